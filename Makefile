@@ -1,0 +1,50 @@
+# make demo: set up, trace the embedded model on local Ray, rank, edit, say where the results are.
+# make test: set up, lint, types, layout contracts, tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= demo
+STAMP := $(VENV)/.installed
+
+.PHONY: demo setup check test test-all bench reference-model clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch torchvision
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup
+	rm -rf edits/$(RUN)
+	$(BIN)/dqf trace submit --run $(RUN)
+	$(BIN)/dqf rank $(RUN) --top 3
+	$(BIN)/dqf edit-batch docs/examples/concepts.csv --from-run $(RUN) --out edits/$(RUN)
+	@echo
+	@echo "Causal scores: runs/$(RUN)   (dqf query $(RUN) \"SELECT * FROM ranking\")"
+	@echo "Edited model:  edits/$(RUN)  (before and after: edits/$(RUN)/before_after.png)"
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/python -m pytest
+
+test-all: check
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+bench: setup
+	$(BIN)/python -m bench.tracing
+	$(BIN)/python -m bench.edit_batch
+
+reference-model: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,reference]'
+	$(BIN)/python -m engine.reference.train --stage all
+	$(BIN)/python -m engine.reference.evaluate
+
+clean:
+	rm -rf $(VENV) .build .pytest_cache .ruff_cache

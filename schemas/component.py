@@ -1,0 +1,36 @@
+"""Components of a text-to-image model: the places where causal mediation analysis intervenes."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Part(StrEnum):
+    """The half of the model that a component belongs to."""
+
+    UNET = "unet"
+    TEXT_ENCODER = "text-encoder"
+
+
+class Kind(StrEnum):
+    """What a component computes."""
+
+    SELF_ATTENTION = "self_attn"
+    CROSS_ATTENTION = "cross_attn"
+    FEED_FORWARD = "feed_forward"
+    RESNET = "resnet"
+    MLP = "mlp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """One intervention site of a model."""
+
+    name: str
+    """Stable name, e.g. `unet.mid_block.resnets.0` or `text_encoder.layers.0.self_attn`."""
+    part: Part
+    kind: Kind
+    order: int
+    """Position in the network's order of execution within its part, from 0."""
+    layer: int
+    """Text encoder: the layer's number. UNet: the number of its block in order down, mid, up."""
+    num_parameters: int

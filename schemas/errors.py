@@ -1,0 +1,32 @@
+"""Errors that a user can fix: one clear sentence, exit code 2, no traceback."""
+
+
+class DqfError(Exception):
+    """Base of every error whose message is shown without a traceback."""
+
+    exit_code: int = 2
+    """Exit code of the command line when this error ends a command."""
+
+
+class PlanError(DqfError):
+    """A plan, a caption file or a flag that cannot be run as given."""
+
+
+class UnknownComponent(DqfError):
+    """A component name that the model does not have."""
+
+
+class ModelUnavailable(DqfError):
+    """A model or scorer that cannot be opened."""
+
+
+class StoreError(DqfError):
+    """A run's folder that cannot be read or written."""
+
+
+class QueryRefused(DqfError):
+    """SQL that is not exactly one read-only SELECT statement, or that DuckDB rejects."""
+
+
+class ConceptError(DqfError):
+    """A concept file or concept that cannot be edited as given."""

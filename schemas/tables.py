@@ -1,0 +1,26 @@
+"""The Arrow tables that a run's Parquet files hold, with their version."""
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Raised when a column or the meaning of one changes; part of every unit's id."""
+
+SCORES = pa.schema(
+    [
+        pa.field("unit_id", pa.string(), nullable=False),
+        pa.field("caption_id", pa.string(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("draw", pa.int32(), nullable=False),
+        pa.field("part", pa.string(), nullable=False),
+        pa.field("component", pa.string(), nullable=False),
+        pa.field("token", pa.string(), nullable=False),
+        pa.field("step_start", pa.int32(), nullable=False),
+        pa.field("step_stop", pa.int32(), nullable=False),
+        pa.field("against", pa.string(), nullable=False),
+        pa.field("clean", pa.float64(), nullable=False),
+        pa.field("corrupted", pa.float64(), nullable=False),
+        pa.field("restored", pa.float64(), nullable=False),
+    ],
+    metadata={"dqf.schema_version": str(SCHEMA_VERSION)},
+)
+"""One row a trial and text scored against; clean, corrupted and restored are cosine CLIPScores."""
