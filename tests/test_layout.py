@@ -1,0 +1,42 @@
+"""The layout contracts: package origins, a fast command line, a valid cluster file."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("package", ["cli", "jobs", "engine", "schemas"])
+def test_package_comes_from_this_repo(package: str) -> None:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    assert Path(spec.origin).is_relative_to(ROOT)
+
+
+def test_command_line_imports_no_heavy_package() -> None:
+    heavy = "{'torch', 'diffusers', 'transformers', 'open_clip', 'ray', 'duckdb'}"
+    code = f"import sys, cli.app; print(sorted({heavy} & sys.modules.keys()))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+@pytest.mark.parametrize("package", ["cli", "jobs", "engine", "schemas"])
+def test_package_init_is_empty(package: str) -> None:
+    for init in (ROOT / package).rglob("__init__.py"):
+        assert init.read_text() == "", f"{init} is not empty"
+
+
+def test_cluster_file_is_valid_and_its_spot_group_is_spot() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    validate_config(prepare_config(config))
+    spot = config["available_node_types"]["gpu_spot"]["node_config"]
+    assert spot["InstanceMarketOptions"] == {"MarketType": "spot"}
+    assert config["available_node_types"]["head"]["resources"]["CPU"] == 0
