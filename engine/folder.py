@@ -1,0 +1,81 @@
+"""Writing an edited model: a copy of its diffusers folder with tensors replaced, all or nothing."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from schemas.errors import ConceptError
+
+
+def refuse_occupied(out: Path) -> None:
+    """Raise ConceptError if `out` is a file or a folder that holds something."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise ConceptError(f"{out} exists and is not an empty folder; choose another --out")
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `out` when the block ends, and vanishes if it fails.
+
+    ConceptError: `out` is occupied, before or after the block.
+    """
+    refuse_occupied(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        # mkdtemp makes it 0700; the model should be as readable as any other folder here.
+        umask = os.umask(0)
+        os.umask(umask)
+        work.chmod(0o777 & ~umask)
+        yield work
+        refuse_occupied(out)
+        # rename(2) replaces an empty folder and fails on any other.
+        work.rename(out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def copy_with(source: Path, out: Path, *, part: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Copy the model folder `source` into `out` with `tensors` of its part (a subfolder) replaced.
+
+    Each tensor is written in the dtype of the file that holds it; all else is copied as it is.
+    ConceptError: no safetensors file of the part holds a tensor of that name.
+    """
+    shutil.copytree(source, out, dirs_exist_ok=True, symlinks=False)
+    missing = set(tensors)
+    # Variants (fp16) and shards: every file that holds the tensor is rewritten.
+    for file in sorted((out / part).glob("*.safetensors")):
+        missing -= _replace(file, tensors)
+    if missing:
+        raise ConceptError(f"{source / part} holds no safetensors file with {sorted(missing)[0]}")
+    for pickled in (out / part).glob("*.bin"):
+        # A pickled copy would still hold the unedited weights.
+        pickled.unlink()
+
+
+def _replace(file: Path, tensors: Mapping[str, torch.Tensor]) -> set[str]:
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+        stored = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    found: set[str] = set()
+    for name, tensor in tensors.items():
+        for stored_name in stored:
+            if _same_name(stored_name, name):
+                stored[stored_name] = tensor.to(stored[stored_name].dtype).contiguous()
+                found.add(name)
+    if found:
+        file.unlink()
+        save_file(stored, file, metadata=metadata)
+    return found
+
+
+def _same_name(stored: str, name: str) -> bool:
+    # transformers 5.6 dropped the `text_model.` of CLIPTextModel's names; files keep either.
+    return stored.removeprefix("text_model.") == name.removeprefix("text_model.")

@@ -1,0 +1,136 @@
+"""The prompts of an edit: those that say a concept, its target in its place, and what is kept.
+
+DiffQuickFix (Basu et al. 2024, section 5) fits its edit on the bare concept and on "A photo of ..",
+"An image of .." and "A picture of ..". One word before the concept or a style after it moves the
+keys, so each opening is also combined with modifiers and endings.
+"""
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.concept import Concept, ConceptKind, same_text
+from schemas.plan import Caption
+
+OPENINGS = ("", "a photo of", "an image of", "a picture of")
+"""What stands before the words; the empty opening gives the bare prompt."""
+OBJECTS = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",
+    "traffic light", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear",
+    "zebra", "giraffe", "backpack", "umbrella", "handbag", "suitcase", "kite", "skateboard",
+    "surfboard", "bottle", "wine glass", "cup", "fork", "bowl", "banana", "apple", "sandwich",
+    "orange", "carrot", "hot dog", "pizza", "cake", "chair", "couch", "potted plant", "bed",
+    "toilet", "laptop", "keyboard", "microwave", "oven", "refrigerator", "book", "clock", "vase",
+    "teddy bear", "toothbrush", "house", "flower", "mountain", "castle", "woman", "man", "child",
+)  # fmt: skip
+"""Mostly the classes of COCO (Lin et al. 2014)."""
+STYLES = ("Van Gogh", "Picasso", "Monet", "Rembrandt", "Hokusai", "a watercolor", "pixel art")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phrasebook:
+    """The words that prompts are built from; a small model has few of its own."""
+
+    openings: tuple[str, ...] = OPENINGS
+    modifiers: tuple[str, ...] = ("", "red", "small")
+    """What may stand between the article and an object."""
+    endings: tuple[str, ...] = ("", "in the style of Van Gogh", "on a table")
+    """What may follow an object."""
+    carriers: tuple[str, ...] = ("a house", "a flower", "a dog", "a boat", "a person")
+    """What a style, colour or action is shown on."""
+    objects: tuple[str, ...] = OBJECTS
+    """Objects to keep."""
+    styles: tuple[str, ...] = STYLES
+    """Styles to keep."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptPair:
+    """The same prompt with the concept and with its target; each knows its subject."""
+
+    source: Caption
+    target: Caption
+
+
+def read_phrasebook(folder: Path) -> Phrasebook:
+    """Return the words of the model's own `vocabulary.json`, or the general ones if it has none."""
+    path = folder / "vocabulary.json"
+    if not path.is_file():
+        return Phrasebook()
+    words = json.loads(path.read_text())
+    colours = [word for word in words["colours"] if word != "natural"]
+    return Phrasebook(
+        openings=OPENINGS,
+        modifiers=("", *colours[::2], "upside down"),
+        endings=("", *(f"in the style of {style}" for style in words["styles"])),
+        carriers=tuple(with_article(name) for name in words["objects"][::6]),
+        objects=tuple(words["objects"]),
+        styles=tuple(words["styles"]),
+    )
+
+
+def with_article(words: str) -> str:
+    """Return the words after "a" or "an", by spelling: "an owl", "a unicorn"."""
+    first = words.split()[0].lower()
+    vowel = first[0] in "aeio" or (first[0] == "u" and not first.startswith(("uni", "use", "ut")))
+    return f"{'an' if vowel else 'a'} {words}"
+
+
+def phrases(text: str, *, kind: ConceptKind, book: Phrasebook) -> list[str]:
+    """Return what can follow an opening and says `text`; equally many for any two texts."""
+    if kind is ConceptKind.OBJECT:
+        varied = itertools.product(book.modifiers, book.endings)
+        return [text, *(_join(with_article(_join(before, text)), end) for before, end in varied)]
+    if kind is ConceptKind.PERSON:
+        return [_join(text, end) for end in book.endings]
+    if kind is ConceptKind.STYLE:
+        return [f"{carrier} in the style of {text}" for carrier in book.carriers]
+    if kind is ConceptKind.COLOR:
+        return [with_article(f"{text} {c.partition(' ')[2]}") for c in book.carriers]
+    return [f"{carrier} {text}" for carrier in book.carriers]
+
+
+def prompts(text: str, *, kind: ConceptKind, book: Phrasebook) -> list[Caption]:
+    """Return the captions that say `text`; those of two texts of one kind align."""
+    said = phrases(text, kind=kind, book=book)
+    return [
+        Caption(caption=_join(opening, phrase), subject=text, attribute=kind.value)
+        for opening in book.openings
+        for phrase in said
+    ]
+
+
+def prompt_pairs(concept: Concept, *, book: Phrasebook) -> list[PromptPair]:
+    """Return the prompts of a concept paired with those of its target, in one order."""
+    source, target = (
+        prompts(text, kind=concept.kind, book=book)
+        for text in (concept.concept, concept.target_text)
+    )
+    return [PromptPair(source=s, target=t) for s, t in zip(source, target, strict=True)]
+
+
+def kept_names(concepts: Sequence[Concept], *, kind: ConceptKind, book: Phrasebook) -> list[str]:
+    """Return the objects or styles of the book that no concept says."""
+    names = book.objects if kind is ConceptKind.OBJECT else book.styles
+    return [n for n in names if not any(same_text(n, c.concept) for c in concepts)]
+
+
+def kept_captions(concepts: Sequence[Concept], *, book: Phrasebook) -> list[Caption]:
+    """Return captions whose images should stay: every other object and style, said in every way.
+
+    A caption that says a concept anywhere (a style as the ending of an object) is left out.
+    """
+    captions = [
+        caption
+        for kind in (ConceptKind.OBJECT, ConceptKind.STYLE)
+        for name in kept_names(concepts, kind=kind, book=book)
+        for caption in prompts(name, kind=kind, book=book)
+    ]
+    spoken = [f" {c.concept.casefold()} " for c in concepts]
+    return [c for c in captions if not any(s in f" {c.caption.casefold()} " for s in spoken)]
+
+
+def _join(*parts: str) -> str:
+    return " ".join(part for part in parts if part)
