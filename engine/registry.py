@@ -1,0 +1,116 @@
+"""The models that dqf knows by name, and content hashes of models and scorers (no torch)."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+EMOJI_SD = Path(__file__).parent / "reference" / "emoji-sd"
+"""The embedded model's folder."""
+OPENAI_SCORER = "ViT-B-16:openai"
+"""The open_clip model that scores real models' images; LocoGen's choice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltIn:
+    """A model known by a short name."""
+
+    name: str
+    source: str
+    """A diffusers folder or a hub id."""
+    scorer: str
+    description: str
+
+
+BUILT_IN = {
+    model.name: model
+    for model in (
+        BuiltIn(
+            name="emoji-sd",
+            source=str(EMOJI_SD),
+            scorer="builtin:emoji-sd",
+            description="embedded: 72 emoji objects, 4 styles, 32 x 32 pixels",
+        ),
+        BuiltIn(
+            name="sd-1.4",
+            source="CompVis/stable-diffusion-v1-4",
+            scorer=OPENAI_SCORER,
+            description="Stable Diffusion 1.4, the paper's model (hub)",
+        ),
+        BuiltIn(
+            name="sd-1.5",
+            source="stable-diffusion-v1-5/stable-diffusion-v1-5",
+            scorer=OPENAI_SCORER,
+            description="Stable Diffusion 1.5 (hub)",
+        ),
+    )
+}
+
+
+def model_source(name: str) -> str:
+    """Return the folder or hub id that a model's name stands for."""
+    return BUILT_IN[name].source if name in BUILT_IN else name
+
+
+def default_scorer(model: str) -> str:
+    """Return the scorer spec used for a model when none is given."""
+    return BUILT_IN[model].scorer if model in BUILT_IN else OPENAI_SCORER
+
+
+def default_steps(model: str) -> int:
+    """Return the number of denoising steps used for a model when none is given."""
+    return int(_vocabulary()["steps"]) if model == "emoji-sd" else 50
+
+
+def default_guidance(model: str) -> float:
+    """Return the guidance scale used for a model when none is given."""
+    return float(_vocabulary()["guidance"]) if model == "emoji-sd" else 7.5
+
+
+def _vocabulary() -> dict[str, float]:
+    return json.loads((EMOJI_SD / "vocabulary.json").read_text())
+
+
+def scorer_source(spec: str) -> str:
+    """Return the folder or `ARCHITECTURE:PRETRAINED` that a scorer spec stands for."""
+    return str(EMOJI_SD / "scorer") if spec == "builtin:emoji-sd" else spec
+
+
+def model_hash(name: str) -> str:
+    """Return a hash of a model's configs and weights; of its id and commit for a hub model."""
+    return _source_hash(model_source(name))
+
+
+def scorer_hash(spec: str) -> str:
+    """Return a hash of a scorer's config and weights; of its name for a pretrained one."""
+    return _source_hash(scorer_source(spec))
+
+
+def _source_hash(source: str) -> str:
+    folder = Path(source)
+    if not folder.is_dir():
+        return _digest([source.encode(), _hub_commit(source).encode()])
+    files = sorted(p for p in folder.rglob("*") if p.suffix in {".json", ".safetensors", ".txt"})
+    return _digest(
+        part
+        for file in files
+        if file.name != "vocabulary.json" and "scorer" not in file.relative_to(folder).parts[:-1]
+        for part in (str(file.relative_to(folder)).encode(), file.read_bytes())
+    )
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _hub_commit(source: str) -> str:
+    """Return the commit of a hub model in the local cache, or "" if it is not there."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    main = Path(HF_HUB_CACHE) / f"models--{source.replace('/', '--')}" / "refs" / "main"
+    return main.read_text().strip() if main.is_file() else ""

@@ -1,0 +1,89 @@
+"""CLIPScore by an open_clip model: the only file that imports open_clip.
+
+Shapes: R images, T texts, D embedding width, C H W image.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import open_clip
+import torch
+from torchvision.transforms import CenterCrop, Compose, Normalize, Resize
+
+from engine.registry import scorer_source
+from schemas.errors import ModelUnavailable
+
+
+class Scorer:
+    """An open_clip model that scores images against texts."""
+
+    def __init__(self, spec: str, *, device: torch.device | str = "cpu") -> None:
+        """Open the model of `spec`: `builtin:emoji-sd`, a folder or `ARCHITECTURE:PRETRAINED`.
+
+        ModelUnavailable: there is no such scorer or it cannot be fetched.
+        """
+        self._device = torch.device(device)
+        try:
+            name, pretrained = _resolve(spec)
+            model, _, preprocess = open_clip.create_model_and_transforms(
+                name, pretrained=pretrained, device=self._device
+            )
+            self._tokenizer = open_clip.get_tokenizer(name)
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelUnavailable(f"scorer {spec!r} cannot be opened: {reason}") from error
+        self._model = model.eval().requires_grad_(False)
+        self._resize, self._rest = _tensor_transform(preprocess)
+        self._text_D: dict[str, torch.Tensor] = {}
+
+    @torch.inference_mode()
+    def score(self, images_RCHW: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
+        """Return cosine similarities score_RT, float64, of images in [0, 1] and texts.
+
+        CLIPScore (Hessel et al. 2021) without its factor 2.5 and without clipping at zero, which
+        would hide the sign of effects.
+        """
+        image_RD = self._image_embeddings(images_RCHW)
+        text_TD = torch.stack([self._text_embedding(text) for text in texts])
+        return (image_RD @ text_TD.T).double().cpu()
+
+    def _image_embeddings(self, images_RCHW: torch.Tensor, batch: int = 64) -> torch.Tensor:
+        parts = []
+        for part_RCHW in images_RCHW.float().split(batch):
+            # Bicubic overshoot is clipped, as in the 8-bit images of the model's own preprocess.
+            resized_RCHW = self._resize(part_RCHW.to(self._device)).clamp(0, 1)
+            parts.append(self._model.encode_image(self._rest(resized_RCHW), normalize=True))
+        return torch.cat(parts)
+
+    def _text_embedding(self, text: str) -> torch.Tensor:
+        if text not in self._text_D:
+            ids_1L = self._tokenizer([text]).to(self._device)
+            self._text_D[text] = self._model.encode_text(ids_1L, normalize=True)[0]
+        return self._text_D[text]
+
+
+def open_scorer(spec: str, device: torch.device | str = "cpu") -> Scorer:
+    """Return the scorer of `spec`; ModelUnavailable if there is none."""
+    return Scorer(spec, device=device)
+
+
+def _resolve(spec: str) -> tuple[str, str | None]:
+    """Return open_clip's model name and pretrained tag for a scorer spec."""
+    source = scorer_source(spec)
+    if Path(source).is_dir():
+        return f"local-dir:{source}", None
+    architecture, _, pretrained = source.partition(":")
+    if (architecture, pretrained) not in open_clip.list_pretrained():
+        raise ValueError(
+            "give builtin:emoji-sd, an open_clip folder, or ARCHITECTURE:PRETRAINED "
+            "such as ViT-B-16:openai"
+        )
+    return architecture, pretrained
+
+
+def _tensor_transform(preprocess: Compose) -> tuple[Compose, Compose]:
+    """Return the resizing and the remaining steps of a preprocess, for tensors in [0, 1]."""
+    steps = preprocess.transforms
+    resizing = [step for step in steps if isinstance(step, Resize)]
+    rest = [step for step in steps if isinstance(step, (CenterCrop, Normalize))]
+    return Compose(resizing), Compose(rest)
