@@ -12,12 +12,13 @@ concept as for a thousand, and s the mean of diag(K K^T), so that lambda has no 
 
 Shapes: P pairs, D inputs, E outputs of the projection (suffixes `_PD`, `_ED`, `_DD`). float64.
 """
-# ruff: noqa: N815 - fields that are tensors carry shape suffixes
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 from engine.keys import KeyPairs, Keys, RoleWeights
 
@@ -28,7 +29,7 @@ class EditSettings:
 
     ridge: float = 1e-3
     """lambda: how much the change is kept small in every direction, in units of the keys."""
-    preserve: float = 1.0
+    preserve: float = 3.0
     """mu: how much the outputs at the keys of what is kept count beside those at the concepts."""
     roles: RoleWeights = field(default_factory=RoleWeights)
     """Weights of a concept prompt's tokens."""
@@ -127,3 +128,14 @@ def join(parts: Sequence[Statistics]) -> Statistics:
     for part in parts[1:]:
         total = total + part
     return total
+
+
+@contextmanager
+def replaced_weight(projection: nn.Linear, weight_ED: torch.Tensor) -> Iterator[None]:
+    """Run the block with the projection's weight replaced; the original is back afterwards."""
+    original = projection.weight.data
+    projection.weight.data = weight_ED.to(original)
+    try:
+        yield
+    finally:
+        projection.weight.data = original

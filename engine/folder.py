@@ -1,5 +1,6 @@
 """Writing an edited model: a copy of its diffusers folder with tensors replaced, all or nothing."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -8,10 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from huggingface_hub import snapshot_download
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from engine.registry import model_source
 from schemas.errors import ConceptError
+
+
+def source_folder(model: str) -> Path:
+    """Return the folder that a model's name stands for; the local snapshot of a hub model."""
+    source = model_source(model)
+    if Path(source).is_dir():
+        return Path(source)
+    return Path(snapshot_download(source, local_files_only=True))
 
 
 def refuse_occupied(out: Path) -> None:
@@ -49,6 +60,7 @@ def copy_with(source: Path, out: Path, *, part: str, tensors: Mapping[str, torch
     ConceptError: no safetensors file of the part holds a tensor of that name.
     """
     shutil.copytree(source, out, dirs_exist_ok=True, symlinks=False)
+    _drop_absent_parts(out / "model_index.json")
     missing = set(tensors)
     # Variants (fp16) and shards: every file that holds the tensor is rewritten.
     for file in sorted((out / part).glob("*.safetensors")):
@@ -58,6 +70,15 @@ def copy_with(source: Path, out: Path, *, part: str, tensors: Mapping[str, torch
     for pickled in (out / part).glob("*.bin"):
         # A pickled copy would still hold the unedited weights.
         pickled.unlink()
+
+
+def _drop_absent_parts(index: Path) -> None:
+    """Mark parts that the index lists but that were never fetched (the safety checker) as none."""
+    parts = json.loads(index.read_text())
+    for name, value in parts.items():
+        if isinstance(value, list) and not (index.parent / name).is_dir():
+            parts[name] = [None, None]
+    index.write_text(json.dumps(parts, indent=2) + "\n")
 
 
 def _replace(file: Path, tensors: Mapping[str, torch.Tensor]) -> set[str]:

@@ -3,7 +3,6 @@
 Shapes: N prompts, T tokens, P pairs or keys, D the projection's inputs (suffixes `_NT`, `_NTD`,
 `_PD`, `_P`). Keys are float64: the model runs in its own precision, the algebra does not.
 """
-# ruff: noqa: N815 - fields that are tensors carry shape suffixes
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.captions import find_subject
+from engine.captions import find_subject, tokenize
 from engine.hooks import input_of
 from engine.prompts import PromptPair
-from schemas.errors import ConceptError
+from schemas.errors import ConceptError, PlanError
 from schemas.plan import Caption
 
 
@@ -53,18 +52,6 @@ class KeyPairs:
     weight_P: torch.Tensor
 
 
-def tokenize(tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:  # noqa: ANN401
-    """Return the ids of texts padded as the diffusers pipeline pads them, `ids_NT`."""
-    padded = tokenizer(
-        list(texts),
-        padding="max_length",
-        truncation=True,
-        max_length=tokenizer.model_max_length,
-        return_tensors="pt",
-    )
-    return padded.input_ids
-
-
 @torch.no_grad()
 def projection_inputs(
     text_encoder: nn.Module, projection: nn.Linear, ids_NT: torch.Tensor, *, batch: int = 64
@@ -82,28 +69,21 @@ def keys_of(
     text_encoder: nn.Module,
     projection: nn.Linear,
     tokenizer: Any,  # noqa: ANN401
-    texts: Sequence[str],
-) -> dict[str, torch.Tensor]:
-    """Return the keys `_TD` of each distinct text; each is run once."""
-    distinct = list(dict.fromkeys(texts))
+    captions: Sequence[Caption],
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Return ids `_T` and keys `_TD` of each distinct caption text; each is run once."""
+    distinct = list(dict.fromkeys(caption.caption for caption in captions))
     ids_NT = tokenize(tokenizer, distinct)
-    return dict(
-        zip(distinct, projection_inputs(text_encoder, projection, ids_NT).unbind(), strict=True)
-    )
+    key_NTD = projection_inputs(text_encoder, projection, ids_NT)
+    return dict(zip(distinct, zip(ids_NT, key_NTD, strict=True), strict=True))
 
 
 def subject_end(tokenizer: Any, caption: Caption) -> int:  # noqa: ANN401
-    """Return the position of the last subject token; ConceptError if the prompt is cut there."""
+    """Return the position of the last subject token; ConceptError if the prompt does not fit."""
     try:
-        last = find_subject(tokenizer, caption).stop - 1
-    except ValueError as error:
-        raise ConceptError(f"concept {caption.subject!r}: {error}") from error
-    if last >= tokenizer.model_max_length - 1:
-        raise ConceptError(
-            f"concept {caption.subject!r} is too long: {caption.caption!r} has more than "
-            f"{tokenizer.model_max_length} tokens"
-        )
-    return last
+        return find_subject(tokenizer, caption).last
+    except PlanError as error:
+        raise ConceptError(f"concept {caption.subject!r} cannot be edited: {error}") from error
 
 
 def role_weights(
@@ -143,17 +123,18 @@ def gather_pairs(
     roles: RoleWeights,
 ) -> KeyPairs:
     """Return the aligned keys of prompt pairs with the weights of the concept prompts' tokens."""
-    texts = [caption.caption for pair in pairs for caption in (pair.source, pair.target)]
-    key_TD = keys_of(text_encoder, projection, tokenizer, texts)
+    captions = [caption for pair in pairs for caption in (pair.source, pair.target)]
+    found = keys_of(text_encoder, projection, tokenizer, captions)
     sources, targets, weights = [], [], []
     for pair in pairs:
+        ids_T, source_TD = found[pair.source.caption]
         last = subject_end(tokenizer, pair.source)
-        weight_T = _weights(tokenizer, pair.source, last=last, roles=roles)
+        weight_T = role_weights(ids_T, last=last, eos_id=tokenizer.eos_token_id, weights=roles)
         source, target = align(
-            len(weight_T), source_last=last, target_last=subject_end(tokenizer, pair.target)
+            len(ids_T), source_last=last, target_last=subject_end(tokenizer, pair.target)
         )
-        sources.append(key_TD[pair.source.caption][source])
-        targets.append(key_TD[pair.target.caption][target])
+        sources.append(source_TD[source])
+        targets.append(found[pair.target.caption][1][target])
         weights.append(weight_T[source])
     weight_P = torch.cat(weights)
     counts = weight_P > 0
@@ -173,22 +154,13 @@ def gather_kept(
     roles: RoleWeights,
 ) -> Keys:
     """Return the keys of what is to be kept, from the last subject token on."""
-    key_TD = keys_of(text_encoder, projection, tokenizer, [c.caption for c in captions])
+    found = keys_of(text_encoder, projection, tokenizer, captions)
     keys, weights = [], []
     for caption in captions:
+        ids_T, key_TD = found[caption.caption]
         last = subject_end(tokenizer, caption)
-        keys.append(key_TD[caption.caption][last:])
-        weights.append(_weights(tokenizer, caption, last=last, roles=roles)[last:])
+        weight_T = role_weights(ids_T, last=last, eos_id=tokenizer.eos_token_id, weights=roles)
+        keys.append(key_TD[last:])
+        weights.append(weight_T[last:])
     weight_P = torch.cat(weights)
     return Keys(key_PD=torch.cat(keys)[weight_P > 0], weight_P=weight_P[weight_P > 0])
-
-
-def _weights(
-    tokenizer: Any,  # noqa: ANN401
-    caption: Caption,
-    *,
-    last: int,
-    roles: RoleWeights,
-) -> torch.Tensor:
-    ids_T = tokenize(tokenizer, [caption.caption])[0]
-    return role_weights(ids_T, last=last, eos_id=tokenizer.eos_token_id, weights=roles)

@@ -8,7 +8,7 @@ keys, so each opening is also combined with modifiers and endings.
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from schemas.concept import Concept, ConceptKind, same_text
@@ -111,6 +111,13 @@ def prompt_pairs(concept: Concept, *, book: Phrasebook) -> list[PromptPair]:
     return [PromptPair(source=s, target=t) for s, t in zip(source, target, strict=True)]
 
 
+def plain_phrase(text: str, *, kind: ConceptKind, book: Phrasebook) -> str:
+    """Return the plainest phrase that says `text`: "a cat", "a house in the style of Monet"."""
+    return (
+        with_article(text) if kind is ConceptKind.OBJECT else phrases(text, kind=kind, book=book)[0]
+    )
+
+
 def kept_names(concepts: Sequence[Concept], *, kind: ConceptKind, book: Phrasebook) -> list[str]:
     """Return the objects or styles of the book that no concept says."""
     names = book.objects if kind is ConceptKind.OBJECT else book.styles
@@ -126,7 +133,7 @@ def kept_captions(concepts: Sequence[Concept], *, book: Phrasebook) -> list[Capt
         caption
         for kind in (ConceptKind.OBJECT, ConceptKind.STYLE)
         for name in kept_names(concepts, kind=kind, book=book)
-        for caption in prompts(name, kind=kind, book=book)
+        for caption in prompts(name, kind=kind, book=replace(book, openings=book.openings[:2]))
     ]
     spoken = [f" {c.concept.casefold()} " for c in concepts]
     return [c for c in captions if not any(s in f" {c.caption.casefold()} " for s in spoken)]

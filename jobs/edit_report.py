@@ -1,0 +1,73 @@
+"""What an edit hands back and writes into its folder as `edit.json`."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from engine.edit import EditSettings
+from schemas.concept import Concept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """The component to edit, and why."""
+
+    component: str
+    run: str | None = None
+    """The run whose ranking named it; None where the user did."""
+    attribute: str | None = None
+    """The attribute that was ranked; None for all pooled, or where the user named it."""
+    mean_ie: float | None = None
+    """Mean indirect effect of the component on the score against the target."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConceptScores:
+    """Mean CLIPScores (cosines) of the images of a concept's prompts, before and after."""
+
+    concept: str
+    target: str
+    kind: str
+    concept_before: float
+    concept_after: float
+    """Against the concept's text."""
+    target_before: float
+    target_after: float
+    """Against the target's text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditReport:
+    """One edit: what was changed, how, how fast, and what it did to images."""
+
+    out: str
+    model: str
+    located: Located
+    concepts: tuple[Concept, ...]
+    settings: EditSettings
+    key_pairs: int
+    kept_keys: int
+    key_seconds: float
+    """Collecting the keys of concepts and of what is kept."""
+    solve_seconds: float
+    relative_change: float
+    """Frobenius norm of dW over that of W0."""
+    weight_before: str
+    weight_after: str
+    """blake2b of the projection's weight, as float32 bytes."""
+    scores: tuple[ConceptScores, ...]
+    """Empty where no images were asked for."""
+    untouched_change: float | None
+    """Mean change of the CLIPScore of untouched concepts against their own text."""
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the report in plain types."""
+        plain = asdict(self)
+        plain["concepts"] = [
+            {**c.model_dump(mode="json"), "becomes": c.target_text} for c in self.concepts
+        ]
+        return plain
+
+    def write(self, path: Path) -> None:
+        """Write the report as JSON."""
+        path.write_text(json.dumps(self.as_dict(), indent=2) + "\n")
