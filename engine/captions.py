@@ -24,7 +24,7 @@ class Span:
         return self.stop - 1
 
 
-def tokenize(tokenizer: Any, captions: Sequence[str]) -> torch.Tensor:  # noqa: ANN401
+def tokenize(tokenizer: Any, captions: Sequence[str]) -> torch.Tensor:
     """Return token ids_BL padded to the tokenizer's limit L, as diffusers' pipelines pad."""
     return tokenizer(
         list(captions),
@@ -35,7 +35,7 @@ def tokenize(tokenizer: Any, captions: Sequence[str]) -> torch.Tensor:  # noqa: 
     ).input_ids
 
 
-def find_subject(tokenizer: Any, caption: Caption) -> Span:  # noqa: ANN401
+def find_subject(tokenizer: Any, caption: Caption) -> Span:
     """Return the span of the subject's tokens, found by character offsets.
 
     PlanError: the caption has more tokens than the tokenizer's limit, or no token of the caption

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -96,7 +96,7 @@ def _block_sites(block: nn.Module) -> Iterator[tuple[str, nn.Module, Kind]]:
                 yield f"{path}.ff", layer.ff, Kind.FEED_FORWARD
 
 
-def _encoder(text_encoder: nn.Module) -> nn.Module:
+def _encoder(text_encoder: Any) -> nn.Module:
     """Return the module that holds `layers`; transformers 5.6 flattened CLIPTextModel."""
     return getattr(text_encoder, "text_model", text_encoder).encoder
 

@@ -27,7 +27,7 @@ def patched(edits: Mapping[nn.Module, Edit]) -> Iterator[None]:
 
 
 def _hook(edit: Edit) -> Callable[..., Any]:
-    def replace(_module: nn.Module, _args: object, output: Any) -> Any:  # noqa: ANN401
+    def replace(_module: nn.Module, _args: object, output: Any) -> Any:
         if isinstance(output, tuple):
             return (edit(output[0]), *output[1:])
         return edit(output)

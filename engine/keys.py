@@ -68,7 +68,7 @@ def projection_inputs(
 def keys_of(
     text_encoder: nn.Module,
     projection: nn.Linear,
-    tokenizer: Any,  # noqa: ANN401
+    tokenizer: Any,
     captions: Sequence[Caption],
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Return ids `_T` and keys `_TD` of each distinct caption text; each is run once."""
@@ -78,7 +78,7 @@ def keys_of(
     return dict(zip(distinct, zip(ids_NT, key_NTD, strict=True), strict=True))
 
 
-def subject_end(tokenizer: Any, caption: Caption) -> int:  # noqa: ANN401
+def subject_end(tokenizer: Any, caption: Caption) -> int:
     """Return the position of the last subject token; ConceptError if the prompt does not fit."""
     try:
         return find_subject(tokenizer, caption).last
@@ -117,7 +117,7 @@ def align(length: int, *, source_last: int, target_last: int) -> tuple[list[int]
 def gather_pairs(
     text_encoder: nn.Module,
     projection: nn.Linear,
-    tokenizer: Any,  # noqa: ANN401
+    tokenizer: Any,
     pairs: Sequence[PromptPair],
     *,
     roles: RoleWeights,
@@ -148,7 +148,7 @@ def gather_pairs(
 def gather_kept(
     text_encoder: nn.Module,
     projection: nn.Linear,
-    tokenizer: Any,  # noqa: ANN401
+    tokenizer: Any,
     captions: Sequence[Caption],
     *,
     roles: RoleWeights,

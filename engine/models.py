@@ -88,7 +88,7 @@ def open_model(
     )
 
 
-def open_tokenizer(name: str) -> Any:  # noqa: ANN401
+def open_tokenizer(name: str) -> Any:
     """Return a model's tokenizer, without its weights."""
     source = _checked_source(name)
     try:
@@ -111,12 +111,12 @@ def open_skeleton(name: str) -> Skeleton:
 def skeleton_of(name: str, *, unet_config: dict[str, Any], text_config: dict[str, Any]) -> Skeleton:
     """Return the networks that a UNet config and a CLIP text config describe, without weights."""
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(unet_config)
+        unet: Any = UNet2DConditionModel.from_config(unet_config)
         text_encoder = CLIPTextModel(CLIPTextConfig.from_dict(text_config))
     return Skeleton(name=name, text_encoder=text_encoder, unet=unet)
 
 
-def new_scheduler(model: Diffusion, steps: int) -> Any:  # noqa: ANN401
+def new_scheduler(model: Diffusion, steps: int) -> Any:
     """Return a fresh scheduler set to `steps`: some keep state from one step to the next."""
     scheduler = copy.deepcopy(model.scheduler)
     scheduler.set_timesteps(steps, device=model.device)

@@ -80,7 +80,7 @@ def _guided_noise(
     return eps_uncond_RChw + numerics.guidance * (eps_cond_RChw - eps_uncond_RChw)
 
 
-def _step_options(scheduler: Any, seeds: Sequence[int]) -> dict[str, Any]:  # noqa: ANN401
+def _step_options(scheduler: Any, seeds: Sequence[int]) -> dict[str, Any]:
     if "generator" not in inspect.signature(scheduler.step).parameters:
         return {}
     return {"generator": [torch.Generator().manual_seed(seed) for seed in seeds]}

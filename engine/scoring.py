@@ -5,6 +5,7 @@ Shapes: R images, T texts, D embedding width, C H W image.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -32,7 +33,7 @@ class Scorer:
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelUnavailable(f"scorer {spec!r} cannot be opened: {reason}") from error
-        self._model = model.eval().requires_grad_(False)
+        self._model: Any = model.eval().requires_grad_(False)
         self._resize, self._rest = _tensor_transform(preprocess)
         self._text_D: dict[str, torch.Tensor] = {}
 
@@ -81,7 +82,7 @@ def _resolve(spec: str) -> tuple[str, str | None]:
     return architecture, pretrained
 
 
-def _tensor_transform(preprocess: Compose) -> tuple[Compose, Compose]:
+def _tensor_transform(preprocess: Any) -> tuple[Compose, Compose]:
     """Return the resizing and the remaining steps of a preprocess, for tensors in [0, 1]."""
     steps = preprocess.transforms
     resizing = [step for step in steps if isinstance(step, Resize)]

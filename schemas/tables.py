@@ -24,3 +24,35 @@ SCORES = pa.schema(
     metadata={"dqf.schema_version": str(SCHEMA_VERSION)},
 )
 """One row a trial and text scored against; clean, corrupted and restored are cosine CLIPScores."""
+
+UNITS = pa.schema(
+    [
+        pa.field("ordinal", pa.int64(), nullable=False),
+        pa.field("unit_id", pa.string(), nullable=False),
+        pa.field("chunk", pa.int32(), nullable=False),
+        pa.field("caption_id", pa.string(), nullable=False),
+        pa.field("caption", pa.string(), nullable=False),
+        pa.field("subject", pa.string(), nullable=False),
+        pa.field("attribute", pa.string(), nullable=False),
+        pa.field("target", pa.string()),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("draw", pa.int32(), nullable=False),
+        pa.field("part", pa.string(), nullable=False),
+        pa.field("components", pa.list_(pa.string()), nullable=False),
+    ],
+    metadata={"dqf.schema_version": str(SCHEMA_VERSION)},
+)
+"""One row a unit of a plan, in the order of work."""
+
+COMPONENTS = pa.schema(
+    [
+        pa.field("component", pa.string(), nullable=False),
+        pa.field("part", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("network_order", pa.int32(), nullable=False),
+        pa.field("layer", pa.int32(), nullable=False),
+        pa.field("num_parameters", pa.int64(), nullable=False),
+    ],
+    metadata={"dqf.schema_version": str(SCHEMA_VERSION)},
+)
+"""One row a component of the traced model."""

@@ -1,0 +1,51 @@
+"""The `dqf` command: every command in one place, and how errors end it."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cli import edit, models, query, trace
+from schemas.errors import DqfError
+
+app = typer.Typer(
+    name="dqf",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Find where a text-to-image diffusion model keeps a concept, and edit it out in bulk.",
+    epilog="Example: dqf trace submit && dqf rank demo",
+)
+app.add_typer(trace.app, name="trace")
+app.command("rank", epilog="Example: dqf rank demo --attribute style --part unet")(query.rank)
+app.command("query", epilog='Example: dqf query demo "SELECT * FROM ranking"')(query.query)
+app.command("models", epilog="Example: dqf models --format json")(models.models)
+app.command("components", epilog="Example: dqf components emoji-sd --format csv")(models.components)
+app.command(
+    "edit-batch", epilog="Example: dqf edit-batch concepts.csv --from-run demo --out edits/demo"
+)(edit.edit_batch)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        typer.echo(f"dqf {version('dqf')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show it.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+def main() -> None:
+    """Run `dqf`; a DqfError becomes its message on stderr and its exit code."""
+    try:
+        app()
+    except DqfError as error:
+        typer.echo(f"dqf: {error}", err=True)
+        sys.exit(error.exit_code)

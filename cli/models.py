@@ -1,0 +1,45 @@
+"""`dqf models` and `dqf components`."""
+
+from typing import Annotated
+
+import typer
+
+from cli.output import Format, FormatOption, print_rows
+
+
+def models(output_format: FormatOption = Format.TABLE) -> None:
+    """List the models known by name; any diffusers folder or hub id can be given besides."""
+    from engine.registry import BUILT_IN, default_guidance, default_steps
+
+    rows: list[dict[str, object]] = [
+        {
+            "model": model.name,
+            "scorer": model.scorer,
+            "steps": default_steps(model.name),
+            "guidance": default_guidance(model.name),
+            "description": model.description,
+        }
+        for model in BUILT_IN.values()
+    ]
+    print_rows(rows, output_format)
+
+
+def components(
+    model: Annotated[str, typer.Argument(help="Built-in name, diffusers folder or hub id.")],
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """List a model's components in network order, with their parameter counts."""
+    from engine.components import list_components
+    from engine.models import open_skeleton
+
+    rows: list[dict[str, object]] = [
+        {
+            "component": component.name,
+            "part": component.part.value,
+            "kind": component.kind.value,
+            "layer": component.layer,
+            "num_parameters": component.num_parameters,
+        }
+        for component in list_components(open_skeleton(model))
+    ]
+    print_rows(rows, output_format)

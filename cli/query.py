@@ -1,0 +1,58 @@
+"""`dqf rank` and `dqf query`: reading causal scores."""
+
+from typing import Annotated
+
+import typer
+
+from cli.output import Format, FormatOption, print_table
+from cli.runs import RunArgument, run_path
+from schemas.component import Part
+
+RANK = """
+SELECT attribute, part, against, rank, component, mean_ie, se_ie, mean_recovery, num_captions
+FROM ranking
+WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3) AND rank <= $4
+ORDER BY attribute, part, rank, component
+"""
+
+
+def rank(
+    run: RunArgument,
+    attribute: Annotated[str | None, typer.Option(help="Only this attribute.")] = None,
+    part: Annotated[Part | None, typer.Option(help="Only this part.")] = None,
+    against: Annotated[
+        str, typer.Option(help="Text scored against: caption or target.")
+    ] = "target",
+    top: Annotated[int, typer.Option(min=1, help="Components shown of each ranking.")] = 10,
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """Rank components by their mean indirect effect, for each attribute and part."""
+    from jobs.query import run_query
+    from jobs.store import open_run
+    from schemas.errors import PlanError
+
+    opened = open_run(run_path(run))
+    if against not in ("caption", "target"):
+        raise PlanError(f"--against is caption or target, not {against!r}")
+    known = run_query(opened, "SELECT DISTINCT attribute FROM captions ORDER BY 1")
+    names = known["attribute"].to_pylist()
+    if attribute is not None and attribute not in names:
+        raise PlanError(f"run {run} has no attribute {attribute!r}: it has {', '.join(names)}")
+    parameters = [against, attribute, part.value if part else None, top]
+    print_table(run_query(opened, RANK, parameters), output_format)
+
+
+def query(
+    run: RunArgument,
+    sql: Annotated[str, typer.Argument(help="One SELECT statement over the run's views.")],
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """Print the result of one SELECT over a run.
+
+    Views: captions, components, units, scores, trials, effects, component_effects, ranking,
+    causal_states, failures.
+    """
+    from jobs.query import run_query
+    from jobs.store import open_run
+
+    print_table(run_query(open_run(run_path(run)), sql), output_format)
