@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
+from engine.registry import EMOJI_SD
 from jobs.plans import read_captions
 from schemas.errors import PlanError
 from schemas.plan import Caption
 
 FOLDER = Path(__file__).parent / "probe_sets"
 """`sd.csv`: for real models, in the manner of the paper."""
-EMOJI_CAPTIONS_PER_ATTRIBUTE = 72
 DEMO_CAPTIONS_PER_ATTRIBUTE = 2
 """Captions that `dqf trace submit` takes of each attribute when told nothing else."""
 
@@ -36,8 +36,7 @@ def emoji_probes() -> tuple[Caption, ...]:
     Styles, colours and openings take turns over the objects, out of step with one another. The
     target names the attribute with its object and nothing else.
     """
-    file = Path(__file__).parent.parent / "engine" / "reference" / "vocabulary.json"
-    vocabulary = json.loads(file.read_text())
+    vocabulary = json.loads((EMOJI_SD / "vocabulary.json").read_text())
     colours = [colour for colour in vocabulary["colours"] if colour != "natural"]
     return tuple(
         probe

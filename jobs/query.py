@@ -1,5 +1,6 @@
 """SQL over runs: the views, the gate for users' statements, the catalog file."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,16 +34,19 @@ def run_query(run: Run, sql: str, parameters: Sequence[object] = ()) -> pa.Table
 
 
 def write_catalog(run: Run) -> None:
-    """Write the run's `catalog.duckdb` unless it is there."""
+    """Write the run's `catalog.duckdb` unless it is there, all of it or nothing."""
     path = run.path / CATALOG
     if path.exists():
         return
-    with duckdb.connect(str(path)) as connection:
+    temporary = path.with_name(f".{CATALOG}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    with duckdb.connect(str(temporary)) as connection:
         connection.execute(f"SET file_search_path = '{_escaped(str(run.path.resolve()))}'")
         for statement in view_statements(
             units="units.parquet", components="components.parquet", parts=["parts/*.parquet"]
         ):
             connection.execute(statement)
+    temporary.replace(path)
 
 
 def _connect() -> duckdb.DuckDBPyConnection:

@@ -5,10 +5,12 @@ writer wins and every later one drops its copy. Failed units are listed in the s
 What is done is a listing; nothing else records it.
 """
 
+import contextlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ from schemas.views import FAILURES_KEY
 
 EMPTY_PART = "empty.parquet"
 """A part without rows, so that a run can be queried before its first chunk."""
+LEFTOVER_AGE_S = 3600.0
+"""A writer holds its temporary file for milliseconds; one this old has no writer any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +97,13 @@ class Run:
         table = pa.Table.from_pylist(list(rows), schema=SCORES)
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **footer})
         return publish(self.path / "parts" / f"c{chunk:08d}.parquet", table)
+
+    def remove_leftovers(self) -> None:
+        """Remove temporary files that a killed writer left; a live one's are younger."""
+        for file in (self.path / "parts").glob(".*.parquet.*"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - file.stat().st_mtime > LEFTOVER_AGE_S:
+                    file.unlink()
 
     def failures(self) -> list[Failure]:
         """Return the failures recorded in all parts."""

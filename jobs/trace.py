@@ -40,6 +40,8 @@ def prepare_run(path: Path, planned: Planned) -> Run:
     if (path / "plan.json").exists():
         run = open_run(path)
         _check_same(run, planned.plan, manifest)
+        run.remove_leftovers()
+        write_catalog(run)
         return run
     if path.exists():
         raise StoreError(f"{path} exists and is no run: choose another --run")
