@@ -67,7 +67,7 @@ def view_statements(*, units: str, components: str, parts: Sequence[str]) -> lis
         "component_effects": COMPONENT_EFFECTS,
         "ranking": RANKING,
         "causal_states": CAUSAL_STATES,
-        "failures": FAILURES.format(parts=listed),
+        "failures": FAILURES.replace("{parts}", listed),
     }
     return [f"CREATE OR REPLACE VIEW {name} AS {body}" for name, body in views.items()]
 

@@ -1,0 +1,59 @@
+"""A run of three captions and three components, without any model."""
+
+from pathlib import Path
+
+from jobs.store import Manifest, Run, create_run
+from schemas.component import Component, Kind, Part
+from schemas.plan import Caption, TracePlan, plan_units
+
+NAMES = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp")
+CAPTIONS = (
+    Caption(caption="a cat", subject="cat", attribute="object"),
+    Caption(caption="a dog", subject="dog", attribute="object"),
+    Caption(caption="a dog in the style of noto", subject="noto", attribute="style"),
+)
+
+
+def make_run(path: Path, *, seeds: tuple[int, ...] = (0, 1), chunk_units: int = 2) -> Run:
+    """Return a new run: one unit a caption and seed."""
+    plan = TracePlan(
+        scorer="builtin:emoji-sd",
+        captions=CAPTIONS,
+        parts=(Part.TEXT_ENCODER,),
+        seeds=seeds,
+        chunk_units=chunk_units,
+    )
+    manifest = Manifest(model_hash="m", scorer_hash="s", versions={}, git_commit="", created="")
+    components = [
+        Component(
+            name=name,
+            part=Part.TEXT_ENCODER,
+            kind=Kind.MLP,
+            order=order,
+            layer=0,
+            num_parameters=1,
+        )
+        for order, name in enumerate(NAMES)
+    ]
+    units = plan_units(plan, {Part.TEXT_ENCODER: NAMES})
+    return create_run(path, plan, manifest, components, units)
+
+
+def score_rows(unit_row: dict) -> list[dict]:
+    """Return a unit's made-up scores, different for every caption, seed, component and text."""
+    spread = int(unit_row["unit_id"][:6], 16) / 2**24
+    return [
+        {key: unit_row[key] for key in ("unit_id", "caption_id", "seed", "draw", "part")}
+        | {
+            "component": component,
+            "token": "last_subject",
+            "step_start": 0,
+            "step_stop": 50,
+            "against": against,
+            "clean": 0.30,
+            "corrupted": 0.295 if unit_row["seed"] == 0 else 0.10,
+            "restored": 0.1 + 0.1 * spread + 0.02 * n,
+        }
+        for n, component in enumerate(unit_row["components"])
+        for against in ("caption", "target")
+    ]

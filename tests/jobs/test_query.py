@@ -1,0 +1,123 @@
+"""The SQL views agree with plain Python, and the gate lets nothing but one SELECT through."""
+
+import math
+import os
+from pathlib import Path
+from statistics import mean, stdev
+
+import duckdb
+import pytest
+
+from jobs.query import CATALOG, run_query, write_catalog
+from jobs.store import Failure, Run
+from schemas.errors import QueryRefused
+from tests.jobs.small_run import make_run, score_rows
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    run = make_run(tmp_path / "a run's folder")
+    for chunk in range(run.num_chunks()):
+        rows = [row for unit in run.unit_rows(chunk) for row in score_rows(unit)]
+        run.commit(chunk, rows, [])
+    return run
+
+
+def test_component_effects_match_plain_python(run: Run) -> None:
+    attribute = {row["caption_id"]: row["attribute"] for row in run.unit_rows()}
+    rows = [row for unit in run.unit_rows() for row in score_rows(unit)]
+    found = run_query(run, "SELECT * FROM component_effects").to_pylist()
+    assert len(found) == 2 * 2 * 2
+    for effect in found:
+        by_caption: dict[str, list[float]] = {}
+        for row in rows:
+            same = all(row[key] == effect[key] for key in ("component", "against"))
+            if same and attribute[row["caption_id"]] == effect["attribute"]:
+                ie = row["restored"] - row["corrupted"]
+                by_caption.setdefault(row["caption_id"], []).append(ie)
+        means = [mean(values) for values in by_caption.values()]
+        assert effect["mean_ie"] == pytest.approx(mean(means))
+        assert effect["num_captions"] == len(means)
+        if len(means) > 1:
+            assert effect["se_ie"] == pytest.approx(stdev(means) / math.sqrt(len(means)))
+        else:
+            assert effect["se_ie"] is None
+
+
+def test_recovery_is_null_where_the_total_effect_is_noise(run: Run) -> None:
+    rows = run_query(run, "SELECT seed, recovery, total_effect FROM effects").to_pylist()
+    assert {row["seed"] for row in rows if row["recovery"] is None} == {0}
+    assert all(row["recovery"] is not None for row in rows if row["seed"] == 1)
+
+
+def test_ranking_puts_the_largest_effect_first(run: Run) -> None:
+    rows = run_query(run, "SELECT rank, component, mean_ie FROM ranking").to_pylist()
+    assert {row["component"] for row in rows if row["rank"] == 1} == {"text_encoder.layers.0.mlp"}
+
+
+def test_views_of_an_unstarted_run_are_empty(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r")
+    for view in ("trials", "ranking", "causal_states", "failures"):
+        assert run_query(run, f"SELECT * FROM {view}").num_rows == 0
+    assert run_query(run, "SELECT * FROM captions").num_rows == 3
+    assert run_query(run, "SELECT * FROM components").num_rows == 2
+
+
+def test_failures_view(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r")
+    run.commit(1, [], [Failure(unit_id="u", error="E", message='it\'s "bad"', traceback="t")])
+    rows = run_query(run, "SELECT * FROM failures").to_pylist()
+    assert rows == [{"unit_id": "u", "error": "E", "message": 'it\'s "bad"', "traceback": "t"}]
+
+
+def test_catalog_opens_from_the_runs_folder(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_catalog(run)
+    moved = run.path.rename(run.path.with_name("moved"))
+    monkeypatch.chdir(moved)
+    with duckdb.connect(CATALOG, read_only=True) as connection:
+        assert connection.execute("SELECT count(*) FROM trials").fetchall() == [(24,)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "",
+        "SELECT 1; SELECT 2",
+        "CREATE TABLE t (a int)",
+        "DROP VIEW ranking",
+        "COPY (SELECT 1) TO '{parts}/evil.parquet'",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{first}' (use_tmp_file false)",
+        "COPY (SELECT 1) TO '{first}' (use_tmp_file false)",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT * FROM glob('/etc/*')",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM read_csv('{parts}/../plan.json')",
+        "SELECT * FROM sniff_csv('/etc/passwd')",
+        "ATTACH '/tmp/other.duckdb'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "PRAGMA enable_profiling",
+        "SELECT * FROM rows",
+        "SELECT * FROM nowhere",
+        "SELEKT 1",
+    ],
+)
+def test_gate_refuses(run: Run, sql: str) -> None:
+    parts = run.path / "parts"
+    before = {file: file.read_bytes() for file in parts.iterdir()}
+    rows = run.unit_rows()
+    assert rows
+    first = parts / "c00000000.parquet"
+    escaped = {
+        name: str(path).replace("'", "''") for name, path in (("parts", parts), ("first", first))
+    }
+    with pytest.raises(QueryRefused):
+        run_query(run, sql.format(**escaped))
+    assert {file: file.read_bytes() for file in parts.iterdir()} == before
+    assert os.environ  # The connection is in memory: nothing else can have changed.
+
+
+@pytest.mark.parametrize("sql", ["FROM ranking", "WITH a AS (SELECT 1) SELECT * FROM a"])
+def test_gate_allows_what_reads(run: Run, sql: str) -> None:
+    assert run_query(run, sql).num_rows
