@@ -17,6 +17,7 @@ from jobs.edit_images import Shown, compare
 from jobs.edit_report import EditReport, Located
 from schemas.concept import Concept
 from schemas.errors import ConceptError, UnknownComponent
+from schemas.plan import Numerics
 
 Note = Callable[[str], None]
 """Receives one line of progress."""
@@ -32,8 +33,10 @@ class EditJob:
     located: Located
     out: Path
     settings: edit.EditSettings = field(default_factory=edit.EditSettings)
-    scorer: str | None = None
-    """The model's own if None."""
+    numerics: Numerics
+    """Steps and guidance of the images before and after."""
+    scorer: str
+    """What scores them."""
     images: int = 2
     """Images per prompt before and after; 0: write the model only."""
 
@@ -87,6 +90,7 @@ def edit_batch(job: EditJob, *, note: Note) -> EditReport:
                 concepts=job.concepts,
                 book=book,
                 images=job.images,
+                numerics=job.numerics,
                 scorer=job.scorer,
                 path=work / "before_after.png",
             )
@@ -96,7 +100,7 @@ def edit_batch(job: EditJob, *, note: Note) -> EditReport:
 
 
 def check_prompts(
-    tokenizer: Any,  # noqa: ANN401
+    tokenizer: Any,
     concepts: Sequence[Concept],
     *,
     book: prompts.Phrasebook,

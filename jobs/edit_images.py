@@ -14,7 +14,6 @@ from torch import nn
 from engine.edit import replaced_weight
 from engine.models import Diffusion
 from engine.prompts import Phrasebook, kept_names, plain_phrase, with_article
-from engine.registry import default_guidance, default_scorer, default_steps
 from engine.sampling import generate
 from engine.scoring import open_scorer
 from jobs.before_after import draw_grid
@@ -51,7 +50,8 @@ def compare(
     concepts: Sequence[Concept],
     book: Phrasebook,
     images: int,
-    scorer: str | None,
+    numerics: Numerics,
+    scorer: str,
     path: Path,
 ) -> Shown:
     """Draw `images` seeds of every row with the old and the new weight; write the grid to `path`.
@@ -59,16 +59,16 @@ def compare(
     Both columns start from the same latents.
     """
     rows = [_concept_row(concept, book) for concept in concepts] + _untouched(concepts, book)
-    before_RCHW = _draw(model, rows, images)
+    before_RCHW = _draw(model, rows, images, numerics)
     with replaced_weight(projection, weight_ED):
-        after_RCHW = _draw(model, rows, images)
+        after_RCHW = _draw(model, rows, images, numerics)
     draw_grid(
         [row.prompt for row in rows],
         before=_pixels(before_RCHW, images),
         after=_pixels(after_RCHW, images),
         path=path,
     )
-    opened = open_scorer(scorer or default_scorer(model.name))
+    opened = open_scorer(scorer)
     sides = [
         [opened.score(row_CHW, [row.text, row.target_text]).mean(0).tolist() for row, row_CHW in
          zip(rows, images_RCHW.split(images), strict=True)]
@@ -95,8 +95,7 @@ def _untouched(concepts: Sequence[Concept], book: Phrasebook) -> list[_Row]:
     return [_Row(prompt=f"a photo of {text}", text=text, target_text=text) for text in texts]
 
 
-def _draw(model: Diffusion, rows: Sequence[_Row], images: int) -> torch.Tensor:
-    numerics = Numerics(steps=default_steps(model.name), guidance=default_guidance(model.name))
+def _draw(model: Diffusion, rows: Sequence[_Row], images: int, numerics: Numerics) -> torch.Tensor:
     prompts = [row.prompt for row in rows for _ in range(images)]
     return generate(model, prompts, seeds=list(range(images)) * len(rows), numerics=numerics)
 

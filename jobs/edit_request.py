@@ -2,14 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from engine.edit import EditSettings
 from engine.folder import refuse_occupied
+from engine.registry import default_guidance, default_scorer, default_steps
 from jobs.concepts import read_concepts
 from jobs.edit import EditJob, Note, edit_batch
 from jobs.edit_report import EditReport, Located
-from jobs.locate import locate, model_of
+from jobs.locate import locate
+from jobs.store import open_run
 from schemas.errors import ConceptError
+from schemas.plan import Numerics
+
+T = TypeVar("T")
 
 
 def run_edit(
@@ -28,22 +34,30 @@ def run_edit(
     """Return the report of an edit; all that can be refused cheaply is refused first."""
     concepts = read_concepts(concepts_path)
     refuse_occupied(out)
-    if layer is None and run is None:
-        raise ConceptError("name a run (--from-run) or a component (--layer)")
-    if model is None and run is None:
-        raise ConceptError("name a model (--model) where there is no run to take it from")
+    if run is None and (layer is None or model is None):
+        raise ConceptError("name a run (--from-run), or both a model and a component (--layer)")
+    plan = open_run(run).plan() if run else None
     located = Located(component=layer) if layer else locate(_given(run), concepts)
     note(describe(located))
+    name = model or _given(plan).model
+    # A run's own numerics belong to its own model only.
+    same = plan if plan and plan.model == name else None
     job = EditJob(
         concepts=concepts,
-        model=model or model_of(_given(run)),
+        model=name,
         located=located,
         out=out,
         settings=settings(ridge=ridge, preserve=preserve),
-        scorer=scorer,
+        numerics=same.numerics if same else default_numerics(name),
+        scorer=scorer or (same.scorer if same else default_scorer(name)),
         images=images,
     )
     return edit_batch(job, note=note)
+
+
+def default_numerics(model: str) -> Numerics:
+    """Return the steps and guidance that a model's images are drawn with by default."""
+    return Numerics(steps=default_steps(model), guidance=default_guidance(model))
 
 
 def describe(located: Located) -> str:
@@ -65,6 +79,6 @@ def settings(*, ridge: float | None, preserve: float | None) -> EditSettings:
     return replace(EditSettings(), **{k: v for k, v in given.items() if v is not None})
 
 
-def _given(run: Path | None) -> Path:
-    assert run is not None
-    return run
+def _given(value: T | None) -> T:
+    assert value is not None
+    return value

@@ -1,0 +1,111 @@
+"""Locating: the top-ranked text-encoder component of a run, by attribute where it can be."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.locate import locate
+from jobs.store import Manifest, create_run
+from schemas.component import Component, Kind, Part
+from schemas.concept import Concept, ConceptKind
+from schemas.errors import ConceptError, StoreError
+from schemas.plan import Caption, TracePlan, Unit, plan_units, unit_id
+
+NAMES = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp", "unet.mid_block.resnets.0")
+EFFECT = {
+    ("object", NAMES[0]): 0.3, ("object", NAMES[1]): 0.1,
+    ("style", NAMES[0]): -0.2, ("style", NAMES[1]): 0.2,
+}  # fmt: skip
+CAPTIONS = (
+    Caption(caption="a cat", subject="cat", attribute="object"),
+    Caption(caption="a dog in the style of noto", subject="noto", attribute="style"),
+)
+
+
+def scores(unit: Unit, identity: str) -> list[dict]:
+    return [
+        {
+            "unit_id": identity,
+            "caption_id": unit.caption.id,
+            "seed": unit.seed,
+            "draw": unit.draw,
+            "part": unit.part.value,
+            "component": name,
+            "token": "last_subject",
+            "step_start": 0,
+            "step_stop": 1,
+            "against": against,
+            "clean": 0.5,
+            "corrupted": 0.1,
+            # The UNet and the caption's score, larger, must not count.
+            "restored": 0.1 + EFFECT.get((unit.caption.attribute, name), 0.39)
+            if against == "target"
+            else 0.4,
+        }
+        for name in unit.components
+        for against in ("caption", "target")
+    ]
+
+
+@pytest.fixture
+def run_path(tmp_path: Path) -> Path:
+    plan = TracePlan(model="emoji-sd", scorer="builtin:emoji-sd", captions=CAPTIONS)
+    parts = {Part.UNET: NAMES[2:], Part.TEXT_ENCODER: NAMES[:2]}
+    units = list(plan_units(plan, parts))
+    components = [
+        Component(
+            name=name,
+            part=part,
+            kind=Kind.MLP,
+            order=0,
+            layer=0,
+            num_parameters=1,
+        )
+        for part, names in parts.items()
+        for name in names
+    ]
+    manifest = Manifest(model_hash="m", scorer_hash="s", versions={}, git_commit="", created="")
+    run = create_run(tmp_path / "run", plan, manifest, components, units)
+    rows = [
+        row
+        for unit in units
+        for row in scores(
+            unit, unit_id(unit, model_hash="m", scorer_hash="s", numerics=plan.numerics)
+        )
+    ]
+    run.commit(0, rows, [])
+    return run.path
+
+
+def concept(kind: str) -> Concept:
+    return Concept(concept="x", target="y", kind=ConceptKind(kind))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "component", "attribute", "mean_ie"),
+    [
+        (("object",), NAMES[0], "object", 0.3),
+        (("style",), NAMES[1], "style", 0.2),
+        (("object", "style"), NAMES[1], None, 0.15),  # pooled: 0.05 against 0.15
+        (("action",), NAMES[1], None, 0.15),  # not traced
+    ],
+)
+def test_top_text_encoder_component_is_found(
+    run_path: Path, kinds: tuple[str, ...], component: str, attribute: str | None, mean_ie: float
+) -> None:
+    located = locate(run_path, [concept(kind) for kind in kinds])
+    assert located.component == component
+    assert located.attribute == attribute
+    assert located.mean_ie == pytest.approx(mean_ie)
+
+
+def test_run_without_scores_is_refused(run_path: Path) -> None:
+    for part in (run_path / "parts").glob("c*.parquet"):
+        part.unlink()
+    with pytest.raises(ConceptError, match="no trial of a text-encoder component"):
+        locate(run_path, [concept("object")])
+
+
+def test_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError):
+        locate(tmp_path, [concept("object")])
