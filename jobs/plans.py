@@ -37,7 +37,7 @@ def read_captions(path: Path) -> tuple[Caption, ...]:
         raise PlanError(f"{path}: no such file")
     try:
         captions = tuple(_caption(path, line, row) for line, row in reader(path))
-    except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, OSError) as error:
+    except (ValueError, csv.Error, OSError) as error:
         raise PlanError(f"{path} cannot be read: {error}") from error
     if not captions:
         raise PlanError(f"{path} holds no caption")

@@ -1,0 +1,90 @@
+"""The command line as users meet it: fast, helpful, and one sentence for what they can fix."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.store import Run
+from tests.jobs.small_run import make_run, score_rows
+
+COMMANDS = (
+    ("trace", "submit"), ("trace", "status"), ("rank",), ("query",), ("models",), ("components",),
+    ("edit-batch",),
+)  # fmt: skip
+
+
+def dqf(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).parents[2]
+    code = f"import sys; sys.path.insert(0, {str(root)!r}); from cli.app import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True, text=True, cwd=cwd, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    run = make_run(tmp_path / "runs" / "r")
+    for chunk in range(run.num_chunks()):
+        run.commit(chunk, [row for unit in run.unit_rows(chunk) for row in score_rows(unit)], [])
+    return run
+
+
+def test_the_command_line_starts_without_frameworks() -> None:
+    code = "import sys, cli.app; print(sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    for heavy in ("torch", "ray", "duckdb", "diffusers", "transformers", "open_clip", "pyarrow"):
+        assert f"'{heavy}'" not in loaded
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_has_an_example(command: tuple[str, ...]) -> None:
+    result = dqf(*command, "--help")
+    assert result.returncode == 0
+    assert f"dqf {' '.join(command)}" in result.stdout.split("Example:")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("rank", "nowhere"), "no run at runs/nowhere"),
+        (("trace", "status", "nowhere"), "no run at runs/nowhere"),
+        (("query", "r", "DROP VIEW ranking"), "one SELECT"),
+        (("rank", "r", "--attribute", "colour"), "object, style"),
+        (("rank", "r", "--against", "x"), "caption or target"),
+        (("trace", "submit", "--captions", "no.csv"), "no such file"),
+        (("trace", "submit", "--probe", "sdd"), "emoji-sd, sd"),
+        (("trace", "submit", "--part", "vae"), "unet, text-encoder or both"),
+        (("trace", "submit", "--model", "sd-1.4"), "--probe sd"),
+        (("trace", "submit", "--address", "http://h:8265"), "Jobs API"),
+        (("components", "no-such-model"), "unknown model"),
+    ],
+)
+def test_what_a_user_can_fix_is_one_sentence(
+    run: Run, arguments: tuple[str, ...], message: str
+) -> None:
+    result = dqf(*arguments, cwd=run.path.parents[1])
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_usage_errors_end_with_two() -> None:
+    assert dqf("rank").returncode == 2
+    assert dqf("rank", "r", "--top", "0").returncode == 2
+
+
+def test_formats(run: Run) -> None:
+    cwd = run.path.parents[1]
+    rows = json.loads(dqf("rank", "r", "--top", "1", "--format", "json", cwd=cwd).stdout)
+    assert [(row["attribute"], row["rank"]) for row in rows] == [("object", 1), ("style", 1)]
+    assert dqf("query", "r", "SELECT 1 AS a", "--format", "csv", cwd=cwd).stdout == "a\n1\n"
+    assert "text_encoder.layers.0.mlp" in dqf("rank", "r", cwd=cwd).stdout
+    status = json.loads(dqf("trace", "status", "r", "--format", "json", cwd=cwd).stdout)
+    assert status == [{"run": "r", "done": 6, "failed": 0, "left": 0}]

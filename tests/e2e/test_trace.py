@@ -1,0 +1,73 @@
+"""Tracing through the real command line, on real Ray, with a tiny model."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jobs.query import run_query
+from jobs.store import open_run
+
+SCORES = "SELECT * FROM scores ORDER BY ALL"
+CAPTIONS = """caption,subject,attribute,target
+a red apple on a wooden table,apple,object,
+a painting of a sailing ship,ship,object,
+an old castle in the green forest,green,color,a green forest
+"""
+
+
+def command(folder: Path, model: Path, scorer: Path, run: str) -> list[str]:
+    captions = folder / "captions.csv"
+    captions.write_text(CAPTIONS)
+    return [
+        sys.executable, "-c", "from cli.app import main; main()", "trace", "submit",
+        "--model", str(model), "--scorer", str(scorer), "--captions", str(captions),
+        "--steps", "4", "--seed", "0", "--seed", "1", "--actors", "1",
+        "--run", str(folder / "runs" / run),
+    ]  # fmt: skip
+
+
+def test_interrupted_and_resumed_gives_the_same_table(
+    tmp_path: Path, tiny_sd: Path, tiny_scorer: Path
+) -> None:
+    whole = command(tmp_path, tiny_sd, tiny_scorer, "whole")
+    done = subprocess.run(whole, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    reference = run_query(open_run(tmp_path / "runs" / "whole"), SCORES)
+    assert reference.num_rows
+
+    cut = command(tmp_path, tiny_sd, tiny_scorer, "cut")
+    process = subprocess.Popen(cut, stderr=subprocess.PIPE, text=True)
+    parts = tmp_path / "runs" / "cut" / "parts"
+    deadline_s = time.monotonic() + 120
+    while not list(parts.glob("c*.parquet")) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    run = open_run(tmp_path / "runs" / "cut")
+    if len(run.done_chunks()) < run.num_chunks():
+        assert process.returncode == 130, errors
+        assert "the same command resumes" in errors
+    resumed = subprocess.run(cut, capture_output=True, text=True, check=False)
+    assert resumed.returncode == 0, resumed.stderr
+    assert run_query(run, SCORES).equals(reference)
+
+    other = subprocess.run([*cut, "--steps", "5"], capture_output=True, text=True, check=False)
+    assert other.returncode == 2
+    assert "was made with another numerics" in other.stderr
+    assert "Traceback" not in other.stderr
+
+
+@pytest.mark.parametrize("part", ["unet"])
+def test_rank_after_trace(tmp_path: Path, tiny_sd: Path, tiny_scorer: Path, part: str) -> None:
+    submit = command(tmp_path, tiny_sd, tiny_scorer, "one")
+    done = subprocess.run([*submit, "--part", part], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rank = [*submit[:3], "rank", str(tmp_path / "runs" / "one"), "--format", "json"]
+    rows = json.loads(subprocess.run(rank, capture_output=True, text=True, check=True).stdout)
+    assert {row["part"] for row in rows} == {part}
+    assert {row["attribute"] for row in rows} == {"object", "color"}
