@@ -158,7 +158,10 @@ def gather_kept(
     keys, weights = [], []
     for caption in captions:
         ids_T, key_TD = found[caption.caption]
-        last = subject_end(tokenizer, caption)
+        try:
+            last = subject_end(tokenizer, caption)
+        except ConceptError:
+            continue  # a kept caption that does not fit protects nothing, and harms nothing
         weight_T = role_weights(ids_T, last=last, eos_id=tokenizer.eos_token_id, weights=roles)
         keys.append(key_TD[last:])
         weights.append(weight_T[last:])
