@@ -1,0 +1,23 @@
+"""Fixtures that every test may use: tiny models in folders, built once a session."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+
+
+@pytest.fixture(scope="session")
+def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a tiny Stable Diffusion pipeline with random weights."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-sd"
+    tiny.build_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a tiny open_clip model with random weights."""
+    folder = tmp_path_factory.mktemp("scorers")
+    tiny.save_scorer(folder)
+    return folder
