@@ -69,7 +69,9 @@ def test_change_is_where_the_gradient_of_the_objective_vanishes(
         moved_P = (kept.key_PD @ change_ED.T).square().sum(1)
         loss = loss + preserve * (kept.weight_P * moved_P).sum() / kept.weight_P.sum()
     (gradient_ED,) = torch.autograd.grad(loss, change_ED)
-    assert float(gradient_ED.norm()) < 1e-8 * max(1.0, preserve) * (1 + float(error_P.detach().sum()))
+    assert float(gradient_ED.norm()) < 1e-8 * max(1.0, preserve) * (
+        1 + float(error_P.detach().sum())
+    )
 
 
 def test_without_ridge_the_layer_with_its_bias_says_at_the_key_what_it_said_at_the_target() -> None:
