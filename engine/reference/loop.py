@@ -1,0 +1,82 @@
+"""What every training stage shares: learning rate, checkpoints, progress, averaged weights."""
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def learning_rate(step: int, *, steps: int, peak: float, warmup: int = 100) -> float:
+    """Linear warm-up to `peak`, then a cosine down to 2 % of it."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give all parameter groups the same learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def adamw(model: nn.Module, *, decay: float = 0.01) -> torch.optim.AdamW:
+    """AdamW that decays matrices and kernels, not biases, norms or scales."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99), fused=True)
+
+
+class Average:
+    """Exponential moving average of a model's weights, warmed up over its first steps."""
+
+    def __init__(self, model: nn.Module, *, decay: float) -> None:
+        self.decay = decay
+        self.weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, *, step: int) -> None:
+        """Move the average towards the model's present weights."""
+        keep = min(self.decay, (1 + step) / (10 + step))
+        state = model.state_dict()
+        ours = [v for v in self.weights.values() if v.is_floating_point()]
+        theirs = [state[k] for k, v in self.weights.items() if v.is_floating_point()]
+        torch._foreach_lerp_(ours, theirs, 1 - keep)
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint so that a kill leaves the old one or the new one, never half of one."""
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(path)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A checkpoint, or an empty dict where there is none."""
+    return torch.load(path, weights_only=True) if path.exists() else {}
+
+
+class Progress:
+    """Prints step, mean loss and speed to stderr, every `every` steps."""
+
+    def __init__(self, name: str, *, steps: int, every: int = 50) -> None:
+        self.name, self.steps, self.every = name, steps, every
+        self.total, self.count, self.since = 0.0, 0, time.monotonic()
+
+    def __call__(self, step: int, loss: float, *, samples: int) -> None:
+        """Take one step's loss; print when a line is due."""
+        self.total, self.count = self.total + loss, self.count + 1
+        if (step + 1) % self.every and step + 1 != self.steps:
+            return
+        seconds = time.monotonic() - self.since
+        speed = samples * self.count / seconds
+        line = f"{self.name} {step + 1}/{self.steps} loss {self.total / self.count:.4f}"
+        print(f"{line} {speed:.0f} samples/s", file=sys.stderr, flush=True)
+        self.total, self.count, self.since = 0.0, 0, time.monotonic()

@@ -1,0 +1,124 @@
+"""The judge: an independent open_clip model with its own tokenizer, architecture and seed.
+
+It shares nothing with the text encoder but the objective. Images are blurred, made noisy and
+recoloured a little in training, so that slightly soft generated images are judged as well.
+Shapes: N images and captions, T tokens, D embedding (suffixes `_NCHW`, `_NT`, `_ND`).
+"""
+
+import json
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.model import CLIP
+from safetensors.torch import save_file
+from transformers import CLIPTokenizer
+
+from engine.reference import loop
+from engine.reference.captions import build_tokenizer, tokenize
+from engine.reference.contrastive import Sampler, contrastive_loss
+from engine.reference.data import Pool
+
+SIZE = 32
+LENGTH, STEPS, BATCH, RATE, SEED = 24, 800, 128, 2e-3, 71
+DIM = 96
+
+
+def model_config(tokenizer: CLIPTokenizer) -> dict[str, object]:
+    """Configuration of the open_clip model: a residual network and a two-layer transformer."""
+    return {
+        "embed_dim": DIM,
+        "vision_cfg": {
+            "image_size": SIZE, "timm_model_name": "resnet10t", "timm_model_pretrained": False,
+            "timm_pool": "avg", "timm_proj": "linear",
+        },
+        "text_cfg": {
+            "context_length": LENGTH, "vocab_size": len(tokenizer), "width": 96, "heads": 3,
+            "layers": 2, "hf_tokenizer_name": "this folder", "pool_type": "argmax",
+        },
+    }  # fmt: skip
+
+
+def scorer_tokenizer() -> CLIPTokenizer:
+    """A tokenizer that keeps nearly all object words whole, unlike the text encoder's."""
+    return build_tokenizer(whole_words=0.95, length=LENGTH)
+
+
+def build_scorer(tokenizer: CLIPTokenizer) -> CLIP:
+    """An untrained scorer."""
+    return CLIP(**model_config(tokenizer))  # pyright: ignore[reportArgumentType]
+
+
+def soften(image_NCHW: torch.Tensor, *, rng: torch.Generator) -> torch.Tensor:
+    """Each image with a random share of blur, of noise, and of gain and offset by channel."""
+    count = len(image_NCHW)
+    blurred_NCHW = F.avg_pool2d(F.pad(image_NCHW, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    share_N111 = 0.7 * torch.rand(count, 1, 1, 1, generator=rng) ** 2
+    mixed_NCHW = image_NCHW.lerp(blurred_NCHW, share_N111)
+    noise_NCHW = torch.randn(image_NCHW.shape, generator=rng)
+    mixed_NCHW = mixed_NCHW + noise_NCHW * 0.08 * torch.rand(count, 1, 1, 1, generator=rng) ** 2
+    gain_NC11 = 1 + 0.06 * torch.randn(count, 3, 1, 1, generator=rng)
+    offset_NC11 = 0.06 * torch.randn(count, 3, 1, 1, generator=rng)
+    return (mixed_NCHW * gain_NC11 + offset_NC11).clamp(-1, 1)
+
+
+def scorer_loss(
+    scorer: CLIP, image_NCHW: torch.Tensor, ids_NT: torch.Tensor, *, match_NN: torch.Tensor
+) -> torch.Tensor:
+    """Contrastive loss of one batch."""
+    image_ND = scorer.encode_image(image_NCHW.contiguous(memory_format=torch.channels_last))
+    text_ND = scorer.encode_text(ids_NT)
+    scale = scorer.logit_scale.clamp(max=4.6).exp()
+    return contrastive_loss(image_ND, text_ND, match_NN=match_NN, scale=scale)
+
+
+def train_scorer(pool: Pool, work: Path, *, steps: int = STEPS) -> CLIP:
+    """Train (or go on training) the scorer; its checkpoint is `work`/scorer.pt."""
+    torch.manual_seed(SEED)
+    tokenizer = scorer_tokenizer()
+    scorer = build_scorer(tokenizer)
+    optimizer = loop.adamw(scorer, decay=0.05)
+    path = work / "scorer.pt"
+    state = loop.load(path)
+    if state:
+        scorer.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+    scorer.visual.to(memory_format=torch.channels_last)
+    sampler, progress = Sampler(pool), loop.Progress("scorer", steps=steps)
+    scorer.train()
+    for step in range(state.get("step", 0), steps):
+        rng = torch.Generator().manual_seed(SEED * 1_000_003 + step)
+        loop.set_rate(optimizer, loop.learning_rate(step, steps=steps, peak=RATE))
+        batch = sampler.draw(BATCH, rng=rng)
+        ids_NT = tokenize(tokenizer, batch.texts)
+        loss = scorer_loss(
+            scorer, soften(batch.image_NCHW, rng=rng), ids_NT, match_NN=batch.match_NN
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(scorer.parameters(), 1.0)
+        optimizer.step()
+        progress(step, loss.item(), samples=BATCH)
+        if (step + 1) % 100 == 0 or step + 1 == steps:
+            weights = {"model": scorer.state_dict(), "optimizer": optimizer.state_dict()}
+            loop.save(path, {"step": step + 1, **weights})
+    return scorer.to(memory_format=torch.contiguous_format).eval()
+
+
+def export_scorer(scorer: CLIP, folder: Path) -> None:
+    """Write the folder that open_clip opens as "local-dir:<folder>"."""
+    tokenizer = scorer_tokenizer()
+    tokenizer.save_pretrained(str(folder))
+    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
+    config = {"model_cfg": model_config(tokenizer), "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    state = {k: v.contiguous() for k, v in scorer.state_dict().items()}
+    save_file(state, folder / "open_clip_model.safetensors")
+
+
+def load_scorer(folder: Path) -> tuple[CLIP, object, object]:
+    """Scorer, preprocessing of a PIL image, and tokenizer, as any open_clip user opens them."""
+    name = f"local-dir:{folder}"
+    scorer, _, preprocess = open_clip.create_model_and_transforms(name)
+    return scorer.eval(), preprocess, open_clip.get_tokenizer(name)
