@@ -25,8 +25,9 @@ def token_embedding(model: Diffusion) -> nn.Embedding:
 
 
 def noise_draw(unit: Unit, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return standard normal noise, the same for every unit of one caption, seed and draw."""
-    name = f"subject noise/{unit.caption.id}/{unit.seed}/{unit.draw}"
+    """Return standard normal noise, the same for every unit of one caption, subject, seed, draw."""
+    caption = unit.caption
+    name = f"subject noise/{caption.caption}/{caption.subject}/{unit.seed}/{unit.draw}"
     seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
 

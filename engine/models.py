@@ -132,7 +132,7 @@ def _checked_source(name: str) -> str:
             raise ModelUnavailable(
                 f"model folder {name!r} has no model_index.json: give a diffusers pipeline folder"
             )
-        kind = json.loads(index.read_text()).get("_class_name")
+        kind = _read_json(index, name).get("_class_name")
         if kind != "StableDiffusionPipeline":
             raise ModelUnavailable(
                 f"model {name!r} is a {kind}: only StableDiffusionPipeline is supported so far"
@@ -160,7 +160,19 @@ def _read_config(source: str, subfolder: str, name: str) -> dict[str, Any]:
             raise ModelUnavailable(
                 f"model {name!r} cannot be fetched: {_first_line(error)}"
             ) from error
-    return json.loads(file.read_text())
+    return _read_json(file, name)
+
+
+def _read_json(file: Path, name: str) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text())
+    except OSError as error:
+        where = f"{file.parent.name}/{file.name}"
+        raise ModelUnavailable(f"model {name!r} cannot be opened: no {where}") from error
+    except json.JSONDecodeError as error:
+        raise ModelUnavailable(
+            f"model {name!r} cannot be opened: {file.name} is not JSON"
+        ) from error
 
 
 def _is_offline(source: str) -> bool:

@@ -96,8 +96,13 @@ def _source_hash(source: str) -> str:
         part
         for file in files
         if file.name != "vocabulary.json" and "scorer" not in file.relative_to(folder).parts[:-1]
-        for part in (str(file.relative_to(folder)).encode(), file.read_bytes())
+        for part in (str(file.relative_to(folder)).encode(), _file_digest(file))
     )
+
+
+def _file_digest(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "blake2b").digest()
 
 
 def _digest(parts: Iterable[bytes]) -> str:

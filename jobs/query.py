@@ -28,7 +28,8 @@ def run_query(run: Run, sql: str, parameters: Sequence[object] = ()) -> pa.Table
             statements = connection.extract_statements(sql)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise QueryRefused("give exactly one SELECT statement: runs are read-only")
-            return connection.execute(statements[0], list(parameters)).to_arrow_table()
+            relation = connection.sql(statements[0].query, params=list(parameters))
+            return relation.to_arrow_table()
         except duckdb.Error as error:
             raise QueryRefused(str(error).strip()) from error
 

@@ -56,8 +56,8 @@ class Numerics(BaseModel):
     guidance: float = Field(default=7.5, ge=1.0, le=100.0)
     """Classifier-free guidance scale w in eps = eps_uncond + w (eps_cond - eps_uncond)."""
     noise_sigmas: float = Field(default=3.0, gt=0.0)
-    """Standard deviation of the noise on the subject's token embeddings, in units of the
-    measured standard deviation of the model's token embedding table."""
+    """Standard deviation of the noise on the subject's tokens, in units of the measured standard
+    deviation of what is noised: the token embedding table, or the caption's output rows."""
     noise_at: Literal["input", "output"] = "input"
     """UNet trace only: noise the text encoder's input embeddings or its output rows."""
     cfg_patch: Literal["cond", "both"] = "cond"

@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests import tiny
+
+# Tiny tensors: more threads only wait for one another.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
