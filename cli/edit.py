@@ -1,15 +1,17 @@
 """`dqf edit-batch`: remove or replace a file of concepts in one closed-form edit."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.output import Format, FormatOption, print_rows
+from cli.runs import run_path
+
 if TYPE_CHECKING:
     from jobs.edit_report import EditReport
-
-FORMATS = ("table", "json")
 
 
 def edit_batch(
@@ -18,10 +20,10 @@ def edit_batch(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the edited model; new or empty.")],
     from_run: Annotated[
-        Path | None, typer.Option(help="Trace run whose top text-encoder component is edited.")
+        str | None, typer.Option(help="Run whose top-ranked text-encoder component is edited.")
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="Component to edit instead, as `dqf models` names it.")
+        str | None, typer.Option(help="Component to edit instead; see `dqf components`.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Model to edit; the run's own by default.")
@@ -38,7 +40,7 @@ def edit_batch(
     preserve: Annotated[
         float | None, typer.Option(min=0.0, help="mu: keeps what no concept says as it was.")
     ] = None,
-    format: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
+    output_format: FormatOption = Format.TABLE,
 ) -> None:
     """Edit all CONCEPTS out of a model's text encoder and write a complete diffusers folder.
 
@@ -46,14 +48,12 @@ def edit_batch(
     "plain", an action "standing", a person "person". The folder also gets `edit.json` and
     `before_after.png`.
     """
-    if format not in FORMATS:
-        raise typer.BadParameter(f"--format is one of {', '.join(FORMATS)}")
     from jobs.edit_request import run_edit
 
     report = run_edit(
         concepts,
         out=out,
-        run=from_run,
+        run=run_path(from_run) if from_run else None,
         layer=layer,
         model=model,
         scorer=scorer,
@@ -62,35 +62,35 @@ def edit_batch(
         preserve=preserve,
         note=lambda line: typer.echo(line, err=True),
     )
-    text = json.dumps(report.as_dict(), indent=2) if format == "json" else _table(report)
-    typer.echo(text)
+    if output_format is Format.JSON:
+        typer.echo(json.dumps(report.as_dict(), indent=2))
+        return
+    if report.scores:
+        print_rows(_score_rows(report), output_format)
+    for line in _summary(report):
+        typer.echo(line, err=output_format is Format.CSV)
 
 
-def _table(report: "EditReport") -> str:
-    head = ("concept", "target", "concept score", "", "target score", "")
-    lines = [head, ("", "", "before", "after", "before", "after")]
-    for s in report.scores:
-        numbers = (s.concept_before, s.concept_after, s.target_before, s.target_after)
-        lines.append((s.concept, s.target, *(f"{n:.3f}" for n in numbers)))
-    widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
-    table = [
-        "  ".join(
-            cell.ljust(width) if n < 2 else cell.rjust(width)
-            for n, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
+def _score_rows(report: "EditReport") -> list[dict[str, object]]:
+    return [
+        {
+            "concept": scores.concept,
+            "target": scores.target,
+            "concept_before": scores.concept_before,
+            "concept_after": scores.concept_after,
+            "target_before": scores.target_before,
+            "target_after": scores.target_after,
+        }
+        for scores in report.scores
     ]
-    return "\n".join((table if report.scores else []) + _summary(report))
 
 
-def _summary(report: "EditReport") -> list[str]:
-    lines = []
+def _summary(report: "EditReport") -> Iterator[str]:
     if report.untouched_change is not None:
-        lines.append(f"untouched concepts: mean change {report.untouched_change:+.3f}")
-    lines.append(
+        yield f"untouched concepts: mean change of the score {report.untouched_change:+.3f}"
+    yield (
         f"{report.located.component}: weight changed by {100 * report.relative_change:.1f}% "
         f"for {len(report.concepts)} concepts; keys {report.key_seconds:.2f} s, "
         f"solve {report.solve_seconds:.3f} s"
     )
-    lines.append(f"edited model: {report.out}")
-    return lines
+    yield f"edited model: {report.out}"
