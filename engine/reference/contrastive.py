@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from engine.reference.captions import attributes, random_caption
 from engine.reference.data import Pool, to_float
 
-GROUP = 8
+GROUP = 4
 """Images of one object that stand together in a batch."""
 
 

@@ -51,8 +51,9 @@ def build_pipeline(
 
 
 def export_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
-    """Write the pipeline with weights stored as float16, which loads as float32 by default."""
-    parts = (pipeline.vae, pipeline.text_encoder, pipeline.unet)
+    """Write the pipeline; VAE and UNet stored as float16, which diffusers loads as float32."""
+    # transformers would load a float16 text encoder as float16, so that stays as it is.
+    parts = (pipeline.vae, pipeline.unet)
     for part in parts:
         part.to(torch.float16)
     pipeline.save_pretrained(folder)

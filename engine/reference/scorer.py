@@ -21,7 +21,7 @@ from engine.reference.contrastive import Sampler, contrastive_loss
 from engine.reference.data import Pool
 
 SIZE = 32
-LENGTH, STEPS, BATCH, RATE, SEED = 24, 800, 128, 2e-3, 71
+LENGTH, STEPS, BATCH, RATE, SEED = 24, 1200, 160, 2e-3, 71
 DIM = 96
 
 
@@ -113,7 +113,11 @@ def export_scorer(scorer: CLIP, folder: Path) -> None:
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
     config = {"model_cfg": model_config(tokenizer), "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    state = {k: v.contiguous() for k, v in scorer.state_dict().items()}
+    # Stored as float16; open_clip copies the numbers into its own float32 model.
+    state = {
+        k: (v.half() if v.is_floating_point() else v).contiguous()
+        for k, v in scorer.state_dict().items()
+    }
     save_file(state, folder / "open_clip_model.safetensors")
 
 
