@@ -163,7 +163,8 @@ class _Pool:
             if chunk is None:
                 continue
             try:
-                self.on_chunk(ray.get(reference))
+                result: Any = ray.get(reference)
+                self.on_chunk(result)
             except RayActorError:
                 lost.append(chunk)
         self.suspects += lost[:1]
