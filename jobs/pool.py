@@ -139,7 +139,7 @@ class _Pool:
             return
         actor, chunk = self.in_flight[reference]
         try:
-            result = ray.get(reference)
+            result: Any = ray.get(reference)
         except RayActorError as error:
             _raise_if_constructor(error)
             self._replace(actor)
