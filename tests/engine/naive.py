@@ -75,8 +75,9 @@ class _Naive:
         return torch.tensor([padded.input_ids])
 
     def image(self, cond: torch.Tensor, module: Any = None, hook: Any = None) -> torch.Tensor:
-        size = self.model.unet.config.sample_size
-        x = torch.randn((1, 4, size, size), generator=torch.Generator().manual_seed(self.unit.seed))
+        config = self.model.unet.config
+        shape = (1, config.in_channels, config.sample_size, config.sample_size)
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(self.unit.seed))
         uncond = self.model.text_encoder(self.ids("")).last_hidden_state
         scheduler = type(self.model.scheduler).from_config(self.model.scheduler.config)
         scheduler.set_timesteps(self.numerics.steps)
