@@ -41,17 +41,36 @@ def find_subject(tokenizer: Any, caption: Caption) -> Span:
     PlanError: the caption has more tokens than the tokenizer's limit, or no token of the caption
     lies in the subject.
     """
-    encoded = tokenizer(caption.caption, return_offsets_mapping=True)
+    return find_subjects(tokenizer, [caption])[1][0]
+
+
+def find_subjects(tokenizer: Any, captions: Sequence[Caption]) -> tuple[torch.Tensor, list[Span]]:
+    """Return `tokenize`'s ids_NL and `find_subject`'s span of each caption, in one pass."""
     limit = tokenizer.model_max_length
-    if len(encoded.input_ids) > limit:
-        raise PlanError(
-            f"caption {caption.caption!r} has {len(encoded.input_ids)} tokens, the model's limit "
-            f"is {limit}: shorten it"
-        )
+    encoded = tokenizer(
+        [caption.caption for caption in captions],
+        padding="max_length",
+        max_length=limit,
+        return_offsets_mapping=True,
+    )
+    spans = []
+    for caption, ids, offsets in zip(
+        captions, encoded.input_ids, encoded.offset_mapping, strict=True
+    ):
+        if len(ids) > limit:
+            raise PlanError(
+                f"caption {caption.caption!r} has {len(ids)} tokens, the model's limit is {limit}: "
+                "shorten it"
+            )
+        spans.append(_span(caption, offsets))
+    return torch.tensor(encoded.input_ids), spans
+
+
+def _span(caption: Caption, offsets: Sequence[tuple[int, int]]) -> Span:
     start, stop = _characters(caption)
     positions = [
         position
-        for position, (first, end) in enumerate(encoded.offset_mapping)
+        for position, (first, end) in enumerate(offsets)
         if first < stop and end > start and end > first
     ]
     if not positions:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.captions import find_subject, tokenize
+from engine.captions import find_subjects
 from engine.hooks import input_of
 from engine.prompts import PromptPair
 from schemas.errors import ConceptError, PlanError
@@ -65,53 +65,59 @@ def projection_inputs(
     return torch.cat(read).double().cpu()
 
 
-def keys_of(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadPrompts:
+    """Captions with their keys and the position of the last subject token."""
+
+    ids_NT: torch.Tensor
+    key_NTD: torch.Tensor
+    last_N: torch.Tensor
+
+
+def read_prompts(
     text_encoder: nn.Module,
     projection: nn.Linear,
     tokenizer: Any,
     captions: Sequence[Caption],
-) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Return ids `_T` and keys `_TD` of each distinct caption text; each is run once."""
-    distinct = list(dict.fromkeys(caption.caption for caption in captions))
-    ids_NT = tokenize(tokenizer, distinct)
+) -> ReadPrompts:
+    """Return what the projection reads of the captions; ConceptError if one does not fit."""
+    ids_NT, last_N = subject_ends(tokenizer, captions)
     key_NTD = projection_inputs(text_encoder, projection, ids_NT)
-    return dict(zip(distinct, zip(ids_NT, key_NTD, strict=True), strict=True))
+    return ReadPrompts(ids_NT=ids_NT, key_NTD=key_NTD, last_N=last_N)
 
 
-def subject_end(tokenizer: Any, caption: Caption) -> int:
-    """Return the position of the last subject token; ConceptError if the prompt does not fit."""
+def subject_ends(
+    tokenizer: Any, captions: Sequence[Caption]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the captions' ids `_NT` and the position of each one's last subject token, `_N`.
+
+    ConceptError: a caption does not fit the tokenizer.
+    """
     try:
-        return find_subject(tokenizer, caption).last
+        ids_NT, spans = find_subjects(tokenizer, captions)
     except PlanError as error:
-        raise ConceptError(f"concept {caption.subject!r} cannot be edited: {error}") from error
+        raise ConceptError(f"the concept cannot be edited: {error}") from error
+    return ids_NT, torch.tensor([span.last for span in spans])
 
 
 def role_weights(
-    ids_T: torch.Tensor, *, last: int, eos_id: int, weights: RoleWeights
+    ids_NT: torch.Tensor, *, last_N: torch.Tensor, eos_id: int, weights: RoleWeights
 ) -> torch.Tensor:
-    """Return the weight of every position of a prompt; each role's weights sum to its own."""
-    ends = (ids_T == eos_id).nonzero().flatten().tolist()
-    eos = next((n for n in ends if n > last), len(ids_T))
-    weight_T = torch.zeros(len(ids_T), dtype=torch.float64)
-    weight_T[last] = weights.subject
-    for role, start, stop in (
-        (weights.words, last + 1, eos),
-        (weights.eos, eos, eos + 1),
-        (weights.pads, eos + 1, len(ids_T)),
-    ):
-        if start < min(stop, len(ids_T)):
-            weight_T[start:stop] = role / (stop - start)
-    return weight_T
+    """Return the weight of every position, `_NT`; each role's weights sum to its own.
 
-
-def align(length: int, *, source_last: int, target_last: int) -> tuple[list[int], list[int]]:
-    """Return positions of the concept prompt and, for each, that of the target prompt.
-
-    Both start at the last subject token and advance together; where the target prompt ends first
-    its last position, a pad, stands for the rest.
+    Positions before the last subject token weigh nothing.
     """
-    source = list(range(source_last, length))
-    return source, [min(target_last + n - source_last, length - 1) for n in source]
+    place_T = torch.arange(ids_NT.shape[1])
+    last_N1 = last_N[:, None]
+    ends_NT = (ids_NT == eos_id) & (place_T > last_N1)
+    eos_N1 = torch.where(ends_NT.any(1), ends_NT.int().argmax(1), ids_NT.shape[1])[:, None]
+    roles = (
+        (weights.subject, place_T == last_N1),
+        (weights.words, (place_T > last_N1) & (place_T < eos_N1)),
+        (weights.eos, place_T == eos_N1),
+        (weights.pads, place_T > eos_N1),
+    )
+    return sum(role * on_NT / on_NT.sum(1, keepdim=True).clamp(min=1) for role, on_NT in roles)  # type: ignore[return-value]
 
 
 def gather_pairs(
@@ -122,26 +128,24 @@ def gather_pairs(
     *,
     roles: RoleWeights,
 ) -> KeyPairs:
-    """Return the aligned keys of prompt pairs with the weights of the concept prompts' tokens."""
+    """Return the aligned keys of prompt pairs with the weights of the concept prompts' tokens.
+
+    Positions advance together from the last subject token of each prompt; where the target prompt
+    ends first its last position, a pad, stands for the rest.
+    """
     captions = [caption for pair in pairs for caption in (pair.source, pair.target)]
-    found = keys_of(text_encoder, projection, tokenizer, captions)
-    sources, targets, weights = [], [], []
-    for pair in pairs:
-        ids_T, source_TD = found[pair.source.caption]
-        last = subject_end(tokenizer, pair.source)
-        weight_T = role_weights(ids_T, last=last, eos_id=tokenizer.eos_token_id, weights=roles)
-        source, target = align(
-            len(ids_T), source_last=last, target_last=subject_end(tokenizer, pair.target)
-        )
-        sources.append(source_TD[source])
-        targets.append(found[pair.target.caption][1][target])
-        weights.append(weight_T[source])
-    weight_P = torch.cat(weights)
-    counts = weight_P > 0
+    read = read_prompts(text_encoder, projection, tokenizer, captions)
+    ids_NT, source_last_N, target_last_N = read.ids_NT[::2], read.last_N[::2], read.last_N[1::2]
+    weight_NT = role_weights(
+        ids_NT, last_N=source_last_N, eos_id=tokenizer.eos_token_id, weights=roles
+    )
+    prompt_P, place_P = (weight_NT > 0).nonzero(as_tuple=True)
+    ahead_P = (target_last_N - source_last_N)[prompt_P]
+    target_place_P = (place_P + ahead_P).clamp(max=ids_NT.shape[1] - 1)
     return KeyPairs(
-        source_PD=torch.cat(sources)[counts],
-        target_PD=torch.cat(targets)[counts],
-        weight_P=weight_P[counts],
+        source_PD=read.key_NTD[2 * prompt_P, place_P],
+        target_PD=read.key_NTD[2 * prompt_P + 1, target_place_P],
+        weight_P=weight_NT[prompt_P, place_P],
     )
 
 
@@ -154,16 +158,8 @@ def gather_kept(
     roles: RoleWeights,
 ) -> Keys:
     """Return the keys of what is to be kept, from the last subject token on."""
-    found = keys_of(text_encoder, projection, tokenizer, captions)
-    keys, weights = [], []
-    for caption in captions:
-        ids_T, key_TD = found[caption.caption]
-        try:
-            last = subject_end(tokenizer, caption)
-        except ConceptError:
-            continue  # a kept caption that does not fit protects nothing, and harms nothing
-        weight_T = role_weights(ids_T, last=last, eos_id=tokenizer.eos_token_id, weights=roles)
-        keys.append(key_TD[last:])
-        weights.append(weight_T[last:])
-    weight_P = torch.cat(weights)
-    return Keys(key_PD=torch.cat(keys)[weight_P > 0], weight_P=weight_P[weight_P > 0])
+    read = read_prompts(text_encoder, projection, tokenizer, captions)
+    weight_NT = role_weights(
+        read.ids_NT, last_N=read.last_N, eos_id=tokenizer.eos_token_id, weights=roles
+    )
+    return Keys(key_PD=read.key_NTD[weight_NT > 0], weight_P=weight_NT[weight_NT > 0])

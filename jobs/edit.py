@@ -107,9 +107,8 @@ def check_prompts(
 ) -> None:
     """Raise ConceptError if a prompt of a concept or target does not fit the tokenizer."""
     for concept in concepts:
-        for pair in prompts.prompt_pairs(concept, book=book):
-            keys.subject_end(tokenizer, pair.source)
-            keys.subject_end(tokenizer, pair.target)
+        pairs = prompts.prompt_pairs(concept, book=book)
+        keys.subject_ends(tokenizer, [caption for p in pairs for caption in (p.source, p.target)])
 
 
 def solve(model: Diffusion, job: EditJob, *, book: prompts.Phrasebook) -> Solved:

@@ -24,6 +24,47 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
+def orthogonal(matrix_MN: torch.Tensor) -> torch.Tensor:
+    """The matrix with its singular values moved near 1 (Jordan et al. 2024, "Muon").
+
+    Five steps X <- (a + b X X' + c (X X')^2) X. All of them are polynomials in the first Gram
+    matrix, so only that small square is iterated on.
+    """
+    tall = matrix_MN.shape[0] > matrix_MN.shape[1]
+    wide_MN = matrix_MN.T if tall else matrix_MN
+    wide_MN = wide_MN / (wide_MN.norm() + 1e-8)
+    gram_MM = wide_MN @ wide_MN.T
+    factor_MM = torch.eye(len(gram_MM))
+    for _ in range(5):
+        now_MM = factor_MM @ factor_MM @ gram_MM
+        step_MM = torch.addmm(now_MM, now_MM, now_MM, beta=-4.7750, alpha=2.0315)
+        factor_MM = torch.addmm(factor_MM, step_MM, factor_MM, beta=3.4445)
+    return (factor_MM @ wide_MN).T if tall else factor_MM @ wide_MN
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon on matrices and kernels (flattened); torch's own takes no kernels and runs in bfloat16.
+
+    A step has the size of AdamW's at the same learning rate (Liu et al. 2025, "Muon is scalable").
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], *, decay: float = 0.01) -> None:
+        super().__init__(parameters, {"lr": 1e-3, "decay": decay})
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        """One step from the gradients: Nesterov momentum 0.95, orthogonalised, decayed weights."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                state = self.state[weight]
+                momentum = state.setdefault("momentum", torch.zeros_like(weight))
+                momentum.lerp_(weight.grad, 0.05)
+                moved = orthogonal(weight.grad.lerp(momentum, 0.95).flatten(1))
+                weight.mul_(1 - group["lr"] * group["decay"])
+                size = 0.2 * max(moved.shape) ** 0.5
+                weight.add_(moved.view_as(weight), alpha=-group["lr"] * size)
+
+
 def adamw(model: nn.Module, *, decay: float = 0.01) -> torch.optim.AdamW:
     """AdamW that decays matrices and kernels, not biases, norms or scales."""
     parameters = [p for p in model.parameters() if p.requires_grad]

@@ -1,11 +1,13 @@
 """The judge: an independent open_clip model with its own tokenizer, architecture and seed.
 
-It shares nothing with the text encoder but the objective. Images are blurred, made noisy and
-recoloured a little in training, so that slightly soft generated images are judged as well.
+It shares nothing with the text encoder but the objective. Images are moved, mirrored left to right,
+blurred, made noisy and recoloured a little in training, so that it judges drawings it never saw,
+and slightly soft generated images, as well.
 Shapes: N images and captions, T tokens, D embedding (suffixes `_NCHW`, `_NT`, `_ND`).
 """
 
 import json
+import math
 from pathlib import Path
 
 import open_clip
@@ -21,8 +23,10 @@ from engine.reference.contrastive import Sampler, contrastive_loss
 from engine.reference.data import Pool
 
 SIZE = 32
-LENGTH, STEPS, BATCH, RATE, SEED = 24, 1200, 160, 2e-3, 71
+LENGTH, STEPS, BATCH, RATE, SEED = 24, 3800, 160, 2e-3, 71
 DIM = 96
+DECAY = 0.995
+"""Of the averaged weights."""
 
 
 def model_config(tokenizer: CLIPTokenizer) -> dict[str, object]:
@@ -63,6 +67,22 @@ def soften(image_NCHW: torch.Tensor, *, rng: torch.Generator) -> torch.Tensor:
     return (mixed_NCHW * gain_NC11 + offset_NC11).clamp(-1, 1)
 
 
+def move(image_NCHW: torch.Tensor, *, rng: torch.Generator) -> torch.Tensor:
+    """Half of the images mirrored left to right; all turned, scaled and shifted a little."""
+    count = len(image_NCHW)
+    turn_N = math.radians(8) * (2 * torch.rand(count, generator=rng) - 1)
+    scale_N = 0.92 + 0.16 * torch.rand(count, generator=rng)
+    mirror_N = 1 - 2 * (torch.rand(count, generator=rng) < 0.5).float()
+    theta_N23 = torch.zeros(count, 2, 3)
+    theta_N23[:, 0, 0] = theta_N23[:, 1, 1] = turn_N.cos() * scale_N
+    theta_N23[:, 1, 0] = turn_N.sin() * scale_N
+    theta_N23[:, 0, 1] = -theta_N23[:, 1, 0]
+    theta_N23[:, 0] *= mirror_N[:, None]
+    theta_N23[:, :, 2] = 0.06 * (2 * torch.rand(count, 2, generator=rng) - 1)
+    grid_NHW2 = F.affine_grid(theta_N23, list(image_NCHW.shape), align_corners=False)
+    return F.grid_sample(image_NCHW, grid_NHW2, padding_mode="border", align_corners=False)
+
+
 def scorer_loss(
     scorer: CLIP, image_NCHW: torch.Tensor, ids_NT: torch.Tensor, *, match_NN: torch.Tensor
 ) -> torch.Tensor:
@@ -74,7 +94,10 @@ def scorer_loss(
 
 
 def train_scorer(pool: Pool, work: Path, *, steps: int = STEPS) -> CLIP:
-    """Train (or go on training) the scorer; its checkpoint is `work`/scorer.pt."""
+    """Train (or go on training) the scorer; its checkpoint is `work`/scorer.pt.
+
+    What comes back carries the averaged weights.
+    """
     torch.manual_seed(SEED)
     tokenizer = scorer_tokenizer()
     scorer = build_scorer(tokenizer)
@@ -84,6 +107,8 @@ def train_scorer(pool: Pool, work: Path, *, steps: int = STEPS) -> CLIP:
     if state:
         scorer.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+    average = loop.Average(scorer, decay=DECAY)
+    average.weights |= state.get("average", {})
     scorer.visual.to(memory_format=torch.channels_last)
     sampler, progress = Sampler(pool), loop.Progress("scorer", steps=steps)
     scorer.train()
@@ -92,17 +117,18 @@ def train_scorer(pool: Pool, work: Path, *, steps: int = STEPS) -> CLIP:
         loop.set_rate(optimizer, loop.learning_rate(step, steps=steps, peak=RATE))
         batch = sampler.draw(BATCH, rng=rng)
         ids_NT = tokenize(tokenizer, batch.texts)
-        loss = scorer_loss(
-            scorer, soften(batch.image_NCHW, rng=rng), ids_NT, match_NN=batch.match_NN
-        )
+        image_NCHW = soften(move(batch.image_NCHW, rng=rng), rng=rng)
+        loss = scorer_loss(scorer, image_NCHW, ids_NT, match_NN=batch.match_NN)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(scorer.parameters(), 1.0)
         optimizer.step()
+        average.update(scorer, step=step)
         progress(step, loss.item(), samples=BATCH)
         if (step + 1) % 100 == 0 or step + 1 == steps:
-            weights = {"model": scorer.state_dict(), "optimizer": optimizer.state_dict()}
-            loop.save(path, {"step": step + 1, **weights})
+            weights = {"model": scorer.state_dict(), "average": average.weights}
+            loop.save(path, {"step": step + 1, "optimizer": optimizer.state_dict(), **weights})
+    scorer.load_state_dict(average.weights)
     return scorer.to(memory_format=torch.contiguous_format).eval()
 
 

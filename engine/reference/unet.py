@@ -18,7 +18,7 @@ from engine.reference.data import Pool, to_float
 from engine.reference.text import WIDTH
 from engine.reference.vocabulary import OPENINGS, caption
 
-TRAIN_STEPS, BATCH, RATE, SEED = 3150, 32, 1e-3, 37
+TRAIN_STEPS, BATCH, RATE, SEED = 8000, 64, 1e-3, 37
 DECAY = 0.999
 """Of the averaged weights."""
 EMPTY = 0.1
@@ -152,8 +152,19 @@ def unet_loss(
     return (guess_NCHW - target_NCHW).square().mean()
 
 
+def build_optimizers(unet: UNet2DConditionModel) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the matrices and kernels between the first and the last layer, AdamW for the rest."""
+    outer = ("conv_in.", "conv_out.", "time_embedding.")
+    inner = {
+        name: p for name, p in unet.named_parameters() if p.ndim > 1 and not name.startswith(outer)
+    }
+    rest = [p for name, p in unet.named_parameters() if name not in inner]
+    adam = torch.optim.AdamW(rest, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+    return loop.Muon(list(inner.values())), adam
+
+
 def train_unet(
-    data: Latents, work: Path, *, steps: int = TRAIN_STEPS, save_every: int = 300
+    data: Latents, work: Path, *, steps: int = TRAIN_STEPS, save_every: int = 100
 ) -> UNet2DConditionModel:
     """Train (or go on training) the denoiser; its checkpoint is `work`/unet.pt.
 
@@ -162,28 +173,32 @@ def train_unet(
     torch.manual_seed(SEED)
     unet = build_unet()
     unet.set_attn_processor(AttnProcessor())
-    optimizer, average = loop.adamw(unet), loop.Average(unet, decay=DECAY)
+    optimizers, average = build_optimizers(unet), loop.Average(unet, decay=DECAY)
     path = work / "unet.pt"
     state = loop.load(path)
     if state:
         unet.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         average.weights = state["average"]
     scheduler, progress = build_scheduler(), loop.Progress("unet", steps=steps)
     for step in range(state.get("step", 0), steps):
         rng = torch.Generator().manual_seed(SEED * 1_000_003 + step)
-        loop.set_rate(optimizer, loop.learning_rate(step, steps=steps, peak=RATE, warmup=200))
+        rate = loop.learning_rate(step, steps=steps, peak=RATE, warmup=200)
         latent_NCHW, text_NTD = draw(data, BATCH, rng=rng)
         loss = unet_loss(unet, latent_NCHW, text_NTD, scheduler=scheduler, rng=rng)
-        optimizer.zero_grad()
+        unet.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            loop.set_rate(optimizer, rate)
+            optimizer.step()
         average.update(unet, step=step)
         progress(step, loss.item(), samples=BATCH)
         if (step + 1) % save_every == 0 or step + 1 == steps:
             weights = {"model": unet.state_dict(), "average": average.weights}
-            loop.save(path, {"step": step + 1, "optimizer": optimizer.state_dict(), **weights})
+            kept = [optimizer.state_dict() for optimizer in optimizers]
+            loop.save(path, {"step": step + 1, "optimizers": kept, **weights})
     unet.load_state_dict(average.weights)
     return unet.eval()
 

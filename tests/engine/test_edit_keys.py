@@ -12,14 +12,13 @@ from engine.captions import tokenize
 from engine.edit import pair_statistics, replaced_weight, solve_change
 from engine.keys import (
     RoleWeights,
-    align,
     gather_kept,
     gather_pairs,
     projection_inputs,
     role_weights,
-    subject_end,
+    subject_ends,
 )
-from engine.prompts import Phrasebook, kept_captions, prompt_pairs, with_article
+from engine.prompts import Phrasebook, PromptPair, kept_captions, prompt_pairs, with_article
 from engine.reference.captions import build_tokenizer
 from schemas.concept import Concept, ConceptKind
 from schemas.errors import ConceptError
@@ -99,25 +98,46 @@ def test_subject_ends_at_its_last_token_wherever_it_stands(tokenizer: CLIPTokeni
         attribute="object",
     )
     ids = tokenizer("a photo of a fire engine")["input_ids"]
-    assert subject_end(tokenizer, caption) == len(ids) - 2
+    assert subject_ends(tokenizer, [caption])[1].tolist() == [len(ids) - 2]
 
 
 def test_prompt_that_is_cut_is_a_concept_error(tokenizer: CLIPTokenizer) -> None:
     long = "qxz" * 20
     with pytest.raises(ConceptError, match="cannot be edited"):
-        subject_end(tokenizer, Caption(caption=long, subject=long, attribute="object"))
+        subject_ends(tokenizer, [Caption(caption=long, subject=long, attribute="object")])
 
 
 def test_each_role_weighs_the_same_whatever_its_length() -> None:
-    ids_T = torch.tensor([0, 5, 6, 7, 8, 9, 9, 9, 9])
+    ids_NT = torch.tensor([[0, 5, 6, 7, 8, 9, 9, 9, 9], [0, 5, 6, 7, 8, 4, 4, 4, 9]])
     weights = RoleWeights(subject=1, words=2, eos=3, pads=4)
-    weight_T = role_weights(ids_T, last=2, eos_id=9, weights=weights)
-    assert weight_T.tolist() == pytest.approx([0, 0, 1, 1, 1, 3, 4 / 3, 4 / 3, 4 / 3])
+    weight_NT = role_weights(ids_NT, last_N=torch.tensor([2, 7]), eos_id=9, weights=weights)
+    assert weight_NT[0].tolist() == pytest.approx([0, 0, 1, 1, 1, 3, 4 / 3, 4 / 3, 4 / 3])
+    assert weight_NT[1].tolist() == [0, 0, 0, 0, 0, 0, 0, 1, 3]
 
 
-def test_positions_align_from_the_last_subject_token() -> None:
-    assert align(6, source_last=2, target_last=3) == ([2, 3, 4, 5], [3, 4, 5, 5])
-    assert align(6, source_last=3, target_last=1) == ([3, 4, 5], [1, 2, 3])
+def test_positions_align_from_the_last_subject_token(
+    encoder: CLIPTextModel, tokenizer: CLIPTokenizer
+) -> None:
+    """Subjects of different lengths, both ways: the end of one faces the end of the other."""
+    projection, texts = projections(encoder)[0], ("a cat in the style of noto", "a fire engine")
+    source, target = (
+        Caption(caption=text, subject=subject, attribute="object")
+        for text, subject in zip(texts, ("cat", "fire engine"), strict=True)
+    )
+    cat_TD, engine_TD = projection_inputs(encoder, projection, tokenize(tokenizer, texts))
+    cat, engine = subject_ends(tokenizer, [source, target])[1].tolist()
+    assert engine > cat
+    ahead, length = engine - cat, len(cat_TD)
+    for pair, first, second, start in (
+        (PromptPair(source=source, target=target), cat_TD, engine_TD, cat),
+        (PromptPair(source=target, target=source), engine_TD, cat_TD, engine),
+    ):
+        found = gather_pairs(encoder, projection, tokenizer, [pair], roles=RoleWeights())
+        places = [
+            min(n + (ahead if start == cat else -ahead), length - 1) for n in range(start, length)
+        ]
+        assert torch.equal(found.source_PD, first[start:])
+        assert torch.equal(found.target_PD, second[places])
 
 
 @pytest.mark.parametrize("index", [0, 1])
