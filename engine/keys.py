@@ -86,9 +86,7 @@ def read_prompts(
     return ReadPrompts(ids_NT=ids_NT, key_NTD=key_NTD, last_N=last_N)
 
 
-def subject_ends(
-    tokenizer: Any, captions: Sequence[Caption]
-) -> tuple[torch.Tensor, torch.Tensor]:
+def subject_ends(tokenizer: Any, captions: Sequence[Caption]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the captions' ids `_NT` and the position of each one's last subject token, `_N`.
 
     ConceptError: a caption does not fit the tokenizer.

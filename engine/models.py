@@ -9,12 +9,18 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import hf_hub_download
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from engine.registry import BUILT_IN, model_source
 from schemas.errors import ModelUnavailable
+
+# Each loading step draws its own bar; the run's is the only one a user should see.
+diffusers_logging.disable_progress_bar()
+transformers_logging.disable_progress_bar()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +71,8 @@ def open_model(
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
             source,
-            torch_dtype=torch.float32,
+            dtype=torch.float32,
+            low_cpu_mem_usage=False,
             use_safetensors=True,
             safety_checker=None,
             requires_safety_checker=False,
@@ -184,4 +191,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def _frozen(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    return module.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    # diffusers warns of every cast, even to the dtype that a module has.
+    cast = module if next(module.parameters()).dtype == dtype else module.to(dtype=dtype)
+    return cast.to(device=device).eval().requires_grad_(False)

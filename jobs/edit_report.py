@@ -19,6 +19,15 @@ class Located:
     """The attribute that was ranked; None for all pooled, or where the user named it."""
     mean_ie: float | None = None
     """Mean indirect effect of the component on the score against the target."""
+    se_ie: float | None = None
+    """Its standard error over captions; None where the run has one caption."""
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a run located it but the 95 % interval of its effect reaches zero."""
+        if self.mean_ie is None:
+            return False
+        return self.se_ie is None or self.mean_ie - 1.96 * self.se_ie <= 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

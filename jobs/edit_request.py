@@ -39,6 +39,11 @@ def run_edit(
     plan = open_run(run).plan() if run else None
     located = Located(component=layer) if layer else locate(_given(run), concepts)
     note(describe(located))
+    if located.is_doubtful:
+        note(
+            "warning: the 95% interval of this effect reaches zero, the edit may erase nothing: "
+            "trace more captions, or name a --layer"
+        )
     name = model or _given(plan).model
     # A run's own numerics belong to its own model only.
     same = plan if plan and plan.model == name else None

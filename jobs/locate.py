@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jobs.edit_report import Located
 from jobs.query import run_query
@@ -10,7 +11,8 @@ from schemas.concept import Concept
 from schemas.errors import ConceptError
 
 TOP = """
-SELECT component, sum(mean_ie * num_captions) / sum(num_captions) AS mean_ie
+SELECT component, sum(mean_ie * num_captions) / sum(num_captions) AS mean_ie,
+  sqrt(sum((se_ie * num_captions) ** 2)) / sum(num_captions) AS se_ie
 FROM ranking
 WHERE part = 'text-encoder' AND against = 'target' AND (? = '' OR attribute = ?)
 GROUP BY component ORDER BY mean_ie DESC, component LIMIT 1
@@ -29,15 +31,12 @@ def locate(path: Path, concepts: Sequence[Concept]) -> Located:
     for attribute in (kinds.pop() if len(kinds) == 1 else "", ""):
         found = _top(run, attribute)
         if found:
-            component, mean_ie = found
-            return Located(
-                component=component, run=str(path), attribute=attribute or None, mean_ie=mean_ie
-            )
+            return Located(run=str(path), attribute=attribute or None, **found)
     raise ConceptError(
         f"run {path} has no trial of a text-encoder component yet: trace one or name a --layer"
     )
 
 
-def _top(run: Run, attribute: str) -> tuple[str, float] | None:
+def _top(run: Run, attribute: str) -> dict[str, Any] | None:
     rows = run_query(run, TOP, [attribute, attribute]).to_pylist()
-    return (rows[0]["component"], rows[0]["mean_ie"]) if rows else None
+    return rows[0] if rows else None

@@ -1,21 +1,24 @@
 """Building and checking a plan: everything that can be wrong is said before a model loads."""
 
-import csv
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
 
+from jobs.rows import Table, first_message
 from schemas.component import Component
 from schemas.errors import PlanError
 from schemas.plan import Caption, TracePlan
 
-REQUIRED = ("caption", "subject", "attribute")
-"""Columns that a caption file must have; `target` may be there besides."""
+TABLE = Table(
+    holds="caption",
+    required=("caption", "subject", "attribute"),
+    optional=("target",),
+    error=PlanError,
+)
+"""What a caption file looks like."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,51 +32,12 @@ class Planned:
 
 def read_captions(path: Path) -> tuple[Caption, ...]:
     """Return the captions of a CSV, JSONL or Parquet file; PlanError names the wrong line."""
-    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise PlanError(f"{path}: captions are read from .csv, .jsonl or .parquet files")
-    if not path.is_file():
-        raise PlanError(f"{path}: no such file")
-    try:
-        captions = tuple(_caption(path, line, row) for line, row in reader(path))
-    except (ValueError, csv.Error, OSError) as error:
-        raise PlanError(f"{path} cannot be read: {error}") from error
-    if not captions:
-        raise PlanError(f"{path} holds no caption")
-    return captions
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, strict=True)
-        for row in reader:
-            yield reader.line_num, row
-
-
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict]]:
-    for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        if text.strip():
-            row = json.loads(text)
-            if not isinstance(row, dict):
-                raise PlanError(f"{path}, line {line}: not a JSON object")
-            yield line, row
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[int, dict]]:
-    yield from enumerate(pq.read_table(path).to_pylist(), start=1)
+    return tuple(_caption(path, line, row) for line, row in TABLE.read(path))
 
 
 def _caption(path: Path, line: int, row: Mapping[str, object]) -> Caption:
-    missing = [column for column in REQUIRED if column not in row]
-    if missing:
-        raise PlanError(
-            f"{path}: no column {missing[0]!r}; the columns are caption, subject, attribute "
-            "and optionally target"
-        )
-    fields = {column: row[column] for column in REQUIRED} | {"target": row.get("target") or None}
     try:
-        return Caption.model_validate(fields)
+        return Caption.model_validate({**row, "target": row.get("target") or None})
     except ValidationError as error:
         raise PlanError(f"{path}, line {line}: {first_message(error)}") from error
 
@@ -132,14 +96,6 @@ def check_plan(plan: TracePlan) -> Planned:
         if not any(component.part is part for component in traced):
             raise PlanError(f"no component of the {part} is among those to trace")
     return Planned(plan=plan, components=traced)
-
-
-def first_message(error: ValidationError) -> str:
-    """Return what is wrong first, with the field's name, in one sentence."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {message} (got {first['input']!r})" if where else message
 
 
 def pick(captions: Sequence[Caption], *, each: int) -> tuple[Caption, ...]:

@@ -153,7 +153,7 @@ def unet_loss(
 
 
 def build_optimizers(unet: UNet2DConditionModel) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon for the matrices and kernels between the first and the last layer, AdamW for the rest."""
+    """Muon for matrices and kernels between the first and the last layer, AdamW for the rest."""
     outer = ("conv_in.", "conv_out.", "time_embedding.")
     inner = {
         name: p for name, p in unet.named_parameters() if p.ndim > 1 and not name.startswith(outer)

@@ -42,7 +42,7 @@ def test_csv_jsonl_and_parquet_read_the_same(tmp_path: Path) -> None:
     [
         ("", "holds no concept"),
         ("concept,target,kind\n", "holds no concept"),
-        ("name,target\ncat,dog\n", "line 1: no column `concept`"),
+        ("name,target\ncat,dog\n", "line 1: no column 'concept'"),
         ("concept,targte\ncat,dog\n", "line 1: unknown column 'targte'"),
         ("concept,target\ncat,dog\ncat,dog\n", "line 3: concept 'cat' repeats line 2"),
         ("concept,target\ncat,dog\n Cat,cow\n", "line 3: concept 'Cat' conflicts with line 2"),

@@ -35,9 +35,14 @@ def test_the_three_formats_read_the_same(tmp_path: Path) -> None:
         ("c.csv", "caption,subject,attribute\na cat,dog,object\n", "line 2.*'dog' does not occur"),
         ("c.csv", "caption,subject,attribute\na cat,cat,\n", "line 2.*attribute"),
         ("c.csv", "caption,subject,attribute\na cat,cat\n", "line 2.*attribute"),
-        ("c.jsonl", "{nope\n", "cannot be read"),
+        ("c.jsonl", "{nope\n", "line 1: not JSON"),
         ("c.jsonl", "[1]\n", "line 1: not a JSON object"),
-        ("c.parquet", "nope", "cannot be read"),
+        ("c.parquet", "nope", "not a Parquet file"),
+        (
+            "c.csv",
+            "caption,subject,attribute,targte\na cat,cat,object,\n",
+            "unknown column.*targte",
+        ),
     ],
 )
 def test_bad_caption_files(tmp_path: Path, name: str, text: str, message: str) -> None:
