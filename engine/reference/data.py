@@ -9,6 +9,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,19 +177,18 @@ def render_all(icons_folder: Path) -> dict[tuple[str, str], torch.Tensor]:
 
 def load_pool(work: Path, *, icons: Path | None = None) -> Pool:
     """The pool kept in `work`, built there (from the icon packages) on the first call."""
-    path = work / "pool.pt"
-    if not path.exists():
-        pool = build_pool(icons or install_icons(work / "icons"))
-        torch.save(pool.image_NKCHW, path)
-        return pool
-    return Pool(combos=list(combos()), image_NKCHW=torch.load(path))
+    return _kept(work, "pool.pt", build_pool, icons=icons)
 
 
 def load_fixed_pool(work: Path, *, icons: Path | None = None) -> Pool:
     """The denoiser's pool, kept in `work` in the same way."""
-    path = work / "fixed_pool.pt"
+    return _kept(work, "fixed_pool.pt", build_fixed_pool, icons=icons)
+
+
+def _kept(work: Path, name: str, build: Callable[[Path], Pool], *, icons: Path | None) -> Pool:
+    path = work / name
     if not path.exists():
-        pool = build_fixed_pool(icons or install_icons(work / "icons"))
+        pool = build(icons or install_icons(work / "icons"))
         torch.save(pool.image_NKCHW, path)
         return pool
     return Pool(combos=list(combos()), image_NKCHW=torch.load(path))

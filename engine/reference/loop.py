@@ -1,13 +1,17 @@
-"""What every training stage shares: learning rate, checkpoints, progress, averaged weights."""
+"""What every training stage shares: the loop, its optimizers, checkpoints, averaged weights."""
 
 import math
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+SAVE_EVERY = 100
+"""Steps between checkpoints."""
 
 
 def learning_rate(step: int, *, steps: int, peak: float, warmup: int = 100) -> float:
@@ -121,3 +125,56 @@ class Progress:
         line = f"{self.name} {step + 1}/{self.steps} loss {self.total / self.count:.4f}"
         print(f"{line} {speed:.0f} samples/s", file=sys.stderr, flush=True)
         self.total, self.count, self.since = 0.0, 0, time.monotonic()
+
+
+def train(
+    name: str,
+    model: nn.Module,
+    loss_of: Callable[[torch.Generator], torch.Tensor],
+    *,
+    work: Path,
+    steps: int,
+    batch: int,
+    rate: float,
+    seed: int,
+    decay: float,
+    warmup: int = 100,
+    optimizers: Sequence[torch.optim.Optimizer] = (),
+) -> None:
+    """Train `model`, or go on from `work`/<name>.pt; it ends with its averaged weights.
+
+    Step n draws everything from a generator of its own, so a resumed run equals an unbroken one.
+    """
+    optimizers = optimizers or (adamw(model),)
+    average, path = Average(model, decay=decay), work / f"{name}.pt"
+    first = resume(path, model, optimizers, average)
+    progress = Progress(name, steps=steps)
+    for step in range(first, steps):
+        loss = loss_of(torch.Generator().manual_seed(seed * 1_000_003 + step))
+        model.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            set_rate(optimizer, learning_rate(step, steps=steps, peak=rate, warmup=warmup))
+            optimizer.step()
+        average.update(model, step=step)
+        progress(step, loss.item(), samples=batch)
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
+            kept = [optimizer.state_dict() for optimizer in optimizers]
+            weights = {"model": model.state_dict(), "average": average.weights}
+            save(path, {"step": step + 1, "optimizers": kept, **weights})
+    model.load_state_dict(average.weights)
+
+
+def resume(
+    path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], average: Average
+) -> int:
+    """Load a checkpoint where there is one; the step to go on with."""
+    state = load(path)
+    if not state:
+        return 0
+    model.load_state_dict(state["model"])
+    for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(kept)
+    average.weights = state["average"]
+    return state["step"]

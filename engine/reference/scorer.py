@@ -94,41 +94,22 @@ def scorer_loss(
 
 
 def train_scorer(pool: Pool, work: Path, *, steps: int = STEPS) -> CLIP:
-    """Train (or go on training) the scorer; its checkpoint is `work`/scorer.pt.
-
-    What comes back carries the averaged weights.
-    """
+    """Train (or go on training) the scorer; its checkpoint is `work`/scorer.pt."""
     torch.manual_seed(SEED)
     tokenizer = scorer_tokenizer()
-    scorer = build_scorer(tokenizer)
-    optimizer = loop.adamw(scorer, decay=0.05)
-    path = work / "scorer.pt"
-    state = loop.load(path)
-    if state:
-        scorer.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-    average = loop.Average(scorer, decay=DECAY)
-    average.weights |= state.get("average", {})
+    scorer = build_scorer(tokenizer).train()
     scorer.visual.to(memory_format=torch.channels_last)
-    sampler, progress = Sampler(pool), loop.Progress("scorer", steps=steps)
-    scorer.train()
-    for step in range(state.get("step", 0), steps):
-        rng = torch.Generator().manual_seed(SEED * 1_000_003 + step)
-        loop.set_rate(optimizer, loop.learning_rate(step, steps=steps, peak=RATE))
+    sampler = Sampler(pool)
+
+    def loss_of(rng: torch.Generator) -> torch.Tensor:
         batch = sampler.draw(BATCH, rng=rng)
-        ids_NT = tokenize(tokenizer, batch.texts)
         image_NCHW = soften(move(batch.image_NCHW, rng=rng), rng=rng)
-        loss = scorer_loss(scorer, image_NCHW, ids_NT, match_NN=batch.match_NN)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(scorer.parameters(), 1.0)
-        optimizer.step()
-        average.update(scorer, step=step)
-        progress(step, loss.item(), samples=BATCH)
-        if (step + 1) % 100 == 0 or step + 1 == steps:
-            weights = {"model": scorer.state_dict(), "average": average.weights}
-            loop.save(path, {"step": step + 1, "optimizer": optimizer.state_dict(), **weights})
-    scorer.load_state_dict(average.weights)
+        ids_NT = tokenize(tokenizer, batch.texts)
+        return scorer_loss(scorer, image_NCHW, ids_NT, match_NN=batch.match_NN)
+
+    numbers = {"steps": steps, "batch": BATCH, "rate": RATE, "seed": SEED, "decay": DECAY}
+    optimizers = [loop.adamw(scorer, decay=0.05)]
+    loop.train("scorer", scorer, loss_of, work=work, optimizers=optimizers, **numbers)
     return scorer.to(memory_format=torch.contiguous_format).eval()
 
 

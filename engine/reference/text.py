@@ -80,23 +80,11 @@ def train_text(
     torch.manual_seed(SEED)
     encoder, tower = build_text_encoder(tokenizer), ImageTower()
     both = nn.ModuleDict({"encoder": encoder, "tower": tower})
-    optimizer = loop.adamw(both, decay=0.02)
-    path = work / "text.pt"
-    state = loop.load(path)
-    if state:
-        both.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-    sampler, progress = Sampler(pool), loop.Progress("text", steps=steps)
-    for step in range(state.get("step", 0), steps):
-        rng = torch.Generator().manual_seed(SEED * 1_000_003 + step)
-        loop.set_rate(optimizer, loop.learning_rate(step, steps=steps, peak=RATE))
-        loss = text_loss(encoder, tower, sampler.draw(BATCH, rng=rng), tokenizer=tokenizer)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
-        optimizer.step()
-        progress(step, loss.item(), samples=BATCH)
-        if (step + 1) % 200 == 0 or step + 1 == steps:
-            weights = {"model": both.state_dict(), "optimizer": optimizer.state_dict()}
-            loop.save(path, {"step": step + 1, **weights})
+    sampler = Sampler(pool)
+
+    def loss_of(rng: torch.Generator) -> torch.Tensor:
+        return text_loss(encoder, tower, sampler.draw(BATCH, rng=rng), tokenizer=tokenizer)
+
+    numbers = {"steps": steps, "batch": BATCH, "rate": RATE, "seed": SEED, "decay": 0.99}
+    loop.train("text", both, loss_of, work=work, **numbers)
     return encoder.eval()

@@ -163,43 +163,20 @@ def build_optimizers(unet: UNet2DConditionModel) -> tuple[torch.optim.Optimizer,
     return loop.Muon(list(inner.values())), adam
 
 
-def train_unet(
-    data: Latents, work: Path, *, steps: int = TRAIN_STEPS, save_every: int = 100
-) -> UNet2DConditionModel:
-    """Train (or go on training) the denoiser; its checkpoint is `work`/unet.pt.
-
-    What comes back carries the averaged weights.
-    """
+def train_unet(data: Latents, work: Path, *, steps: int = TRAIN_STEPS) -> UNet2DConditionModel:
+    """Train (or go on training) the denoiser; its checkpoint is `work`/unet.pt."""
     torch.manual_seed(SEED)
-    unet = build_unet()
+    unet, scheduler = build_unet(), build_scheduler()
+    # Fused attention is slow backwards on a CPU.
     unet.set_attn_processor(AttnProcessor())
-    optimizers, average = build_optimizers(unet), loop.Average(unet, decay=DECAY)
-    path = work / "unet.pt"
-    state = loop.load(path)
-    if state:
-        unet.load_state_dict(state["model"])
-        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
-        average.weights = state["average"]
-    scheduler, progress = build_scheduler(), loop.Progress("unet", steps=steps)
-    for step in range(state.get("step", 0), steps):
-        rng = torch.Generator().manual_seed(SEED * 1_000_003 + step)
-        rate = loop.learning_rate(step, steps=steps, peak=RATE, warmup=200)
+
+    def loss_of(rng: torch.Generator) -> torch.Tensor:
         latent_NCHW, text_NTD = draw(data, BATCH, rng=rng)
-        loss = unet_loss(unet, latent_NCHW, text_NTD, scheduler=scheduler, rng=rng)
-        unet.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        for optimizer in optimizers:
-            loop.set_rate(optimizer, rate)
-            optimizer.step()
-        average.update(unet, step=step)
-        progress(step, loss.item(), samples=BATCH)
-        if (step + 1) % save_every == 0 or step + 1 == steps:
-            weights = {"model": unet.state_dict(), "average": average.weights}
-            kept = [optimizer.state_dict() for optimizer in optimizers]
-            loop.save(path, {"step": step + 1, "optimizers": kept, **weights})
-    unet.load_state_dict(average.weights)
+        return unet_loss(unet, latent_NCHW, text_NTD, scheduler=scheduler, rng=rng)
+
+    numbers = {"steps": steps, "batch": BATCH, "rate": RATE, "seed": SEED, "decay": DECAY}
+    optimizers = build_optimizers(unet)
+    loop.train("unet", unet, loss_of, work=work, warmup=200, optimizers=optimizers, **numbers)
     return unet.eval()
 
 

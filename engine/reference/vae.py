@@ -45,42 +45,23 @@ def vae_loss(vae: AutoencoderKL, image_NCHW: torch.Tensor, *, rng: torch.Generat
 
 
 def sample_images(pool: Pool, *, batch: int, rng: torch.Generator) -> torch.Tensor:
-    """A random batch of training images in [-1, 1]."""
+    """A random batch of training images in [-1, 1], channels last."""
     train = pool.train
     rows = train[torch.randint(len(train), (batch,), generator=rng)]
     copies = torch.randint(pool.image_NKCHW.shape[1], (batch,), generator=rng)
-    return to_float(pool.image_NKCHW[rows, copies])
+    return to_float(pool.image_NKCHW[rows, copies]).to(memory_format=torch.channels_last)
 
 
 def train_vae(pool: Pool, work: Path, *, steps: int = STEPS) -> AutoencoderKL:
     """Train (or go on training) the autoencoder; its checkpoint is `work`/vae.pt."""
     torch.manual_seed(SEED)
     vae = build_vae().to(memory_format=torch.channels_last)
-    optimizer = loop.adamw(vae)
-    average = loop.Average(vae, decay=0.99)
-    path = work / "vae.pt"
-    state = loop.load(path)
-    start = state.get("step", 0)
-    if state:
-        vae.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.weights = state["average"]
-    progress = loop.Progress("vae", steps=steps)
-    for step in range(start, steps):
-        rng = torch.Generator().manual_seed(SEED * 1_000_003 + step)
-        loop.set_rate(optimizer, loop.learning_rate(step, steps=steps, peak=RATE))
-        image_NCHW = sample_images(pool, batch=BATCH, rng=rng)
-        loss = vae_loss(vae, image_NCHW.to(memory_format=torch.channels_last), rng=rng)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        average.update(vae, step=step)
-        progress(step, loss.item(), samples=BATCH)
-        if (step + 1) % 200 == 0 or step + 1 == steps:
-            weights = {"model": vae.state_dict(), "average": average.weights}
-            loop.save(path, {"step": step + 1, "optimizer": optimizer.state_dict(), **weights})
-    vae.load_state_dict(average.weights)
+
+    def loss_of(rng: torch.Generator) -> torch.Tensor:
+        return vae_loss(vae, sample_images(pool, batch=BATCH, rng=rng), rng=rng)
+
+    numbers = {"steps": steps, "batch": BATCH, "rate": RATE, "seed": SEED, "decay": 0.99}
+    loop.train("vae", vae, loss_of, work=work, **numbers)
     return vae.to(memory_format=torch.contiguous_format).eval()
 
 
@@ -100,30 +81,13 @@ def train_decoder(
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
     vae.to(memory_format=torch.channels_last)
-    optimizer, average = loop.adamw(vae), loop.Average(vae, decay=0.995)
-    path = work / "decoder.pt"
-    state = loop.load(path)
-    if state:
-        vae.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.weights = state["average"]
-    progress = loop.Progress("decoder", steps=steps)
-    for step in range(state.get("step", 0), steps):
-        rng = torch.Generator().manual_seed(SEED * 2_000_003 + step)
-        loop.set_rate(optimizer, loop.learning_rate(step, steps=steps, peak=RATE))
+
+    def loss_of(rng: torch.Generator) -> torch.Tensor:
         image_NCHW = sample_images(pool, batch=BATCH, rng=rng)
-        image_NCHW = image_NCHW.to(memory_format=torch.channels_last)
         with torch.no_grad():
             latent_NCHW = vae.encode(image_NCHW).latent_dist.mean
-        loss = decoder_loss(vae, latent_NCHW, image_NCHW, rng=rng)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        average.update(vae, step=step)
-        progress(step, loss.item(), samples=BATCH)
-        if (step + 1) % 100 == 0 or step + 1 == steps:
-            weights = {"model": vae.state_dict(), "average": average.weights}
-            loop.save(path, {"step": step + 1, "optimizer": optimizer.state_dict(), **weights})
-    vae.load_state_dict(average.weights)
+        return decoder_loss(vae, latent_NCHW, image_NCHW, rng=rng)
+
+    numbers = {"steps": steps, "batch": BATCH, "rate": RATE, "seed": SEED + 1, "decay": 0.995}
+    loop.train("decoder", vae, loss_of, work=work, **numbers)
     return vae.to(memory_format=torch.contiguous_format).eval()
