@@ -120,13 +120,12 @@ def _fields(
 def _submit(
     fields: dict[str, Any], path: Path, *, rows: int, actors: int | None, address: str | None
 ) -> None:
+    from jobs.cluster import Cluster, check_address
     from jobs.plans import check_plan, make_plan
-    from jobs.pool import Cluster
     from jobs.trace import prepare_run, trace_run
-    from schemas.errors import PlanError
 
-    if address and address.startswith("http"):
-        raise PlanError("submitting through the Jobs API is not there yet: give a Ray address")
+    if address:
+        check_address(address)
     run = prepare_run(path, check_plan(make_plan(fields)))
     typer.echo(f"run {path}: starting {address or 'a local Ray'}", err=True)
     try:

@@ -1,16 +1,13 @@
-"""The pool of Ray actors that works through a run's chunks: the only file that imports ray.
+"""The pool of Ray actors that works through a run's chunks.
 
 Actors write results themselves and return counts, so the driver holds chunk numbers alone. A chunk
 whose worker died is re-run unit by unit, each suspect on a throwaway actor: only a unit that kills
 a process by itself is recorded as failed.
 """
 
-import logging
-import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,48 +17,6 @@ from schemas.errors import ModelUnavailable
 
 CALLS_IN_FLIGHT = 2
 """Calls queued on one actor: the next chunk is there when one ends."""
-OBJECT_STORE_BYTES = 200 * 2**20
-"""Results never pass through the object store."""
-
-os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
-    """Where actors run, and how many."""
-
-    address: str | None = None
-    """A Ray address; None starts a local Ray on the loopback interface."""
-    actors: int | None = None
-    """None: one a GPU, else one a core up to four (`threads` of each share the cores)."""
-
-
-@contextmanager
-def connected(cluster: Cluster, *, num_chunks: int) -> Iterator[int]:
-    """Connect to Ray and yield the number of actors to start; disconnect at exit."""
-    if cluster.address is None:
-        # Undocumented use of the flag (ray 2.60): makes every listener bind to 127.0.0.1.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    import ray
-
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    wanted = cluster.actors or _default_actors()
-    if cluster.address is None:
-        # One CPU more than actors, for the throwaway actor that isolates a suspect.
-        options |= {"address": "local", "num_cpus": wanted + 1, "include_dashboard": False}
-        options |= {"object_store_memory": OBJECT_STORE_BYTES}
-    else:
-        options |= {"address": cluster.address}
-    ray.init(**options)
-    try:
-        gpus = int(ray.cluster_resources().get("GPU", 0))
-        yield min(num_chunks, cluster.actors or gpus or wanted)
-    finally:
-        ray.shutdown()
-
-
-def _default_actors() -> int:
-    return min(4, len(os.sched_getaffinity(0)))
 
 
 def drive(

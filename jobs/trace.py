@@ -9,8 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from engine import registry
+from jobs.cluster import Cluster, connected
 from jobs.plans import Planned
-from jobs.pool import Cluster, connected, drive
+from jobs.pool import drive
 from jobs.query import write_catalog
 from jobs.store import Manifest, Run, create_run, open_run
 from jobs.worker import ChunkDone, TraceWorker

@@ -20,6 +20,10 @@ class ModelUnavailable(DqfError):
     """A model or scorer that cannot be opened."""
 
 
+class ClusterUnavailable(DqfError):
+    """A Ray cluster that does not answer or refuses the token."""
+
+
 class StoreError(DqfError):
     """A run's folder that cannot be read or written."""
 

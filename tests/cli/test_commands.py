@@ -61,7 +61,8 @@ def test_every_help_has_an_example(command: tuple[str, ...]) -> None:
         (("trace", "submit", "--probe", "sdd"), "emoji-sd, sd"),
         (("trace", "submit", "--part", "vae"), "unet, text-encoder or both"),
         (("trace", "submit", "--model", "sd-1.4"), "--probe sd"),
-        (("trace", "submit", "--address", "http://h:8265"), "Jobs API"),
+        (("trace", "submit", "--address", "http://h:8265"), "not HOST:PORT"),
+        (("trace", "submit", "--address", "127.0.0.1:1"), "no Ray cluster answers"),
         (("components", "no-such-model"), "unknown model"),
     ],
 )

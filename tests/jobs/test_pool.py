@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.pool import Cluster, connected, drive
+from jobs.cluster import Cluster, connected
+from jobs.pool import drive
 from jobs.query import run_query
 from jobs.store import Failure, Run
 from jobs.worker import ChunkDone
