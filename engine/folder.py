@@ -26,7 +26,12 @@ def source_folder(model: str) -> Path:
 
 
 def refuse_occupied(out: Path) -> None:
-    """Raise ConceptError if `out` is a file or a folder that holds something."""
+    """Raise ConceptError if `out` is a file, a folder that holds something, or cannot be made."""
+    parent = next(folder for folder in (out.parent, *out.parent.parents) if folder.exists())
+    try:
+        tempfile.TemporaryFile(dir=parent).close()
+    except OSError as error:
+        raise ConceptError(f"cannot write in {parent}: {error}; choose another --out") from error
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise ConceptError(f"{out} exists and is not an empty folder; choose another --out")
 

@@ -68,6 +68,14 @@ def open_scorer(spec: str, device: torch.device | str = "cpu") -> Scorer:
     return Scorer(spec, device=device)
 
 
+def check_scorer(spec: str) -> None:
+    """Raise ModelUnavailable if `spec` names no scorer, without opening one."""
+    try:
+        _resolve(spec)
+    except ValueError as error:
+        raise ModelUnavailable(f"unknown scorer {spec!r}: {error}") from error
+
+
 def _resolve(spec: str) -> tuple[str, str | None]:
     """Return open_clip's model name and pretrained tag for a scorer spec."""
     source = scorer_source(spec)

@@ -12,7 +12,7 @@ from torch import nn
 
 from engine import edit, folder, keys, prompts
 from engine.components import module_of
-from engine.models import Diffusion, open_model, open_tokenizer
+from engine.models import Diffusion, Skeleton, open_model, open_tokenizer
 from jobs.edit_images import Shown, compare
 from jobs.edit_report import EditReport, Located
 from schemas.concept import Concept
@@ -145,7 +145,7 @@ def solve(model: Diffusion, job: EditJob, *, book: prompts.Phrasebook) -> Solved
     )
 
 
-def projection_of(model: Diffusion, component: str) -> nn.Linear:
+def projection_of(model: Diffusion | Skeleton, component: str) -> nn.Linear:
     """Return the linear layer that ends a text-encoder component: out_proj or fc2."""
     module = module_of(model, component)
     for name in ("out_proj", "fc2"):

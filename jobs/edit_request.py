@@ -6,9 +6,11 @@ from typing import TypeVar
 
 from engine.edit import EditSettings
 from engine.folder import refuse_occupied
+from engine.models import open_skeleton
 from engine.registry import default_guidance, default_scorer, default_steps
+from engine.scoring import check_scorer
 from jobs.concepts import read_concepts
-from jobs.edit import EditJob, Note, edit_batch
+from jobs.edit import EditJob, Note, edit_batch, projection_of
 from jobs.edit_report import EditReport, Located
 from jobs.locate import locate
 from jobs.store import open_run
@@ -47,6 +49,9 @@ def run_edit(
     name = model or _given(plan).model
     # A run's own numerics belong to its own model only.
     same = plan if plan and plan.model == name else None
+    projection_of(open_skeleton(name), located.component)
+    scorer = scorer or (same.scorer if same else default_scorer(name))
+    check_scorer(scorer)
     job = EditJob(
         concepts=concepts,
         model=name,
@@ -54,7 +59,7 @@ def run_edit(
         out=out,
         settings=settings(ridge=ridge, preserve=preserve),
         numerics=same.numerics if same else default_numerics(name),
-        scorer=scorer or (same.scorer if same else default_scorer(name)),
+        scorer=scorer,
         images=images,
     )
     return edit_batch(job, note=note)

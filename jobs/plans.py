@@ -85,7 +85,9 @@ def check_plan(plan: TracePlan) -> Planned:
     from engine.captions import find_subject
     from engine.components import choose, list_components
     from engine.models import open_skeleton, open_tokenizer
+    from engine.scoring import check_scorer
 
+    check_scorer(plan.scorer)
     tokenizer = open_tokenizer(plan.model)
     for caption in plan.captions:
         find_subject(tokenizer, caption)

@@ -15,6 +15,11 @@ COMMANDS = (
     ("edit-batch",),
 )  # fmt: skip
 
+CONCEPTS = str(Path(__file__).parents[2] / "docs/examples/concepts.csv")
+EDIT = (
+    "edit-batch", CONCEPTS, "--model", "emoji-sd", "--layer", "text_encoder.layers.0.self_attn",
+)  # fmt: skip
+
 
 def dqf(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).parents[2]
@@ -62,6 +67,11 @@ def test_every_help_has_an_example(command: tuple[str, ...]) -> None:
         (("trace", "submit", "--part", "vae"), "unet, text-encoder or both"),
         (("trace", "submit", "--model", "sd-1.4"), "--probe sd"),
         (("trace", "submit", "--address", "http://h:8265"), "not HOST:PORT"),
+        (("trace", "submit", "--scorer", "foo", "--run", "new"), "unknown scorer 'foo'"),
+        (("trace", "submit", "--run", "/proc/new"), "cannot write"),
+        ((*EDIT, "--out", "/proc/new"), "cannot write in /proc"),
+        ((*EDIT, "--out", "new", "--scorer", "foo"), "unknown scorer 'foo'"),
+        ((*EDIT[:-1], "unet.mid_block.resnets.0", "--out", "new"), "cannot be edited"),
         (("trace", "submit", "--address", "127.0.0.1:1"), "no Ray cluster answers"),
         (("components", "no-such-model"), "unknown model"),
     ],
