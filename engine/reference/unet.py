@@ -18,7 +18,7 @@ from engine.reference.data import Pool, to_float
 from engine.reference.text import WIDTH
 from engine.reference.vocabulary import OPENINGS, caption
 
-TRAIN_STEPS, BATCH, RATE, SEED = 8000, 64, 1e-3, 37
+TRAIN_STEPS, BATCH, RATE, SEED = 6500, 64, 1e-3, 37
 DECAY = 0.999
 """Of the averaged weights."""
 EMPTY = 0.1
