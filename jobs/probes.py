@@ -10,7 +10,7 @@ from schemas.plan import Caption
 
 FOLDER = Path(__file__).parent / "probe_sets"
 """`sd.csv`: for real models, in the manner of the paper."""
-DEMO_CAPTIONS_PER_ATTRIBUTE = 2
+DEMO_CAPTIONS_PER_ATTRIBUTE = 4
 """Captions that `dqf trace submit` takes of each attribute when told nothing else."""
 
 OPENINGS = ("a photo of", "a picture of", "an image of")
