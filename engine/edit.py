@@ -29,7 +29,7 @@ class EditSettings:
 
     ridge: float = 1e-3
     """lambda: how much the change is kept small in every direction, in units of the keys."""
-    preserve: float = 3.0
+    preserve: float = 6.0
     """mu: how much the outputs at the keys of what is kept count beside those at the concepts."""
     roles: RoleWeights = field(default_factory=RoleWeights)
     """Weights of a concept prompt's tokens."""

@@ -8,7 +8,7 @@ keys, so each opening is also combined with modifiers and endings.
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.concept import Concept, ConceptKind, same_text
@@ -26,6 +26,8 @@ OBJECTS = (
     "teddy bear", "toothbrush", "house", "flower", "mountain", "castle", "woman", "man", "child",
 )  # fmt: skip
 """Mostly the classes of COCO (Lin et al. 2014)."""
+KEPT_STRIDE = 7
+"""Of the ways to say what is kept, one in so many is used; no factor of the number of phrases."""
 STYLES = ("Van Gogh", "Picasso", "Monet", "Rembrandt", "Hokusai", "a watercolor", "pixel art")
 
 
@@ -127,14 +129,14 @@ def kept_names(concepts: Sequence[Concept], *, kind: ConceptKind, book: Phrasebo
 def kept_captions(concepts: Sequence[Concept], *, book: Phrasebook) -> list[Caption]:
     """Return captions whose images should stay: every other object and style, said in many ways.
 
-    Every third way of saying it: the stride meets all openings, modifiers and endings in turn.
+    Every KEPT_STRIDE-th way of saying it: that meets all openings, modifiers and endings in turn.
     A caption that says a concept anywhere (a style as the ending of an object) is left out.
     """
     captions = [
         caption
         for kind in (ConceptKind.OBJECT, ConceptKind.STYLE)
         for name in kept_names(concepts, kind=kind, book=book)
-        for caption in prompts(name, kind=kind, book=replace(book, openings=book.openings[:2]))[::3]
+        for caption in prompts(name, kind=kind, book=book)[::KEPT_STRIDE]
     ]
     spoken = [f" {c.concept.casefold()} " for c in concepts]
     return [c for c in captions if not any(s in f" {c.caption.casefold()} " for s in spoken)]
