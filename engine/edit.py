@@ -13,7 +13,7 @@ concept as for a thousand, and s the mean of diag(K K^T), so that lambda has no 
 Shapes: P pairs, D inputs, E outputs of the projection (suffixes `_PD`, `_ED`, `_DD`). float64.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -118,16 +118,6 @@ def published_weight(
     system_DD = ridge * identity_DD + pairs.source_PD.T @ pairs.source_PD
     right_ED = ridge * weight_ED + value_PE.T @ pairs.source_PD
     return torch.cholesky_solve(right_ED.T, torch.linalg.cholesky(system_DD)).T
-
-
-def join(parts: Sequence[Statistics]) -> Statistics:
-    """Return the sum of statistics; ValueError if there is none."""
-    if not parts:
-        raise ValueError("no statistics to join")
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
 
 
 @contextmanager

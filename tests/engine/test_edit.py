@@ -3,14 +3,17 @@
 Shapes: P pairs, D inputs, E outputs (suffixes `_PD`, `_ED`, `_DD`).
 """
 
+import functools
+import operator
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.edit import (
+    Statistics,
     edited_weight,
-    join,
     kept_statistics,
     pair_statistics,
     published_weight,
@@ -92,6 +95,10 @@ def test_published_objective_adds_the_bias_twice() -> None:
     torch.testing.assert_close(edited_PE, twice_PE, rtol=1e-6, atol=1e-6)
 
 
+def total(parts: list[Statistics]) -> Statistics:
+    return functools.reduce(operator.add, parts)
+
+
 def test_joint_sequential_and_distributed_edits_agree() -> None:
     weight_ED = draw_weight(3)
     parts = [pair_statistics(weight_ED, draw_pairs(n + 1, seed=n)) for n in range(6)]
@@ -102,7 +109,7 @@ def test_joint_sequential_and_distributed_edits_agree() -> None:
         weight_P=torch.cat([b.weight_P for b in batches]),
     )
     joint_ED = solve_change(pair_statistics(weight_ED, together), ridge=1e-3)
-    distributed = join([join(parts[4:]), join(parts[:1]), join(parts[1:4])])
+    distributed = total([total(parts[4:]), total(parts[:1]), total(parts[1:4])])
     running = parts[0]
     for part in parts[1:]:
         running = running + part  # one concept after another; only the last solve matters
@@ -113,7 +120,7 @@ def test_joint_sequential_and_distributed_edits_agree() -> None:
 
 def test_ridge_means_the_same_for_one_concept_as_for_a_hundred_copies() -> None:
     part = pair_statistics(draw_weight(4), draw_pairs(4, seed=4))
-    assert relative(solve_change(join([part] * 100), ridge=0.1), solve_change(part, ridge=0.1)) < (
+    assert relative(solve_change(total([part] * 100), ridge=0.1), solve_change(part, ridge=0.1)) < (
         1e-10
     )
 
