@@ -26,12 +26,7 @@ def source_folder(model: str) -> Path:
 
 
 def refuse_occupied(out: Path) -> None:
-    """Raise ConceptError if `out` is a file, a folder that holds something, or cannot be made."""
-    parent = next(folder for folder in (out.parent, *out.parent.parents) if folder.exists())
-    try:
-        tempfile.TemporaryFile(dir=parent).close()
-    except OSError as error:
-        raise ConceptError(f"cannot write in {parent}: {error}; choose another --out") from error
+    """Raise ConceptError if `out` is a file or a folder that holds something."""
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise ConceptError(f"{out} exists and is not an empty folder; choose another --out")
 
@@ -40,11 +35,16 @@ def refuse_occupied(out: Path) -> None:
 def new_folder(out: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes `out` when the block ends, and vanishes if it fails.
 
-    ConceptError: `out` is occupied, before or after the block.
+    ConceptError: it cannot be made; `out` is occupied, before or after the block.
     """
     refuse_occupied(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise ConceptError(
+            f"cannot write in {out.parent}: {error.strerror}; choose another --out"
+        ) from error
     try:
         # mkdtemp makes it 0700; the model should be as readable as any other folder here.
         umask = os.umask(0)

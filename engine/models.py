@@ -16,7 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from engine.registry import BUILT_IN, model_source
-from schemas.errors import ModelUnavailable
+from schemas.errors import ModelUnavailable, first_line
 
 # Each loading step draws its own bar; the run's is the only one a user should see.
 diffusers_logging.disable_progress_bar()
@@ -79,7 +79,7 @@ def open_model(
             local_files_only=_is_offline(source),
         )
     except (OSError, ValueError, KeyError) as error:
-        raise ModelUnavailable(f"model {name!r} cannot be opened: {_first_line(error)}") from error
+        raise ModelUnavailable(f"model {name!r} cannot be opened: {first_line(error)}") from error
     pipeline.set_progress_bar_config(disable=True)
     torch_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch_dtype = getattr(torch, dtype)
@@ -103,7 +103,7 @@ def open_tokenizer(name: str) -> Any:
             source, subfolder="tokenizer", local_files_only=_is_offline(source)
         )
     except (OSError, ValueError) as error:
-        message = f"the tokenizer of model {name!r} cannot be opened: {_first_line(error)}"
+        message = f"the tokenizer of model {name!r} cannot be opened: {first_line(error)}"
         raise ModelUnavailable(message) from error
 
 
@@ -165,7 +165,7 @@ def _read_config(source: str, subfolder: str, name: str) -> dict[str, Any]:
             )
         except Exception as error:
             raise ModelUnavailable(
-                f"model {name!r} cannot be fetched: {_first_line(error)}"
+                f"model {name!r} cannot be fetched: {first_line(error)}"
             ) from error
     return _read_json(file, name)
 
@@ -184,10 +184,6 @@ def _read_json(file: Path, name: str) -> dict[str, Any]:
 
 def _is_offline(source: str) -> bool:
     return Path(source).is_dir() or os.environ.get("HF_HUB_OFFLINE") == "1"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _frozen(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

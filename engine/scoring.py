@@ -12,7 +12,7 @@ import torch
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize
 
 from engine.registry import scorer_source
-from schemas.errors import ModelUnavailable
+from schemas.errors import ModelUnavailable, first_line
 
 
 class Scorer:
@@ -31,8 +31,9 @@ class Scorer:
             )
             self._tokenizer = open_clip.get_tokenizer(name)
         except (OSError, RuntimeError, ValueError, KeyError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelUnavailable(f"scorer {spec!r} cannot be opened: {reason}") from error
+            raise ModelUnavailable(
+                f"scorer {spec!r} cannot be opened: {first_line(error)}"
+            ) from error
         self._model: Any = model.eval().requires_grad_(False)
         self._resize, self._rest = _tensor_transform(preprocess)
         self._text_D: dict[str, torch.Tensor] = {}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import ClusterUnavailable
+from schemas.errors import ClusterUnavailable, first_line
 
 OBJECT_STORE_BYTES = 200 * 2**20
 """Results never pass through the object store."""
@@ -66,7 +66,7 @@ def connected(cluster: Cluster, *, num_chunks: int) -> Iterator[int]:
         if cluster.address is None:
             raise
         raise ClusterUnavailable(
-            f"cannot join the Ray cluster at {cluster.address}: {_first_line(error)}; if it uses "
+            f"cannot join the Ray cluster at {cluster.address}: {first_line(error)}; if it uses "
             "a token, put that into ~/.ray/auth_token or RAY_AUTH_TOKEN"
         ) from error
     try:
@@ -86,10 +86,6 @@ def _prepare_environment(address: str | None) -> None:
     if named or Path("~/.ray/auth_token").expanduser().is_file():
         # Without it ray 2.60 sends no token to a cluster that was not started from here.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _default_actors() -> int:

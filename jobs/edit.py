@@ -67,7 +67,6 @@ def edit_batch(job: EditJob, *, note: Note) -> EditReport:
     ConceptError: `out` is occupied, a concept does not fit the tokenizer. UnknownComponent: the
     located component is no text-encoder layer that ends in a linear projection.
     """
-    folder.refuse_occupied(job.out)
     with folder.new_folder(job.out) as work:
         note(f"opening {job.model}")
         source = folder.source_folder(job.model)
@@ -106,9 +105,8 @@ def check_prompts(
     book: prompts.Phrasebook,
 ) -> None:
     """Raise ConceptError if a prompt of a concept or target does not fit the tokenizer."""
-    for concept in concepts:
-        pairs = prompts.prompt_pairs(concept, book=book)
-        keys.subject_ends(tokenizer, [caption for p in pairs for caption in (p.source, p.target)])
+    pairs = [pair for concept in concepts for pair in prompts.prompt_pairs(concept, book=book)]
+    keys.subject_ends(tokenizer, [caption for p in pairs for caption in (p.source, p.target)])
 
 
 def solve(model: Diffusion, job: EditJob, *, book: prompts.Phrasebook) -> Solved:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from engine.edit import EditSettings
 from schemas.concept import Concept
+from schemas.views import NORMAL_95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,7 @@ class Located:
         """Whether a run located it but the 95 % interval of its effect reaches zero."""
         if self.mean_ie is None:
             return False
-        return self.se_ie is None or self.mean_ie - 1.96 * self.se_ie <= 0
+        return self.se_ie is None or self.mean_ie - NORMAL_95 * self.se_ie <= 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from jobs.rows import Table, first_message
 from schemas.component import Component
-from schemas.errors import PlanError
+from schemas.errors import PlanError, first_line
 from schemas.plan import Caption, TracePlan
 
 TABLE = Table(
@@ -49,7 +49,7 @@ def read_plan(path: Path) -> dict[str, object]:
     try:
         fields = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise PlanError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
+        raise PlanError(f"{path} is not YAML: {first_line(error)}") from error
     if not isinstance(fields, dict):
         raise PlanError(f"{path} is not a mapping of plan fields such as `model:` and `captions:`")
     if isinstance(fields.get("captions"), str):
@@ -82,15 +82,13 @@ def check_plan(plan: TracePlan) -> Planned:
 
     ModelUnavailable, UnknownComponent, PlanError: what is wrong, in one sentence.
     """
-    from engine.captions import find_subject
+    from engine.captions import find_subjects
     from engine.components import choose, list_components
     from engine.models import open_skeleton, open_tokenizer
     from engine.scoring import check_scorer
 
     check_scorer(plan.scorer)
-    tokenizer = open_tokenizer(plan.model)
-    for caption in plan.captions:
-        find_subject(tokenizer, caption)
+    find_subjects(open_tokenizer(plan.model), plan.captions)
     known = list_components(open_skeleton(plan.model))
     chosen = known if plan.components is None else choose(known, plan.components)
     traced = tuple(component for component in chosen if component.part in plan.parts)

@@ -1,6 +1,11 @@
 """Errors that a user can fix: one clear sentence, exit code 2, no traceback."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's message, or the error's type if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class DqfError(Exception):
     """Base of every error whose message is shown without a traceback."""
 

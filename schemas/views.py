@@ -40,8 +40,11 @@ SELECT rank() OVER (PARTITION BY attribute, part, against ORDER BY mean_ie DESC)
 FROM component_effects ORDER BY attribute, part, against, rank, component
 """
 
-# Normal 95 % interval of the mean over captions; no correction for the number of components.
-CAUSAL_STATES = "SELECT * FROM ranking WHERE mean_ie - 1.96 * se_ie > 0"
+NORMAL_95 = 1.96
+"""Standard errors on either side of a mean in its normal 95 % interval."""
+
+# The interval of the mean over captions; no correction for the number of components.
+CAUSAL_STATES = f"SELECT * FROM ranking WHERE mean_ie - {NORMAL_95} * se_ie > 0"
 
 FAILURES = f"""
 SELECT failure.* FROM (

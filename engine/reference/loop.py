@@ -154,8 +154,9 @@ def train(
         model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        step_rate = learning_rate(step, steps=steps, peak=rate, warmup=warmup)
         for optimizer in optimizers:
-            set_rate(optimizer, learning_rate(step, steps=steps, peak=rate, warmup=warmup))
+            set_rate(optimizer, step_rate)
             optimizer.step()
         average.update(model, step=step)
         progress(step, loss.item(), samples=batch)
