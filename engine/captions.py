@@ -1,6 +1,5 @@
 """Where a caption's subject is among its tokens."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,20 +7,39 @@ from typing import Any
 import torch
 
 from schemas.errors import PlanError
+from schemas.intervention import TokenRole
 from schemas.plan import Caption
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Token positions start .. stop - 1 of a padded caption, the start token being position 0."""
+    """The subject's token positions, start .. stop - 1 of a padded caption."""
 
     start: int
     stop: int
+    eos: int
+    """Position of the end-of-text token; all after it is padding."""
+    words: int = 1
+    """Position of the caption's first token: CLIP has a start token before it, T5 has none."""
 
     @property
     def last(self) -> int:
         """Position of the last token: where the paper finds the causal state."""
         return self.stop - 1
+
+    def positions(self, role: TokenRole, length: int) -> list[tuple[int, ...]]:
+        """Return the positions of a role among `length`, one group for each trial."""
+        groups = {
+            TokenRole.LAST_SUBJECT: [(self.last,)],
+            TokenRole.FIRST_SUBJECT: [(self.start,)],
+            TokenRole.SUBJECT: [tuple(range(self.start, self.stop))],
+            TokenRole.EOS: [(self.eos,)],
+            TokenRole.PADS: [tuple(range(self.eos + 1, length))],
+            TokenRole.ALL: [tuple(range(length))],
+            TokenRole.WORDS: [(p,) for p in range(self.words, self.eos + 1)],
+            TokenRole.EACH: [(p,) for p in range(length)],
+        }[role]
+        return [group for group in groups if group]
 
 
 def tokenize(tokenizer: Any, captions: Sequence[str]) -> torch.Tensor:
@@ -51,35 +69,26 @@ def find_subjects(tokenizer: Any, captions: Sequence[Caption]) -> tuple[torch.Te
         [caption.caption for caption in captions],
         padding="max_length",
         max_length=limit,
+        return_attention_mask=True,
         return_offsets_mapping=True,
     )
     spans = []
-    for caption, ids, offsets in zip(
-        captions, encoded.input_ids, encoded.offset_mapping, strict=True
+    for caption, ids, mask, offsets in zip(
+        captions, encoded.input_ids, encoded.attention_mask, encoded.offset_mapping, strict=True
     ):
         if len(ids) > limit:
             raise PlanError(
                 f"caption {caption.caption!r} has {len(ids)} tokens, the model's limit is {limit}: "
                 "shorten it"
             )
-        spans.append(_span(caption, offsets))
+        spans.append(_span(caption, offsets, eos=sum(mask) - 1))
     return torch.tensor(encoded.input_ids), spans
 
 
-def _span(caption: Caption, offsets: Sequence[tuple[int, int]]) -> Span:
-    start, stop = _characters(caption)
-    positions = [
-        position
-        for position, (first, end) in enumerate(offsets)
-        if first < stop and end > start and end > first
-    ]
-    if not positions:
+def _span(caption: Caption, offsets: Sequence[tuple[int, int]], *, eos: int) -> Span:
+    start, stop = caption.subject_characters
+    words = [position for position, (first, end) in enumerate(offsets) if end > first]
+    subject = [p for p in words if offsets[p][0] < stop and offsets[p][1] > start]
+    if not subject:
         raise PlanError(f"subject {caption.subject!r} has no token in {caption.caption!r}")
-    return Span(positions[0], positions[-1] + 1)
-
-
-def _characters(caption: Caption) -> tuple[int, int]:
-    """Return the characters of the subject's first occurrence as whole words, else of any."""
-    word = re.search(rf"(?<!\w){re.escape(caption.subject)}(?!\w)", caption.caption)
-    start = word.start() if word else caption.caption.index(caption.subject)
-    return start, start + len(caption.subject)
+    return Span(subject[0], subject[-1] + 1, eos, words[0])

@@ -3,51 +3,62 @@
 Shapes: R rows, L token positions, D embedding width (suffixes `_RLD`, `_LD`).
 """
 
-import hashlib
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from engine.captions import Span
+from engine.draws import derived_seed
 from engine.hooks import Edit
-from engine.models import Diffusion
-from schemas.plan import Unit
+from schemas.plan import Numerics, Unit
 
 
-def embedding_sigma(model: Diffusion) -> float:
+def embedding_sigma(text_encoder: nn.Module) -> float:
     """Return the standard deviation of all entries of the token embedding table."""
-    return float(token_embedding(model).weight.float().std())
+    return float(token_embedding(text_encoder).weight.float().std())
 
 
-def token_embedding(model: Diffusion) -> nn.Embedding:
+def token_embedding(text_encoder: nn.Module) -> nn.Embedding:
     """Return the text encoder's token embedding."""
-    return model.text_encoder.get_input_embeddings()  # pyright: ignore
+    return text_encoder.get_input_embeddings()  # pyright: ignore
 
 
-def noise_draw(unit: Unit, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return standard normal noise, the same for every unit of one caption, subject, seed, draw."""
+def noise_draw(unit: Unit, shape: tuple[int, ...], stream: str = "") -> torch.Tensor:
+    """Return standard normal noise, the same for every unit of one caption, subject, seed, draw.
+
+    Draws of another `stream` are independent: the second text encoder's.
+    """
     caption = unit.caption
-    name = f"subject noise/{caption.caption}/{caption.subject}/{unit.seed}/{unit.draw}"
-    seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
+    purpose = f"subject noise{stream}"
+    seed = derived_seed(purpose, caption.caption, caption.subject, unit.seed, unit.draw)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
 
 
+def noise_scale(numerics: Numerics, sigma: float) -> float:
+    """Return the noise's standard deviation, where that of what is noised is `sigma`."""
+    if numerics.noise_absolute is not None:
+        return numerics.noise_absolute
+    return numerics.noise_sigmas * sigma
+
+
 def subject_noise(
-    model: Diffusion, unit: Unit, span: Span, *, noise_sigmas: float, length: int, sigma: float
+    unit: Unit, span: Span, *, shape: tuple[int, int], scale: float, stream: str = ""
 ) -> torch.Tensor:
-    """Return noise_LD of standard deviation `noise_sigmas * sigma`, zero off the subject."""
-    width = token_embedding(model).embedding_dim
+    """Return noise_LD of standard deviation `scale` on the subject, zero elsewhere."""
+    length, width = shape
     noise_LD = torch.zeros(length, width)
-    draw_SD = noise_draw(unit, (span.stop - span.start, width))
-    noise_LD[span.start : span.stop] = noise_sigmas * sigma * draw_SD
-    return noise_LD.to(model.device)
+    draw_SD = noise_draw(unit, (span.stop - span.start, width), stream)
+    noise_LD[span.start : span.stop] = scale * draw_SD
+    return noise_LD
 
 
-def noised_after_row_0(noise_LD: torch.Tensor) -> Edit:
-    """Return the edit that adds the noise to every row but the clean one, row 0."""
+def noising(noise_LD: torch.Tensor, rows: Sequence[int]) -> Edit:
+    """Return the edit that adds the noise to those rows."""
 
     def edit(h_RLD: torch.Tensor) -> torch.Tensor:
-        noised_RLD = h_RLD + noise_LD.to(h_RLD.dtype)
-        return torch.cat([h_RLD[:1], noised_RLD[1:]])
+        noised_RLD = h_RLD.clone()
+        noised_RLD[list(rows)] += noise_LD.to(h_RLD)
+        return noised_RLD
 
     return edit

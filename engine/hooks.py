@@ -1,38 +1,131 @@
 """Replacing and reading activations: the only file that registers hooks.
 
 Hooks live on an ExitStack: leaving the context, also by an exception, removes every one.
+
+Shapes: R rows; the rest of an activation's shape is free.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 Edit = Callable[[torch.Tensor], torch.Tensor]
-"""A pure function from a module's output to the output that takes its place."""
+"""A pure function from an activation to the activation that takes its place."""
+
+
+class Side(Enum):
+    """Which of a module's activations."""
+
+    OUTPUT = auto()
+    """What it returns; of a tuple the first element."""
+    OUTPUTS = auto()
+    """Every tensor that it returns: a UNet block hands on skip connections besides its output."""
+    INPUT = auto()
+    """Its first positional argument."""
+    TEXT = auto()
+    """Its argument `encoder_hidden_states`: the text rows that a cross-attention reads."""
+
+
+class Spot(NamedTuple):
+    """One activation of a module."""
+
+    module: nn.Module
+    side: Side = Side.OUTPUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """What takes the place of one row's activation: the mean of the donor rows', zero if none."""
+
+    row: int
+    donors: tuple[int, ...]
+    positions: tuple[int, ...] | None = None
+    """Token positions (dimension 1) that are written; all if None."""
+    channels: slice | None = None
+    """Channels (the last dimension) that are written; all if None."""
+
+
+def writing(writes: Sequence[Write]) -> Edit:
+    """Return the edit that makes all writes; every donor is read before any row is written."""
+
+    def edit(h: torch.Tensor) -> torch.Tensor:
+        written = h.clone()
+        for write in writes:
+            of_row = (_at(write.positions), ..., write.channels or slice(None))
+            written[write.row][of_row] = _mean(h, write.donors)[of_row]
+        return written
+
+    return edit
+
+
+def _at(positions: tuple[int, ...] | None) -> Any:
+    return slice(None) if positions is None else list(positions)
+
+
+def _mean(h: torch.Tensor, donors: tuple[int, ...]) -> torch.Tensor:
+    if len(donors) == 1:
+        return h[donors[0]]
+    if not donors:
+        return torch.zeros_like(h[0])
+    return h[list(donors)].float().mean(0).to(h.dtype)
 
 
 @contextmanager
-def patched(edits: Mapping[nn.Module, Edit]) -> Iterator[None]:
-    """Replace the output of each module by `edit(output)` until exit.
-
-    Of a module that returns a tuple the first element is the output.
-    """
+def patched(edits: Mapping[Spot, Edit]) -> Iterator[None]:
+    """Replace the activation of each spot by `edit(activation)` until exit."""
     with ExitStack() as stack:
-        for module, edit in edits.items():
-            stack.callback(module.register_forward_hook(_hook(edit)).remove)
+        for spot, edit in edits.items():
+            stack.callback(_register(spot, edit).remove)
         yield
 
 
-def _hook(edit: Edit) -> Callable[..., Any]:
-    def replace(_module: nn.Module, _args: object, output: Any) -> Any:
-        if isinstance(output, tuple):
-            return (edit(output[0]), *output[1:])
-        return edit(output)
+def _register(spot: Spot, edit: Edit) -> RemovableHandle:
+    module, side = spot
+    if side is Side.INPUT:
+        return module.register_forward_pre_hook(lambda _m, args: (edit(args[0]), *args[1:]))
+    if side is Side.TEXT:
+        return module.register_forward_pre_hook(_text_hook(edit), with_kwargs=True)
+    change = _first if side is Side.OUTPUT else _every
+    return module.register_forward_hook(lambda _m, _args, output: change(edit, output))
+
+
+def _text_hook(edit: Edit) -> Callable[..., Any]:
+    def replace(_module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        return args, {**kwargs, "encoder_hidden_states": edit(kwargs["encoder_hidden_states"])}
 
     return replace
+
+
+def _first(edit: Edit, output: Any) -> Any:
+    if isinstance(output, tuple):
+        return (edit(output[0]), *output[1:])
+    return edit(output)
+
+
+def _every(edit: Edit, output: Any) -> Any:
+    if isinstance(output, tuple):
+        return tuple(_every(edit, part) for part in output)
+    return edit(output)
+
+
+@contextmanager
+def recording_inputs(modules: Iterable[nn.Module]) -> Iterator[list[torch.Tensor]]:
+    """Yield a list that gets the first input of every call of the modules until exit."""
+    read: list[torch.Tensor] = []
+
+    def record(_module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        read.append(args[0])
+
+    with ExitStack() as stack:
+        for module in modules:
+            stack.callback(module.register_forward_pre_hook(record).remove)
+        yield read
 
 
 class _ReachedError(Exception):

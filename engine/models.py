@@ -1,21 +1,26 @@
-"""Opening a text-to-image model: the only file that imports diffusers and transformers."""
+"""Opening a text-to-image model: its networks, tokenizers and scheduler."""
 
 import copy
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import hf_hub_download
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from engine.captions import tokenize
+from engine.families.family import Family, TextEncoder
+from engine.families.known import FAMILIES
 from engine.registry import BUILT_IN, model_source
+from engine.schedulers import scheduler_named
 from schemas.errors import ModelUnavailable, first_line
 
 # Each loading step draws its own bar; the run's is the only one a user should see.
@@ -28,8 +33,8 @@ class Skeleton:
     """A model's networks, built from their configs on the meta device: shapes without weights."""
 
     name: str
-    text_encoder: nn.Module
-    unet: nn.Module
+    encoders: tuple[TextEncoder, ...]
+    unet: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,27 +42,45 @@ class Diffusion:
     """An opened text-to-image model, in evaluation mode."""
 
     name: str
-    tokenizer: Any
-    text_encoder: nn.Module
+    family: Family
+    encoders: tuple[TextEncoder, ...]
+    """Text encoders with their tokenizers, in the pipeline's order."""
     unet: Any
     vae: Any
+    """None where the UNet works on pixels."""
     scheduler: Any
     """A template; each run takes a fresh copy from `new_scheduler`."""
     device: torch.device
     dtype: torch.dtype
-    """Of the UNet and the text encoder; noise and the VAE stay in float32."""
+    """Of the UNet and the text encoders; noise and the VAE stay in float32."""
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the model's own latent."""
+    def tokenizer(self) -> Any:
+        """The first text encoder's tokenizer."""
+        return self.encoders[0].tokenizer
+
+    @property
+    def text_encoder(self) -> nn.Module:
+        """The first text encoder."""
+        return self.encoders[0].module
+
+    def token_ids(self, captions: Sequence[str]) -> list[torch.Tensor]:
+        """Return each text encoder's padded token ids of the captions, ids_RL."""
+        return [tokenize(e.tokenizer, captions).to(self.device) for e in self.encoders]
+
+    def latent_shape(self, *, height: int | None, width: int | None) -> tuple[int, int, int]:
+        """Return channels, height and width of a latent for an image of so many pixels.
+
+        None: the model's own size.
+        """
         size = self.unet.config.sample_size
-        height, width = (size, size) if isinstance(size, int) else size
-        return self.unet.config.in_channels, height, width
-
-    @property
-    def vae_factor(self) -> int:
-        """Pixels per latent cell along one side."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+        own_height, own_width = (size, size) if isinstance(size, int) else size
+        factor = self.family.vae_factor(self)
+        return (
+            self.unet.config.in_channels,
+            own_height if height is None else height // factor,
+            own_width if width is None else width // factor,
+        )
 
 
 def open_model(
@@ -65,84 +88,116 @@ def open_model(
 ) -> Diffusion:
     """Return the model of that name, folder or hub id, on `device` (the first GPU, else the CPU).
 
-    ModelUnavailable: it is none of these, cannot be fetched, or is no Stable Diffusion pipeline.
+    ModelUnavailable: it is none of these, cannot be fetched, or is of no known family.
     """
     source = _checked_source(name)
+    family = _family(source, name)
     try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
+        pipeline = family.open_pipeline(
             source,
             dtype=torch.float32,
             low_cpu_mem_usage=False,
             use_safetensors=True,
-            safety_checker=None,
-            requires_safety_checker=False,
             local_files_only=_is_offline(source),
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelUnavailable(f"model {name!r} cannot be opened: {first_line(error)}") from error
-    pipeline.set_progress_bar_config(disable=True)
     torch_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    torch_dtype = getattr(torch, dtype)
+    return from_pipeline(
+        pipeline, name=name, family=family, device=torch_device, dtype=getattr(torch, dtype)
+    )
+
+
+def from_pipeline(
+    pipeline: Any, *, name: str, family: Family, device: torch.device, dtype: torch.dtype
+) -> Diffusion:
+    """Return the model that a diffusers pipeline holds, moved to a device and dtype."""
+    encoders = tuple(
+        TextEncoder(
+            name=part,
+            module=_frozen(getattr(pipeline, part), device, dtype),
+            tokenizer=getattr(pipeline, tokenizer),
+        )
+        for part, tokenizer in family.encoders
+    )
+    vae = getattr(pipeline, "vae", None)
     return Diffusion(
         name=name,
-        tokenizer=pipeline.tokenizer,
-        text_encoder=_frozen(pipeline.text_encoder, torch_device, torch_dtype),
-        unet=_frozen(pipeline.unet, torch_device, torch_dtype),
-        vae=_frozen(pipeline.vae, torch_device, torch.float32),
+        family=family,
+        encoders=encoders,
+        unet=_frozen(pipeline.unet, device, dtype),
+        vae=None if vae is None else _frozen(vae, device, torch.float32),
         scheduler=pipeline.scheduler,
-        device=torch_device,
-        dtype=torch_dtype,
+        device=device,
+        dtype=dtype,
     )
 
 
 def open_tokenizer(name: str) -> Any:
-    """Return a model's tokenizer, without its weights."""
+    """Return a model's first tokenizer, without its weights."""
     source = _checked_source(name)
+    _, subfolder = _family(source, name).encoders[0]
     try:
-        return CLIPTokenizer.from_pretrained(
-            source, subfolder="tokenizer", local_files_only=_is_offline(source)
+        return AutoTokenizer.from_pretrained(
+            source, subfolder=subfolder, local_files_only=_is_offline(source)
         )
     except (OSError, ValueError) as error:
         message = f"the tokenizer of model {name!r} cannot be opened: {first_line(error)}"
         raise ModelUnavailable(message) from error
 
 
-def open_skeleton(name: str) -> Skeleton:
-    """Return a model's UNet and text encoder on the meta device, from their configs alone."""
+def open_scheduler(name: str, scheduler: str | None) -> Any:
+    """Return a model's scheduler without its weights, or the one of that name in its place."""
     source = _checked_source(name)
-    unet_config = _read_config(source, "unet", name)
-    text_config = _read_config(source, "text_encoder", name)
-    return skeleton_of(name, unet_config=unet_config, text_config=text_config)
+    own = _read_config(source, "scheduler", name, file="scheduler_config.json")
+    return scheduler_named(scheduler or own.get("_class_name", ""), own)
 
 
-def skeleton_of(name: str, *, unet_config: dict[str, Any], text_config: dict[str, Any]) -> Skeleton:
-    """Return the networks that a UNet config and a CLIP text config describe, without weights."""
+def open_skeleton(name: str) -> Skeleton:
+    """Return a model's UNet and text encoders on the meta device, from their configs alone."""
+    source = _checked_source(name)
+    family = _family(source, name)
+    parts = [part for part, _ in family.encoders]
+    return skeleton_of(
+        name,
+        family=family,
+        unet_config=_read_config(source, "unet", name),
+        text_configs={part: _read_config(source, part, name) for part in parts},
+    )
+
+
+def skeleton_of(
+    name: str,
+    *,
+    family: Family,
+    unet_config: dict[str, Any],
+    text_configs: dict[str, dict[str, Any]],
+) -> Skeleton:
+    """Return the networks that configs of a UNet and of each text encoder describe."""
     with torch.device("meta"):
         unet: Any = UNet2DConditionModel.from_config(unet_config)
-        text_encoder = CLIPTextModel(CLIPTextConfig.from_dict(text_config))
-    return Skeleton(name=name, text_encoder=text_encoder, unet=unet)
+        encoders = tuple(
+            TextEncoder(name=part, module=family.text_skeleton(part, config).eval())
+            for part, config in text_configs.items()
+        )
+    return Skeleton(name=name, encoders=encoders, unet=unet.eval())
 
 
-def new_scheduler(model: Diffusion, steps: int) -> Any:
-    """Return a fresh scheduler set to `steps`: some keep state from one step to the next."""
-    scheduler = copy.deepcopy(model.scheduler)
-    scheduler.set_timesteps(steps, device=model.device)
-    return scheduler
+def new_scheduler(model: Diffusion, *, scheduler: str | None, steps: int) -> Any:
+    """Return a fresh scheduler set to `steps`: the model's own, or the one of that name."""
+    own = model.scheduler
+    fresh = copy.deepcopy(own) if scheduler is None else scheduler_named(scheduler, own.config)
+    fresh.set_timesteps(steps, device=model.device)
+    return fresh
 
 
 def _checked_source(name: str) -> str:
     source = model_source(name)
     folder = Path(source)
     if folder.is_dir():
-        index = folder / "model_index.json"
-        if not index.is_file():
+        if not (folder / "model_index.json").is_file():
             raise ModelUnavailable(
                 f"model folder {name!r} has no model_index.json: give a diffusers pipeline folder"
-            )
-        kind = _read_json(index, name).get("_class_name")
-        if kind != "StableDiffusionPipeline":
-            raise ModelUnavailable(
-                f"model {name!r} is a {kind}: only StableDiffusionPipeline is supported so far"
             )
         return source
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
@@ -153,21 +208,31 @@ def _checked_source(name: str) -> str:
     return source
 
 
-def _read_config(source: str, subfolder: str, name: str) -> dict[str, Any]:
-    file = Path(source) / subfolder / "config.json"
+def _family(source: str, name: str) -> Family:
+    kind = _read_config(source, None, name, file="model_index.json").get("_class_name")
+    if kind not in FAMILIES:
+        raise ModelUnavailable(
+            f"model {name!r} is a {kind}: dqf opens {', '.join(FAMILIES)} "
+            "(docs/adding-a-model.md says how to add one)"
+        )
+    return FAMILIES[kind]
+
+
+def _read_config(
+    source: str, subfolder: str | None, name: str, *, file: str = "config.json"
+) -> dict[str, Any]:
+    path = Path(source) / (subfolder or "") / file
     if not Path(source).is_dir():
         try:
             offline = _is_offline(source)
-            file = Path(
-                hf_hub_download(
-                    source, "config.json", subfolder=subfolder, local_files_only=offline
-                )
+            path = Path(
+                hf_hub_download(source, file, subfolder=subfolder, local_files_only=offline)
             )
         except Exception as error:
             raise ModelUnavailable(
                 f"model {name!r} cannot be fetched: {first_line(error)}"
             ) from error
-    return _read_json(file, name)
+    return _read_json(path, name)
 
 
 def _read_json(file: Path, name: str) -> dict[str, Any]:

@@ -3,117 +3,143 @@
 Shapes: R rows, L token positions, D text width, C channels, h x w latent, H x W pixels.
 """
 
-import inspect
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
-from engine.captions import tokenize
+from engine.families.family import Conditioning, joined
 from engine.models import Diffusion, new_scheduler
+from engine.schedulers import Rows
 from schemas.plan import Numerics
 
+DECODED_TOGETHER = 8
+"""Images that the VAE decodes at once: its activations are larger than the UNet's."""
 
-def encode(model: Diffusion, captions: Sequence[str]) -> torch.Tensor:
-    """Return the text encoder's output rows cond_RLD for `captions`."""
-    ids_RL = tokenize(model.tokenizer, captions).to(model.device)
-    return model.text_encoder(ids_RL)[0]
+
+def encode(model: Diffusion, captions: Sequence[str]) -> Conditioning:
+    """Return the conditioning of captions, one row each."""
+    return model.family.encode(model, model.token_ids(captions))
 
 
 def initial_latent(model: Diffusion, seed: int, numerics: Numerics) -> torch.Tensor:
     """Return z_T, 1 x C x h x w float32, from a CPU generator of that seed."""
-    channels, height, width = model.latent_shape
-    if numerics.height is not None:
-        height = numerics.height // model.vae_factor
-    if numerics.width is not None:
-        width = numerics.width // model.vae_factor
+    shape = model.latent_shape(height=numerics.height, width=numerics.width)
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn((1, channels, height, width), generator=generator).to(model.device)
+    return torch.randn((1, *shape), generator=generator).to(model.device)
+
+
+def starting_rows(model: Diffusion, seeds: Sequence[int], numerics: Numerics) -> Rows:
+    """Return the rows before the first step, row r with the latent of seeds[r]."""
+    scheduler = new_scheduler(model, scheduler=numerics.scheduler, steps=numerics.steps)
+    x_RChw = torch.cat([initial_latent(model, seed, numerics) for seed in seeds])
+    return Rows(
+        x_RChw=x_RChw * scheduler.init_noise_sigma, scheduler=scheduler, seeds=tuple(seeds)
+    )
+
+
+def is_guided(model: Diffusion, numerics: Numerics) -> bool:
+    """Return whether the UNet also runs on the negative prompt.
+
+    Not at guidance 1, nor for a distilled model, which reads the guidance scale as an embedding.
+    """
+    return numerics.guidance > 1 and model.unet.config.time_cond_proj_dim is None
+
+
+def unet_output(
+    model: Diffusion,
+    x: torch.Tensor,
+    t: torch.Tensor,
+    cond: Conditioning,
+    numerics: Numerics,
+) -> torch.Tensor:
+    """Return the UNet's output of rows, float32; row r of `x` reads row r of `cond`."""
+    factor = model.family.vae_factor(model)
+    pixels = (x.shape[-2] * factor, x.shape[-1] * factor)
+    options = model.family.unet_options(model, cond, pixels=pixels)
+    embedded = model.unet.config.time_cond_proj_dim
+    if embedded is not None:
+        options["timestep_cond"] = _guidance_embedding(numerics.guidance, embedded, x)
+    return model.unet(
+        x.to(model.dtype), t, encoder_hidden_states=cond.text_RLD, return_dict=False, **options
+    )[0].float()
+
+
+def _guidance_embedding(guidance: float, width: int, x: torch.Tensor) -> torch.Tensor:
+    """Return the sinusoidal embedding of w - 1 for every row (Meng et al. 2023; LCM's pipeline)."""
+    frequency = torch.arange(width // 2, device=x.device, dtype=torch.float32)
+    angle = 1000 * (guidance - 1) * torch.exp(-frequency * _LOG_BASE / (width // 2 - 1))
+    row = torch.cat([angle.sin(), angle.cos()])
+    return torch.nn.functional.pad(row, (0, width % 2)).expand(len(x), -1).to(x.dtype)
+
+
+_LOG_BASE = 9.210340371976184  # ln 10,000
+
+
+def guided(uncond: torch.Tensor, cond: torch.Tensor, guidance: float, channels: int) -> torch.Tensor:
+    """Return eps_uncond + w (eps_cond - eps_uncond) (Ho and Salimans 2022).
+
+    Channels after the first `channels` are a learned variance (DeepFloyd IF): the conditional's.
+    """
+    mean = uncond[:, :channels] + guidance * (cond[:, :channels] - uncond[:, :channels])
+    return torch.cat([mean, cond[:, channels:]], dim=1)
+
+
+def for_scheduler(prediction: torch.Tensor, rows: Rows) -> torch.Tensor:
+    """Return the prediction without a variance that the scheduler does not read."""
+    if "learned" in str(rows.scheduler.config.get("variance_type")):
+        return prediction
+    return prediction[:, : rows.x_RChw.shape[1]]
 
 
 def denoise(
-    model: Diffusion,
-    cond_RLD: torch.Tensor,
-    *,
-    seeds: Sequence[int],
-    numerics: Numerics,
+    model: Diffusion, cond: Conditioning, *, seeds: Sequence[int], numerics: Numerics
 ) -> torch.Tensor:
     """Return final latents_RChw; the rows advance together, row r from the latent of seeds[r].
 
-    eps = eps_uncond + w (eps_cond - eps_uncond) (Ho and Salimans 2022); the UNet's batch is
-    [uncond rows, cond rows], or the cond rows alone at w = 1. A stochastic scheduler draws its
-    noise from one generator a row, so that rows of equal seed share it.
+    The UNet's batch is [uncond rows, cond rows], or the cond rows alone where it is not guided.
     """
-    scheduler = new_scheduler(model, numerics.steps)
-    x_RChw = torch.cat([initial_latent(model, seed, numerics) for seed in seeds])
-    x_RChw = x_RChw * scheduler.init_noise_sigma
-    context = _context(model, cond_RLD, numerics)
-    options = _step_options(scheduler, seeds)
-    for t in scheduler.timesteps:
-        eps_RChw = _guided_noise(
-            model, scheduler.scale_model_input(x_RChw, t), t, context, numerics
-        )
-        x_RChw = scheduler.step(eps_RChw, t, x_RChw, **options, return_dict=False)[0]
-    return x_RChw
+    rows = starting_rows(model, seeds, numerics)
+    both = cond
+    if is_guided(model, numerics):
+        uncond = model.family.unconditional(model, numerics.negative_prompt)
+        both = joined_halves(uncond, cond)
+    for step, t in enumerate(rows.scheduler.timesteps):
+        x = rows.model_input(step).repeat(len(both) // len(rows), 1, 1, 1)
+        output = unet_output(model, x, t, both, numerics)
+        if len(both) > len(rows):
+            output = guided(*output.chunk(2), numerics.guidance, rows.x_RChw.shape[1])
+        rows = rows.stepped(for_scheduler(output, rows), step)
+    return rows.x_RChw
 
 
-def _context(model: Diffusion, cond_RLD: torch.Tensor, numerics: Numerics) -> torch.Tensor:
-    if numerics.guidance <= 1:
-        return cond_RLD
-    uncond_1LD = encode(model, [numerics.negative_prompt])
-    return torch.cat([uncond_1LD.expand_as(cond_RLD), cond_RLD])
-
-
-def _guided_noise(
-    model: Diffusion,
-    x_RChw: torch.Tensor,
-    t: torch.Tensor,
-    context: torch.Tensor,
-    numerics: Numerics,
-) -> torch.Tensor:
-    halves = len(context) // len(x_RChw)
-    x = x_RChw.repeat(halves, 1, 1, 1).to(model.dtype)
-    eps = model.unet(x, t, encoder_hidden_states=context, return_dict=False)[0].float()
-    if halves == 1:
-        return eps
-    eps_uncond_RChw, eps_cond_RChw = eps.chunk(2)
-    return eps_uncond_RChw + numerics.guidance * (eps_cond_RChw - eps_uncond_RChw)
-
-
-def _step_options(scheduler: Any, seeds: Sequence[int]) -> dict[str, Any]:
-    if "generator" not in inspect.signature(scheduler.step).parameters:
-        return {}
-    return {"generator": [torch.Generator().manual_seed(seed) for seed in seeds]}
+def joined_halves(uncond: Conditioning, cond: Conditioning) -> Conditioning:
+    """Return [the one unconditional row for every row, the rows]."""
+    return joined([uncond.take([0] * len(cond)), cond])
 
 
 def decode(model: Diffusion, latents_RChw: torch.Tensor) -> torch.Tensor:
     """Return images_RCHW in [0, 1], float32 on the CPU."""
-    images_RCHW = model.vae.decode(
-        latents_RChw / model.vae.config.scaling_factor, return_dict=False
-    )[0]
-    return (images_RCHW / 2 + 0.5).clamp(0, 1).float().cpu()
+    parts = [model.family.decode(model, x).cpu() for x in latents_RChw.split(DECODED_TOGETHER)]
+    return torch.cat(parts)
 
 
 def sample(
     model: Diffusion,
-    cond_RLD: torch.Tensor,
+    cond: Conditioning,
     *,
     seeds: Sequence[int],
     numerics: Numerics,
     rows: int,
 ) -> torch.Tensor:
-    """Return images_RCHW of conditionings, `rows` at a time."""
+    """Return final latents_RChw of conditionings, `rows` at a time."""
     parts = [
-        decode(
+        denoise(
             model,
-            denoise(
-                model,
-                cond_RLD[start : start + rows],
-                seeds=seeds[start : start + rows],
-                numerics=numerics,
-            ),
+            cond.take(range(start, min(start + rows, len(cond)))),
+            seeds=seeds[start : start + rows],
+            numerics=numerics,
         )
-        for start in range(0, len(cond_RLD), rows)
+        for start in range(0, len(cond), rows)
     ]
     return torch.cat(parts)
 
@@ -130,4 +156,5 @@ def generate(
     """Return one image a caption, images_RCHW in [0, 1]; caption r starts from seeds[r]."""
     if len(captions) != len(seeds):
         raise ValueError(f"{len(captions)} captions but {len(seeds)} seeds")
-    return sample(model, encode(model, captions), seeds=seeds, numerics=numerics, rows=rows)
+    cond = encode(model, captions)
+    return decode(model, sample(model, cond, seeds=seeds, numerics=numerics, rows=rows))

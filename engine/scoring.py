@@ -49,6 +49,14 @@ class Scorer:
         text_TD = torch.stack([self._text_embedding(text) for text in texts])
         return (image_RD @ text_TD.T).double().cpu()
 
+    @torch.inference_mode()
+    def image_similarity(
+        self, images_RCHW: torch.Tensor, image_CHW: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the cosine similarity of each image and one image, float64, one a row."""
+        embedding_RD = self._image_embeddings(torch.cat([image_CHW[None], images_RCHW]))
+        return (embedding_RD[1:] @ embedding_RD[0]).double().cpu()
+
     def _image_embeddings(self, images_RCHW: torch.Tensor, batch: int = 64) -> torch.Tensor:
         parts = []
         for part_RCHW in images_RCHW.float().split(batch):

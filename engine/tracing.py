@@ -1,212 +1,160 @@
-"""Causal mediation analysis: clean, corrupted and restored runs of one caption, in lockstep.
+"""Causal mediation analysis: clean, corrupted and changed runs of one caption, in lockstep.
 
 Basu et al. 2024, section 3 (after Meng et al. 2022): the corrupted run noises the subject's
 embedding; a restored run is the corrupted one with the output of one component copied from the
-clean run. Row 0 of every batch is the clean run; the others advance beside it, so the clean
-activation is at hand at every step and none is stored: any number of components costs the memory
-of `rows` rows.
+clean run. Reference runs go first, and their latents before every step are kept: they are small. A
+changed run forks from its base when its window opens, and while it is open the donor's row runs in
+the same batch, so that no activation is stored: any number of components, windows and steps costs
+the memory of `rows` rows.
 
-Shapes: R rows, L token positions, D text width, C H W image. A row is described by the components
-that it restores: none is the corrupted run.
+Shapes: R rows, L token positions, C channels, h x w latent, H x W pixels.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import nn
 
-from engine.captions import Span, find_subject, tokenize
-from engine.components import choose, list_components, module_of
-from engine.corruption import embedding_sigma, noised_after_row_0, subject_noise, token_embedding
-from engine.hooks import Edit, patched
+from engine.interventions import CLEAN, CORRUPTED, Change, list_changes, reference_runs
+from engine.lockstep import run_changes, run_references
+from engine.measures import Outcome, Yardstick
 from engine.models import Diffusion
-from engine.sampling import decode, denoise, sample
+from engine.sampling import decode, sample
 from engine.scoring import Scorer
+from engine.text_runs import TextRow, distinct_rows, encode_rows
 from schemas.component import Part
 from schemas.plan import Numerics, Trial, Unit
 
-Restores = Sequence[str]
-"""Names of the components that one row restores."""
+TEXT_ROWS = 128
+"""Rows of a text-encoder batch; they cost little beside the UNet's."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TracedImages:
-    """The images of one unit's runs, each in [0, 1]."""
-
-    clean_CHW: torch.Tensor
-    corrupted_CHW: torch.Tensor
-    restored_RCHW: torch.Tensor
-    """In the order of the unit's components."""
-
-
+@torch.inference_mode()
 def trace_unit(
-    model: Diffusion, scorer: Scorer, unit: Unit, *, numerics: Numerics, rows: int
-) -> list[Trial]:
-    """Return the scores of every component of a unit, against its caption and its target.
-
-    `rows` bounds the rows of a batch, the clean one included (the UNet sees twice as many under
-    guidance); no score depends on it. UnknownComponent, PlanError: as `trace_images`.
-    """
-    images = trace_images(model, unit, numerics=numerics, rows=rows)
-    texts = {"caption": unit.caption.caption, "target": unit.caption.target_text}
-    stacked_RCHW = torch.cat(
-        [images.clean_CHW[None], images.corrupted_CHW[None], images.restored_RCHW]
-    )
-    score_RT = scorer.score(stacked_RCHW, list(texts.values()))
-    token = "all" if unit.part is Part.UNET else "last_subject"
-    return [
-        Trial(
-            component=component,
-            token=token,
-            against=against,  # pyright: ignore
-            clean=float(score_RT[0, t]),
-            corrupted=float(score_RT[1, t]),
-            restored=float(score_RT[2 + r, t]),
-        )
-        for r, component in enumerate(unit.components)
-        for t, against in enumerate(texts)
-    ]
-
-
-@torch.inference_mode()
-def trace_images(model: Diffusion, unit: Unit, *, numerics: Numerics, rows: int) -> TracedImages:
-    """Return the images of the clean, corrupted and restored runs of a unit.
-
-    UnknownComponent: the model lacks one. PlanError: the subject is not among the tokens.
-    """
-    choose(list_components(model), unit.components)
-    restores = [(), *((name,) for name in unit.components)]
-    images_RCHW = run_rows(model, unit, restores, numerics=numerics, rows=rows)
-    return TracedImages(
-        clean_CHW=images_RCHW[0], corrupted_CHW=images_RCHW[1], restored_RCHW=images_RCHW[2:]
-    )
-
-
-@torch.inference_mode()
-def run_rows(
     model: Diffusion,
+    scorer: Scorer,
     unit: Unit,
-    restores: Sequence[Restores],
     *,
     numerics: Numerics,
     rows: int,
-) -> torch.Tensor:
-    """Return images_RCHW: the clean run, then one corrupted run for each of `restores`."""
-    if rows < 2:
-        raise ValueError(f"rows is {rows}: a batch holds the clean row and at least one other")
-    run = _unet_rows if unit.part is Part.UNET else _text_encoder_rows
-    return run(model, unit, restores, numerics, rows)
+    scores: Sequence[str] = ("caption", "target"),
+) -> list[Trial]:
+    """Return the trials of a unit: every change by every score.
+
+    `rows` bounds the rows of a batch, donors included (the UNet sees twice as many under guidance);
+    no score depends on it. UnknownComponent, PlanError: a component, the subject, a donor or a
+    score is missing.
+    """
+    changes = list_changes(model, unit, numerics)
+    runs = _runs(model, unit, changes, numerics, rows)
+    reference, _ = next(runs)
+    yardstick = Yardstick(
+        scorer=scorer, caption=unit.caption, clean=reference.take([CLEAN]), scores=scores
+    )
+    clean, corrupted = yardstick.measure(reference)
+    trials: list[Trial] = []
+    for outcome, made in runs:
+        for change, values in zip(made, yardstick.measure(outcome), strict=True):
+            trials += _trials(change, clean, corrupted, values)
+    return trials
 
 
-def _unet_rows(
-    model: Diffusion, unit: Unit, restores: Sequence[Restores], numerics: Numerics, rows: int
-) -> torch.Tensor:
-    """The UNet trace: batches [clean, corrupted or restored ...] through all timesteps."""
-    clean_LD, corrupted_LD = _conditionings(model, unit, numerics)
-    images: list[torch.Tensor] = []
-    for start in range(0, len(restores), rows - 1):
-        batch = restores[start : start + rows - 1]
-        cond_RLD = torch.stack([clean_LD, *[corrupted_LD] * len(batch)])
-        with patched(_unet_edits(model, batch, numerics)):
-            latents = denoise(model, cond_RLD, seeds=[unit.seed] * len(cond_RLD), numerics=numerics)
-        images_RCHW = decode(model, latents)
-        images.append(images_RCHW if start == 0 else images_RCHW[1:])
-    return torch.cat(images)
+def _trials(
+    change: Change,
+    clean: dict[str, float],
+    corrupted: dict[str, float],
+    changed: dict[str, float],
+) -> Iterator[Trial]:
+    for against, value in changed.items():
+        yield Trial(
+            component=change.component,
+            intervention=change.intervention,
+            token=change.token,
+            position=change.positions[0] if change.positions else None,
+            step_start=change.window[0],
+            step_stop=change.window[1],
+            against=against,
+            clean=clean[against],
+            corrupted=corrupted[against],
+            restored=value,
+        )
 
 
-def _unet_edits(
-    model: Diffusion, batch: Sequence[Restores], numerics: Numerics
-) -> dict[nn.Module, Edit]:
-    """Return the edit of each component: copy the clean row's output to the rows restoring it."""
-    restoring: dict[str, list[int]] = {}
-    for row, names in enumerate(batch, start=1):
-        for name in names:
-            restoring.setdefault(name, []).append(row)
-    return {
-        module_of(model, name): _copy_clean(rows, num_rows=len(batch) + 1, half=numerics.cfg_patch)
-        for name, rows in restoring.items()
+@torch.inference_mode()
+def trace_images(
+    model: Diffusion, unit: Unit, *, numerics: Numerics, rows: int
+) -> tuple[torch.Tensor, dict[Change, torch.Tensor]]:
+    """Return the clean and the corrupted image, 2CHW, and the image CHW of every change."""
+    changes = list_changes(model, unit, numerics)
+    runs = _runs(model, unit, changes, numerics, rows)
+    reference, _ = next(runs)
+    images = {
+        change: image_CHW
+        for outcome, made in runs
+        for change, image_CHW in zip(made, outcome.images_RCHW, strict=True)
     }
+    return reference.images_RCHW, images
 
 
-def _copy_clean(rows: Sequence[int], *, num_rows: int, half: str) -> Edit:
-    """Return the edit out[row] = out[clean row] in the conditional half, or in both halves."""
-
-    def edit(out: torch.Tensor) -> torch.Tensor:
-        halves = range(len(out) // num_rows)
-        patched_out = out.clone()
-        for n in halves if half == "both" else halves[-1:]:
-            patched_out[[n * num_rows + row for row in rows]] = out[n * num_rows]
-        return patched_out
-
-    return edit
+def _runs(
+    model: Diffusion, unit: Unit, changes: Sequence[Change], numerics: Numerics, rows: int
+) -> Iterator[tuple[Outcome, Sequence[Change]]]:
+    """Yield the outcome of the clean and corrupted runs, then those of batches of changes."""
+    run = _unet_runs if unit.part is Part.UNET else _text_runs
+    for latents_RChw, made in run(model, unit, changes, numerics, rows):
+        yield Outcome(images_RCHW=decode(model, latents_RChw), latents_RChw=latents_RChw), made
 
 
-def _conditionings(
-    model: Diffusion, unit: Unit, numerics: Numerics
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the clean and the corrupted conditioning, each LD."""
-    span = find_subject(model.tokenizer, unit.caption)
-    if numerics.noise_at == "input":
-        clean_LD, corrupted_LD = _noised_encoding(model, unit, span, [()], numerics)
-        return clean_LD, corrupted_LD
-    ids_1L = tokenize(model.tokenizer, [unit.caption.caption]).to(model.device)
-    clean_LD = model.text_encoder(ids_1L)[0][0]
-    noise_LD = subject_noise(
-        model,
-        unit,
-        span,
-        noise_sigmas=numerics.noise_sigmas,
-        length=len(clean_LD),
-        sigma=float(clean_LD.float().std()),
-    )
-    return clean_LD, clean_LD + noise_LD.to(clean_LD.dtype)
+_Latents = Iterator[tuple[torch.Tensor, Sequence[Change]]]
+"""Final latents of the clean and corrupted runs with no change, then of batches of changes."""
 
 
-def _noised_encoding(
-    model: Diffusion, unit: Unit, span: Span, restores: Sequence[Restores], numerics: Numerics
-) -> torch.Tensor:
-    """Return the text encoder's output rows: clean, then noised at the input with restorations."""
-    ids_1L = tokenize(model.tokenizer, [unit.caption.caption]).to(model.device)
-    noise_LD = subject_noise(
-        model,
-        unit,
-        span,
-        noise_sigmas=numerics.noise_sigmas,
-        length=ids_1L.shape[1],
-        sigma=embedding_sigma(model),
-    )
-    edits: dict[nn.Module, Edit] = {token_embedding(model): noised_after_row_0(noise_LD)}
-    for row, names in enumerate(restores, start=1):
-        for name in names:
-            module = module_of(model, name)
-            edits[module] = _then(edits.get(module), _copy_clean_token(row, span.last))
-    with patched(edits):
-        return model.text_encoder(ids_1L.expand(len(restores) + 1, -1))[0]
+def _text_runs(
+    model: Diffusion, unit: Unit, changes: Sequence[Change], numerics: Numerics, rows: int
+) -> _Latents:
+    """The text-encoder trace: changes in text batches, then plain sampling of what differs."""
+    runs = reference_runs(unit, numerics)
+    references = [TextRow(run=run) for run in runs]
+    cond = encode_rows(model, unit, references, numerics).take([CLEAN, CORRUPTED])
+    seeds = [unit.seed] * max(2, rows, TEXT_ROWS)
+    known_RChw = sample(model, cond, seeds=seeds[:2], numerics=numerics, rows=rows)
+    yield known_RChw, ()
+    for start in range(0, len(changes), TEXT_ROWS):
+        made = changes[start : start + TEXT_ROWS]
+        batch = [*references, *(TextRow(run=runs[c.base], change=c) for c in made)]
+        cond = encode_rows(model, unit, batch, numerics)
+        distinct, place_of = distinct_rows(cond)
+        fresh = [row for row in distinct if row >= len(runs)]
+        latents = {CLEAN: known_RChw[CLEAN], CORRUPTED: known_RChw[CORRUPTED]}
+        if fresh:
+            sampled = sample(
+                model, cond.take(fresh), seeds=seeds[: len(fresh)], numerics=numerics, rows=rows
+            )
+            latents |= dict(zip(fresh, sampled, strict=True))
+        rows_of = (distinct[place] for place in place_of[len(runs) :])
+        yield torch.stack([latents[row] for row in rows_of]), made
 
 
-def _copy_clean_token(row: int, position: int) -> Edit:
-    """Return the edit h[row, position] = h[clean row, position]."""
-
-    def edit(h_RLD: torch.Tensor) -> torch.Tensor:
-        patched_RLD = h_RLD.clone()
-        patched_RLD[row, position] = h_RLD[0, position]
-        return patched_RLD
-
-    return edit
-
-
-def _then(first: Edit | None, second: Edit) -> Edit:
-    return second if first is None else lambda h: second(first(h))
+def _unet_runs(
+    model: Diffusion, unit: Unit, changes: Sequence[Change], numerics: Numerics, rows: int
+) -> _Latents:
+    """The UNet trace: the reference runs, then batches of changes that fork from them."""
+    runs = reference_runs(unit, numerics)
+    cond = encode_rows(model, unit, [TextRow(run=run) for run in runs], numerics)
+    past = run_references(model, runs, cond, numerics)
+    yield past.final_RChw[[CLEAN, CORRUPTED]], ()
+    for made in _batches(changes, rows):
+        yield run_changes(model, past, made, numerics), made
 
 
-def _text_encoder_rows(
-    model: Diffusion, unit: Unit, restores: Sequence[Restores], numerics: Numerics, rows: int
-) -> torch.Tensor:
-    """The text-encoder trace: all interventions in one text batch, then plain sampling."""
-    span = find_subject(model.tokenizer, unit.caption)
-    cond_RLD = _noised_encoding(model, unit, span, restores, numerics)
-    distinct_ULD, row_of_R = torch.unique(cond_RLD, dim=0, return_inverse=True)
-    seeds = [unit.seed] * len(distinct_ULD)
-    images_UCHW = sample(model, distinct_ULD, seeds=seeds, numerics=numerics, rows=rows)
-    return images_UCHW[row_of_R.cpu()]
+def _batches(changes: Sequence[Change], rows: int) -> Iterator[Sequence[Change]]:
+    """Yield the changes in as few batches as fit beside their donors, of nearly equal size.
+
+    Changes are in order of their windows' start, so that those of a batch open close together.
+    """
+    donors = max((len(change.donors) for change in changes), default=0)
+    if rows <= donors:
+        raise ValueError(f"rows is {rows}: a batch holds {donors} donors and at least one change")
+    num_batches = -(-len(changes) // (rows - donors))
+    for n in range(num_batches):
+        start, stop = (len(changes) * m // num_batches for m in (n, n + 1))
+        yield changes[start:stop]

@@ -16,9 +16,28 @@ class Kind(StrEnum):
 
     SELF_ATTENTION = "self_attn"
     CROSS_ATTENTION = "cross_attn"
+    JOINT_ATTENTION = "joint_attn"
+    """DeepFloyd IF: one attention over pixels and text."""
     FEED_FORWARD = "feed_forward"
     RESNET = "resnet"
     MLP = "mlp"
+    BLOCK = "block"
+    """A whole block of the UNet, with the skip connections that it hands on."""
+    LAYER = "layer"
+    """A whole layer of a text encoder."""
+    HEAD = "head"
+    """One head of an attention, before the output projection mixes the heads."""
+
+
+PAPER_KINDS = (
+    Kind.SELF_ATTENTION,
+    Kind.CROSS_ATTENTION,
+    Kind.JOINT_ATTENTION,
+    Kind.FEED_FORWARD,
+    Kind.RESNET,
+    Kind.MLP,
+)
+"""The kinds that Basu et al. trace, which are traced when no kind is named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,14 +2,20 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.component import Part
+from schemas.component import PAPER_KINDS, Kind, Part
+from schemas.errors import PlanError
+from schemas.intervention import Intervention, TokenRole
 from schemas.tables import SCHEMA_VERSION
+from schemas.window import Window
+
+T = TypeVar("T")
 
 
 def content_id(content: object) -> str:
@@ -29,6 +35,8 @@ class Caption(BaseModel):
     attribute: str = Field(min_length=1)
     target: str | None = None
     """Text of the attribute alone that images are scored against; the subject if None."""
+    counterfactual: str | None = None
+    """What takes the subject's place where corruption is by replacement: as many tokens."""
 
     @model_validator(mode="after")
     def _subject_in_caption(self) -> "Caption":
@@ -42,6 +50,24 @@ class Caption(BaseModel):
         return self.target if self.target is not None else self.subject
 
     @property
+    def counterfactual_text(self) -> str:
+        """The caption with the subject replaced; PlanError if no counterfactual is given."""
+        if self.counterfactual is None:
+            raise PlanError(
+                f"caption {self.caption!r} has no counterfactual: give what replaces the subject "
+                f"{self.subject!r}"
+            )
+        start, stop = self.subject_characters
+        return self.caption[:start] + self.counterfactual + self.caption[stop:]
+
+    @property
+    def subject_characters(self) -> tuple[int, int]:
+        """The characters of the subject's first occurrence as whole words, else of any."""
+        word = re.search(rf"(?<!\w){re.escape(self.subject)}(?!\w)", self.caption)
+        start = word.start() if word else self.caption.index(self.subject)
+        return start, start + len(self.subject)
+
+    @property
     def id(self) -> str:
         """Content hash of this caption row."""
         return content_id(self.model_dump())
@@ -52,12 +78,18 @@ class Numerics(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    scheduler: str | None = None
+    """`ddim`, `pndm`, `euler` ...; the model's own if None."""
     steps: int = Field(default=50, ge=1, le=1000)
     guidance: float = Field(default=7.5, ge=1.0, le=100.0)
     """Classifier-free guidance scale w in eps = eps_uncond + w (eps_cond - eps_uncond)."""
+    corruption: Literal["noise", "counterfactual"] = "noise"
+    """Corrupt by Gaussian noise on the subject's tokens, or by the caption's counterfactual."""
     noise_sigmas: float = Field(default=3.0, gt=0.0)
     """Standard deviation of the noise on the subject's tokens, in units of the measured standard
     deviation of what is noised: the token embedding table, or the caption's output rows."""
+    noise_absolute: float | None = Field(default=None, gt=0.0)
+    """Standard deviation of the noise as it is, in place of `noise_sigmas`."""
     noise_at: Literal["input", "output"] = "input"
     """UNet trace only: noise the text encoder's input embeddings or its output rows."""
     cfg_patch: Literal["cond", "both"] = "cond"
@@ -80,8 +112,21 @@ class TracePlan(BaseModel):
     """`builtin:emoji-sd`, an open_clip folder, or `ARCHITECTURE:PRETRAINED`."""
     captions: tuple[Caption, ...] = Field(min_length=1)
     parts: tuple[Part, ...] = Field(default=(Part.UNET, Part.TEXT_ENCODER), min_length=1)
+    kinds: tuple[Kind, ...] = Field(default=PAPER_KINDS, min_length=1)
+    """Kinds of component to trace."""
     components: tuple[str, ...] | None = None
-    """Names of the components to trace; all of each part if None."""
+    """Names of the components to trace, whatever their kind; all of `kinds` if None."""
+    consecutive: int = Field(default=1, ge=1)
+    """Components of one kind, next to one another in the network, that are restored together."""
+    windows: tuple[str, ...] = Field(default=("all",), min_length=1)
+    """UNet trace: when a component is restored, as `schemas.window.expand_windows` reads it."""
+    tokens: tuple[TokenRole, ...] = Field(default=(TokenRole.LAST_SUBJECT,), min_length=1)
+    """Text-encoder trace: where a component is restored."""
+    interventions: tuple[Intervention, ...] = Field(default=(Intervention.RESTORE,), min_length=1)
+    references: tuple[str, ...] = ()
+    """Captions whose clean runs are the donors of `mean` and of `other-caption`."""
+    scores: tuple[str, ...] = Field(default=("caption", "target"), min_length=1)
+    """Names of the measures that every image is scored by."""
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0,), min_length=1)
     """Seeds of the initial latent z_T."""
     noise_draws: int = Field(default=1, ge=1)
@@ -89,22 +134,35 @@ class TracePlan(BaseModel):
     numerics: Numerics = Numerics()
     slab_components: int = Field(default=70, ge=1)
     """Largest number of components in one unit."""
+    slab_windows: int = Field(default=25, ge=1)
+    """Largest number of windows in one unit."""
     chunk_units: int = Field(default=2, ge=1)
     """Units that are committed together as one Parquet file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """One caption x seed x noise draw x slab of components: the unit of work and of failure."""
+    """One caption x seed x noise draw x slab: the unit of work and of failure.
+
+    The slab is every combination of its components, windows, tokens and interventions that there
+    is: the text encoder has no windows, the UNet no tokens, and only cross-attention can `swap`.
+    """
 
     caption: Caption
     seed: int
     draw: int
     part: Part
     components: tuple[str, ...]
+    """Names; consecutive components that are restored together are named FIRST..LAST."""
+    windows: tuple[Window, ...]
+    tokens: tuple[TokenRole, ...] = (TokenRole.LAST_SUBJECT,)
+    interventions: tuple[Intervention, ...] = (Intervention.RESTORE,)
+    references: tuple[str, ...] = ()
 
 
-def unit_id(unit: Unit, *, model_hash: str, scorer_hash: str, numerics: Numerics) -> str:
+def unit_id(
+    unit: Unit, *, model_hash: str, scorer_hash: str, numerics: Numerics, scores: Sequence[str]
+) -> str:
     """Return the id of a unit: a hash of all that determines its scores."""
     return content_id(
         {
@@ -112,46 +170,64 @@ def unit_id(unit: Unit, *, model_hash: str, scorer_hash: str, numerics: Numerics
             "model": model_hash,
             "scorer": scorer_hash,
             "numerics": numerics.model_dump(),
+            "scores": list(scores),
+            **asdict(unit),
             "caption": unit.caption.model_dump(),
-            "seed": unit.seed,
-            "draw": unit.draw,
-            "part": unit.part.value,
-            "components": list(unit.components),
         }
     )
 
 
-def plan_units(plan: TracePlan, names: dict[Part, Sequence[str]]) -> Iterator[Unit]:
+def plan_units(
+    plan: TracePlan, *, names: dict[Part, Sequence[str]], windows: Sequence[Window]
+) -> Iterator[Unit]:
     """Yield the units of `plan` in order; `names` gives each part's components to trace.
 
     Captions come first and parts last, so that a run cut short still covers few captions wholly.
     """
+    whole = ((0, windows[-1][1]),)
     for caption in plan.captions:
         for seed in plan.seeds:
             for draw in range(plan.noise_draws):
                 for part in plan.parts:
-                    for start in range(0, len(names[part]), plan.slab_components):
-                        yield Unit(
-                            caption=caption,
-                            seed=seed,
-                            draw=draw,
-                            part=part,
-                            components=tuple(names[part][start : start + plan.slab_components]),
-                        )
+                    over = windows if part is Part.UNET else whole
+                    for part_windows in _slabs(over, plan.slab_windows):
+                        for components in _slabs(names[part], plan.slab_components):
+                            yield Unit(
+                                caption=caption,
+                                seed=seed,
+                                draw=draw,
+                                part=part,
+                                components=components,
+                                windows=part_windows,
+                                tokens=plan.tokens,
+                                interventions=plan.interventions,
+                                references=plan.references,
+                            )
+
+
+def _slabs(items: Sequence[T], size: int) -> Iterator[tuple[T, ...]]:
+    for start in range(0, len(items), size):
+        yield tuple(items[start : start + size])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """The scores of one restored run beside its clean and corrupted runs, against one text."""
+    """One measure of one changed run beside that of its clean and corrupted runs."""
 
     component: str
+    intervention: Intervention
     token: str
-    """`all` for UNet components, `last_subject` for text-encoder components."""
-    against: Literal["caption", "target"]
+    """`all` for UNet components; a token role or the position for text-encoder components."""
+    position: int | None
+    """Text encoder: the first position that was changed."""
+    step_start: int
+    step_stop: int
+    against: str
+    """The measure's name."""
     clean: float
     corrupted: float
     restored: float
-    """CLIPScores as cosine similarities in [-1, 1]."""
+    """Of the changed run, whatever the intervention."""
 
     def as_row(self) -> dict[str, object]:
         """Return the fields by name."""

@@ -1,0 +1,39 @@
+"""Stable Diffusion 1.x and 2.x, and emoji-sd: one CLIP text encoder, a latent of a VAE.
+
+Version 2 differs in its configs alone: OpenCLIP's text encoder, padding with id 0 and v-prediction,
+which the scheduler undoes.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from engine.families.family import Conditioning, Family
+
+if TYPE_CHECKING:
+    from engine.models import Diffusion
+
+
+class StableDiffusion(Family):
+    """`StableDiffusionPipeline`."""
+
+    pipeline = "StableDiffusionPipeline"
+
+    def open_pipeline(self, source: str, **options: Any) -> Any:
+        """Return the pipeline without its safety checker."""
+        return StableDiffusionPipeline.from_pretrained(
+            source, safety_checker=None, requires_safety_checker=False, **options
+        )
+
+    def text_skeleton(self, part: str, config: dict[str, Any]) -> nn.Module:
+        """Return CLIP's text model."""
+        return CLIPTextModel(CLIPTextConfig.from_dict(config))
+
+    def encode(self, model: "Diffusion", ids: Sequence[torch.Tensor]) -> Conditioning:
+        """Return the text encoder's last hidden state."""
+        (ids_RL,) = ids
+        return Conditioning(text_RLD=model.text_encoder(ids_RL)[0])

@@ -1,0 +1,49 @@
+"""Interventions: which run is changed, and what its component's activation is replaced by."""
+
+from enum import StrEnum
+
+
+class Intervention(StrEnum):
+    """One kind of changed run of causal mediation analysis."""
+
+    RESTORE = "restore"
+    """Corrupted run, activation of the clean run: is the component sufficient? The paper's."""
+    CORRUPT = "corrupt"
+    """Clean run, activation of the corrupted run: is the component necessary?"""
+    ZERO = "zero"
+    """Clean run, zeros: ablation."""
+    MEAN = "mean"
+    """Clean run, mean activation over the reference captions' clean runs: ablation."""
+    SWAP = "swap"
+    """Clean run, the corrupted conditioning as what a cross-attention reads: LocoGen's direct
+    effect (Basu et al. 2024b)."""
+    OTHER_SEED = "other-seed"
+    """Control. Corrupted run, activation of the same caption's clean run from another latent."""
+    OTHER_CAPTION = "other-caption"
+    """Control. Corrupted run, activation of an unrelated caption's clean run."""
+
+    @property
+    def changes_corrupted(self) -> bool:
+        """Whether the corrupted run is changed; otherwise the clean run is."""
+        return self in (self.RESTORE, self.OTHER_SEED, self.OTHER_CAPTION)
+
+
+CONTROLS = (Intervention.OTHER_SEED, Intervention.OTHER_CAPTION)
+"""Restorations that carry nothing of the subject in this image, whose effect is not knowledge."""
+
+
+class TokenRole(StrEnum):
+    """Which positions of a text encoder are restored together."""
+
+    LAST_SUBJECT = "last_subject"
+    FIRST_SUBJECT = "first_subject"
+    SUBJECT = "subject"
+    """Every token of the subject."""
+    EOS = "eos"
+    PADS = "pads"
+    ALL = "all"
+    """Every position."""
+    WORDS = "words"
+    """Each token from the caption's first to EOS, one after another."""
+    EACH = "each"
+    """Each position, one after another."""
