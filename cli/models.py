@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from cli.output import Format, FormatOption, print_rows
+from schemas.component import PAPER_KINDS, Kind
 
 
 def models(output_format: FormatOption = Format.TABLE) -> None:
@@ -26,20 +27,31 @@ def models(output_format: FormatOption = Format.TABLE) -> None:
 
 def components(
     model: Annotated[str, typer.Argument(help="Built-in name, diffusers folder or hub id.")],
+    kind: Annotated[
+        list[Kind] | None,
+        typer.Option(help="Only this kind; repeatable. The paper's kinds if none."),
+    ] = None,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
-    """List a model's components in network order, with their parameter counts."""
+    """List a model's components in network order, with shapes and parameter counts.
+
+    A shape is that of one row's activation: channels x height x width or positions x channels.
+    """
     from engine.components import list_components
     from engine.models import open_skeleton
+    from engine.shapes import component_shapes
 
+    skeleton = open_skeleton(model)
+    shapes = component_shapes(skeleton)
     rows: list[dict[str, object]] = [
         {
             "component": component.name,
             "part": component.part.value,
             "kind": component.kind.value,
             "layer": component.layer,
+            "shape": " x ".join(str(size) for size in shapes[component.name]),
             "num_parameters": component.num_parameters,
         }
-        for component in list_components(open_skeleton(model))
+        for component in list_components(skeleton, kind or PAPER_KINDS)
     ]
     print_rows(rows, output_format)

@@ -7,12 +7,15 @@ import typer
 from cli.output import Format, FormatOption, print_table
 from cli.runs import RunArgument, run_path
 from schemas.component import Part
+from schemas.intervention import Intervention
 
 RANK = """
-SELECT attribute, part, against, rank, component, mean_ie, se_ie, mean_recovery, num_captions
+SELECT attribute, part, against, rank, component, token, step_start, step_stop,
+  mean_ie, se_ie, mean_recovery, num_captions
 FROM ranking
 WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3) AND rank <= $4
-ORDER BY attribute, part, rank, component
+  AND intervention = $5
+ORDER BY attribute, part, rank, component, token, step_start, step_stop
 """
 
 
@@ -21,8 +24,11 @@ def rank(
     attribute: Annotated[str | None, typer.Option(help="Only this attribute.")] = None,
     part: Annotated[Part | None, typer.Option(help="Only this part.")] = None,
     against: Annotated[
-        str, typer.Option(help="Text scored against: caption or target.")
+        str, typer.Option(help="Score: caption, target, clean-image or clean-latent.")
     ] = "target",
+    intervention: Annotated[
+        Intervention, typer.Option(help="Which changed runs: restored ones, controls, ablations.")
+    ] = Intervention.RESTORE,
     top: Annotated[int, typer.Option(min=1, help="Components shown of each ranking.")] = 10,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
@@ -32,13 +38,17 @@ def rank(
     from schemas.errors import PlanError
 
     opened = open_run(run_path(run))
-    if against not in ("caption", "target"):
-        raise PlanError(f"--against is caption or target, not {against!r}")
+    plan = opened.plan()
+    if against not in plan.scores:
+        raise PlanError(f"run {run} has no score {against!r}: it has {', '.join(plan.scores)}")
+    if intervention not in plan.interventions:
+        traced = ", ".join(plan.interventions)
+        raise PlanError(f"run {run} has no intervention {intervention!r}: it has {traced}")
     known = run_query(opened, "SELECT DISTINCT attribute FROM captions ORDER BY 1")
     names = known["attribute"].to_pylist()
     if attribute is not None and attribute not in names:
         raise PlanError(f"run {run} has no attribute {attribute!r}: it has {', '.join(names)}")
-    parameters = [against, attribute, part.value if part else None, top]
+    parameters = [against, attribute, part.value if part else None, top, intervention.value]
     print_table(run_query(opened, RANK, parameters), output_format)
 
 
@@ -49,8 +59,8 @@ def query(
 ) -> None:
     """Print the result of one SELECT over a run.
 
-    Views: captions, components, units, scores, trials, effects, component_effects, ranking,
-    causal_states, failures.
+    Views: captions, components, units, scores, trials, effects, caption_effects,
+    component_effects, controlled_effects, ranking, causal_states, failures.
     """
     from jobs.query import run_query
     from jobs.store import open_run

@@ -106,9 +106,7 @@ def _site(network: str, found: _Found, part: Part, order: int) -> Site:
         layer=found.layer,
         num_parameters=sum(p.numel() for p in found.module.parameters()) // found.share,
     )
-    return Site(
-        component=component, module=found.module, spot=found.spot, channels=found.channels
-    )
+    return Site(component=component, module=found.module, spot=found.spot, channels=found.channels)
 
 
 def _unet_sites(unet: Any) -> Iterator[_Found]:

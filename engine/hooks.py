@@ -128,6 +128,22 @@ def recording_inputs(modules: Iterable[nn.Module]) -> Iterator[list[torch.Tensor
         yield read
 
 
+@contextmanager
+def recording_shapes(spots: Iterable[Spot]) -> Iterator[dict[Spot, torch.Size]]:
+    """Yield a mapping that gets the shape of each spot's activation until exit."""
+    shapes: dict[Spot, torch.Size] = {}
+
+    def recorder(spot: Spot) -> Edit:
+        def record(h: torch.Tensor) -> torch.Tensor:
+            shapes.setdefault(spot, h.shape)  # of a block's tensors, the first is its output
+            return h
+
+        return record
+
+    with patched({spot: recorder(spot) for spot in spots}):
+        yield shapes
+
+
 class _ReachedError(Exception):
     """Ends a forward pass once the wanted input was read."""
 

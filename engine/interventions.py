@@ -172,9 +172,7 @@ def consecutive(components: Sequence[Component], count: int) -> list[str]:
 def _patched_at(site: Site, intervention: Intervention) -> Site:
     if intervention is not Intervention.SWAP:
         return site
-    return Site(
-        component=site.component, module=site.module, spot=Spot(site.module, Side.TEXT)
-    )
+    return Site(component=site.component, module=site.module, spot=Spot(site.module, Side.TEXT))
 
 
 def _donor_places(

@@ -26,9 +26,7 @@ class Outcome:
     def take(self, rows: Sequence[int]) -> "Outcome":
         """Return the outcome of those rows."""
         index = list(rows)
-        return Outcome(
-            images_RCHW=self.images_RCHW[index], latents_RChw=self.latents_RChw[index]
-        )
+        return Outcome(images_RCHW=self.images_RCHW[index], latents_RChw=self.latents_RChw[index])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +94,9 @@ class Yardstick:
     def measure(self, outcome: Outcome) -> list[dict[str, float]]:
         """Return the values of every row, by measure."""
         check_measures(self.scores)
-        scene = Scene(
-            scorer=self.scorer, caption=self.caption, clean=self.clean, outcome=outcome
-        )
+        scene = Scene(scorer=self.scorer, caption=self.caption, clean=self.clean, outcome=outcome)
         columns = {name: MEASURES[name](scene).tolist() for name in self.scores}
-        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return [
+            dict(zip(columns, values, strict=True))
+            for values in zip(*columns.values(), strict=True)
+        ]

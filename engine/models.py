@@ -33,8 +33,14 @@ class Skeleton:
     """A model's networks, built from their configs on the meta device: shapes without weights."""
 
     name: str
+    family: Family
     encoders: tuple[TextEncoder, ...]
     unet: Any
+
+    @property
+    def text_encoder(self) -> nn.Module:
+        """The first text encoder."""
+        return self.encoders[0].module
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +186,7 @@ def skeleton_of(
             TextEncoder(name=part, module=family.text_skeleton(part, config).eval())
             for part, config in text_configs.items()
         )
-    return Skeleton(name=name, encoders=encoders, unet=unet.eval())
+    return Skeleton(name=name, family=family, encoders=encoders, unet=unet.eval())
 
 
 def new_scheduler(model: Diffusion, *, scheduler: str | None, steps: int) -> Any:

@@ -50,9 +50,7 @@ class Scorer:
         return (image_RD @ text_TD.T).double().cpu()
 
     @torch.inference_mode()
-    def image_similarity(
-        self, images_RCHW: torch.Tensor, image_CHW: torch.Tensor
-    ) -> torch.Tensor:
+    def image_similarity(self, images_RCHW: torch.Tensor, image_CHW: torch.Tensor) -> torch.Tensor:
         """Return the cosine similarity of each image and one image, float64, one a row."""
         embedding_RD = self._image_embeddings(torch.cat([image_CHW[None], images_RCHW]))
         return (embedding_RD[1:] @ embedding_RD[0]).double().cpu()

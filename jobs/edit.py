@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from engine import edit, folder, keys, prompts
-from engine.components import module_of
+from engine.components import sites_of
 from engine.models import Diffusion, Skeleton, open_model, open_tokenizer
 from jobs.edit_images import Shown, compare
 from jobs.edit_report import EditReport, Located
+from schemas.component import Kind
 from schemas.concept import Concept
 from schemas.errors import ConceptError, UnknownComponent
 from schemas.plan import Numerics
@@ -145,10 +146,11 @@ def solve(model: Diffusion, job: EditJob, *, book: prompts.Phrasebook) -> Solved
 
 def projection_of(model: Diffusion | Skeleton, component: str) -> nn.Linear:
     """Return the linear layer that ends a text-encoder component: out_proj or fc2."""
-    module = module_of(model, component)
+    site = sites_of(model, [component])[component]
     for name in ("out_proj", "fc2"):
-        projection = getattr(module, name, None)
-        if component.startswith("text_encoder.") and isinstance(projection, nn.Linear):
+        projection = getattr(site.module, name, None)
+        editable = site.component.kind in (Kind.SELF_ATTENTION, Kind.MLP)
+        if editable and component.startswith("text_encoder.") and isinstance(projection, nn.Linear):
             return projection
     raise UnknownComponent(
         f"{component} cannot be edited: an edit needs a self_attn or mlp of the text encoder"

@@ -13,8 +13,10 @@ from schemas.errors import ConceptError
 TOP = """
 SELECT component, sum(mean_ie * num_captions) / sum(num_captions) AS mean_ie,
   sqrt(sum((se_ie * num_captions) ** 2)) / sum(num_captions) AS se_ie
-FROM ranking
+FROM ranking JOIN components USING (component, part)
 WHERE part = 'text-encoder' AND against = 'target' AND (? = '' OR attribute = ?)
+  AND intervention = 'restore' AND token = 'last_subject' AND kind IN ('self_attn', 'mlp')
+  AND component NOT LIKE '%..%'
 GROUP BY component ORDER BY mean_ie DESC, component LIMIT 1
 """
 """Every caption counts once: `ranking` holds the mean over captions of each attribute."""
@@ -24,7 +26,8 @@ def locate(path: Path, concepts: Sequence[Concept]) -> Located:
     """Return the text-encoder component with the highest mean indirect effect on the target score.
 
     The mean is over the captions of the concepts' attribute where all concepts are of one kind
-    that the run traced, over all captions otherwise. ConceptError: the run has no such trial.
+    that the run traced, over all captions otherwise. What an edit can change counts: self_attn and
+    mlp at the last subject token. ConceptError: the run has no such trial.
     """
     run = open_run(path)
     kinds = {concept.kind.value for concept in concepts}

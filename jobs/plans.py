@@ -1,8 +1,9 @@
 """Building and checking a plan: everything that can be wrong is said before a model loads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 from pydantic import ValidationError
@@ -10,12 +11,20 @@ from pydantic import ValidationError
 from jobs.rows import Table, first_message
 from schemas.component import Component
 from schemas.errors import PlanError, first_line
-from schemas.plan import Caption, TracePlan
+from schemas.intervention import Intervention
+from schemas.plan import Caption, TracePlan, Unit
+from schemas.window import expand_windows
+
+if TYPE_CHECKING:
+    from engine.components import Site
+
+REFERENCES = 8
+"""Captions of a plan that are its references where it needs some and names none."""
 
 TABLE = Table(
     holds="caption",
     required=("caption", "subject", "attribute"),
-    optional=("target",),
+    optional=("target", "counterfactual"),
     error=PlanError,
 )
 """What a caption file looks like."""
@@ -27,7 +36,9 @@ class Planned:
 
     plan: TracePlan
     components: tuple[Component, ...]
-    """The components that it traces, in network order."""
+    """The components that it traces, in network order; consecutive ones together are one."""
+    steps: int
+    """Evaluations of the UNet in one run."""
 
 
 def read_captions(path: Path) -> tuple[Caption, ...]:
@@ -37,7 +48,8 @@ def read_captions(path: Path) -> tuple[Caption, ...]:
 
 def _caption(path: Path, line: int, row: Mapping[str, object]) -> Caption:
     try:
-        return Caption.model_validate({**row, "target": row.get("target") or None})
+        optional = {name: row.get(name) or None for name in TABLE.optional}
+        return Caption.model_validate({**row, **optional})
     except ValidationError as error:
         raise PlanError(f"{path}, line {line}: {first_message(error)}") from error
 
@@ -72,9 +84,20 @@ def make_plan(fields: Mapping[str, object]) -> TracePlan:
     scorer = fields.get("scorer") or registry.default_scorer(model)
     complete = {**fields, "model": model, "scorer": scorer, "numerics": {**defaults, **numerics}}
     try:
-        return TracePlan.model_validate(complete)
+        plan = TracePlan.model_validate(complete)
     except ValidationError as error:
         raise PlanError(first_message(error)) from error
+    needed = {Intervention.MEAN, Intervention.OTHER_CAPTION} & set(plan.interventions)
+    if needed and not plan.references:
+        return plan.model_copy(update={"references": _spread(plan.captions)})
+    return plan
+
+
+def _spread(captions: Sequence[Caption]) -> tuple[str, ...]:
+    """Return a few captions, evenly spread over all, as references."""
+    texts = list(dict.fromkeys(caption.caption for caption in captions))
+    count = min(REFERENCES, len(texts))
+    return tuple(texts[n * len(texts) // count] for n in range(count))
 
 
 def check_plan(plan: TracePlan) -> Planned:
@@ -82,20 +105,97 @@ def check_plan(plan: TracePlan) -> Planned:
 
     ModelUnavailable, UnknownComponent, PlanError: what is wrong, in one sentence.
     """
-    from engine.captions import find_subjects
-    from engine.components import choose, list_components
-    from engine.models import open_skeleton, open_tokenizer
+    from engine.components import list_components, list_sites
+    from engine.interventions import component_groups, consecutive
+    from engine.measures import check_measures
+    from engine.models import open_skeleton
     from engine.scoring import check_scorer
 
     check_scorer(plan.scorer)
-    find_subjects(open_tokenizer(plan.model), plan.captions)
-    known = list_components(open_skeleton(plan.model))
-    chosen = known if plan.components is None else choose(known, plan.components)
-    traced = tuple(component for component in chosen if component.part in plan.parts)
+    check_measures(plan.scores)
+    steps = num_steps(plan)
+    expand_windows(plan.windows, steps)
+    _check_captions(plan)
+    skeleton = open_skeleton(plan.model)
+    if plan.components is None:
+        chosen = [c for c in list_components(skeleton, plan.kinds) if c.part in plan.parts]
+        names = consecutive(chosen, plan.consecutive)
+    else:
+        names = plan.components
+    traced = tuple(
+        _joint(name, group)
+        for name, group in component_groups(list_sites(skeleton), names).items()
+        if group[0].component.part in plan.parts
+    )
+    _check_interventions(plan, traced)
+    return Planned(plan=plan, components=traced, steps=steps)
+
+
+def num_steps(plan: TracePlan) -> int:
+    """Return the scheduler's evaluations of the UNet, which a second-order one has more of."""
+    from engine.models import open_scheduler
+
+    scheduler = open_scheduler(plan.model, plan.numerics.scheduler)
+    try:
+        scheduler.set_timesteps(plan.numerics.steps)
+    except ValueError as error:
+        raise PlanError(f"steps {plan.numerics.steps}: {first_line(error)}") from error
+    return len(scheduler.timesteps)
+
+
+def _check_captions(plan: TracePlan) -> None:
+    """Raise PlanError if a subject or counterfactual is not to be found among the tokens."""
+    from engine.captions import find_subjects
+    from engine.models import open_tokenizer
+
+    tokenizer = open_tokenizer(plan.model)
+    _, spans = find_subjects(tokenizer, plan.captions)
+    references = [Caption(caption=r, subject=r, attribute="-") for r in plan.references if r]
+    find_subjects(tokenizer, references or plan.captions[:1])
+    if plan.numerics.corruption == "counterfactual":
+        replaced = [
+            Caption(caption=c.counterfactual_text, subject=str(c.counterfactual), attribute="-")
+            for c in plan.captions
+        ]
+        for span, caption, other in zip(
+            spans, plan.captions, find_subjects(tokenizer, replaced)[1], strict=True
+        ):
+            if (span.start, span.stop, span.eos) != (other.start, other.stop, other.eos):
+                raise PlanError(
+                    f"counterfactual {caption.counterfactual!r} has {other.stop - other.start} "
+                    f"tokens and {caption.subject!r} {span.stop - span.start}: give as many"
+                )
+
+
+def _check_interventions(plan: TracePlan, traced: Sequence[Component]) -> None:
+    """Raise PlanError if a part has nothing to trace, an intervention no component or no donor."""
+    from engine.interventions import allows, reference_runs
+
     for part in plan.parts:
-        if not any(component.part is part for component in traced):
+        of_part = [component for component in traced if component.part is part]
+        if not of_part:
             raise PlanError(f"no component of the {part} is among those to trace")
-    return Planned(plan=plan, components=traced)
+        for caption in plan.captions:
+            unit = Unit(
+                caption=caption,
+                seed=0,
+                draw=0,
+                part=part,
+                components=(),
+                windows=(),
+                interventions=plan.interventions,
+                references=plan.references,
+            )
+            reference_runs(unit, plan.numerics)
+    for intervention in plan.interventions:
+        if not any(allows(intervention, component) for component in traced):
+            raise PlanError(f"no component to trace can be used with intervention {intervention}")
+
+
+def _joint(name: str, group: "Sequence[Site]") -> Component:
+    """Return consecutive components as one, in the place of the first."""
+    parameters = sum(site.component.num_parameters for site in group)
+    return replace(group[0].component, name=name, num_parameters=parameters)
 
 
 def pick(captions: Sequence[Caption], *, each: int) -> tuple[Caption, ...]:

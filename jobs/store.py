@@ -23,6 +23,7 @@ from schemas.errors import StoreError
 from schemas.plan import Caption, TracePlan, Unit, unit_id
 from schemas.tables import COMPONENTS, SCORES, UNITS
 from schemas.views import FAILURES_KEY
+from schemas.window import Window
 
 EMPTY_PART = "empty.parquet"
 """A part without rows, so that a run can be queried before its first chunk."""
@@ -153,15 +154,24 @@ def create_run(
     return Run(path)
 
 
-def unit_of(row: dict) -> Unit:
-    """Return the unit that a row of `units.parquet` describes."""
+def unit_of(row: dict, plan: TracePlan) -> Unit:
+    """Return the unit of `plan` that a row of `units.parquet` describes."""
     return Unit(
-        caption=Caption(**{k: row[k] for k in ("caption", "subject", "attribute", "target")}),
+        caption=Caption(**{field: row[field] for field in Caption.model_fields}),
         seed=row["seed"],
         draw=row["draw"],
         part=Part(row["part"]),
         components=tuple(row["components"]),
+        windows=tuple(_window(text) for text in row["windows"]),
+        tokens=plan.tokens,
+        interventions=plan.interventions,
+        references=plan.references,
     )
+
+
+def _window(text: str) -> Window:
+    start, stop = text.split(":")
+    return int(start), int(stop)
 
 
 def _units_table(units: Iterable[Unit], plan: TracePlan, manifest: Manifest) -> pa.Table:
@@ -173,6 +183,7 @@ def _units_table(units: Iterable[Unit], plan: TracePlan, manifest: Manifest) -> 
                 model_hash=manifest.model_hash,
                 scorer_hash=manifest.scorer_hash,
                 numerics=plan.numerics,
+                scores=plan.scores,
             ),
             "chunk": ordinal // plan.chunk_units,
             "caption_id": unit.caption.id,
@@ -181,6 +192,7 @@ def _units_table(units: Iterable[Unit], plan: TracePlan, manifest: Manifest) -> 
             "draw": unit.draw,
             "part": unit.part.value,
             "components": list(unit.components),
+            "windows": [f"{start}:{stop}" for start, stop in unit.windows],
         }
         for ordinal, unit in enumerate(units)
     ]

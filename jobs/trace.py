@@ -15,7 +15,7 @@ from jobs.pool import drive
 from jobs.query import write_catalog
 from jobs.store import Manifest, Run, create_run, open_run
 from jobs.worker import ChunkDone, TraceWorker
-from schemas.component import Component
+from schemas.component import Component, Part
 from schemas.errors import StoreError
 from schemas.plan import TracePlan, plan_units
 
@@ -46,17 +46,20 @@ def prepare_run(path: Path, planned: Planned) -> Run:
         return run
     if path.exists():
         raise StoreError(f"{path} exists and is no run: choose another --run")
-    names = _names(planned.components)
-    units = plan_units(planned.plan, names)
+    names = names_by_part(planned.components)
+    units = plan_units(planned.plan, names=names, steps=planned.steps)
     run = create_run(path, planned.plan, manifest, planned.components, units)
     write_catalog(run)
     return run
 
 
 def trace_run(
-    run: Run, *, cluster: Cluster, rows: int, on_progress: Callable[[Progress], None]
+    run: Run, *, cluster: Cluster, rows: int | None, on_progress: Callable[[Progress], None]
 ) -> Progress:
-    """Trace what the run lacks on Ray and return where it stands."""
+    """Trace what the run lacks on Ray and return where it stands.
+
+    `rows` bounds the rows of a batch; each worker measures what is best on its device if None.
+    """
     progress = progress_of(run)
     on_progress(progress)
     left = run.num_chunks() - len(run.done_chunks())
@@ -93,7 +96,8 @@ def _threads(actors: int) -> int:
     return max(1, len(os.sched_getaffinity(0)) // actors)
 
 
-def _names(components: Sequence[Component]) -> dict:
+def names_by_part(components: Sequence[Component]) -> dict[Part, list[str]]:
+    """Return the names of each part's components, in order."""
     names: dict = {component.part: [] for component in components}
     for component in components:
         names[component.part].append(component.name)

@@ -23,10 +23,14 @@ class ChunkDone:
 class TraceWorker:
     """Traces chunks of one run; a plain class, which the pool wraps as an actor."""
 
-    def __init__(self, run: str, *, rows: int, threads: int) -> None:
-        """Open the run's scorer and model; ModelUnavailable if one cannot be opened."""
+    def __init__(self, run: str, *, rows: int | None, threads: int) -> None:
+        """Open the run's scorer and model; ModelUnavailable if one cannot be opened.
+
+        `rows` bounds the rows of a batch; what is best on the device is measured if None.
+        """
         import torch
 
+        from engine.calibration import calibrate
         from engine.models import open_model
         from engine.scoring import open_scorer
 
@@ -34,9 +38,9 @@ class TraceWorker:
             torch.set_num_threads(threads)
         self._run = Run(Path(run))
         self._plan = self._run.plan()
-        self._rows = rows
         self._scorer = open_scorer(self._plan.scorer)
         self._model = open_model(self._plan.model, dtype=self._plan.numerics.dtype)
+        self._rows = rows or calibrate(self._model, self._plan.numerics).rows
 
     def ready(self) -> bool:
         """Return once the models are open."""
@@ -63,14 +67,14 @@ class TraceWorker:
 
     def _score_rows(self, unit_row: dict) -> list[dict]:
         shared = {key: unit_row[key] for key in ("unit_id", "caption_id", "seed", "draw", "part")}
-        steps = {"step_start": 0, "step_stop": self._plan.numerics.steps}
-        trials = self._traced(unit_of(unit_row))
-        return [{**shared, **steps, **trial.as_row()} for trial in trials]
+        trials = self._traced(unit_of(unit_row, self._plan))
+        return [{**shared, **trial.as_row()} for trial in trials]
 
     def _traced(self, unit: Unit) -> list:
         """Trace a unit, with half the rows each time memory runs out."""
         import torch
 
+        from engine.calibration import is_out_of_memory
         from engine.tracing import trace_unit
 
         while True:
@@ -81,9 +85,10 @@ class TraceWorker:
                     unit,
                     numerics=self._plan.numerics,
                     rows=self._rows,
+                    scores=self._plan.scores,
                 )
             except RuntimeError as error:
-                if not _is_out_of_memory(error) or self._rows <= 2:
+                if not is_out_of_memory(error) or self._rows <= 2:
                     raise
                 self._rows = max(2, self._rows // 2)
                 logger.warning("out of memory: going on with %d rows", self._rows)
@@ -98,10 +103,3 @@ def failure_of(unit_id: str, error: BaseException) -> Failure:
         message=str(error),
         traceback="".join(traceback.format_exception(error)),
     )
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """CUDA raises torch.OutOfMemoryError; the CPU allocator a plain RuntimeError."""
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

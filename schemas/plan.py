@@ -13,7 +13,7 @@ from schemas.component import PAPER_KINDS, Kind, Part
 from schemas.errors import PlanError
 from schemas.intervention import Intervention, TokenRole
 from schemas.tables import SCHEMA_VERSION
-from schemas.window import Window
+from schemas.window import Window, expand_windows
 
 T = TypeVar("T")
 
@@ -96,9 +96,9 @@ class Numerics(BaseModel):
     """Restore the conditional half only (as the authors' hooks do) or both halves."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     negative_prompt: str = ""
-    height: int | None = None
+    height: Annotated[int, Field(ge=8, multiple_of=8)] | None = None
     """Pixels; the model's own size if None."""
-    width: int | None = None
+    width: Annotated[int, Field(ge=8, multiple_of=8)] | None = None
 
 
 class TracePlan(BaseModel):
@@ -177,20 +177,20 @@ def unit_id(
     )
 
 
-def plan_units(
-    plan: TracePlan, *, names: dict[Part, Sequence[str]], windows: Sequence[Window]
-) -> Iterator[Unit]:
+def plan_units(plan: TracePlan, *, names: dict[Part, Sequence[str]], steps: int) -> Iterator[Unit]:
     """Yield the units of `plan` in order; `names` gives each part's components to trace.
 
+    `steps` are the scheduler's evaluations of the UNet.
+
     Captions come first and parts last, so that a run cut short still covers few captions wholly.
+    PlanError: a window does not fit the steps.
     """
-    whole = ((0, windows[-1][1]),)
+    windows = {Part.UNET: expand_windows(plan.windows, steps), Part.TEXT_ENCODER: ((0, steps),)}
     for caption in plan.captions:
         for seed in plan.seeds:
             for draw in range(plan.noise_draws):
                 for part in plan.parts:
-                    over = windows if part is Part.UNET else whole
-                    for part_windows in _slabs(over, plan.slab_windows):
+                    for part_windows in _slabs(windows[part], plan.slab_windows):
                         for components in _slabs(names[part], plan.slab_components):
                             yield Unit(
                                 caption=caption,

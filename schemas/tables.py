@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when a column or the meaning of one changes; part of every unit's id."""
 
 SCORES = pa.schema(
@@ -13,7 +13,9 @@ SCORES = pa.schema(
         pa.field("draw", pa.int32(), nullable=False),
         pa.field("part", pa.string(), nullable=False),
         pa.field("component", pa.string(), nullable=False),
+        pa.field("intervention", pa.string(), nullable=False),
         pa.field("token", pa.string(), nullable=False),
+        pa.field("position", pa.int32()),
         pa.field("step_start", pa.int32(), nullable=False),
         pa.field("step_stop", pa.int32(), nullable=False),
         pa.field("against", pa.string(), nullable=False),
@@ -23,7 +25,11 @@ SCORES = pa.schema(
     ],
     metadata={"dqf.schema_version": str(SCHEMA_VERSION)},
 )
-"""One row a trial and text scored against; clean, corrupted and restored are cosine CLIPScores."""
+"""One row a changed run and measure (`against`); `restored` is the changed run's value.
+
+`token` is `all` in the UNet, a token role or a position in the text encoder; steps are evaluations
+of the UNet, `step_stop` excluded. Values are the measure's: cosines for CLIPScores.
+"""
 
 UNITS = pa.schema(
     [
@@ -35,10 +41,12 @@ UNITS = pa.schema(
         pa.field("subject", pa.string(), nullable=False),
         pa.field("attribute", pa.string(), nullable=False),
         pa.field("target", pa.string()),
+        pa.field("counterfactual", pa.string()),
         pa.field("seed", pa.int64(), nullable=False),
         pa.field("draw", pa.int32(), nullable=False),
         pa.field("part", pa.string(), nullable=False),
         pa.field("components", pa.list_(pa.string()), nullable=False),
+        pa.field("windows", pa.list_(pa.string()), nullable=False),
     ],
     metadata={"dqf.schema_version": str(SCHEMA_VERSION)},
 )

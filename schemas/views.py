@@ -2,49 +2,81 @@
 
 from collections.abc import Sequence
 
+from schemas.intervention import CONTROLS, Intervention
+
 MIN_TOTAL_EFFECT = 0.01
 """Recovery is null where |total effect| is under this cosine difference: a ratio of noise."""
 FAILURES_KEY = "dqf.failures"
 """Key of a part's footer that lists the units that failed in its chunk, as JSON."""
 
+CONTROL_NAMES = ", ".join(f"'{control}'" for control in CONTROLS)
+CHANGES_CORRUPTED = ", ".join(f"'{i}'" for i in Intervention if i.changes_corrupted)
+
+# Signed so that a component which carries the attribute is above zero in every direction: restored
+# into the corrupted run it brings the score back, taken out of the clean run it takes it away.
 EFFECTS = f"""
-SELECT *,
-  clean - corrupted AS total_effect,
-  restored - corrupted AS indirect_effect,
-  CASE WHEN abs(clean - corrupted) >= {MIN_TOTAL_EFFECT}
-    THEN (restored - corrupted) / (clean - corrupted) END AS recovery
-FROM trials
+SELECT *, indirect_effect / CASE WHEN abs(total_effect) >= {MIN_TOTAL_EFFECT}
+  THEN total_effect END AS recovery
+FROM (
+  SELECT *,
+    clean - corrupted AS total_effect,
+    CASE WHEN intervention IN ({CHANGES_CORRUPTED})
+      THEN restored - corrupted ELSE clean - restored END AS indirect_effect
+  FROM trials)
 """
+
+# What is compared: a component, restored at certain tokens and steps.
+STATE = "attribute, part, component, token, step_start, step_stop, against"
 
 # Seeds and draws of one caption are not independent: the caption is the cluster, and the standard
 # error is that of the mean over captions of each caption's mean.
-COMPONENT_EFFECTS = """
-WITH per_caption AS (
-  SELECT attribute, part, component, token, step_start, step_stop, against, caption_id,
-    avg(indirect_effect) AS ie, avg(total_effect) AS te, avg(recovery) AS recovery,
-    count(*) AS num_trials
-  FROM effects GROUP BY ALL
-)
-SELECT attribute, part, component, token, step_start, step_stop, against,
+CAPTION_EFFECTS = f"""
+SELECT {STATE}, intervention, caption_id,
+  avg(indirect_effect) AS ie, avg(total_effect) AS te, avg(recovery) AS recovery,
+  count(*) AS num_trials
+FROM effects GROUP BY ALL
+"""
+
+COMPONENT_EFFECTS = f"""
+SELECT {STATE}, intervention,
   avg(ie) AS mean_ie,
   stddev_samp(ie) / sqrt(count(*)) AS se_ie,
   avg(te) AS mean_te,
   avg(recovery) AS mean_recovery,
   count(*) AS num_captions,
   sum(num_trials)::BIGINT AS num_trials
-FROM per_caption GROUP BY ALL
+FROM caption_effects GROUP BY ALL
+"""
+
+# A control carries nothing of the subject in this image: what restoring does beyond it is not the
+# image's layout. Differences are taken caption by caption.
+CONTROLLED_EFFECTS = f"""
+SELECT {STATE}, control.intervention AS control,
+  avg(restored.ie) AS mean_ie,
+  avg(control.ie) AS control_ie,
+  avg(restored.ie - control.ie) AS mean_difference,
+  stddev_samp(restored.ie - control.ie) / sqrt(count(*)) AS se_difference,
+  count(*) AS num_captions
+FROM caption_effects AS restored
+JOIN caption_effects AS control USING ({STATE}, caption_id)
+WHERE restored.intervention = 'restore' AND control.intervention IN ({CONTROL_NAMES})
+GROUP BY ALL
 """
 
 RANKING = """
-SELECT rank() OVER (PARTITION BY attribute, part, against ORDER BY mean_ie DESC) AS rank, *
-FROM component_effects ORDER BY attribute, part, against, rank, component
+SELECT rank() OVER (
+    PARTITION BY attribute, part, intervention, against ORDER BY mean_ie DESC) AS rank, *
+FROM component_effects
+ORDER BY attribute, part, intervention, against, rank, component, token, step_start, step_stop
 """
 
 NORMAL_95 = 1.96
 """Standard errors on either side of a mean in its normal 95 % interval."""
 
 # The interval of the mean over captions; no correction for the number of components.
-CAUSAL_STATES = f"SELECT * FROM ranking WHERE mean_ie - {NORMAL_95} * se_ie > 0"
+CAUSAL_STATES = f"""
+SELECT * FROM ranking WHERE intervention = 'restore' AND mean_ie - {NORMAL_95} * se_ie > 0
+"""
 
 FAILURES = f"""
 SELECT failure.* FROM (
@@ -67,7 +99,9 @@ def view_statements(*, units: str, components: str, parts: Sequence[str]) -> lis
         "scores": f"SELECT * FROM read_parquet({listed})",
         "trials": "SELECT * FROM scores JOIN captions USING (caption_id)",
         "effects": EFFECTS,
+        "caption_effects": CAPTION_EFFECTS,
         "component_effects": COMPONENT_EFFECTS,
+        "controlled_effects": CONTROLLED_EFFECTS,
         "ranking": RANKING,
         "causal_states": CAUSAL_STATES,
         "failures": FAILURES.replace("{parts}", listed),

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from engine.models import Diffusion
+    from engine.models import Diffusion, Skeleton
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class Family(ABC):
         """Return the text encoder that a part's config describes; called on the meta device."""
 
     @abstractmethod
-    def encode(self, model: "Diffusion", ids: Sequence[torch.Tensor]) -> Conditioning:
+    def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the conditioning of token ids, one ids_RL for each text encoder.
 
         Hooks on the encoders' modules take effect.
@@ -87,7 +87,7 @@ class Family(ABC):
         return 2 ** (len(model.vae.config.block_out_channels) - 1)
 
     def unet_options(
-        self, model: "Diffusion", cond: Conditioning, *, pixels: tuple[int, int]
+        self, model: "Diffusion | Skeleton", cond: Conditioning, *, pixels: tuple[int, int]
     ) -> dict[str, Any]:
         """Return what the UNet takes besides latents, timestep and text rows.
 
@@ -100,4 +100,3 @@ class Family(ABC):
         vae = model.vae
         images_RCHW = vae.decode(x_RChw / vae.config.scaling_factor, return_dict=False)[0]
         return (images_RCHW / 2 + 0.5).clamp(0, 1).float()
-

@@ -15,7 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from engine.families.family import Conditioning, Family
 
 if TYPE_CHECKING:
-    from engine.models import Diffusion
+    from engine.models import Diffusion, Skeleton
 
 
 class StableDiffusion(Family):
@@ -33,7 +33,7 @@ class StableDiffusion(Family):
         """Return CLIP's text model."""
         return CLIPTextModel(CLIPTextConfig.from_dict(config))
 
-    def encode(self, model: "Diffusion", ids: Sequence[torch.Tensor]) -> Conditioning:
+    def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the text encoder's last hidden state."""
         (ids_RL,) = ids
         return Conditioning(text_RLD=model.text_encoder(ids_RL)[0])
