@@ -15,7 +15,7 @@ from engine.models import Diffusion
 from engine.sampling import encode, is_guided, starting_rows, unet_output
 from schemas.plan import Numerics
 
-MAX_ROWS = 128
+MAX_ROWS = 64
 WORTHWHILE = 0.97
 """A larger batch is tried as long as the last doubling took a row's time down to this share."""
 
@@ -70,16 +70,14 @@ def device_name(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} threads"
 
 
-def _call_seconds(
-    model: Diffusion, prompt: Conditioning, numerics: Numerics, rows: int, calls: int = 2
-) -> float:
-    """Return the least time of a UNet call on rows, each as often as `prompt` has halves."""
+def _call_seconds(model: Diffusion, prompt: Conditioning, numerics: Numerics, rows: int) -> float:
+    """Return the lesser time of two UNet calls on rows, each as often as `prompt` has halves."""
     start = starting_rows(model, [0] * rows, numerics)
     x = start.model_input(0).repeat(len(prompt), 1, 1, 1)
     cond = prompt.take([half for half in range(len(prompt)) for _ in range(rows)])
     t = start.scheduler.timesteps[0]
     times = []
-    for _ in range(calls + 1):  # the first warms up
+    for _ in range(2):  # the first may warm up
         begin = time.perf_counter()
         # The copy to the host waits for the device.
         float(unet_output(model, x, t, cond, numerics)[0, 0, 0, 0])

@@ -32,8 +32,8 @@ class Past:
     """The UNet's output for the negative prompt at every step, a row a run; empty if unguided."""
 
     @property
-    def final_RChw(self) -> torch.Tensor:
-        """The runs' final latents."""
+    def final(self) -> torch.Tensor:
+        """The runs' final latents_RChw."""
         return self.rows[-1].x_RChw
 
 

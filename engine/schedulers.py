@@ -41,7 +41,9 @@ def scheduler_named(name: str, config: Mapping[str, Any]) -> Any:
     class_name = SCHEDULERS.get(name, name)
     if class_name not in SCHEDULERS.values():
         raise PlanError(f"unknown scheduler {name!r}: there are {', '.join(SCHEDULERS)}")
-    return getattr(diffusers, class_name).from_config(dict(config))
+    # As in every Stable Diffusion pipeline's own PNDM.
+    options = {"skip_prk_steps": True} if class_name == "PNDMScheduler" else {}
+    return getattr(diffusers, class_name).from_config(dict(config), **options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,7 +141,7 @@ def _unet_runs(
     runs = reference_runs(unit, numerics)
     cond = encode_rows(model, unit, [TextRow(run=run) for run in runs], numerics)
     past = run_references(model, runs, cond, numerics)
-    yield past.final_RChw[[CLEAN, CORRUPTED]], ()
+    yield past.final[[CLEAN, CORRUPTED]], ()
     for made in _batches(changes, rows):
         yield run_changes(model, past, made, numerics), made
 

@@ -23,10 +23,11 @@ class Cost:
 
     units: int
     changed_runs: int
-    row_evaluations: int
+    row_evaluations: float
     """Of the UNet: one row of one step, with its unconditional half where sampling is guided.
 
-    An upper bound for the text encoder: conditionings that come out equal are sampled once.
+    Donors' rows are not counted: there are few in a batch. An upper bound for the text encoder:
+    conditionings that come out equal are sampled once.
     """
     scores: int
     bytes: int
@@ -79,7 +80,7 @@ def device_time(planned: Planned, cost: Cost) -> DeviceTime:
     )
 
 
-def _unit_cost(planned: Planned, unit: Unit, span: Span, *, length: int) -> tuple[int, int]:
+def _unit_cost(planned: Planned, unit: Unit, span: Span, *, length: int) -> tuple[int, float]:
     """Return the changed runs of a unit and its row evaluations."""
     by_name = {component.name: component for component in planned.components}
     changes = sum(
@@ -90,8 +91,11 @@ def _unit_cost(planned: Planned, unit: Unit, span: Span, *, length: int) -> tupl
     if unit.part is Part.TEXT_ENCODER:
         groups = sum(len(span.positions(role, length)) for role in unit.tokens)
         return changes * groups, (2 + changes * groups) * planned.steps
-    references = len(reference_runs(unit, planned.plan.numerics)) * planned.steps
-    open_steps = sum(planned.steps - start for start, _ in unit.windows)
+    numerics = planned.plan.numerics
+    references = len(reference_runs(unit, numerics)) * planned.steps
+    # A row's unconditional half is known at the step where it forks.
+    known = 0.5 if numerics.guidance > 1 and numerics.cfg_patch == "cond" else 0.0
+    open_steps = sum(planned.steps - start - known for start, _ in unit.windows)
     return changes * len(unit.windows), references + changes * open_steps
 
 

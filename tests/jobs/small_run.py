@@ -35,7 +35,7 @@ def make_run(path: Path, *, seeds: tuple[int, ...] = (0, 1), chunk_units: int = 
         )
         for order, name in enumerate(NAMES)
     ]
-    units = plan_units(plan, {Part.TEXT_ENCODER: NAMES})
+    units = plan_units(plan, names={Part.TEXT_ENCODER: NAMES}, steps=50)
     return create_run(path, plan, manifest, components, units)
 
 
@@ -46,7 +46,9 @@ def score_rows(unit_row: dict) -> list[dict]:
         {key: unit_row[key] for key in ("unit_id", "caption_id", "seed", "draw", "part")}
         | {
             "component": component,
+            "intervention": "restore",
             "token": "last_subject",
+            "position": 2,
             "step_start": 0,
             "step_stop": 50,
             "against": against,

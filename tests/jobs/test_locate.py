@@ -31,6 +31,8 @@ def scores(unit: Unit, identity: str) -> list[dict]:
             "draw": unit.draw,
             "part": unit.part.value,
             "component": name,
+            "intervention": "restore",
+            "position": None,
             "token": "last_subject",
             "step_start": 0,
             "step_stop": 1,
@@ -51,7 +53,7 @@ def scores(unit: Unit, identity: str) -> list[dict]:
 def run_path(tmp_path: Path) -> Path:
     plan = TracePlan(model="emoji-sd", scorer="builtin:emoji-sd", captions=CAPTIONS)
     parts = {Part.UNET: NAMES[2:], Part.TEXT_ENCODER: NAMES[:2]}
-    units = list(plan_units(plan, parts))
+    units = list(plan_units(plan, names=parts, steps=50))
     components = [
         Component(
             name=name,
@@ -70,7 +72,14 @@ def run_path(tmp_path: Path) -> Path:
         row
         for unit in units
         for row in scores(
-            unit, unit_id(unit, model_hash="m", scorer_hash="s", numerics=plan.numerics)
+            unit,
+            unit_id(
+                unit,
+                model_hash="m",
+                scorer_hash="s",
+                numerics=plan.numerics,
+                scores=plan.scores,
+            ),
         )
     ]
     run.commit(0, rows, [])

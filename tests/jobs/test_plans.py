@@ -9,8 +9,10 @@ import pytest
 
 from jobs.plans import check_plan, make_plan, pick, read_captions, read_plan
 from jobs.probes import probe_names, probe_set
+from jobs.trace import names_by_part
+from schemas.component import Part
 from schemas.errors import DqfError, ModelUnavailable, PlanError, UnknownComponent
-from schemas.plan import Caption
+from schemas.plan import Caption, plan_units
 
 CAT = {"caption": "a cat", "subject": "cat", "attribute": "object"}
 
@@ -79,6 +81,9 @@ def test_bad_plan_files(tmp_path: Path, text: str) -> None:
         ({"numerics": 3}, "mapping"),
         ({"seeds": [-1]}, "seeds"),
         ({"parts": ["vae"]}, "parts"),
+        ({"kinds": ["conv"]}, "kinds"),
+        ({"numerics": {"height": 30}}, "height"),
+        ({"interventions": []}, "interventions"),
     ],
 )
 def test_bad_fields_are_named(fields: dict, message: str) -> None:
@@ -93,6 +98,39 @@ def test_bad_fields_are_named(fields: dict, message: str) -> None:
         ({"captions": [{**CAT, "caption": "cat " * 60}]}, PlanError, "limit"),
         ({"parts": ["unet"], "components": ["text_encoder.layers.0.mlp"]}, PlanError, "unet"),
         ({"model": "no-such-model"}, ModelUnavailable, "emoji-sd"),
+        (
+            {"windows": ["each", "48:51"]},
+            PlanError,
+            "48:51 is empty or reaches past the last of 50",
+        ),
+        ({"windows": ["every"]}, PlanError, "unknown window 'every'"),
+        ({"scores": ["target", "lips"]}, PlanError, "unknown score 'lips'.*clean-image"),
+        ({"numerics": {"scheduler": "dimm"}}, PlanError, "unknown scheduler 'dimm'.*ddim"),
+        (
+            {"numerics": {"corruption": "counterfactual"}},
+            PlanError,
+            "'a cat' has no counterfactual",
+        ),
+        (
+            {
+                "numerics": {"corruption": "counterfactual"},
+                "captions": [{**CAT, "counterfactual": "hippopotamus"}],
+            },
+            PlanError,
+            "'hippopotamus' has [0-9]+ tokens and 'cat' [0-9]+",
+        ),
+        ({"interventions": ["other-caption"]}, PlanError, "no reference is unrelated to 'a cat'"),
+        (
+            {"interventions": ["swap"], "kinds": ["resnet"], "parts": ["unet"]},
+            PlanError,
+            "no component to trace can be used with intervention swap",
+        ),
+        ({"interventions": ["other-seed"], "parts": ["text-encoder"]}, PlanError, "other-seed"),
+        (
+            {"components": ["unet.mid_block.resnets.0..unet.mid_block"]},
+            UnknownComponent,
+            "its ends are not of one kind",
+        ),
     ],
 )
 def test_a_plan_is_checked_against_its_model(
@@ -101,6 +139,56 @@ def test_a_plan_is_checked_against_its_model(
     plan = make_plan({"model": str(tiny_sd), "captions": [CAT], **change})
     with pytest.raises(error, match=message):
         check_plan(plan)
+
+
+def test_consecutive_components_become_one(tiny_sd: Path) -> None:
+    fields = {"model": str(tiny_sd), "captions": [CAT], "kinds": ["resnet"], "parts": ["unet"]}
+    single = check_plan(make_plan(fields)).components
+    pairs = check_plan(make_plan({**fields, "consecutive": 2})).components
+    assert len(pairs) == len(single) - 1
+    for first, second, pair in zip(single, single[1:], pairs, strict=False):
+        assert pair.name == f"{first.name}..{second.name}"
+        assert pair.num_parameters == first.num_parameters + second.num_parameters
+
+
+def test_steps_are_the_schedulers_evaluations(tiny_sd: Path) -> None:
+    fields = {"model": str(tiny_sd), "captions": [CAT]}
+    for scheduler, steps in (("ddim", 10), ("pndm", 11), ("heun", 19)):
+        plan = make_plan({**fields, "numerics": {"scheduler": scheduler, "steps": 10}})
+        assert check_plan(plan).steps == steps
+
+
+def test_references_are_taken_from_the_captions_where_they_are_needed(tiny_sd: Path) -> None:
+    dog = {"caption": "a dog", "subject": "dog", "attribute": "object"}
+    fields = {"model": str(tiny_sd), "captions": [CAT, dog]}
+    assert make_plan(fields).references == ()
+    plan = make_plan({**fields, "interventions": ["restore", "other-caption"]})
+    assert plan.references == ("a cat", "a dog")
+    assert check_plan(plan).components
+
+
+@pytest.mark.parametrize("slab", [(1, 1), (3, 2), (70, 25)])
+def test_units_partition_every_combination(tiny_sd: Path, slab: tuple[int, int]) -> None:
+    fields = {
+        "model": str(tiny_sd),
+        "captions": [CAT],
+        "seeds": [0, 1],
+        "windows": ["each", "all"],
+        "numerics": {"steps": 5},
+        "slab_components": slab[0],
+        "slab_windows": slab[1],
+    }
+    planned = check_plan(make_plan(fields))
+    names = names_by_part(planned.components)
+    combinations = Counter(
+        (unit.seed, unit.part, component, window)
+        for unit in plan_units(planned.plan, names=names, steps=planned.steps)
+        for component in unit.components
+        for window in unit.windows
+    )
+    assert set(combinations.values()) == {1}
+    unet, text = len(names[Part.UNET]), len(names[Part.TEXT_ENCODER])
+    assert len(combinations) == 2 * (6 * unet + text)
 
 
 def test_probe_sets_are_balanced_and_large() -> None:

@@ -44,6 +44,31 @@ def test_component_effects_match_plain_python(run: Run) -> None:
             assert effect["se_ie"] is None
 
 
+def test_effects_are_signed_by_direction_and_compared_with_controls(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r", seeds=(1,))
+    value = {"restore": 0.25, "other-seed": 0.15, "corrupt": 0.12, "zero": 0.4}
+    for chunk in range(run.num_chunks()):
+        rows = [
+            {**row, "intervention": intervention, "restored": restored + 0.01 * chunk}
+            for unit in run.unit_rows(chunk)
+            for row in score_rows(unit)
+            for intervention, restored in value.items()
+        ]
+        run.commit(chunk, rows, [])
+    effects = run_query(run, "SELECT * FROM component_effects").to_pylist()
+    for effect in (effect for effect in effects if effect["attribute"] == "object"):
+        expected = {"restore": 0.15, "other-seed": 0.05, "corrupt": 0.18, "zero": -0.1}
+        assert effect["mean_ie"] == pytest.approx(expected[effect["intervention"]])
+    controlled = run_query(run, "SELECT * FROM controlled_effects").to_pylist()
+    assert len(controlled) == 2 * 2 * 2
+    for effect in controlled:
+        assert effect["control"] == "other-seed"
+        assert effect["mean_difference"] == pytest.approx(0.1)
+        assert effect["se_difference"] in (None, pytest.approx(0.0, abs=1e-12))
+    states = run_query(run, "SELECT DISTINCT intervention FROM causal_states").to_pylist()
+    assert states == [{"intervention": "restore"}]
+
+
 def test_recovery_is_null_where_the_total_effect_is_noise(run: Run) -> None:
     rows = run_query(run, "SELECT seed, recovery, total_effect FROM effects").to_pylist()
     assert {row["seed"] for row in rows if row["recovery"] is None} == {0}

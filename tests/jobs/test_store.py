@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.store import Failure, create_run, open_run, unit_of
+from schemas.component import Part
 from schemas.errors import StoreError
-from tests.jobs.small_run import make_run, score_rows
+from schemas.plan import plan_units
+from tests.jobs.small_run import NAMES, make_run, score_rows
 
 
 def test_units_round_trip_and_partition_into_chunks(tmp_path: Path) -> None:
@@ -20,7 +22,10 @@ def test_units_round_trip_and_partition_into_chunks(tmp_path: Path) -> None:
     assert len({row["unit_id"] for row in rows}) == len(rows) == 6
     assert [row["chunk"] for row in rows] == [0, 0, 0, 0, 1, 1]
     assert run.unit_rows(1) == rows[4:]
-    assert {unit_of(row).caption for row in rows} == set(run.plan().captions)
+    plan = run.plan()
+    assert [unit_of(row, plan) for row in rows] == list(
+        plan_units(plan, names={Part.TEXT_ENCODER: NAMES}, steps=50)
+    )
 
 
 @settings(max_examples=20, deadline=None)

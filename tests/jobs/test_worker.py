@@ -44,14 +44,15 @@ def test_out_of_memory_halves_the_rows_and_changes_no_score(
     worker = TraceWorker(str(run.path), rows=12, threads=1)
     tight, failures = worker.trace(unit_rows)
     assert not failures
-    assert rows_tried[:2] == [12, 6]
-    assert max(rows_tried[2:]) == 3
+    # The two reference runs fit; batches of changes halve until they do.
+    assert rows_tried[0] == 2
+    assert max(rows_tried[-4:]) <= 3 < max(rows_tried)
     for first, second in zip(plenty, tight, strict=True):
         assert first["component"] == second["component"]
         assert first["restored"] == pytest.approx(second["restored"], abs=1e-4)
     rows_tried.clear()
     worker.trace(unit_rows)
-    assert max(rows_tried) == 3, "a worker remembers what fitted"
+    assert max(rows_tried) <= 3, "a worker remembers what fitted"
 
 
 def test_a_unit_that_raises_is_recorded_and_the_others_are_scored(
