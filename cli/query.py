@@ -43,7 +43,7 @@ def rank(
         raise PlanError(f"run {run} has no score {against!r}: it has {', '.join(plan.scores)}")
     if intervention not in plan.interventions:
         traced = ", ".join(plan.interventions)
-        raise PlanError(f"run {run} has no intervention {intervention!r}: it has {traced}")
+        raise PlanError(f"run {run} has no intervention {intervention.value!r}: it has {traced}")
     known = run_query(opened, "SELECT DISTINCT attribute FROM captions ORDER BY 1")
     names = known["attribute"].to_pylist()
     if attribute is not None and attribute not in names:

@@ -11,8 +11,8 @@ from jobs.store import Run
 from tests.jobs.small_run import make_run, score_rows
 
 COMMANDS = (
-    ("trace", "submit"), ("trace", "status"), ("rank",), ("query",), ("models",), ("components",),
-    ("edit-batch",),
+    ("trace", "submit"), ("trace", "plan"), ("trace", "status"), ("rank",), ("query",), ("models",),
+    ("components",), ("edit-batch",),
 )  # fmt: skip
 
 CONCEPTS = str(Path(__file__).parents[2] / "docs/examples/concepts.csv")
@@ -61,7 +61,16 @@ def test_every_help_has_an_example(command: tuple[str, ...]) -> None:
         (("trace", "status", "nowhere"), "no run at runs/nowhere"),
         (("query", "r", "DROP VIEW ranking"), "one SELECT"),
         (("rank", "r", "--attribute", "colour"), "object, style"),
-        (("rank", "r", "--against", "x"), "caption or target"),
+        (("rank", "r", "--against", "x"), "no score 'x': it has caption, target"),
+        (("rank", "r", "--intervention", "zero"), "no intervention 'zero': it has restore"),
+        (("trace", "plan", "--window", "21:22"), "reaches past the last of 20 steps"),
+        (("trace", "plan", "--scheduler", "foo"), "unknown scheduler 'foo': there are ddim"),
+        (("trace", "submit", "--corruption", "counterfactual"), "has no counterfactual"),
+        (("trace", "submit", "--score", "foo", "--run", "new"), "unknown score 'foo'"),
+        (
+            (*EDIT[:-1], "text_encoder.layers.0.self_attn.heads.0", "--out", "new"),
+            "cannot be edited",
+        ),
         (("trace", "submit", "--captions", "no.csv"), "no such file"),
         (("trace", "submit", "--probe", "sdd"), "emoji-sd, sd"),
         (("trace", "submit", "--part", "vae"), "unet, text-encoder or both"),
@@ -98,4 +107,9 @@ def test_formats(run: Run) -> None:
     assert dqf("query", "r", "SELECT 1 AS a", "--format", "csv", cwd=cwd).stdout == "a\n1\n"
     assert "text_encoder.layers.0.mlp" in dqf("rank", "r", cwd=cwd).stdout
     status = json.loads(dqf("trace", "status", "r", "--format", "json", cwd=cwd).stdout)
+    plan = ("trace", "plan", "--part", "unet", "--no-calibrate", "--format", "json")
+    (cost,) = json.loads(dqf(*plan, "--window", "each", "--kind", "resnet", cwd=cwd).stdout)
+    assert cost["changed_runs"] == 16 * 20 * 8
+    blocks = json.loads(dqf("components", "emoji-sd", "--kind", "block", "--format", "json").stdout)
+    assert (blocks[3]["component"], blocks[3]["shape"]) == ("unet.up_blocks.0", "128 x 8 x 8")
     assert status == [{"run": "r", "done": 6, "failed": 0, "left": 0}]
