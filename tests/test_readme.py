@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -45,6 +46,15 @@ def _parse_subcommand(group, context) -> None:  # noqa: ANN001
     inner = command.make_context(name, list(rest), parent=context)
     if hasattr(command, "resolve_command"):
         _parse_subcommand(command, inner)
+
+
+def test_shown_python_runs() -> None:
+    blocks = [b for page in PAGES for b in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)]
+    assert blocks
+    for block in blocks:
+        scope: dict[str, Any] = {}
+        exec(compile(block, "docs", "exec"), scope)
+        assert len(scope["table"]) == 2 * 2 * 4
 
 
 @pytest.mark.parametrize("line", [c for c in shown_commands() if c.startswith("make")])
