@@ -17,7 +17,7 @@ from schemas.plan import Numerics
 
 MAX_ROWS = 64
 WORTHWHILE = 0.97
-"""A larger batch is tried as long as the last doubling took a row's time down to this share."""
+"""A larger batch is tried until two doublings in a row leave a row's time above this share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +40,14 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 def calibrate(model: Diffusion, numerics: Numerics) -> Calibration:
     """Return the best of batches of 2, 4, 8 ... rows, each timed by calls of the UNet.
 
-    It stops where a doubling gains little, memory runs out, or the next would not fit the host's.
+    It stops where doubling gains little, memory runs out, or the next would not fit the host's.
     """
     prompt = encode(model, ["a photo"])
     if is_guided(model, numerics):
         prompt = joined([model.family.unconditional(model, numerics.negative_prompt), prompt])
     rows, best = 2, Calibration(device=device_name(model.device), rows=2, row_seconds=float("inf"))
-    while rows <= MAX_ROWS:
+    misses = 0
+    while rows <= MAX_ROWS and misses < 2:
         peak_before = _peak_bytes()
         try:
             row_seconds = _call_seconds(model, prompt, numerics, rows) / rows
@@ -54,10 +55,10 @@ def calibrate(model: Diffusion, numerics: Numerics) -> Calibration:
             if not is_out_of_memory(error) or rows == 2:
                 raise
             break
-        gains = row_seconds < WORTHWHILE * best.row_seconds
+        misses = 0 if row_seconds < WORTHWHILE * best.row_seconds else misses + 1
         if row_seconds < best.row_seconds:
             best = Calibration(device=best.device, rows=rows, row_seconds=row_seconds)
-        if not gains or not _fits_host(model.device, 2 * (_peak_bytes() - peak_before)):
+        if not _fits_host(model.device, 2 * (_peak_bytes() - peak_before)):
             break
         rows *= 2
     return best

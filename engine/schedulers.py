@@ -10,6 +10,7 @@ import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import diffusers
@@ -74,7 +75,7 @@ class Rows:
         """
         scheduler = _copied(self.scheduler)
         options: dict[str, Any] = {}
-        if "generator" in inspect.signature(scheduler.step).parameters:
+        if _draws_noise(type(scheduler)):
             options["generator"] = [
                 torch.Generator().manual_seed(derived_seed("scheduler noise", seed, step))
                 for seed in self.seeds
@@ -104,6 +105,11 @@ def _gathered_value(held: Sequence[Any], parts: Sequence[tuple[Rows, Sequence[in
     if isinstance(first, torch.Tensor) and first.shape == parts[0][0].x_RChw.shape:
         return torch.cat([h[list(chosen)] for h, (_, chosen) in zip(held, parts, strict=True)])
     return first
+
+
+@cache
+def _draws_noise(scheduler_class: type) -> bool:
+    return "generator" in inspect.signature(scheduler_class.step).parameters  # pyright: ignore
 
 
 def _copied(scheduler: Any) -> Any:
