@@ -79,6 +79,7 @@ class Oracle:
     def __init__(self, model: Diffusion, unit: Unit, numerics: Numerics) -> None:
         self.model, self.unit, self.numerics = model, unit, numerics
         self.is_unet = unit.part is Part.UNET
+        self.caches: dict[tuple[Run, str, str], list[Activations]] = {}
         caption = unit.caption
         self.clean_run = Run(caption.caption, unit.seed)
         self.corrupted_run = Run(caption.caption, unit.seed, noised=True)
@@ -154,10 +155,10 @@ class Oracle:
         donors = self.donors(key.intervention)
         places = self.places(key.component, swap=key.intervention == "swap")
         if not self.is_unet:
-            given = mean_of([self.text_activations(run, places) for run in donors])
+            given = mean_of([self.kept(run, key.component, places)[0] for run in donors])
             text = self.text(base, [(places, given, key.positions)])
             return self.denoise(text, base.seed)
-        caches = [self.unet_activations(run, places) for run in donors]
+        caches = [self.kept(run, key.component, places) for run in donors]
         cached = [mean_of(step) for step in zip(*caches, strict=True)]
         return self.denoise(
             self.text(base), base.seed, places=places, given=cached, window=key.window
@@ -219,12 +220,6 @@ class Oracle:
 
         return add
 
-    def text_activations(self, run: Run, places: Sequence[Place]) -> Activations:
-        """Return the activations of a text-encoder run."""
-        with recorded(places) as steps:
-            self.text(run)
-        return steps()[0]
-
     def ids(self, text: str) -> torch.Tensor:
         """Return the padded token ids 1L."""
         limit = self.model.tokenizer.model_max_length
@@ -233,11 +228,16 @@ class Oracle:
 
     # The UNet, one run at a time: two rows under guidance, else one.
 
-    def unet_activations(self, run: Run, places: Sequence[Place]) -> list[Activations]:
-        """Return the activations of a run, step by step."""
-        with recorded(places) as steps:
-            self.denoise(self.text(run), run.seed)
-        return steps()
+    def kept(self, run: Run, component: str, places: Sequence[Place]) -> list[Activations]:
+        """Return the activations of an unchanged run, step by step; a text encoder has one."""
+        key = run, component, places[0].how
+        if key not in self.caches:
+            with recorded(places) as steps:
+                text = self.text(run)
+                if self.is_unet:
+                    self.denoise(text, run.seed)
+            self.caches[key] = steps()
+        return self.caches[key]
 
     def new_scheduler(self) -> Any:
         """Return the scheduler as diffusers' pipelines set it up."""
@@ -261,7 +261,8 @@ class Oracle:
         unet, guidance = self.model.unet, self.numerics.guidance
         size = unet.config.sample_size
         scheduler = self.new_scheduler()
-        x = torch.randn((1, 4, size, size), generator=torch.Generator().manual_seed(seed))
+        shape = (1, unet.config.in_channels, size, size)
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         x = x * scheduler.init_noise_sigma
         rows = text
         if guidance > 1:
@@ -437,7 +438,8 @@ def _names_by_running(model: Diffusion) -> tuple[str, ...]:
         size = model.unet.config.sample_size
         with torch.no_grad():
             rows = model.text_encoder(ids)[0]
-            model.unet(torch.zeros(1, 4, size, size), 1, encoder_hidden_states=rows)
+            x = torch.zeros(1, model.unet.config.in_channels, size, size)
+            model.unet(x, 1, encoder_hidden_states=rows)
     return tuple(names)
 
 
