@@ -112,14 +112,17 @@ class Oracle:
             if role in ("words", "each"):
                 yield from ((str(p), (p,)) for p in (every[1 : eos + 1], every)[role == "each"])
             else:
-                yield str(role), {
-                    "last_subject": (subject[-1],),
-                    "first_subject": (subject[0],),
-                    "subject": tuple(subject),
-                    "eos": (eos,),
-                    "pads": tuple(every[eos + 1 :]),
-                    "all": tuple(every),
-                }[str(role)]
+                yield (
+                    str(role),
+                    {
+                        "last_subject": (subject[-1],),
+                        "first_subject": (subject[0],),
+                        "subject": tuple(subject),
+                        "eos": (eos,),
+                        "pads": tuple(every[eos + 1 :]),
+                        "all": tuple(every),
+                    }[str(role)],
+                )
 
     @cached_property
     def subject(self) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.utils.import_utils import is_scipy_available
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -68,9 +69,8 @@ ONE_OF_EACH_KIND = (
     "unet.mid_block.attentions.0.transformer_blocks.0.ff",
     "unet.down_blocks.1.resnets.0",
     "unet.down_blocks.0",
-    "unet.down_blocks.1",
     "unet.mid_block",
-    "unet.up_blocks.1",
+    "unet.up_blocks.0",
 )
 TEXT_OF_EACH_KIND = (
     "text_encoder.layers.0.self_attn",
@@ -275,14 +275,8 @@ def test_every_corruption_equals_the_oracle(
 
 def _schedulers() -> list[Any]:
     """Return the schedulers that can be made here: LMS needs scipy."""
-    missing = pytest.mark.skipif(not diffusers_has_scipy(), reason="needs scipy")
+    missing = pytest.mark.skipif(not is_scipy_available(), reason="needs scipy")
     return [pytest.param(s, marks=missing if s == "lms" else ()) for s in SCHEDULERS]
-
-
-def diffusers_has_scipy() -> bool:
-    from diffusers.utils import is_scipy_available
-
-    return is_scipy_available()
 
 
 @pytest.mark.parametrize("scheduler", _schedulers())
@@ -292,9 +286,9 @@ def test_every_scheduler_equals_the_oracle(
     numerics = make_numerics(scheduler=scheduler, steps=4, guidance=2.0)
     evaluations = len(new_scheduler(model, scheduler=scheduler, steps=4).timesteps)
     unit = make_unit(
-        (ATTN2, "unet.down_blocks.1"),
+        (ATTN2,),
         windows=((0, evaluations), (1, 3), (2, evaluations), (3, 4)),
-        interventions=(Intervention.RESTORE, Intervention.ZERO, Intervention.OTHER_SEED),
+        interventions=(Intervention.RESTORE, Intervention.OTHER_SEED),
     )
     assert_equals_the_oracle(model, scorer, unit, numerics, rows=7)
 
@@ -342,12 +336,10 @@ def test_each_position_equals_the_oracle(model: Diffusion, scorer: Scorer) -> No
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(data=st.data())
-def test_any_plan_equals_the_oracle(
-    model: Diffusion, scorer: Scorer, data: st.DataObject
-) -> None:
+def test_any_plan_equals_the_oracle(model: Diffusion, scorer: Scorer, data: st.DataObject) -> None:
     part = data.draw(st.sampled_from(list(Part)))
     names = [n for n in component_names(model) if n.startswith("unet") is (part is Part.UNET)]
-    scheduler = data.draw(st.sampled_from([None, "ddim", "ddpm", "euler-a", "heun", "dpm++", "lcm"]))
+    scheduler = data.draw(st.sampled_from([None, "ddpm", "euler-a", "heun", "dpm++", "lcm"]))
     numerics = Numerics(
         scheduler=scheduler,
         steps=data.draw(st.integers(2, 4)),
@@ -443,10 +435,10 @@ def test_the_same_call_gives_the_same_scores_and_another_draw_others(
 
 @pytest.mark.parametrize("part", list(Part))
 def test_rows_and_slabs_change_no_score(model: Diffusion, scorer: Scorer, part: Part) -> None:
-    names = ONE_OF_EACH_KIND if part is Part.UNET else TEXT_OF_EACH_KIND
+    names = ONE_OF_EACH_KIND[::3] if part is Part.UNET else TEXT_OF_EACH_KIND[:2]
     unit = make_unit(
         names,
-        windows=((0, 3), (1, 2), (2, 3)) if part is Part.UNET else ((0, 3),),
+        windows=((0, 3), (1, 2)) if part is Part.UNET else ((0, 3),),
         tokens=(TokenRole.SUBJECT, TokenRole.WORDS),
         interventions=(Intervention.RESTORE, Intervention.CORRUPT),
     )
@@ -463,13 +455,13 @@ def test_rows_and_slabs_change_no_score(model: Diffusion, scorer: Scorer, part: 
 
 
 @pytest.mark.parametrize("options", [{}, {"cfg_patch": "both"}, {"guidance": 1.0}], ids=str)
-@pytest.mark.parametrize("rows", [5, 8])
+@pytest.mark.parametrize("rows", [4, 7])
 def test_no_batch_has_more_rows_than_were_asked_for(
     model: Diffusion, rows: int, options: dict[str, Any]
 ) -> None:
-    numerics = make_numerics(**options)
+    numerics = make_numerics(steps=2, **options)
     interventions = (Intervention.RESTORE, Intervention.CORRUPT, Intervention.OTHER_SEED)
-    unit = make_unit(ONE_OF_EACH_KIND, windows=((0, 3), (1, 2)), interventions=interventions)
+    unit = make_unit(ONE_OF_EACH_KIND, windows=((0, 2), (1, 2)), interventions=interventions)
     with recording_inputs([model.unet]) as inputs:
         trace_images(model, unit, numerics=numerics, rows=rows)
     limit = rows if numerics.guidance == 1 else 2 * rows
@@ -527,35 +519,25 @@ def test_tracing_leaves_the_model_as_found_also_after_an_exception(
     model: Diffusion, scorer: Scorer
 ) -> None:
     before = state_of(model)
-    unit = make_unit(
-        ONE_OF_EACH_KIND, interventions=tuple(Intervention), references=REFERENCES
-    )
+    unit = make_unit(ONE_OF_EACH_KIND, interventions=tuple(Intervention), references=REFERENCES)
     text = make_unit(TEXT_OF_EACH_KIND)
     for each in (unit, text):
         trace_unit(model, scorer, each, numerics=make_numerics(), rows=9)
         assert state_of(model) == before
-    calls, hooks = [], []
+    text_encoder: Any = model.text_encoder
+    for each, module in ((unit, model.unet.conv_out), (text, text_encoder.final_layer_norm)):
+        hooks: list[int] = []
 
-    def fail(out: torch.Tensor) -> torch.Tensor:
-        calls.append(1)
-        hooks.append(state_of(model)[1])
-        if len(calls) == 5:
-            raise ArithmeticError
-        return out
+        def fail(h: torch.Tensor, hooks: list[int] = hooks) -> torch.Tensor:
+            hooks.append(state_of(model)[1])
+            if hooks[-1] > before[1] + 2:
+                raise ArithmeticError
+            return h
 
-    for each, module in ((unit, model.unet.conv_out), (text, model.text_encoder)):
-        calls.clear()
-        spot = Spot(module if each is unit else last_norm(module))
-        with patched({spot: fail}):
-            if each is unit:
-                with pytest.raises(ArithmeticError):
-                    trace_unit(model, scorer, each, numerics=make_numerics(), rows=9)
-                assert max(hooks) > before[1] + 1
+        with pytest.raises(ArithmeticError), patched({Spot(module): fail}):
+            trace_unit(model, scorer, each, numerics=make_numerics(), rows=9)
+        assert len(hooks) > 1
         assert state_of(model) == before
-
-
-def last_norm(text_encoder: Any) -> Any:
-    return text_encoder.final_layer_norm
 
 
 def test_an_unknown_component_is_refused_with_the_nearest_names(
@@ -581,9 +563,7 @@ def test_an_unknown_component_is_refused_with_the_nearest_names(
     ],
     ids=["two kinds", "backwards", "two networks"],
 )
-def test_a_range_with_unlike_ends_is_refused(
-    model: Diffusion, scorer: Scorer, name: str
-) -> None:
+def test_a_range_with_unlike_ends_is_refused(model: Diffusion, scorer: Scorer, name: str) -> None:
     with pytest.raises(UnknownComponent, match="is no range"):
         trace_unit(model, scorer, make_unit((name,)), numerics=make_numerics(), rows=4)
 
@@ -609,6 +589,4 @@ def test_donors_that_are_missing_are_refused(
 def test_unknown_and_repeated_scores_are_refused(model: Diffusion, scorer: Scorer) -> None:
     for scores, message in ((("captoin",), "unknown score"), (("caption",) * 2, "twice")):
         with pytest.raises(PlanError, match=message):
-            trace_unit(
-                model, scorer, make_unit(), numerics=make_numerics(), rows=4, scores=scores
-            )
+            trace_unit(model, scorer, make_unit(), numerics=make_numerics(), rows=4, scores=scores)
