@@ -6,7 +6,7 @@ the mean of the donors' (zero if there is none).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from engine.captions import find_subject
 from engine.components import Site, choose, list_sites
@@ -39,7 +39,7 @@ class Change:
     """One changed run."""
 
     component: str
-    sites: tuple[Site, ...]
+    sites: tuple[Site, ...] = field(hash=False)  # a head's has a slice
     intervention: Intervention
     window: Window
     base: int

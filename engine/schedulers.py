@@ -113,12 +113,14 @@ def _draws_noise(scheduler_class: type) -> bool:
 
 
 def _copied(scheduler: Any) -> Any:
-    """Return a scheduler that can step without changing the given one: its lists are appended to.
+    """Return a scheduler that can step without changing the given one.
 
-    Tensors are shared: no scheduler writes into one.
+    Its lists are appended to, and PNDM adds to a tensor in place; tensors in lists are only read.
     """
     fresh = copy.copy(scheduler)
     for name, value in vars(scheduler).items():
         if isinstance(value, list):
             setattr(fresh, name, list(value))
+        elif isinstance(value, torch.Tensor):
+            setattr(fresh, name, value.clone())
     return fresh

@@ -123,14 +123,15 @@ def _text_runs(
         batch = [*references, *(TextRow(run=runs[c.base], change=c) for c in made)]
         cond = encode_rows(model, unit, batch, numerics)
         distinct, place_of = distinct_rows(cond)
-        fresh = [row for row in distinct if row >= len(runs)]
+        rows_of = [distinct[place] for place in place_of[len(runs) :]]
+        # A row may equal a donor's, which is not sampled yet.
+        fresh = sorted({*rows_of} - {CLEAN, CORRUPTED})
         latents = {CLEAN: known_RChw[CLEAN], CORRUPTED: known_RChw[CORRUPTED]}
         if fresh:
             sampled = sample(
                 model, cond.take(fresh), seeds=seeds[: len(fresh)], numerics=numerics, rows=rows
             )
             latents |= dict(zip(fresh, sampled, strict=True))
-        rows_of = (distinct[place] for place in place_of[len(runs) :])
         yield torch.stack([latents[row] for row in rows_of]), made
 
 
@@ -151,7 +152,7 @@ def _batches(changes: Sequence[Change], rows: int) -> Iterator[Sequence[Change]]
 
     Changes are in order of their windows' start, so that those of a batch open close together.
     """
-    donors = max((len(change.donors) for change in changes), default=0)
+    donors = len({donor for change in changes for donor in change.donors})
     if rows <= donors:
         raise ValueError(f"rows is {rows}: a batch holds {donors} donors and at least one change")
     num_batches = -(-len(changes) // (rows - donors))
