@@ -106,9 +106,7 @@ def _site(network: str, found: _Found, part: Part, order: int) -> Site:
         layer=found.layer,
         num_parameters=sum(p.numel() for p in found.module.parameters()) // found.share,
     )
-    return Site(
-        component=component, module=found.module, spot=found.spot, channels=found.channels
-    )
+    return Site(component=component, module=found.module, spot=found.spot, channels=found.channels)
 
 
 def _unet_sites(unet: Any) -> Iterator[_Found]:
@@ -161,7 +159,7 @@ def _text_sites(text_encoder: Any) -> Iterator[_Found]:
 
 
 def _with_heads(path: str, attention: Any, kind: Kind, layer: int) -> Iterator[_Found]:
-    """Yield an attention's heads, each its channels of what the output projection reads; then it."""
+    """Yield an attention's heads, each some channels of what its projection reads; then it."""
     projection, heads = _output_projection(attention)
     width = projection.in_features // heads
     for n in range(heads):

@@ -32,9 +32,7 @@ def starting_rows(model: Diffusion, seeds: Sequence[int], numerics: Numerics) ->
     """Return the rows before the first step, row r with the latent of seeds[r]."""
     scheduler = new_scheduler(model, scheduler=numerics.scheduler, steps=numerics.steps)
     x_RChw = torch.cat([initial_latent(model, seed, numerics) for seed in seeds])
-    return Rows(
-        x_RChw=x_RChw * scheduler.init_noise_sigma, scheduler=scheduler, seeds=tuple(seeds)
-    )
+    return Rows(x_RChw=x_RChw * scheduler.init_noise_sigma, scheduler=scheduler, seeds=tuple(seeds))
 
 
 def is_guided(model: Diffusion, numerics: Numerics) -> bool:
@@ -58,7 +56,8 @@ def unet_output(
     options = model.family.unet_options(model, cond, pixels=pixels)
     embedded = model.unet.config.time_cond_proj_dim
     if embedded is not None:
-        options["timestep_cond"] = _guidance_embedding(numerics.guidance, embedded, x)
+        row_cond = _guidance_embedding(numerics.guidance, embedded, x)
+        options["timestep_cond"] = row_cond.to(model.dtype)
     return model.unet(
         x.to(model.dtype), t, encoder_hidden_states=cond.text_RLD, return_dict=False, **options
     )[0].float()
@@ -75,7 +74,9 @@ def _guidance_embedding(guidance: float, width: int, x: torch.Tensor) -> torch.T
 _LOG_BASE = 9.210340371976184  # ln 10,000
 
 
-def guided(uncond: torch.Tensor, cond: torch.Tensor, guidance: float, channels: int) -> torch.Tensor:
+def guided(
+    uncond: torch.Tensor, cond: torch.Tensor, guidance: float, channels: int
+) -> torch.Tensor:
     """Return eps_uncond + w (eps_cond - eps_uncond) (Ho and Salimans 2022).
 
     Channels after the first `channels` are a learned variance (DeepFloyd IF): the conditional's.
