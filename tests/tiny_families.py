@@ -214,3 +214,6 @@ def louder(network: nn.Module) -> Any:
         if isinstance(network, UNet2DConditionModel):
             network.conv_out.weight.mul_(2)
     return network
+
+
+BUILDERS = {"sd2": build_sd2, "lcm": build_lcm, "sdxl": build_sdxl, "if": build_if}
