@@ -159,7 +159,7 @@ def _text_sites(text_encoder: Any) -> Iterator[_Found]:
 
 
 def _with_heads(path: str, attention: Any, kind: Kind, layer: int) -> Iterator[_Found]:
-    """Yield an attention's heads, each some channels of its output projection's input, then it."""
+    """Yield an attention's heads, each some channels of what its projection reads; then it."""
     projection, heads = _output_projection(attention)
     width = projection.in_features // heads
     for n in range(heads):

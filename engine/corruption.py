@@ -4,6 +4,7 @@ Shapes: R rows, L token positions, D embedding width (suffixes `_RLD`, `_LD`).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,8 +21,12 @@ def embedding_sigma(text_encoder: nn.Module) -> float:
 
 
 def token_embedding(text_encoder: nn.Module) -> nn.Embedding:
-    """Return the text encoder's token embedding."""
-    return text_encoder.get_input_embeddings()  # pyright: ignore
+    """Return the text encoder's token embedding, the module that its forward pass calls.
+
+    T5 shares one table between two modules, and `get_input_embeddings` gives the one that is idle.
+    """
+    encoder: Any = getattr(text_encoder, "encoder", None)
+    return getattr(encoder, "embed_tokens", None) or text_encoder.get_input_embeddings()  # pyright: ignore
 
 
 def noise_draw(unit: Unit, shape: tuple[int, ...], stream: str = "") -> torch.Tensor:

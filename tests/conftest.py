@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests import tiny
+from tests.tiny_families import BUILDERS
 
 # Tiny tensors: more threads only wait for one another.
 torch.set_num_threads(1)
@@ -25,3 +26,12 @@ def tiny_scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scorers")
     tiny.save_scorer(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return the folders of tiny pipelines of the other families."""
+    parent = tmp_path_factory.mktemp("families")
+    for name, build in BUILDERS.items():
+        build().save_pretrained(parent / name)
+    return {name: parent / name for name in BUILDERS}

@@ -40,3 +40,12 @@ def test_cluster_file_is_valid_and_its_spot_group_is_spot() -> None:
     spot = config["available_node_types"]["gpu_spot"]["node_config"]
     assert spot["InstanceMarketOptions"] == {"MarketType": "spot"}
     assert config["available_node_types"]["head"]["resources"]["CPU"] == 0
+
+
+def test_the_code_of_adding_a_model_is_the_engines() -> None:
+    page = (ROOT / "docs" / "adding-a-model.md").read_text()
+    source = (ROOT / "engine" / "families" / "sdxl.py").read_text()
+    blocks = [part.split("```")[0] for part in page.split("```python\n")[1:]]
+    assert len(blocks) == 3
+    for block in blocks:
+        assert block in source, block

@@ -67,6 +67,14 @@ class Family(ABC):
     def open_pipeline(self, source: str, **options: Any) -> Any:
         """Return the diffusers pipeline of a folder or hub id: `from_pretrained(source, ...)`."""
 
+    def prepare_tokenizer(self, tokenizer: Any) -> Any:
+        """Return a tokenizer that reads captions as the pipeline has them read."""
+        return tokenizer
+
+    def text_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Return the dtype of the text encoders beside a UNet of that dtype."""
+        return dtype
+
     @abstractmethod
     def text_skeleton(self, part: str, config: dict[str, Any]) -> nn.Module:
         """Return the text encoder that a part's config describes; called on the meta device."""

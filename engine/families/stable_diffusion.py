@@ -1,14 +1,14 @@
-"""Stable Diffusion 1.x and 2.x, and emoji-sd: one CLIP text encoder, a latent of a VAE.
+"""Stable Diffusion 1.x and 2.x, its distillates and emoji-sd: one CLIP text encoder, a VAE.
 
 Version 2 differs in its configs alone: OpenCLIP's text encoder, padding with id 0 and v-prediction,
-which the scheduler undoes.
+which the scheduler undoes. SD-Turbo differs in its weights alone: one to four steps at guidance 1.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import diffusers
 import torch
-from diffusers import StableDiffusionPipeline
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -25,7 +25,7 @@ class StableDiffusion(Family):
 
     def open_pipeline(self, source: str, **options: Any) -> Any:
         """Return the pipeline without its safety checker."""
-        return StableDiffusionPipeline.from_pretrained(
+        return getattr(diffusers, self.pipeline).from_pretrained(
             source, safety_checker=None, requires_safety_checker=False, **options
         )
 
@@ -37,3 +37,9 @@ class StableDiffusion(Family):
         """Return the text encoder's last hidden state."""
         (ids_RL,) = ids
         return Conditioning(text_RLD=model.text_encoder(ids_RL)[0])
+
+
+class LatentConsistency(StableDiffusion):
+    """`LatentConsistencyModelPipeline`: a UNet that reads the guidance scale (Luo et al. 2023)."""
+
+    pipeline = "LatentConsistencyModelPipeline"

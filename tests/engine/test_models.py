@@ -1,5 +1,6 @@
 """Opening models and scorers: what is wrong is said in one sentence."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
 from engine.models import open_model, open_skeleton, open_tokenizer
-from engine.registry import model_hash
+from engine.registry import EMOJI_SD, default_guidance, default_steps, model_hash
 from engine.scoring import open_scorer
 from schemas.errors import ModelUnavailable
 
@@ -42,6 +43,20 @@ def test_a_broken_folder_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_scorer_is_refused() -> None:
     with pytest.raises(ModelUnavailable, match="ARCHITECTURE:PRETRAINED"):
         open_scorer("ViT-B-16:nobody")
+
+
+def test_the_embedded_models_defaults_are_its_vocabularys() -> None:
+    vocabulary = json.loads((EMOJI_SD / "vocabulary.json").read_text())
+    assert default_steps("emoji-sd") == vocabulary["steps"]
+    assert default_guidance("emoji-sd") == vocabulary["guidance"]
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "guidance"),
+    [("sd-1.4", 50, 7.5), ("sdxl-turbo", 1, 1.0), ("lcm", 4, 8.0), ("owner/any", 50, 7.5)],
+)
+def test_a_model_has_the_defaults_of_its_kind(name: str, steps: int, guidance: float) -> None:
+    assert (default_steps(name), default_guidance(name)) == (steps, guidance)
 
 
 def test_the_hash_follows_the_content(tiny_sd: Path) -> None:
