@@ -20,13 +20,15 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def timed(device: torch.device, work: Callable[[], T]) -> tuple[float, T]:
+def timed(
+    device: torch.device, work: Callable[[], T], now: Callable[[], float] = time.perf_counter
+) -> tuple[float, T]:
     """Return the seconds that `work` took, and what it returned."""
     synchronize(device)
-    start_s = time.perf_counter()
+    start_s = now()
     result = work()
     synchronize(device)
-    return time.perf_counter() - start_s, result
+    return now() - start_s, result
 
 
 @contextmanager
@@ -45,6 +47,7 @@ class Clock:
     """Exclusive seconds by name: a span inside another stops the outer one's."""
 
     device: torch.device
+    now: Callable[[], float] = time.perf_counter
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     _open: list[str] = field(default_factory=list[str])
     _since_s: float = 0.0
@@ -71,7 +74,7 @@ class Clock:
 
     def _charge(self) -> None:
         synchronize(self.device)
-        now_s = time.perf_counter()
+        now_s = self.now()
         if self._open:
             self.seconds[self._open[-1]] += now_s - self._since_s
         self._since_s = now_s
