@@ -37,8 +37,10 @@ def main() -> None:
         seconds[dtype] = _row_seconds(model, numerics, options.batch)
         effects[dtype] = _effects(model, numerics, options)
     full_CN, half_CN = (effects[dtype] for dtype in DTYPES)
-    print(f"{options.model} on {model.device}, {numerics.steps} steps, {len(full_CN)} captions, ")
-    print(f"{full_CN.shape[1]} components of the {options.part}, against {options.against}")
+    print(
+        f"{options.model} on {model.device}, {numerics.steps} steps, {len(full_CN)} captions, "
+        f"{full_CN.shape[1]} components of the {options.part}, against {options.against}"
+    )
     for dtype in DTYPES:
         print(f"{dtype:9} {1e3 * seconds[dtype]:8.3f} ms a UNet row in batches of {options.batch}")
     print(f"float32 / bfloat16 {seconds['float32'] / seconds['bfloat16']:.2f}")

@@ -13,7 +13,7 @@ a little: where a row forks, the negative prompt's output is known. The images o
 """
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -90,9 +90,9 @@ def _chosen(
 
 def _warm_up(model: Diffusion, numerics: Numerics, rows: int) -> None:
     short = numerics.model_copy(update={"steps": 1})
-    unit = make_unit(model, short, components=2)
+    unit = make_unit(model, short, components=1)
     trace_images(model, unit, numerics=short, rows=rows)
-    published_images(model, replace(unit, components=unit.components[:1]), short)
+    published_images(model, unit, short)
 
 
 def _measure(model: Diffusion, unit: Unit, numerics: Numerics, name: str, rows: int) -> Measured:
