@@ -1,84 +1,136 @@
-"""Lockstep tracing against the per-component loop as published, in one run on one machine.
+"""The engine against the published loop (bench/published.py), in one run on one machine.
 
-The published loop samples one batch [clean, corrupted, restored] for every component: 3 N rows
-where N + 2 are needed, so 3 N / (N + 2) is the most that the arithmetic allows. Both sides use the
-same sampler and hooks and give the same images, which is checked.
+Three traces: UNet components restored in all steps; in every single step (window `each`, for which
+the published loop samples once a component and step); text-encoder components. Printed: seconds,
+guided row evaluations of the UNet (rows of its calls / 2), the ratio of each, and the ratio that
+the arithmetic allows: N components need N + 2 runs where the loop makes 3 N; of T steps, a run
+that forks at its window needs (T + 1) / 2 on average, hence 6 T / (T + 1). The engine may pass that
+a little: where a row forks, the negative prompt's output is known. The images of both must agree.
 
-    python -m bench.tracing [--model emoji-sd] [--part unet] [--steps 20] [--rows 24]
+    python -m bench.tracing
+    python -m bench.tracing --each-components 4 --each-steps 8     # a shorter single-step trace
+    python -m bench.tracing --model sd1-random --steps 3 --components 8 --traces all text
 """
 
 import argparse
-import time
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
-from engine import registry
-from engine.components import list_components
-from engine.models import Diffusion, open_model
-from engine.tracing import run_rows
-from jobs.probes import probe_set
+from bench.clock import counting_rows, timed
+from bench.models import add_options, make_unit, open_chosen
+from bench.published import Key, published_images
+from engine.models import Diffusion
+from engine.tracing import trace_images
 from schemas.component import Part
 from schemas.plan import Numerics, Unit
 
+TRACES = ("all", "each", "text")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One trace, made both ways."""
+
+    name: str
+    unit: Unit
+    steps: int
+    seconds: tuple[float, float]
+    """Of the published loop and of the engine."""
+    rows: tuple[float, float]
+    """Guided row evaluations of each."""
+    difference: float
+    """Largest difference of a pixel between the two."""
+    effect: float
+    """Largest difference of a pixel that restoring makes: what `difference` is to be small to."""
+
 
 def main() -> None:
-    """Print wall times, row evaluations and their ratios."""
+    """Print a line a trace."""
     options = _options()
-    model = open_model(options.model)
-    numerics = Numerics(
-        steps=options.steps or registry.default_steps(options.model),
-        guidance=registry.default_guidance(options.model),
-    )
-    unit = _unit(model, Part(options.part))
-    names = unit.components
-    run_rows(model, unit, [()], numerics=numerics, rows=2)  # warm up
-    lockstep_s, ours = _timed(lambda: _lockstep(model, unit, numerics, options.rows))
-    published_s, theirs = _timed(lambda: _published(model, unit, numerics))
-    num_batches = -(-(len(names) + 1) // (options.rows - 1))
-    num_rows = len(names) + 1 + num_batches
-    print(f"model {options.model}, {len(names)} components of the {options.part}, ", end="")
-    print(f"{numerics.steps} steps, {torch.get_num_threads()} threads")
-    print(f"published loop  {published_s:7.2f} s  {3 * len(names):4d} rows")
-    print(f"lockstep        {lockstep_s:7.2f} s  {num_rows:4d} rows")
+    model, numerics = open_chosen(options)
     print(
-        f"ratio {published_s / lockstep_s:.2f} of at most {3 * len(names) / (len(names) + 2):.2f}"
+        f"{model.name} on {model.device}, guidance {numerics.guidance:g}, batches of "
+        f"{options.rows} rows, {torch.get_num_threads()} threads"
     )
-    print(f"largest difference of a pixel {float((ours - theirs).abs().max()):.1e}")
+    _warm_up(model, numerics, options.rows)
+    print(
+        "trace  components  steps   published s  engine s  ratio   published rows  engine rows"
+        "  ratio   bound  difference  effect"
+    )
+    for trace in options.traces:
+        unit, settings = _chosen(model, numerics, trace, options)
+        print(_line(_measure(model, unit, settings, trace, options.rows)), flush=True)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="emoji-sd")
-    parser.add_argument("--part", default="unet", choices=[part.value for part in Part])
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--rows", type=int, default=24)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_options(parser)
+    parser.add_argument("--rows", type=int, default=24, help="rows of the engine's batches")
+    parser.add_argument("--traces", nargs="+", choices=TRACES, default=TRACES)
+    parser.add_argument("--each-components", type=int, help="in the single-step trace")
+    parser.add_argument("--each-steps", type=int, help="in the single-step trace")
     return parser.parse_args()
 
 
-def _unit(model: Diffusion, part: Part) -> Unit:
-    names = tuple(c.name for c in list_components(model) if c.part is part)
-    caption = probe_set("emoji-sd")[0]
-    return Unit(caption=caption, seed=0, draw=0, part=part, components=names)
+def _chosen(
+    model: Diffusion, numerics: Numerics, trace: str, options: argparse.Namespace
+) -> tuple[Unit, Numerics]:
+    """Return the unit of a trace and the numerics that it runs with."""
+    if trace == "each":
+        steps = options.each_steps or numerics.steps
+        numerics = numerics.model_copy(update={"steps": steps})
+        count = options.each_components or options.components
+        return make_unit(model, numerics, window="each", components=count), numerics
+    part = Part.TEXT_ENCODER if trace == "text" else Part.UNET
+    return make_unit(model, numerics, part=part, components=options.components), numerics
 
 
-def _lockstep(model: Diffusion, unit: Unit, numerics: Numerics, rows: int) -> torch.Tensor:
-    restores = [(), *((name,) for name in unit.components)]
-    return run_rows(model, unit, restores, numerics=numerics, rows=rows)[2:]
+def _warm_up(model: Diffusion, numerics: Numerics, rows: int) -> None:
+    short = numerics.model_copy(update={"steps": 1})
+    unit = make_unit(model, short, components=1)
+    trace_images(model, unit, numerics=short, rows=rows)
+    published_images(model, unit, short)
 
 
-def _published(model: Diffusion, unit: Unit, numerics: Numerics) -> torch.Tensor:
-    restored = [
-        run_rows(model, unit, [(), (name,)], numerics=numerics, rows=3)[2]
-        for name in unit.components
-    ]
-    return torch.stack(restored)
+def _measure(model: Diffusion, unit: Unit, numerics: Numerics, name: str, rows: int) -> Measured:
+    with counting_rows(model) as counted:
+        engine_s, (reference, ours) = timed(
+            model.device, lambda: trace_images(model, unit, numerics=numerics, rows=rows)
+        )
+    engine_rows = sum(counted) / 2
+    with counting_rows(model) as counted:
+        published_s, theirs = timed(model.device, lambda: published_images(model, unit, numerics))
+    images: dict[Key, torch.Tensor] = {(c.component, c.window): i for c, i in ours.items()}
+    return Measured(
+        name=name,
+        unit=unit,
+        steps=numerics.steps,
+        seconds=(published_s, engine_s),
+        rows=(sum(counted) / 2, engine_rows),
+        difference=max(float((images[key] - theirs[key]).abs().max()) for key in theirs),
+        effect=max(float((theirs[key] - reference[1]).abs().max()) for key in theirs),
+    )
 
 
-def _timed(work: Callable[[], torch.Tensor]) -> tuple[float, torch.Tensor]:
-    start_s = time.perf_counter()
-    result = work()
-    return time.perf_counter() - start_s, result
+def _bound(measured: Measured) -> float:
+    """Return the largest ratio of row evaluations that the arithmetic allows."""
+    if measured.name == "each":
+        return 6 * measured.steps / (measured.steps + 1)
+    count = len(measured.unit.components)
+    return 3 * count / (count + 2)
+
+
+def _line(m: Measured) -> str:
+    seconds_ratio, rows_ratio = m.seconds[0] / m.seconds[1], m.rows[0] / m.rows[1]
+    return (
+        f"{m.name:5}  {len(m.unit.components):10}  {m.steps:5}   "
+        f"{m.seconds[0]:11.2f}  {m.seconds[1]:8.2f}  {seconds_ratio:5.2f}   "
+        f"{m.rows[0]:14.0f}  {m.rows[1]:11.1f}  {rows_ratio:5.2f}   {_bound(m):5.2f}  "
+        f"{m.difference:10.1e}  {m.effect:6.3f}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,112 @@
+"""Where a trace's time goes: the engine's functions are timed from outside, by what they do.
+
+The hooks within a call of the UNet are timed apart from it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import torch
+
+import engine.hooks
+import engine.lockstep
+import engine.tracing
+from bench.clock import Clock
+from engine.measures import Yardstick
+from engine.models import Diffusion
+from engine.schedulers import Rows
+
+REFERENCES, CHANGES = "unet, reference runs", "unet, changed runs"
+
+
+@dataclass(kw_only=True)
+class Ledger:
+    """What one trace did."""
+
+    seconds: float = 0.0
+    spans: dict[str, float] = field(default_factory=dict[str, float])
+    """Exclusive seconds by what they were spent on, the UNet's among them."""
+    rows: Counter[str] = field(default_factory=Counter[str])
+    """Rows that the UNet read, two a guided row, of reference runs and of changed runs."""
+    donors: int = 0
+    """Rows of these that are donors."""
+    phase: str = CHANGES
+
+
+@contextmanager
+def watched(model: Diffusion, now: Callable[[], float]) -> Iterator[Ledger]:
+    """Yield the ledger of what is traced until exit, by the seconds of `now`."""
+    clock, ledger = Clock(device=model.device, now=now), Ledger()
+    with ExitStack() as stack:
+        for owner, name, replacement in [
+            *_timed_places(model, clock),
+            (engine.lockstep, "writing", _timed_writing(clock)),
+            (engine.lockstep, "_edits", _counted_edits(clock, ledger)),
+            (engine.tracing, "run_references", _references_phase(ledger)),
+            (model.unet, "forward", _timed_unet(model, clock, ledger)),
+        ]:
+            stack.enter_context(mock.patch.object(owner, name, replacement))
+        with clock.span("all else"):
+            yield ledger
+    ledger.spans = dict(clock.seconds)
+
+
+def _timed_places(model: Diffusion, clock: Clock) -> Iterator[tuple[Any, str, Any]]:
+    places = {
+        (engine.tracing, "list_changes"): "listing sites and changes",
+        (engine.tracing, "encode_rows"): "text encoding",
+        (type(model.family), "encode"): "text encoding",
+        (engine.tracing, "decode"): "VAE decoding",
+        (Yardstick, "measure"): "scoring",
+        (Rows, "stepped"): "scheduler",
+        (Rows, "model_input"): "scheduler",
+        (engine.lockstep, "gathered"): "forking rows",
+        (engine.lockstep, "guided"): "guidance",
+        (engine.lockstep, "joined"): "joining the text of a batch",
+        (engine.hooks, "_register"): "hooks: registering",
+    }
+    for (owner, name), span in places.items():
+        yield owner, name, clock.wrap(span, getattr(owner, name))
+
+
+def _timed_writing(clock: Clock) -> Callable[..., Any]:
+    writing = engine.lockstep.writing
+    return lambda writes: clock.wrap("hooks: copying rows", writing(writes))
+
+
+def _counted_edits(clock: Clock, ledger: Ledger) -> Callable[..., Any]:
+    edits = clock.wrap("hooks: making edits", engine.lockstep._edits)
+
+    def counted(batch: Any, **options: Any) -> Any:
+        ledger.donors += len(batch.donors)
+        return edits(batch, **options)
+
+    return counted
+
+
+def _references_phase(ledger: Ledger) -> Callable[..., Any]:
+    run_references = engine.tracing.run_references
+
+    def in_phase(*args: Any) -> Any:
+        ledger.phase = REFERENCES
+        try:
+            return run_references(*args)
+        finally:
+            ledger.phase = CHANGES
+
+    return in_phase
+
+
+def _timed_unet(model: Diffusion, clock: Clock, ledger: Ledger) -> Callable[..., Any]:
+    forward = model.unet.forward
+
+    def timed_forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        ledger.rows[ledger.phase] += len(x)
+        with clock.span(ledger.phase):
+            return forward(x, *args, **kwargs)
+
+    return timed_forward

@@ -1,0 +1,160 @@
+"""Models that the measurements run on: emoji-sd, and SD 1's full-width networks without training.
+
+`sd1-random` has the UNet (320 to 1280 channels, 64 x 64 latent) and the text encoder (CLIP ViT-L)
+of Stable Diffusion 1 with seeded random weights, so that it needs no download: its times are the
+real ones, its images mean nothing. Its VAE is tiny, so that the UNet's share is what is measured.
+"""
+
+import argparse
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from engine import registry
+from engine.components import list_components
+from engine.families.known import FAMILIES
+from engine.models import Diffusion, from_pipeline, open_model, open_tokenizer
+from jobs.probes import probe_set
+from schemas.component import PAPER_KINDS, Part
+from schemas.plan import Numerics, Unit
+from schemas.window import expand_windows
+
+SD1_RANDOM = "sd1-random"
+NAMES = ("emoji-sd", SD1_RANDOM)
+SCORER = "builtin:emoji-sd"
+"""Scores the images of both models: of the random one's the number means nothing."""
+FULL_WIDTH_STEPS = 3
+FULL_WIDTH_COMPONENTS = 8
+"""A full-width row takes about a second on two CPU cores."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what is traced."""
+    parser.add_argument("--model", default="emoji-sd", choices=NAMES)
+    parser.add_argument("--steps", type=int, help="20 on emoji-sd, 3 on sd1-random")
+    parser.add_argument("--components", type=int, help="the first so many; all on emoji-sd, else 8")
+    parser.add_argument("--threads", type=int, help="of torch; its own default if not given")
+
+
+def open_chosen(options: argparse.Namespace) -> tuple[Diffusion, Numerics]:
+    """Return the model that `add_options` chose and the numerics to trace it with."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return open_named(options.model), numerics_of(options.model, options.steps)
+
+
+def open_named(name: str, *, dtype: str = "float32") -> Diffusion:
+    """Return a model by its name here."""
+    return build_sd1(dtype) if name == SD1_RANDOM else open_model(name, dtype=dtype)
+
+
+def numerics_of(name: str, steps: int | None = None) -> Numerics:
+    """Return the model's own guidance, and its steps unless some are given."""
+    default = FULL_WIDTH_STEPS if name == SD1_RANDOM else registry.default_steps(name)
+    return Numerics(steps=steps or default, guidance=registry.default_guidance(name))
+
+
+def component_names(model: Diffusion, part: Part, count: int | None) -> tuple[str, ...]:
+    """Return the names of `count` components spread over a part: all of the paper's if None."""
+    names = [c.name for c in list_components(model, PAPER_KINDS) if c.part is part]
+    if count is None and model.name == SD1_RANDOM:
+        count = FULL_WIDTH_COMPONENTS
+    count = min(count or len(names), len(names))
+    return tuple(names[n * len(names) // count] for n in range(count))
+
+
+def make_unit(
+    model: Diffusion,
+    numerics: Numerics,
+    *,
+    part: Part = Part.UNET,
+    window: str = "all",
+    components: int | None = None,
+    caption: int = 0,
+) -> Unit:
+    """Return the unit of one caption of emoji-sd's probe set."""
+    return Unit(
+        caption=probe_set("emoji-sd")[caption],
+        seed=0,
+        draw=0,
+        part=part,
+        components=component_names(model, part, components),
+        windows=expand_windows([window], numerics.steps),
+    )
+
+
+def build_sd1(dtype: str = "float32") -> Diffusion:
+    """Return the full-width model with random weights."""
+    torch.manual_seed(0)
+    tokenizer = open_tokenizer("emoji-sd")
+    tokenizer.model_max_length = 77
+    text = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        max_position_embeddings=77,
+        hidden_act="quick_gelu",
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    pipeline = StableDiffusionPipeline(
+        vae=_tiny_vae(),
+        text_encoder=CLIPTextModel(text),
+        tokenizer=tokenizer,
+        unet=_full_unet(),
+        scheduler=_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    return from_pipeline(
+        pipeline,
+        name=SD1_RANDOM,
+        family=FAMILIES["StableDiffusionPipeline"],
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        dtype=getattr(torch, dtype),
+    )
+
+
+def _full_unet() -> UNet2DConditionModel:
+    """Return SD 1's UNet; its cross-attention is made strong enough for the text to be seen."""
+    unet = UNet2DConditionModel(
+        sample_size=64,
+        block_out_channels=(320, 640, 1280, 1280),
+        layers_per_block=2,
+        cross_attention_dim=768,
+        attention_head_dim=8,
+    )
+    with torch.no_grad():
+        for name, weights in unet.named_parameters():
+            if "attn2.to_" in name and weights.ndim == 2:
+                weights.mul_(3)
+    return unet
+
+
+def _tiny_vae() -> AutoencoderKL:
+    """Return a decoder of one level: images have the latent's size."""
+    return AutoencoderKL(
+        block_out_channels=(16,),
+        down_block_types=("DownEncoderBlock2D",),
+        up_block_types=("UpDecoderBlock2D",),
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=64,
+        mid_block_add_attention=False,
+    )
+
+
+def _scheduler() -> DDIMScheduler:
+    return DDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
