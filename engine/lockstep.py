@@ -41,8 +41,8 @@ class Past:
 class _Batch:
     """What the UNet evaluates at one step."""
 
-    donors: Sequence[int]
-    """Reference runs that something is copied from at this step."""
+    donors: Sequence[int] = ()
+    """Reference runs whose kept latents are evaluated too, for something to be copied from."""
     rows: Rows
     bases: Sequence[int]
     """The reference run of each row, whose conditioning it has."""
@@ -51,20 +51,40 @@ class _Batch:
     fresh: int
     """The last rows, which fork at this step: their latents are their bases'."""
 
+    def place(self, donor: int) -> int:
+        """Return a donor's place among donors and rows; without donors, runs are the first rows."""
+        return self.donors.index(donor) if self.donors else donor
+
 
 def run_references(
-    model: Diffusion, runs: Sequence[Reference], cond: Conditioning, numerics: Numerics
-) -> Past:
-    """Return the trajectories of reference runs, which advance together."""
-    rows = starting_rows(model, [run.seed for run in runs], numerics)
+    model: Diffusion,
+    runs: Sequence[Reference],
+    cond: Conditioning,
+    *,
+    changes: Sequence[Change] = (),
+    numerics: Numerics,
+) -> tuple[Past, torch.Tensor]:
+    """Return the trajectories of reference runs and the final latents_RChw of changed ones.
+
+    All advance together: the windows of these changes open at the first step.
+    """
     stepper = _Stepper(model, cond, numerics)
-    history, uncond_outputs = [rows], []
+    bases = [*range(len(runs)), *(change.base for change in changes)]
+    rows = starting_rows(model, [runs[base].seed for base in bases], numerics)
+    history, uncond_outputs = [_first(rows, len(runs))], []
     for step in range(len(rows.scheduler.timesteps)):
-        batch = _Batch(donors=(), rows=rows, bases=range(len(runs)), changes=(), fresh=0)
+        open_now = [(n, c) for n, c in enumerate(changes, start=len(runs)) if c.is_open(step)]
+        fresh = len(changes) if step == 0 else 0
+        batch = _Batch(rows=rows, bases=bases, changes=open_now, fresh=fresh)
         rows, uncond_output = stepper.advance(batch, step, past=None)
-        history.append(rows)
-        uncond_outputs += [] if uncond_output is None else [uncond_output]
-    return Past(cond=cond, rows=history, uncond_outputs=uncond_outputs)
+        history.append(_first(rows, len(runs)))
+        uncond_outputs += [] if uncond_output is None else [uncond_output[: len(runs)]]
+    past = Past(cond=cond, rows=history, uncond_outputs=uncond_outputs)
+    return past, rows.x_RChw[len(runs) :]
+
+
+def _first(rows: Rows, count: int) -> Rows:
+    return gathered([(rows, range(count))])
 
 
 def run_changes(
@@ -116,7 +136,7 @@ class _Stepper:
         # A row that forks now has its base's latents: the negative prompt's output is known,
         # unless it is itself changed.
         both = self._numerics.cfg_patch == "both"
-        known = 0 if both or past is None else batch.fresh
+        known = 0 if both else batch.fresh
         uncond_x = torch.cat([donor_x[: len(donors) if both else 0], row_x[: len(rows) - known]])
         output = self._output(
             batch,
@@ -126,9 +146,10 @@ class _Stepper:
             uncond_rows=len(uncond_x),
         )
         uncond_output = output[len(donors) if both else 0 : len(uncond_x)]
-        if known and past:
+        if known:
+            of_runs = past.uncond_outputs[step] if past else uncond_output
             bases = list(batch.bases[len(rows) - known :])
-            uncond_output = torch.cat([uncond_output, past.uncond_outputs[step][bases]])
+            uncond_output = torch.cat([uncond_output, of_runs[bases]])
         prediction = guided(
             uncond_output,
             output[len(uncond_x) + len(donors) :],
@@ -152,14 +173,13 @@ def _edits(batch: _Batch, *, uncond_rows: int, both: bool) -> dict[Spot, Edit]:
     `both`: in the unconditional part too, which then begins with the donors.
     """
     starts = [uncond_rows, 0] if both else [uncond_rows]
-    donor_place = {donor: place for place, donor in enumerate(batch.donors)}
     writes: dict[Spot, list[Write]] = {}
     for row, change in batch.changes:
         for site in change.sites:
             writes.setdefault(site.spot, []).extend(
                 Write(
                     row=start + len(batch.donors) + row,
-                    donors=tuple(start + donor_place[donor] for donor in change.donors),
+                    donors=tuple(start + batch.place(donor) for donor in change.donors),
                     channels=site.channels,
                 )
                 for start in starts

@@ -38,6 +38,12 @@ class Scene:
     clean: Outcome
     """One row."""
     outcome: Outcome
+    embedding_RD: torch.Tensor
+    """The scorer's embeddings of the outcome's images, of length 1."""
+
+    def cosine(self, embedding_D: torch.Tensor) -> torch.Tensor:
+        """Return the cosine of each image and an embedding, float64."""
+        return (self.embedding_RD @ embedding_D).double().cpu()
 
 
 Measure = Callable[[Scene], torch.Tensor]
@@ -46,17 +52,17 @@ Measure = Callable[[Scene], torch.Tensor]
 
 def caption_score(scene: Scene) -> torch.Tensor:
     """Return the CLIPScore against the caption, a cosine."""
-    return scene.scorer.score(scene.outcome.images_RCHW, [scene.caption.caption])[:, 0]
+    return scene.cosine(scene.scorer.embed_texts([scene.caption.caption])[0])
 
 
 def target_score(scene: Scene) -> torch.Tensor:
     """Return the CLIPScore against the target, the attribute alone, a cosine."""
-    return scene.scorer.score(scene.outcome.images_RCHW, [scene.caption.target_text])[:, 0]
+    return scene.cosine(scene.scorer.embed_texts([scene.caption.target_text])[0])
 
 
 def clean_image_score(scene: Scene) -> torch.Tensor:
     """Return the cosine of CLIP's image embedding and the clean image's."""
-    return scene.scorer.image_similarity(scene.outcome.images_RCHW, scene.clean.images_RCHW[0])
+    return scene.cosine(scene.scorer.embed_images(scene.clean.images_RCHW)[0])
 
 
 def clean_latent_score(scene: Scene) -> torch.Tensor:
@@ -94,7 +100,13 @@ class Yardstick:
     def measure(self, outcome: Outcome) -> list[dict[str, float]]:
         """Return the values of every row, by measure."""
         check_measures(self.scores)
-        scene = Scene(scorer=self.scorer, caption=self.caption, clean=self.clean, outcome=outcome)
+        scene = Scene(
+            scorer=self.scorer,
+            caption=self.caption,
+            clean=self.clean,
+            outcome=outcome,
+            embedding_RD=self.scorer.embed_images(outcome.images_RCHW),
+        )
         columns = {name: MEASURES[name](scene).tolist() for name in self.scores}
         return [
             dict(zip(columns, values, strict=True))

@@ -38,24 +38,22 @@ class Scorer:
         self._resize, self._rest = _tensor_transform(preprocess)
         self._text_D: dict[str, torch.Tensor] = {}
 
-    @torch.inference_mode()
     def score(self, images_RCHW: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
         """Return cosine similarities score_RT, float64, of images in [0, 1] and texts.
 
         CLIPScore (Hessel et al. 2021) without its factor 2.5 and without clipping at zero, which
         would hide the sign of effects.
         """
-        image_RD = self._image_embeddings(images_RCHW)
-        text_TD = torch.stack([self._text_embedding(text) for text in texts])
-        return (image_RD @ text_TD.T).double().cpu()
+        return (self.embed_images(images_RCHW) @ self.embed_texts(texts).T).double().cpu()
 
     @torch.inference_mode()
-    def image_similarity(self, images_RCHW: torch.Tensor, image_CHW: torch.Tensor) -> torch.Tensor:
-        """Return the cosine similarity of each image and one image, float64, one a row."""
-        embedding_RD = self._image_embeddings(torch.cat([image_CHW[None], images_RCHW]))
-        return (embedding_RD[1:] @ embedding_RD[0]).double().cpu()
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return the texts' embeddings, _TD, of length 1."""
+        return torch.stack([self._text_embedding(text) for text in texts])
 
-    def _image_embeddings(self, images_RCHW: torch.Tensor, batch: int = 64) -> torch.Tensor:
+    @torch.inference_mode()
+    def embed_images(self, images_RCHW: torch.Tensor, batch: int = 64) -> torch.Tensor:
+        """Return the embeddings of images in [0, 1], _RD, of length 1."""
         parts = []
         for part_RCHW in images_RCHW.float().split(batch):
             # Bicubic overshoot is clipped, as in the 8-bit images of the model's own preprocess.

@@ -22,6 +22,7 @@ from engine.sampling import decode, sample
 from engine.scoring import Scorer
 from engine.text_runs import TextRow, distinct_rows, encode_rows
 from schemas.component import Part
+from schemas.errors import PlanError
 from schemas.plan import Numerics, Trial, Unit
 
 TEXT_ROWS = 128
@@ -141,21 +142,34 @@ def _unet_runs(
     """The UNet trace: the reference runs, then batches of changes that fork from them."""
     runs = reference_runs(unit, numerics)
     cond = encode_rows(model, unit, [TextRow(run=run) for run in runs], numerics)
-    past = run_references(model, runs, cond, numerics)
+    # What opens at once fills the references' batch, where they are its donors.
+    first = [c for c in changes if c.window[0] == 0][: max(0, rows - len(runs))]
+    past, latents_RChw = run_references(model, runs, cond, changes=first, numerics=numerics)
     yield past.final[[CLEAN, CORRUPTED]], ()
-    for made in _batches(changes, rows):
+    if first:
+        yield latents_RChw, first
+    taken = set(first)
+    for made in _batches([change for change in changes if change not in taken], rows):
         yield run_changes(model, past, made, numerics), made
 
 
 def _batches(changes: Sequence[Change], rows: int) -> Iterator[Sequence[Change]]:
-    """Yield the changes in as few batches as fit beside their donors, of nearly equal size.
+    """Yield batches of changes with the same donors, few and of nearly equal size.
 
-    Changes are in order of their windows' start, so that those of a batch open close together.
+    Changes of equal donors keep the order of their windows' start, so that those of a batch open
+    close together.
     """
-    donors = len({donor for change in changes for donor in change.donors})
-    if rows <= donors:
-        raise ValueError(f"rows is {rows}: a batch holds {donors} donors and at least one change")
-    num_batches = -(-len(changes) // (rows - donors))
-    for n in range(num_batches):
-        start, stop = (len(changes) * m // num_batches for m in (n, n + 1))
-        yield changes[start:stop]
+    groups: dict[tuple[int, ...], list[Change]] = {}
+    for change in changes:
+        groups.setdefault(change.donors, []).append(change)
+    for donors, group in groups.items():
+        free = rows - len(donors)
+        if free < 1:
+            raise PlanError(
+                f"a batch of {rows} rows has no room beside {len(donors)} donors: give more --rows "
+                "or fewer references"
+            )
+        num_batches = -(-len(group) // free)
+        for n in range(num_batches):
+            start, stop = (len(group) * m // num_batches for m in (n, n + 1))
+            yield group[start:stop]

@@ -49,7 +49,9 @@ def _parse_subcommand(group, context) -> None:  # noqa: ANN001
 
 
 def test_shown_python_runs() -> None:
-    blocks = [b for page in PAGES for b in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)]
+    blocks = [
+        b for page in PAGES for b in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+    ]
     assert blocks
     for block in blocks:
         scope: dict[str, Any] = {}
