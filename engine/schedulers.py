@@ -41,7 +41,10 @@ def scheduler_named(name: str, config: Mapping[str, Any]) -> Any:
     class_name = SCHEDULERS.get(name, name)
     if class_name not in SCHEDULERS.values():
         raise PlanError(f"unknown scheduler {name!r}: there are {', '.join(SCHEDULERS)}")
-    return getattr(diffusers, class_name).from_config(dict(config))
+    kind = getattr(diffusers, class_name)
+    # diffusers keeps settings of another class, as of a learned variance that this one cannot read.
+    known = inspect.signature(kind.__init__).parameters
+    return kind.from_config({k: v for k, v in config.items() if k in known or k.startswith("_")})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
