@@ -91,7 +91,7 @@ def test_every_scheduler_reads_ifs_learned_variance_or_does_without(
     if scheduler == "lms":
         pytest.importorskip("scipy")
     for guidance in (1.0, 4.0):
-        numerics = Numerics(steps=3, guidance=guidance, scheduler=scheduler)
+        numerics = Numerics(steps=4, guidance=guidance, scheduler=scheduler)
         image = generate(models["if"], ["a red apple"], seeds=[0], numerics=numerics)
         assert bool(image.isfinite().all())
 
