@@ -23,7 +23,6 @@ SCHEDULERS = {
     "ddim": "DDIMScheduler",
     "ddpm": "DDPMScheduler",
     "pndm": "PNDMScheduler",
-    "lms": "LMSDiscreteScheduler",
     "euler": "EulerDiscreteScheduler",
     "euler-a": "EulerAncestralDiscreteScheduler",
     "heun": "HeunDiscreteScheduler",
@@ -42,9 +41,13 @@ def scheduler_named(name: str, config: Mapping[str, Any]) -> Any:
     class_name = SCHEDULERS.get(name, name)
     if class_name not in SCHEDULERS.values():
         raise PlanError(f"unknown scheduler {name!r}: there are {', '.join(SCHEDULERS)}")
+    kind = getattr(diffusers, class_name)
+    # diffusers keeps settings of another class, as of a learned variance that this one cannot read.
+    known = inspect.signature(kind.__init__).parameters
+    settings = {k: v for k, v in config.items() if k in known or k.startswith("_")}
     # As in every Stable Diffusion pipeline's own PNDM.
     options = {"skip_prk_steps": True} if class_name == "PNDMScheduler" else {}
-    return getattr(diffusers, class_name).from_config(dict(config), **options)
+    return kind.from_config(settings, **options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

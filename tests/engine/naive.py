@@ -247,7 +247,8 @@ class Oracle:
         own = self.model.scheduler
         name = self.numerics.scheduler
         kind = type(own) if name is None else getattr(diffusers, SCHEDULERS.get(name, name))
-        scheduler = kind.from_config(own.config)
+        options = {"skip_prk_steps": True} if name == "pndm" else {}
+        scheduler = kind.from_config(own.config, **options)
         scheduler.set_timesteps(self.numerics.steps)
         return scheduler
 

@@ -16,6 +16,7 @@ from engine.interventions import CLEAN, CORRUPTED, Change, reference_runs
 from engine.lockstep import run_changes, run_references
 from engine.models import Diffusion, open_model, open_skeleton, open_tokenizer
 from engine.sampling import decode, encode, generate
+from engine.schedulers import SCHEDULERS
 from engine.scoring import Scorer, open_scorer
 from engine.text_runs import TextRow, encode_rows
 from engine.tracing import trace_unit
@@ -81,6 +82,16 @@ def test_a_turbo_models_images_are_those_of_the_pipeline(
     expected = pipeline_image(pipeline, CAPTION.caption, seed=5, numerics=numerics)
     got = generate(models[family], [CAPTION.caption], seeds=[5], numerics=numerics)
     assert torch.allclose(got, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_every_scheduler_reads_ifs_learned_variance_or_does_without(
+    models: dict[str, Diffusion], scheduler: str
+) -> None:
+    for guidance in (1.0, 4.0):
+        numerics = Numerics(steps=4, guidance=guidance, scheduler=scheduler)
+        image = generate(models["if"], ["a red apple"], seeds=[0], numerics=numerics)
+        assert bool(image.isfinite().all())
 
 
 def test_sdxl_reads_the_rows_of_the_pipelines_encode_prompt(

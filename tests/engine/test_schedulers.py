@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers.utils.import_utils import is_scipy_available
 
 from engine.draws import derived_seed
 from engine.schedulers import SCHEDULERS, Rows, gathered, scheduler_named
@@ -32,13 +31,9 @@ SEEDS = (11, 2**62)
 
 
 def _cases() -> list[Any]:
-    """Return name and config of each scheduler and variant; LMS needs scipy."""
-    missing = pytest.mark.skipif(not is_scipy_available(), reason="needs scipy")
+    """Return name and config of each scheduler and variant."""
     return [
-        *(
-            pytest.param(name, CONFIG, id=name, marks=missing if name == "lms" else ())
-            for name in SCHEDULERS
-        ),
+        *(pytest.param(name, CONFIG, id=name) for name in SCHEDULERS),
         *(pytest.param(name, CONFIG | more, id=key) for key, (name, more) in VARIANTS.items()),
     ]
 

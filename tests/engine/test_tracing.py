@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers.utils.import_utils import is_scipy_available
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -131,11 +130,12 @@ def expected_scores(
 ) -> dict[str, torch.Tensor]:
     """Return the scores of images, the first of which is the clean one."""
     by_text = scorer.score(images, [caption.caption, caption.target_text])
+    embeddings = scorer.embed_images(images)
     difference = (latents - latents[0]).double()
     return {
         "caption": by_text[:, 0],
         "target": by_text[:, 1],
-        "clean-image": scorer.image_similarity(images, images[0]),
+        "clean-image": (embeddings @ embeddings[0]).double(),
         "clean-latent": -difference.pow(2).flatten(1).mean(1).sqrt(),
     }
 
@@ -273,13 +273,7 @@ def test_every_corruption_equals_the_oracle(
         assert_equals_the_oracle(model, scorer, unit, make_numerics(**options))
 
 
-def _schedulers() -> list[Any]:
-    """Return the schedulers that can be made here: LMS needs scipy."""
-    missing = pytest.mark.skipif(not is_scipy_available(), reason="needs scipy")
-    return [pytest.param(s, marks=missing if s == "lms" else ()) for s in SCHEDULERS]
-
-
-@pytest.mark.parametrize("scheduler", _schedulers())
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_every_scheduler_equals_the_oracle(
     model: Diffusion, scorer: Scorer, scheduler: str
 ) -> None:
@@ -397,7 +391,7 @@ def test_the_shipped_model_equals_the_oracle(part: Part) -> None:
     assert_equals_the_oracle(model, open_scorer("builtin:emoji-sd"), unit, numerics)
 
 
-@pytest.mark.parametrize("scheduler", _schedulers())
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_latents_equal_the_oracles_and_the_past_stays_as_it_was(
     model: Diffusion, scheduler: str
 ) -> None:
