@@ -129,7 +129,9 @@ def _source_hash(source: str) -> str:
     folder = Path(source)
     if not folder.is_dir():
         return _digest([source.encode(), _hub_commit(source).encode()])
-    files = sorted(p for p in folder.rglob("*") if p.suffix in {".json", ".safetensors", ".txt"})
+    files = sorted(
+        p for p in folder.rglob("*") if p.suffix in {".json", ".safetensors", ".txt", ".model"}
+    )
     return _digest(
         part
         for file in files
