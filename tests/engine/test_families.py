@@ -191,7 +191,7 @@ def test_restoring_all_of_the_unet_is_the_clean_run(
     unet = tuple(site for site in sites if site.component.part is Part.UNET)
     with torch.inference_mode():
         cond = encode_rows(model, unit, [TextRow(run=run) for run in runs], numerics)
-        past = run_references(model, runs, cond, numerics)
+        past, _ = run_references(model, runs, cond, numerics=numerics)
         (restored,) = run_changes(model, past, [_restoring(unet, steps)], numerics)
         latents = torch.stack([*past.final_RChw, restored])
         clean, corrupted, restored = decode(model, latents)

@@ -400,7 +400,7 @@ def test_latents_equal_the_oracles_and_the_past_stays_as_it_was(
     runs, changes = reference_runs(unit, numerics), list_changes(model, unit, numerics)
     with torch.inference_mode():
         cond = encode_rows(model, unit, [TextRow(run=run) for run in runs], numerics)
-        past = run_references(model, runs, cond, numerics)
+        past, _ = run_references(model, runs, cond, numerics=numerics)
         before = [rows.x_RChw.clone() for rows in past.rows]
         together = run_changes(model, past, changes, numerics)
         again = run_changes(model, past, changes, numerics)
