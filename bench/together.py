@@ -49,7 +49,7 @@ def trace_share(run: Run, rows: int, next_unit: Any, ends: Any) -> None:
     torch.set_num_threads(1)
     plan = run.plan()
     model, scorer = open_model(plan.model, dtype=plan.numerics.dtype), open_scorer(plan.scorer)
-    units = [unit_of(row) for row in run.unit_rows()]
+    units = [unit_of(row, plan) for row in run.unit_rows()]
 
     def trace(number: int) -> None:
         trace_unit(

@@ -58,11 +58,14 @@ def encode_rows(
 def _writes(rows: Sequence[TextRow]) -> dict[Spot, Edit]:
     writes: dict[Spot, list[Write]] = {}
     for n, row in enumerate(rows):
-        for site in row.change.sites if row.change else ():
+        change = row.change
+        if change is None:
+            continue
+        for site in change.sites:
             write = Write(
                 row=n,
-                donors=row.change.donors,
-                positions=row.change.positions,
+                donors=change.donors,
+                positions=change.positions,
                 channels=site.channels,
             )
             writes.setdefault(site.spot, []).append(write)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal, TypeVar
 
@@ -177,7 +177,7 @@ def unit_id(
     )
 
 
-def plan_units(plan: TracePlan, *, names: dict[Part, Sequence[str]], steps: int) -> Iterator[Unit]:
+def plan_units(plan: TracePlan, *, names: Mapping[Part, Sequence[str]], steps: int) -> Iterator[Unit]:
     """Yield the units of `plan` in order; `names` gives each part's components to trace.
 
     `steps` are the scheduler's evaluations of the UNet.
