@@ -8,7 +8,7 @@ the mean of the donors' (zero if there is none).
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from engine.captions import find_subject
+from engine.captions import find_subjects
 from engine.components import Site, choose, list_sites
 from engine.draws import derived_seed
 from engine.hooks import Side, Spot
@@ -48,6 +48,8 @@ class Change:
     """The reference runs whose mean activation takes the place of its own."""
     token: str = "all"
     positions: tuple[int, ...] | None = None
+    token_text: str | None = None
+    """The tokens at the positions, as the tokenizer writes them."""
 
     def is_open(self, step: int) -> bool:
         """Return whether the component is changed at a step."""
@@ -191,8 +193,14 @@ def _at_tokens(change: Change, model: Diffusion, unit: Unit) -> Iterator[Change]
         yield change
         return
     encoder = next(e for e in model.encoders if change.component.startswith(f"{e.name}."))
-    span = find_subject(encoder.tokenizer, unit.caption)
+    ids_1L, (span,) = find_subjects(encoder.tokenizer, [unit.caption])
+    texts = encoder.tokenizer.convert_ids_to_tokens(ids_1L[0].tolist())
     for role in unit.tokens:
-        for group in span.positions(role, encoder.tokenizer.model_max_length):
-            token = str(group[0]) if role in (TokenRole.WORDS, TokenRole.EACH) else role.value
-            yield replace(change, token=token, positions=group)
+        one_by_one = role in (TokenRole.WORDS, TokenRole.EACH)
+        for group in span.positions(role, len(texts)):
+            yield replace(
+                change,
+                token=str(group[0]) if one_by_one else role.value,
+                positions=group,
+                token_text=" ".join(texts[position] for position in group),
+            )

@@ -71,6 +71,7 @@ def _trials(
             intervention=change.intervention,
             token=change.token,
             position=change.positions[0] if change.positions else None,
+            token_text=change.token_text,
             step_start=change.window[0],
             step_stop=change.window[1],
             against=against,

@@ -177,7 +177,9 @@ def unit_id(
     )
 
 
-def plan_units(plan: TracePlan, *, names: Mapping[Part, Sequence[str]], steps: int) -> Iterator[Unit]:
+def plan_units(
+    plan: TracePlan, *, names: Mapping[Part, Sequence[str]], steps: int
+) -> Iterator[Unit]:
     """Yield the units of `plan` in order; `names` gives each part's components to trace.
 
     `steps` are the scheduler's evaluations of the UNet.
@@ -220,6 +222,8 @@ class Trial:
     """`all` for UNet components; a token role or the position for text-encoder components."""
     position: int | None
     """Text encoder: the first position that was changed."""
+    token_text: str | None
+    """Text encoder: the tokens that were changed, as the tokenizer writes them."""
     step_start: int
     step_stop: int
     against: str

@@ -16,6 +16,7 @@ SCORES = pa.schema(
         pa.field("intervention", pa.string(), nullable=False),
         pa.field("token", pa.string(), nullable=False),
         pa.field("position", pa.int32()),
+        pa.field("token_text", pa.string()),
         pa.field("step_start", pa.int32(), nullable=False),
         pa.field("step_stop", pa.int32(), nullable=False),
         pa.field("against", pa.string(), nullable=False),

@@ -584,3 +584,21 @@ def test_unknown_and_repeated_scores_are_refused(model: Diffusion, scorer: Score
     for scores, message in ((("captoin",), "unknown score"), (("caption",) * 2, "twice")):
         with pytest.raises(PlanError, match=message):
             trace_unit(model, scorer, make_unit(), numerics=make_numerics(), rows=4, scores=scores)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_cpus_scores(tiny_sd: Path, tiny_scorer: Path) -> None:
+    by_device = []
+    for device in ("cpu", "cuda"):
+        model = open_model(str(tiny_sd), device=device)
+        names = [n for n in component_names(model) if n.startswith("unet")]
+        trials = trace_unit(
+            model,
+            open_scorer(str(tiny_scorer), device=device),
+            make_unit(names[:3], windows=((0, 3), (1, 2))),
+            numerics=make_numerics(steps=3),
+            rows=4,
+        )
+        by_device.append([trial.restored for trial in trials])
+    assert by_device[0] == pytest.approx(by_device[1], abs=1e-3)

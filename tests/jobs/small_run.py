@@ -49,6 +49,7 @@ def score_rows(unit_row: dict) -> list[dict]:
             "intervention": "restore",
             "token": "last_subject",
             "position": 2,
+            "token_text": "cat</w>",
             "step_start": 0,
             "step_stop": 50,
             "against": against,

@@ -33,6 +33,7 @@ def scores(unit: Unit, identity: str) -> list[dict]:
             "component": name,
             "intervention": "restore",
             "position": None,
+            "token_text": None,
             "token": "last_subject",
             "step_start": 0,
             "step_stop": 1,
