@@ -185,10 +185,9 @@ def distance(left: torch.Tensor, right: torch.Tensor) -> float:
         {"cfg_patch": "both"},
         {"guidance": 1.0},
         {"guidance": 1.0, "cfg_patch": "both"},
-        {"guidance": 3.0, "negative_prompt": "an old ship at night"},
         {"guidance": 3.0, "negative_prompt": "an old ship at night", "cfg_patch": "both"},
     ],
-    ids=["cond", "both", "unguided", "unguided both", "negative", "negative both"],
+    ids=["cond", "both", "unguided", "unguided both", "negative both"],
 )
 def test_every_kind_equals_the_oracle(
     model: Diffusion, scorer: Scorer, options: dict[str, Any]
@@ -262,15 +261,14 @@ def test_every_corruption_equals_the_oracle(
     model: Diffusion, scorer: Scorer, part: Part, options: dict[str, Any]
 ) -> None:
     components = (ATTN2,) if part is Part.UNET else ("text_encoder.layers.0",)
-    for caption in CAPTIONS[1:]:
-        unit = make_unit(
-            components,
-            caption=caption,
-            draw=2,
-            windows=((0, 2),),
-            interventions=(Intervention.RESTORE, Intervention.CORRUPT, Intervention.SWAP),
-        )
-        assert_equals_the_oracle(model, scorer, unit, make_numerics(**options))
+    unit = make_unit(
+        components,
+        caption=CAPTIONS[1],
+        draw=2,
+        windows=((0, 2),),
+        interventions=(Intervention.RESTORE, Intervention.CORRUPT, Intervention.SWAP),
+    )
+    assert_equals_the_oracle(model, scorer, unit, make_numerics(**options))
 
 
 def _schedulers() -> list[Any]:
