@@ -79,7 +79,7 @@ class Oracle:
     def __init__(self, model: Diffusion, unit: Unit, numerics: Numerics) -> None:
         self.model, self.unit, self.numerics = model, unit, numerics
         self.is_unet = unit.part is Part.UNET
-        self.caches: dict[tuple[Run, str, str], list[Activations]] = {}
+        self.caches: dict[tuple[Run, bool], dict[str, list[Activations]]] = {}
         caption = unit.caption
         self.clean_run = Run(caption.caption, unit.seed)
         self.corrupted_run = Run(caption.caption, unit.seed, noised=True)
@@ -156,12 +156,13 @@ class Oracle:
         if key.intervention in ("restore", "other-seed", "other-caption"):
             base = self.corrupted_run
         donors = self.donors(key.intervention)
-        places = self.places(key.component, swap=key.intervention == "swap")
+        swap = key.intervention == "swap"
+        places = self.places(key.component, swap=swap)
         if not self.is_unet:
-            given = mean_of([self.kept(run, key.component, places)[0] for run in donors])
+            given = mean_of([self.kept(run, key.component, swap=swap)[0] for run in donors])
             text = self.text(base, [(places, given, key.positions)])
             return self.denoise(text, base.seed)
-        caches = [self.kept(run, key.component, places) for run in donors]
+        caches = [self.kept(run, key.component, swap=swap) for run in donors]
         cached = [mean_of(step) for step in zip(*caches, strict=True)]
         return self.denoise(
             self.text(base), base.seed, places=places, given=cached, window=key.window
@@ -231,16 +232,21 @@ class Oracle:
 
     # The UNet, one run at a time: two rows under guidance, else one.
 
-    def kept(self, run: Run, component: str, places: Sequence[Place]) -> list[Activations]:
-        """Return the activations of an unchanged run, step by step; a text encoder has one."""
-        key = run, component, places[0].how
-        if key not in self.caches:
-            with recorded(places) as steps:
+    def kept(self, run: Run, component: str, *, swap: bool) -> list[Activations]:
+        """Return a component's activations in an unchanged run, step by step.
+
+        A text encoder has one step. The run is made once for all components.
+        """
+        if (run, swap) not in self.caches:
+            names = [n for n in self.unit.components if n.endswith("attn2") or not swap]
+            places = {name: self.places(name, swap=swap) for name in names}
+            with ExitStack() as stack:
+                steps = {n: stack.enter_context(recorded(p)) for n, p in places.items()}
                 text = self.text(run)
                 if self.is_unet:
                     self.denoise(text, run.seed)
-            self.caches[key] = steps()
-        return self.caches[key]
+            self.caches[run, swap] = {name: of_name() for name, of_name in steps.items()}
+        return self.caches[run, swap][component]
 
     def new_scheduler(self) -> Any:
         """Return the scheduler as diffusers' pipelines set it up."""

@@ -185,10 +185,9 @@ def distance(left: torch.Tensor, right: torch.Tensor) -> float:
         {"cfg_patch": "both"},
         {"guidance": 1.0},
         {"guidance": 1.0, "cfg_patch": "both"},
-        {"guidance": 3.0, "negative_prompt": "an old ship at night"},
         {"guidance": 3.0, "negative_prompt": "an old ship at night", "cfg_patch": "both"},
     ],
-    ids=["cond", "both", "unguided", "unguided both", "negative", "negative both"],
+    ids=["cond", "both", "unguided", "unguided both", "negative both"],
 )
 def test_every_kind_equals_the_oracle(
     model: Diffusion, scorer: Scorer, options: dict[str, Any]
@@ -262,15 +261,14 @@ def test_every_corruption_equals_the_oracle(
     model: Diffusion, scorer: Scorer, part: Part, options: dict[str, Any]
 ) -> None:
     components = (ATTN2,) if part is Part.UNET else ("text_encoder.layers.0",)
-    for caption in CAPTIONS[1:]:
-        unit = make_unit(
-            components,
-            caption=caption,
-            draw=2,
-            windows=((0, 2),),
-            interventions=(Intervention.RESTORE, Intervention.CORRUPT, Intervention.SWAP),
-        )
-        assert_equals_the_oracle(model, scorer, unit, make_numerics(**options))
+    unit = make_unit(
+        components,
+        caption=CAPTIONS[1],
+        draw=2,
+        windows=((0, 2),),
+        interventions=(Intervention.RESTORE, Intervention.CORRUPT, Intervention.SWAP),
+    )
+    assert_equals_the_oracle(model, scorer, unit, make_numerics(**options))
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -281,7 +279,7 @@ def test_every_scheduler_equals_the_oracle(
     evaluations = len(new_scheduler(model, scheduler=scheduler, steps=4).timesteps)
     unit = make_unit(
         (ATTN2,),
-        windows=((0, evaluations), (1, 3), (2, evaluations), (3, 4)),
+        windows=((0, evaluations), (1, 3), (3, 4)),
         interventions=(Intervention.RESTORE, Intervention.OTHER_SEED),
     )
     assert_equals_the_oracle(model, scorer, unit, numerics, rows=7)
@@ -291,12 +289,13 @@ def test_every_scheduler_equals_the_oracle(
 def test_every_token_role_equals_the_oracle(
     model: Diffusion, scorer: Scorer, caption: Caption
 ) -> None:
-    roles = [role for role in TokenRole if role is not TokenRole.EACH]
+    roles = [role for role in TokenRole if role not in (TokenRole.EACH, TokenRole.WORDS)]
     unit = make_unit(TEXT_OF_EACH_KIND, caption=caption, tokens=tuple(roles), windows=((0, 2),))
     assert {kind_of(name) for name in unit.components} == {
         kind_of(name) for name in component_names(model) if name.startswith("text")
     }
-    assert_equals_the_oracle(model, scorer, unit, make_numerics(steps=2), rows=32)
+    numerics = make_numerics(steps=2, guidance=1.0)
+    assert_equals_the_oracle(model, scorer, unit, numerics, rows=32)
 
 
 @pytest.mark.parametrize(
@@ -317,10 +316,16 @@ def test_every_intervention_on_text_equals_the_oracle(
     assert {key.intervention for key in images} == {str(i) for i in Intervention} - left
 
 
-def test_each_position_equals_the_oracle(model: Diffusion, scorer: Scorer) -> None:
-    unit = make_unit(("text_encoder.layers.1.mlp",), tokens=(TokenRole.EACH,))
-    images = assert_equals_the_oracle(model, scorer, unit, make_numerics(steps=2))
-    assert len(images) == model.tokenizer.model_max_length
+@pytest.mark.parametrize("role", [TokenRole.EACH, TokenRole.WORDS])
+def test_each_position_equals_the_oracle(model: Diffusion, scorer: Scorer, role: TokenRole) -> None:
+    unit = make_unit(("text_encoder.layers.1.mlp",), tokens=(role,))
+    numerics = make_numerics(steps=2, guidance=1.0)
+    images = assert_equals_the_oracle(model, scorer, unit, numerics)
+    positions = [key.positions for key in images]
+    # Start of text, seven words of one token or more, end of text.
+    length = model.tokenizer.model_max_length if role is TokenRole.EACH else positions[-1][0]
+    first = 0 if role is TokenRole.EACH else 1
+    assert positions == [(p,) for p in range(first, first + length)]
 
 
 @settings(
@@ -336,7 +341,7 @@ def test_any_plan_equals_the_oracle(model: Diffusion, scorer: Scorer, data: st.D
     scheduler = data.draw(st.sampled_from([None, "ddpm", "euler-a", "heun", "dpm++", "lcm"]))
     numerics = Numerics(
         scheduler=scheduler,
-        steps=data.draw(st.integers(2, 4)),
+        steps=data.draw(st.integers(2, 3)),
         guidance=data.draw(st.sampled_from([1.0, 2.5, 7.5])),
         cfg_patch=data.draw(st.sampled_from(["cond", "both"])),
         corruption=data.draw(st.sampled_from(["noise", "counterfactual"])),
@@ -358,7 +363,7 @@ def test_any_plan_equals_the_oracle(model: Diffusion, scorer: Scorer, data: st.D
         windows=tuple(data.draw(st.lists(windows, min_size=1, max_size=2, unique=True))),
         tokens=tuple(data.draw(st.lists(some_role, min_size=1, max_size=2, unique=True))),
         interventions=tuple(
-            data.draw(st.lists(some_intervention, min_size=1, max_size=3, unique=True))
+            data.draw(st.lists(some_intervention, min_size=1, max_size=2, unique=True))
         ),
         references=REFERENCES,
     )
