@@ -38,7 +38,12 @@ test-all: check
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
 bench: setup
-	$(BIN)/python -m bench.tracing
+	$(BIN)/python -m bench.tracing --rows 32
+	$(BIN)/python -m bench.tracing --model sd1-random --rows 36 --traces all text
+	$(BIN)/python -m bench.efficiency --rows 32
+	$(BIN)/python -m bench.memory
+	$(BIN)/python -m bench.precision
+	$(BIN)/python -m bench.through_ray
 	$(BIN)/python -m bench.edit_batch
 
 reference-model: setup

@@ -22,7 +22,7 @@ from functools import partial
 import torch
 
 from bench.clock import timed
-from bench.ledger import CHANGES, REFERENCES, Ledger, watched
+from bench.ledger import UNET, Ledger, watched
 from bench.models import SCORER, add_options, make_unit, open_chosen
 from engine.models import Diffusion
 from engine.sampling import encode, unet_output
@@ -137,14 +137,13 @@ def _account(ledger: Ledger, unit: Unit, numerics: Numerics, best_s: float) -> d
     """Return the seconds of the necessary rows, then those of all else; they add up to all."""
     steps = numerics.steps
     forked = len(unit.components) * sum(steps - start for start, _ in unit.windows)
+    necessary, donors = 2 * steps + forked, ledger.donors / 2
     spans = dict(ledger.spans)
     account = {
-        "necessary rows: the efficiency": (2 * steps + forked) * best_s,
-        "donors' rows": ledger.donors / 2 * best_s,
-        "known rows": (ledger.rows[CHANGES] / 2 - forked - ledger.donors / 2) * best_s,
-        "slower batches of reference runs": spans.pop(REFERENCES)
-        - ledger.rows[REFERENCES] / 2 * best_s,
-        "slower batches of changed runs": spans.pop(CHANGES) - ledger.rows[CHANGES] / 2 * best_s,
+        "necessary rows: the efficiency": necessary * best_s,
+        "donors' rows": donors * best_s,
+        "rows known where others fork": (ledger.rows / 2 - necessary - donors) * best_s,
+        "slower batches": spans.pop(UNET) - ledger.rows / 2 * best_s,
     }
     return account | dict(sorted(spans.items(), key=lambda span: -span[1]))
 

@@ -3,7 +3,6 @@
 The hooks within a call of the UNet are timed apart from it.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from engine.measures import Yardstick
 from engine.models import Diffusion
 from engine.schedulers import Rows
 
-REFERENCES, CHANGES = "unet, reference runs", "unet, changed runs"
+UNET = "unet"
 
 
 @dataclass(kw_only=True)
@@ -30,11 +29,10 @@ class Ledger:
     seconds: float = 0.0
     spans: dict[str, float] = field(default_factory=dict[str, float])
     """Exclusive seconds by what they were spent on, the UNet's among them."""
-    rows: Counter[str] = field(default_factory=Counter[str])
-    """Rows that the UNet read, two a guided row, of reference runs and of changed runs."""
+    rows: int = 0
+    """Rows that the UNet read, two a guided row."""
     donors: int = 0
-    """Rows of these that are donors."""
-    phase: str = CHANGES
+    """Rows of these that are donors beside the batch."""
 
 
 @contextmanager
@@ -46,7 +44,6 @@ def watched(model: Diffusion, now: Callable[[], float]) -> Iterator[Ledger]:
             *_timed_places(model, clock),
             (engine.lockstep, "writing", _timed_writing(clock)),
             (engine.lockstep, "_edits", _counted_edits(clock, ledger)),
-            (engine.tracing, "run_references", _references_phase(ledger)),
             (model.unet, "forward", _timed_unet(model, clock, ledger)),
         ]:
             stack.enter_context(mock.patch.object(owner, name, replacement))
@@ -88,25 +85,12 @@ def _counted_edits(clock: Clock, ledger: Ledger) -> Callable[..., Any]:
     return counted
 
 
-def _references_phase(ledger: Ledger) -> Callable[..., Any]:
-    run_references = engine.tracing.run_references
-
-    def in_phase(*args: Any) -> Any:
-        ledger.phase = REFERENCES
-        try:
-            return run_references(*args)
-        finally:
-            ledger.phase = CHANGES
-
-    return in_phase
-
-
 def _timed_unet(model: Diffusion, clock: Clock, ledger: Ledger) -> Callable[..., Any]:
     forward = model.unet.forward
 
     def timed_forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        ledger.rows[ledger.phase] += len(x)
-        with clock.span(ledger.phase):
+        ledger.rows += len(x)
+        with clock.span(UNET):
             return forward(x, *args, **kwargs)
 
     return timed_forward

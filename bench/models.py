@@ -1,8 +1,9 @@
 """Models that the measurements run on: emoji-sd, and SD 1's full-width networks without training.
 
-`sd1-random` has the UNet (320 to 1280 channels, 64 x 64 latent) and the text encoder (CLIP ViT-L)
-of Stable Diffusion 1 with seeded random weights, so that it needs no download: its times are the
-real ones, its images mean nothing. Its VAE is tiny, so that the UNet's share is what is measured.
+`sd1-random` has the UNet (320 to 1280 channels) and the text encoder (CLIP ViT-L) of Stable
+Diffusion 1 with seeded random weights, so that it needs no download; its images mean nothing. Its
+latent is 16 x 16 unless `--latent 64`, SD 1's own, is given: a row of that takes two CPU cores over
+ten seconds. Its VAE is tiny, so that the UNet's share is what is measured.
 """
 
 import argparse
@@ -24,16 +25,16 @@ SD1_RANDOM = "sd1-random"
 NAMES = ("emoji-sd", SD1_RANDOM)
 SCORER = "builtin:emoji-sd"
 """Scores the images of both models: of the random one's the number means nothing."""
-FULL_WIDTH_STEPS = 3
-FULL_WIDTH_COMPONENTS = 8
-"""A full-width row takes about a second on two CPU cores."""
+FULL_WIDTH_STEPS = 2
+FULL_WIDTH_LATENT = 16
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what is traced."""
     parser.add_argument("--model", default="emoji-sd", choices=NAMES)
-    parser.add_argument("--steps", type=int, help="20 on emoji-sd, 3 on sd1-random")
-    parser.add_argument("--components", type=int, help="the first so many; all on emoji-sd, else 8")
+    parser.add_argument("--steps", type=int, help="20 on emoji-sd, 2 on sd1-random")
+    parser.add_argument("--components", type=int, help="so many, spread over the network; else all")
+    parser.add_argument("--latent", type=int, default=FULL_WIDTH_LATENT, help="of sd1-random")
     parser.add_argument("--threads", type=int, help="of torch; its own default if not given")
 
 
@@ -41,12 +42,13 @@ def open_chosen(options: argparse.Namespace) -> tuple[Diffusion, Numerics]:
     """Return the model that `add_options` chose and the numerics to trace it with."""
     if options.threads:
         torch.set_num_threads(options.threads)
-    return open_named(options.model), numerics_of(options.model, options.steps)
+    model = open_named(options.model, latent=options.latent)
+    return model, numerics_of(options.model, options.steps)
 
 
-def open_named(name: str, *, dtype: str = "float32") -> Diffusion:
+def open_named(name: str, *, dtype: str = "float32", latent: int = FULL_WIDTH_LATENT) -> Diffusion:
     """Return a model by its name here."""
-    return build_sd1(dtype) if name == SD1_RANDOM else open_model(name, dtype=dtype)
+    return build_sd1(dtype, latent) if name == SD1_RANDOM else open_model(name, dtype=dtype)
 
 
 def numerics_of(name: str, steps: int | None = None) -> Numerics:
@@ -58,8 +60,6 @@ def numerics_of(name: str, steps: int | None = None) -> Numerics:
 def component_names(model: Diffusion, part: Part, count: int | None) -> tuple[str, ...]:
     """Return the names of `count` components spread over a part: all of the paper's if None."""
     names = [c.name for c in list_components(model, PAPER_KINDS) if c.part is part]
-    if count is None and model.name == SD1_RANDOM:
-        count = FULL_WIDTH_COMPONENTS
     count = min(count or len(names), len(names))
     return tuple(names[n * len(names) // count] for n in range(count))
 
@@ -84,8 +84,8 @@ def make_unit(
     )
 
 
-def build_sd1(dtype: str = "float32") -> Diffusion:
-    """Return the full-width model with random weights."""
+def build_sd1(dtype: str = "float32", latent: int = FULL_WIDTH_LATENT) -> Diffusion:
+    """Return the full-width model with random weights, for latents of that height and width."""
     torch.manual_seed(0)
     tokenizer = open_tokenizer("emoji-sd")
     tokenizer.model_max_length = 77
@@ -105,7 +105,7 @@ def build_sd1(dtype: str = "float32") -> Diffusion:
         vae=_tiny_vae(),
         text_encoder=CLIPTextModel(text),
         tokenizer=tokenizer,
-        unet=_full_unet(),
+        unet=_full_unet(latent),
         scheduler=_scheduler(),
         safety_checker=None,
         feature_extractor=None,
@@ -120,10 +120,10 @@ def build_sd1(dtype: str = "float32") -> Diffusion:
     )
 
 
-def _full_unet() -> UNet2DConditionModel:
+def _full_unet(latent: int) -> UNet2DConditionModel:
     """Return SD 1's UNet; its cross-attention is made strong enough for the text to be seen."""
     unet = UNet2DConditionModel(
-        sample_size=64,
+        sample_size=latent,
         block_out_channels=(320, 640, 1280, 1280),
         layers_per_block=2,
         cross_attention_dim=768,

@@ -156,10 +156,7 @@ def component_groups(sites: Sequence[Site], names: Sequence[str]) -> dict[str, t
 
 
 def consecutive(components: Sequence[Component], count: int) -> list[str]:
-    """Return the names of all runs of `count` components of one kind next to one another.
-
-    Those of one component are its name. Heads and joint names keep to one network.
-    """
+    """Return the name of every `count` components of one kind next to one another in a network."""
     if count == 1:
         return [component.name for component in components]
     names = []
