@@ -7,7 +7,7 @@ import typer
 from cli.output import Format, FormatOption, print_table
 from cli.runs import RunArgument, run_path
 from schemas.component import Part
-from schemas.intervention import Intervention
+from schemas.intervention import CONTROLS, Intervention
 
 RANK = """
 SELECT attribute, part, against, rank, component, token, step_start, step_stop,
@@ -15,6 +15,18 @@ SELECT attribute, part, against, rank, component, token, step_start, step_stop,
 FROM ranking
 WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3) AND rank <= $4
   AND intervention = $5
+ORDER BY attribute, part, rank, component, token, step_start, step_stop
+"""
+
+BEYOND = """
+SELECT attribute, part, against,
+  rank() OVER (PARTITION BY attribute, part ORDER BY mean_difference DESC) AS rank,
+  component, token, step_start, step_stop,
+  mean_ie, control_ie, se_control, mean_difference, se_difference, num_captions
+FROM controlled_effects
+WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
+  AND control = $5
+QUALIFY rank <= $4
 ORDER BY attribute, part, rank, component, token, step_start, step_stop
 """
 
@@ -29,6 +41,10 @@ def rank(
     intervention: Annotated[
         Intervention, typer.Option(help="Which changed runs: restored ones, controls, ablations.")
     ] = Intervention.RESTORE,
+    beyond: Annotated[
+        Intervention | None,
+        typer.Option(help="Rank by what restoring does beyond a control: other-seed or -caption."),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="Components shown of each ranking.")] = 10,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
@@ -41,15 +57,18 @@ def rank(
     plan = opened.plan()
     if against not in plan.scores:
         raise PlanError(f"run {run} has no score {against!r}: it has {', '.join(plan.scores)}")
-    if intervention not in plan.interventions:
+    shown = beyond or intervention
+    if shown not in plan.interventions:
         traced = ", ".join(plan.interventions)
-        raise PlanError(f"run {run} has no intervention {intervention.value!r}: it has {traced}")
+        raise PlanError(f"run {run} has no intervention {shown.value!r}: it has {traced}")
+    if beyond and beyond not in CONTROLS:
+        raise PlanError(f"--beyond is {' or '.join(CONTROLS)}, not {beyond.value!r}")
     known = run_query(opened, "SELECT DISTINCT attribute FROM captions ORDER BY 1")
     names = known["attribute"].to_pylist()
     if attribute is not None and attribute not in names:
         raise PlanError(f"run {run} has no attribute {attribute!r}: it has {', '.join(names)}")
-    parameters = [against, attribute, part.value if part else None, top, intervention.value]
-    print_table(run_query(opened, RANK, parameters), output_format)
+    parameters = [against, attribute, part.value if part else None, top, shown.value]
+    print_table(run_query(opened, BEYOND if beyond else RANK, parameters), output_format)
 
 
 def query(

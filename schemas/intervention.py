@@ -18,9 +18,11 @@ class Intervention(StrEnum):
     """Clean run, the corrupted conditioning as what a cross-attention reads: LocoGen's direct
     effect (Basu et al. 2024b)."""
     OTHER_SEED = "other-seed"
-    """Control. Corrupted run, activation of the same caption's clean run from another latent."""
+    """Control. Corrupted run, activation of the same caption's clean run from another latent: it
+    has the attribute in another layout. An effect that goes was this image's layout."""
     OTHER_CAPTION = "other-caption"
-    """Control. Corrupted run, activation of an unrelated caption's clean run."""
+    """Control. Corrupted run, activation of an unrelated caption's clean run from the same latent:
+    it lacks the attribute. An effect that stays is not the attribute."""
 
     @property
     def changes_corrupted(self) -> bool:
@@ -29,7 +31,7 @@ class Intervention(StrEnum):
 
 
 CONTROLS = (Intervention.OTHER_SEED, Intervention.OTHER_CAPTION)
-"""Restorations that carry nothing of the subject in this image, whose effect is not knowledge."""
+"""Restorations whose donor shares the attribute or the latent with the clean run, not both."""
 
 
 class TokenRole(StrEnum):

@@ -48,12 +48,13 @@ SELECT {STATE}, intervention,
 FROM caption_effects GROUP BY ALL
 """
 
-# A control carries nothing of the subject in this image: what restoring does beyond it is not the
-# image's layout. Differences are taken caption by caption.
+# Restoring beside its controls. An effect survives `other-seed` if that still has one (control_ie);
+# it survives `other-caption` if it exceeds that (mean_difference, taken caption by caption).
 CONTROLLED_EFFECTS = f"""
 SELECT {STATE}, control.intervention AS control,
   avg(restored.ie) AS mean_ie,
   avg(control.ie) AS control_ie,
+  stddev_samp(control.ie) / sqrt(count(*)) AS se_control,
   avg(restored.ie - control.ie) AS mean_difference,
   stddev_samp(restored.ie - control.ie) / sqrt(count(*)) AS se_difference,
   count(*) AS num_captions

@@ -63,6 +63,8 @@ def test_every_help_has_an_example(command: tuple[str, ...]) -> None:
         (("rank", "r", "--attribute", "colour"), "object, style"),
         (("rank", "r", "--against", "x"), "no score 'x': it has caption, target"),
         (("rank", "r", "--intervention", "zero"), "no intervention 'zero': it has restore"),
+        (("rank", "r", "--beyond", "other-seed"), "no intervention 'other-seed': it has restore"),
+        (("rank", "r", "--beyond", "restore"), "--beyond is other-seed or other-caption"),
         (("trace", "plan", "--window", "21:22"), "reaches past the last of 20 steps"),
         (("trace", "plan", "--scheduler", "foo"), "unknown scheduler 'foo': there are ddim"),
         (("trace", "submit", "--corruption", "counterfactual"), "has no counterfactual"),
