@@ -16,7 +16,8 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 Edit = Callable[[torch.Tensor], torch.Tensor]
-"""A pure function from an activation to the activation that takes its place."""
+"""Returns the activation that takes an activation's place, which may be the given one, changed: a
+module's result is its own, and of what several modules read an edit gets a copy."""
 
 
 class Side(Enum):
@@ -52,14 +53,13 @@ class Write:
 
 
 def writing(writes: Sequence[Write]) -> Edit:
-    """Return the edit that makes all writes; every donor is read before any row is written."""
+    """Return the edit that makes all writes, in place; no donor is a row that is written."""
 
     def edit(h: torch.Tensor) -> torch.Tensor:
-        written = h.clone()
         for write in writes:
             of_row = (_at(write.positions), ..., write.channels or slice(None))
-            written[write.row][of_row] = _mean(h, write.donors)[of_row]
-        return written
+            h[write.row][of_row] = _mean(h, write.donors)[of_row]
+        return h
 
     return edit
 
@@ -97,7 +97,8 @@ def _register(spot: Spot, edit: Edit) -> RemovableHandle:
 
 def _text_hook(edit: Edit) -> Callable[..., Any]:
     def replace(_module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
-        return args, {**kwargs, "encoder_hidden_states": edit(kwargs["encoder_hidden_states"])}
+        text = kwargs["encoder_hidden_states"].clone()  # every cross-attention reads the same
+        return args, {**kwargs, "encoder_hidden_states": edit(text)}
 
     return replace
 
