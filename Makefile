@@ -39,7 +39,7 @@ test-all: check
 
 bench: setup
 	$(BIN)/python -m bench.tracing --rows 32
-	$(BIN)/python -m bench.tracing --model sd1-random --rows 36 --traces all text
+	$(BIN)/python -m bench.tracing --model sd1-random --components 24 --rows 30 --traces all text
 	$(BIN)/python -m bench.efficiency --rows 32
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.precision

@@ -9,7 +9,7 @@ a little: where a row forks, the negative prompt's output is known. The images o
 
     python -m bench.tracing
     python -m bench.tracing --each-components 4 --each-steps 8     # a shorter single-step trace
-    python -m bench.tracing --model sd1-random --rows 36 --traces all text
+    python -m bench.tracing --model sd1-random --components 24 --rows 30 --traces all text
 """
 
 import argparse

@@ -26,7 +26,7 @@ def command(folder: Path, model: Path, scorer: Path, run: str) -> list[str]:
     return [
         sys.executable, "-c", "from cli.app import main; main()", "trace", "submit",
         "--model", str(model), "--scorer", str(scorer), "--captions", str(captions),
-        "--steps", "4", "--seed", "0", "--seed", "1", "--actors", "1",
+        "--steps", "4", "--seed", "0", "--seed", "1", "--actors", "1", "--rows", "24",
         "--run", str(folder / "runs" / run),
     ]  # fmt: skip
 

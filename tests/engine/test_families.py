@@ -193,7 +193,7 @@ def test_restoring_all_of_the_unet_is_the_clean_run(
         cond = encode_rows(model, unit, [TextRow(run=run) for run in runs], numerics)
         past, _ = run_references(model, runs, cond, numerics=numerics)
         (restored,) = run_changes(model, past, [_restoring(unet, steps)], numerics)
-        latents = torch.stack([*past.final_RChw, restored])
+        latents = torch.stack([*past.final, restored])
         clean, corrupted, restored = decode(model, latents)
     assert torch.allclose(restored, clean, atol=1e-4)
     assert not torch.allclose(corrupted, clean, atol=1e-3)
