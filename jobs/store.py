@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from schemas.component import Component, Part
 from schemas.errors import StoreError
 from schemas.plan import Caption, TracePlan, Unit, unit_id
-from schemas.tables import COMPONENTS, SCORES, UNITS
+from schemas.tables import COMPONENTS, SCHEMA_VERSION, SCORES, UNITS, VERSION_KEY
 from schemas.views import FAILURES_KEY
 from schemas.window import Window
 
@@ -117,9 +117,16 @@ class Run:
 
 
 def open_run(path: Path) -> Run:
-    """Return the run at `path`; StoreError if there is none."""
+    """Return the run at `path`; StoreError if there is none or its tables are another version's."""
     if not (path / "plan.json").is_file():
         raise StoreError(f"no run at {path}: `dqf trace submit --run NAME` makes one")
+    metadata = pq.read_schema(path / "parts" / EMPTY_PART).metadata or {}
+    version = int(metadata.get(VERSION_KEY, 0))
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"run {path} has tables of version {version}, this dqf reads {SCHEMA_VERSION}: "
+            "trace it again under another --run"
+        )
     return Run(path)
 
 

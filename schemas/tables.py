@@ -4,6 +4,8 @@ import pyarrow as pa
 
 SCHEMA_VERSION = 2
 """Raised when a column or the meaning of one changes; part of every unit's id."""
+VERSION_KEY = b"dqf.schema_version"
+"""Key of every table's metadata that holds the version."""
 
 SCORES = pa.schema(
     [
@@ -24,7 +26,7 @@ SCORES = pa.schema(
         pa.field("corrupted", pa.float64(), nullable=False),
         pa.field("restored", pa.float64(), nullable=False),
     ],
-    metadata={"dqf.schema_version": str(SCHEMA_VERSION)},
+    metadata={VERSION_KEY: str(SCHEMA_VERSION)},
 )
 """One row a changed run and measure (`against`); `restored` is the changed run's value.
 
@@ -49,7 +51,7 @@ UNITS = pa.schema(
         pa.field("components", pa.list_(pa.string()), nullable=False),
         pa.field("windows", pa.list_(pa.string()), nullable=False),
     ],
-    metadata={"dqf.schema_version": str(SCHEMA_VERSION)},
+    metadata={VERSION_KEY: str(SCHEMA_VERSION)},
 )
 """One row a unit of a plan, in the order of work."""
 
@@ -62,6 +64,6 @@ COMPONENTS = pa.schema(
         pa.field("layer", pa.int32(), nullable=False),
         pa.field("num_parameters", pa.int64(), nullable=False),
     ],
-    metadata={"dqf.schema_version": str(SCHEMA_VERSION)},
+    metadata={VERSION_KEY: str(SCHEMA_VERSION)},
 )
 """One row a component of the traced model."""

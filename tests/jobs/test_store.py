@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.store import Failure, create_run, open_run, unit_of
+from jobs.store import EMPTY_PART, Failure, create_run, open_run, unit_of
 from schemas.component import Part
 from schemas.errors import StoreError
 from schemas.plan import plan_units
+from schemas.tables import VERSION_KEY
 from tests.jobs.small_run import NAMES, make_run, score_rows
 
 
@@ -68,6 +69,15 @@ def test_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r")
     with pytest.raises(StoreError, match="cannot write"):
         create_run(tmp_path / "file" / "r", run.plan(), run.manifest(), [], [])
+
+
+def test_a_run_of_another_version_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r")
+    empty = run.path / "parts" / EMPTY_PART
+    old = pq.read_table(empty).replace_schema_metadata({VERSION_KEY: "1"})
+    pq.write_table(old, empty)
+    with pytest.raises(StoreError, match="tables of version 1, this dqf reads 2"):
+        open_run(run.path)
 
 
 def test_no_run_says_how_to_make_one(tmp_path: Path) -> None:
