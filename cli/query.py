@@ -10,8 +10,8 @@ from schemas.component import Part
 from schemas.intervention import CONTROLS, Intervention
 
 RANK = """
-SELECT attribute, part, against, rank, component, token, step_start, step_stop,
-  mean_ie, se_ie, mean_recovery, num_captions
+SELECT attribute, part, against, rank, component, token,
+  step_start || ':' || step_stop AS steps, mean_ie, se_ie, mean_recovery, num_captions
 FROM ranking
 WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3) AND rank <= $4
   AND intervention = $5
@@ -21,7 +21,7 @@ ORDER BY attribute, part, rank, component, token, step_start, step_stop
 BEYOND = """
 SELECT attribute, part, against,
   rank() OVER (PARTITION BY attribute, part ORDER BY mean_difference DESC) AS rank,
-  component, token, step_start, step_stop,
+  component, token, step_start || ':' || step_stop AS steps,
   mean_ie, control_ie, se_control, mean_difference, se_difference, num_captions
 FROM controlled_effects
 WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
