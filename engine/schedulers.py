@@ -45,9 +45,10 @@ def scheduler_named(name: str, config: Mapping[str, Any]) -> Any:
     # diffusers keeps settings of another class, as of a learned variance that this one cannot read.
     known = inspect.signature(kind.__init__).parameters
     settings = {k: v for k, v in config.items() if k in known or k.startswith("_")}
-    # As in every Stable Diffusion pipeline's own PNDM.
-    options = {"skip_prk_steps": True} if class_name == "PNDMScheduler" else {}
-    return kind.from_config(settings, **options)
+    if class_name == "PNDMScheduler":
+        # As in every Stable Diffusion pipeline, unless the config is PNDM's own and says otherwise.
+        settings.setdefault("skip_prk_steps", True)
+    return kind.from_config(settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from transformers import T5Config, T5EncoderModel
 from engine.families.family import Conditioning, Family
 
 if TYPE_CHECKING:
-    from engine.models import Diffusion
+    from engine.models import Diffusion, Skeleton
 
 LENGTH = 77
 """Token positions that IF was trained on, though T5 has no limit (`IFPipeline.encode_prompt`)."""
@@ -64,12 +64,14 @@ class DeepFloydIF(Family):
         """Return T5's encoder."""
         return T5EncoderModel(T5Config.from_dict(config))
 
-    def encode(self, model: "Diffusion", ids: Sequence[torch.Tensor]) -> Conditioning:
+    def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the encoder's last hidden state; no position attends to padding."""
         (ids_RL,) = ids
-        mask_RL = (ids_RL != model.tokenizer.pad_token_id).long()
+        mask_RL = (ids_RL != model.text_encoder.config.pad_token_id).long()
+        if ids_RL.is_meta:  # transformers asks whether a mask hides anything: there are no values
+            mask_RL = None
         text_RLD = model.text_encoder(ids_RL, attention_mask=mask_RL)[0]
-        return Conditioning(text_RLD=text_RLD.to(model.dtype))
+        return Conditioning(text_RLD=text_RLD.to(model.unet.dtype))
 
     def vae_factor(self, model: "Diffusion") -> int:
         """Return 1: there is no VAE."""

@@ -19,7 +19,7 @@ from engine.families.family import Conditioning, Family
 from engine.hooks import recording_inputs
 
 if TYPE_CHECKING:
-    from engine.models import Diffusion
+    from engine.models import Diffusion, Skeleton
 
 
 class StableDiffusionXL(Family):
@@ -37,7 +37,7 @@ class StableDiffusionXL(Family):
         kind = CLIPTextModel if part == "text_encoder" else CLIPTextModelWithProjection
         return kind(CLIPTextConfig.from_dict(config))
 
-    def encode(self, model: "Diffusion", ids: Sequence[torch.Tensor]) -> Conditioning:
+    def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return both encoders' penultimate hidden states, and the second's projected EOS row."""
         (first_RLD, _), (second_RLD, pooled_RP) = (
             _penultimate(encoder.module, ids_RL)
@@ -58,7 +58,7 @@ class StableDiffusionXL(Family):
         )
 
     def unet_options(
-        self, model: "Diffusion", cond: Conditioning, *, pixels: tuple[int, int]
+        self, model: "Diffusion | Skeleton", cond: Conditioning, *, pixels: tuple[int, int]
     ) -> dict[str, Any]:
         """Return the pooled embedding and the time ids: original size, crop corner, target size."""
         assert cond.pooled_RP is not None

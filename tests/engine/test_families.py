@@ -18,6 +18,7 @@ from engine.models import Diffusion, open_model, open_skeleton, open_tokenizer
 from engine.sampling import decode, encode, generate
 from engine.schedulers import SCHEDULERS
 from engine.scoring import Scorer, open_scorer
+from engine.shapes import component_shapes
 from engine.text_runs import TextRow, encode_rows
 from engine.tracing import trace_unit
 from schemas.component import PAPER_KINDS, Kind, Part
@@ -235,6 +236,9 @@ def test_a_skeleton_has_the_models_components(
 ) -> None:
     skeleton = open_skeleton(str(folders[family]))
     assert list_components(skeleton) == list_components(models[family])
+    shapes = component_shapes(skeleton)
+    assert set(shapes) == {component.name for component in list_components(skeleton)}
+    assert all(shapes.values())
     networks: list[Any] = [skeleton.unet, *(encoder.module for encoder in skeleton.encoders)]
     assert all(p.is_meta for network in networks for p in network.parameters())
 

@@ -1,12 +1,16 @@
 """Plans: every input that cannot be run is refused with a sentence that says where it is wrong."""
 
+import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from diffusers import PNDMScheduler
 
+from engine.models import new_scheduler, open_model
 from jobs.plans import check_plan, make_plan, pick, read_captions, read_plan
 from jobs.probes import probe_names, probe_set
 from jobs.trace import names_by_part
@@ -156,6 +160,18 @@ def test_steps_are_the_schedulers_evaluations(tiny_sd: Path) -> None:
     for scheduler, steps in (("ddim", 10), ("pndm", 11), ("heun", 19)):
         plan = make_plan({**fields, "numerics": {"scheduler": scheduler, "steps": 10}})
         assert check_plan(plan).steps == steps
+
+
+def test_a_models_own_scheduler_counts_as_it_steps(tiny_sd: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_sd, folder)
+    PNDMScheduler(skip_prk_steps=False).save_pretrained(folder / "scheduler")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", "PNDMScheduler"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    plan = make_plan({"model": str(folder), "captions": [CAT], "numerics": {"steps": 10}})
+    own = new_scheduler(open_model(str(folder)), scheduler=None, steps=10)
+    assert check_plan(plan).steps == len(own.timesteps) == 19
 
 
 def test_references_are_taken_from_the_captions_where_they_are_needed(tiny_sd: Path) -> None:
