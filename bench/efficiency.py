@@ -112,18 +112,12 @@ def _traced(
     short = numerics.model_copy(update={"steps": 1})
     warm = make_unit(model, short, components=options.components)
     trace_unit(model, scorer, warm, numerics=short, rows=options.rows)
-    ledgers = [_trace(model, scorer, unit, numerics, options) for _ in range(options.repeats)]
+    trace = partial(trace_unit, model, scorer, unit, numerics=numerics, rows=options.rows)
+    ledgers = [_trace(model, trace, options) for _ in range(options.repeats)]
     return min(ledgers, key=lambda ledger: ledger.seconds)
 
 
-def _trace(
-    model: Diffusion,
-    scorer: Scorer,
-    unit: Unit,
-    numerics: Numerics,
-    options: argparse.Namespace,
-) -> Ledger:
-    trace = partial(trace_unit, model, scorer, unit, numerics=numerics, rows=options.rows)
+def _trace(model: Diffusion, trace: Callable[[], object], options: argparse.Namespace) -> Ledger:
     with watched(model, _now(options)) as ledger:
         ledger.seconds, _ = timed(model.device, trace, _now(options))
     return ledger

@@ -17,7 +17,9 @@ NUMERICS = (
     "corruption", "noise_sigmas", "noise_absolute", "noise_at",
 )  # fmt: skip
 """Options that go to the plan's `numerics`."""
-LISTS = {
+FIELDS = {
+    "noise": "noise_sigmas",
+    "draws": "noise_draws",
     "seed": "seeds",
     "kind": "kinds",
     "component": "components",
@@ -27,8 +29,7 @@ LISTS = {
     "reference": "references",
     "score": "scores",
 }
-"""Repeatable options and the plan's fields that they fill."""
-RENAMED = {"noise": "noise_sigmas", "draws": "noise_draws"}
+"""The plan's fields that options of another name fill: repeatable ones, but for the first two."""
 
 
 def with_plan_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -132,9 +133,7 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
     from schemas.errors import PlanError
 
     given = {
-        LISTS.get(name) or RENAMED.get(name, name): value
-        for name, value in options.items()
-        if value not in (None, [])
+        FIELDS.get(name, name): value for name, value in options.items() if value not in (None, [])
     }
     plan, captions, probe, part = (
         given.pop(name, None) for name in ("plan", "captions", "probe", "part")

@@ -12,7 +12,7 @@ import torch
 
 from engine.families.family import Conditioning, joined
 from engine.models import Diffusion
-from engine.sampling import encode, is_guided, starting_rows, unet_output
+from engine.sampling import encode, starting_rows, unconditional, unet_output
 from schemas.plan import Numerics
 
 MAX_ROWS = 64
@@ -43,8 +43,9 @@ def calibrate(model: Diffusion, numerics: Numerics) -> Calibration:
     It stops where doubling gains little, memory runs out, or the next would not fit the host's.
     """
     prompt = encode(model, ["a photo"])
-    if is_guided(model, numerics):
-        prompt = joined([model.family.unconditional(model, numerics.negative_prompt), prompt])
+    uncond = unconditional(model, numerics)
+    if uncond is not None:
+        prompt = joined([uncond, prompt])
     rows, best = 2, Calibration(device=device_name(model.device), rows=2, row_seconds=float("inf"))
     misses = 0
     while rows <= MAX_ROWS and misses < 2:

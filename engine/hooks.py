@@ -116,33 +116,19 @@ def _every(edit: Edit, output: Any) -> Any:
 
 
 @contextmanager
-def recording_inputs(modules: Iterable[nn.Module]) -> Iterator[list[torch.Tensor]]:
-    """Yield a list that gets the first input of every call of the modules until exit."""
-    read: list[torch.Tensor] = []
-
-    def record(_module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-        read.append(args[0])
-
-    with ExitStack() as stack:
-        for module in modules:
-            stack.callback(module.register_forward_pre_hook(record).remove)
-        yield read
-
-
-@contextmanager
-def recording_shapes(spots: Iterable[Spot]) -> Iterator[dict[Spot, torch.Size]]:
-    """Yield a mapping that gets the shape of each spot's activation until exit."""
-    shapes: dict[Spot, torch.Size] = {}
+def recording(spots: Iterable[Spot]) -> Iterator[dict[Spot, list[torch.Tensor]]]:
+    """Yield a mapping that gets every activation that passes each spot until exit."""
+    passed: dict[Spot, list[torch.Tensor]] = {spot: [] for spot in spots}
 
     def recorder(spot: Spot) -> Edit:
         def record(h: torch.Tensor) -> torch.Tensor:
-            shapes.setdefault(spot, h.shape)  # of a block's tensors, the first is its output
+            passed[spot].append(h)
             return h
 
         return record
 
-    with patched({spot: recorder(spot) for spot in spots}):
-        yield shapes
+    with patched({spot: recorder(spot) for spot in passed}):
+        yield passed
 
 
 class _ReachedError(Exception):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from engine.captions import find_subjects
 from engine.components import Site, choose, list_sites
 from engine.draws import derived_seed
+from engine.families.family import TextEncoder
 from engine.hooks import Side, Spot
 from engine.models import Diffusion
 from schemas.component import Component, Kind, Part
@@ -102,6 +103,7 @@ def list_changes(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Chang
     """
     runs = reference_runs(unit, numerics)
     groups = component_groups(list_sites(model), unit.components)
+    tokens = {encoder.name: _token_groups(encoder, unit) for encoder in model.encoders}
     return [
         change
         for window in sorted(unit.windows)
@@ -117,8 +119,7 @@ def list_changes(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Chang
                 base=CORRUPTED if intervention.changes_corrupted else CLEAN,
                 donors=_donor_places(unit, intervention, runs),
             ),
-            model,
-            unit,
+            None if unit.part is Part.UNET else tokens[name.split(".")[0]],
         )
     ]
 
@@ -139,10 +140,10 @@ def component_groups(sites: Sequence[Site], names: Sequence[str]) -> dict[str, t
     UnknownComponent: the model has no such component, or the two ends are no such range.
     """
     by_name = {site.component.name: site for site in sites}
+    ends_of = {name: name.split(THROUGH) for name in names}
+    choose([site.component for site in sites], [end for ends in ends_of.values() for end in ends])
     groups = {}
-    for name in names:
-        ends = name.split(THROUGH)
-        choose([site.component for site in sites], ends)
+    for name, ends in ends_of.items():
         first, last = by_name[ends[0]].component, by_name[ends[-1]].component
         groups[name] = tuple(
             site
@@ -184,20 +185,34 @@ def _donor_places(
     return tuple(runs.index(run) for run in _donors(unit, intervention))
 
 
-def _at_tokens(change: Change, model: Diffusion, unit: Unit) -> Iterator[Change]:
-    """Yield the change of a UNet component, or one of a text encoder's for each group of tokens."""
-    if unit.part is Part.UNET:
-        yield change
-        return
-    encoder = next(e for e in model.encoders if change.component.startswith(f"{e.name}."))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TokenGroup:
+    """Positions of a text encoder that are changed together."""
+
+    token: str
+    positions: tuple[int, ...]
+    text: str
+
+
+def _token_groups(encoder: TextEncoder, unit: Unit) -> list[_TokenGroup]:
+    """Return the groups of positions that a unit's token roles stand for in an encoder."""
     ids_1L, (span,) = find_subjects(encoder.tokenizer, [unit.caption])
     texts = encoder.tokenizer.convert_ids_to_tokens(ids_1L[0].tolist())
-    for role in unit.tokens:
-        one_by_one = role in (TokenRole.WORDS, TokenRole.EACH)
-        for group in span.positions(role, len(texts)):
-            yield replace(
-                change,
-                token=str(group[0]) if one_by_one else role.value,
-                positions=group,
-                token_text=" ".join(texts[position] for position in group),
-            )
+    return [
+        _TokenGroup(
+            token=str(group[0]) if role in (TokenRole.WORDS, TokenRole.EACH) else role.value,
+            positions=group,
+            text=" ".join(texts[position] for position in group),
+        )
+        for role in unit.tokens
+        for group in span.positions(role, len(texts))
+    ]
+
+
+def _at_tokens(change: Change, groups: Sequence[_TokenGroup] | None) -> Iterator[Change]:
+    """Yield the change of a UNet component, or one of a text encoder's for each group of tokens."""
+    if groups is None:
+        yield change
+        return
+    for group in groups:
+        yield replace(change, token=group.token, positions=group.positions, token_text=group.text)

@@ -15,7 +15,7 @@ from engine.families.family import Conditioning, joined
 from engine.hooks import Edit, Spot, Write, patched, writing
 from engine.interventions import Change, Reference
 from engine.models import Diffusion
-from engine.sampling import for_scheduler, guided, is_guided, starting_rows, unet_output
+from engine.sampling import for_scheduler, guided, starting_rows, unconditional, unet_output
 from engine.schedulers import Rows, gathered
 from schemas.plan import Numerics
 
@@ -26,6 +26,8 @@ class Past:
 
     cond: Conditioning
     """One row a run."""
+    uncond: Conditioning | None
+    """The negative prompt's one row; None if unguided."""
     rows: Sequence[Rows]
     """The runs before every step and after the last."""
     uncond_outputs: Sequence[torch.Tensor]
@@ -68,7 +70,8 @@ def run_references(
 
     All advance together: the windows of these changes open at the first step.
     """
-    stepper = _Stepper(model, cond, numerics)
+    uncond = unconditional(model, numerics)
+    stepper = _Stepper(model, cond, uncond, numerics)
     bases = [*range(len(runs)), *(change.base for change in changes)]
     rows = starting_rows(model, [runs[base].seed for base in bases], numerics)
     history, uncond_outputs = [_first(rows, len(runs))], []
@@ -79,7 +82,7 @@ def run_references(
         rows, uncond_output = stepper.advance(batch, step, past=None)
         history.append(_first(rows, len(runs)))
         uncond_outputs += [] if uncond_output is None else [uncond_output[: len(runs)]]
-    past = Past(cond=cond, rows=history, uncond_outputs=uncond_outputs)
+    past = Past(cond=cond, uncond=uncond, rows=history, uncond_outputs=uncond_outputs)
     return past, rows.x_RChw[len(runs) :]
 
 
@@ -91,7 +94,7 @@ def run_changes(
     model: Diffusion, past: Past, changes: Sequence[Change], numerics: Numerics
 ) -> torch.Tensor:
     """Return the final latents_RChw of changed runs, given in the order in which they open."""
-    stepper = _Stepper(model, past.cond, numerics)
+    stepper = _Stepper(model, past.cond, past.uncond, numerics)
     rows: Rows | None = None
     for step in range(changes[0].window[0], len(past.rows) - 1):
         fresh = [change.base for change in changes if change.window[0] == step]
@@ -114,13 +117,14 @@ def run_changes(
 class _Stepper:
     """Advances batches by one step."""
 
-    def __init__(self, model: Diffusion, cond: Conditioning, numerics: Numerics) -> None:
-        self._model, self._cond, self._numerics = model, cond, numerics
-        self._uncond = (
-            model.family.unconditional(model, numerics.negative_prompt)
-            if is_guided(model, numerics)
-            else None
-        )
+    def __init__(
+        self,
+        model: Diffusion,
+        cond: Conditioning,
+        uncond: Conditioning | None,
+        numerics: Numerics,
+    ) -> None:
+        self._model, self._cond, self._uncond, self._numerics = model, cond, uncond, numerics
 
     def advance(
         self, batch: _Batch, step: int, *, past: Past | None

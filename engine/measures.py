@@ -97,9 +97,11 @@ class Yardstick:
     clean: Outcome
     scores: Sequence[str]
 
+    def __post_init__(self) -> None:
+        check_measures(self.scores)
+
     def measure(self, outcome: Outcome) -> list[dict[str, float]]:
         """Return the values of every row, by measure."""
-        check_measures(self.scores)
         scene = Scene(
             scorer=self.scorer,
             caption=self.caption,

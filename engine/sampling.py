@@ -3,6 +3,7 @@
 Shapes: R rows, L token positions, D text width, C channels, h x w latent, H x W pixels.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -35,12 +36,14 @@ def starting_rows(model: Diffusion, seeds: Sequence[int], numerics: Numerics) ->
     return Rows(x_RChw=x_RChw * scheduler.init_noise_sigma, scheduler=scheduler, seeds=tuple(seeds))
 
 
-def is_guided(model: Diffusion, numerics: Numerics) -> bool:
-    """Return whether the UNet also runs on the negative prompt.
+def unconditional(model: Diffusion, numerics: Numerics) -> Conditioning | None:
+    """Return the negative prompt's one row; None where the UNet does not run on it.
 
-    Not at guidance 1, nor for a distilled model, which reads the guidance scale as an embedding.
+    So at guidance 1, and for a distilled model, which reads the guidance scale as an embedding.
     """
-    return numerics.guidance > 1 and model.unet.config.time_cond_proj_dim is None
+    if numerics.guidance <= 1 or model.unet.config.time_cond_proj_dim is not None:
+        return None
+    return model.family.unconditional(model, numerics.negative_prompt)
 
 
 def unet_output(
@@ -66,12 +69,9 @@ def unet_output(
 def _guidance_embedding(guidance: float, width: int, x: torch.Tensor) -> torch.Tensor:
     """Return the sinusoidal embedding of w - 1 for every row (Meng et al. 2023; LCM's pipeline)."""
     frequency = torch.arange(width // 2, device=x.device, dtype=torch.float32)
-    angle = 1000 * (guidance - 1) * torch.exp(-frequency * _LOG_BASE / (width // 2 - 1))
+    angle = 1000 * (guidance - 1) * torch.exp(-frequency * math.log(10_000) / (width // 2 - 1))
     row = torch.cat([angle.sin(), angle.cos()])
     return torch.nn.functional.pad(row, (0, width % 2)).expand(len(x), -1).to(x.dtype)
-
-
-_LOG_BASE = 9.210340371976184  # ln 10,000
 
 
 def guided(
@@ -93,17 +93,19 @@ def for_scheduler(prediction: torch.Tensor, rows: Rows) -> torch.Tensor:
 
 
 def denoise(
-    model: Diffusion, cond: Conditioning, *, seeds: Sequence[int], numerics: Numerics
+    model: Diffusion,
+    cond: Conditioning,
+    *,
+    uncond: Conditioning | None,
+    seeds: Sequence[int],
+    numerics: Numerics,
 ) -> torch.Tensor:
     """Return final latents_RChw; the rows advance together, row r from the latent of seeds[r].
 
     The UNet's batch is [uncond rows, cond rows], or the cond rows alone where it is not guided.
     """
     rows = starting_rows(model, seeds, numerics)
-    both = cond
-    if is_guided(model, numerics):
-        uncond = model.family.unconditional(model, numerics.negative_prompt)
-        both = joined_halves(uncond, cond)
+    both = cond if uncond is None else joined([uncond.take([0] * len(cond)), cond])
     for step, t in enumerate(rows.scheduler.timesteps):
         x = rows.model_input(step).repeat(len(both) // len(rows), 1, 1, 1)
         output = unet_output(model, x, t, both, numerics)
@@ -111,11 +113,6 @@ def denoise(
             output = guided(*output.chunk(2), numerics.guidance, rows.x_RChw.shape[1])
         rows = rows.stepped(for_scheduler(output, rows), step)
     return rows.x_RChw
-
-
-def joined_halves(uncond: Conditioning, cond: Conditioning) -> Conditioning:
-    """Return [the one unconditional row for every row, the rows]."""
-    return joined([uncond.take([0] * len(cond)), cond])
 
 
 def decode(model: Diffusion, latents_RChw: torch.Tensor) -> torch.Tensor:
@@ -133,10 +130,12 @@ def sample(
     rows: int,
 ) -> torch.Tensor:
     """Return final latents_RChw of conditionings, `rows` at a time."""
+    uncond = unconditional(model, numerics)
     parts = [
         denoise(
             model,
             cond.take(range(start, min(start + rows, len(cond)))),
+            uncond=uncond,
             seeds=seeds[start : start + rows],
             numerics=numerics,
         )

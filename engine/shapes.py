@@ -3,7 +3,7 @@
 import torch
 
 from engine.components import list_sites
-from engine.hooks import recording_shapes
+from engine.hooks import recording
 from engine.models import Skeleton
 
 TOKENS = 77
@@ -18,11 +18,11 @@ def component_shapes(model: Skeleton) -> dict[str, tuple[int, ...]]:
     the model's own image size. Text encoders: tokens x channels. A block's is that of its output.
     """
     sites = list_sites(model)
-    with recording_shapes(site.spot for site in sites) as shape_of:
+    with recording(site.spot for site in sites) as passed:
         _forward(model)
     shapes = {}
     for site in sites:
-        *outer, channels = shape_of[site.spot][1:]
+        *outer, channels = passed[site.spot][0].shape[1:]  # a block's first is its output
         if site.channels is not None:
             channels = site.channels.stop - site.channels.start
         shapes[site.component.name] = (*outer, channels)

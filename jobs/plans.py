@@ -151,7 +151,8 @@ def _check_captions(plan: TracePlan) -> None:
     tokenizer = open_tokenizer(plan.model)
     _, spans = find_subjects(tokenizer, plan.captions)
     references = [Caption(caption=r, subject=r, attribute="-") for r in plan.references if r]
-    find_subjects(tokenizer, references or plan.captions[:1])
+    if references:
+        find_subjects(tokenizer, references)
     if plan.numerics.corruption == "counterfactual":
         replaced = [
             Caption(caption=c.counterfactual_text, subject=str(c.counterfactual), attribute="-")

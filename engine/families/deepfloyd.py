@@ -67,10 +67,10 @@ class DeepFloydIF(Family):
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the encoder's last hidden state; no position attends to padding."""
         (ids_RL,) = ids
-        mask_RL = (ids_RL != model.text_encoder.config.pad_token_id).long()
-        if ids_RL.is_meta:  # transformers asks whether a mask hides anything: there are no values
-            mask_RL = None
-        text_RLD = model.text_encoder(ids_RL, attention_mask=mask_RL)[0]
+        encoder: Any = model.text_encoder
+        mask_RL = (ids_RL != encoder.config.pad_token_id).long()
+        # transformers asks whether a mask hides anything: on the meta device there are no values.
+        text_RLD = encoder(ids_RL, attention_mask=None if ids_RL.is_meta else mask_RL)[0]
         return Conditioning(text_RLD=text_RLD.to(model.unet.dtype))
 
     def vae_factor(self, model: "Diffusion") -> int:

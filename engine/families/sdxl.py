@@ -16,7 +16,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from engine.families.family import Conditioning, Family
-from engine.hooks import recording_inputs
+from engine.hooks import Side, Spot, recording
 
 if TYPE_CHECKING:
     from engine.models import Diffusion, Skeleton
@@ -73,6 +73,7 @@ def _penultimate(encoder: Any, ids_RL: torch.Tensor) -> tuple[torch.Tensor, torc
     which stay, and which see each layer's output before an intervention replaces it.
     """
     text_model = getattr(encoder, "text_model", encoder)
-    with recording_inputs([text_model.encoder.layers[-1]]) as read:
+    spot = Spot(text_model.encoder.layers[-1], Side.INPUT)
+    with recording([spot]) as passed:
         output = encoder(ids_RL)[0]
-    return read[0], output
+    return passed[spot][0], output

@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.hooks import Spot, patched, recording_inputs
+from engine.hooks import Side, Spot, patched, recording
 from engine.interventions import Change, list_changes, reference_runs
 from engine.lockstep import run_changes, run_references
 from engine.models import Diffusion, new_scheduler, open_model
@@ -461,10 +461,11 @@ def test_no_batch_has_more_rows_than_were_asked_for(
     numerics = make_numerics(steps=2, **options)
     interventions = (Intervention.RESTORE, Intervention.CORRUPT, Intervention.OTHER_SEED)
     unit = make_unit(ONE_OF_EACH_KIND, windows=((0, 2), (1, 2)), interventions=interventions)
-    with recording_inputs([model.unet]) as inputs:
+    spot = Spot(model.unet, Side.INPUT)
+    with recording([spot]) as passed:
         trace_images(model, unit, numerics=numerics, rows=rows)
     limit = rows if numerics.guidance == 1 else 2 * rows
-    assert max(len(x) for x in inputs) <= limit
+    assert max(len(x) for x in passed[spot]) <= limit
 
 
 def test_restoring_everything_is_the_clean_image_and_nothing_the_corrupted(
