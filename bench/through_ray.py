@@ -19,6 +19,7 @@ import jobs.trace
 from bench.together import READY, WaitingWorker, start_s, trace_share
 from jobs.cluster import Cluster
 from jobs.plans import Planned, check_plan, make_plan
+from jobs.pool import Limits
 from jobs.probes import probe_set
 from jobs.store import Run
 
@@ -86,7 +87,13 @@ def _through_ray_s(planned: Planned, options: argparse.Namespace) -> float:
         cluster = Cluster(actors=options.actors)
         with mock.patch.object(jobs.trace, "TraceWorker", WaitingWorker):
             end = jobs.trace.trace_run(
-                run, cluster=cluster, rows=options.rows, on_progress=on_progress
+                run,
+                cluster=cluster,
+                rows=options.rows,
+                limits=Limits(),
+                retry_failed=False,
+                on_progress=on_progress,
+                note=print,
             )
         if end.failed or end.done < end.total:
             raise SystemExit(f"the run failed: {run.failures()}")

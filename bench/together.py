@@ -10,7 +10,7 @@ import torch
 from engine.models import open_model
 from engine.scoring import open_scorer
 from engine.tracing import trace_unit
-from jobs.store import Run, unit_of
+from jobs.store import Run, Task
 from jobs.worker import TraceWorker
 
 READY = "ready"
@@ -24,7 +24,7 @@ class WaitingWorker(TraceWorker):
     def __init__(self, run: str, **options: Any) -> None:
         """Open the models, warm up and wait."""
         super().__init__(run, **options)
-        self.trace(Run(Path(run)).unit_rows(0)[:1])
+        self.trace(Task(chunk=0), 0)
         wait_for_all(Path(run).parent)
 
 
@@ -47,9 +47,9 @@ def trace_share(run: Run, rows: int, next_unit: Any, ends: Any) -> None:
     `next_unit` is a counter that the processes share.
     """
     torch.set_num_threads(1)
-    plan = run.plan()
+    plan = run.plan
     model, scorer = open_model(plan.model, dtype=plan.numerics.dtype), open_scorer(plan.scorer)
-    units = [unit_of(row, plan) for row in run.unit_rows()]
+    units = run.units
 
     def trace(number: int) -> None:
         trace_unit(
@@ -57,7 +57,7 @@ def trace_share(run: Run, rows: int, next_unit: Any, ends: Any) -> None:
         )
 
     trace(0)
-    wait_for_all(run.path.parent)
+    wait_for_all(Path(run.location).parent)
     while (number := _take(next_unit)) < len(units):
         trace(number)
     ends.put(time.time())

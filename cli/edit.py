@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.output import Format, FormatOption, print_rows
-from cli.runs import run_path
+from cli.runs import run_location
 
 if TYPE_CHECKING:
     from jobs.edit_report import EditReport
@@ -53,7 +53,7 @@ def edit_batch(
     report = run_edit(
         concepts,
         out=out,
-        run=run_path(from_run) if from_run else None,
+        run=run_location(from_run) if from_run else None,
         layer=layer,
         model=model,
         scorer=scorer,

@@ -1,13 +1,12 @@
 """The options that make a plan, shared by `dqf trace submit` and `dqf trace plan`."""
 
-import inspect
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cli.options import with_options
 from schemas.component import Kind, Part
 from schemas.intervention import Intervention, TokenRole
 from schemas.window import GRAMMAR
@@ -33,20 +32,8 @@ FIELDS = {
 
 
 def with_plan_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the plan's options; it gets the plan's fields as its first argument."""
-
-    @wraps(command)
-    def run(**given: Any) -> None:
-        options = {name: given.pop(name) for name in list(_OPTIONS)}
-        command(_fields(options), **given)
-
-    own = list(inspect.signature(command).parameters.values())[1:]
-    options = [
-        option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in [*_OPTIONS.values(), *own]
-    ]
-    run.__signature__ = inspect.Signature(options)  # pyright: ignore
-    run.__annotations__ = {option.name: option.annotation for option in options}
-    return run
+    """Give a command the plan's options; it gets the plan's fields as `fields`."""
+    return with_options(_declared, into="fields", made_by=_fields)(command)
 
 
 def _declared(
@@ -121,9 +108,6 @@ def _declared(
     ] = None,
 ) -> None:
     """Declares the options; never called."""
-
-
-_OPTIONS = dict(inspect.signature(_declared).parameters)
 
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:

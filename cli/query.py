@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cli.output import Format, FormatOption, print_table
-from cli.runs import RunArgument, run_path
+from cli.runs import RunArgument, run_location
 from schemas.component import Part
 from schemas.intervention import CONTROLS, Intervention
 
@@ -53,8 +53,8 @@ def rank(
     from jobs.store import open_run
     from schemas.errors import PlanError
 
-    opened = open_run(run_path(run))
-    plan = opened.plan()
+    opened = open_run(run_location(run))
+    plan = opened.plan
     if against not in plan.scores:
         raise PlanError(f"run {run} has no score {against!r}: it has {', '.join(plan.scores)}")
     shown = beyond or intervention
@@ -84,4 +84,4 @@ def query(
     from jobs.query import run_query
     from jobs.store import open_run
 
-    print_table(run_query(open_run(run_path(run)), sql), output_format)
+    print_table(run_query(open_run(run_location(run)), sql), output_format)

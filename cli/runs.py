@@ -1,4 +1,4 @@
-"""How commands name a run: its name under `runs/`, or its folder."""
+"""How commands name a run: its name under `runs/`, its folder, or its URL."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,9 +7,12 @@ import typer
 
 RUNS = Path("runs")
 """Where runs are kept, under the working directory."""
-RunArgument = Annotated[str, typer.Argument(help="A run's name under runs/, or its folder.")]
+RunArgument = Annotated[
+    str, typer.Argument(help="A run's name under runs/, its folder, or its s3:// or gs:// URL.")
+]
 
 
-def run_path(run: str) -> Path:
-    """Return the folder of a run given by name, or by a path with a separator."""
-    return Path(run) if "/" in run or Path(run, "plan.json").is_file() else RUNS / run
+def run_location(run: str) -> str:
+    """Return the folder or URL of a run given by name, by a path with a separator, or by URL."""
+    is_path = "/" in run or Path(run, "plan.json").is_file()
+    return run if is_path else str(RUNS / run)

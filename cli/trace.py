@@ -1,42 +1,74 @@
-"""`dqf trace`: submit a plan and see how far it is."""
+"""`dqf trace`: submit a plan, resume its run, and watch over it."""
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli import watch
 from cli.output import Format, FormatOption, print_rows
 from cli.plan_options import with_plan_options
-from cli.runs import RunArgument, run_path
+from cli.progress import progress_bar
+from cli.run_options import RunOptions, with_run_options
+from cli.runs import RunArgument, run_location
 
 if TYPE_CHECKING:
-    from jobs.trace import Progress
+    from jobs.store import Run
 
 app = typer.Typer(no_args_is_help=True, help="Trace where a model keeps an attribute.")
 
 
 @app.command(epilog="Example: dqf trace submit --captions captions.csv --model sd-1.4 --run art")
 @with_plan_options
+@with_run_options
 def submit(
     fields: dict[str, Any],
-    run: Annotated[str, typer.Option(help="The run's name under runs/, or its folder.")] = "demo",
-    rows: Annotated[
-        int | None,
-        typer.Option(min=2, help="Rows of a batch, measured if none; changes no score."),
-    ] = None,
-    actors: Annotated[int | None, typer.Option(min=1, help="Ray actors.")] = None,
-    address: Annotated[
-        str | None, typer.Option(envvar="RAY_ADDRESS", help="Ray cluster; a local Ray if none.")
-    ] = None,
+    how: RunOptions,
+    run: Annotated[
+        str, typer.Option(help="The run's name under runs/, its folder, or its URL.")
+    ] = "demo",
 ) -> None:
     """Trace captions on Ray, or resume a run that was cut short.
 
     With no options: a small balanced subset of the built-in probe set on emoji-sd, as run `demo`.
     """
-    _submit(fields, run_path(run), rows=rows, actors=actors, address=address)
+    from jobs.cluster import check_address
+    from jobs.plans import check_plan, make_plan
+    from jobs.submission import is_job_address
+    from jobs.trace import prepare_run
+    from jobs.trace_job import submit_plan
+
+    plan, location = make_plan(fields), run_location(run)
+    if how.address and is_job_address(how.address):
+        watch.submitted(submit_plan(plan, location, how.address, [*how.arguments()]), run, how)
+        return
+    if how.address:
+        check_address(how.address)
+    _work(prepare_run(location, check_plan(plan)), how, retry_failed=False)
+
+
+@app.command(epilog="Example: dqf trace resume demo --retry-failed")
+@with_run_options
+def resume(
+    run: RunArgument,
+    how: RunOptions,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try the failed units again, and nothing else.")
+    ] = False,
+) -> None:
+    """Go on with a run that was cut short, or try what has failed in it again."""
+    from jobs.cluster import check_address
+    from jobs.submission import is_job_address
+    from jobs.trace import resume_run
+    from jobs.trace_job import submit_resume
+
+    location = run_location(run)
+    if how.address and is_job_address(how.address):
+        arguments = [*how.arguments(), *(["--retry-failed"] if retry_failed else [])]
+        watch.submitted(submit_resume(location, how.address, arguments), run, how)
+        return
+    if how.address:
+        check_address(how.address)
+    _work(resume_run(location), how, retry_failed=retry_failed)
 
 
 @app.command(epilog="Example: dqf trace plan --probe emoji-sd --window each")
@@ -62,77 +94,37 @@ def plan(
     print_rows([row], output_format)
 
 
-def _submit(
-    fields: dict[str, Any], path: Path, *, rows: int | None, actors: int | None, address: str | None
-) -> None:
-    from jobs.cluster import Cluster, check_address
-    from jobs.plans import check_plan, make_plan
-    from jobs.trace import prepare_run, trace_run
+def _work(run: "Run", how: RunOptions, *, retry_failed: bool) -> None:
+    """Work on a run from this process, show how far it is and end with its exit code."""
+    from jobs.trace import trace_run
 
-    if address:
-        check_address(address)
-    run = prepare_run(path, check_plan(make_plan(fields)))
-    typer.echo(f"run {path}: starting {address or 'a local Ray'}", err=True)
+    note(f"run {run.location}: starting {how.address or 'a local Ray'}")
     try:
-        with _progress_bar() as show:
+        with progress_bar() as show:
             end = trace_run(
                 run,
-                cluster=Cluster(address=address, actors=actors),
-                rows=rows,
+                cluster=how.cluster(),
+                rows=how.rows,
+                limits=how.limits(),
+                retry_failed=retry_failed,
                 on_progress=show,
+                note=note,
             )
     except KeyboardInterrupt:
-        typer.echo(f"stopped; the same command resumes run {path}", err=True)
+        note(f"stopped; the same command, or `dqf trace resume`, resumes run {run.location}")
         raise typer.Exit(130) from None
-    typer.echo(f"run {path}: {end.done} of {end.total} units done, {end.failed} failed", err=True)
+    note(f"run {run.location}: {end.done} of {end.total} units done, {end.failed} failed")
     if end.failed:
-        typer.echo(f'see `dqf query {path} "SELECT * FROM failures"`', err=True)
+        note(f'see `dqf query {run.location} "SELECT * FROM failures"`')
         raise typer.Exit(1)
 
 
-@contextmanager
-def _progress_bar() -> "Iterator[Callable[[Progress], None]]":
-    """Yield a callback that shows progress on stderr: a bar on a terminal, else a few lines."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _progress_lines()
-        return
-    columns = (TextColumn("tracing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console) as bar:
-        task = bar.add_task("units")
-        yield lambda at: bar.update(task, completed=at.done, total=at.total)
+def note(line: str) -> None:
+    """Show a line on stderr."""
+    typer.echo(line, err=True)
 
 
-def _progress_lines(every_s: float = 10.0) -> "Callable[[Progress], None]":
-    start_s = time.monotonic()
-    start_done: int | None = None
-    last_s = float("-inf")
-
-    def show(at: "Progress") -> None:
-        nonlocal start_done, last_s
-        start_done = at.done if start_done is None else start_done
-        now_s = time.monotonic()
-        if now_s - last_s < every_s and at.done < at.total:
-            return
-        last_s = now_s
-        rate = (at.done - start_done) / max(now_s - start_s, 1e-9)
-        eta = f", {(at.total - at.done) / rate:.0f} s left" if rate > 0 else ""
-        typer.echo(f"tracing: {at.done} of {at.total} units{eta}", err=True)
-
-    return show
-
-
-@app.command(epilog="Example: dqf trace status demo")
-def status(run: RunArgument, output_format: FormatOption = Format.TABLE) -> None:
-    """Show how far a run is, from its folder alone."""
-    from jobs.store import open_run
-    from jobs.trace import progress_of
-
-    at = progress_of(open_run(run_path(run)))
-    left = at.total - at.done
-    row: dict[str, object] = {"run": run, "done": at.done, "failed": at.failed, "left": left}
-    print_rows([row], output_format)
+app.command(epilog="Example: dqf trace status demo --format json")(watch.status)
+app.command(epilog="Example: dqf trace logs demo --follow")(watch.logs)
+app.command(epilog="Example: dqf trace stop demo")(watch.stop)
+app.command("list", epilog="Example: dqf trace list --address http://HEAD:8265")(watch.list_runs)

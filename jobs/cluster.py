@@ -3,18 +3,20 @@
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.orphans import end_orphans, mark_descendants
 from schemas.errors import ClusterUnavailable, first_line
 
 OBJECT_STORE_BYTES = 200 * 2**20
 """Results never pass through the object store."""
 ANSWER_S = 5.0
 """How long a cluster may take to accept a connection; Ray itself tries for many minutes."""
+TOKEN_HELP = "put the cluster's token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
 
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
@@ -26,7 +28,9 @@ class Cluster:
     address: str | None = None
     """A Ray address; None starts a local Ray on the loopback interface."""
     actors: int | None = None
-    """None: one a GPU, else one a core up to four (`threads` of each share the cores)."""
+    """None: one a GPU, else one a CPU as nodes come and go; four at most on a local Ray."""
+    gpus_an_actor: float | None = None
+    """GPUs that an actor takes; None: one if the cluster has any, else none."""
 
 
 def check_address(address: str) -> None:
@@ -42,22 +46,32 @@ def check_address(address: str) -> None:
         ) from error
 
 
-@contextmanager
-def connected(cluster: Cluster, *, num_chunks: int) -> Iterator[int]:
-    """Connect to Ray and yield the number of actors to start; disconnect at exit.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """What the cluster that is connected to has room for."""
 
-    ClusterUnavailable: the cluster refuses the token, or runs another version of Ray.
+    actors: Callable[[], int]
+    """Returns the number of actors to have now: nodes come and go."""
+    gpus_an_actor: float
+
+
+@contextmanager
+def connected(cluster: Cluster) -> Iterator[Capacity]:
+    """Connect to Ray and yield its capacity; disconnect at exit.
+
+    ClusterUnavailable: the cluster refuses the token, runs another version of Ray, or has no GPU
+    although actors are to take some.
     """
-    _prepare_environment(cluster.address)
+    prepare_environment(cluster.address)
     import ray
     from ray.exceptions import AuthenticationError
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    wanted = cluster.actors or _default_actors()
     if cluster.address is None:
-        # One CPU more than actors, for the throwaway actor that isolates a suspect.
-        options |= {"address": "local", "num_cpus": wanted + 1, "include_dashboard": False}
-        options |= {"object_store_memory": OBJECT_STORE_BYTES}
+        options |= {"address": "local", "num_cpus": cluster.actors or _default_actors()}
+        options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        end_orphans()
+        mark_descendants()
     else:
         options |= {"address": cluster.address}
     try:
@@ -67,17 +81,37 @@ def connected(cluster: Cluster, *, num_chunks: int) -> Iterator[int]:
             raise
         raise ClusterUnavailable(
             f"cannot join the Ray cluster at {cluster.address}: {first_line(error)}; if it uses "
-            "a token, put that into ~/.ray/auth_token or RAY_AUTH_TOKEN"
+            f"one, {TOKEN_HELP}"
         ) from error
     try:
-        gpus = int(ray.cluster_resources().get("GPU", 0))
-        yield min(num_chunks, cluster.actors or gpus or wanted)
+        yield _capacity(cluster)
     finally:
         ray.shutdown()
 
 
-def _prepare_environment(address: str | None) -> None:
-    """Set what Ray reads when it is imported."""
+def _capacity(cluster: Cluster) -> Capacity:
+    """Return what there is room for: one actor a GPU, or a CPU where no GPU is."""
+    import ray
+
+    gpus = cluster.gpus_an_actor
+    if gpus is None:
+        gpus = 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+
+    def actors() -> int:
+        resources = ray.cluster_resources()
+        return int(resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 0))
+
+    if cluster.actors is None and actors() < 1:
+        raise ClusterUnavailable(
+            f"the cluster at {cluster.address} has no {'GPU' if gpus else 'CPU'} for an actor now: "
+            "give --actors N to have its autoscaler start nodes for so many"
+        )
+    fixed = cluster.actors
+    return Capacity(actors=(lambda: fixed) if fixed else actors, gpus_an_actor=gpus)
+
+
+def prepare_environment(address: str | None) -> None:
+    """Set what Ray reads when it is imported: for a cluster, or for a local Ray if None."""
     if address is None:
         # Undocumented use of the flag (ray 2.60): makes every listener bind to 127.0.0.1.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"

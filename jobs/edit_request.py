@@ -24,7 +24,7 @@ def run_edit(
     concepts_path: Path,
     *,
     out: Path,
-    run: Path | None,
+    run: str | None,
     layer: str | None,
     model: str | None,
     scorer: str | None,
@@ -38,7 +38,7 @@ def run_edit(
     refuse_occupied(out)
     if run is None and (layer is None or model is None):
         raise ConceptError("name a run (--from-run), or both a model and a component (--layer)")
-    plan = open_run(run).plan() if run else None
+    plan = open_run(run).plan if run else None
     located = Located(component=layer) if layer else locate(_given(run), concepts)
     note(describe(located))
     if located.is_doubtful:

@@ -22,21 +22,21 @@ GROUP BY component ORDER BY mean_ie DESC, component LIMIT 1
 """Every caption counts once: `ranking` holds the mean over captions of each attribute."""
 
 
-def locate(path: Path, concepts: Sequence[Concept]) -> Located:
+def locate(location: str | Path, concepts: Sequence[Concept]) -> Located:
     """Return the text-encoder component with the highest mean indirect effect on the target score.
 
     The mean is over the captions of the concepts' attribute where all concepts are of one kind
     that the run traced, over all captions otherwise. What an edit can change counts: self_attn and
     mlp at the last subject token. ConceptError: the run has no such trial.
     """
-    run = open_run(path)
+    run = open_run(location)
     kinds = {concept.kind.value for concept in concepts}
     for attribute in (kinds.pop() if len(kinds) == 1 else "", ""):
         found = _top(run, attribute)
         if found:
-            return Located(run=str(path), attribute=attribute or None, **found)
+            return Located(run=str(location), attribute=attribute or None, **found)
     raise ConceptError(
-        f"run {path} has no trial of a text-encoder component yet: trace one or name a --layer"
+        f"run {location} has no trial of a text-encoder component yet: trace one or name a --layer"
     )
 
 

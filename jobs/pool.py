@@ -1,53 +1,112 @@
-"""The pool of Ray actors that works through a run's chunks.
+"""The pool of Ray actors that works through a run's tasks.
 
-Actors write results themselves and return counts, so the driver holds chunk numbers alone. A chunk
-whose worker died is re-run unit by unit, each suspect on a throwaway actor: only a unit that kills
-a process by itself is recorded as failed.
+Actors write results themselves and return counts, so the driver holds task numbers alone. A task
+at which actors died twice, or that took too long, is isolated: its units run one at a time, and
+only one that ends a process by itself is recorded as failed.
 """
 
+import logging
 import re
-from collections import deque
-from collections.abc import Callable, Mapping
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.store import Failure, Run
-from jobs.worker import ChunkDone
-from schemas.errors import ModelUnavailable
+from jobs.code import code_hash
+from jobs.isolation import Isolation
+from jobs.packs import group_chunks
+from jobs.parts import GROUP_CHUNKS, CorruptPart, pack_name
+from jobs.queue import TaskQueue
+from jobs.store import Run, Task
+from jobs.worker import TaskDone
+from schemas.errors import (
+    ClusterUnavailable,
+    ModelUnavailable,
+    TooManyFailures,
+    first_line,
+)
+
+logger = logging.getLogger(__name__)
 
 CALLS_IN_FLIGHT = 2
-"""Calls queued on one actor: the next chunk is there when one ends."""
+"""Calls queued on one actor: the next task is there when one ends."""
+LOSSES = 2
+"""Actors that die at a task before it is isolated: a node may go for its own reasons."""
+RESIZE_S = 2.0
+"""How often the cluster is asked how many actors it has room for."""
+RESTART_S = 10.0
+"""How long no actor is started after one that could not start."""
+MIN_FAILED = 20
+"""Failed units below which a run is not stopped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When a unit, and a run, is given up."""
+
+    unit_s: float = 3600.0
+    """Seconds that a unit may take."""
+    failed: float = 0.1
+    """Share of the units done that may have failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staff:
+    """What actors are made of, and how many there should be."""
+
+    worker_class: type
+    options: Mapping[str, Any]
+    """Arguments of the class's constructor, besides the run's location."""
+    gpus: float
+    """GPUs that one actor takes."""
+    target: Callable[[], int]
+    """Returns the number of actors that the cluster has room for now."""
 
 
 def drive(
     run: Run,
-    worker_class: type,
-    worker_options: Mapping[str, Any],
+    tasks: Iterable[Task],
+    staff: Staff,
     *,
-    actors: int,
-    on_chunk: Callable[[ChunkDone], None],
+    limits: Limits,
+    on_task: Callable[[TaskDone], None],
 ) -> None:
-    """Work through the chunks that `run` lacks with `actors` actors of `worker_class`.
+    """Work through `tasks` with actors of a `Worker` class, and pack the groups that are done.
 
-    The class has `ready()`, `run(chunk) -> ChunkDone` and `trace(unit_rows) -> rows, failures`.
-    An error of its constructor is raised here.
+    The actors' constructor errors are raised here if no actor could start. TooManyFailures: so
+    many units failed that something is wrong with all. StoreError: results cannot be written.
     """
-    import ray
+    pool = _Pool(run=run, staff=staff, limits=limits, on_task=on_task, queue=TaskQueue(tasks))
+    pool.find_whole_groups()
+    try:
+        while pool.has_work:
+            pool.resize()
+            pool.feed()
+            pool.wait()
+            pool.end_hung()
+    finally:
+        pool.close()
 
-    todo = deque(sorted(set(range(run.num_chunks())) - run.done_chunks()))
-    start = _starter(run, worker_class, worker_options)
-    pool = _Pool(start=start, todo=todo, on_chunk=on_chunk)
-    for _ in range(actors):
-        pool.add_actor()
-    while todo or pool.has_work():
-        pool.feed()
-        ready, _ = ray.wait(list(pool.in_flight), num_returns=1, timeout=1.0, fetch_local=False)
-        for reference in ready:
-            pool.take(reference)
-    pool.close()
-    for chunk in pool.suspects:
-        if chunk not in run.done_chunks():
-            on_chunk(_isolate(run, chunk, start))
+
+@dataclass(slots=True, kw_only=True)
+class _Call:
+    """One call of an actor's method."""
+
+    work: "Task | Isolation | int | None"
+    """A task, the unit of an isolation, the number of a group to pack; None: the actor starts."""
+    units: int = 1
+    since: float | None = None
+    """When the actor began with it."""
+
+
+@dataclass(eq=False, kw_only=True)
+class _Actor:
+    """An actor and its calls, in order."""
+
+    handle: Any
+    is_ready: bool = False
+    calls: dict[Any, _Call] = field(default_factory=dict[Any, _Call])
 
 
 @dataclass(kw_only=True)
@@ -58,148 +117,331 @@ class _Pool:
     whole queue; a fresh one queues calls until it is ready.
     """
 
-    start: Callable[[], Any]
-    todo: deque[int]
-    on_chunk: Callable[[ChunkDone], None]
-    actors: list[Any] = field(default_factory=list[Any])
-    """Those that have opened their models."""
-    in_flight: dict[Any, tuple[Any, int | None]] = field(default_factory=dict[Any, Any])
-    """Reference to actor and chunk, in order of submission; no chunk: the actor is starting."""
-    suspects: list[int] = field(default_factory=list[int])
-    """Chunks that ran while their actor died."""
+    run: Run
+    staff: Staff
+    limits: Limits
+    on_task: Callable[[TaskDone], None]
+    queue: TaskQueue
+    actors: list[_Actor] = field(default_factory=list[_Actor])
+    owners: dict[Any, _Actor] = field(default_factory=dict[Any, _Actor])
+    """The actor of every call in flight."""
+    hungry: set[_Actor] = field(default_factory=set[_Actor])
+    """Ready actors with fewer calls than they may have."""
+    isolations: deque[Isolation] = field(default_factory=deque[Isolation])
+    """Those that wait for an idle actor."""
+    groups: deque[int] = field(default_factory=deque[int])
+    """Groups of chunks to pack."""
+    missing: Counter[int] = field(default_factory=Counter[int])
+    """Chunks that each group lacks."""
+    has_started: bool = False
+    """Whether any actor ever was ready."""
+    errors_in_row: int = 0
+    next_resize: float = 0.0
+    restart_at: float = 0.0
+    packing: int = 0
+    """Groups that are being packed."""
+    units: int = 0
+    errors: Counter[str] = field(default_factory=Counter[str])
+    """Errors of the units that failed, by name."""
 
-    def add_actor(self) -> None:
-        """Start an actor, which is fed once it is ready."""
-        actor = self.start()
-        self.in_flight[actor.ready.remote()] = (actor, None)
-
+    @property
     def has_work(self) -> bool:
-        """Return whether a chunk is in flight."""
-        return any(chunk is not None for _, chunk in self.in_flight.values())
+        """Whether anything is left to do."""
+        return self.queue.left > 0 or bool(self.groups) or self.packing > 0
+
+    def find_whole_groups(self) -> None:
+        """Count what each group lacks, and queue those that lack nothing for packing."""
+        live = self.run.live()
+        for group in range(-(-self.run.num_chunks // GROUP_CHUNKS)):
+            if group not in live.packs:
+                chunks = group_chunks(self.run, group)
+                self.missing[group] = sum((chunk, 0) not in live.parts for chunk in chunks)
+                if not self.missing[group]:
+                    self.groups.append(group)
+
+    def resize(self) -> None:
+        """Start the actors that the cluster has room for; end unready ones that it has not."""
+        now = time.monotonic()
+        if now < self.next_resize:
+            return
+        self.next_resize = now + RESIZE_S
+        target = max(1, min(self.staff.target(), self.queue.left + len(self.groups)))
+        if now >= self.restart_at:
+            for _ in range(target - len(self.actors)):
+                self._start()
+        for actor in [actor for actor in self.actors if not actor.is_ready]:
+            if len(self.actors) > target and len(self.actors) > 1:
+                self._remove(actor)
+
+    def _start(self) -> None:
+        import ray
+
+        actor_class: Any = ray.remote(self.staff.worker_class).options(
+            num_cpus=1, num_gpus=self.staff.gpus, max_restarts=0, max_task_retries=0,
+            enable_task_events=False,
+        )  # fmt: skip
+        actor = _Actor(handle=actor_class.remote(self.run.location, **self.staff.options))
+        self.actors.append(actor)
+        self._call(actor, actor.handle.ready.remote(), _Call(work=None))
 
     def feed(self) -> None:
-        """Fill every ready actor's window."""
-        for actor in self.actors:
-            load = sum(busy is actor for busy, _ in self.in_flight.values())
-            for _ in range(min(len(self.todo), CALLS_IN_FLIGHT - load)):
-                chunk = self.todo.popleft()
-                self.in_flight[actor.run.remote(chunk)] = (actor, chunk)
+        """Give every ready actor its next calls."""
+        for actor in list(self.hungry):
+            while len(actor.calls) < CALLS_IN_FLIGHT and self._feed(actor):
+                pass
+            if len(actor.calls) == CALLS_IN_FLIGHT:
+                self.hungry.discard(actor)
 
-    def take(self, reference: Any) -> None:
-        """Take one finished call; replace its actor if it died."""
+    def _feed(self, actor: _Actor) -> bool:
+        """Give an actor one more call; False if there is none for it."""
+        if not actor.calls and self.isolations:
+            self._isolate(actor, self.isolations.popleft())
+            return False
+        if any(isinstance(call.work, Isolation) for call in actor.calls.values()):
+            return False
+        if self.groups:
+            group = self.groups.popleft()
+            self.packing += 1
+            self._call(actor, actor.handle.pack.remote(group), _Call(work=group))
+            return True
+        task = self.queue.next(is_idle=not actor.calls)
+        if task is None:
+            return False
+        call = _Call(work=task, units=len(self.run.ordinals(task.chunk)))
+        self._call(actor, actor.handle.run.remote(task), call)
+        return True
+
+    def _isolate(self, actor: _Actor, isolation: Isolation) -> None:
+        reference = actor.handle.trace.remote(isolation.task, isolation.index)
+        self._call(actor, reference, _Call(work=isolation))
+
+    def _call(self, actor: _Actor, reference: Any, call: _Call) -> None:
+        actor.calls[reference] = call
+        self.owners[reference] = actor
+        self._note_head(actor)
+
+    def _note_head(self, actor: _Actor) -> None:
+        """Note since when an actor works on its first call."""
+        head = next(iter(actor.calls.values()), None)
+        if head and head.since is None:
+            head.since = time.monotonic()
+            if isinstance(head.work, Task):
+                self.queue.begun(head.work)
+
+    def wait(self) -> None:
+        """Take the calls that are over, once there is one or a second has passed."""
         import ray
-        from ray.exceptions import RayActorError
 
-        if reference not in self.in_flight:
+        pending = list(self.owners)
+        if not pending:
+            time.sleep(0.1)
             return
-        actor, chunk = self.in_flight[reference]
+        ready, _ = ray.wait(pending, num_returns=1, timeout=1.0, fetch_local=False)
+        if ready:
+            ready, _ = ray.wait(pending, num_returns=len(pending), timeout=0, fetch_local=False)
+        for reference in ready:
+            self._take(reference)
+
+    def _take(self, reference: Any) -> None:
+        """Take one call that is over; remove its actor if it died."""
+        import ray
+        from ray.exceptions import RayActorError, RayTaskError
+
+        actor = self.owners.get(reference)
+        if actor is None:
+            return
+        call = actor.calls[reference]
         try:
             result: Any = ray.get(reference)
         except RayActorError as error:
-            _raise_if_constructor(error)
-            self._replace(actor)
-            return
-        del self.in_flight[reference]
-        if chunk is None:
-            self.actors.append(actor)
+            self._bury(actor, error)
+        except RayTaskError as error:
+            self._drop(actor, reference)
+            self._raised(call, error)
         else:
-            self.on_chunk(result)
+            self._drop(actor, reference)
+            self._finished(actor, call, result)
 
-    def _replace(self, dead: Any) -> None:
-        """Suspect the oldest call that the dead actor lost; queue again those behind it."""
+    def _drop(self, actor: _Actor, reference: Any) -> None:
+        del self.owners[reference], actor.calls[reference]
+        self._note_head(actor)
+        if actor.is_ready:
+            self.hungry.add(actor)
+
+    def _finished(self, actor: _Actor, call: _Call, result: Any) -> None:
+        self.errors_in_row = 0
+        work = call.work
+        if work is None:
+            self._welcome(actor, result)
+        elif isinstance(work, Task):
+            self._task_done(work, result)
+        elif isinstance(work, Isolation):
+            work.traced(*result)
+            self._go_on(work)
+        else:
+            self.packing -= 1
+
+    def _welcome(self, actor: _Actor, worker_code: str) -> None:
+        """Take an actor that is ready among those that get work."""
+        if worker_code != code_hash():
+            raise ClusterUnavailable(
+                "a worker runs other code than this driver: install the same dqf on every node, "
+                "or submit through http://HEAD:8265, which ships it"
+            )
+        self.has_started = True
+        actor.is_ready = True
+        self.hungry.add(actor)
+
+    def _task_done(self, task: Task, done: TaskDone) -> None:
+        if not self.queue.finish(task, done.seconds):
+            return
+        self.on_task(done)
+        self.units += done.units
+        self.errors.update(done.errors)
+        self._stop_if_too_many_failed()
+        group = task.chunk // GROUP_CHUNKS
+        if task.generation == 0 and group in self.missing:
+            self.missing[group] -= 1
+            if not self.missing[group]:
+                self.groups.append(group)
+
+    def _stop_if_too_many_failed(self) -> None:
+        failed = self.errors.total()
+        if failed >= MIN_FAILED and failed > self.limits.failed * self.units:
+            name, count = self.errors.most_common(1)[0]
+            raise TooManyFailures(
+                f"stopped: {failed} of {self.units} units failed, {count} of them with {name}; "
+                "they are recorded in `failures`, the rest is left for `dqf trace resume`, and "
+                "--max-failed 1 goes on whatever fails"
+            )
+
+    def _go_on(self, isolation: Isolation) -> None:
+        """Queue an isolation's next unit, or commit it at its end."""
+        if not isolation.is_over:
+            self.isolations.appendleft(isolation)
+            return
+        units = len(isolation.unit_ids)
+        failures = isolation.failures
+        self.run.commit(isolation.task, isolation.rows, failures, units=units)
+        errors = tuple(failure.error for failure in failures)
+        self._task_done(isolation.task, TaskDone(units=units, failed=len(failures), errors=errors))
+
+    def _raised(self, call: _Call, error: Any) -> None:
+        """Give work back whose call raised: something else is wrong than a unit."""
+        cause: BaseException = error.cause if isinstance(error.cause, BaseException) else error
+        if isinstance(call.work, int):
+            self.packing -= 1
+            if isinstance(cause, CorruptPart):
+                self._reopen(call.work)
+                return
+        self._count_error(cause)
+        if isinstance(call.work, Task):
+            self.queue.give_back(call.work)
+        elif isinstance(call.work, Isolation):
+            self.isolations.append(call.work)
+        elif isinstance(call.work, int):
+            self.groups.append(call.work)
+
+    def _reopen(self, group: int) -> None:
+        """Queue the chunks of a group again that are gone, as a damaged part of them was."""
+        if self.run.storage.exists(pack_name(group)):
+            return
+        live = self.run.live()
+        gone = [c for c in group_chunks(self.run, group) if (c, 0) not in live.parts]
+        self.missing[group] = len(gone)
+        for chunk in gone:
+            self.queue.reopen(Task(chunk=chunk))
+        if not gone:
+            self.groups.append(group)
+
+    def _count_error(self, error: BaseException) -> None:
+        """Raise an error that no actor gets past."""
+        self.errors_in_row += 1
+        logger.warning("a call raised %s: %s", type(error).__name__, first_line(error))
+        if self.errors_in_row > max(3, 2 * len(self.actors)):
+            raise error
+
+    def _bury(self, actor: _Actor, error: Any, *, is_hung: bool = False) -> None:
+        """Remove an actor that died, and see to the calls that it lost."""
         import ray
-        from ray.exceptions import RayActorError
+        from ray.exceptions import RayActorError, RayTaskError
 
-        lost: list[int] = []
-        for reference, (actor, chunk) in list(self.in_flight.items()):
-            if actor is not dead:
-                continue
-            del self.in_flight[reference]
-            if chunk is None:
-                continue
+        calls = dict(actor.calls)
+        self._remove(actor)
+        why = "took too long and was ended" if is_hung else f"died: {first_line(error)}"
+        logger.warning("an actor %s; it had %s", why, [call.work for call in calls.values()])
+        is_head = True
+        for reference, call in calls.items():
             try:
-                result: Any = ray.get(reference)
-                self.on_chunk(result)
-            except RayActorError:
-                lost.append(chunk)
-        self.suspects += lost[:1]
-        self.todo.extendleft(reversed(lost[1:]))
-        self.actors = [actor for actor in self.actors if actor is not dead]
-        self.add_actor()
+                result: Any = ray.get(reference, timeout=0 if is_hung else None)
+            except (RayActorError, RayTaskError, TimeoutError):
+                self._lost(call, error, is_head=is_head, is_hung=is_hung)
+                is_head = False
+            else:
+                self._finished(actor, call, result)
+        self.hungry.discard(actor)
+
+    def _lost(self, call: _Call, error: Any, *, is_head: bool, is_hung: bool) -> None:
+        """See to a call that was lost; only the one that was running is to blame."""
+        work = call.work
+        if work is None:
+            self._could_not_start(error)
+        elif isinstance(work, Isolation):
+            if is_hung:
+                work.timed_out(self.limits.unit_s)
+            else:
+                work.died(error)
+            self._go_on(work)
+        elif isinstance(work, Task):
+            if is_head and (is_hung or self.queue.lose(work) >= LOSSES):
+                logger.warning("%s is isolated: its units run one at a time", work)
+                self.queue.hold(work)
+                self.isolations.append(Isolation.of(self.run, work))
+            else:
+                self.queue.give_back(work)
+        else:
+            self.packing -= 1
+            self.groups.append(work)
+
+    def _could_not_start(self, error: Any) -> None:
+        """Raise what an actor's constructor raised, or start another one later."""
+        if not self.has_started and getattr(error, "actor_init_failed", False):
+            _raise_from_constructor(error)
+        self.restart_at = time.monotonic() + RESTART_S
+        self._count_error(error)
+
+    def end_hung(self) -> None:
+        """End the actors whose call takes longer than its units may."""
+        now = time.monotonic()
+        for actor in list(self.actors):
+            head = next(iter(actor.calls.values()), None)
+            if head is None or head.work is None or head.since is None:
+                continue
+            if now - head.since > self.limits.unit_s * head.units:
+                self._bury(actor, None, is_hung=True)
+
+    def _remove(self, actor: _Actor) -> None:
+        import ray
+
+        ray.kill(actor.handle)
+        self.actors.remove(actor)
+        self.hungry.discard(actor)
+        for reference in actor.calls:
+            del self.owners[reference]
+        self.next_resize = 0.0
 
     def close(self) -> None:
-        """End all actors, which frees their GPUs for the isolation of suspects."""
+        """End all actors."""
         import ray
 
-        for actor in [*self.actors, *(busy for busy, _ in self.in_flight.values())]:
-            ray.kill(actor)
+        for actor in self.actors:
+            ray.kill(actor.handle)
 
 
-def _starter(run: Run, worker_class: type, worker_options: Mapping[str, Any]) -> Callable[[], Any]:
-    """Return a function that starts one actor, on a GPU of its own where the cluster has any."""
-    import ray
-
-    has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
-    actor_class: Any = ray.remote(worker_class)
-    actor_class = actor_class.options(
-        num_cpus=1, num_gpus=1 if has_gpu else 0, max_restarts=0, max_task_retries=0
-    )
-    return lambda: actor_class.remote(str(run.path), **worker_options)
-
-
-def _raise_if_constructor(error: BaseException) -> None:
+def _raise_from_constructor(error: BaseException) -> None:
     """Raise what a worker's constructor raised: Ray hands on its text alone."""
     text = str(error)
-    if "creation task" not in text:
-        return
     found = re.search(r"schemas\.errors\.\w+: (.+)", text)
     if found:
         raise ModelUnavailable(found[1].strip()) from None
     raise RuntimeError(f"a worker could not start: {text}") from error
-
-
-def _isolate(run: Run, chunk: int, start: Callable[[], Any]) -> ChunkDone:
-    """Trace a chunk's units one by one, replacing the actor that one kills, and commit it."""
-    import ray
-    from ray.exceptions import RayActorError
-
-    rows: list[dict] = []
-    failures: list[Failure] = []
-    actor = None
-    unit_rows = run.unit_rows(chunk)
-    for unit_row in unit_rows:
-        if actor is None:
-            actor = _ready(start())
-        try:
-            unit_scores, unit_failures = ray.get(actor.trace.remote([unit_row]))
-            rows += unit_scores
-            failures += unit_failures
-        except RayActorError as error:
-            failures.append(_killed(unit_row["unit_id"], error))
-            actor = None
-    run.commit(chunk, rows, failures)
-    if actor is not None:
-        ray.kill(actor)
-    return ChunkDone(units=len(unit_rows), failed=len(failures))
-
-
-def _ready(actor: Any) -> Any:
-    """Return the actor once it has opened its models; raise what its constructor raised."""
-    import ray
-    from ray.exceptions import RayActorError
-
-    try:
-        ray.get(actor.ready.remote())
-    except RayActorError as error:
-        _raise_if_constructor(error)
-        raise RuntimeError(f"a worker died while it started: {error}") from error
-    return actor
-
-
-def _killed(unit_id: str, error: BaseException) -> Failure:
-    return Failure(
-        unit_id=unit_id,
-        error="WorkerDied",
-        message="the unit ended its worker's process when run alone",
-        traceback=str(error),
-    )

@@ -1,34 +1,44 @@
-"""A run's folder: the plan, its units and the committed scores, each exactly once.
+"""A run: its plan, written once, and all that follows from the plan alone.
 
-A chunk is committed as one Parquet file of deterministic name, published by link(2): the first
-writer wins and every later one drops its copy. Failed units are listed in the same file's footer.
-What is done is a listing; nothing else records it.
+`plan.json` is the run. Whoever creates it first has made the run; the other tables follow from it
+and are written by whoever finds them missing. What is done is a listing; nothing else records it.
 """
 
-import contextlib
+import io
 import json
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.component import Component, Part
+from jobs.parts import (
+    EMPTY_PACK,
+    EMPTY_PART,
+    GROUP_CHUNKS,
+    Commit,
+    Failure,
+    Live,
+    PartContent,
+    live_parts,
+    pack_name,
+    part_name,
+    read_commits,
+    write_part,
+)
+from jobs.storage import Storage, open_storage
+from schemas.component import Component, Kind, Part
 from schemas.errors import StoreError
-from schemas.plan import Caption, TracePlan, Unit, unit_id
-from schemas.tables import COMPONENTS, SCHEMA_VERSION, SCORES, UNITS, VERSION_KEY
-from schemas.views import FAILURES_KEY
-from schemas.window import Window
+from schemas.plan import TracePlan, Unit, UnitIds, Units, content_id, plan_units
+from schemas.tables import CAPTIONS, COMPONENTS, SCHEMA_VERSION, SCORES, SLABS, UNITS
 
-EMPTY_PART = "empty.parquet"
-"""A part without rows, so that a run can be queried before its first chunk."""
-LEFTOVER_AGE_S = 3600.0
-"""A writer holds its temporary file for milliseconds; one this old has no writer any more."""
+PLAN = "plan.json"
+BATCH_UNITS = 2**16
+"""Rows of `units.parquet` that are made at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,176 +48,244 @@ class Manifest:
     model_hash: str
     scorer_hash: str
     versions: dict[str, str]
+    code_hash: str
     git_commit: str
     created: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """A unit that could not be scored, and why."""
+class Task:
+    """What a worker does in one call: a chunk, or what had failed in it one generation before."""
+
+    chunk: int
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitRow:
+    """A unit and its id."""
 
     unit_id: str
-    error: str
-    message: str
-    traceback: str
+    unit: Unit
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Run:
-    """A run's folder that exists."""
+    """A run that exists."""
 
-    path: Path
+    storage: Storage
+
+    @property
+    def location(self) -> str:
+        """The folder or URL that opens the run from anywhere."""
+        return self.storage.location
 
     @property
     def name(self) -> str:
         """The folder's name."""
-        return self.path.name
+        return self.location.rstrip("/").rpartition("/")[2]
 
+    @cached_property
+    def _content(self) -> bytes:
+        return self.storage.read(PLAN)
+
+    @cached_property
+    def _document(self) -> dict[str, Any]:
+        return json.loads(self._content)
+
+    @cached_property
+    def id(self) -> str:
+        """Content hash of the plan, which every part of the run carries."""
+        return content_id(self._content.decode())
+
+    @cached_property
     def plan(self) -> TracePlan:
-        """Return the plan."""
-        return TracePlan.model_validate(self._document()["plan"])
+        """The plan."""
+        return TracePlan.model_validate(self._document["plan"])
 
+    @cached_property
     def manifest(self) -> Manifest:
-        """Return the manifest."""
-        return Manifest(**self._document()["manifest"])
+        """The manifest."""
+        return Manifest(**self._document["manifest"])
 
-    def _document(self) -> dict:
-        return json.loads((self.path / "plan.json").read_text())
+    @cached_property
+    def components(self) -> tuple[Component, ...]:
+        """The components that are traced."""
+        return tuple(
+            Component(**{**fields, "part": Part(fields["part"]), "kind": Kind(fields["kind"])})
+            for fields in self._document["components"]
+        )
 
-    def unit_rows(self, chunk: int | None = None) -> list[dict]:
-        """Return the units' rows, all or those of one chunk, in order."""
-        filters = None if chunk is None else [("chunk", "=", chunk)]
-        return pq.read_table(self.path / "units.parquet", filters=filters).to_pylist()
+    @cached_property
+    def units(self) -> Units:
+        """The units, in the plan's order."""
+        names: dict = {part: [] for part in self.plan.parts}
+        for component in self.components:
+            names[component.part].append(component.name)
+        return plan_units(self.plan, names=names, steps=self._document["steps"])
 
+    @cached_property
+    def unit_ids(self) -> UnitIds:
+        """The units' ids, in the plan's order."""
+        manifest = self.manifest
+        return self.units.ids(model_hash=manifest.model_hash, scorer_hash=manifest.scorer_hash)
+
+    @property
     def num_chunks(self) -> int:
-        """Return the number of chunks planned."""
-        chunks = pq.read_table(self.path / "units.parquet", columns=["chunk"])["chunk"]
-        return chunks[-1].as_py() + 1
+        """The number of chunks planned."""
+        return -(-len(self.units) // self.plan.chunk_units)
 
-    def parts(self) -> list[Path]:
-        """Return the committed parts, the empty one included."""
-        return sorted((self.path / "parts").glob("*.parquet"))
+    def ordinals(self, chunk: int) -> range:
+        """Return the places of a chunk's units in the plan's order."""
+        size = self.plan.chunk_units
+        return range(chunk * size, min((chunk + 1) * size, len(self.units)))
 
-    def done_chunks(self) -> set[int]:
+    def unit_rows(self, task: Task) -> list[UnitRow]:
+        """Return the units of a task, in order."""
+        rows = [
+            UnitRow(unit_id=self.unit_ids[ordinal], unit=self.units[ordinal])
+            for ordinal in self.ordinals(task.chunk)
+        ]
+        if task.generation == 0:
+            return rows
+        before = part_name(task.chunk, task.generation - 1)
+        failed = {failure.unit_id for failure in self._commit_of(before, task.chunk).failures}
+        return [row for row in rows if row.unit_id in failed]
+
+    def _commit_of(self, name: str, chunk: int) -> Commit:
+        """Return what was committed of a chunk by a part, or by the pack that it went into."""
+        try:
+            (path,) = self.storage.local([name])
+        except FileNotFoundError:
+            (path,) = self.storage.local([pack_name(chunk // GROUP_CHUNKS)])
+        return next(commit for commit in read_commits(path) if commit.chunk == chunk)
+
+    def live(self) -> Live:
+        """Return the parts that count now."""
+        return live_parts(self.storage)
+
+    def done_chunks(self, live: Live | None = None) -> set[int]:
         """Return the numbers of the committed chunks."""
-        return {int(part.stem[1:]) for part in self.parts() if part.name != EMPTY_PART}
+        live = live or self.live()
+        return {chunk for chunk in range(self.num_chunks) if live.has(chunk)}
 
-    def commit(self, chunk: int, rows: Sequence[dict], failures: Sequence[Failure]) -> bool:
-        """Publish a chunk's scores and failures; False if another writer had published it."""
-        footer = {FAILURES_KEY: json.dumps([asdict(failure) for failure in failures])}
+    def is_done(self, task: Task) -> bool:
+        """Return whether a task is committed, by looking for its own files alone."""
+        return self.storage.exists(part_name(task.chunk, task.generation)) or (
+            task.generation == 0 and self.storage.exists(pack_name(task.chunk // GROUP_CHUNKS))
+        )
+
+    def commit(
+        self, task: Task, rows: Sequence[dict], failures: Sequence[Failure], *, units: int
+    ) -> bool:
+        """Publish a task's scores and failures; False if another writer had published it."""
+        commit = Commit(
+            chunk=task.chunk,
+            generation=task.generation,
+            units=units,
+            failures=tuple(failures),
+        )
         table = pa.Table.from_pylist(list(rows), schema=SCORES)
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **footer})
-        return publish(self.path / "parts" / f"c{chunk:08d}.parquet", table)
+        content = write_part([PartContent(table=table, commits=(commit,))], run_id=self.id)
+        return self.storage.create(part_name(task.chunk, task.generation), content)
 
-    def remove_leftovers(self) -> None:
-        """Remove temporary files that a killed writer left; a live one's are younger."""
-        for file in (self.path / "parts").glob(".*.parquet.*"):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - file.stat().st_mtime > LEFTOVER_AGE_S:
-                    file.unlink()
+    def commits(self, live: Live | None = None) -> list[Commit]:
+        """Return what is committed of every chunk: its latest generation."""
+        live = live or self.live()
+        latest: dict[int, Commit] = {}
+        for path in self.storage.local(live.names):
+            for commit in read_commits(path):
+                known = latest.get(commit.chunk)
+                if known is None or commit.generation > known.generation:
+                    latest[commit.chunk] = commit
+        return [latest[chunk] for chunk in sorted(latest)]
 
     def failures(self) -> list[Failure]:
-        """Return the failures recorded in all parts."""
-        footers = [pq.read_schema(part).metadata or {} for part in self.parts()]
-        return [
-            Failure(**failure)
-            for footer in footers
-            for failure in json.loads(footer.get(FAILURES_KEY.encode(), b"[]"))
-        ]
+        """Return the units that have failed and not been scored since."""
+        return [failure for commit in self.commits() for failure in commit.failures]
+
+    def quarantine(self, name: str) -> None:
+        """Move a damaged part away: its chunk counts as not done."""
+        flat = name.replace("/", ".")
+        self.storage.move(name, f"quarantine/{flat}.{time.time_ns()}")
 
 
-def open_run(path: Path) -> Run:
-    """Return the run at `path`; StoreError if there is none or its tables are another version's."""
-    if not (path / "plan.json").is_file():
-        raise StoreError(f"no run at {path}: `dqf trace submit --run NAME` makes one")
-    metadata = pq.read_schema(path / "parts" / EMPTY_PART).metadata or {}
-    version = int(metadata.get(VERSION_KEY, 0))
+def open_run(location: str | Path) -> Run:
+    """Return the run at `location`.
+
+    StoreError: there is none, or its tables are of another version of dqf.
+    """
+    run = Run(open_storage(str(location)))
+    try:
+        version = run._document.get("schema_version", "1 or 2")
+    except FileNotFoundError:
+        raise StoreError(f"no run at {location}: `dqf trace submit --run NAME` makes one") from None
+    except ValueError as error:
+        raise StoreError(f"{location}/{PLAN} is damaged: {error}") from error
     if version != SCHEMA_VERSION:
         raise StoreError(
-            f"run {path} has tables of version {version}, this dqf reads {SCHEMA_VERSION}: "
+            f"run {location} has tables of version {version}, this dqf reads {SCHEMA_VERSION}: "
             "trace it again under another --run"
         )
-    return Run(path)
+    return run
 
 
 def create_run(
-    path: Path,
+    location: str | Path,
     plan: TracePlan,
     manifest: Manifest,
     components: Sequence[Component],
-    units: Iterable[Unit],
+    *,
+    steps: int,
 ) -> Run:
-    """Write a new run's folder, all of it or nothing; StoreError if it cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {path.parent}: {error.strerror}; choose another --run"
-        ) from error
-    try:
-        work.chmod(0o755)
-        (work / "parts").mkdir()
-        document = {"plan": plan.model_dump(mode="json"), "manifest": asdict(manifest)}
-        (work / "plan.json").write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-        pq.write_table(_units_table(units, plan, manifest), work / "units.parquet")
-        pq.write_table(_components_table(components), work / "components.parquet")
-        pq.write_table(SCORES.empty_table(), work / "parts" / EMPTY_PART)
-        work.rename(path)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return Run(path)
+    """Make a new run and return it, or the one that somebody else made there meanwhile.
+
+    StoreError: it cannot be written.
+    """
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "plan": plan.model_dump(mode="json"),
+        "manifest": asdict(manifest),
+        "components": [asdict(component) for component in components],
+        "steps": steps,
+    }
+    storage = open_storage(str(location))
+    storage.create(PLAN, json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
+    run = open_run(location)
+    write_tables(run)
+    return run
 
 
-def unit_of(row: dict, plan: TracePlan) -> Unit:
-    """Return the unit of `plan` that a row of `units.parquet` describes."""
-    return Unit(
-        caption=Caption(**{field: row[field] for field in Caption.model_fields}),
-        seed=row["seed"],
-        draw=row["draw"],
-        part=Part(row["part"]),
-        components=tuple(row["components"]),
-        windows=tuple(_window(text) for text in row["windows"]),
-        tokens=plan.tokens,
-        interventions=plan.interventions,
-        references=plan.references,
-    )
+def write_tables(run: Run) -> None:
+    """Write those of the run's tables that are not there."""
+    tables = {
+        "captions.parquet": lambda: pa.Table.from_pylist(_caption_rows(run), schema=CAPTIONS),
+        "slabs.parquet": lambda: pa.Table.from_pylist(_slab_rows(run), schema=SLABS),
+        "components.parquet": lambda: pa.Table.from_pylist(_component_rows(run), schema=COMPONENTS),
+    }
+    for name, table in tables.items():
+        if not run.storage.exists(name):
+            run.storage.create(name, _parquet(table()))
+    for name in (EMPTY_PART, EMPTY_PACK):
+        if not run.storage.exists(name):
+            run.storage.create(name, write_part([], run_id=run.id))
+    if not run.storage.exists("units.parquet"):
+        run.storage.create("units.parquet", _units(run))
 
 
-def _window(text: str) -> Window:
-    start, stop = text.split(":")
-    return int(start), int(stop)
+def _parquet(table: pa.Table) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+    return file.getvalue()
 
 
-def _units_table(units: Iterable[Unit], plan: TracePlan, manifest: Manifest) -> pa.Table:
-    rows = [
-        {
-            "ordinal": ordinal,
-            "unit_id": unit_id(
-                unit,
-                model_hash=manifest.model_hash,
-                scorer_hash=manifest.scorer_hash,
-                numerics=plan.numerics,
-                scores=plan.scores,
-            ),
-            "chunk": ordinal // plan.chunk_units,
-            "caption_id": unit.caption.id,
-            **unit.caption.model_dump(),
-            "seed": unit.seed,
-            "draw": unit.draw,
-            "part": unit.part.value,
-            "components": list(unit.components),
-            "windows": [f"{start}:{stop}" for start, stop in unit.windows],
-        }
-        for ordinal, unit in enumerate(units)
-    ]
-    return pa.Table.from_pylist(rows, schema=UNITS)
+def _caption_rows(run: Run) -> list[dict]:
+    unique = dict.fromkeys(run.plan.captions)
+    return [{"caption_id": caption.id, **caption.model_dump()} for caption in unique]
 
 
-def _components_table(components: Sequence[Component]) -> pa.Table:
-    rows = [
+def _component_rows(run: Run) -> list[dict]:
+    return [
         {
             "component": component.name,
             "part": component.part.value,
@@ -216,33 +294,42 @@ def _components_table(components: Sequence[Component]) -> pa.Table:
             "layer": component.layer,
             "num_parameters": component.num_parameters,
         }
-        for component in components
+        for component in run.components
     ]
-    return pa.Table.from_pylist(rows, schema=COMPONENTS)
 
 
-def publish(path: Path, table: pa.Table) -> bool:
-    """Write `table` to `path` unless it exists: durable, atomic, first writer wins."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            pq.write_table(table, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-    finally:
-        os.unlink(temporary)
-    _sync_folder(path.parent)
-    return True
+def _slab_rows(run: Run) -> list[dict]:
+    return [
+        {
+            "slab": number,
+            "part": slab.part.value,
+            "components": slab.components,
+            "windows": [f"{start}:{stop}" for start, stop in slab.windows],
+        }
+        for number, slab in enumerate(run.units.slabs)
+    ]
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _units(run: Run) -> bytes:
+    """Return `units.parquet`, made a batch of rows at a time."""
+    file = io.BytesIO()
+    with pq.ParquetWriter(file, UNITS, compression="zstd", write_page_checksum=True) as writer:
+        for start in range(0, len(run.units), BATCH_UNITS):
+            stop = min(start + BATCH_UNITS, len(run.units))
+            writer.write_batch(_units_batch(run, range(start, stop)))
+    return file.getvalue()
+
+
+def _units_batch(run: Run, ordinals: range) -> pa.RecordBatch:
+    ids, plan = run.unit_ids, run.plan
+    captions, seeds, draws, slabs = zip(*map(run.units.place, ordinals), strict=True)
+    columns = {
+        "ordinal": list(ordinals),
+        "unit_id": [ids[ordinal] for ordinal in ordinals],
+        "chunk": [ordinal // plan.chunk_units for ordinal in ordinals],
+        "caption_id": [ids.captions[caption] for caption in captions],
+        "seed": [plan.seeds[seed] for seed in seeds],
+        "draw": draws,
+        "slab": slabs,
+    }
+    return pa.RecordBatch.from_pydict(columns, schema=UNITS)

@@ -1,26 +1,28 @@
 """Tracing a plan: make its run or find it, and work through what is left."""
 
+import logging
 import os
-import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from engine import registry
+from jobs import attempts
+from jobs.attempts import Attempt, Outcome
 from jobs.cluster import Cluster, connected
+from jobs.code import code_hash, git_commit, versions
+from jobs.packs import tidy
 from jobs.plans import Planned
-from jobs.pool import drive
+from jobs.pool import Limits, Staff, drive
 from jobs.query import write_catalog
-from jobs.store import Manifest, Run, create_run, open_run
-from jobs.worker import ChunkDone, TraceWorker
+from jobs.signals import interruptible
+from jobs.storage import open_storage
+from jobs.store import PLAN, Manifest, Run, Task, create_run, open_run, write_tables
+from jobs.worker import TaskDone, TraceWorker
 from schemas.component import Component, Part
-from schemas.errors import StoreError
-from schemas.plan import TracePlan, plan_units
-
-PACKAGES = ("dqf", "torch", "diffusers", "transformers", "open_clip_torch", "ray")
-"""Packages whose versions the manifest records."""
+from schemas.errors import DqfError, Interrupted, StoreError
+from schemas.plan import TracePlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,67 +30,146 @@ class Progress:
     """How far a run is, in units."""
 
     done: int
+    """Units that were tried, those that failed among them."""
     failed: int
     total: int
 
 
-def prepare_run(path: Path, planned: Planned) -> Run:
-    """Return the run of a plan at `path`, made if there is none.
+logger = logging.getLogger(__name__)
+
+Note = Callable[[str], None]
+"""Shows a line to the user."""
+
+
+def prepare_run(location: str | Path, planned: Planned) -> Run:
+    """Return the run of a plan at `location`, made if there is none.
 
     StoreError: another plan's run is there, the model has changed since, or it cannot be written.
     """
     manifest = _manifest(planned.plan)
-    if (path / "plan.json").exists():
-        run = open_run(path)
-        _check_same(run, planned.plan, manifest)
-        run.remove_leftovers()
-        write_catalog(run)
-        return run
-    if path.exists():
-        raise StoreError(f"{path} exists and is no run: choose another --run")
-    names = names_by_part(planned.components)
-    units = plan_units(planned.plan, names=names, steps=planned.steps)
-    run = create_run(path, planned.plan, manifest, planned.components, units)
-    write_catalog(run)
+    storage = open_storage(str(location))
+    if not storage.exists(PLAN) and storage.files(""):
+        raise StoreError(f"{location} exists and is no run: choose another --run")
+    plan, components = planned.plan, planned.components
+    run = create_run(location, plan, manifest, components, steps=planned.steps)
+    _check_same(run, plan)
+    _check_models(run, manifest)
+    return run
+
+
+def resume_run(location: str) -> Run:
+    """Return an old run to go on with; StoreError if its model or scorer has changed since."""
+    run = open_run(location)
+    _check_models(run, _manifest(run.plan))
     return run
 
 
 def trace_run(
-    run: Run, *, cluster: Cluster, rows: int | None, on_progress: Callable[[Progress], None]
+    run: Run,
+    *,
+    cluster: Cluster,
+    rows: int | None,
+    limits: Limits,
+    retry_failed: bool,
+    on_progress: Callable[[Progress], None],
+    note: Note,
 ) -> Progress:
     """Trace what the run lacks on Ray and return where it stands.
 
     `rows` bounds the rows of a batch; each worker measures what is best on its device if None.
+    With `retry_failed` only the units that have failed are tried, once more.
+    TooManyFailures, StoreError, ModelUnavailable: it cannot go on. Interrupted: a signal came.
     """
+    attempt = attempts.begin(run)
+    try:
+        with attempts.logged(run, attempt):
+            _repair(run, attempt, note)
+            tasks = failed_tasks(run) if retry_failed else open_tasks(run)
+            _work(run, tasks, cluster=cluster, rows=rows, limits=limits, on_progress=on_progress)
+    except (Interrupted, KeyboardInterrupt):
+        attempts.end(run, attempt, Outcome.STOPPED)
+        raise
+    except DqfError as error:
+        attempts.end(run, attempt, Outcome.FAILED, str(error))
+        raise
+    except BaseException as error:
+        attempts.end(run, attempt, Outcome.FAILED, f"{type(error).__name__}: {error}")
+        raise
+    attempts.end(run, attempt, Outcome.FINISHED)
+    return progress_of(run)
+
+
+def _repair(run: Run, attempt: Attempt, note: Note) -> None:
+    """Put right what a crash may have left, and say what was found."""
+    write_tables(run)
+    write_catalog(run)
+    for name in tidy(run):
+        logger.warning("%s was damaged", name)
+        note(f"{name} was damaged: moved to quarantine/, its units are traced again")
+    for other in attempts.others_alive(run, attempt):
+        note(f"process {other.pid} works on this run too: no unit will count twice")
+    known = run.manifest.versions
+    for name, now in attempt.versions.items():
+        if known.get(name) not in (None, now):
+            note(f"warning: the run was made with {name} {known[name]}, this is {now}")
+
+
+def open_tasks(run: Run) -> list[Task]:
+    """Return the chunks that are not committed."""
+    done = run.done_chunks()
+    return [Task(chunk=chunk) for chunk in range(run.num_chunks) if chunk not in done]
+
+
+def failed_tasks(run: Run) -> list[Task]:
+    """Return the tasks that try again what has failed, one generation on."""
+    return [
+        Task(chunk=commit.chunk, generation=commit.generation + 1)
+        for commit in run.commits()
+        if commit.failures
+    ]
+
+
+def _work(
+    run: Run,
+    tasks: Sequence[Task],
+    *,
+    cluster: Cluster,
+    rows: int | None,
+    limits: Limits,
+    on_progress: Callable[[Progress], None],
+) -> None:
     progress = progress_of(run)
     on_progress(progress)
-    left = run.num_chunks() - len(run.done_chunks())
-    if not left:
-        return progress
+    if not tasks:
+        return
 
-    def on_chunk(chunk: ChunkDone) -> None:
+    logger.info("%d tasks to do, %d of %d units done", len(tasks), progress.done, progress.total)
+
+    def on_task(done: TaskDone) -> None:
         nonlocal progress
-        progress = Progress(
-            done=progress.done + chunk.units,
-            failed=progress.failed + chunk.failed,
-            total=progress.total,
+        progress = replace(
+            progress, done=progress.done + done.units, failed=progress.failed + done.failed
         )
+        logger.info("%d of %d units, %d failed", progress.done, progress.total, progress.failed)
         on_progress(progress)
 
-    with connected(cluster, num_chunks=left) as actors:
-        options = {"rows": rows, "threads": _threads(actors)}
-        drive(run, TraceWorker, options, actors=actors, on_chunk=on_chunk)
-    return progress_of(run)
+    with connected(cluster) as capacity, interruptible():
+        staff = Staff(
+            worker_class=TraceWorker,
+            options={"rows": rows, "threads": _threads(capacity.actors())},
+            gpus=capacity.gpus_an_actor,
+            target=capacity.actors,
+        )
+        drive(run, tasks, staff, limits=limits, on_task=on_task)
 
 
 def progress_of(run: Run) -> Progress:
     """Return how far a run is, from its folder alone."""
-    rows = run.unit_rows()
-    done = run.done_chunks()
+    live = run.live()
     return Progress(
-        done=sum(row["chunk"] in done for row in rows),
-        failed=len(run.failures()),
-        total=len(rows),
+        done=sum(len(run.ordinals(chunk)) for chunk in run.done_chunks(live)),
+        failed=sum(len(commit.failures) for commit in run.commits(live)),
+        total=len(run.units),
     )
 
 
@@ -108,28 +189,28 @@ def _manifest(plan: TracePlan) -> Manifest:
     return Manifest(
         model_hash=registry.model_hash(plan.model),
         scorer_hash=registry.scorer_hash(plan.scorer),
-        versions={name: version(name) for name in PACKAGES},
-        git_commit=_git_commit(),
+        versions=versions(),
+        code_hash=code_hash(),
+        git_commit=git_commit(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def _git_commit() -> str:
-    """Return the commit of the code, or "" outside a checkout."""
-    root = Path(__file__).parent
-    result = subprocess.run(
-        ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return result.stdout.strip()
-
-
-def _check_same(run: Run, plan: TracePlan, manifest: Manifest) -> None:
-    old_plan, old = run.plan().model_dump(), asdict(run.manifest())
-    new_plan, new = plan.model_dump(), asdict(manifest)
-    differing = [key for key in new_plan if new_plan[key] != old_plan[key]]
-    differing += [key for key in ("model_hash", "scorer_hash") if new[key] != old[key]]
+def _check_same(run: Run, plan: TracePlan) -> None:
+    old, new = run.plan.model_dump(), plan.model_dump()
+    differing = [name for name in new if new[name] != old[name]]
     if differing:
         raise StoreError(
-            f"run {run.path} was made with another {' and '.join(differing)}: "
+            f"run {run.location} was made with another {' and '.join(differing)}: "
             "choose another --run, or give the same options to resume it"
         )
+
+
+def _check_models(run: Run, now: Manifest) -> None:
+    old = run.manifest
+    for name in ("model", "scorer"):
+        if getattr(old, f"{name}_hash") != getattr(now, f"{name}_hash"):
+            raise StoreError(
+                f"run {run.location} was made with another {name}_hash: the {name} "
+                f"{getattr(run.plan, name)!r} has changed since; trace it under another --run"
+            )

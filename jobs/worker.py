@@ -1,33 +1,102 @@
 """What an actor does: open the models once, trace the units of a chunk, commit them."""
 
 import logging
+import time
 import traceback
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
-from jobs.store import Failure, Run, unit_of
+from jobs.code import code_hash
+from jobs.packs import pack
+from jobs.parts import Failure
+from jobs.store import Run, Task, UnitRow, open_run
 from schemas.plan import Unit
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkDone:
-    """What a committed chunk held."""
+class TaskDone:
+    """What a committed task held."""
 
     units: int
     failed: int
+    errors: tuple[str, ...] = ()
+    """The names of the errors of those that failed."""
+    seconds: float = 0.0
 
 
-class TraceWorker:
-    """Traces chunks of one run; a plain class, which the pool wraps as an actor."""
+class Tracer(Protocol):
+    """What scores a unit: the model's side of a worker."""
 
-    def __init__(self, run: str, *, rows: int | None, threads: int) -> None:
+    def score_rows(self, row: UnitRow) -> list[dict]:
+        """Return a unit's rows of the scores' table; whatever it raises is recorded."""
+        ...
+
+
+class Worker:
+    """Works on the tasks of one run; a plain class, which the pool wraps as an actor."""
+
+    def __init__(self, location: str, tracer: Tracer) -> None:
+        """Open the run at `location`, whose units `tracer` scores."""
+        self._run: Run = open_run(location)
+        self._tracer = tracer
+
+    def ready(self) -> str:
+        """Return the hash of the worker's code, once the models are open."""
+        return code_hash()
+
+    def run(self, task: Task) -> TaskDone:
+        """Trace and commit a task, unless it is committed; a unit that raises is recorded."""
+        start = time.monotonic()
+        unit_rows = self._run.unit_rows(task)
+        if self._run.is_done(task):
+            return TaskDone(units=len(unit_rows), failed=0)
+        rows: list[dict] = []
+        failures: list[Failure] = []
+        for unit_row in unit_rows:
+            unit_scores, failure = self._traced(unit_row)
+            rows += unit_scores
+            failures += [failure] if failure else []
+        self._run.commit(task, rows, failures, units=len(unit_rows))
+        return TaskDone(
+            units=len(unit_rows),
+            failed=len(failures),
+            errors=tuple(failure.error for failure in failures),
+            seconds=time.monotonic() - start,
+        )
+
+    def trace(self, task: Task, index: int) -> tuple[list[dict], Failure | None]:
+        """Return one unit's score rows, or its failure; nothing is committed."""
+        return self._traced(self._run.unit_rows(task)[index])
+
+    def pack(self, group: int) -> None:
+        """Pack a group of chunks; CorruptPart if a part of it is damaged."""
+        pack(self._run, group)
+
+    def _traced(self, unit_row: UnitRow) -> tuple[list[dict], Failure | None]:
+        try:
+            return self._tracer.score_rows(unit_row), None
+        except Exception as error:
+            logger.exception("unit %s failed", unit_row.unit_id)
+            return [], failure_of(unit_row.unit_id, error)
+
+
+class TraceWorker(Worker):
+    """A worker that traces units with the run's model and scorer."""
+
+    def __init__(self, location: str, *, rows: int | None, threads: int) -> None:
         """Open the run's scorer and model; ModelUnavailable if one cannot be opened.
 
         `rows` bounds the rows of a batch; what is best on the device is measured if None.
         """
+        super().__init__(location, ModelTracer(open_run(location), rows=rows, threads=threads))
+
+
+class ModelTracer:
+    """Scores units by tracing them on this process's device."""
+
+    def __init__(self, run: Run, *, rows: int | None, threads: int) -> None:
         import torch
 
         from engine.calibration import calibrate
@@ -36,41 +105,24 @@ class TraceWorker:
 
         if not torch.cuda.is_available():
             torch.set_num_threads(threads)
-        self._run = Run(Path(run))
-        self._plan = self._run.plan()
+        self._plan = run.plan
         self._scorer = open_scorer(self._plan.scorer)
         self._model = open_model(self._plan.model, dtype=self._plan.numerics.dtype)
         self._rows = rows or calibrate(self._model, self._plan.numerics).rows
 
-    def ready(self) -> bool:
-        """Return once the models are open."""
-        return True
+    def score_rows(self, row: UnitRow) -> list[dict]:
+        """Return the score rows of a unit."""
+        unit = row.unit
+        shared = {
+            "unit_id": row.unit_id,
+            "caption_id": unit.caption.id,
+            "seed": unit.seed,
+            "draw": unit.draw,
+            "part": unit.part.value,
+        }
+        return [{**shared, **trial.as_row()} for trial in self._trials(unit)]
 
-    def run(self, chunk: int) -> ChunkDone:
-        """Trace and commit a chunk; a unit that raises is recorded as failed."""
-        unit_rows = self._run.unit_rows(chunk)
-        rows, failures = self.trace(unit_rows)
-        self._run.commit(chunk, rows, failures)
-        return ChunkDone(units=len(unit_rows), failed=len(failures))
-
-    def trace(self, unit_rows: Sequence[dict]) -> tuple[list[dict], list[Failure]]:
-        """Return the score rows of units and the failures among them, committing nothing."""
-        rows: list[dict] = []
-        failures: list[Failure] = []
-        for unit_row in unit_rows:
-            try:
-                rows += self._score_rows(unit_row)
-            except Exception as error:
-                logger.exception("unit %s failed", unit_row["unit_id"])
-                failures.append(failure_of(unit_row["unit_id"], error))
-        return rows, failures
-
-    def _score_rows(self, unit_row: dict) -> list[dict]:
-        shared = {key: unit_row[key] for key in ("unit_id", "caption_id", "seed", "draw", "part")}
-        trials = self._traced(unit_of(unit_row, self._plan))
-        return [{**shared, **trial.as_row()} for trial in trials]
-
-    def _traced(self, unit: Unit) -> list:
+    def _trials(self, unit: Unit) -> list:
         """Trace a unit, with half the rows each time memory runs out."""
         import torch
 

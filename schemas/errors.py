@@ -39,3 +39,15 @@ class QueryRefused(DqfError):
 
 class ConceptError(DqfError):
     """A concept file or concept that cannot be edited as given."""
+
+
+class TooManyFailures(DqfError):
+    """A run in which so many units fail that it was stopped."""
+
+    exit_code = 1
+
+
+class Interrupted(DqfError):
+    """A run that a signal has stopped."""
+
+    exit_code = 143

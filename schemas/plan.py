@@ -160,51 +160,124 @@ class Unit:
     references: tuple[str, ...] = ()
 
 
-def unit_id(
-    unit: Unit, *, model_hash: str, scorer_hash: str, numerics: Numerics, scores: Sequence[str]
-) -> str:
-    """Return the id of a unit: a hash of all that determines its scores."""
-    return content_id(
-        {
-            "version": SCHEMA_VERSION,
-            "model": model_hash,
-            "scorer": scorer_hash,
-            "numerics": numerics.model_dump(),
-            "scores": list(scores),
-            **asdict(unit),
-            "caption": unit.caption.model_dump(),
-        }
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slab:
+    """Components and windows of one part that every unit of it traces together."""
+
+    part: Part
+    components: tuple[str, ...]
+    windows: tuple[Window, ...]
+
+    @property
+    def id(self) -> str:
+        """Content hash of this slab."""
+        return content_id(asdict(self))
 
 
-def plan_units(
-    plan: TracePlan, *, names: Mapping[Part, Sequence[str]], steps: int
-) -> Iterator[Unit]:
-    """Yield the units of `plan` in order; `names` gives each part's components to trace.
+@dataclass(frozen=True)
+class Units:
+    """A plan's units in order, each made when it is asked for: a plan may have millions.
 
-    `steps` are the scheduler's evaluations of the UNet.
+    Captions come first and slabs last, so that a run cut short still covers few captions wholly.
+    """
 
-    Captions come first and parts last, so that a run cut short still covers few captions wholly.
-    PlanError: a window does not fit the steps.
+    plan: TracePlan
+    slabs: tuple[Slab, ...]
+
+    def __len__(self) -> int:
+        """Return the number of units."""
+        plan = self.plan
+        return len(plan.captions) * len(plan.seeds) * plan.noise_draws * len(self.slabs)
+
+    def __iter__(self) -> Iterator[Unit]:
+        """Yield the units in order."""
+        return (self[ordinal] for ordinal in range(len(self)))
+
+    def __getitem__(self, ordinal: int) -> Unit:
+        """Return one unit by its place in the plan's order."""
+        caption, seed, draw, slab = self.place(ordinal)
+        return self._unit(
+            caption=self.plan.captions[caption],
+            seed=self.plan.seeds[seed],
+            draw=draw,
+            slab=self.slabs[slab],
+        )
+
+    def place(self, ordinal: int) -> tuple[int, int, int, int]:
+        """Return the indexes of a unit's caption, seed, noise draw and slab."""
+        if not 0 <= ordinal < len(self):
+            raise IndexError(ordinal)
+        rest, slab = divmod(ordinal, len(self.slabs))
+        rest, draw = divmod(rest, self.plan.noise_draws)
+        caption, seed = divmod(rest, len(self.plan.seeds))
+        return caption, seed, draw, slab
+
+    def _unit(self, *, caption: Caption, seed: int, draw: int, slab: Slab) -> Unit:
+        return Unit(
+            caption=caption,
+            seed=seed,
+            draw=draw,
+            part=slab.part,
+            components=slab.components,
+            windows=slab.windows,
+            tokens=self.plan.tokens,
+            interventions=self.plan.interventions,
+            references=self.plan.references,
+        )
+
+    def ids(self, *, model_hash: str, scorer_hash: str) -> "UnitIds":
+        """Return the units' ids: hashes of all that determines their scores."""
+        plan = self.plan
+        shared = content_id(
+            {
+                "version": SCHEMA_VERSION,
+                "model": model_hash,
+                "scorer": scorer_hash,
+                "numerics": plan.numerics.model_dump(),
+                "scores": plan.scores,
+                "tokens": plan.tokens,
+                "interventions": plan.interventions,
+                "references": plan.references,
+            }
+        )
+        return UnitIds(
+            units=self,
+            shared=shared,
+            captions=tuple(caption.id for caption in plan.captions),
+            slabs=tuple(slab.id for slab in self.slabs),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitIds:
+    """The ids of a plan's units: what units share is hashed once, so that millions are quick."""
+
+    units: Units
+    shared: str
+    captions: tuple[str, ...]
+    slabs: tuple[str, ...]
+
+    def __getitem__(self, ordinal: int) -> str:
+        """Return the id of the unit at a place in the plan's order."""
+        caption, seed, draw, slab = self.units.place(ordinal)
+        number = self.units.plan.seeds[seed]
+        text = f"{self.shared}/{self.captions[caption]}/{self.slabs[slab]}/{number}/{draw}"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def plan_units(plan: TracePlan, *, names: Mapping[Part, Sequence[str]], steps: int) -> Units:
+    """Return the units of `plan`; `names` gives each part's components to trace.
+
+    `steps` are the scheduler's evaluations of the UNet. PlanError: a window does not fit them.
     """
     windows = {Part.UNET: expand_windows(plan.windows, steps), Part.TEXT_ENCODER: ((0, steps),)}
-    for caption in plan.captions:
-        for seed in plan.seeds:
-            for draw in range(plan.noise_draws):
-                for part in plan.parts:
-                    for part_windows in _slabs(windows[part], plan.slab_windows):
-                        for components in _slabs(names[part], plan.slab_components):
-                            yield Unit(
-                                caption=caption,
-                                seed=seed,
-                                draw=draw,
-                                part=part,
-                                components=components,
-                                windows=part_windows,
-                                tokens=plan.tokens,
-                                interventions=plan.interventions,
-                                references=plan.references,
-                            )
+    slabs = tuple(
+        Slab(part=part, components=components, windows=part_windows)
+        for part in plan.parts
+        for part_windows in _slabs(windows[part], plan.slab_windows)
+        for components in _slabs(names[part], plan.slab_components)
+    )
+    return Units(plan, slabs)
 
 
 def _slabs(items: Sequence[T], size: int) -> Iterator[tuple[T, ...]]:

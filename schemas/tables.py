@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised when a column or the meaning of one changes; part of every unit's id."""
 VERSION_KEY = b"dqf.schema_version"
 """Key of every table's metadata that holds the version."""
@@ -34,22 +34,39 @@ SCORES = pa.schema(
 of the UNet, `step_stop` excluded. Values are the measure's: cosines for CLIPScores.
 """
 
-UNITS = pa.schema(
+CAPTIONS = pa.schema(
     [
-        pa.field("ordinal", pa.int64(), nullable=False),
-        pa.field("unit_id", pa.string(), nullable=False),
-        pa.field("chunk", pa.int32(), nullable=False),
         pa.field("caption_id", pa.string(), nullable=False),
         pa.field("caption", pa.string(), nullable=False),
         pa.field("subject", pa.string(), nullable=False),
         pa.field("attribute", pa.string(), nullable=False),
         pa.field("target", pa.string()),
         pa.field("counterfactual", pa.string()),
-        pa.field("seed", pa.int64(), nullable=False),
-        pa.field("draw", pa.int32(), nullable=False),
+    ],
+    metadata={VERSION_KEY: str(SCHEMA_VERSION)},
+)
+"""One row a caption of a plan."""
+
+SLABS = pa.schema(
+    [
+        pa.field("slab", pa.int32(), nullable=False),
         pa.field("part", pa.string(), nullable=False),
         pa.field("components", pa.list_(pa.string()), nullable=False),
         pa.field("windows", pa.list_(pa.string()), nullable=False),
+    ],
+    metadata={VERSION_KEY: str(SCHEMA_VERSION)},
+)
+"""One row a slab of components and windows; its number is its place in the plan."""
+
+UNITS = pa.schema(
+    [
+        pa.field("ordinal", pa.int64(), nullable=False),
+        pa.field("unit_id", pa.string(), nullable=False),
+        pa.field("chunk", pa.int32(), nullable=False),
+        pa.field("caption_id", pa.string(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("draw", pa.int32(), nullable=False),
+        pa.field("slab", pa.int32(), nullable=False),
     ],
     metadata={VERSION_KEY: str(SCHEMA_VERSION)},
 )

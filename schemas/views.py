@@ -1,13 +1,14 @@
 """The SQL views of a run: from scores to total and indirect effects, rankings and causal states."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from schemas.intervention import CONTROLS, Intervention
 
 MIN_TOTAL_EFFECT = 0.01
 """Recovery is null where |total effect| is under this cosine difference: a ratio of noise."""
-FAILURES_KEY = "dqf.failures"
-"""Key of a part's footer that lists the units that failed in its chunk, as JSON."""
+COMMITS_KEY = "dqf.commits"
+"""Key of a part's footer that holds, as JSON, the chunks that it commits, each with its generation
+(0, then one more each time its failed units are tried again), its units and those that failed."""
 
 CONTROL_NAMES = ", ".join(f"'{control}'" for control in CONTROLS)
 CHANGES_CORRUPTED = ", ".join(f"'{i}'" for i in Intervention if i.changes_corrupted)
@@ -79,25 +80,46 @@ CAUSAL_STATES = f"""
 SELECT * FROM ranking WHERE intervention = 'restore' AND mean_ie - {NORMAL_95} * se_ie > 0
 """
 
-FAILURES = f"""
-SELECT failure.* FROM (
-  SELECT unnest(from_json(decode(value), '[{{"unit_id": "VARCHAR", "error": "VARCHAR",
-    "message": "VARCHAR", "traceback": "VARCHAR"}}]')) AS failure
-  FROM parquet_kv_metadata({{parts}}) WHERE decode(key) = '{FAILURES_KEY}')
+# Data and failures are committed in one file: the footer of every part.
+COMMIT_JSON = """[{"chunk": "INTEGER", "generation": "INTEGER", "units": "INTEGER",
+  "failures": [{"unit_id": "VARCHAR", "error": "VARCHAR", "message": "VARCHAR",
+    "traceback": "VARCHAR"}]}]"""
+
+COMMITS = f"""
+SELECT commit.* FROM (
+  SELECT unnest(from_json(decode(value), '{COMMIT_JSON}')) AS commit
+  FROM parquet_kv_metadata(PARTS) WHERE decode(key) = '{COMMITS_KEY}' AND WHERE_FILE)
+"""
+
+# A chunk's latest generation tried again all that had failed before.
+FAILURES = """
+SELECT failure.*, chunk, generation FROM (
+  SELECT unnest(failures) AS failure, chunk, generation FROM (
+    SELECT * FROM commits QUALIFY generation = max(generation) OVER (PARTITION BY chunk)))
 """
 
 
-def view_statements(*, units: str, components: str, parts: Sequence[str]) -> list[str]:
+TABLES = ("captions", "slabs", "units", "components")
+"""Tables of a run that are one file each."""
+
+
+def view_statements(
+    tables: Mapping[str, str], *, parts: Sequence[str], where: str = "true"
+) -> list[str]:
     """Return the CREATE VIEW statements over a run's files, each view after those it reads.
 
-    `parts` are paths or globs that match at least one file: a run has an empty part from its start.
+    `tables` maps each of TABLES to its file; `parts` are paths or globs that match at least one
+    file (a run has an empty part from its start), of which those files count that are `where`.
     """
-    listed = "[" + ", ".join(_quoted(part) for part in parts) + "]"
+    listed = "[" + ", ".join(quoted(part) for part in parts) + "]"
     views = {
-        "units": f"SELECT * FROM read_parquet({_quoted(units)})",
-        "captions": "SELECT DISTINCT caption_id, caption, subject, attribute, target FROM units",
-        "components": f"SELECT * FROM read_parquet({_quoted(components)})",
-        "scores": f"SELECT * FROM read_parquet({listed})",
+        **{name: f"SELECT * FROM read_parquet({quoted(tables[name])})" for name in TABLES},
+        "scores": f"SELECT * EXCLUDE file FROM read_parquet({listed}, filename = 'file') "
+        f"WHERE {where.format(file='file')}",
+        "commits": COMMITS.replace("PARTS", listed).replace(
+            "WHERE_FILE", where.format(file="file_name")
+        ),
+        "failures": FAILURES,
         "trials": "SELECT * FROM scores JOIN captions USING (caption_id)",
         "effects": EFFECTS,
         "caption_effects": CAPTION_EFFECTS,
@@ -105,10 +127,10 @@ def view_statements(*, units: str, components: str, parts: Sequence[str]) -> lis
         "controlled_effects": CONTROLLED_EFFECTS,
         "ranking": RANKING,
         "causal_states": CAUSAL_STATES,
-        "failures": FAILURES.replace("{parts}", listed),
     }
     return [f"CREATE OR REPLACE VIEW {name} AS {body}" for name, body in views.items()]
 
 
-def _quoted(path: str) -> str:
-    return "'" + path.replace("'", "''") + "'"
+def quoted(text: str) -> str:
+    """Return `text` as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"

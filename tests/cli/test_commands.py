@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.store import Run
-from tests.jobs.small_run import make_run, score_rows
+from tests.jobs.small_run import commit_scores, make_run
 
 COMMANDS = (
     ("trace", "submit"), ("trace", "plan"), ("trace", "status"), ("rank",), ("query",), ("models",),
@@ -33,8 +33,8 @@ def dqf(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     run = make_run(tmp_path / "runs" / "r")
-    for chunk in range(run.num_chunks()):
-        run.commit(chunk, [row for unit in run.unit_rows(chunk) for row in score_rows(unit)], [])
+    for chunk in range(run.num_chunks):
+        commit_scores(run, chunk)
     return run
 
 
@@ -77,9 +77,9 @@ def test_every_help_has_an_example(command: tuple[str, ...]) -> None:
         (("trace", "submit", "--probe", "sdd"), "emoji-sd, sd"),
         (("trace", "submit", "--part", "vae"), "unet, text-encoder or both"),
         (("trace", "submit", "--model", "sd-1.4"), "--probe sd"),
-        (("trace", "submit", "--address", "http://h:8265"), "not HOST:PORT"),
+        (("trace", "submit", "--address", "http://127.0.0.1:1"), "127.0.0.1:1"),
         (("trace", "submit", "--scorer", "foo", "--run", "new"), "unknown scorer 'foo'"),
-        (("trace", "submit", "--run", "/proc/new"), "cannot write"),
+        (("trace", "submit", "--run", "/proc/new"), "cannot use /proc"),
         ((*EDIT, "--out", "/proc/new"), "cannot write in /proc"),
         ((*EDIT, "--out", "new", "--scorer", "foo"), "unknown scorer 'foo'"),
         ((*EDIT[:-1], "unet.mid_block.resnets.0", "--out", "new"), "cannot be edited"),
@@ -90,7 +90,7 @@ def test_every_help_has_an_example(command: tuple[str, ...]) -> None:
 def test_what_a_user_can_fix_is_one_sentence(
     run: Run, arguments: tuple[str, ...], message: str
 ) -> None:
-    result = dqf(*arguments, cwd=run.path.parents[1])
+    result = dqf(*arguments, cwd=Path(run.location).parents[1])
     assert result.returncode == 2, result.stderr
     assert message in result.stderr
     assert "Traceback" not in result.stderr
@@ -103,7 +103,7 @@ def test_usage_errors_end_with_two() -> None:
 
 
 def test_formats(run: Run) -> None:
-    cwd = run.path.parents[1]
+    cwd = Path(run.location).parents[1]
     rows = json.loads(dqf("rank", "r", "--top", "1", "--format", "json", cwd=cwd).stdout)
     assert [(row["attribute"], row["rank"]) for row in rows] == [("object", 1), ("style", 1)]
     assert dqf("query", "r", "SELECT 1 AS a", "--format", "csv", cwd=cwd).stdout == "a\n1\n"

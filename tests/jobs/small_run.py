@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from jobs.store import Manifest, Run, create_run
+from jobs.store import Manifest, Run, Task, UnitRow, create_run
 from schemas.component import Component, Kind, Part
-from schemas.plan import Caption, TracePlan, plan_units
+from schemas.plan import Caption, TracePlan
 
 NAMES = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp")
 CAPTIONS = (
@@ -14,7 +14,7 @@ CAPTIONS = (
 )
 
 
-def make_run(path: Path, *, seeds: tuple[int, ...] = (0, 1), chunk_units: int = 2) -> Run:
+def make_run(path: Path | str, *, seeds: tuple[int, ...] = (0, 1), chunk_units: int = 2) -> Run:
     """Return a new run: one unit a caption and seed."""
     plan = TracePlan(
         scorer="builtin:emoji-sd",
@@ -23,7 +23,9 @@ def make_run(path: Path, *, seeds: tuple[int, ...] = (0, 1), chunk_units: int = 
         seeds=seeds,
         chunk_units=chunk_units,
     )
-    manifest = Manifest(model_hash="m", scorer_hash="s", versions={}, git_commit="", created="")
+    manifest = Manifest(
+        model_hash="m", scorer_hash="s", versions={}, code_hash="c", git_commit="", created=""
+    )
     components = [
         Component(
             name=name,
@@ -35,16 +37,32 @@ def make_run(path: Path, *, seeds: tuple[int, ...] = (0, 1), chunk_units: int = 
         )
         for order, name in enumerate(NAMES)
     ]
-    units = plan_units(plan, names={Part.TEXT_ENCODER: NAMES}, steps=50)
-    return create_run(path, plan, manifest, components, units)
+    return create_run(path, plan, manifest, components, steps=50)
 
 
-def score_rows(unit_row: dict) -> list[dict]:
+def all_units(run: Run) -> list[UnitRow]:
+    """Return the units of a run, in order."""
+    return [row for chunk in range(run.num_chunks) for row in run.unit_rows(Task(chunk=chunk))]
+
+
+def commit_scores(run: Run, chunk: int) -> bool:
+    """Commit the made-up scores of all units of a chunk."""
+    units = run.unit_rows(Task(chunk=chunk))
+    rows = [row for unit in units for row in score_rows(unit)]
+    return run.commit(Task(chunk=chunk), rows, [], units=len(units))
+
+
+def score_rows(row: UnitRow) -> list[dict]:
     """Return a unit's made-up scores, different for every caption, seed, component and text."""
-    spread = int(unit_row["unit_id"][:6], 16) / 2**24
+    spread = int(row.unit_id[:6], 16) / 2**24
+    unit = row.unit
     return [
-        {key: unit_row[key] for key in ("unit_id", "caption_id", "seed", "draw", "part")}
-        | {
+        {
+            "unit_id": row.unit_id,
+            "caption_id": unit.caption.id,
+            "seed": unit.seed,
+            "draw": unit.draw,
+            "part": unit.part.value,
             "component": component,
             "intervention": "restore",
             "token": "last_subject",
@@ -54,9 +72,9 @@ def score_rows(unit_row: dict) -> list[dict]:
             "step_stop": 50,
             "against": against,
             "clean": 0.30,
-            "corrupted": 0.295 if unit_row["seed"] == 0 else 0.10,
+            "corrupted": 0.295 if unit.seed == 0 else 0.10,
             "restored": 0.1 + 0.1 * spread + 0.02 * n,
         }
-        for n, component in enumerate(unit_row["components"])
+        for n, component in enumerate(unit.components)
         for against in ("caption", "target")
     ]

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from jobs.locate import locate
-from jobs.store import Manifest, create_run
+from jobs.store import Manifest, Task, create_run
 from schemas.component import Component, Kind, Part
 from schemas.concept import Concept, ConceptKind
 from schemas.errors import ConceptError, StoreError
-from schemas.plan import Caption, TracePlan, Unit, plan_units, unit_id
+from schemas.plan import Caption, TracePlan, Unit
 
 NAMES = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp", "unet.mid_block.resnets.0")
 EFFECT = {
@@ -54,7 +54,6 @@ def scores(unit: Unit, identity: str) -> list[dict]:
 def run_path(tmp_path: Path) -> Path:
     plan = TracePlan(model="emoji-sd", scorer="builtin:emoji-sd", captions=CAPTIONS)
     parts = {Part.UNET: NAMES[2:], Part.TEXT_ENCODER: NAMES[:2]}
-    units = list(plan_units(plan, names=parts, steps=50))
     components = [
         Component(
             name=name,
@@ -67,24 +66,15 @@ def run_path(tmp_path: Path) -> Path:
         for part, names in parts.items()
         for name in names
     ]
-    manifest = Manifest(model_hash="m", scorer_hash="s", versions={}, git_commit="", created="")
-    run = create_run(tmp_path / "run", plan, manifest, components, units)
-    rows = [
-        row
-        for unit in units
-        for row in scores(
-            unit,
-            unit_id(
-                unit,
-                model_hash="m",
-                scorer_hash="s",
-                numerics=plan.numerics,
-                scores=plan.scores,
-            ),
-        )
-    ]
-    run.commit(0, rows, [])
-    return run.path
+    manifest = Manifest(
+        model_hash="m", scorer_hash="s", versions={}, code_hash="c", git_commit="", created=""
+    )
+    run = create_run(tmp_path / "run", plan, manifest, components, steps=50)
+    for chunk in range(run.num_chunks):
+        units = run.unit_rows(Task(chunk=chunk))
+        rows = [row for unit in units for row in scores(unit.unit, unit.unit_id)]
+        run.commit(Task(chunk=chunk), rows, [], units=len(units))
+    return Path(run.location)
 
 
 def concept(kind: str) -> Concept:

@@ -8,24 +8,26 @@ from statistics import mean, stdev
 import duckdb
 import pytest
 
+from jobs.packs import pack
+from jobs.parts import Failure
 from jobs.query import CATALOG, run_query, write_catalog
-from jobs.store import Failure, Run
+from jobs.store import Run, Task, open_run
 from schemas.errors import QueryRefused
-from tests.jobs.small_run import make_run, score_rows
+from tests.jobs.small_run import all_units, commit_scores, make_run, score_rows
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     run = make_run(tmp_path / "a run's folder")
-    for chunk in range(run.num_chunks()):
-        rows = [row for unit in run.unit_rows(chunk) for row in score_rows(unit)]
-        run.commit(chunk, rows, [])
+    for chunk in range(run.num_chunks):
+        commit_scores(run, chunk)
     return run
 
 
 def test_component_effects_match_plain_python(run: Run) -> None:
-    attribute = {row["caption_id"]: row["attribute"] for row in run.unit_rows()}
-    rows = [row for unit in run.unit_rows() for row in score_rows(unit)]
+    units = all_units(run)
+    attribute = {row.unit.caption.id: row.unit.caption.attribute for row in units}
+    rows = [row for unit in units for row in score_rows(unit)]
     found = run_query(run, "SELECT * FROM component_effects").to_pylist()
     assert len(found) == 2 * 2 * 2
     for effect in found:
@@ -47,14 +49,15 @@ def test_component_effects_match_plain_python(run: Run) -> None:
 def test_effects_are_signed_by_direction_and_compared_with_controls(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r", seeds=(1,))
     value = {"restore": 0.25, "other-seed": 0.15, "corrupt": 0.12, "zero": 0.4}
-    for chunk in range(run.num_chunks()):
+    for chunk in range(run.num_chunks):
+        units = run.unit_rows(Task(chunk=chunk))
         rows = [
             {**row, "intervention": intervention, "restored": restored + 0.01 * chunk}
-            for unit in run.unit_rows(chunk)
+            for unit in units
             for row in score_rows(unit)
             for intervention, restored in value.items()
         ]
-        run.commit(chunk, rows, [])
+        run.commit(Task(chunk=chunk), rows, [], units=len(units))
     effects = run_query(run, "SELECT * FROM component_effects").to_pylist()
     for effect in (effect for effect in effects if effect["attribute"] == "object"):
         expected = {"restore": 0.15, "other-seed": 0.05, "corrupt": 0.18, "zero": -0.1}
@@ -90,17 +93,30 @@ def test_views_of_an_unstarted_run_are_empty(tmp_path: Path) -> None:
 
 def test_failures_view(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r")
-    run.commit(1, [], [Failure(unit_id="u", error="E", message='it\'s "bad"', traceback="t")])
-    rows = run_query(run, "SELECT * FROM failures").to_pylist()
-    assert rows == [{"unit_id": "u", "error": "E", "message": 'it\'s "bad"', "traceback": "t"}]
+    failure = {"unit_id": "u", "error": "E", "message": 'it\'s "bad"', "traceback": "t"}
+    run.commit(Task(chunk=1), [], [Failure(**failure)], units=2)
+    found = run_query(run, "SELECT * FROM failures").to_pylist()
+    assert found == [{**failure, "chunk": 1, "generation": 0}]
+    again = {**failure, "unit_id": "v"}
+    run.commit(Task(chunk=1, generation=1), [], [Failure(**again)], units=1)
+    found = run_query(run, "SELECT * FROM failures").to_pylist()
+    assert found == [{**again, "chunk": 1, "generation": 1}]
 
 
 def test_catalog_opens_from_the_runs_folder(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     write_catalog(run)
-    moved = run.path.rename(run.path.with_name("moved"))
+    path = Path(run.location)
+    moved = path.rename(path.with_name("moved"))
     monkeypatch.chdir(moved)
     with duckdb.connect(CATALOG, read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM trials").fetchall() == [(24,)]
+        parts = {part.name: part.read_bytes() for part in (moved / "parts").glob("c*")}
+        pack(open_run(moved), 0)
+        assert connection.execute("SELECT count(*) FROM trials").fetchall() == [(24,)]
+        for name, content in parts.items():
+            (moved / "parts" / name).write_bytes(content)
+        assert connection.execute("SELECT count(*) FROM trials").fetchall() == [(24,)]
+        assert connection.execute("SELECT count(*) FROM commits").fetchall() == [(len(parts),)]
 
 
 @pytest.mark.parametrize(
@@ -129,10 +145,8 @@ def test_catalog_opens_from_the_runs_folder(run: Run, monkeypatch: pytest.Monkey
     ],
 )
 def test_gate_refuses(run: Run, sql: str) -> None:
-    parts = run.path / "parts"
+    parts = Path(run.location, "parts")
     before = {file: file.read_bytes() for file in parts.iterdir()}
-    rows = run.unit_rows()
-    assert rows
     first = parts / "c00000000.parquet"
     escaped = {
         name: str(path).replace("'", "''") for name, path in (("parts", parts), ("first", first))

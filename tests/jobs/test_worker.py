@@ -7,7 +7,8 @@ import torch
 
 from engine import tracing
 from jobs.plans import check_plan, make_plan
-from jobs.store import Run
+from jobs.query import run_query
+from jobs.store import Run, Task
 from jobs.trace import prepare_run
 from jobs.worker import TraceWorker
 
@@ -20,6 +21,7 @@ def run(tmp_path: Path, tiny_sd: Path, tiny_scorer: Path) -> Run:
         "model": str(tiny_sd),
         "scorer": str(tiny_scorer),
         "captions": [CAPTION],
+        "seeds": [0, 1],
         "parts": ["unet"],
         "numerics": {"steps": 2},
     }
@@ -38,12 +40,12 @@ def test_out_of_memory_halves_the_rows_and_changes_no_score(
             raise torch.OutOfMemoryError("no memory left")
         return decode(model, latents_RCHW)  # type: ignore[arg-type]
 
-    unit_rows = run.unit_rows(0)
-    plenty, _ = TraceWorker(str(run.path), rows=12, threads=1).trace(unit_rows)
+    task = Task(chunk=0)
+    plenty, _ = TraceWorker(run.location, rows=12, threads=1).trace(task, 0)
     monkeypatch.setattr(tracing, "decode", tight_decode)
-    worker = TraceWorker(str(run.path), rows=12, threads=1)
-    tight, failures = worker.trace(unit_rows)
-    assert not failures
+    worker = TraceWorker(run.location, rows=12, threads=1)
+    tight, failure = worker.trace(task, 0)
+    assert failure is None
     # The two reference runs fit; batches of changes halve until they do.
     assert rows_tried[0] == 2
     assert max(rows_tried[-4:]) <= 3 < max(rows_tried)
@@ -51,25 +53,33 @@ def test_out_of_memory_halves_the_rows_and_changes_no_score(
         assert first["component"] == second["component"]
         assert first["restored"] == pytest.approx(second["restored"], abs=1e-4)
     rows_tried.clear()
-    worker.trace(unit_rows)
+    worker.trace(task, 0)
     assert max(rows_tried) <= 3, "a worker remembers what fitted"
 
 
-def test_a_unit_that_raises_is_recorded_and_the_others_are_scored(
+def test_a_unit_that_raises_is_recorded_and_tried_again(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good, bad = run.unit_rows(0)[0], {**run.unit_rows(0)[0], "unit_id": "bad"}
-    worker = TraceWorker(str(run.path), rows=12, threads=1)
-    trace_unit, calls = tracing.trace_unit, iter((1, 2))
+    worker = TraceWorker(run.location, rows=12, threads=1)
+    trace_unit, calls = tracing.trace_unit, iter(range(9))
 
     def fails_first(*args: object, **named: object) -> object:
-        if next(calls) == 1:
+        if next(calls) == 0:
             raise ValueError("a broken unit")
         return trace_unit(*args, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(tracing, "trace_unit", fails_first)
-    rows, failures = worker.trace([bad, good])
-    assert {row["unit_id"] for row in rows} == {good["unit_id"]}
-    (failure,) = failures
-    assert (failure.unit_id, failure.error) == ("bad", "ValueError")
+    assert worker.run(Task(chunk=0)).errors == ("ValueError",)
+    bad, good = (row.unit_id for row in run.unit_rows(Task(chunk=0)))
+    (failure,) = run.failures()
+    assert (failure.unit_id, failure.error) == (bad, "ValueError")
     assert "a broken unit" in failure.traceback
+    assert scored(run) == {good}
+    assert [row.unit_id for row in run.unit_rows(Task(chunk=0, generation=1))] == [bad]
+    assert worker.run(Task(chunk=0, generation=1)).failed == 0
+    assert not run.failures()
+    assert scored(run) == {good, bad}
+
+
+def scored(run: Run) -> set[str]:
+    return set(run_query(run, "SELECT DISTINCT unit_id FROM scores")["unit_id"].to_pylist())

@@ -1,0 +1,81 @@
+"""`dqf trace status`, `logs`, `stop` and `list`: watching over runs, wherever they are driven."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.output import Format, FormatOption, print_rows
+from cli.run_options import RunOptions
+from cli.runs import RUNS, RunArgument, run_location
+
+AddressOption = Annotated[
+    str | None, typer.Option(help="http://HEAD:8265, where the run's own record does not say.")
+]
+
+
+def submitted(submission_id: str, run: str, how: RunOptions) -> None:
+    """Say what became of a submission and how to go on."""
+    typer.echo(f"submitted {submission_id} to {how.address}", err=True)
+    typer.echo(f"dqf trace status {run}  |  logs -f {run}  |  stop {run}", err=True)
+    typer.echo(submission_id)
+
+
+def status(run: RunArgument, output_format: FormatOption = Format.TABLE) -> None:
+    """Show how far a run is and what leads so far, from its folder alone."""
+    from jobs.status import leading, status_of
+    from jobs.store import open_run
+
+    opened = open_run(run_location(run))
+    row: dict[str, object] = asdict(status_of(opened))
+    against = "target" if "target" in opened.plan.scores else opened.plan.scores[0]
+    leaders = leading(opened, against=against)
+    if output_format is Format.JSON:
+        row["leading"] = leaders
+    print_rows([row], output_format)
+    if output_format is Format.TABLE and leaders:
+        print_rows(leaders, output_format)
+
+
+def logs(
+    run: RunArgument,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the attempt ends.")
+    ] = False,
+    address: AddressOption = None,
+) -> None:
+    """Print the log of a run's last attempt."""
+    from jobs.drivers import log_lines
+
+    for line in log_lines(run_location(run), address=address, follow=follow):
+        typer.echo(line)
+
+
+def stop(run: RunArgument, address: AddressOption = None) -> None:
+    """Stop the process or job that works on a run; what is committed stays."""
+    from jobs.drivers import stop_driver
+
+    typer.echo(stop_driver(run_location(run), address=address), err=True)
+
+
+def list_runs(
+    folder: Annotated[Path, typer.Argument(help="Folder that holds runs.")] = RUNS,
+    address: Annotated[
+        str | None, typer.Option(help="http://HEAD:8265: list the jobs of this cluster instead.")
+    ] = None,
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """List runs with their states, or a cluster's jobs."""
+    from jobs.drivers import runs_in
+
+    if address:
+        from jobs.submission import jobs
+
+        rows = [asdict(job) for job in jobs(address)]
+    else:
+        rows = [asdict(status) for status in runs_in(folder)]
+    if rows:
+        print_rows(rows, output_format)
+    else:
+        typer.echo(f"no {'jobs at ' + address if address else f'runs in {folder}'}", err=True)

@@ -1,0 +1,150 @@
+"""Attempts: who worked on a run, from where and how it ended. No score depends on them."""
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+import psutil
+
+from jobs.code import code_hash, versions
+from jobs.storage import LocalStorage
+from jobs.store import Run
+
+SUBMISSION_VARIABLE = "DQF_SUBMISSION_ID"
+"""Environment variable of a submitted job that holds its id."""
+DASHBOARD_VARIABLE = "DQF_JOBS_ADDRESS"
+"""Environment variable of a submitted job that holds the address it was submitted to."""
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    """By a signal or `dqf trace stop`."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One process that drives a run."""
+
+    number: int
+    host: str
+    pid: int
+    pid_started: float
+    """When the process started, which tells it from a later one of the same pid."""
+    submission_id: str | None
+    """Of the Ray job that it is, if any."""
+    jobs_address: str | None
+    started: str
+    code_hash: str
+    versions: dict[str, str]
+    outcome: Outcome | None = None
+    """None: it has not ended, or was killed."""
+    message: str = ""
+    """Why it ended."""
+
+    @property
+    def is_alive(self) -> bool | None:
+        """Whether the process is running; None if it is on another machine."""
+        if self.outcome is not None:
+            return False
+        if self.host != socket.gethostname():
+            return None
+        try:
+            return abs(psutil.Process(self.pid).create_time() - self.pid_started) < 2.0
+        except psutil.NoSuchProcess:
+            return False
+
+
+def begin(run: Run) -> Attempt:
+    """Record that this process drives the run from now on."""
+    process = psutil.Process()
+    for number in range(len(attempts(run)), 10_000):
+        attempt = Attempt(
+            number=number,
+            host=socket.gethostname(),
+            pid=process.pid,
+            pid_started=process.create_time(),
+            submission_id=os.environ.get(SUBMISSION_VARIABLE),
+            jobs_address=os.environ.get(DASHBOARD_VARIABLE),
+            started=_now(),
+            code_hash=code_hash(),
+            versions=versions(),
+        )
+        fields = asdict(attempt)
+        del fields["outcome"], fields["message"]
+        if run.storage.create(f"attempts/{number:04d}.json", json.dumps(fields, indent=1).encode()):
+            return attempt
+    raise RuntimeError(f"run {run.location} has had 10,000 attempts")
+
+
+def end(run: Run, attempt: Attempt, outcome: Outcome, message: str = "") -> None:
+    """Record how an attempt ended."""
+    fields = {"outcome": outcome, "message": message, "ended": _now()}
+    name = f"attempts/{attempt.number:04d}.end.json"
+    run.storage.create(name, json.dumps(fields, indent=1).encode())
+
+
+def attempts(run: Run) -> list[Attempt]:
+    """Return the attempts at a run, oldest first."""
+    names = {file.name for file in run.storage.files("attempts")}
+    return [
+        _read(run, name, names)
+        for name in sorted(names)
+        if name.endswith(".json") and not name.endswith(".end.json")
+    ]
+
+
+def others_alive(run: Run, mine: Attempt) -> Sequence[Attempt]:
+    """Return the other attempts that are running on this machine."""
+    return [a for a in attempts(run) if a.number != mine.number and a.is_alive]
+
+
+def _read(run: Run, name: str, names: set[str]) -> Attempt:
+    fields = json.loads(run.storage.read(name))
+    ended = name.replace(".json", ".end.json")
+    if ended in names:
+        end_fields = json.loads(run.storage.read(ended))
+        fields |= {"outcome": Outcome(end_fields["outcome"]), "message": end_fields["message"]}
+    return Attempt(**fields)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def log_path(run: Run, attempt: Attempt) -> Path | None:
+    """Return where an attempt's log is written; a run in a bucket has none."""
+    if not isinstance(run.storage, LocalStorage):
+        return None
+    return Path(run.location, "attempts", f"{attempt.number:04d}.log")
+
+
+@contextmanager
+def logged(run: Run, attempt: Attempt) -> Iterator[None]:
+    """Write what this package logs to the attempt's log until exit."""
+    logger = logging.getLogger("jobs")
+    path = log_path(run, attempt)
+    if path is None:
+        yield
+        return
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()

@@ -1,0 +1,116 @@
+"""The processes and jobs that drive runs: their logs, stopping them, the runs of a folder."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from jobs import submission
+from jobs.attempts import Attempt, attempts, log_path
+from jobs.status import Status, status_of
+from jobs.store import PLAN, open_run
+from schemas.errors import ClusterUnavailable, DqfError, StoreError
+
+STOP_S = 60.0
+"""How long a driver may take to end once it is asked to."""
+POLL_S = 0.2
+
+
+def log_lines(location: str, *, address: str | None, follow: bool) -> Iterator[str]:
+    """Yield the lines of the last attempt's log; until it ends, with `follow`.
+
+    The log is a file of a run's folder, else that of its job. StoreError: there is none.
+    """
+    found = _last_attempt(location, address)
+    if isinstance(found, Attempt):
+        path = log_path(open_run(location), found)
+        if path and path.is_file():
+            yield from _file_lines(location, found, path, follow=follow)
+            return
+    job_address, submission_id = _job(location, found, address)
+    if follow:
+        yield from submission.follow(job_address, submission_id)
+    else:
+        yield from submission.logs(job_address, submission_id).splitlines()
+
+
+def stop_driver(location: str, *, address: str | None) -> str:
+    """Stop what drives a run and return a line that says so.
+
+    StoreError: nothing does, or it runs on another machine.
+    """
+    found = _last_attempt(location, address)
+    if isinstance(found, Attempt) and found.outcome is not None:
+        raise StoreError(f"nothing works on run {location}: its last attempt {found.outcome}")
+    if isinstance(found, Attempt) and found.is_alive:
+        return _terminate(found)
+    job_address, submission_id = _job(location, found, address)
+    job = submission.stop(job_address, submission_id)
+    return f"job {submission_id}: {job.status}"
+
+
+def runs_in(folder: Path) -> Iterator[Status]:
+    """Yield how each run of a folder stands; one that cannot be read says why."""
+    for path in sorted(folder.glob(f"*/{PLAN}")):
+        try:
+            yield status_of(open_run(path.parent))
+        except DqfError as error:
+            yield Status(
+                run=str(path.parent), state="unreadable", done=0, failed=0, left=0,
+                units_per_minute=None, eta_minutes=None, attempts=0, message=str(error),
+            )  # fmt: skip
+
+
+def _last_attempt(location: str, address: str | None) -> "Attempt | None":
+    """Return the run's last attempt; None if its folder is not seen from here but a cluster is."""
+    try:
+        tried = attempts(open_run(location))
+    except StoreError:
+        if address is None:
+            raise
+        return None
+    return tried[-1] if tried else None
+
+
+def _job(location: str, found: "Attempt | None", address: str | None) -> tuple[str, str]:
+    """Return the cluster and id of the job that works, or worked last, on a run."""
+    if found and found.submission_id and (address or found.jobs_address):
+        return address or str(found.jobs_address), found.submission_id
+    if address:
+        if not submission.is_job_address(address):
+            raise ClusterUnavailable(f"--address {address} takes no jobs: give http://HEAD:8265")
+        jobs = submission.jobs(address, run=location)
+        if jobs:
+            return address, jobs[0].submission_id
+        raise StoreError(f"no job at {address} works on run {location}")
+    if found is None:
+        raise StoreError(f"nothing has worked on run {location} yet")
+    if found.is_alive is None:
+        raise StoreError(
+            f"run {location} was driven by process {found.pid} on {found.host}, not by a job: "
+            "go there"
+        )
+    raise StoreError(f"nothing works on run {location}: its driver, process {found.pid}, is gone")
+
+
+def _terminate(attempt: Attempt) -> str:
+    os.kill(attempt.pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_S
+    while attempt.is_alive:
+        if time.monotonic() > deadline:
+            raise StoreError(f"process {attempt.pid} has not ended in {STOP_S:g} s")
+        time.sleep(POLL_S)
+    return f"process {attempt.pid} has ended"
+
+
+def _file_lines(location: str, attempt: Attempt, path: Path, *, follow: bool) -> Iterator[str]:
+    with path.open(encoding="utf-8") as file:
+        while True:
+            # Whether it has ended is asked first, so that its last lines are read after that.
+            current = attempts(open_run(location))[attempt.number]
+            has_ended = current.outcome is not None or current.is_alive is False
+            yield from (line.rstrip("\n") for line in file)
+            if has_ended or not follow:
+                return
+            time.sleep(POLL_S)

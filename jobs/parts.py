@@ -1,0 +1,171 @@
+"""Parts: the Parquet files that hold a run's scores, one a chunk, and which of them count.
+
+A part has a deterministic name, is written once and never changed. Its footer says which chunks it
+commits and which of their units failed, so that scores and failures are committed together.
+A pack holds the parts of a whole group of chunks; a part whose group has a pack counts no more.
+"""
+
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.storage import Storage
+from schemas.errors import StoreError
+from schemas.tables import SCHEMA_VERSION, SCORES, VERSION_KEY
+from schemas.views import COMMITS_KEY
+
+EMPTY_PART = "parts/empty.parquet"
+EMPTY_PACK = "packs/empty.parquet"
+"""Files without rows, so that a run can be queried before its first chunk and pack."""
+GROUP_CHUNKS = 256
+"""Chunks of one pack."""
+RUN_KEY = b"dqf.run"
+"""Key of a part's footer that holds the id of the run it belongs to."""
+ROW_GROUP_ROWS = 2**17
+
+PART_NAME = re.compile(r"parts/c(?P<chunk>\d{8})(\.r(?P<generation>\d{2}))?\.parquet")
+PACK_NAME = re.compile(r"packs/g(?P<group>\d{6})\.parquet")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A unit that could not be scored, and why."""
+
+    unit_id: str
+    error: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """What a part says of a chunk: how many of its units were tried, and which failed."""
+
+    chunk: int
+    generation: int
+    """0, then one more each time the failed units are tried again."""
+    units: int
+    failures: tuple[Failure, ...]
+
+
+class CorruptPart(StoreError):
+    """A part that is not whole, or not of this run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartContent:
+    """Scores, and what is committed with them."""
+
+    table: pa.Table
+    commits: tuple[Commit, ...]
+
+
+def part_name(chunk: int, generation: int = 0) -> str:
+    """Return the name of a chunk's part."""
+    return f"parts/c{chunk:08d}{f'.r{generation:02d}' if generation else ''}.parquet"
+
+
+def pack_name(group: int) -> str:
+    """Return the name of a group's pack."""
+    return f"packs/g{group:06d}.parquet"
+
+
+def write_part(parts: Iterable[PartContent], *, run_id: str) -> bytes:
+    """Return the content of one part that holds `parts`, one after the other."""
+    file = io.BytesIO()
+    commits: list[Commit] = []
+    schema = SCORES.with_metadata({VERSION_KEY: str(SCHEMA_VERSION), RUN_KEY: run_id})
+    with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
+        for table in _row_groups(parts, commits):
+            writer.write_table(table.cast(schema))
+        described = json.dumps([asdict(commit) for commit in commits])
+        writer.add_key_value_metadata({COMMITS_KEY: described})
+    return file.getvalue()
+
+
+def _row_groups(parts: Iterable[PartContent], commits: list[Commit]) -> Iterator[pa.Table]:
+    """Yield the parts' tables, small ones together, and note what they commit."""
+    waiting: list[pa.Table] = []
+    for part in parts:
+        commits += part.commits
+        waiting.append(part.table)
+        if sum(map(len, waiting)) >= ROW_GROUP_ROWS:
+            yield pa.concat_tables(waiting).combine_chunks()
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting).combine_chunks()
+
+
+def read_part(content: bytes, name: str, *, run_id: str) -> PartContent:
+    """Return a part; CorruptPart if it is cut short, damaged, or another run's."""
+    try:
+        file = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True)
+        table = file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptPart(f"{name} is not a whole Parquet file: {error}") from error
+    metadata = file.metadata.metadata or {}
+    if metadata.get(RUN_KEY) != run_id.encode() or not table.schema.equals(SCORES):
+        raise CorruptPart(f"{name} is no part of this run")
+    return PartContent(table=table.replace_schema_metadata(None), commits=_commits(metadata))
+
+
+def read_commits(path: Path) -> tuple[Commit, ...]:
+    """Return what a part commits, from its footer alone."""
+    return _commits(pq.read_metadata(path).metadata or {})
+
+
+def _commits(metadata: Mapping[bytes, bytes]) -> tuple[Commit, ...]:
+    return tuple(
+        Commit(**{**commit, "failures": tuple(Failure(**f) for f in commit["failures"])})
+        for commit in json.loads(metadata.get(COMMITS_KEY.encode(), b"[]"))
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """The parts of a run at one moment."""
+
+    parts: dict[tuple[int, int], str] = field(default_factory=dict[tuple[int, int], str])
+    """Parts that count, by chunk and generation."""
+    packs: dict[int, str] = field(default_factory=dict[int, str])
+    """Packs by group."""
+    packed: list[str] = field(default_factory=list[str])
+    """Parts that a pack has taken the place of."""
+
+    @property
+    def names(self) -> list[str]:
+        """The files that together hold every score once, the empty part among them."""
+        return [EMPTY_PART, *sorted(self.packs.values()), *sorted(self.parts.values())]
+
+    def has(self, chunk: int) -> bool:
+        """Return whether a chunk is committed."""
+        return (chunk, 0) in self.parts or chunk // GROUP_CHUNKS in self.packs
+
+
+def live_parts(storage: Storage) -> Live:
+    """Return the parts that count.
+
+    Parts are listed before packs: one that disappears in between is in a pack that is seen.
+    """
+    found = [(PART_NAME.fullmatch(file.name), file.name) for file in storage.files("parts")]
+    packs = {
+        int(match["group"]): file.name
+        for file in storage.files("packs")
+        if (match := PACK_NAME.fullmatch(file.name))
+    }
+    live = Live(packs=packs)
+    for match, name in found:
+        if match is None:
+            continue
+        chunk, generation = int(match["chunk"]), int(match["generation"] or 0)
+        if generation == 0 and chunk // GROUP_CHUNKS in packs:
+            live.packed.append(name)
+        else:
+            live.parts[chunk, generation] = name
+    return live

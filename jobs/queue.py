@@ -1,0 +1,102 @@
+"""Which task is next: the plan's order, then, at the end of a run, second copies of slow tasks."""
+
+import statistics
+import time
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from jobs.store import Task
+
+SLOW = 2.0
+"""A task in hand that takes this many medians is given to an idle actor too."""
+
+
+@dataclass(slots=True)
+class _InHand:
+    copies: int = 1
+    since: float | None = None
+    """When an actor began with it; None while it waits behind another task."""
+
+
+class TaskQueue:
+    """The tasks of a run that are left, in hand and done.
+
+    A task may be in hand twice, whichever copy is committed first: duplicates are harmless.
+    """
+
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self._todo = deque(tasks)
+        self._in_hand: dict[Task, _InHand] = {}
+        self._done: set[Task] = set()
+        self._losses: Counter[Task] = Counter()
+        self._seconds: deque[float] = deque(maxlen=101)
+        self.left = len(self._todo)
+        """Tasks that are not done."""
+
+    def next(self, *, is_idle: bool) -> Task | None:
+        """Return a task to hand out; an idle actor may get a copy of one that is in hand."""
+        while self._todo:
+            task = self._todo.popleft()
+            if task in self._done:
+                continue
+            if task in self._in_hand:
+                self._in_hand[task].copies += 1
+            else:
+                self._in_hand[task] = _InHand()
+            return task
+        return self._copy() if is_idle else None
+
+    def _copy(self) -> Task | None:
+        """Return the first task in hand that waits, or that takes long, and has no copy yet."""
+        now = time.monotonic()
+        slow_s = SLOW * statistics.median(self._seconds) if self._seconds else float("inf")
+        for task, held in self._in_hand.items():
+            is_late = held.since is None or now - held.since > slow_s
+            if held.copies == 1 and is_late:
+                held.copies += 1
+                return task
+        return None
+
+    def begun(self, task: Task) -> None:
+        """Note that an actor begins with a task."""
+        held = self._in_hand.get(task)
+        if held and held.since is None:
+            held.since = time.monotonic()
+
+    def finish(self, task: Task, seconds: float = 0.0) -> bool:
+        """Note that a task is committed; False if a copy of it was before."""
+        self._in_hand.pop(task, None)
+        if task in self._done:
+            return False
+        if seconds:
+            self._seconds.append(seconds)
+        self._done.add(task)
+        self.left -= 1
+        return True
+
+    def give_back(self, task: Task) -> None:
+        """Put a task that an actor has lost first in the queue, unless a copy of it is in hand."""
+        held = self._in_hand.get(task)
+        if held is None:
+            return
+        held.copies -= 1
+        if held.copies == 0:
+            del self._in_hand[task]
+            self._todo.appendleft(task)
+
+    def lose(self, task: Task) -> int:
+        """Count an actor that died at a task; return how many have."""
+        self._losses[task] += 1
+        return self._losses[task]
+
+    def hold(self, task: Task) -> None:
+        """Keep a task out of the queue while it is isolated."""
+        self._in_hand[task] = _InHand(copies=2, since=time.monotonic())
+
+    def reopen(self, task: Task) -> None:
+        """Queue a task again that had been done: its part turned out damaged."""
+        if task in self._done:
+            self._done.discard(task)
+        self.left += 1
+        self._todo.appendleft(task)

@@ -1,0 +1,108 @@
+"""How a run stands, from its folder alone: state, counts, rate, what leads so far."""
+
+import time
+from dataclasses import dataclass
+
+from jobs.attempts import Attempt, attempts
+from jobs.parts import GROUP_CHUNKS, Live
+from jobs.query import run_query
+from jobs.store import Run
+from jobs.trace import progress_of
+
+WINDOW_S = 600.0
+"""The rate is that of the last ten minutes in which anything was committed."""
+LEADING = """
+SELECT attribute, part, component, token, step_start || ':' || step_stop AS steps, mean_ie, se_ie,
+  num_captions
+FROM ranking
+WHERE rank = 1 AND intervention = 'restore' AND against = $1
+ORDER BY attribute, part
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How a run stands; the fields are what `dqf trace status` prints."""
+
+    run: str
+    state: str
+    """planned, running, finished, stopped, failed, interrupted (the driver was killed), or
+    `on HOST`: what its driver does there is not known here, and nothing was committed lately."""
+    done: int
+    """Units that were tried."""
+    failed: int
+    left: int
+    units_per_minute: float | None
+    eta_minutes: float | None
+    attempts: int
+    message: str
+    """Why the last attempt ended, if it failed."""
+
+
+def status_of(run: Run) -> Status:
+    """Return how a run stands."""
+    progress = progress_of(run)
+    tried = attempts(run)
+    last = tried[-1] if tried else None
+    rate, idle_s = _rate(run)
+    left = progress.total - progress.done
+    state = _state(last, left=left, idle_s=idle_s)
+    return Status(
+        run=run.location,
+        state=state,
+        done=progress.done,
+        failed=progress.failed,
+        left=left,
+        units_per_minute=rate,
+        eta_minutes=left / rate if rate and state == "running" else None,
+        attempts=len(tried),
+        message=last.message if last else "",
+    )
+
+
+def leading(run: Run, *, against: str) -> list[dict[str, object]]:
+    """Return the component with the highest mean indirect effect of each attribute and part."""
+    return run_query(run, LEADING, [against]).to_pylist()
+
+
+def _state(last: Attempt | None, *, left: int, idle_s: float | None) -> str:
+    if last is None:
+        return "planned"
+    if last.outcome is not None:
+        return last.outcome.value
+    if last.is_alive is None:
+        return "running" if idle_s is not None and idle_s < WINDOW_S else f"on {last.host}"
+    if last.is_alive:
+        return "running"
+    return "interrupted" if left else "finished"
+
+
+def _rate(run: Run) -> tuple[float | None, float | None]:
+    """Return the units a minute lately, and the seconds since the last commit.
+
+    Times are those of the storage's clock; a rate that they do not give is None.
+    """
+    live = run.live()
+    commits = sorted((modified, units) for modified, units in _commits(run, live))
+    if not commits:
+        return None, None
+    newest = commits[-1][0]
+    recent = [(at, units) for at, units in commits if newest - at <= WINDOW_S]
+    minutes = (newest - recent[0][0]) / 60
+    rate = sum(units for _, units in recent[1:]) / minutes if minutes > 0 else None
+    return rate, time.time() - newest
+
+
+def _commits(run: Run, live: Live) -> list[tuple[float, int]]:
+    """Return when each live part was written and how many units it holds."""
+    parts = {name: chunk for (chunk, generation), name in live.parts.items() if not generation}
+    found = [
+        (file.modified, len(run.ordinals(parts[file.name])))
+        for file in run.storage.files("parts")
+        if file.name in parts
+    ]
+    size = GROUP_CHUNKS * run.plan.chunk_units
+    packs = set(live.packs.values())
+    return found + [
+        (file.modified, size) for file in run.storage.files("packs") if file.name in packs
+    ]

@@ -1,0 +1,41 @@
+"""A trace as a job on a cluster: what is checked here, and what is sent."""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+
+from jobs.plans import check_plan
+from jobs.submission import submit
+from schemas.errors import ModelUnavailable
+from schemas.plan import TracePlan
+
+PLAN_FILE = "submitted-plan.json"
+"""The plan's name in the job's working directory."""
+
+
+def submit_plan(plan: TracePlan, location: str, address: str, arguments: Sequence[str]) -> str:
+    """Submit the trace of a plan as the run at `location`; return the job's id.
+
+    The plan is checked here if its model's configs can be opened here; the job checks it again.
+    """
+    with suppress(ModelUnavailable):  # the weights may be on the cluster alone
+        check_plan(plan)
+    run = shared(location)
+    return submit(
+        address,
+        arguments=["trace", "submit", "--plan", PLAN_FILE, "--run", run, *arguments],
+        run=run,
+        files={PLAN_FILE: plan.model_dump_json().encode()},
+        ships_reference_model=plan.model == "emoji-sd",
+    )
+
+
+def submit_resume(location: str, address: str, arguments: Sequence[str]) -> str:
+    """Submit a job that goes on with the run at `location`; return the job's id."""
+    run = shared(location)
+    return submit(address, arguments=["trace", "resume", run, *arguments], run=run, files={})
+
+
+def shared(location: str) -> str:
+    """Return a location that means the same on the cluster: a URL, or a path from the root."""
+    return location if "://" in location else os.path.abspath(location)
