@@ -201,13 +201,13 @@ def _user_errors(path: Path) -> Iterator[None]:
 
 def _stored_files(entries: Iterable[os.DirEntry[str]], *, prefix: str) -> Iterator[StoredFile]:
     for entry in entries:
-        # Another process may remove a file between its listing and its stat.
-        with contextlib.suppress(FileNotFoundError):
-            if not entry.name.startswith(".") and entry.is_file():
-                stat = entry.stat()
-                yield StoredFile(
-                    name=prefix + entry.name, size=stat.st_size, modified=stat.st_mtime
-                )
+        if entry.name.startswith(".") or not entry.is_file():
+            continue
+        try:
+            stat = entry.stat()
+        except FileNotFoundError:  # another process removed it since
+            continue
+        yield StoredFile(name=prefix + entry.name, size=stat.st_size, modified=stat.st_mtime)
 
 
 def _temporary_files(root: Path) -> Iterator[Path]:
