@@ -145,9 +145,10 @@ class BucketStorage:
             return obstore.head(self.store, name)
 
     def _listing(self, folder: str) -> "Sequence[ObjectMeta]":
-        with self._requests(folder):
-            listing = obstore.list_with_delimiter(self.store, folder)
-        return listing["objects"]
+        try:
+            return obstore.list_with_delimiter(self.store, folder)["objects"]
+        except (FileNotFoundError, BaseError) as error:
+            raise self._refusal(error) from error
 
     def _url(self, name: str) -> str:
         return f"{self.location}/{name}"
@@ -157,11 +158,14 @@ class BucketStorage:
         try:
             yield
         except FileNotFoundError:
-            # A missing bucket answers like a missing file, but only the file can be listed.
+            # A missing bucket answers like a missing file, but cannot be listed.
             self._listing(".none")
             raise not_found(self._url(name)) from None
         except BaseError as error:
-            raise StoreError(f"cannot use {self.location}: {_reason(error)}") from error
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: Exception) -> StoreError:
+        return StoreError(f"cannot use {self.location}: {_reason(error)}")
 
 
 def open_bucket(location: str) -> BucketStorage:
@@ -189,14 +193,16 @@ def _connect(location: str, *, silence_s: float) -> S3Store | GCSStore:
         raise StoreError(f"cannot use {location}: {_reason(error)}") from error
 
 
-def _reason(error: BaseError) -> str:
+def _reason(error: Exception) -> str:
     # Of an answer only its status and code are shown: the rest repeats the access key's name.
     line = first_line(error).split("<")[0]
-    status = re.search(r"status code: (\d+)", line)
     if METADATA_SERVICE in line:
         return "the environment holds no credentials for it"
+    status = re.search(r"status code: (\d+)", line)
     if status is None:
-        return line.rpartition(" - ")[2]
+        endpoint = re.search(r"https?://[^/@\s]+(?=[/\s])", line)
+        reason = line.rpartition(" - ")[2]
+        return f"{endpoint[0]} does not answer ({reason})" if endpoint else reason
     code = re.search(r"<Code>(\w+)</Code>", str(error))
     shown = f"{status[1]} {code[1]}" if code else status[1]
     if status[1] in ("401", "403"):

@@ -27,11 +27,11 @@ USER_ERRORS = {
     errno.ENOTDIR,
 }
 """What a user can fix: room, quota, permission, or another path."""
-NO_TMPFILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}
-"""What open(2) answers where the file system or kernel has no O_TMPFILE; NFS has none."""
+NO_ANONYMOUS_FILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
+"""What a kernel or file system without O_TMPFILE answers, as NFS, or without /proc."""
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
 """A named temporary file: a dot, the file's own name, and mkstemp's eight characters."""
-BUCKET_URL = re.compile(r"(s3|gs)://([a-z0-9][a-z0-9._-]+)((?:/[^/?#]+)*)/*")
+BUCKET_URL = re.compile(r"(s3|gs)://([a-z0-9][a-z0-9._-]+)(?:/(?!\.\.?(?:/|$))[^/?#]+)*/*")
 """Scheme, bucket and prefix; credentials have no place in it."""
 
 
@@ -224,16 +224,20 @@ def _clock(folder: Path) -> float:
 
 def _publish(path: Path, content: bytes) -> bool:
     try:
-        descriptor = os.open(path.parent, os.O_WRONLY | os.O_TMPFILE, 0o600)
+        return _publish_anonymous(path, content)
     except OSError as error:
-        if error.errno in NO_TMPFILE:
-            return _publish_named(path, content)
-        raise
+        if error.errno not in NO_ANONYMOUS_FILE:
+            raise
+    return _publish_named(path, content)
+
+
+def _publish_anonymous(path: Path, content: bytes) -> bool:
+    descriptor = os.open(path.parent, os.O_WRONLY | os.O_TMPFILE, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         _write(file, content)
         try:
-            # Only with a folder's descriptor does Python follow the link into /proc; the path
-            # is absolute, so that the descriptor itself does not matter.
+            # Only when given a descriptor does Python ask link to follow /proc's symbolic link;
+            # which one does not matter, as the path is absolute.
             os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)
         except FileExistsError:
             return False
