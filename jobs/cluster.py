@@ -15,6 +15,7 @@ OBJECT_STORE_BYTES = 200 * 2**20
 """Results never pass through the object store."""
 ANSWER_S = 5.0
 """How long a cluster may take to accept a connection; Ray itself tries for many minutes."""
+TOKEN_HELP = "put the cluster's token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
 
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
@@ -48,7 +49,7 @@ def connected(cluster: Cluster, *, num_chunks: int) -> Iterator[int]:
 
     ClusterUnavailable: the cluster refuses the token, or runs another version of Ray.
     """
-    _prepare_environment(cluster.address)
+    prepare_environment(cluster.address)
     import ray
     from ray.exceptions import AuthenticationError
 
@@ -67,7 +68,7 @@ def connected(cluster: Cluster, *, num_chunks: int) -> Iterator[int]:
             raise
         raise ClusterUnavailable(
             f"cannot join the Ray cluster at {cluster.address}: {first_line(error)}; if it uses "
-            "a token, put that into ~/.ray/auth_token or RAY_AUTH_TOKEN"
+            f"one, {TOKEN_HELP}"
         ) from error
     try:
         gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -76,8 +77,8 @@ def connected(cluster: Cluster, *, num_chunks: int) -> Iterator[int]:
         ray.shutdown()
 
 
-def _prepare_environment(address: str | None) -> None:
-    """Set what Ray reads when it is imported."""
+def prepare_environment(address: str | None) -> None:
+    """Set what Ray reads when it is imported: for a cluster, or for a local Ray if None."""
     if address is None:
         # Undocumented use of the flag (ray 2.60): makes every listener bind to 127.0.0.1.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
