@@ -193,7 +193,9 @@ def cluster_gpus(address: str) -> float:
     with one_sentence(address):
         # The nodes as `ray list nodes --detail` gets them.
         answer = client._do_request("GET", "/api/v0/nodes?detail=true&limit=10000")
-        nodes = answer.json()["data"]["result"]["result"]
+        if answer.status_code != 200:
+            client._raise_error(answer)
+    nodes = answer.json()["data"]["result"]["result"]
     alive = [node for node in nodes if node["state"] == "ALIVE"]
     return sum((node["resources_total"] or {}).get("GPU", 0.0) for node in alive)
 
