@@ -12,7 +12,7 @@ import secrets
 import shlex
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -114,7 +114,7 @@ def submit_command(
             entrypoint_num_gpus=gpus or None,
         )
         with one_sentence(address):
-            return _once_there_is_an_agent(send)
+            return once_there_is_an_agent(send)
 
 
 def job(address: str, submission_id: str) -> Job:
@@ -200,7 +200,8 @@ def cluster_gpus(address: str) -> float:
     return sum((node["resources_total"] or {}).get("GPU", 0.0) for node in alive)
 
 
-def _once_there_is_an_agent(send: "partial[str]") -> str:
+def once_there_is_an_agent(send: Callable[[], str]) -> str:
+    """Return what `send` does, tried for AGENT_S while the cluster has no agent yet."""
     deadline_s = time.monotonic() + AGENT_S
     pause_s = 1.0
     while True:

@@ -276,6 +276,21 @@ def test_an_archive_that_no_cluster_accepts_is_refused() -> None:
         job_archive(large, ships_reference_model=False)
 
 
+def test_submitting_waits_for_an_agent_and_for_nothing_else() -> None:
+    early = RuntimeError("code 500: No available agent to submit job, please try again later.")
+    answers = [RuntimeError("other"), "id", early]
+
+    def send() -> str:
+        answer = answers.pop()
+        if isinstance(answer, RuntimeError):
+            raise answer
+        return answer
+
+    assert submission.once_there_is_an_agent(send) == "id"
+    with pytest.raises(RuntimeError, match="other"):
+        submission.once_there_is_an_agent(send)
+
+
 def test_addresses_that_take_jobs() -> None:
     assert is_job_address("http://head:8265")
     assert is_job_address("https://head")
