@@ -90,12 +90,17 @@ def connected(cluster: Cluster) -> Iterator[Capacity]:
 
 
 def _capacity(cluster: Cluster) -> Capacity:
-    """Return what there is room for: one actor a GPU, or a CPU where no GPU is."""
+    """Return what there is room for: one actor a GPU, or a CPU where actors take no GPU."""
     import ray
 
     gpus = cluster.gpus_an_actor
     if gpus is None:
         gpus = 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+        if cluster.address and not gpus:
+            raise ClusterUnavailable(
+                f"the cluster at {cluster.address} has no GPU now: give --gpus 1 --actors N to "
+                "have its autoscaler start nodes with some, or --gpus 0 to trace on CPUs"
+            )
 
     def actors() -> int:
         resources = ray.cluster_resources()
