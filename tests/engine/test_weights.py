@@ -81,7 +81,7 @@ def asked_twice(hub: Hub) -> list[str]:
 
 def codes(process: subprocess.Popen[str]) -> list[int]:
     """Return the exit codes of the processes that opened the model."""
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     return [int(code) for code in out.split()[-4:]]
 
@@ -101,7 +101,7 @@ def test_a_killed_process_leaves_the_fetching_to_the_others(hub: Hub, tmp_path: 
     with opening(hub, tmp_path / "home", count=4) as process:
         assert process.stdout is not None
         first = int(process.stdout.readline())
-        assert hub.stalled.wait(timeout=30)
+        assert hub.stalled.wait(timeout=60)
         say_go(process)
         assert process.stdout.readline() == "started\n"
         time.sleep(1.0)
@@ -155,7 +155,7 @@ def test_a_plan_names_the_commit_that_it_was_checked_on(hub: Hub, tmp_path: Path
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert result.stdout.split() == [f"{REPO}@{COMMIT}", "True"], result.stderr
