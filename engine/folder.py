@@ -9,20 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from engine.registry import model_source
+from engine.weights import model_folder
 from schemas.errors import ConceptError
 
 
 def source_folder(model: str) -> Path:
     """Return the folder that a model's name stands for; the local snapshot of a hub model."""
-    source = model_source(model)
-    if Path(source).is_dir():
-        return Path(source)
-    return Path(snapshot_download(source, local_files_only=True))
+    return model_folder(model_source(model))
 
 
 def refuse_occupied(out: Path) -> None:

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import hf_hub_download
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from torch import nn
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -19,8 +19,9 @@ from transformers.utils import logging as transformers_logging
 from engine.captions import tokenize
 from engine.families.family import Family, TextEncoder
 from engine.families.known import FAMILIES
-from engine.registry import BUILT_IN, model_source
+from engine.registry import BUILT_IN, hub_id, model_source
 from engine.schedulers import scheduler_named
+from engine.weights import model_folder
 from schemas.errors import ModelUnavailable, first_line
 
 # Each loading step draws its own bar; the run's is the only one a user should see.
@@ -102,11 +103,11 @@ def open_model(
     family = _family(source, name)
     try:
         pipeline = family.open_pipeline(
-            source,
+            str(_fetched(source, name)),
             dtype=torch.float32,
             low_cpu_mem_usage=False,
             use_safetensors=True,
-            local_files_only=_is_offline(source),
+            local_files_only=True,
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelUnavailable(f"model {name!r} cannot be opened: {first_line(error)}") from error
@@ -149,7 +150,10 @@ def open_tokenizer(name: str) -> Any:
     _, subfolder = family.encoders[0]
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            source, subfolder=subfolder, local_files_only=_is_offline(source)
+            source if Path(source).is_dir() else hub_id(source)[0],
+            revision=hub_id(source)[1] or "main",
+            subfolder=subfolder,
+            local_files_only=_is_offline(source),
         )
     except (OSError, ValueError) as error:
         message = f"the tokenizer of model {name!r} cannot be opened: {first_line(error)}"
@@ -219,6 +223,13 @@ def _checked_source(name: str) -> str:
     return source
 
 
+def _fetched(source: str, name: str) -> Path:
+    try:
+        return model_folder(source)
+    except Exception as error:
+        raise ModelUnavailable(f"model {name!r} cannot be fetched: {first_line(error)}") from error
+
+
 def _family(source: str, name: str) -> Family:
     kind = _read_config(source, None, name, file="model_index.json").get("_class_name")
     if kind not in FAMILIES:
@@ -235,9 +246,12 @@ def _read_config(
     path = Path(source) / (subfolder or "") / file
     if not Path(source).is_dir():
         try:
+            repo, revision = hub_id(source)
             offline = _is_offline(source)
             path = Path(
-                hf_hub_download(source, file, subfolder=subfolder, local_files_only=offline)
+                hf_hub_download(
+                    repo, file, subfolder=subfolder, revision=revision, local_files_only=offline
+                )
             )
         except Exception as error:
             raise ModelUnavailable(
@@ -259,7 +273,7 @@ def _read_json(file: Path, name: str) -> dict[str, Any]:
 
 
 def _is_offline(source: str) -> bool:
-    return Path(source).is_dir() or os.environ.get("HF_HUB_OFFLINE") == "1"
+    return Path(source).is_dir() or HF_HUB_OFFLINE
 
 
 def _frozen(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -1,6 +1,7 @@
 """The models that dqf knows by name, and content hashes of models and scorers (no torch)."""
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,23 +92,58 @@ BUILT_IN = {
 
 
 def model_source(name: str) -> str:
-    """Return the folder or hub id that a model's name stands for."""
-    return BUILT_IN[name].source if name in BUILT_IN else name
+    """Return the folder or hub id that a model's name stands for, with its `@REVISION` if any."""
+    known = _built_in(name)
+    _, at, revision = name.partition("@")
+    return f"{known.source}{at}{revision}" if known else name
+
+
+def hub_id(source: str) -> tuple[str, str | None]:
+    """Return the id and the revision of a hub model, `OWNER/NAME` or `OWNER/NAME@REVISION`."""
+    repo, _, revision = source.partition("@")
+    return repo, revision or None
+
+
+def is_commit(revision: str) -> bool:
+    """Return whether a revision is a full commit hash, which never moves."""
+    return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
+
+
+def pinned(name: str) -> str:
+    """Return a hub model's name with the commit that the local cache has of its revision.
+
+    So every node of a run opens the same one. Folders' names and unknown commits stay as they are.
+    """
+    source = model_source(name)
+    commit = "" if Path(source).is_dir() else _hub_commit(source)
+    return f"{unpinned(name)}@{commit}" if commit else name
+
+
+def unpinned(name: str) -> str:
+    """Return a hub model's name without its revision."""
+    return name if Path(name).is_dir() else name.partition("@")[0]
 
 
 def default_scorer(model: str) -> str:
     """Return the scorer spec used for a model when none is given."""
-    return BUILT_IN[model].scorer if model in BUILT_IN else OPENAI_SCORER
+    known = _built_in(model)
+    return known.scorer if known else OPENAI_SCORER
 
 
 def default_steps(model: str) -> int:
     """Return the number of denoising steps used for a model when none is given."""
-    return BUILT_IN[model].steps if model in BUILT_IN else STEPS
+    known = _built_in(model)
+    return known.steps if known else STEPS
 
 
 def default_guidance(model: str) -> float:
     """Return the guidance scale used for a model when none is given."""
-    return BUILT_IN[model].guidance if model in BUILT_IN else GUIDANCE
+    known = _built_in(model)
+    return known.guidance if known else GUIDANCE
+
+
+def _built_in(name: str) -> BuiltIn | None:
+    return BUILT_IN.get(unpinned(name))
 
 
 def scorer_source(spec: str) -> str:
@@ -128,7 +164,7 @@ def scorer_hash(spec: str) -> str:
 def _source_hash(source: str) -> str:
     folder = Path(source)
     if not folder.is_dir():
-        return _digest([source.encode(), _hub_commit(source).encode()])
+        return _digest([hub_id(source)[0].encode(), _hub_commit(source).encode()])
     files = sorted(
         p for p in folder.rglob("*") if p.suffix in {".json", ".safetensors", ".txt", ".model"}
     )
@@ -157,5 +193,9 @@ def _hub_commit(source: str) -> str:
     """Return the commit of a hub model in the local cache, or "" if it is not there."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    main = Path(HF_HUB_CACHE) / f"models--{source.replace('/', '--')}" / "refs" / "main"
-    return main.read_text().strip() if main.is_file() else ""
+    repo, revision = hub_id(source)
+    if revision and is_commit(revision):
+        return revision
+    refs = Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "refs"
+    named = refs / (revision or "main")
+    return named.read_text().strip() if named.is_file() else ""

@@ -9,9 +9,11 @@ from typing import Any
 
 import open_clip
 import torch
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize
 
 from engine.registry import scorer_source
+from engine.weights import node_lock
 from schemas.errors import ModelUnavailable, first_line
 
 
@@ -26,6 +28,7 @@ class Scorer:
         self._device = torch.device(device)
         try:
             name, pretrained = _resolve(spec)
+            _fetch(name, pretrained)
             model, _, preprocess = open_clip.create_model_and_transforms(
                 name, pretrained=pretrained, device=self._device
             )
@@ -93,6 +96,14 @@ def _resolve(spec: str) -> tuple[str, str | None]:
             "such as ViT-B-16:openai"
         )
     return architecture, pretrained
+
+
+def _fetch(architecture: str, pretrained: str | None) -> None:
+    """Put a pretrained model's file into the hub's cache, one process of a node at a time."""
+    if pretrained is None or HF_HUB_OFFLINE:
+        return
+    with node_lock(f"{architecture}:{pretrained}"):
+        open_clip.download_pretrained(open_clip.get_pretrained_cfg(architecture, pretrained))
 
 
 def _tensor_transform(preprocess: Any) -> tuple[Compose, Compose]:

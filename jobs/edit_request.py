@@ -7,7 +7,7 @@ from typing import TypeVar
 from engine.edit import EditSettings
 from engine.folder import refuse_occupied
 from engine.models import open_skeleton
-from engine.registry import default_guidance, default_scorer, default_steps
+from engine.registry import default_guidance, default_scorer, default_steps, unpinned
 from engine.scoring import check_scorer
 from jobs.concepts import read_concepts
 from jobs.edit import EditJob, Note, edit_batch, projection_of
@@ -48,7 +48,7 @@ def run_edit(
         )
     name = model or _given(plan).model
     # A run's own numerics belong to its own model only.
-    same = plan if plan and plan.model == name else None
+    same = plan if plan and name in (plan.model, unpinned(plan.model)) else None
     projection_of(open_skeleton(name), located.component)
     scorer = scorer or (same.scorer if same else default_scorer(name))
     check_scorer(scorer)

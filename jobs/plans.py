@@ -112,6 +112,7 @@ def check_plan(plan: TracePlan) -> Planned:
     from engine.interventions import component_groups, consecutive
     from engine.measures import check_measures
     from engine.models import open_skeleton
+    from engine.registry import pinned
     from engine.scoring import check_scorer
 
     check_scorer(plan.scorer)
@@ -120,6 +121,8 @@ def check_plan(plan: TracePlan) -> Planned:
     expand_windows(plan.windows, steps)
     _check_captions(plan)
     skeleton = open_skeleton(plan.model)
+    # Workers fetch later and elsewhere: the commit that was checked is the one they open.
+    plan = plan.model_copy(update={"model": pinned(plan.model)})
     if plan.components is None:
         chosen = [c for c in list_components(skeleton, plan.kinds) if c.part in plan.parts]
         names = consecutive(chosen, plan.consecutive)

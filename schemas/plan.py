@@ -107,7 +107,7 @@ class TracePlan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = "emoji-sd"
-    """A built-in name, a diffusers folder or a hub id."""
+    """A built-in name, a diffusers folder or a hub id, with `@COMMIT` once it is checked."""
     scorer: str
     """`builtin:emoji-sd`, an open_clip folder, or `ARCHITECTURE:PRETRAINED`."""
     captions: tuple[Caption, ...] = Field(min_length=1)
