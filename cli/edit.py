@@ -120,7 +120,7 @@ def _edit_as_a_job(concepts: Path, options: dict[str, object], *, address: str) 
 
 
 def _shared_run(name: str | None) -> str | None:
-    return name and shared(name if "://" in name else run_path(name))
+    return name and shared(run_location(name))
 
 
 def _shared_model(name: str | None) -> str | None:

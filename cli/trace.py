@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import watch
+from cli.job import shared
 from cli.output import Format, FormatOption, print_rows
 from cli.plan_options import with_plan_options
 from cli.progress import progress_bar
@@ -39,7 +40,8 @@ def submit(
 
     plan, location = make_plan(fields), run_location(run)
     if how.address and is_job_address(how.address):
-        watch.submitted(submit_plan(plan, location, how.address, [*how.arguments()]), run, how)
+        job = submit_plan(plan, shared(location), how.address, [*how.arguments()])
+        watch.submitted(job, run, how)
         return
     if how.address:
         check_address(how.address)
@@ -64,7 +66,7 @@ def resume(
     location = run_location(run)
     if how.address and is_job_address(how.address):
         arguments = [*how.arguments(), *(["--retry-failed"] if retry_failed else [])]
-        watch.submitted(submit_resume(location, how.address, arguments), run, how)
+        watch.submitted(submit_resume(shared(location), how.address, arguments), run, how)
         return
     if how.address:
         check_address(how.address)

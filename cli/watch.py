@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.job import shared
 from cli.output import Format, FormatOption, print_rows
 from cli.run_options import RunOptions
 from cli.runs import RUNS, RunArgument, run_location
@@ -48,7 +49,7 @@ def logs(
     """Print the log of a run's last attempt."""
     from jobs.drivers import log_lines
 
-    for line in log_lines(run_location(run), address=address, follow=follow):
+    for line in log_lines(shared(run_location(run)), address=address, follow=follow):
         typer.echo(line)
 
 
@@ -56,7 +57,7 @@ def stop(run: RunArgument, address: AddressOption = None) -> None:
     """Stop the process or job that works on a run; what is committed stays."""
     from jobs.drivers import stop_driver
 
-    typer.echo(stop_driver(run_location(run), address=address), err=True)
+    typer.echo(stop_driver(shared(run_location(run)), address=address), err=True)
 
 
 def list_runs(

@@ -19,7 +19,7 @@ from jobs.store import Run
 
 SUBMISSION_VARIABLE = "DQF_SUBMISSION_ID"
 """Environment variable of a submitted job that holds its id."""
-DASHBOARD_VARIABLE = "DQF_JOBS_ADDRESS"
+JOBS_ADDRESS_VARIABLE = "DQF_JOBS_ADDRESS"
 """Environment variable of a submitted job that holds the address it was submitted to."""
 
 
@@ -75,7 +75,7 @@ def begin(run: Run) -> Attempt:
             pid=process.pid,
             pid_started=process.create_time(),
             submission_id=os.environ.get(SUBMISSION_VARIABLE),
-            jobs_address=os.environ.get(DASHBOARD_VARIABLE),
+            jobs_address=os.environ.get(JOBS_ADDRESS_VARIABLE),
             started=_now(),
             code_hash=code_hash(),
             versions=versions(),

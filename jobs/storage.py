@@ -272,7 +272,10 @@ def _make_folder(folder: Path) -> None:
     _make_folder(folder.parent)
     # If a file stands there, opening the folder says so in the user's terms.
     with contextlib.suppress(FileExistsError):
-        folder.mkdir()
+        try:
+            folder.mkdir()
+        except FileNotFoundError as error:  # /proc and its like
+            raise StoreError(f"cannot use {folder}: no folder can be made there") from error
     _sync_folder(folder.parent)
 
 

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from jobs.attempts import JOBS_ADDRESS_VARIABLE, SUBMISSION_VARIABLE
 from jobs.job_client import NoAnswer, job_client, one_sentence, unknown_job
 from jobs.package import job_archive
 from schemas.errors import ClusterUnavailable
@@ -100,14 +101,16 @@ def submit_command(
 ) -> str:
     """Start a shell command on a cluster in the unpacked `archive`; return the job's id."""
     client = job_client(address)
+    submission_id = _new_id(run)
     variables = {name: os.environ[name] for name in FORWARDED if name in os.environ}
+    variables |= {SUBMISSION_VARIABLE: submission_id, JOBS_ADDRESS_VARIABLE: address}
     with tempfile.TemporaryDirectory(prefix="dqf-job-") as folder:
         package = Path(folder, "job.zip")
         package.write_bytes(archive)
         send = partial(
             client.submit_job,
             entrypoint=entrypoint,
-            submission_id=_new_id(run),
+            submission_id=submission_id,
             # Ray replaces the path by the hash of the archive, and uploads it if that is new.
             runtime_env={"working_dir": str(package), "env_vars": variables},
             metadata=dict(metadata),

@@ -1,6 +1,5 @@
 """A trace as a job on a cluster: what is checked here, and what is sent."""
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -20,11 +19,10 @@ def submit_plan(plan: TracePlan, location: str, address: str, arguments: Sequenc
     """
     with suppress(ModelUnavailable):  # the weights may be on the cluster alone
         check_plan(plan)
-    run = shared(location)
     return submit(
         address,
-        arguments=["trace", "submit", "--plan", PLAN_FILE, "--run", run, *arguments],
-        run=run,
+        arguments=["trace", "submit", "--plan", PLAN_FILE, "--run", location, *arguments],
+        run=location,
         files={PLAN_FILE: plan.model_dump_json().encode()},
         ships_reference_model=plan.model == "emoji-sd",
     )
@@ -32,10 +30,6 @@ def submit_plan(plan: TracePlan, location: str, address: str, arguments: Sequenc
 
 def submit_resume(location: str, address: str, arguments: Sequence[str]) -> str:
     """Submit a job that goes on with the run at `location`; return the job's id."""
-    run = shared(location)
-    return submit(address, arguments=["trace", "resume", run, *arguments], run=run, files={})
-
-
-def shared(location: str) -> str:
-    """Return a location that means the same on the cluster: a URL, or a path from the root."""
-    return location if "://" in location else os.path.abspath(location)
+    return submit(
+        address, arguments=["trace", "resume", location, *arguments], run=location, files={}
+    )
