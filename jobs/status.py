@@ -67,7 +67,7 @@ def leading(run: Run, *, against: str) -> list[dict[str, object]]:
 
 def _state(last: Attempt | None, *, left: int, idle_s: float | None) -> str:
     if last is None:
-        return "planned"
+        return "planned" if left else "finished"
     if last.outcome is not None:
         return last.outcome.value
     if last.is_alive is None:
