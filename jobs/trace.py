@@ -18,7 +18,7 @@ from jobs.packs import tidy
 from jobs.plans import Planned
 from jobs.pool import Limits, Staff, drive
 from jobs.query import write_catalog
-from jobs.signals import interruptible
+from jobs.signals import noted_signals
 from jobs.storage import open_storage
 from jobs.store import PLAN, Manifest, Run, Task, create_run, open_run, write_tables
 from jobs.worker import TaskDone, TraceWorker
@@ -161,7 +161,7 @@ def _work(
         metrics.task_done(done)
         on_progress(progress)
 
-    with connected(cluster) as capacity, interruptible():
+    with connected(cluster) as capacity, noted_signals() as check_signals:
         metrics = DriverMetrics(run.name, left=sum(len(run.ordinals(task.chunk)) for task in tasks))
         staff = Staff(
             worker_class=TraceWorker,
@@ -169,7 +169,7 @@ def _work(
             gpus=capacity.gpus_an_actor,
             target=capacity.actors,
         )
-        drive(run, tasks, staff, limits=limits, on_task=on_task)
+        drive(run, tasks, staff, limits=limits, on_task=on_task, on_turn=check_signals)
 
 
 def _advanced(progress: Progress, done: TaskDone, *, is_retry: bool) -> Progress:
