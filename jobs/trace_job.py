@@ -17,10 +17,11 @@ def submit_plan(
 ) -> str:
     """Submit the trace of a plan as the run at `location`; return the job's id.
 
-    The plan is checked here if its model's configs can be opened here; the job checks it again.
+    The plan is checked here, and a hub model pinned to its commit, if its configs can be opened
+    here; the job checks it in any case.
     """
     try:
-        check_plan(plan)
+        plan = check_plan(plan).plan
     except ModelUnavailable as error:  # the weights may be on the cluster alone
         note(f"not checked here ({error}): the job does")
     return submit(
