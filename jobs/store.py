@@ -10,11 +10,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import islice, starmap
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic_core import to_json
 
 from jobs.parts import (
     EMPTY_PACK,
@@ -244,13 +246,13 @@ def create_run(
     """
     document = {
         "schema_version": SCHEMA_VERSION,
-        "plan": plan.model_dump(mode="json"),
-        "manifest": asdict(manifest),
-        "components": [asdict(component) for component in components],
+        "plan": plan,
+        "manifest": manifest,
+        "components": components,
         "steps": steps,
     }
     storage = open_storage(str(location))
-    storage.create(PLAN, json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
+    storage.create(PLAN, to_json(document, indent=1) + b"\n")
     run = open_run(location)
     write_tables(run)
     return run
@@ -313,19 +315,23 @@ def _slab_rows(run: Run) -> list[dict]:
 def _units(run: Run) -> bytes:
     """Return `units.parquet`, made a batch of rows at a time."""
     file = io.BytesIO()
+    places = run.units.places()
     with pq.ParquetWriter(file, UNITS, compression="zstd", write_page_checksum=True) as writer:
         for start in range(0, len(run.units), BATCH_UNITS):
-            stop = min(start + BATCH_UNITS, len(run.units))
-            writer.write_batch(_units_batch(run, range(start, stop)))
+            writer.write_batch(_units_batch(run, start, list(islice(places, BATCH_UNITS))))
     return file.getvalue()
 
 
-def _units_batch(run: Run, ordinals: range) -> pa.RecordBatch:
+def _units_batch(
+    run: Run, start: int, places: Sequence[tuple[int, int, int, int]]
+) -> pa.RecordBatch:
+    """Return the rows of the units from the ordinal `start` on."""
     ids, plan = run.unit_ids, run.plan
-    captions, seeds, draws, slabs = zip(*map(run.units.place, ordinals), strict=True)
+    captions, seeds, draws, slabs = zip(*places, strict=True)
+    ordinals = range(start, start + len(places))
     columns = {
         "ordinal": list(ordinals),
-        "unit_id": [ids[ordinal] for ordinal in ordinals],
+        "unit_id": list(starmap(ids.at, places)),
         "chunk": [ordinal // plan.chunk_units for ordinal in ordinals],
         "caption_id": [ids.captions[caption] for caption in captions],
         "seed": [plan.seeds[seed] for seed in seeds],
