@@ -8,9 +8,9 @@ import io
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, starmap
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -315,20 +315,17 @@ def _slab_rows(run: Run) -> list[dict]:
 def _units(run: Run) -> bytes:
     """Return `units.parquet`, made a batch of rows at a time."""
     file = io.BytesIO()
-    places = run.units.places()
     with pq.ParquetWriter(file, UNITS, compression="zstd", write_page_checksum=True) as writer:
         for start in range(0, len(run.units), BATCH_UNITS):
-            writer.write_batch(_units_batch(run, start, list(islice(places, BATCH_UNITS))))
+            stop = min(start + BATCH_UNITS, len(run.units))
+            writer.write_batch(_units_batch(run, range(start, stop)))
     return file.getvalue()
 
 
-def _units_batch(
-    run: Run, start: int, places: Sequence[tuple[int, int, int, int]]
-) -> pa.RecordBatch:
-    """Return the rows of the units from the ordinal `start` on."""
+def _units_batch(run: Run, ordinals: range) -> pa.RecordBatch:
     ids, plan = run.unit_ids, run.plan
+    places = run.units.places(ordinals)
     captions, seeds, draws, slabs = zip(*places, strict=True)
-    ordinals = range(start, start + len(places))
     columns = {
         "ordinal": list(ordinals),
         "unit_id": list(starmap(ids.at, places)),
