@@ -265,10 +265,9 @@ def _print_calls(options: argparse.Namespace, run: Run, folder: Path) -> None:
     for name, (nap_s, in_flight) in CALLS.items():
         shutil.rmtree(folder, ignore_errors=True)
         idle = make_run(folder, run.plan, components=options.components)
-        calls = options.calls if not nap_s else options.calls // 6
-        arguments = ["--tasks", calls, "--idle-s", nap_s, "--in-flight", in_flight]
-        lines = _driven(options, idle, *arguments)
-        samples = _of(lines, "sample")
+        calls = min(options.calls, run.num_chunks) // (8 if nap_s else 1)
+        arguments = ["--kill-at", calls, "--idle-s", nap_s, "--in-flight", in_flight]
+        samples = _of(_driven(options, idle, *arguments), "sample")
         first, last = _first_working(samples), samples[-1]
         done, seconds = last["done"] - first["done"], last["s"] - first["s"]
         cpu_s = last["driver_cpu_s"] - first["driver_cpu_s"]

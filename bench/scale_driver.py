@@ -132,7 +132,7 @@ def main() -> None:
         start = time.perf_counter()
         log.add("driving")
         staff = Staff(target=capacity.actors, gpus=0, **_staff(options))
-        drive(run, tasks[: options.tasks], staff, limits=Limits(), on_task=on_task)
+        drive(run, tasks, staff, limits=Limits(), on_task=on_task)
         sampler.stop()
         log.add("driven", s=time.perf_counter() - start, tasks=sampler.done)
 
@@ -143,7 +143,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--actors", type=int, default=2)
     parser.add_argument("--kill-at", type=int, help="tasks; to the end if not given")
-    parser.add_argument("--tasks", type=int, help="so many alone")
     parser.add_argument("--idle-s", type=float, help="workers that nap so long and write nothing")
     parser.add_argument("--in-flight", type=int, default=jobs.pool.CALLS_IN_FLIGHT)
     return parser.parse_args()
