@@ -71,9 +71,11 @@ def drive(
     *,
     limits: Limits,
     on_task: Callable[[TaskDone], None],
+    on_turn: Callable[[], None] = lambda: None,
 ) -> None:
     """Work through `tasks` with actors of a `Worker` class, and pack the groups that are done.
 
+    `on_turn` is called about once a second at least; what it raises ends the work.
     The actors' constructor errors are raised here if no actor could start. TooManyFailures: so
     many units failed that something is wrong with all. StoreError: results cannot be written.
     """
@@ -85,6 +87,7 @@ def drive(
             pool.feed()
             pool.wait()
             pool.end_hung()
+            on_turn()
     finally:
         pool.close()
 

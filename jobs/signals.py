@@ -1,7 +1,7 @@
-"""Signals that end a run: SIGTERM is what clusters, supervisors and `dqf trace stop` send."""
+"""Signals that end a run: Ctrl-C, and SIGTERM, which clusters, supervisors and `stop` send."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -9,18 +9,29 @@ from schemas.errors import Interrupted
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Raise Interrupted where SIGTERM arrives until exit; enter after ray.init, which sets its own.
+def noted_signals() -> Iterator[Callable[[], None]]:
+    """Note SIGINT and SIGTERM until exit; yield a function that raises what has come.
 
-    Ray hands SIGTERM on to no handler that was there before it (ray 2.60).
+    KeyboardInterrupt or Interrupted. A handler that raises by itself breaks Ray's calls
+    (ray 2.60: "returned a result with an exception set"), so only a second Ctrl-C does. Enter after
+    ray.init, which sets its own handlers.
     """
-    old = signal.signal(signal.SIGTERM, _interrupt)
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and number in came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    def check() -> None:
+        if signal.SIGTERM in came:
+            raise Interrupted("stopped by SIGTERM; `dqf trace resume` goes on")
+        if came:
+            raise KeyboardInterrupt
+
+    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield check
     finally:
-        signal.signal(signal.SIGTERM, old)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Interrupted("stopped by SIGTERM; `dqf trace resume` goes on")
+        for number, handler in old.items():
+            signal.signal(number, handler)
