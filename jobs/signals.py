@@ -1,7 +1,7 @@
 """Signals that end a run: SIGTERM is what clusters, supervisors and `dqf trace stop` send."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -9,18 +9,25 @@ from schemas.errors import Interrupted
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Raise Interrupted where SIGTERM arrives until exit; enter after ray.init, which sets its own.
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Yield what raises Interrupted once SIGTERM came; enter after ray.init, which sets its own.
 
-    Ray hands SIGTERM on to no handler that was there before it (ray 2.60).
+    Ray hands SIGTERM on to no handler that was there before it (ray 2.60). The handler itself
+    raises nothing: logging, and whatever runs in a destructor, would swallow it.
     """
-    old = signal.signal(signal.SIGTERM, _interrupt)
+    has_come = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal has_come
+        has_come = True
+
+    def check() -> None:
+        if has_come:
+            raise Interrupted("stopped by SIGTERM; `dqf trace resume` goes on")
+
+    old = signal.signal(signal.SIGTERM, note)
     try:
-        yield
+        yield check
     finally:
-        signal.signal(signal.SIGTERM, old)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Interrupted("stopped by SIGTERM; `dqf trace resume` goes on")
+        # Once it has come, ending takes a few seconds, which another one must not cut short.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if has_come else old)

@@ -2,10 +2,12 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from engine import registry
 from jobs import attempts
@@ -73,10 +75,13 @@ def trace_run(
     retry_failed: bool,
     on_progress: Callable[[Progress], None],
     note: Note,
+    worker_class: type = TraceWorker,
+    options: Mapping[str, Any] | None = None,
 ) -> Progress:
     """Trace what the run lacks on Ray and return where it stands.
 
     `rows` bounds the rows of a batch; each worker measures what is best on its device if None.
+    `worker_class` and its `options` are for other workers than those that open the run's model.
     With `retry_failed` only the units that have failed are tried, once more.
     TooManyFailures, StoreError, ModelUnavailable: it cannot go on. Interrupted: a signal came.
     """
@@ -85,18 +90,23 @@ def trace_run(
         with attempts.logged(run, attempt):
             _repair(run, attempt, note)
             tasks = failed_tasks(run) if retry_failed else open_tasks(run)
-            _work(run, tasks, cluster=cluster, rows=rows, limits=limits, on_progress=on_progress)
-    except (Interrupted, KeyboardInterrupt):
-        attempts.end(run, attempt, Outcome.STOPPED)
-        raise
-    except DqfError as error:
-        attempts.end(run, attempt, Outcome.FAILED, str(error))
-        raise
+            _work(
+                run, tasks, cluster=cluster, limits=limits, on_progress=on_progress,
+                worker_class=worker_class, options=options or {"rows": rows},
+            )  # fmt: skip
     except BaseException as error:
-        attempts.end(run, attempt, Outcome.FAILED, f"{type(error).__name__}: {error}")
+        with suppress(StoreError):  # what ended the run may be a full disk
+            attempts.end(run, attempt, *_outcome(error))
         raise
     attempts.end(run, attempt, Outcome.FINISHED)
     return progress_of(run)
+
+
+def _outcome(error: BaseException) -> tuple[Outcome, str]:
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return Outcome.STOPPED, ""
+    name = "" if isinstance(error, DqfError) else f"{type(error).__name__}: "
+    return Outcome.FAILED, f"{name}{error}"
 
 
 def _repair(run: Run, attempt: Attempt, note: Note) -> None:
@@ -134,9 +144,10 @@ def _work(
     tasks: Sequence[Task],
     *,
     cluster: Cluster,
-    rows: int | None,
     limits: Limits,
     on_progress: Callable[[Progress], None],
+    worker_class: type,
+    options: Mapping[str, Any],
 ) -> None:
     progress = progress_of(run)
     on_progress(progress)
@@ -153,28 +164,28 @@ def _work(
         logger.info("%d of %d units, %d failed", progress.done, progress.total, progress.failed)
         on_progress(progress)
 
-    with connected(cluster) as capacity, interruptible():
+    with connected(cluster) as capacity, interruptible() as check:
         staff = Staff(
-            worker_class=TraceWorker,
-            options={"rows": rows, "threads": _threads(capacity.actors())},
+            worker_class=worker_class,
+            options={**options, "threads": _threads(capacity.actors())},
             gpus=capacity.gpus_an_actor,
             target=capacity.actors,
         )
-        drive(run, tasks, staff, limits=limits, on_task=on_task)
+        drive(run, tasks, staff, limits=limits, on_task=on_task, check=check)
 
 
 def progress_of(run: Run) -> Progress:
     """Return how far a run is, from its folder alone."""
-    live = run.live()
+    commits = run.commits()
     return Progress(
-        done=sum(len(run.ordinals(chunk)) for chunk in run.done_chunks(live)),
-        failed=sum(len(commit.failures) for commit in run.commits(live)),
+        done=sum(len(run.ordinals(commit.chunk)) for commit in commits),
+        failed=sum(len(commit.failures) for commit in commits),
         total=len(run.units),
     )
 
 
 def _threads(actors: int) -> int:
-    return max(1, len(os.sched_getaffinity(0)) // actors)
+    return max(1, len(os.sched_getaffinity(0)) // max(1, actors))
 
 
 def names_by_part(components: Sequence[Component]) -> dict[Part, list[str]]:
