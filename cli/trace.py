@@ -40,7 +40,7 @@ def submit(
 
     plan, location = make_plan(fields), run_location(run)
     if how.address and is_job_address(how.address):
-        job = submit_plan(plan, shared(location), how.address, [*how.arguments()])
+        job = submit_plan(plan, shared(location), how.address, [*how.arguments()], note)
         watch.submitted(job, run, how)
         return
     if how.address:

@@ -131,6 +131,15 @@ def recording(spots: Iterable[Spot]) -> Iterator[dict[Spot, list[torch.Tensor]]]
         yield passed
 
 
+def count_rows(module: nn.Module, count: Callable[[int], None]) -> RemovableHandle:
+    """Have `count` called with the number of rows each time a network is evaluated."""
+
+    def counted(_module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        count(len(args[0]))
+
+    return module.register_forward_pre_hook(counted)
+
+
 class _ReachedError(Exception):
     """Ends a forward pass once the wanted input was read."""
 

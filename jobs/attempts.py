@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +21,9 @@ SUBMISSION_VARIABLE = "DQF_SUBMISSION_ID"
 """Environment variable of a submitted job that holds its id."""
 JOBS_ADDRESS_VARIABLE = "DQF_JOBS_ADDRESS"
 """Environment variable of a submitted job that holds the address it was submitted to."""
+
+
+RECORD = re.compile(r"attempts/\d{4}\.json")
 
 
 class Outcome(StrEnum):
@@ -95,11 +99,13 @@ def end(run: Run, attempt: Attempt, outcome: Outcome, message: str = "") -> None
 def attempts(run: Run) -> list[Attempt]:
     """Return the attempts at a run, oldest first."""
     names = {file.name for file in run.storage.files("attempts")}
-    return [
-        _read(run, name, names)
-        for name in sorted(names)
-        if name.endswith(".json") and not name.endswith(".end.json")
-    ]
+    return [_read(run, name, names) for name in sorted(names) if RECORD.fullmatch(name)]
+
+
+def last_begun(run: Run) -> float:
+    """Return when the last attempt began, in seconds by the storage's clock; 0 without any."""
+    records = [file for file in run.storage.files("attempts") if RECORD.fullmatch(file.name)]
+    return records[-1].modified if records else 0.0
 
 
 def others_alive(run: Run, mine: Attempt) -> Sequence[Attempt]:

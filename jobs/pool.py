@@ -77,23 +77,23 @@ def drive(
     *,
     limits: Limits,
     on_task: Callable[[TaskDone], None],
-    check: Callable[[], None] = lambda: None,
+    on_turn: Callable[[], None] = lambda: None,
 ) -> None:
     """Work through `tasks` with actors of a `Worker` class, and pack the groups that are done.
 
-    `check` is called every second or so: what it raises ends the work. The actors' constructor
-    errors are raised here if no actor could start. TooManyFailures: so many units failed that
-    something is wrong with all. StoreError: results cannot be written.
+    `on_turn` is called about once a second at least; what it raises ends the work.
+    The actors' constructor errors are raised here if no actor could start. TooManyFailures: so
+    many units failed that something is wrong with all. StoreError: results cannot be written.
     """
     pool = _Pool(run=run, staff=staff, limits=limits, on_task=on_task, queue=TaskQueue(tasks))
     pool.find_whole_groups()
     try:
         while pool.has_work:
-            check()
             pool.resize()
             pool.feed()
             pool.wait()
             pool.end_hung()
+            on_turn()
     finally:
         pool.close()
 

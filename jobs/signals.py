@@ -1,4 +1,4 @@
-"""Signals that end a run: SIGTERM is what clusters, supervisors and `dqf trace stop` send."""
+"""Signals that end a run: Ctrl-C, and SIGTERM, which clusters, supervisors and `stop` send."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -9,25 +9,29 @@ from schemas.errors import Interrupted
 
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], None]]:
-    """Yield what raises Interrupted once SIGTERM came; enter after ray.init, which sets its own.
+def noted_signals() -> Iterator[Callable[[], None]]:
+    """Note SIGINT and SIGTERM until exit; yield a function that raises what has come.
 
-    Ray hands SIGTERM on to no handler that was there before it (ray 2.60). The handler itself
-    raises nothing: logging, and whatever runs in a destructor, would swallow it.
+    KeyboardInterrupt or Interrupted. A handler that raises by itself breaks Ray's calls
+    (ray 2.60: "returned a result with an exception set"), so only a second Ctrl-C does. Enter after
+    ray.init, which sets its own handlers.
     """
-    has_come = False
+    came: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        nonlocal has_come
-        has_come = True
+        if number == signal.SIGINT and number in came:
+            raise KeyboardInterrupt
+        came.append(number)
 
     def check() -> None:
-        if has_come:
+        if signal.SIGTERM in came:
             raise Interrupted("stopped by SIGTERM; `dqf trace resume` goes on")
+        if came:
+            raise KeyboardInterrupt
 
-    old = signal.signal(signal.SIGTERM, note)
+    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield check
     finally:
-        # Once it has come, ending takes a few seconds, which another one must not cut short.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN if has_come else old)
+        for number, handler in old.items():
+            signal.signal(number, handler)

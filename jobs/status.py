@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from jobs.attempts import Attempt, attempts
+from jobs.attempts import Attempt, attempts, last_begun
 from jobs.parts import GROUP_CHUNKS, Live
 from jobs.query import run_query
 from jobs.store import Run
@@ -67,7 +67,7 @@ def leading(run: Run, *, against: str) -> list[dict[str, object]]:
 
 def _state(last: Attempt | None, *, left: int, idle_s: float | None) -> str:
     if last is None:
-        return "planned"
+        return "planned" if left else "finished"
     if last.outcome is not None:
         return last.outcome.value
     if last.is_alive is None:
@@ -87,10 +87,10 @@ def _rate(run: Run) -> tuple[float | None, float | None]:
     if not commits:
         return None, None
     newest = commits[-1][0]
-    recent = [(at, units) for at, units in commits if newest - at <= WINDOW_S]
-    minutes = (newest - recent[0][0]) / 60
-    rate = sum(units for _, units in recent[1:]) / minutes if minutes > 0 else None
-    return rate, time.time() - newest
+    start = max(newest - WINDOW_S, last_begun(run))
+    minutes = (newest - start) / 60
+    units = sum(units for at, units in commits if at > start)
+    return units / minutes if minutes > 0 else None, time.time() - newest
 
 
 def _commits(run: Run, live: Live) -> list[tuple[float, int]]:

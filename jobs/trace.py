@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,11 +15,12 @@ from jobs import attempts
 from jobs.attempts import Attempt, Outcome
 from jobs.cluster import Cluster, connected
 from jobs.code import code_hash, git_commit, versions
+from jobs.metrics import DriverMetrics
 from jobs.packs import tidy
 from jobs.plans import Planned
 from jobs.pool import Limits, Staff, drive
 from jobs.query import write_catalog
-from jobs.signals import interruptible
+from jobs.signals import noted_signals
 from jobs.storage import open_storage
 from jobs.store import PLAN, Manifest, Run, Task, create_run, open_run, write_tables
 from jobs.worker import TaskDone, TraceWorker
@@ -38,6 +40,9 @@ class Progress:
 
 
 logger = logging.getLogger(__name__)
+
+LOG_S = 10.0
+"""How often the log says how far a run is."""
 
 Note = Callable[[str], None]
 """Shows a line to the user."""
@@ -155,23 +160,34 @@ def _work(
         return
 
     logger.info("%d tasks to do, %d of %d units done", len(tasks), progress.done, progress.total)
+    next_line = time.monotonic() + LOG_S
+    is_retry = tasks[0].generation > 0
 
     def on_task(done: TaskDone) -> None:
-        nonlocal progress
-        progress = replace(
-            progress, done=progress.done + done.units, failed=progress.failed + done.failed
-        )
-        logger.info("%d of %d units, %d failed", progress.done, progress.total, progress.failed)
+        nonlocal progress, next_line
+        progress = _advanced(progress, done, is_retry=is_retry)
+        if time.monotonic() > next_line:
+            logger.info("%d of %d units, %d failed", progress.done, progress.total, progress.failed)
+            next_line = time.monotonic() + LOG_S
+        metrics.task_done(done)
         on_progress(progress)
 
-    with connected(cluster) as capacity, interruptible() as check:
+    with connected(cluster) as capacity, noted_signals() as check_signals:
+        metrics = DriverMetrics(run.name, left=sum(len(run.ordinals(task.chunk)) for task in tasks))
         staff = Staff(
             worker_class=worker_class,
             options={**options, "threads": _threads(capacity.actors())},
             gpus=capacity.gpus_an_actor,
             target=capacity.actors,
         )
-        drive(run, tasks, staff, limits=limits, on_task=on_task, check=check)
+        drive(run, tasks, staff, limits=limits, on_task=on_task, on_turn=check_signals)
+
+
+def _advanced(progress: Progress, done: TaskDone, *, is_retry: bool) -> Progress:
+    """Return the progress after a task; what is tried again has been counted before."""
+    if is_retry:
+        return replace(progress, failed=progress.failed - done.units + done.failed)
+    return replace(progress, done=progress.done + done.units, failed=progress.failed + done.failed)
 
 
 def progress_of(run: Run) -> Progress:

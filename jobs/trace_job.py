@@ -1,10 +1,10 @@
 """A trace as a job on a cluster: what is checked here, and what is sent."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 from jobs.plans import check_plan
 from jobs.submission import submit
+from jobs.trace import Note
 from schemas.errors import ModelUnavailable
 from schemas.plan import TracePlan
 
@@ -12,13 +12,18 @@ PLAN_FILE = "submitted-plan.json"
 """The plan's name in the job's working directory."""
 
 
-def submit_plan(plan: TracePlan, location: str, address: str, arguments: Sequence[str]) -> str:
+def submit_plan(
+    plan: TracePlan, location: str, address: str, arguments: Sequence[str], note: Note
+) -> str:
     """Submit the trace of a plan as the run at `location`; return the job's id.
 
-    The plan is checked here if its model's configs can be opened here; the job checks it again.
+    The plan is checked here, and a hub model pinned to its commit, if its configs can be opened
+    here; the job checks it in any case.
     """
-    with suppress(ModelUnavailable):  # the weights may be on the cluster alone
-        check_plan(plan)
+    try:
+        plan = check_plan(plan).plan
+    except ModelUnavailable as error:  # the weights may be on the cluster alone
+        note(f"not checked here ({error}): the job does")
     return submit(
         address,
         arguments=["trace", "submit", "--plan", PLAN_FILE, "--run", location, *arguments],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from jobs.code import code_hash
+from jobs.metrics import WorkerMetrics
 from jobs.packs import pack
 from jobs.parts import Failure
 from jobs.store import Run, Task, UnitRow, open_run
@@ -100,6 +101,7 @@ class ModelTracer:
         import torch
 
         from engine.calibration import calibrate
+        from engine.hooks import count_rows
         from engine.models import open_model
         from engine.scoring import open_scorer
 
@@ -109,6 +111,8 @@ class ModelTracer:
         self._scorer = open_scorer(self._plan.scorer)
         self._model = open_model(self._plan.model, dtype=self._plan.numerics.dtype)
         self._rows = rows or calibrate(self._model, self._plan.numerics).rows
+        self._metrics = WorkerMetrics(run.name)
+        count_rows(self._model.unet, self._metrics.rows)
 
     def score_rows(self, row: UnitRow) -> list[dict]:
         """Return the score rows of a unit."""
@@ -120,7 +124,10 @@ class ModelTracer:
             "draw": unit.draw,
             "part": unit.part.value,
         }
-        return [{**shared, **trial.as_row()} for trial in self._trials(unit)]
+        trials = self._trials(unit)
+        if self._model.device.type == "cuda":
+            self._metrics.memory(*_gpu_memory())
+        return [{**shared, **trial.as_row()} for trial in trials]
 
     def _trials(self, unit: Unit) -> list:
         """Trace a unit, with half the rows each time memory runs out."""
@@ -145,6 +152,13 @@ class ModelTracer:
                 self._rows = max(2, self._rows // 2)
                 logger.warning("out of memory: going on with %d rows", self._rows)
             torch.cuda.empty_cache()
+
+
+def _gpu_memory() -> tuple[str, int]:
+    """Return the name of this process's GPU and the most bytes that it has held there."""
+    import torch
+
+    return torch.cuda.get_device_name(), torch.cuda.max_memory_allocated()
 
 
 def failure_of(unit_id: str, error: BaseException) -> Failure:

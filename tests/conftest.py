@@ -1,5 +1,6 @@
 """Fixtures that every test may use: tiny models in folders, built once a session."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import torch
 from tests import tiny
 from tests.tiny_families import BUILDERS
 
+# As jobs.cluster does before a local Ray starts: whichever test imports Ray first, it listens on
+# the loopback interface alone.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 # Tiny tensors: more threads only wait for one another.
 torch.set_num_threads(1)
 

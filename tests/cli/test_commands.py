@@ -1,17 +1,22 @@
 """The command line as users meet it: fast, helpful, and one sentence for what they can fix."""
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from cli.app import main
 from jobs.store import Run
 from tests.jobs.small_run import commit_scores, make_run
 
 COMMANDS = (
-    ("trace", "submit"), ("trace", "plan"), ("trace", "status"), ("rank",), ("query",), ("models",),
+    ("trace", "submit"), ("trace", "plan"), ("trace", "resume"), ("trace", "status"),
+    ("trace", "logs"), ("trace", "stop"), ("trace", "list"), ("rank",), ("query",), ("models",),
     ("components",), ("edit-batch",),
 )  # fmt: skip
 
@@ -22,12 +27,19 @@ EDIT = (
 
 
 def dqf(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    root = Path(__file__).parents[2]
-    code = f"import sys; sys.path.insert(0, {str(root)!r}); from cli.app import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True, text=True, cwd=cwd, check=False,
-    )  # fmt: skip
+    """Call the command's entry point in this process, which imports the frameworks once."""
+    out, errors, code = io.StringIO(), io.StringIO(), 0
+    with (
+        redirect_stdout(out),
+        redirect_stderr(errors),
+        chdir(cwd or "."),
+        mock.patch.object(sys, "argv", ["dqf", *arguments]),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), errors.getvalue())
 
 
 @pytest.fixture
@@ -36,6 +48,12 @@ def run(tmp_path: Path) -> Run:
     for chunk in range(run.num_chunks):
         commit_scores(run, chunk)
     return run
+
+
+def test_the_installed_command_runs() -> None:
+    command = [str(Path(sys.executable).with_name("dqf")), "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("dqf 0.")
 
 
 def test_the_command_line_starts_without_frameworks() -> None:
@@ -85,6 +103,12 @@ def test_every_help_has_an_example(command: tuple[str, ...]) -> None:
         ((*EDIT[:-1], "unet.mid_block.resnets.0", "--out", "new"), "cannot be edited"),
         (("trace", "submit", "--address", "127.0.0.1:1"), "no Ray cluster answers"),
         (("components", "no-such-model"), "unknown model"),
+        (("trace", "resume", "nowhere"), "no run at runs/nowhere"),
+        (("trace", "logs", "r"), "nothing has worked on run"),
+        (("trace", "stop", "r"), "nothing has worked on run"),
+        (("trace", "stop", "r", "--address", "HEAD:6379"), "takes no jobs"),
+        (("rank", "s3//bucket/run"), "no run at s3//bucket/run"),
+        (("rank", "ftp://bucket/run"), "is no storage"),
     ],
 )
 def test_what_a_user_can_fix_is_one_sentence(
@@ -108,10 +132,14 @@ def test_formats(run: Run) -> None:
     assert [(row["attribute"], row["rank"]) for row in rows] == [("object", 1), ("style", 1)]
     assert dqf("query", "r", "SELECT 1 AS a", "--format", "csv", cwd=cwd).stdout == "a\n1\n"
     assert "text_encoder.layers.0.mlp" in dqf("rank", "r", cwd=cwd).stdout
-    status = json.loads(dqf("trace", "status", "r", "--format", "json", cwd=cwd).stdout)
+    (status,) = json.loads(dqf("trace", "status", "r", "--format", "json", cwd=cwd).stdout)
     plan = ("trace", "plan", "--part", "unet", "--no-calibrate", "--format", "json")
     (cost,) = json.loads(dqf(*plan, "--window", "each", "--kind", "resnet", cwd=cwd).stdout)
     assert cost["changed_runs"] == 16 * 20 * 8
     blocks = json.loads(dqf("components", "emoji-sd", "--kind", "block", "--format", "json").stdout)
     assert (blocks[3]["component"], blocks[3]["shape"]) == ("unet.up_blocks.0", "128 x 8 x 8")
-    assert status == [{"run": "r", "done": 6, "failed": 0, "left": 0}]
+    assert status["run"] == run.location
+    assert [status[name] for name in ("state", "done", "failed", "left")] == ["finished", 6, 0, 0]
+    assert [row["attribute"] for row in status["leading"]] == ["object", "style"]
+    (listed,) = json.loads(dqf("trace", "list", "--format", "json", cwd=cwd).stdout)
+    assert (listed["run"], listed["state"]) == (run.location, "finished")

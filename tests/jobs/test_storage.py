@@ -1,9 +1,7 @@
 """Storages: one suite on a file system and against S3 and Google servers; kills, full disks."""
 
-import contextlib
 import hashlib
 import json
-import logging
 import os
 import shutil
 import signal
@@ -17,76 +15,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.moto_server.werkzeug_app import (
-    DomainDispatcherApplication,
-    MotoRequestHandler,
-    create_backend_app,
-)
-from werkzeug.serving import make_server
-from werkzeug.test import run_wsgi_app
 
 from jobs.storage import LEFTOVER_AGE_S, LocalStorage, Storage, open_storage
 from schemas.errors import StoreError
+from tests.jobs.bucket_server import BUCKET, CREDENTIALS, amazon, google, s3_server, serving
 
 ROOT = Path(__file__).parent.parent.parent
-BUCKET = "runs"
-App = Callable[[dict[str, Any], Any], Any]
-
-ONE_REQUEST = threading.Lock()
-MOTO = DomainDispatcherApplication(create_backend_app)
-
-
-def amazon(environ: dict[str, Any], start_response: Any) -> Any:
-    """Answer as S3: moto looks for the file and writes it in two steps, S3 in one."""
-    with ONE_REQUEST:
-        return MOTO(environ, start_response)
-
-
-def google(environ: dict[str, Any], start_response: Any) -> Any:
-    """Answer as Google's XML interface, which is S3's but for the headers of its own."""
-    environ["HTTP_AUTHORIZATION"] = (
-        "AWS4-HMAC-SHA256 Credential=AKIDTEST/20260101/us-east-1/s3/aws4_request, "
-        "SignedHeaders=host, Signature=0"
-    )
-    if environ.pop("HTTP_X_GOOG_IF_GENERATION_MATCH", None) == "0":
-        environ["HTTP_IF_NONE_MATCH"] = "*"
-    if source := environ.pop("HTTP_X_GOOG_COPY_SOURCE", None):
-        environ["HTTP_X_AMZ_COPY_SOURCE"] = source
-    if environ["REQUEST_METHOD"] == "DELETE":
-        _, status, _ = run_wsgi_app(amazon, environ | {"REQUEST_METHOD": "HEAD"})
-        if status.startswith("404"):
-            start_response(status, [("Content-Length", "0")])
-            return []
-    return amazon(environ, start_response)
-
-
-@contextlib.contextmanager
-def serving(app: App) -> Iterator[str]:
-    """Serve `app` on this machine; the URL."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
 def amazon_url() -> Iterator[str]:
     """Return the URL of an S3 server that has a bucket."""
-    with serving(amazon) as url:
-        boto3.client(
-            "s3",
-            endpoint_url=url,
-            region_name="us-east-1",
-            aws_access_key_id="AKIDTEST",
-            aws_secret_access_key="SECRET",
-        ).create_bucket(Bucket=BUCKET)
+    with s3_server() as url:
         yield url
 
 
@@ -102,11 +43,9 @@ def env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """Return an environment with credentials and a cache folder, but no server."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDTEST")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
     return monkeypatch
 
 

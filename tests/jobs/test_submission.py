@@ -140,7 +140,10 @@ print(submission_id, *follow(address, submission_id), job(address, submission_id
     assert result.returncode == 0, result.stderr
     submission_id = result.stdout.split()[0]
     described = details(head, submission_id)
-    assert described["runtime_env"]["env_vars"] == {"AWS_REGION": "eu-1", "HF_HUB_OFFLINE": "1"}
+    assert described["runtime_env"]["env_vars"] == {
+        "AWS_REGION": "eu-1", "HF_HUB_OFFLINE": "1",
+        "DQF_SUBMISSION_ID": submission_id, "DQF_JOBS_ADDRESS": head.address,
+    }  # fmt: skip
     assert described["metadata"]["dqf_run"] == "/shared/r"
     left = [
         result.stdout, result.stderr, json.dumps(described),
