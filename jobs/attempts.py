@@ -6,15 +6,14 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-import psutil
-
 from jobs.code import code_hash, versions
+from jobs.processes import started
 from jobs.storage import LocalStorage
 from jobs.store import Run
 
@@ -44,7 +43,7 @@ class Attempt:
     host: str
     pid: int
     pid_started: float
-    """When the process started, which tells it from a later one of the same pid."""
+    """When the process started, as `started`, which tells it from a later one of the same pid."""
     submission_id: str | None
     """Of the Ray job that it is, if any."""
     jobs_address: str | None
@@ -63,21 +62,20 @@ class Attempt:
             return False
         if self.host != socket.gethostname():
             return None
-        try:
-            return abs(psutil.Process(self.pid).create_time() - self.pid_started) < 2.0
-        except psutil.NoSuchProcess:
-            return False
+        return started(self.pid) == self.pid_started
 
 
 def begin(run: Run) -> Attempt:
     """Record that this process drives the run from now on."""
-    process = psutil.Process()
+    pid = os.getpid()
+    pid_started = started(pid)
+    assert pid_started is not None, "this process runs"
     for number in range(len(attempts(run)), 10_000):
         attempt = Attempt(
             number=number,
             host=socket.gethostname(),
-            pid=process.pid,
-            pid_started=process.create_time(),
+            pid=pid,
+            pid_started=pid_started,
             submission_id=os.environ.get(SUBMISSION_VARIABLE),
             jobs_address=os.environ.get(JOBS_ADDRESS_VARIABLE),
             started=_now(),
@@ -137,13 +135,13 @@ def log_path(run: Run, attempt: Attempt) -> Path | None:
 
 @contextmanager
 def logged(run: Run, attempt: Attempt) -> Iterator[None]:
-    """Write what this package logs to the attempt's log until exit."""
+    """Write what this package logs to the attempt's log until exit, as far as that can be."""
     logger = logging.getLogger("jobs")
     path = log_path(run, attempt)
     if path is None:
         yield
         return
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _open_log(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     level = logger.level
     logger.addHandler(handler)
@@ -153,4 +151,19 @@ def logged(run: Run, attempt: Attempt) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log whose disk may be full: a line is lost then, not the run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, a name of logging's
+        """Do nothing."""
+
+
+def _open_log(path: Path) -> logging.Handler:
+    try:
+        return _LogFile(path, encoding="utf-8")
+    except OSError:
+        return logging.NullHandler()

@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,11 +71,11 @@ def connected(cluster: Cluster) -> Iterator[Capacity]:
         options |= {"address": "local", "num_cpus": cluster.actors or _default_actors()}
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
         end_orphans()
-        mark_descendants()
     else:
         options |= {"address": cluster.address}
     try:
-        ray.init(**options)
+        with mark_descendants() if cluster.address is None else nullcontext():
+            ray.init(**options)
     except (AuthenticationError, ConnectionError, RuntimeError) as error:
         if cluster.address is None:
             raise

@@ -2,28 +2,41 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 
 import psutil
 
-DRIVER_VARIABLE = "DQF_DRIVER"
+from jobs.processes import started
+
+DRIVER_VARIABLE = "DQF_LOCAL_DRIVER"
 """Environment variable by which every process of a local Ray names its driver."""
+NAMESPACES = ("pid", "time")
+"""Kernel namespaces in which numbers and times of processes mean something else."""
 
 
-def mark_descendants() -> None:
-    """Have the processes started from now on name this one as their driver."""
-    process = psutil.Process()
-    os.environ[DRIVER_VARIABLE] = f"{process.pid}:{process.create_time()}"
+@contextlib.contextmanager
+def mark_descendants() -> Iterator[None]:
+    """Have the processes that start until exit, and theirs, name this one as their driver."""
+    old = os.environ.get(DRIVER_VARIABLE)
+    os.environ[DRIVER_VARIABLE] = f"{os.getpid()}:{started(os.getpid())}"
+    try:
+        yield
+    finally:
+        del os.environ[DRIVER_VARIABLE]
+        if old is not None:
+            os.environ[DRIVER_VARIABLE] = old
 
 
 def orphans() -> list[psutil.Process]:
     """Return this user's processes whose driver is gone."""
+    here = _namespaces(os.getpid())
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(psutil.Error, OSError):
             if process.uids().real != os.getuid() or process.pid == os.getpid():
                 continue
             driver = process.environ().get(DRIVER_VARIABLE)
-            if driver and not _is_alive(driver):
+            if driver and _namespaces(process.pid) == here and not _is_alive(driver):
                 found.append(process)
     return found
 
@@ -36,8 +49,13 @@ def end_orphans() -> None:
 
 
 def _is_alive(driver: str) -> bool:
-    pid, _, started = driver.partition(":")
-    try:
-        return abs(psutil.Process(int(pid)).create_time() - float(started)) < 2.0
-    except psutil.NoSuchProcess:
-        return False
+    pid, _, since = driver.partition(":")
+    return str(started(int(pid))) == since
+
+
+def _namespaces(pid: int) -> list[str]:
+    """Return what names a process's namespaces, nothing outside Linux."""
+    folder = f"/proc/{pid}/ns"
+    if not os.path.isdir(folder):
+        return []
+    return [os.readlink(f"{folder}/{name}") for name in NAMESPACES]

@@ -1,14 +1,14 @@
 """Packing: the parts of a whole group of chunks become one file, while readers read."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from jobs.parts import (
     GROUP_CHUNKS,
     CorruptPart,
     PartContent,
-    live_parts,
     pack_name,
     part_name,
+    read_commits,
     read_part,
     write_part,
 )
@@ -21,11 +21,13 @@ def group_chunks(run: Run, group: int) -> range:
 
 
 def pack(run: Run, group: int) -> None:
-    """Pack a group whose chunks are all committed; CorruptPart if one is damaged.
+    """Pack a group whose chunks are all committed; CorruptPart if one, or the pack, is damaged.
 
-    A damaged part is moved out of the way, so that its chunk can be traced again.
+    What is damaged is moved out of the way, so that its chunks can be traced again.
     """
-    if not run.storage.exists(pack_name(group)):
+    if run.storage.exists(pack_name(group)):
+        _check_pack(run, group)
+    else:
         content = write_part(_parts(run, group), run_id=run.id)
         run.storage.create(pack_name(group), content)
     for chunk in group_chunks(run, group):
@@ -34,33 +36,78 @@ def pack(run: Run, group: int) -> None:
 
 def _parts(run: Run, group: int) -> Iterator[PartContent]:
     for chunk in group_chunks(run, group):
-        yield checked_part(run, part_name(chunk))
+        yield _checked_part(run, chunk, 0)
 
 
-def checked_part(run: Run, name: str) -> PartContent:
+def _checked_part(run: Run, chunk: int, generation: int) -> PartContent:
     """Return a part of the run; a damaged one is moved to the quarantine, CorruptPart."""
+    name = part_name(chunk, generation)
     try:
         return read_part(run.storage.read(name), name, run_id=run.id)
     except CorruptPart:
-        run.quarantine(name)
+        _set_aside(run, name, (chunk,), generation)
         raise
 
 
-def tidy(run: Run) -> list[str]:
-    """Remove what killed processes left, and return the damaged parts that were moved away.
+def _check_pack(run: Run, group: int) -> None:
+    """Move a pack to the quarantine whose footer is damaged or lacks a chunk, CorruptPart."""
+    name, chunks = pack_name(group), group_chunks(run, group)
+    try:
+        (path,) = run.storage.local([name])
+        committed = {commit.chunk for commit in read_commits(path, run_id=run.id)}
+        if not committed.issuperset(chunks):
+            raise CorruptPart(f"{name} lacks chunks")
+    except CorruptPart:
+        _set_aside(run, name, chunks, 0)
+        raise
 
-    Every part that is not packed is read, and parts that a pack took the place of are removed.
+
+def _set_aside(run: Run, name: str, chunks: Container[int], generation: int) -> None:
+    """Move a damaged file to the quarantine, after what its failures have led to.
+
+    Its units are traced anew and may fail otherwise: a later generation would count them twice.
+    """
+    later = [key for key in run.live().parts if key[0] in chunks and key[1] > generation]
+    for key in sorted(later, reverse=True):
+        run.quarantine(part_name(*key))
+    run.quarantine(name)
+
+
+def tidy(run: Run) -> list[str]:
+    """Remove what killed processes left, and return the damaged files that were moved away.
+
+    Every part that is not packed is read, of a pack its footer; parts that a pack took the place
+    of are removed.
     """
     run.storage.remove_leftovers()
-    live = live_parts(run.storage)
-    for name in live.packed:
+    damaged = list(_damaged_packs(run))
+    for name in run.live().packed:
         run.storage.remove(name)
-    damaged: list[str] = []
-    for name in live.parts.values():
+    return damaged + list(_damaged_parts(run))
+
+
+def _damaged_packs(run: Run) -> Iterator[str]:
+    for group, name in run.live().packs.items():
         try:
-            checked_part(run, name)
+            _check_pack(run, group)
         except CorruptPart:
-            damaged.append(name)
+            yield name
         except FileNotFoundError:
-            continue  # another driver has packed it meanwhile
-    return damaged
+            continue  # another driver has moved it away meanwhile
+
+
+def _damaged_parts(run: Run) -> Iterator[str]:
+    live = run.live()
+    for chunk, generation in sorted(live.parts):
+        name = part_name(chunk, generation)
+        # What was tried again of a part that is gone: it does not follow from the one that comes.
+        before = (chunk, generation - 1) in live.parts or (generation == 1 and live.has(chunk))
+        try:
+            if generation and not before:
+                _set_aside(run, name, (chunk,), generation)
+                yield name
+            _checked_part(run, chunk, generation)
+        except CorruptPart:
+            yield name
+        except FileNotFoundError:
+            continue  # moved away above, or packed by another driver meanwhile

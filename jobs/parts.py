@@ -115,9 +115,17 @@ def read_part(content: bytes, name: str, *, run_id: str) -> PartContent:
     return PartContent(table=table.replace_schema_metadata(None), commits=_commits(metadata))
 
 
-def read_commits(path: Path) -> tuple[Commit, ...]:
-    """Return what a part commits, from its footer alone."""
-    return _commits(pq.read_metadata(path).metadata or {})
+def read_commits(path: Path, *, run_id: str) -> tuple[Commit, ...]:
+    """Return what a part commits, from its footer alone; CorruptPart as `read_part`."""
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except pa.ArrowException as error:
+        raise CorruptPart(
+            f"{path} is damaged, `dqf trace resume` moves it away: {error}"
+        ) from error
+    if metadata.get(RUN_KEY) != run_id.encode():
+        raise CorruptPart(f"{path} is no part of this run")
+    return _commits(metadata)
 
 
 def _commits(metadata: Mapping[bytes, bytes]) -> tuple[Commit, ...]:

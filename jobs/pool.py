@@ -16,7 +16,7 @@ from typing import Any
 from jobs.code import code_hash
 from jobs.isolation import Isolation
 from jobs.packs import group_chunks
-from jobs.parts import GROUP_CHUNKS, CorruptPart, pack_name
+from jobs.parts import GROUP_CHUNKS, CorruptPart
 from jobs.queue import TaskQueue
 from jobs.store import Run, Task
 from jobs.worker import TaskDone
@@ -36,7 +36,13 @@ LOSSES = 2
 RESIZE_S = 2.0
 """How often the cluster is asked how many actors it has room for."""
 RESTART_S = 10.0
-"""How long no actor is started after one that could not start."""
+"""How long no actor is started, at most, after one that could not start."""
+STARTS = 6
+"""Times in a row that no actor may start before the run is given up."""
+PACK_TRIES = 3
+"""How often a group is packed before its parts are left, which count as well as a pack."""
+RESULT_S = 5.0
+"""How long a dead actor's calls may take to say so."""
 MIN_FAILED = 20
 """Failed units below which a run is not stopped."""
 
@@ -139,10 +145,13 @@ class _Pool:
     has_started: bool = False
     """Whether any actor ever was ready."""
     errors_in_row: int = 0
+    failed_starts: int = 0
+    """Times in a row that an actor could not start; those at one time are one."""
     next_resize: float = 0.0
     restart_at: float = 0.0
     packing: int = 0
     """Groups that are being packed."""
+    pack_losses: Counter[int] = field(default_factory=Counter[int])
     units: int = 0
     errors: Counter[str] = field(default_factory=Counter[str])
     """Errors of the units that failed, by name."""
@@ -194,18 +203,20 @@ class _Pool:
                 pass
             if len(actor.calls) == CALLS_IN_FLIGHT:
                 self.hungry.discard(actor)
+            elif not actor.calls:
+                break  # what an idle actor is not given is not there for any other either
 
     def _feed(self, actor: _Actor) -> bool:
         """Give an actor one more call; False if there is none for it."""
-        if not actor.calls and self.isolations:
-            self._isolate(actor, self.isolations.popleft())
+        if not actor.calls and self._isolate(actor):
             return False
         if any(isinstance(call.work, Isolation) for call in actor.calls.values()):
             return False
         if self.groups:
             group = self.groups.popleft()
             self.packing += 1
-            self._call(actor, actor.handle.pack.remote(group), _Call(work=group))
+            units = len(group_chunks(self.run, group)) * self.run.plan.chunk_units
+            self._call(actor, actor.handle.pack.remote(group), _Call(work=group, units=units))
             return True
         task = self.queue.next(is_idle=not actor.calls)
         if task is None:
@@ -214,9 +225,15 @@ class _Pool:
         self._call(actor, actor.handle.run.remote(task), call)
         return True
 
-    def _isolate(self, actor: _Actor, isolation: Isolation) -> None:
-        reference = actor.handle.trace.remote(isolation.task, isolation.index)
-        self._call(actor, reference, _Call(work=isolation))
+    def _isolate(self, actor: _Actor) -> bool:
+        """Give an actor the next unit that is isolated; False if there is none."""
+        while self.isolations:
+            isolation = self.isolations.popleft()
+            if not self.queue.is_done(isolation.task):  # by a copy that another actor had in hand
+                reference = actor.handle.trace.remote(isolation.task, isolation.index)
+                self._call(actor, reference, _Call(work=isolation))
+                return True
+        return False
 
     def _call(self, actor: _Actor, reference: Any, call: _Call) -> None:
         actor.calls[reference] = call
@@ -248,7 +265,7 @@ class _Pool:
     def _take(self, reference: Any) -> None:
         """Take one call that is over; remove its actor if it died."""
         import ray
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import RayError, RayTaskError
 
         actor = self.owners.get(reference)
         if actor is None:
@@ -256,11 +273,11 @@ class _Pool:
         call = actor.calls[reference]
         try:
             result: Any = ray.get(reference)
-        except RayActorError as error:
-            self._bury(actor, error)
         except RayTaskError as error:
             self._drop(actor, reference)
             self._raised(call, error)
+        except RayError as error:  # an actor's death has many: out of memory is no RayActorError
+            self._bury(actor, error)
         else:
             self._drop(actor, reference)
             self._finished(actor, call, result)
@@ -272,7 +289,7 @@ class _Pool:
             self.hungry.add(actor)
 
     def _finished(self, actor: _Actor, call: _Call, result: Any) -> None:
-        self.errors_in_row = 0
+        self.errors_in_row = self.failed_starts = 0
         work = call.work
         if work is None:
             self._welcome(actor, result)
@@ -333,29 +350,33 @@ class _Pool:
         """Give work back whose call raised: something else is wrong than a unit."""
         cause: BaseException = error.cause if isinstance(error.cause, BaseException) else error
         if isinstance(call.work, int):
-            self.packing -= 1
-            if isinstance(cause, CorruptPart):
-                self._reopen(call.work)
-                return
+            self._pack_failed(call.work, cause)
+            return
         self._count_error(cause)
         if isinstance(call.work, Task):
             self.queue.give_back(call.work)
         elif isinstance(call.work, Isolation):
             self.isolations.append(call.work)
-        elif isinstance(call.work, int):
-            self.groups.append(call.work)
 
-    def _reopen(self, group: int) -> None:
-        """Queue the chunks of a group again that are gone, as a damaged part of them was."""
-        if self.run.storage.exists(pack_name(group)):
+    def _pack_failed(self, group: int, error: BaseException) -> None:
+        """Try to pack a group again, a few times; trace again what it lacks."""
+        self.packing -= 1
+        self.pack_losses[group] += 1
+        logger.warning("packing group %d: %s", group, first_line(error))
+        # A part may be gone because another driver found it damaged, or packed the group.
+        if isinstance(error, CorruptPart | FileNotFoundError) and self._reopen(group):
             return
+        if self.pack_losses[group] < PACK_TRIES:
+            self.groups.append(group)
+
+    def _reopen(self, group: int) -> bool:
+        """Queue the chunks of a group again that are gone; False if none is."""
         live = self.run.live()
-        gone = [c for c in group_chunks(self.run, group) if (c, 0) not in live.parts]
+        gone = [chunk for chunk in group_chunks(self.run, group) if not live.has(chunk)]
         self.missing[group] = len(gone)
         for chunk in gone:
             self.queue.reopen(Task(chunk=chunk))
-        if not gone:
-            self.groups.append(group)
+        return bool(gone)
 
     def _count_error(self, error: BaseException) -> None:
         """Raise an error that no actor gets past."""
@@ -367,7 +388,7 @@ class _Pool:
     def _bury(self, actor: _Actor, error: Any, *, is_hung: bool = False) -> None:
         """Remove an actor that died, and see to the calls that it lost."""
         import ray
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import RayError
 
         calls = dict(actor.calls)
         self._remove(actor)
@@ -376,8 +397,8 @@ class _Pool:
         is_head = True
         for reference, call in calls.items():
             try:
-                result: Any = ray.get(reference, timeout=0 if is_hung else None)
-            except (RayActorError, RayTaskError, TimeoutError):
+                result: Any = ray.get(reference, timeout=0 if is_hung else RESULT_S)
+            except RayError:
                 self._lost(call, error, is_head=is_head, is_hung=is_hung)
                 is_head = False
             else:
@@ -396,22 +417,29 @@ class _Pool:
                 work.died(error)
             self._go_on(work)
         elif isinstance(work, Task):
-            if is_head and (is_hung or self.queue.lose(work) >= LOSSES):
+            is_suspect = is_head and (is_hung or self.queue.lose(work) >= LOSSES)
+            if is_suspect and self.queue.isolate(work):
                 logger.warning("%s is isolated: its units run one at a time", work)
-                self.queue.hold(work)
                 self.isolations.append(Isolation.of(self.run, work))
             else:
                 self.queue.give_back(work)
         else:
-            self.packing -= 1
-            self.groups.append(work)
+            self._pack_failed(work, error or TimeoutError())
 
     def _could_not_start(self, error: Any) -> None:
         """Raise what an actor's constructor raised, or start another one later."""
-        if not self.has_started and getattr(error, "actor_init_failed", False):
+        is_constructors = getattr(error, "actor_init_failed", False)
+        if is_constructors and not self.has_started:
             _raise_from_constructor(error)
-        self.restart_at = time.monotonic() + RESTART_S
-        self._count_error(error)
+        now = time.monotonic()
+        if now < self.restart_at:
+            return  # of the same outage: actors start and end together
+        self.failed_starts += 1
+        if self.failed_starts > STARTS and is_constructors:
+            _raise_from_constructor(error)
+        if self.failed_starts > STARTS:
+            raise ClusterUnavailable(f"workers end while they start: {first_line(error)}")
+        self.restart_at = now + min(RESTART_S, 2.0 ** (self.failed_starts - 1))
 
     def end_hung(self) -> None:
         """End the actors whose call takes longer than its units may."""

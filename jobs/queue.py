@@ -29,6 +29,7 @@ class TaskQueue:
         self._todo = deque(tasks)
         self._in_hand: dict[Task, _InHand] = {}
         self._done: set[Task] = set()
+        self._isolated: set[Task] = set()
         self._losses: Counter[Task] = Counter()
         self._seconds: deque[float] = deque(maxlen=101)
         self.left = len(self._todo)
@@ -53,7 +54,7 @@ class TaskQueue:
         slow_s = SLOW * statistics.median(self._seconds) if self._seconds else float("inf")
         for task, held in self._in_hand.items():
             is_late = held.since is None or now - held.since > slow_s
-            if held.copies == 1 and is_late:
+            if held.copies == 1 and is_late and task not in self._isolated:
                 held.copies += 1
                 return task
         return None
@@ -67,6 +68,7 @@ class TaskQueue:
     def finish(self, task: Task, seconds: float = 0.0) -> bool:
         """Note that a task is committed; False if a copy of it was before."""
         self._in_hand.pop(task, None)
+        self._isolated.discard(task)
         if task in self._done:
             return False
         if seconds:
@@ -78,7 +80,7 @@ class TaskQueue:
     def give_back(self, task: Task) -> None:
         """Put a task that an actor has lost first in the queue, unless a copy of it is in hand."""
         held = self._in_hand.get(task)
-        if held is None:
+        if held is None or task in self._isolated:
             return
         held.copies -= 1
         if held.copies == 0:
@@ -90,13 +92,19 @@ class TaskQueue:
         self._losses[task] += 1
         return self._losses[task]
 
-    def hold(self, task: Task) -> None:
-        """Keep a task out of the queue while it is isolated."""
-        self._in_hand[task] = _InHand(copies=2, since=time.monotonic())
+    def isolate(self, task: Task) -> bool:
+        """Keep a task out of the queue until it is done; False if it is, or is isolated already."""
+        if task in self._done or task in self._isolated:
+            return False
+        self._isolated.add(task)
+        return True
+
+    def is_done(self, task: Task) -> bool:
+        """Return whether a task is committed."""
+        return task in self._done
 
     def reopen(self, task: Task) -> None:
         """Queue a task again that had been done: its part turned out damaged."""
-        if task in self._done:
-            self._done.discard(task)
+        self._done.discard(task)
         self.left += 1
         self._todo.appendleft(task)

@@ -8,13 +8,16 @@ import io
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic_core import to_json
 
 from jobs.parts import (
     EMPTY_PACK,
@@ -37,6 +40,8 @@ from schemas.plan import TracePlan, Unit, UnitIds, Units, content_id, plan_units
 from schemas.tables import CAPTIONS, COMPONENTS, SCHEMA_VERSION, SCORES, SLABS, UNITS
 
 PLAN = "plan.json"
+RELISTS = 5
+"""How often a reader lists the parts anew because some were packed under it."""
 BATCH_UNITS = 2**16
 """Rows of `units.parquet` that are made at a time."""
 
@@ -158,15 +163,16 @@ class Run:
             (path,) = self.storage.local([name])
         except FileNotFoundError:
             (path,) = self.storage.local([pack_name(chunk // GROUP_CHUNKS)])
-        return next(commit for commit in read_commits(path) if commit.chunk == chunk)
+        commits = read_commits(path, run_id=self.id)
+        return next(commit for commit in commits if commit.chunk == chunk)
 
     def live(self) -> Live:
         """Return the parts that count now."""
         return live_parts(self.storage)
 
-    def done_chunks(self, live: Live | None = None) -> set[int]:
+    def done_chunks(self) -> set[int]:
         """Return the numbers of the committed chunks."""
-        live = live or self.live()
+        live = self.live()
         return {chunk for chunk in range(self.num_chunks) if live.has(chunk)}
 
     def is_done(self, task: Task) -> bool:
@@ -189,16 +195,22 @@ class Run:
         content = write_part([PartContent(table=table, commits=(commit,))], run_id=self.id)
         return self.storage.create(part_name(task.chunk, task.generation), content)
 
-    def commits(self, live: Live | None = None) -> list[Commit]:
+    def commits(self) -> list[Commit]:
         """Return what is committed of every chunk: its latest generation."""
-        live = live or self.live()
         latest: dict[int, Commit] = {}
-        for path in self.storage.local(live.names):
-            for commit in read_commits(path):
-                known = latest.get(commit.chunk)
-                if known is None or commit.generation > known.generation:
-                    latest[commit.chunk] = commit
+        for commit in self._all_commits():
+            known = latest.get(commit.chunk)
+            if known is None or commit.generation > known.generation:
+                latest[commit.chunk] = commit
         return [latest[chunk] for chunk in sorted(latest)]
+
+    def _all_commits(self) -> list[Commit]:
+        """Return what the live parts commit; they are listed anew if some are packed meanwhile."""
+        for _ in range(RELISTS):
+            with suppress(FileNotFoundError):
+                paths = self.storage.local(self.live().names)
+                return [commit for path in paths for commit in read_commits(path, run_id=self.id)]
+        raise StoreError(f"run {self.location} is not whole: `dqf trace resume` completes it")
 
     def failures(self) -> list[Failure]:
         """Return the units that have failed and not been scored since."""
@@ -244,13 +256,13 @@ def create_run(
     """
     document = {
         "schema_version": SCHEMA_VERSION,
-        "plan": plan.model_dump(mode="json"),
-        "manifest": asdict(manifest),
-        "components": [asdict(component) for component in components],
+        "plan": plan,
+        "manifest": manifest,
+        "components": components,
         "steps": steps,
     }
     storage = open_storage(str(location))
-    storage.create(PLAN, json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
+    storage.create(PLAN, to_json(document, indent=1) + b"\n")
     run = open_run(location)
     write_tables(run)
     return run
@@ -322,10 +334,11 @@ def _units(run: Run) -> bytes:
 
 def _units_batch(run: Run, ordinals: range) -> pa.RecordBatch:
     ids, plan = run.unit_ids, run.plan
-    captions, seeds, draws, slabs = zip(*map(run.units.place, ordinals), strict=True)
+    places = run.units.places(ordinals)
+    captions, seeds, draws, slabs = zip(*places, strict=True)
     columns = {
         "ordinal": list(ordinals),
-        "unit_id": [ids[ordinal] for ordinal in ordinals],
+        "unit_id": list(starmap(ids.at, places)),
         "chunk": [ordinal // plan.chunk_units for ordinal in ordinals],
         "caption_id": [ids.captions[caption] for caption in captions],
         "seed": [plan.seeds[seed] for seed in seeds],

@@ -3,10 +3,12 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from engine import registry
 from jobs import attempts
@@ -78,10 +80,13 @@ def trace_run(
     retry_failed: bool,
     on_progress: Callable[[Progress], None],
     note: Note,
+    worker_class: type = TraceWorker,
+    options: Mapping[str, Any] | None = None,
 ) -> Progress:
     """Trace what the run lacks on Ray and return where it stands.
 
     `rows` bounds the rows of a batch; each worker measures what is best on its device if None.
+    `worker_class` and its `options` are for other workers than those that open the run's model.
     With `retry_failed` only the units that have failed are tried, once more.
     TooManyFailures, StoreError, ModelUnavailable: it cannot go on. Interrupted: a signal came.
     """
@@ -90,18 +95,23 @@ def trace_run(
         with attempts.logged(run, attempt):
             _repair(run, attempt, note)
             tasks = failed_tasks(run) if retry_failed else open_tasks(run)
-            _work(run, tasks, cluster=cluster, rows=rows, limits=limits, on_progress=on_progress)
-    except (Interrupted, KeyboardInterrupt):
-        attempts.end(run, attempt, Outcome.STOPPED)
-        raise
-    except DqfError as error:
-        attempts.end(run, attempt, Outcome.FAILED, str(error))
-        raise
+            _work(
+                run, tasks, cluster=cluster, limits=limits, on_progress=on_progress,
+                worker_class=worker_class, options=options or {"rows": rows},
+            )  # fmt: skip
     except BaseException as error:
-        attempts.end(run, attempt, Outcome.FAILED, f"{type(error).__name__}: {error}")
+        with suppress(StoreError):  # what ended the run may be a full disk
+            attempts.end(run, attempt, *_outcome(error))
         raise
     attempts.end(run, attempt, Outcome.FINISHED)
     return progress_of(run)
+
+
+def _outcome(error: BaseException) -> tuple[Outcome, str]:
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return Outcome.STOPPED, ""
+    name = "" if isinstance(error, DqfError) else f"{type(error).__name__}: "
+    return Outcome.FAILED, f"{name}{error}"
 
 
 def _repair(run: Run, attempt: Attempt, note: Note) -> None:
@@ -139,9 +149,10 @@ def _work(
     tasks: Sequence[Task],
     *,
     cluster: Cluster,
-    rows: int | None,
     limits: Limits,
     on_progress: Callable[[Progress], None],
+    worker_class: type,
+    options: Mapping[str, Any],
 ) -> None:
     progress = progress_of(run)
     on_progress(progress)
@@ -164,8 +175,8 @@ def _work(
     with connected(cluster) as capacity, noted_signals() as check_signals:
         metrics = DriverMetrics(run.name, left=sum(len(run.ordinals(task.chunk)) for task in tasks))
         staff = Staff(
-            worker_class=TraceWorker,
-            options={"rows": rows, "threads": _threads(capacity.actors())},
+            worker_class=worker_class,
+            options={**options, "threads": _threads(capacity.actors())},
             gpus=capacity.gpus_an_actor,
             target=capacity.actors,
         )
@@ -181,16 +192,16 @@ def _advanced(progress: Progress, done: TaskDone, *, is_retry: bool) -> Progress
 
 def progress_of(run: Run) -> Progress:
     """Return how far a run is, from its folder alone."""
-    live = run.live()
+    commits = run.commits()
     return Progress(
-        done=sum(len(run.ordinals(chunk)) for chunk in run.done_chunks(live)),
-        failed=sum(len(commit.failures) for commit in run.commits(live)),
+        done=sum(len(run.ordinals(commit.chunk)) for commit in commits),
+        failed=sum(len(commit.failures) for commit in commits),
         total=len(run.units),
     )
 
 
 def _threads(actors: int) -> int:
-    return max(1, len(os.sched_getaffinity(0)) // actors)
+    return max(1, len(os.sched_getaffinity(0)) // max(1, actors))
 
 
 def names_by_part(components: Sequence[Component]) -> dict[Part, list[str]]:

@@ -1,0 +1,110 @@
+"""Workers and drivers are killed in the middle of a run; nothing is lost and nothing twice."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jobs.attempts import attempts
+from jobs.packs import tidy
+from jobs.parts import pack_name
+from jobs.trace import open_tasks
+from tests.faults.running import (
+    FINISHED,
+    KILLED,
+    ROOT,
+    STOPPED,
+    WAIT_S,
+    Trial,
+    check_whole,
+    new_trial,
+    wait_until,
+)
+from tests.jobs.small_run import commit_scores
+
+
+@pytest.mark.parametrize("seeds", [60, pytest.param(400, marks=pytest.mark.slow)])
+def test_workers_killed_time_and_again(tmp_path: Path, seeds: int) -> None:
+    trial = new_trial(tmp_path, seeds=seeds)
+    driver, chance, kills = trial.start(sleep_s=0.03), random.Random(0), 0
+    deadline_s = time.monotonic() + WAIT_S
+    while driver.poll() is None and time.monotonic() < deadline_s:
+        workers = trial.workers()
+        if workers:
+            chance.choice(workers).send_signal(signal.SIGKILL)
+            kills += 1
+        time.sleep(chance.uniform(0.5, 1.0))
+    assert driver.wait(timeout=1) == 0, trial.said
+    assert kills > 2
+    if trial.run.failures():  # one unit that was killed four times looks guilty
+        assert trial.drive(retry_failed=True) == 0
+    check_whole(trial, [FINISHED] * len(trial.drivers))
+
+
+def test_driver_killed_three_times(tmp_path: Path) -> None:
+    trial = new_trial(tmp_path, seeds=60)
+    for n in range(3):
+        driver = trial.start(sleep_s=0.05)
+        trial.wait_until(chunks=len(trial.run.done_chunks()) + 5)
+        driver.send_signal(signal.SIGKILL)
+        assert driver.wait() == -signal.SIGKILL, n
+    assert open_tasks(trial.run)
+    assert trial.drive() == 0
+    check_whole(trial, [KILLED, KILLED, KILLED, FINISHED])
+
+
+def test_sigterm_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    trial = new_trial(tmp_path, seeds=60)
+    driver = trial.start(sleep_s=0.1)
+    trial.wait_until(chunks=4)
+    start_s = time.monotonic()
+    driver.send_signal(signal.SIGTERM)
+    assert driver.wait(timeout=30) == 143
+    assert time.monotonic() - start_s < 15
+    assert trial.said == "dqf: stopped by SIGTERM; `dqf trace resume` goes on\n"
+    wait_until(lambda: not trial.processes_left(), seconds=15)
+    assert [attempt.outcome for attempt in attempts(trial.run)] == [STOPPED]
+    assert open_tasks(trial.run)
+    assert trial.drive() == 0
+    check_whole(trial, [STOPPED, FINISHED])
+
+
+PACK = """
+import sys
+from jobs.packs import pack
+from jobs.store import open_run
+pack(open_run(sys.argv[1]), 0)
+"""
+
+
+def packing_killed(trial: Trial, *, parts_left: int) -> None:
+    """Pack the first group in a process that is killed once so few parts are left."""
+    packing = subprocess.Popen([sys.executable, "-c", PACK, trial.run.location], cwd=ROOT)
+    pack, parts = Path(trial.run.location, pack_name(0)), Path(trial.run.location, "parts")
+    while not (pack.exists() and len(list(parts.glob("c*"))) <= parts_left):
+        assert packing.poll() is None
+    packing.send_signal(signal.SIGKILL)
+    packing.wait()
+
+
+@pytest.mark.parametrize("parts_left", [256, 200, 100])
+def test_killed_while_packing(tmp_path: Path, parts_left: int) -> None:
+    trial = new_trial(tmp_path, seeds=86, chunk_units=1)
+    for chunk in range(256):
+        commit_scores(trial.run, chunk)
+    packing_killed(trial, parts_left=parts_left)
+    assert len(open_tasks(trial.run)) == trial.run.num_chunks - 256 == 2
+    if parts_left == 100:  # with a real driver: the other group is traced and packed
+        assert trial.drive() == 0
+        check_whole(trial, [FINISHED])
+        assert sorted(trial.run.live().packs) == [0, 1]
+        return
+    assert tidy(trial.run) == []
+    assert not list(Path(trial.run.location, "parts").glob("c*"))
+    commit_scores(trial.run, 256)
+    commit_scores(trial.run, 257)
+    assert not open_tasks(trial.run)
