@@ -46,6 +46,7 @@ class ToyTracer:
             _happen(fault.removesuffix("-once"))
         if row.unit.seed >= self._faults.raising_from:
             _happen("raise")
+        note(self._faults.scratch, "traced", row.unit_id)
         return score_rows(row)
 
 
@@ -67,8 +68,7 @@ class ToyWorker(Worker):
         """Note that this process works on the run, and where."""
         import ray
 
-        is_first_two = is_first(faults, "worker-0") or is_first(faults, "worker-1")
-        if faults.constructor == "fails" or (faults.constructor and not is_first_two):
+        if faults.constructor == "fails" or (faults.constructor and not _is_one_of_two(faults)):
             raise ModelUnavailable("no such model here")
         is_slow = faults.first_is_slower > 1 and is_first(faults, "slow")
         sleep_s = faults.sleep_s * (faults.first_is_slower if is_slow else 1.0)
@@ -81,6 +81,10 @@ class ToyWorker(Worker):
         """Return the hash of the worker's code, and note that the node works."""
         note(self._faults.scratch, "nodes", self._node)
         return super().ready()
+
+
+def _is_one_of_two(faults: Faults) -> bool:
+    return is_first(faults, "worker-0") or is_first(faults, "worker-1")
 
 
 def note(scratch: str, folder: str, name: str) -> None:
