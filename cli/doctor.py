@@ -34,23 +34,23 @@ def doctor(
     with progress_bar("checking", "parts") as show:
         report = examine(location, show)
     if repair:
-        _repair(location, report)
+        _repair(run, report)
         with progress_bar("checking", "parts") as show:
             report = examine(location, show)
     print_rows([asdict(finding) for finding in report.findings], output_format)
     raise typer.Exit(0 if report.is_sound else 1)
 
 
-def _repair(location: str, report: "Report") -> None:
+def _repair(run: str, report: "Report") -> None:
     """Put right what can be, and say on stderr what was done."""
     from jobs.doctor import repair
     from jobs.orphans import end_orphans
     from jobs.store import open_run
 
-    if report.is_repairable:
-        for line in repair(open_run(location), report):
-            typer.echo(line, err=True)
-        typer.echo(f"dqf trace resume {location} traces again what is missing", err=True)
-    else:
-        typer.echo("nothing was moved: plan.json has to be put right first", err=True)
     end_orphans()
+    if not report.is_repairable:
+        typer.echo("nothing was moved: plan.json has to be put right first", err=True)
+        return
+    for line in repair(open_run(run_location(run)), report):
+        typer.echo(line, err=True)
+    typer.echo(f"`dqf trace resume {run}` traces again what is missing", err=True)

@@ -8,7 +8,10 @@ repeats a score, no two files do.
 import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import NamedTuple
 
 import duckdb
@@ -18,18 +21,22 @@ import pyarrow.parquet as pq
 from jobs.findings import Fault
 from jobs.packs import group_chunks
 from jobs.parts import GROUP_CHUNKS, RUN_KEY, Commit, CorruptPart, Live, PartContent, read_part
+from jobs.storage import LocalStorage
 from jobs.store import Run, Task
 from schemas.component import Part
 from schemas.errors import first_line
 from schemas.intervention import Intervention, TokenRole
 from schemas.plan import Slab
 from schemas.tables import SCHEMA_VERSION, VERSION_KEY
+from schemas.views import quoted
 
 SCORED_UNITS = """
 SELECT unit_id, caption_id, seed, draw, part, count(*) AS num_rows, count(DISTINCT
   (component, intervention, token, position, step_start, step_stop, against)) AS num_scores
 FROM part GROUP BY ALL
 """
+FINGERPRINT = "SELECT count(*), sum(hash(r)::HUGEINT), any_value(typeof(r)) FROM {} AS r"
+"""Differs where rows do, whatever their order."""
 CAPTIONS_OWN = {TokenRole.WORDS, TokenRole.EACH, TokenRole.PADS}
 """Roles that stand for as many tokens as a caption has."""
 NOT_PARQUET = (pa.ArrowException, OSError, ValueError)
@@ -123,6 +130,30 @@ def whole_part(content: bytes, name: str, *, run_id: str) -> PartContent:
     return part
 
 
+@contextmanager
+def on_disk(run: Run, name: str, content: bytes) -> Iterator[str]:
+    """Yield a path that holds a file's content, past any cache."""
+    if isinstance(run.storage, LocalStorage):
+        yield str(Path(run.location, name))
+        return
+    with NamedTemporaryFile(suffix=".parquet") as file:
+        file.write(content)
+        file.flush()
+        yield file.name
+
+
+def fingerprint(connection: duckdb.DuckDBPyConnection, path: str) -> tuple:
+    """Return the number, hash and type of the rows that DuckDB reads in a file.
+
+    CorruptPart: it reads none. Of a footer, which has no checksum, it accepts less than Arrow.
+    """
+    try:
+        query = FINGERPRINT.format(f"read_parquet({quoted(path)})")
+        return connection.execute(query).fetchall()[0]
+    except duckdb.Error as error:
+        raise CorruptPart(f"cannot be read by DuckDB: {first_line(error)}") from error
+
+
 def rows_of_unit(run: Run, slab: Slab) -> int | None:
     """Return the rows that each unit of a slab has; None if that depends on the caption."""
     plan = run.plan
@@ -166,19 +197,33 @@ class _Group:
         self._found = found
         self._rows = {n: rows_of_unit(run, slab) for n, slab in enumerate(run.units.slabs)}
         self._scored: set[str] = set()
+        """Units that files hold which nothing is wrong with."""
+        self._seen: set[str] = set()
+        """Units that any file holds."""
+        self._is_torn = False
+        """Whether a file of the group was packed or moved since it was listed."""
         self.latest: dict[int, tuple[int, list[str]]] = {}
         """The last generation of each chunk that nothing is wrong with, and what failed in it."""
 
     def read(self, file: PartFile) -> None:
         """Audit the group's next file."""
-        try:
-            content = self._run.storage.read(file.name)
-        except FileNotFoundError:
+        content = self._content(file)
+        if content is None:
             self._found.gone += 1
             return
         self._found.num_files += 1
         faults = [Fault(check=c, name=file.name, text=t) for c, t in self._faults(file, content)]
         self._found.faults += faults
+
+    def _content(self, file: PartFile) -> bytes | None:
+        """Return a file's content; None if it, or what it tries again, may be gone."""
+        if self._is_torn and any(task.generation for task in file.tasks):
+            return None
+        try:
+            return self._run.storage.read(file.name)
+        except FileNotFoundError:
+            self._is_torn = True
+            return None
 
     def _faults(self, file: PartFile, content: bytes) -> Iterator[tuple[str, str]]:
         """Yield the check and the text of each fault of a file, and note what it holds if none."""
@@ -189,14 +234,28 @@ class _Group:
         except CorruptPart as error:
             yield "parts", first_line(error)
             return
+        if wrong := self._unlike(file, content, part.table):
+            yield "parts", f"{file.name} {wrong}"
+            return
         if wrong := self._misnamed(file, part.commits):
             yield "parts", f"{file.name} {wrong}"
             return
         tried = {task.chunk: self._tried(task) for task in file.tasks}
-        units = self._units(part.table)
+        units = self._units()
         faults = [*self._unit_faults(part.commits, tried, units), *self._row_faults(tried, units)]
         yield from ((check, f"{file.name}: {text}") for check, text in faults)
         self._count(part.commits, units, is_sound=not faults)
+
+    def _unlike(self, file: PartFile, content: bytes, table: pa.Table) -> str:
+        """Return how DuckDB, which queries use, reads a file otherwise than Arrow; or ""."""
+        self._connection.register("part", table)
+        ours = self._connection.execute(FINGERPRINT.format("part")).fetchall()[0]
+        try:
+            with on_disk(self._run, file.name, content) as path:
+                theirs = fingerprint(self._connection, path)
+        except CorruptPart as error:
+            return str(error)
+        return "" if ours == theirs else "has a damaged footer: DuckDB reads other rows in it"
 
     def _misnamed(self, file: PartFile, commits: tuple[Commit, ...]) -> str:
         """Return how a file's commits are not those of its name or have none to follow; or ""."""
@@ -222,8 +281,7 @@ class _Group:
             return planned
         return {unit_id: planned[unit_id] for unit_id in self.latest[task.chunk][1]}
 
-    def _units(self, table: pa.Table) -> list[Scored]:
-        self._connection.register("part", table)
+    def _units(self) -> list[Scored]:
         return [Scored(*row) for row in self._connection.execute(SCORED_UNITS).fetchall()]
 
     def _unit_faults(
@@ -265,23 +323,27 @@ class _Group:
             wrong += rows is not None and unit.num_scores != rows
         if wrong:
             yield "rows", f"{wrong} units have not as many scores as the plan says"
-        if repeated := self._repeated(units):
+        if repeated := _repeated(units, self._scored):
             yield "scores", f"{repeated} scores are there already"
-
-    def _repeated(self, units: list[Scored]) -> int:
-        return sum(
-            unit.num_rows if unit.unit_id in self._scored else unit.num_rows - unit.num_scores
-            for unit in units
-        )
 
     def _count(self, commits: tuple[Commit, ...], units: list[Scored], *, is_sound: bool) -> None:
         found = self._found
         found.num_scores += sum(unit.num_rows for unit in units)
-        found.repeated += self._repeated(units)
-        self._scored |= {unit.unit_id for unit in units}
+        found.repeated += _repeated(units, self._seen)
+        held = {unit.unit_id for unit in units}
+        self._seen |= held
         if not is_sound:
             return
+        self._scored |= held
         for commit in commits:
             failed = [failure.unit_id for failure in commit.failures]
             found.scored += commit.units - len(failed)
             self.latest[commit.chunk] = (commit.generation, failed)
+
+
+def _repeated(units: list[Scored], before: set[str]) -> int:
+    """Return how many scores a file repeats, its own or those of units that were there before."""
+    return sum(
+        unit.num_rows if unit.unit_id in before else unit.num_rows - unit.num_scores
+        for unit in units
+    )

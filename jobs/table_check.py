@@ -4,10 +4,11 @@ import io
 from collections import Counter
 from dataclasses import dataclass
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.audit import NOT_PARQUET, carried_id, whole_part
+from jobs.audit import NOT_PARQUET, carried_id, fingerprint, on_disk, whole_part
 from jobs.findings import Fault
 from jobs.parts import EMPTY_PACK, EMPTY_PART, CorruptPart
 from jobs.store import BATCH_UNITS, Run, small_tables, units_batch
@@ -35,6 +36,7 @@ def check_tables(run: Run) -> TableCheck:
         UNITS_FILE: _units_fault(run),
         **{name: _empty_fault(run, name) for name in (EMPTY_PART, EMPTY_PACK)},
     }
+    texts = {name: text or _query_fault(run, name) for name, text in texts.items()}
     faults = [
         Fault(check="tables", name=n, text=f"{n} {text}") for n, text in texts.items() if text
     ]
@@ -100,6 +102,16 @@ def _empty_fault(run: Run, name: str) -> str:
     except CorruptPart as error:
         return first_line(error).removeprefix(name).strip()
     return "is not empty" if len(part.table) or part.commits else ""
+
+
+def _query_fault(run: Run, name: str) -> str:
+    """Return why DuckDB cannot read a file that Arrow can; "" if it can."""
+    with duckdb.connect() as connection, on_disk(run, name, run.storage.read(name)) as path:
+        try:
+            fingerprint(connection, path)
+        except CorruptPart as error:
+            return str(error)
+    return ""
 
 
 def _is_schema(found: pa.Schema, planned: pa.Schema) -> bool:

@@ -28,6 +28,7 @@ from schemas.errors import StoreError
 from schemas.intervention import Intervention, TokenRole
 from schemas.tables import SCORES
 from tests.jobs.small_run import commit_scores, make_run, score_rows
+from tests.jobs.test_storage import BUCKET, amazon_url, env  # noqa: F401
 
 SCORED = "SELECT * FROM scores ORDER BY ALL"
 
@@ -130,8 +131,8 @@ def test_a_healthy_run_is_all_ok_at_every_stage(tmp_path: Path) -> None:
     report = checked(run)
     assert not states(report)
     assert "6 scored, 0 failed, 0 left" in text_of(report, "progress")
-    assert "24 scores, each there once" in text_of(report, "scores")
-    assert "all of 6 units" in text_of(report, "tables")
+    assert "24 scores, each once" in text_of(report, "scores")
+    assert "all 6 units compared" in text_of(report, "tables")
     assert not report.damaged
 
 
@@ -176,12 +177,12 @@ def test_no_flipped_bit_of_a_part_ends_the_doctor(run: Run) -> None:
     path = path_of(run, "parts/c00000001.parquet")
     content, before = path.read_bytes(), run_query(run, SCORED)
     unseen = 0
-    for place in range(0, len(content), 61):
+    for place in range(0, len(content), 307):
         path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
         if checked(run).is_sound:
             unseen += 1
             assert run_query(run, SCORED).equals(before)
-    assert unseen < 40  # bits of the footer that say nothing of the scores
+    assert unseen < 10  # bits of the footer that say nothing of the scores
 
 
 def test_a_part_of_another_run_is_found(run: Run, tmp_path: Path) -> None:
@@ -315,9 +316,11 @@ def test_units_of_another_chunk_are_found(run: Run) -> None:
     rows = rows_of(run, 1) + rows_of(run, 2)
     path_of(run, part_name(1)).write_bytes(part_of(run, Task(chunk=1), rows))
     report = checked(run)
-    assert report.damaged[0] == part_name(1)
+    assert states(report) == {"units": State.WRONG, "scores": State.WRONG}
     assert "2 units are not among those to be tried in it" in text_of(report, "units")
-    assert "repeated" not in text_of(report, "progress")
+    assert "8 of 32 scores are there more than once" in text_of(report, "scores")
+    assert report.damaged == (part_name(1),)  # chunk 2 holds its own
+    assert states(mended(run)) == {"quarantine": State.NOTE}
 
 
 @pytest.mark.parametrize("label", ["caption_id", "seed", "draw", "part"])
@@ -546,3 +549,36 @@ def _rewritten(folder: Path, plan: str) -> Path:
     (folder / PLAN).write_text(plan)
     write_tables(open_run(folder))
     return folder
+
+
+def test_parts_that_are_packed_meanwhile_are_no_damage(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r")
+    commit_failed(run, Task(chunk=1), failed=1)
+    commit_failed(run, Task(chunk=1, generation=1), failed=0)
+    commit_scores(run, 0)
+    commit_scores(run, 2)
+
+    def pack_first(at: Progress) -> None:
+        pack(run, 0)
+
+    report = examine(run.location, pack_first)
+    assert states(report) == {"catalog": State.NOTE, "parts": State.NOTE}
+    assert "3 of the parts were packed while this ran" in text_of(report, "parts")
+
+
+def test_a_run_in_a_bucket(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    server = request.getfixturevalue("amazon_url")
+    request.getfixturevalue("env").setenv("AWS_ENDPOINT_URL", server)
+    run = make_run(f"s3://{BUCKET}/doctor/{tmp_path.name}")
+    for chunk in range(3):
+        commit_scores(run, chunk)
+    assert not states(checked(run))
+    before = run_query(run, SCORED)
+    content = run.storage.read(part_name(1))
+    run.storage.remove(part_name(1))
+    run.storage.create(part_name(1), flipped(content))
+    run.storage.create("parts/note.txt", b"x")
+    report = checked(run)
+    assert states(report) == {"parts": State.WRONG, "files": State.NOTE}
+    assert states(mended(run)) == {"quarantine": State.NOTE, "files": State.NOTE}
+    assert run_query(run, SCORED).equals(before)
