@@ -120,10 +120,7 @@ def carried_id(content: bytes) -> str | None:
 
 def whole_part(content: bytes, name: str, *, run_id: str) -> PartContent:
     """Return a part; CorruptPart if it is not whole, another run's or of another version."""
-    try:
-        part = read_part(content, name, run_id=run_id)
-    except (*NOT_PARQUET, KeyError, TypeError) as error:  # its footer has no checksum
-        raise CorruptPart(f"{name} has a damaged footer: {first_line(error)}") from error
+    part = read_part(content, name, run_id=run_id)
     version = (pq.read_metadata(io.BytesIO(content)).metadata or {}).get(VERSION_KEY)
     if version != str(SCHEMA_VERSION).encode():
         raise CorruptPart(f"{name} has tables of another version")

@@ -19,7 +19,6 @@ from jobs.surroundings import (
 from jobs.table_check import check_tables, compared_units
 from jobs.trace import Progress
 from schemas.errors import StoreError, first_line
-from schemas.intervention import TokenRole
 
 CHECKS = ("parts", "units", "rows", "scores")
 """What is asked of every part."""
@@ -105,26 +104,14 @@ def _repair_catalog(run: Run) -> None:
 
 
 def _plan(run: Run, run_ids: Counter[str]) -> Finding:
-    """Return whether the plan is that by which most files were made, and repeats nothing."""
+    """Return whether the plan is that by which most files were made."""
     others = run_ids.total() - run_ids[run.id]
     if others > run_ids[run.id]:
         found = f"{others} of {run_ids.total()} parts are of another plan: {PLAN} was edited"
         todo = "put the run's own plan.json back before anything else; resume would move all away"
         return Finding(check="plan", state=State.WRONG, found=found, todo=todo)
-    if repeated := _repeated(run):
-        found = f"the plan repeats some of its {' and '.join(repeated)}: their scores count twice"
-        todo = "trace a plan without repeats under another --run"
-        return Finding(check="plan", state=State.WRONG, found=found, todo=todo)
     found = f"{PLAN} is whole and the one of the parts: run {run.id}"
     return Finding(check="plan", state=State.OK, found=found)
-
-
-def _repeated(run: Run) -> list[str]:
-    """Return the fields of the plan that hold something twice."""
-    plan = run.plan
-    fields = ("captions", "parts", "seeds", "tokens", "interventions", "scores")
-    repeated = [name for name in fields if len({*getattr(plan, name)}) < len(getattr(plan, name))]
-    return repeated + ["tokens"] * ({TokenRole.WORDS, TokenRole.EACH} <= {*plan.tokens})
 
 
 def _tables(run: Run, faults: Sequence[Fault]) -> Finding:

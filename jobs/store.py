@@ -24,6 +24,7 @@ from jobs.parts import (
     EMPTY_PART,
     GROUP_CHUNKS,
     Commit,
+    CorruptPart,
     Failure,
     Live,
     PartContent,
@@ -31,6 +32,7 @@ from jobs.parts import (
     pack_name,
     part_name,
     read_commits,
+    read_part,
     write_part,
 )
 from jobs.storage import Storage, open_storage
@@ -276,6 +278,7 @@ def write_tables(run: Run) -> None:
     for name in (EMPTY_PART, EMPTY_PACK):
         if not run.storage.exists(name):
             run.storage.create(name, write_part([], run_id=run.id))
+    _check_plan_is_the_runs(run)
     if not run.storage.exists("units.parquet"):
         run.storage.create("units.parquet", _units(run))
 
@@ -287,6 +290,17 @@ def small_tables(run: Run) -> dict[str, Callable[[], pa.Table]]:
         "slabs.parquet": lambda: pa.Table.from_pylist(_slab_rows(run), schema=SLABS),
         "components.parquet": lambda: pa.Table.from_pylist(_component_rows(run), schema=COMPONENTS),
     }
+
+
+def _check_plan_is_the_runs(run: Run) -> None:
+    """Raise StoreError if the plan is not the one that the run's files were made by."""
+    try:
+        read_part(run.storage.read(EMPTY_PART), EMPTY_PART, run_id=run.id)
+    except CorruptPart as error:
+        raise StoreError(
+            f"{run.location}/{PLAN} is not the one that the run was made with: put that back, or "
+            "trace this one under another --run"
+        ) from error
 
 
 def _parquet(table: pa.Table) -> bytes:
