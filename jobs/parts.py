@@ -105,8 +105,8 @@ def _row_groups(parts: Iterable[PartContent], commits: list[Commit]) -> Iterator
 def read_part(content: bytes, name: str, *, run_id: str) -> PartContent:
     """Return a part; CorruptPart if it is cut short, damaged, or another run's."""
     try:
-        file = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True)
-        table = file.read()
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        table = file.read(use_threads=False)  # parts are too small for threads to pay
     except (pa.ArrowException, OSError) as error:
         raise CorruptPart(f"{name} is not a whole Parquet file: {error}") from error
     metadata = file.metadata.metadata or {}
