@@ -39,8 +39,10 @@ class Case:
     """Until the driver knows of a loss."""
     commit_s: float
     pack_s: float
+    turn_s: float
+    """Of the driver's time each time that it looks for answers: it asks after every call."""
     call_s: float
-    """Of the driver's time for one chunk."""
+    """Of the driver's time for each answer that it finds."""
     has_copies: bool = True
 
 
@@ -73,7 +75,9 @@ class Simulation:
         self.most_parts = self.losses = 0
         self._case, self._random = case, random.Random(0)
         self._events: list[tuple[float, int, Callable[[Gpu], None], Gpu, int]] = []
-        self._count, self._driver_free, self._parts = 0, 0.0, 0
+        self._count = self._parts = 0
+        self._driver, self._is_in_turn = Gpu(1.0), False
+        self._answers: list[tuple[Gpu, int, float]] = []
         self._todo, self._groups = deque(range(case.chunks)), deque[int]()
         self._copies, self._begun = dict[int, int](), dict[int, float]()
         self._done, self._left = bytearray(case.chunks), case.chunks
@@ -86,7 +90,7 @@ class Simulation:
         """Run to the last chunk's end and return this."""
         for gpu in self._gpus:
             self._start(gpu)
-        self._at(0.0, self._tick, Gpu(1.0))
+        self._at(0.0, self._tick, self._driver)
         while self._left:
             self.now, _, handle, gpu, life = heapq.heappop(self._events)
             if life == gpu.life:
@@ -111,11 +115,26 @@ class Simulation:
         self._call_driver(gpu)
 
     def _call_driver(self, gpu: Gpu) -> None:
-        """Have the driver take an answer of a GPU and feed it, once it has the time."""
-        self._driver_free = max(self.now, self._driver_free) + self._case.call_s
-        self.driver_s += self._case.call_s
-        self.driver_behind_s = max(self.driver_behind_s, self._driver_free - self.now)
-        self._at(self._driver_free - self.now, self._feed, gpu)
+        """Have the driver take an answer of a GPU and feed it, in its next turn."""
+        self._answers.append((gpu, gpu.life, self.now))
+        if not self._is_in_turn:
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        answers, self._answers = self._answers, []
+        seconds = self._case.turn_s + self._case.call_s * len(answers)
+        self.driver_s += seconds
+        self.driver_behind_s = max(self.driver_behind_s, self.now + seconds - answers[0][2])
+        self._is_in_turn = True
+        self._at(seconds, lambda _: self._end_turn(answers), self._driver)
+
+    def _end_turn(self, answers: list[tuple[Gpu, int, float]]) -> None:
+        for gpu, life, _ in answers:
+            if gpu.life == life:
+                self._feed(gpu)
+        self._is_in_turn = False
+        if self._answers:
+            self._take_turn()
 
     def _feed(self, gpu: Gpu) -> None:
         while len(gpu.work) < CALLS_IN_FLIGHT:

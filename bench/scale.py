@@ -22,12 +22,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.no_model import AGAINST, make_plan, make_run
+from bench.no_model import AGAINST, WritingWorker, make_plan, make_run
 from cli.query import RANK
 from jobs.code import versions
+from jobs.packs import tidy
 from jobs.query import run_query
 from jobs.status import leading, status_of
-from jobs.store import Run, open_run
+from jobs.store import Run, Task, open_run
+from jobs.trace import open_tasks
 
 T = TypeVar("T")
 MIB = 2**20
@@ -41,9 +43,14 @@ SELECT count(*) AS scores, count(DISTINCT (unit_id, component, against)) AS dist
   (SELECT count(*) FROM (SELECT unit_id FROM units ANTI JOIN scores USING (unit_id))) AS missing
 FROM scores
 """
-CALLS = {"calls that return at once": (0.0, 2), "8,000 calls in flight, 67 a second": (0.03, 4000)}
-"""Seconds a call and calls queued an actor of the runs that write nothing: the second is what the
-driver of 4,000 actors with chunks of a minute has in hand, though of two actors."""
+CALLS = {
+    "calls that return at once": (0.0, 2),
+    "the same, 4,000 in flight an actor": (0.0, 4000),
+    "calls of 10 ms, 4,000 in flight an actor": (0.01, 4000),
+    "calls of 30 ms, 4,000 in flight an actor": (0.03, 4000),
+}
+"""Seconds a call and calls in flight an actor, of the runs that write nothing: two actors with
+4,000 calls of 30 ms give their driver as much in hand as 4,000 actors with two of two minutes."""
 
 
 def main() -> None:
@@ -63,8 +70,12 @@ def main() -> None:
         reader.stop()
         _print_folder(run)
         _print_queries(run, options)
+        if options.loose:
+            _print_loose(options, run, Path(name, "loose"))
         if options.calls:
             _print_calls(options, run, Path(name, "idle"))
+        if reader.wrong:
+            raise SystemExit("the reader has read something wrong")
 
 
 def _options() -> argparse.Namespace:
@@ -77,6 +88,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--chunk-units", type=int, default=64)
     parser.add_argument("--actors", type=int, default=2)
     parser.add_argument("--calls", type=int, default=15_000, help="idle calls; 0: not measured")
+    parser.add_argument("--loose", type=int, default=10_000, help="parts to read unpacked; 0: none")
     parser.add_argument("--folder", type=Path, help="where the run is made; the system's if not")
     return parser.parse_args()
 
@@ -126,9 +138,9 @@ class Reader:
         """Begin to read."""
         self._run, self._scores_a_unit = run, scores_a_unit
         self._seen: list[tuple[int, float]] = []
-        self._wrong: list[str] = []
+        self.wrong: list[str] = []
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._read_until_end)
+        self._thread = threading.Thread(target=self._read_until_end, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -138,7 +150,7 @@ class Reader:
         print(
             f"\nReader meanwhile: {len(self._seen)} counts of up to {self._seen[-1][0]:,} scores, "
             f"slowest {max(seconds for _, seconds in self._seen):.2f} s; "
-            f"wrong: {'; '.join(self._wrong) or 'none'}"
+            f"wrong: {'; '.join(self.wrong) or 'none'}"
         )
 
     def _read_until_end(self) -> None:
@@ -146,15 +158,15 @@ class Reader:
             try:
                 self._read()
             except Exception as error:  # noqa: BLE001 whatever it is, it is the finding
-                self._wrong.append(f"{type(error).__name__}: {error}")
+                self.wrong.append(f"{type(error).__name__}: {error}")
 
     def _read(self) -> None:
         seconds, table = timed(lambda: run_query(self._run, COUNTS))
         (counts,) = table.to_pylist()
         if counts["scores"] != self._scores_a_unit * counts["units"]:
-            self._wrong.append(f"{counts} is no whole number of units")
+            self.wrong.append(f"{counts} is no whole number of units")
         if self._seen and counts["scores"] < self._seen[-1][0]:
-            self._wrong.append(f"{counts['scores']} scores after {self._seen[-1][0]}")
+            self.wrong.append(f"{counts['scores']} scores after {self._seen[-1][0]}")
         self._seen.append((counts["scores"], seconds))
 
 
@@ -260,12 +272,32 @@ def _print_queries(run: Run, options: argparse.Namespace) -> None:
         raise SystemExit(f"a score is missing or there twice: expected {expected}")
 
 
+def _print_loose(options: argparse.Namespace, run: Run, folder: Path) -> None:
+    """Print what a run costs to see and to resume that has many parts which no pack holds."""
+    loose = make_run(folder, run.plan, components=options.components)
+    worker = WritingWorker(loose.location)
+    for chunk in range(min(options.loose, run.num_chunks - 1)):
+        worker.run(Task(chunk=chunk))
+    works: dict[str, Callable[[], object]] = {
+        "tidy": lambda: tidy(loose),
+        "tasks": lambda: open_tasks(loose),
+        "status": lambda: status_of(loose),
+        "rank": lambda: run_query(loose, RANK, ["target", None, None, 10, "restore"]),
+    }
+    seconds = {name: timed(work)[0] for name, work in works.items()}
+    print(
+        f"\n{chunk + 1:,} parts that no pack holds: "
+        + ", ".join(f"{name} {s:.2f} s" for name, s in seconds.items()),
+        flush=True,
+    )
+
+
 def _print_calls(options: argparse.Namespace, run: Run, folder: Path) -> None:
     """Print what the driver does alone, with workers that write nothing."""
     for name, (nap_s, in_flight) in CALLS.items():
         shutil.rmtree(folder, ignore_errors=True)
         idle = make_run(folder, run.plan, components=options.components)
-        calls = min(options.calls, run.num_chunks) // (8 if nap_s else 1)
+        calls = min(options.calls, run.num_chunks) // (8 if nap_s else 2)
         arguments = ["--kill-at", calls, "--idle-s", nap_s, "--in-flight", in_flight]
         samples = _of(_driven(options, idle, *arguments), "sample")
         first, last = _first_working(samples), samples[-1]

@@ -107,8 +107,9 @@ def _row_groups(parts: Iterable[PartContent], commits: list[Commit]) -> Iterator
 def read_part(content: bytes, name: str, *, run_id: str) -> PartContent:
     """Return a part; CorruptPart if it is cut short, damaged, or another run's."""
     try:
-        file = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True)
-        table, metadata = file.read(), file.metadata.metadata or {}
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        table = file.read(use_threads=False)  # parts are too small for threads to pay
+        metadata = file.metadata.metadata or {}
         commits = _commits(metadata)
     except DAMAGED as error:
         raise CorruptPart(f"{name} is not a whole Parquet file: {error}") from error

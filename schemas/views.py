@@ -23,7 +23,7 @@ FROM (
     clean - corrupted AS total_effect,
     CASE WHEN intervention IN ({CHANGES_CORRUPTED})
       THEN restored - corrupted ELSE clean - restored END AS indirect_effect
-  FROM trials)
+  FROM TRIALS)
 """
 
 # What is compared: a component, restored at certain tokens and steps.
@@ -31,11 +31,15 @@ STATE = "attribute, part, component, token, step_start, step_stop, against"
 
 # Seeds and draws of one caption are not independent: the caption is the cluster, and the standard
 # error is that of the mean over captions of each caption's mean.
+# Captions are joined to the means, not to the scores: five times as quick.
 CAPTION_EFFECTS = f"""
-SELECT {STATE}, intervention, caption_id,
-  avg(indirect_effect) AS ie, avg(total_effect) AS te, avg(recovery) AS recovery,
-  count(*) AS num_trials
-FROM effects GROUP BY ALL
+SELECT {STATE}, intervention, caption_id, ie, te, recovery, num_trials
+FROM (
+  SELECT {STATE.removeprefix("attribute, ")}, intervention, caption_id,
+    avg(indirect_effect) AS ie, avg(total_effect) AS te, avg(recovery) AS recovery,
+    count(*) AS num_trials
+  FROM ({EFFECTS.replace("TRIALS", "scores")}) GROUP BY ALL)
+JOIN captions USING (caption_id)
 """
 
 COMPONENT_EFFECTS = f"""
@@ -131,7 +135,7 @@ def view_statements(tables: Mapping[str, str], *, scores: str, commits: str) -> 
         "commits": commits,
         "failures": FAILURES,
         "trials": "SELECT * FROM scores JOIN captions USING (caption_id)",
-        "effects": EFFECTS,
+        "effects": EFFECTS.replace("TRIALS", "trials"),
         "caption_effects": CAPTION_EFFECTS,
         "component_effects": COMPONENT_EFFECTS,
         "controlled_effects": CONTROLLED_EFFECTS,
