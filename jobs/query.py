@@ -1,6 +1,6 @@
 """SQL over runs: the views, the gate for users' statements, the catalog file."""
 
-import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,21 +73,21 @@ def _query(
 
 def write_catalog(run: Run) -> None:
     """Write a local run's `catalog.duckdb` unless it is there, all of it or nothing."""
-    if not isinstance(run.storage, LocalStorage):
-        return
-    folder = Path(run.location)
-    if (folder / CATALOG).exists():
-        return
-    temporary = folder / f".{CATALOG}.{os.getpid()}"
-    temporary.unlink(missing_ok=True)
+    if isinstance(run.storage, LocalStorage) and not run.storage.exists(CATALOG):
+        run.storage.create(CATALOG, _catalog(Path(run.location)))
+
+
+def _catalog(folder: Path) -> bytes:
     tables = {table: f"{table}.parquet" for table in TABLES}
-    with duckdb.connect(str(temporary)) as connection:
-        connection.execute(f"SET file_search_path = {quoted(str(folder))}")
-        for statement in view_statements(
-            tables, parts=["parts/*.parquet", "packs/*.parquet"], where=IS_LIVE
-        ):
-            connection.execute(statement)
-    temporary.replace(folder / CATALOG)
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary, CATALOG)
+        with duckdb.connect(str(path)) as connection:
+            connection.execute(f"SET file_search_path = {quoted(str(folder))}")
+            for statement in view_statements(
+                tables, parts=["parts/*.parquet", "packs/*.parquet"], where=IS_LIVE
+            ):
+                connection.execute(statement)
+        return path.read_bytes()
 
 
 def _connect() -> duckdb.DuckDBPyConnection:
