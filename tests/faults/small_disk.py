@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jobs.attempts import Outcome, attempts
 from jobs.packs import tidy
+from jobs.query import write_catalog
 from jobs.trace import open_tasks
 from tests.faults.running import FAILED, FINISHED, Trial, check_whole
 from tests.jobs.small_run import make_run
@@ -20,6 +21,7 @@ ROOM_BYTES = 200_000
 
 def fills(trial: Trial, disk: Path) -> None:
     """Fill the disk, drive until that stops the run, make room and resume."""
+    write_catalog(trial.run)
     disk_stat = os.statvfs(disk)
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(disk_stat.f_bavail * disk_stat.f_frsize - ROOM_BYTES))
