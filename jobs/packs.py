@@ -1,6 +1,9 @@
 """Packing: the parts of a whole group of chunks become one file, while readers read."""
 
 from collections.abc import Container, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import compress
 
 from jobs.parts import (
     GROUP_CHUNKS,
@@ -13,6 +16,9 @@ from jobs.parts import (
     write_part,
 )
 from jobs.store import Run
+
+READERS = 16
+"""Files that are read at a time: in a bucket each is a wait."""
 
 
 def group_chunks(run: Run, group: int) -> range:
@@ -87,27 +93,37 @@ def tidy(run: Run) -> list[str]:
 
 
 def _damaged_packs(run: Run) -> Iterator[str]:
-    for group, name in run.live().packs.items():
-        try:
-            _check_pack(run, group)
-        except CorruptPart:
-            yield name
-        except FileNotFoundError:
-            continue  # another driver has moved it away meanwhile
+    packs = run.live().packs
+
+    def is_damaged(group: int) -> bool:
+        with suppress(FileNotFoundError):  # another driver has moved it away meanwhile
+            try:
+                _check_pack(run, group)
+            except CorruptPart:
+                return True
+        return False
+
+    with ThreadPoolExecutor(READERS) as pool:
+        yield from compress(packs.values(), pool.map(is_damaged, packs))
 
 
 def _damaged_parts(run: Run) -> Iterator[str]:
     live = run.live()
-    for chunk, generation in sorted(live.parts):
-        name = part_name(chunk, generation)
+    keys = sorted(live.parts)
+
+    def is_damaged(key: tuple[int, int]) -> bool:
+        chunk, generation = key
         # What was tried again of a part that is gone: it does not follow from the one that comes.
         before = (chunk, generation - 1) in live.parts or (generation == 1 and live.has(chunk))
-        try:
-            if generation and not before:
-                _set_aside(run, name, (chunk,), generation)
-                yield name
-            _checked_part(run, chunk, generation)
-        except CorruptPart:
-            yield name
-        except FileNotFoundError:
-            continue  # moved away above, or packed by another driver meanwhile
+        if generation and not before:
+            _set_aside(run, part_name(*key), (chunk,), generation)
+            return True
+        with suppress(FileNotFoundError):  # moved away above, or packed by another driver meanwhile
+            try:
+                _checked_part(run, chunk, generation)
+            except CorruptPart:
+                return True
+        return False
+
+    with ThreadPoolExecutor(READERS) as pool:
+        yield from compress((part_name(*key) for key in keys), pool.map(is_damaged, keys))

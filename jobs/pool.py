@@ -203,6 +203,8 @@ class _Pool:
                 pass
             if len(actor.calls) == CALLS_IN_FLIGHT:
                 self.hungry.discard(actor)
+            elif not actor.calls:
+                break  # what an idle actor is not given is not there for any other either
 
     def _feed(self, actor: _Actor) -> bool:
         """Give an actor one more call; False if there is none for it."""

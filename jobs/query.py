@@ -1,17 +1,18 @@
 """SQL over runs: the views, the gate for users' statements, the catalog file."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
-from jobs.parts import EMPTY_PART, GROUP_CHUNKS
+from jobs.parts import EMPTY_PACK, EMPTY_PART, GROUP_CHUNKS
 from jobs.storage import LocalStorage
 from jobs.store import Run
 from schemas.errors import QueryRefused, StoreError
-from schemas.views import TABLES, quoted, view_statements
+from schemas.views import TABLES, commits_of, quoted, scores_of, view_statements
 
 CATALOG = "catalog.duckdb"
 """A DuckDB file of the views with paths relative to the run's folder: open it from there."""
@@ -34,40 +35,87 @@ def run_query(run: Run, sql: str, parameters: Sequence[object] = ()) -> pa.Table
     QueryRefused: it is not exactly one SELECT, reaches outside the run, or DuckDB rejects it.
     """
     last: Exception | None = None
-    for _ in range(RELISTS):
+    for source in [_in_place, *[_read_first] * RELISTS]:
         try:
-            tables, parts = _files(run)
-            return _query(tables, parts, sql, parameters)
+            return _query(_files(run), source, sql, parameters)
         except (FileNotFoundError, duckdb.IOException) as error:
             last = error
     raise QueryRefused(f"run {run.location} cannot be read: {last}") from last
 
 
-def _files(run: Run) -> tuple[dict[str, str], list[str]]:
-    """Return paths of the run's tables and of the parts that count."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Files:
+    """Paths of what a query reads."""
+
+    tables: dict[str, str]
+    packs: list[str]
+    """Those that count; they stay."""
+    parts: list[str]
+    """Those that count now; each goes when its group is packed."""
+
+
+def _files(run: Run) -> _Files:
     names = [f"{table}.parquet" for table in TABLES]
-    if not all(run.storage.exists(name) for name in [*names, EMPTY_PART]):
+    if not all(run.storage.exists(name) for name in [*names, EMPTY_PART, EMPTY_PACK]):
         raise StoreError(f"run {run.location} is not whole: `dqf trace resume` completes it")
-    paths = [str(path) for path in run.storage.local([*names, *run.live().names])]
-    return dict(zip(TABLES, paths, strict=False)), paths[len(TABLES) :]
+    live = run.live()
+    packs = [EMPTY_PACK, *sorted(live.packs.values())]
+    parts = [EMPTY_PART, *sorted(live.parts.values())]
+    paths = [str(path) for path in run.storage.local([*names, *packs, *parts])]
+    after_packs = len(names) + len(packs)
+    return _Files(
+        tables=dict(zip(TABLES, paths, strict=False)),
+        packs=paths[len(names) : after_packs],
+        parts=paths[after_packs:],
+    )
 
 
-def _query(
-    tables: dict[str, str], parts: Sequence[str], sql: str, parameters: Sequence[object]
-) -> pa.Table:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Selects:
+    """The SELECTs that a query's scores and commits come from."""
+
+    scores: str
+    commits: str
+
+
+_Source = Callable[[duckdb.DuckDBPyConnection, _Files], _Selects]
+
+
+def _in_place(_: duckdb.DuckDBPyConnection, files: _Files) -> _Selects:
+    paths = [*files.packs, *files.parts]
+    return _Selects(scores=scores_of(paths), commits=commits_of(paths))
+
+
+def _read_first(connection: duckdb.DuckDBPyConnection, files: _Files) -> _Selects:
+    """Read the parts into memory: a query longer than packing takes would never end otherwise."""
+    connection.execute(f"CREATE TEMP TABLE recent_scores AS {scores_of(files.parts)}")
+    connection.execute(f"CREATE TEMP TABLE recent_commits AS {commits_of(files.parts)}")
+    return _Selects(
+        scores=f"{scores_of(files.packs)} UNION ALL FROM recent_scores",
+        commits=f"{commits_of(files.packs)} UNION ALL FROM recent_commits",
+    )
+
+
+def _query(files: _Files, source: _Source, sql: str, parameters: Sequence[object]) -> pa.Table:
     with _connect() as connection:
-        for statement in view_statements(tables, parts=parts):
+        selects = source(connection, files)
+        for statement in view_statements(
+            files.tables, scores=selects.scores, commits=selects.commits
+        ):
             connection.execute(statement)
-        _lock(connection, [*tables.values(), *parts])
+        _lock(connection, [*files.tables.values(), *files.packs, *files.parts])
         try:
             statements = connection.extract_statements(sql)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise QueryRefused("give exactly one SELECT statement: runs are read-only")
             relation = connection.sql(statements[0].query, params=list(parameters))
             return relation.to_arrow_table()
-        except duckdb.IOException:
-            raise
         except duckdb.Error as error:
+            # A locked connection calls a file that is gone a pattern, which it may not expand.
+            if not all(map(os.path.exists, [*files.packs, *files.parts])):
+                raise FileNotFoundError(str(error)) from error
+            if isinstance(error, duckdb.IOException):
+                raise
             raise QueryRefused(str(error).strip()) from error
 
 
@@ -79,12 +127,15 @@ def write_catalog(run: Run) -> None:
 
 def _catalog(folder: Path) -> bytes:
     tables = {table: f"{table}.parquet" for table in TABLES}
+    parts = ["parts/*.parquet", "packs/*.parquet"]
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary, CATALOG)
         with duckdb.connect(str(path)) as connection:
             connection.execute(f"SET file_search_path = {quoted(str(folder))}")
             for statement in view_statements(
-                tables, parts=["parts/*.parquet", "packs/*.parquet"], where=IS_LIVE
+                tables,
+                scores=scores_of(parts, where=IS_LIVE),
+                commits=commits_of(parts, where=IS_LIVE),
             ):
                 connection.execute(statement)
         return path.read_bytes()

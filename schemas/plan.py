@@ -5,8 +5,10 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Annotated, Literal, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.component import PAPER_KINDS, Kind, Part
@@ -67,7 +69,7 @@ class Caption(BaseModel):
         start = word.start() if word else self.caption.index(self.subject)
         return start, start + len(self.subject)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Content hash of this caption row."""
         return content_id(self.model_dump())
@@ -99,6 +101,13 @@ class Numerics(BaseModel):
     height: Annotated[int, Field(ge=8, multiple_of=8)] | None = None
     """Pixels; the model's own size if None."""
     width: Annotated[int, Field(ge=8, multiple_of=8)] | None = None
+
+
+REPEATABLE = (
+    "captions", "parts", "kinds", "components", "windows", "tokens", "interventions", "scores",
+    "seeds",
+)  # fmt: skip
+"""Fields of a plan of which every combination is scored."""
 
 
 class TracePlan(BaseModel):
@@ -138,6 +147,19 @@ class TracePlan(BaseModel):
     """Largest number of windows in one unit."""
     chunk_units: int = Field(default=2, ge=1)
     """Units that are committed together as one Parquet file."""
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> "TracePlan":
+        """Refuse repeats: what they score would count twice."""
+        for name in REPEATABLE:
+            values = getattr(self, name) or ()
+            if len(set(values)) < len(values):
+                twice = next(value for value in values if values.count(value) > 1)
+                shown = twice.caption if isinstance(twice, Caption) else str(twice)
+                raise ValueError(f"{name} has {shown!r} twice: leave one out")
+        if {TokenRole.WORDS, TokenRole.EACH} <= set(self.tokens):
+            raise ValueError("tokens has `words` and `each`, which holds them: leave one out")
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +234,14 @@ class Units:
         caption, seed = divmod(rest, len(self.plan.seeds))
         return caption, seed, draw, slab
 
+    def places(self, ordinals: Sequence[int]) -> list[tuple[int, int, int, int]]:
+        """Return what `place` does of many units, which all exist, ten times as quickly."""
+        rest, slabs = np.divmod(np.asarray(ordinals, dtype=np.int64), len(self.slabs))
+        rest, draws = np.divmod(rest, self.plan.noise_draws)
+        captions, seeds = np.divmod(rest, len(self.plan.seeds))
+        columns = (column.tolist() for column in (captions, seeds, draws, slabs))
+        return list(zip(*columns, strict=True))
+
     def _unit(self, *, caption: Caption, seed: int, draw: int, slab: Slab) -> Unit:
         return Unit(
             caption=caption,
@@ -258,8 +288,11 @@ class UnitIds:
     slabs: tuple[str, ...]
 
     def __getitem__(self, ordinal: int) -> str:
-        """Return the id of the unit at a place in the plan's order."""
-        caption, seed, draw, slab = self.units.place(ordinal)
+        """Return the id of a unit by its place in the plan's order."""
+        return self.at(*self.units.place(ordinal))
+
+    def at(self, caption: int, seed: int, draw: int, slab: int) -> str:
+        """Return the id of a unit by the indexes of its caption, seed, noise draw and slab."""
         number = self.units.plan.seeds[seed]
         text = f"{self.shared}/{self.captions[caption]}/{self.slabs[slab]}/{number}/{draw}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

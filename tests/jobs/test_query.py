@@ -8,6 +8,7 @@ from statistics import mean, stdev
 import duckdb
 import pytest
 
+import jobs.query
 from jobs.packs import pack
 from jobs.parts import Failure
 from jobs.query import CATALOG, run_query, write_catalog
@@ -89,6 +90,27 @@ def test_views_of_an_unstarted_run_are_empty(tmp_path: Path) -> None:
         assert run_query(run, f"SELECT * FROM {view}").num_rows == 0
     assert run_query(run, "SELECT * FROM captions").num_rows == 3
     assert run_query(run, "SELECT * FROM components").num_rows == 2
+
+
+def test_a_query_whose_parts_are_packed_meanwhile_reads_them_first(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = run_query(run, "SELECT * FROM scores ORDER BY ALL")
+    lock = jobs.query._lock
+
+    def pack_and_lock(*arguments: object) -> None:
+        pack(run, 0)
+        lock(*arguments)
+
+    monkeypatch.setattr(jobs.query, "_lock", pack_and_lock)
+    assert run_query(run, "SELECT * FROM scores ORDER BY ALL").equals(before)
+    assert not run.live().parts
+    # Again with parts that go each time they are listed, as at the end of another group.
+    for chunk in range(run.num_chunks):
+        commit_scores(run, chunk)
+    Path(run.location, "packs", "g000000.parquet").unlink()
+    monkeypatch.setattr(jobs.query, "_in_place", jobs.query._read_first)
+    assert run_query(run, "SELECT * FROM scores ORDER BY ALL").equals(before)
 
 
 def test_failures_view(tmp_path: Path) -> None:
