@@ -18,9 +18,10 @@ import psutil
 
 import jobs.pool
 from bench.no_model import IdleWorker, WritingWorker
+from jobs.actors import Staff
 from jobs.cluster import Cluster, connected
 from jobs.packs import tidy
-from jobs.pool import Limits, Staff, drive
+from jobs.pool import Limits, drive
 from jobs.store import Run, open_run, write_tables
 from jobs.trace import open_tasks, progress_of
 from jobs.worker import TaskDone

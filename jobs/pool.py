@@ -6,23 +6,22 @@ only one that ends a process by itself is recorded as failed.
 """
 
 import logging
-import re
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobs.actors import Actor, Call, Staff, raise_from_constructor, start_actor
 from jobs.code import code_hash
+from jobs.groups import Groups
 from jobs.isolation import Isolation
-from jobs.packs import group_chunks
-from jobs.parts import GROUP_CHUNKS, CorruptPart
+from jobs.parts import CorruptPart
 from jobs.queue import TaskQueue
 from jobs.store import Run, Task
 from jobs.worker import TaskDone
 from schemas.errors import (
     ClusterUnavailable,
-    ModelUnavailable,
     TooManyFailures,
     first_line,
 )
@@ -39,8 +38,6 @@ RESTART_S = 10.0
 """How long no actor is started, at most, after one that could not start."""
 STARTS = 6
 """Times in a row that no actor may start before the run is given up."""
-PACK_TRIES = 3
-"""How often a group is packed before its parts are left, which count as well as a pack."""
 RESULT_S = 5.0
 """How long a dead actor's calls may take to say so."""
 MIN_FAILED = 20
@@ -55,19 +52,6 @@ class Limits:
     """Seconds that a unit may take."""
     failed: float = 0.1
     """Share of the units done that may have failed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Staff:
-    """What actors are made of, and how many there should be."""
-
-    worker_class: type
-    options: Mapping[str, Any]
-    """Arguments of the class's constructor, besides the run's location."""
-    gpus: float
-    """GPUs that one actor takes."""
-    target: Callable[[], int]
-    """Returns the number of actors that the cluster has room for now."""
 
 
 def drive(
@@ -85,8 +69,10 @@ def drive(
     The actors' constructor errors are raised here if no actor could start. TooManyFailures: so
     many units failed that something is wrong with all. StoreError: results cannot be written.
     """
-    pool = _Pool(run=run, staff=staff, limits=limits, on_task=on_task, queue=TaskQueue(tasks))
-    pool.find_whole_groups()
+    pool = _Pool(
+        run=run, staff=staff, limits=limits, on_task=on_task, queue=TaskQueue(tasks),
+        groups=Groups(run),
+    )  # fmt: skip
     try:
         while pool.has_work:
             pool.resize()
@@ -96,26 +82,6 @@ def drive(
             on_turn()
     finally:
         pool.close()
-
-
-@dataclass(slots=True, kw_only=True)
-class _Call:
-    """One call of an actor's method."""
-
-    work: "Task | Isolation | int | None"
-    """A task, the unit of an isolation, the number of a group to pack; None: the actor starts."""
-    units: int = 1
-    since: float | None = None
-    """When the actor began with it."""
-
-
-@dataclass(eq=False, kw_only=True)
-class _Actor:
-    """An actor and its calls, in order."""
-
-    handle: Any
-    is_ready: bool = False
-    calls: dict[Any, _Call] = field(default_factory=dict[Any, _Call])
 
 
 @dataclass(kw_only=True)
@@ -131,17 +97,14 @@ class _Pool:
     limits: Limits
     on_task: Callable[[TaskDone], None]
     queue: TaskQueue
-    actors: list[_Actor] = field(default_factory=list[_Actor])
-    owners: dict[Any, _Actor] = field(default_factory=dict[Any, _Actor])
+    groups: Groups
+    actors: list[Actor] = field(default_factory=list[Actor])
+    owners: dict[Any, Actor] = field(default_factory=dict[Any, Actor])
     """The actor of every call in flight."""
-    hungry: set[_Actor] = field(default_factory=set[_Actor])
+    hungry: set[Actor] = field(default_factory=set[Actor])
     """Ready actors with fewer calls than they may have."""
     isolations: deque[Isolation] = field(default_factory=deque[Isolation])
     """Those that wait for an idle actor."""
-    groups: deque[int] = field(default_factory=deque[int])
-    """Groups of chunks to pack."""
-    missing: Counter[int] = field(default_factory=Counter[int])
-    """Chunks that each group lacks."""
     has_started: bool = False
     """Whether any actor ever was ready."""
     errors_in_row: int = 0
@@ -149,9 +112,6 @@ class _Pool:
     """Times in a row that an actor could not start; those at one time are one."""
     next_resize: float = 0.0
     restart_at: float = 0.0
-    packing: int = 0
-    """Groups that are being packed."""
-    pack_losses: Counter[int] = field(default_factory=Counter[int])
     units: int = 0
     errors: Counter[str] = field(default_factory=Counter[str])
     """Errors of the units that failed, by name."""
@@ -159,17 +119,7 @@ class _Pool:
     @property
     def has_work(self) -> bool:
         """Whether anything is left to do."""
-        return self.queue.left > 0 or bool(self.groups) or self.packing > 0
-
-    def find_whole_groups(self) -> None:
-        """Count what each group lacks, and queue those that lack nothing for packing."""
-        live = self.run.live()
-        for group in range(-(-self.run.num_chunks // GROUP_CHUNKS)):
-            if group not in live.packs:
-                chunks = group_chunks(self.run, group)
-                self.missing[group] = sum((chunk, 0) not in live.parts for chunk in chunks)
-                if not self.missing[group]:
-                    self.groups.append(group)
+        return self.queue.left > 0 or len(self.groups) > 0
 
     def resize(self) -> None:
         """Start the actors that the cluster has room for; end unready ones that it has not."""
@@ -186,15 +136,9 @@ class _Pool:
                 self._remove(actor)
 
     def _start(self) -> None:
-        import ray
-
-        actor_class: Any = ray.remote(self.staff.worker_class).options(
-            num_cpus=1, num_gpus=self.staff.gpus, max_restarts=0, max_task_retries=0,
-            enable_task_events=False,
-        )  # fmt: skip
-        actor = _Actor(handle=actor_class.remote(self.run.location, **self.staff.options))
+        actor = Actor(handle=start_actor(self.run, self.staff))
         self.actors.append(actor)
-        self._call(actor, actor.handle.ready.remote(), _Call(work=None))
+        self._call(actor, actor.handle.ready.remote(), Call(work=None))
 
     def feed(self) -> None:
         """Give every ready actor its next calls."""
@@ -206,41 +150,40 @@ class _Pool:
             elif not actor.calls:
                 break  # what an idle actor is not given is not there for any other either
 
-    def _feed(self, actor: _Actor) -> bool:
+    def _feed(self, actor: Actor) -> bool:
         """Give an actor one more call; False if there is none for it."""
         if not actor.calls and self._isolate(actor):
             return False
         if any(isinstance(call.work, Isolation) for call in actor.calls.values()):
             return False
-        if self.groups:
-            group = self.groups.popleft()
-            self.packing += 1
-            units = len(group_chunks(self.run, group)) * self.run.plan.chunk_units
-            self._call(actor, actor.handle.pack.remote(group), _Call(work=group, units=units))
+        group = self.groups.next()
+        if group is not None:
+            call = Call(work=group, units=self.groups.num_units(group))
+            self._call(actor, actor.handle.pack.remote(group), call)
             return True
         task = self.queue.next(is_idle=not actor.calls)
         if task is None:
             return False
-        call = _Call(work=task, units=len(self.run.ordinals(task.chunk)))
+        call = Call(work=task, units=len(self.run.ordinals(task.chunk)))
         self._call(actor, actor.handle.run.remote(task), call)
         return True
 
-    def _isolate(self, actor: _Actor) -> bool:
+    def _isolate(self, actor: Actor) -> bool:
         """Give an actor the next unit that is isolated; False if there is none."""
         while self.isolations:
             isolation = self.isolations.popleft()
             if not self.queue.is_done(isolation.task):  # by a copy that another actor had in hand
                 reference = actor.handle.trace.remote(isolation.task, isolation.index)
-                self._call(actor, reference, _Call(work=isolation))
+                self._call(actor, reference, Call(work=isolation))
                 return True
         return False
 
-    def _call(self, actor: _Actor, reference: Any, call: _Call) -> None:
+    def _call(self, actor: Actor, reference: Any, call: Call) -> None:
         actor.calls[reference] = call
         self.owners[reference] = actor
         self._note_head(actor)
 
-    def _note_head(self, actor: _Actor) -> None:
+    def _note_head(self, actor: Actor) -> None:
         """Note since when an actor works on its first call."""
         head = next(iter(actor.calls.values()), None)
         if head and head.since is None:
@@ -282,13 +225,13 @@ class _Pool:
             self._drop(actor, reference)
             self._finished(actor, call, result)
 
-    def _drop(self, actor: _Actor, reference: Any) -> None:
+    def _drop(self, actor: Actor, reference: Any) -> None:
         del self.owners[reference], actor.calls[reference]
         self._note_head(actor)
         if actor.is_ready:
             self.hungry.add(actor)
 
-    def _finished(self, actor: _Actor, call: _Call, result: Any) -> None:
+    def _finished(self, actor: Actor, call: Call, result: Any) -> None:
         self.errors_in_row = self.failed_starts = 0
         work = call.work
         if work is None:
@@ -299,9 +242,9 @@ class _Pool:
             work.traced(*result)
             self._go_on(work)
         else:
-            self.packing -= 1
+            self.groups.packed()
 
-    def _welcome(self, actor: _Actor, worker_code: str) -> None:
+    def _welcome(self, actor: Actor, worker_code: str) -> None:
         """Take an actor that is ready among those that get work."""
         if worker_code != code_hash():
             raise ClusterUnavailable(
@@ -319,11 +262,7 @@ class _Pool:
         self.units += done.units
         self.errors.update(done.errors)
         self._stop_if_too_many_failed()
-        group = task.chunk // GROUP_CHUNKS
-        if task.generation == 0 and group in self.missing:
-            self.missing[group] -= 1
-            if not self.missing[group]:
-                self.groups.append(group)
+        self.groups.task_done(task)
 
     def _stop_if_too_many_failed(self) -> None:
         failed = self.errors.total()
@@ -346,7 +285,7 @@ class _Pool:
         errors = tuple(failure.error for failure in failures)
         self._task_done(isolation.task, TaskDone(units=units, failed=len(failures), errors=errors))
 
-    def _raised(self, call: _Call, error: Any) -> None:
+    def _raised(self, call: Call, error: Any) -> None:
         """Give work back whose call raised: something else is wrong than a unit."""
         cause: BaseException = error.cause if isinstance(error.cause, BaseException) else error
         if isinstance(call.work, int):
@@ -359,24 +298,11 @@ class _Pool:
             self.isolations.append(call.work)
 
     def _pack_failed(self, group: int, error: BaseException) -> None:
-        """Try to pack a group again, a few times; trace again what it lacks."""
-        self.packing -= 1
-        self.pack_losses[group] += 1
+        """Have a group packed again, or traced again what it lacks."""
         logger.warning("packing group %d: %s", group, first_line(error))
-        # A part may be gone because another driver found it damaged, or packed the group.
-        if isinstance(error, CorruptPart | FileNotFoundError) and self._reopen(group):
-            return
-        if self.pack_losses[group] < PACK_TRIES:
-            self.groups.append(group)
-
-    def _reopen(self, group: int) -> bool:
-        """Queue the chunks of a group again that are gone; False if none is."""
-        live = self.run.live()
-        gone = [chunk for chunk in group_chunks(self.run, group) if not live.has(chunk)]
-        self.missing[group] = len(gone)
-        for chunk in gone:
-            self.queue.reopen(Task(chunk=chunk))
-        return bool(gone)
+        is_damaged = isinstance(error, CorruptPart | FileNotFoundError)
+        for task in self.groups.failed(group, is_damaged=is_damaged):
+            self.queue.reopen(task)
 
     def _count_error(self, error: BaseException) -> None:
         """Raise an error that no actor gets past."""
@@ -385,7 +311,7 @@ class _Pool:
         if self.errors_in_row > max(3, 2 * len(self.actors)):
             raise error
 
-    def _bury(self, actor: _Actor, error: Any, *, is_hung: bool = False) -> None:
+    def _bury(self, actor: Actor, error: Any, *, is_hung: bool = False) -> None:
         """Remove an actor that died, and see to the calls that it lost."""
         import ray
         from ray.exceptions import RayError
@@ -405,7 +331,7 @@ class _Pool:
                 self._finished(actor, call, result)
         self.hungry.discard(actor)
 
-    def _lost(self, call: _Call, error: Any, *, is_head: bool, is_hung: bool) -> None:
+    def _lost(self, call: Call, error: Any, *, is_head: bool, is_hung: bool) -> None:
         """See to a call that was lost; only the one that was running is to blame."""
         work = call.work
         if work is None:
@@ -430,13 +356,13 @@ class _Pool:
         """Raise what an actor's constructor raised, or start another one later."""
         is_constructors = getattr(error, "actor_init_failed", False)
         if is_constructors and not self.has_started:
-            _raise_from_constructor(error)
+            raise_from_constructor(error)
         now = time.monotonic()
         if now < self.restart_at:
             return  # of the same outage: actors start and end together
         self.failed_starts += 1
         if self.failed_starts > STARTS and is_constructors:
-            _raise_from_constructor(error)
+            raise_from_constructor(error)
         if self.failed_starts > STARTS:
             raise ClusterUnavailable(f"workers end while they start: {first_line(error)}")
         self.restart_at = now + min(RESTART_S, 2.0 ** (self.failed_starts - 1))
@@ -451,7 +377,7 @@ class _Pool:
             if now - head.since > self.limits.unit_s * head.units:
                 self._bury(actor, None, is_hung=True)
 
-    def _remove(self, actor: _Actor) -> None:
+    def _remove(self, actor: Actor) -> None:
         import ray
 
         ray.kill(actor.handle)
@@ -467,12 +393,3 @@ class _Pool:
 
         for actor in self.actors:
             ray.kill(actor.handle)
-
-
-def _raise_from_constructor(error: BaseException) -> None:
-    """Raise what a worker's constructor raised: Ray hands on its text alone."""
-    text = str(error)
-    found = re.search(r"schemas\.errors\.\w+: (.+)", text)
-    if found:
-        raise ModelUnavailable(found[1].strip()) from None
-    raise RuntimeError(f"a worker could not start: {text}") from error

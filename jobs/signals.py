@@ -7,6 +7,8 @@ from types import FrameType
 
 from schemas.errors import Interrupted
 
+STOPPED = "stopped by SIGTERM; `dqf trace resume` goes on"
+
 
 @contextmanager
 def noted_signals() -> Iterator[Callable[[], None]]:
@@ -25,7 +27,7 @@ def noted_signals() -> Iterator[Callable[[], None]]:
 
     def check() -> None:
         if signal.SIGTERM in came:
-            raise Interrupted("stopped by SIGTERM; `dqf trace resume` goes on")
+            raise Interrupted(STOPPED)
         if came:
             raise KeyboardInterrupt
 
@@ -35,3 +37,17 @@ def noted_signals() -> Iterator[Callable[[], None]]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Raise Interrupted where SIGTERM arrives, until exit or until ray.init sets its handler."""
+    old = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(STOPPED)

@@ -12,15 +12,16 @@ from typing import Any
 
 from engine import registry
 from jobs import attempts
+from jobs.actors import Staff
 from jobs.attempts import Attempt, Outcome
 from jobs.cluster import Cluster, connected
 from jobs.code import code_hash, git_commit, versions
 from jobs.metrics import DriverMetrics
 from jobs.packs import tidy
 from jobs.plans import Planned
-from jobs.pool import Limits, Staff, drive
+from jobs.pool import Limits, drive
 from jobs.query import write_catalog
-from jobs.signals import noted_signals
+from jobs.signals import noted_signals, sigterm_raises
 from jobs.storage import open_storage
 from jobs.store import PLAN, Manifest, Run, Task, create_run, open_run, write_tables
 from jobs.worker import TaskDone, TraceWorker
@@ -92,7 +93,7 @@ def trace_run(
     """
     attempt = attempts.begin(run)
     try:
-        with attempts.logged(run, attempt):
+        with attempts.logged(run, attempt), sigterm_raises():
             _repair(run, attempt, note)
             tasks = failed_tasks(run) if retry_failed else open_tasks(run)
             _work(

@@ -52,17 +52,35 @@ def test_driver_killed_then_stopped(tmp_path: Path) -> None:
     trial = new_trial(tmp_path, seeds=60)
     kill_driver(trial)
     driver = trial.start(sleep_s=0.1)
+    started = set(trial.scratch.glob("pids/*"))
+    wait_until(lambda: len(set(trial.scratch.glob("pids/*")) - started) == 2)
     trial.wait_until(chunks=len(trial.run.done_chunks()) + 4)
-    start_s = time.monotonic()
-    driver.send_signal(signal.SIGTERM)
-    assert driver.wait(timeout=30) == 143
-    assert time.monotonic() - start_s < 15
-    assert trial.said == "dqf: stopped by SIGTERM; `dqf trace resume` goes on\n"
-    wait_until(lambda: not trial.processes_left(), seconds=15)
+    check_stopped(trial, driver)
     assert [attempt.outcome for attempt in attempts(trial.run)] == [KILLED, STOPPED]
     assert open_tasks(trial.run)
     assert trial.drive() == 0
     check_whole(trial, [KILLED, STOPPED, FINISHED])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after_s", [0.1, 0.5, 1.5, 2.5])
+def test_stopped_while_it_starts(tmp_path: Path, after_s: float) -> None:
+    trial = new_trial(tmp_path)
+    driver = trial.start(sleep_s=0.5)
+    wait_until(lambda: bool(attempts(trial.run)))
+    time.sleep(after_s)
+    check_stopped(trial, driver)
+    assert [attempt.outcome for attempt in attempts(trial.run)] == [STOPPED]
+
+
+def check_stopped(trial: Trial, driver: subprocess.Popen[str]) -> None:
+    """Send SIGTERM to a driver and check that it ends with a sentence and leaves nothing."""
+    start_s = time.monotonic()
+    driver.send_signal(signal.SIGTERM)
+    assert driver.wait(timeout=30) == 143, trial.said
+    assert time.monotonic() - start_s < 15
+    assert trial.said == "dqf: stopped by SIGTERM; `dqf trace resume` goes on\n"
+    wait_until(lambda: not trial.processes_left(), seconds=15)
 
 
 @pytest.mark.slow

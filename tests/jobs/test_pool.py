@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from jobs.actors import Staff
 from jobs.cluster import Capacity, Cluster, connected
-from jobs.pool import Limits, Staff, drive
+from jobs.pool import Limits, drive
 from jobs.query import run_query
 from jobs.store import Run, UnitRow
 from jobs.trace import open_tasks
