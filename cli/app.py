@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import edit, models, query, trace
+from cli import doctor, edit, models, query, trace
 from schemas.errors import DqfError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.add_typer(trace.app, name="trace")
 app.command("rank", epilog="Example: dqf rank demo --attribute style --part unet")(query.rank)
 app.command("query", epilog='Example: dqf query demo "SELECT * FROM ranking"')(query.query)
+app.command("doctor", epilog="Example: dqf doctor demo --repair")(doctor.doctor)
 app.command("models", epilog="Example: dqf models --format json")(models.models)
 app.command("components", epilog="Example: dqf components emoji-sd --format csv")(models.components)
 app.command(

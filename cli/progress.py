@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def progress_bar() -> "Iterator[Callable[[Progress], None]]":
+def progress_bar(
+    doing: str = "tracing", things: str = "units"
+) -> "Iterator[Callable[[Progress], None]]":
     """Yield a callback that shows how far a run is."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -20,15 +22,15 @@ def progress_bar() -> "Iterator[Callable[[Progress], None]]":
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _progress_lines()
+        yield _progress_lines(doing, things)
         return
-    columns = (TextColumn("tracing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=console) as bar:
-        task = bar.add_task("units")
+        task = bar.add_task(things)
         yield lambda at: bar.update(task, completed=at.done, total=at.total)
 
 
-def _progress_lines(every_s: float = 10.0) -> "Callable[[Progress], None]":
+def _progress_lines(doing: str, things: str, every_s: float = 10.0) -> "Callable[[Progress], None]":
     start_s = time.monotonic()
     start_done: int | None = None
     last_s = float("-inf")
@@ -43,6 +45,6 @@ def _progress_lines(every_s: float = 10.0) -> "Callable[[Progress], None]":
         rate = (at.done - start_done) / max(now_s - start_s, 1e-9)
         eta = f", {(at.total - at.done) / rate:.0f} s left" if rate > 0 else ""
         failed = f", {at.failed} failed" if at.failed else ""
-        typer.echo(f"tracing: {at.done} of {at.total} units{failed}{eta}", err=True)
+        typer.echo(f"{doing}: {at.done} of {at.total} {things}{failed}{eta}", err=True)
 
     return show

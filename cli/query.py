@@ -78,8 +78,8 @@ def query(
 ) -> None:
     """Print the result of one SELECT over a run.
 
-    Views: captions, components, units, scores, trials, effects, caption_effects,
-    component_effects, controlled_effects, ranking, causal_states, failures.
+    Views: captions, components, slabs, units, scores, commits, failures, trials, effects,
+    caption_effects, component_effects, controlled_effects, ranking, causal_states.
     """
     from jobs.query import run_query
     from jobs.store import open_run

@@ -28,6 +28,8 @@ GROUP_CHUNKS = 256
 RUN_KEY = b"dqf.run"
 """Key of a part's footer that holds the id of the run it belongs to."""
 ROW_GROUP_ROWS = 2**17
+DAMAGED = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
+"""What reading a damaged part raises: footers have no checksum, and may be no JSON any more."""
 
 PART_NAME = re.compile(r"parts/c(?P<chunk>\d{8})(\.r(?P<generation>\d{2}))?\.parquet")
 PACK_NAME = re.compile(r"packs/g(?P<group>\d{6})\.parquet")
@@ -107,25 +109,29 @@ def read_part(content: bytes, name: str, *, run_id: str) -> PartContent:
     try:
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         table = file.read(use_threads=False)  # parts are too small for threads to pay
-    except (pa.ArrowException, OSError) as error:
+        metadata = file.metadata.metadata or {}
+        commits = _commits(metadata)
+    except DAMAGED as error:
         raise CorruptPart(f"{name} is not a whole Parquet file: {error}") from error
-    metadata = file.metadata.metadata or {}
     if metadata.get(RUN_KEY) != run_id.encode() or not table.schema.equals(SCORES):
         raise CorruptPart(f"{name} is no part of this run")
-    return PartContent(table=table.replace_schema_metadata(None), commits=_commits(metadata))
+    return PartContent(table=table.replace_schema_metadata(None), commits=commits)
 
 
 def read_commits(path: Path, *, run_id: str) -> tuple[Commit, ...]:
     """Return what a part commits, from its footer alone; CorruptPart as `read_part`."""
     try:
         metadata = pq.read_metadata(path).metadata or {}
-    except pa.ArrowException as error:
+        commits = _commits(metadata)
+    except FileNotFoundError:
+        raise
+    except DAMAGED as error:
         raise CorruptPart(
             f"{path} is damaged, `dqf trace resume` moves it away: {error}"
         ) from error
     if metadata.get(RUN_KEY) != run_id.encode():
         raise CorruptPart(f"{path} is no part of this run")
-    return _commits(metadata)
+    return commits
 
 
 def _commits(metadata: Mapping[bytes, bytes]) -> tuple[Commit, ...]:

@@ -1,6 +1,7 @@
 """SQL over runs: the views, the gate for users' statements, the catalog file."""
 
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,24 +122,25 @@ def _query(files: _Files, source: _Source, sql: str, parameters: Sequence[object
 
 def write_catalog(run: Run) -> None:
     """Write a local run's `catalog.duckdb` unless it is there, all of it or nothing."""
-    if not isinstance(run.storage, LocalStorage):
-        return
-    folder = Path(run.location)
-    if (folder / CATALOG).exists():
-        return
-    temporary = folder / f".{CATALOG}.{os.getpid()}"
-    temporary.unlink(missing_ok=True)
+    if isinstance(run.storage, LocalStorage) and not run.storage.exists(CATALOG):
+        run.storage.create(CATALOG, _catalog(Path(run.location)))
+
+
+def _catalog(folder: Path) -> bytes:
     tables = {table: f"{table}.parquet" for table in TABLES}
-    with duckdb.connect(str(temporary)) as connection:
-        connection.execute(f"SET file_search_path = {quoted(str(folder))}")
-        parts = ["parts/*.parquet", "packs/*.parquet"]
-        for statement in view_statements(
-            tables,
-            scores=scores_of(parts, where=IS_LIVE),
-            commits=commits_of(parts, where=IS_LIVE),
-        ):
-            connection.execute(statement)
-    temporary.replace(folder / CATALOG)
+    parts = ["parts/*.parquet", "packs/*.parquet"]
+    statements = view_statements(
+        tables,
+        scores=scores_of(parts, where=IS_LIVE),
+        commits=commits_of(parts, where=IS_LIVE),
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary, CATALOG)
+        with duckdb.connect(str(path)) as connection:
+            connection.execute(f"SET file_search_path = {quoted(str(folder))}")
+            for statement in statements:
+                connection.execute(statement)
+        return path.read_bytes()
 
 
 def _connect() -> duckdb.DuckDBPyConnection:

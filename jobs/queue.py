@@ -49,15 +49,24 @@ class TaskQueue:
         return self._copy() if is_idle else None
 
     def _copy(self) -> Task | None:
-        """Return the first task in hand that waits, or that takes long, and has no copy yet."""
+        """Return a task in hand, without a copy yet, that waits or else takes long.
+
+        Those that wait come first: they may wait behind one that hangs, as its copy would too.
+        """
         now = time.monotonic()
         slow_s = SLOW * statistics.median(self._seconds) if self._seconds else float("inf")
+        late: Task | None = None
         for task, held in self._in_hand.items():
-            is_late = held.since is None or now - held.since > slow_s
-            if held.copies == 1 and is_late and task not in self._isolated:
+            if held.copies > 1 or task in self._isolated:
+                continue
+            if held.since is None:
                 held.copies += 1
                 return task
-        return None
+            if late is None and now - held.since > slow_s:
+                late = task
+        if late is not None:
+            self._in_hand[late].copies += 1
+        return late
 
     def begun(self, task: Task) -> None:
         """Note that an actor begins with a task."""

@@ -7,7 +7,7 @@ and are written by whoever finds them missing. What is done is a listing; nothin
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +24,7 @@ from jobs.parts import (
     EMPTY_PART,
     GROUP_CHUNKS,
     Commit,
+    CorruptPart,
     Failure,
     Live,
     PartContent,
@@ -31,6 +32,7 @@ from jobs.parts import (
     pack_name,
     part_name,
     read_commits,
+    read_part,
     write_part,
 )
 from jobs.storage import Storage, open_storage
@@ -270,19 +272,35 @@ def create_run(
 
 def write_tables(run: Run) -> None:
     """Write those of the run's tables that are not there."""
-    tables = {
-        "captions.parquet": lambda: pa.Table.from_pylist(_caption_rows(run), schema=CAPTIONS),
-        "slabs.parquet": lambda: pa.Table.from_pylist(_slab_rows(run), schema=SLABS),
-        "components.parquet": lambda: pa.Table.from_pylist(_component_rows(run), schema=COMPONENTS),
-    }
-    for name, table in tables.items():
+    for name, table in small_tables(run).items():
         if not run.storage.exists(name):
             run.storage.create(name, _parquet(table()))
     for name in (EMPTY_PART, EMPTY_PACK):
         if not run.storage.exists(name):
             run.storage.create(name, write_part([], run_id=run.id))
+    _check_plan_is_the_runs(run)
     if not run.storage.exists("units.parquet"):
         run.storage.create("units.parquet", _units(run))
+
+
+def small_tables(run: Run) -> dict[str, Callable[[], pa.Table]]:
+    """Return what makes each table but the units', by file name."""
+    return {
+        "captions.parquet": lambda: pa.Table.from_pylist(_caption_rows(run), schema=CAPTIONS),
+        "slabs.parquet": lambda: pa.Table.from_pylist(_slab_rows(run), schema=SLABS),
+        "components.parquet": lambda: pa.Table.from_pylist(_component_rows(run), schema=COMPONENTS),
+    }
+
+
+def _check_plan_is_the_runs(run: Run) -> None:
+    """Raise StoreError if the plan is not the one that the run's files were made by."""
+    try:
+        read_part(run.storage.read(EMPTY_PART), EMPTY_PART, run_id=run.id)
+    except CorruptPart as error:
+        raise StoreError(
+            f"{run.location}/{PLAN} is not the one that the run was made with: put that back, or "
+            "trace this one under another --run"
+        ) from error
 
 
 def _parquet(table: pa.Table) -> bytes:
@@ -328,11 +346,12 @@ def _units(run: Run) -> bytes:
     with pq.ParquetWriter(file, UNITS, compression="zstd", write_page_checksum=True) as writer:
         for start in range(0, len(run.units), BATCH_UNITS):
             stop = min(start + BATCH_UNITS, len(run.units))
-            writer.write_batch(_units_batch(run, range(start, stop)))
+            writer.write_batch(units_batch(run, range(start, stop)))
     return file.getvalue()
 
 
-def _units_batch(run: Run, ordinals: range) -> pa.RecordBatch:
+def units_batch(run: Run, ordinals: Sequence[int]) -> pa.RecordBatch:
+    """Return the rows of units by their places in the plan's order."""
     ids, plan = run.unit_ids, run.plan
     places = run.units.places(ordinals)
     captions, seeds, draws, slabs = zip(*places, strict=True)

@@ -103,6 +103,13 @@ class Numerics(BaseModel):
     width: Annotated[int, Field(ge=8, multiple_of=8)] | None = None
 
 
+REPEATABLE = (
+    "captions", "parts", "kinds", "components", "windows", "tokens", "interventions", "scores",
+    "seeds",
+)  # fmt: skip
+"""Fields of a plan of which every combination is scored."""
+
+
 class TracePlan(BaseModel):
     """Everything that determines a run's scores, written once to the run's folder."""
 
@@ -140,6 +147,19 @@ class TracePlan(BaseModel):
     """Largest number of windows in one unit."""
     chunk_units: int = Field(default=2, ge=1)
     """Units that are committed together as one Parquet file."""
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> "TracePlan":
+        """Refuse repeats: what they score would count twice."""
+        for name in REPEATABLE:
+            values = getattr(self, name) or ()
+            if len(set(values)) < len(values):
+                twice = next(value for value in values if values.count(value) > 1)
+                shown = twice.caption if isinstance(twice, Caption) else str(twice)
+                raise ValueError(f"{name} has {shown!r} twice: leave one out")
+        if {TokenRole.WORDS, TokenRole.EACH} <= set(self.tokens):
+            raise ValueError("tokens has `words` and `each`, which holds them: leave one out")
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

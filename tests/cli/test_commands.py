@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
@@ -11,13 +12,14 @@ from unittest import mock
 import pytest
 
 from cli.app import main
+from jobs.orphans import DRIVER_VARIABLE, orphans
 from jobs.store import Run
 from tests.jobs.small_run import commit_scores, make_run
 
 COMMANDS = (
     ("trace", "submit"), ("trace", "plan"), ("trace", "resume"), ("trace", "status"),
     ("trace", "logs"), ("trace", "stop"), ("trace", "list"), ("rank",), ("query",), ("models",),
-    ("components",), ("edit-batch",),
+    ("components",), ("edit-batch",), ("doctor",),
 )  # fmt: skip
 
 CONCEPTS = str(Path(__file__).parents[2] / "docs/examples/concepts.csv")
@@ -77,6 +79,7 @@ def test_every_help_has_an_example(command: tuple[str, ...]) -> None:
     [
         (("rank", "nowhere"), "no run at runs/nowhere"),
         (("trace", "status", "nowhere"), "no run at runs/nowhere"),
+        (("doctor", "nowhere"), "no run at runs/nowhere"),
         (("query", "r", "DROP VIEW ranking"), "one SELECT"),
         (("rank", "r", "--attribute", "colour"), "object, style"),
         (("rank", "r", "--against", "x"), "no score 'x': it has caption, target"),
@@ -124,6 +127,42 @@ def test_what_a_user_can_fix_is_one_sentence(
 def test_usage_errors_end_with_two() -> None:
     assert dqf("rank").returncode == 2
     assert dqf("rank", "r", "--top", "0").returncode == 2
+
+
+def test_the_doctor_finds_and_repairs(run: Run) -> None:
+    cwd = Path(run.location).parents[1]
+    healthy = dqf("doctor", "r", "--format", "json", cwd=cwd)
+    assert healthy.returncode == 0, healthy.stdout
+    assert {row["state"] for row in json.loads(healthy.stdout)} <= {"ok", "note"}
+    assert "checking: 3 of 3 parts" in healthy.stderr
+    part = Path(run.location, "parts", "c00000001.parquet")
+    part.write_bytes(part.read_bytes()[:-9])
+    damaged = dqf("doctor", "r", "--format", "csv", cwd=cwd)
+    assert damaged.returncode == 1
+    assert damaged.stdout.startswith("check,state,found,todo\nplan,ok,")
+    assert "parts,wrong,parts/c00000001.parquet is not a whole" in damaged.stdout
+    if orphans():
+        pytest.skip("--repair would end processes that are not this test's")
+    left = subprocess.Popen(["sleep", "60"], env={**os.environ, DRIVER_VARIABLE: "1:0"})
+    repaired = dqf("doctor", "r", "--repair", cwd=cwd)
+    assert repaired.returncode == 0, repaired.stdout
+    assert left.wait(10) < 0
+    assert "c00000001.parquet was moved to quarantine/" in repaired.stderr
+    assert "`dqf trace resume r` traces again" in repaired.stderr
+    assert "4 scored, 0 failed, 2 left" in repaired.stdout
+
+
+def test_the_doctor_moves_nothing_while_the_plan_is_wrong(run: Run) -> None:
+    cwd = Path(run.location).parents[1]
+    plan = Path(run.location, "plan.json")
+    plan.write_text(plan.read_text().replace("a cat", "a black cat"))
+    if orphans():
+        pytest.skip("--repair would end processes that are not this test's")
+    result = dqf("doctor", "r", "--repair", cwd=cwd)
+    assert result.returncode == 1
+    assert "nothing was moved" in result.stderr
+    assert "was edited" in result.stdout
+    assert len(list(Path(run.location, "parts").iterdir())) == 4
 
 
 def test_formats(run: Run) -> None:

@@ -1,6 +1,7 @@
 """Drivers in processes of their own, and what must hold whatever happened to them."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,8 @@ class Trial:
 
     run: Run
     scratch: Path
+    environment: dict[str, str] = field(default_factory=dict[str, str])
+    """What drivers have in theirs besides this process's."""
     drivers: list[subprocess.Popen[str]] = field(default_factory=list[subprocess.Popen[str]])
 
     def start(self, **options: Any) -> subprocess.Popen[str]:
@@ -43,6 +46,7 @@ class Trial:
             subprocess.Popen(
                 [sys.executable, "-m", "tests.faults.driver", self.run.location, arguments],
                 cwd=ROOT,
+                env={**os.environ, **self.environment},
                 stderr=(self.scratch / "stderr").open("a"),
                 text=True,
             )

@@ -22,11 +22,13 @@ class Faults:
     sleep_s: float = 0.01
     """How long a unit takes."""
     units: dict[str, str] = field(default_factory=dict[str, str])
-    """`SUBJECT-SEED` to raise, raise-once, kill, kill-once, hang or hang-in-c."""
+    """`SUBJECT-SEED` to raise, kill, hang, hang-in-c or fill-memory; `-once`: the first time."""
     raising_from: int = 10**9
     """Seeds from this one on raise."""
     constructor: str = ""
     """`fails`, or `fails-later`: only the workers after the first two."""
+    packing: str = ""
+    """What happens to a worker that packs."""
     first_is_slower: float = 1.0
     """How many times longer the units of the first worker take."""
 
@@ -34,8 +36,8 @@ class Faults:
 class ToyTracer:
     """Scores units without a model."""
 
-    def __init__(self, faults: Faults, *, sleep_s: float) -> None:
-        self._faults, self._sleep_s = faults, sleep_s
+    def __init__(self, faults: Faults, *, sleep_s: float, node: str) -> None:
+        self._faults, self._sleep_s, self._node = faults, sleep_s, node
 
     def score_rows(self, row: UnitRow) -> list[dict]:
         """Return made-up scores, unless something else is to happen."""
@@ -46,6 +48,8 @@ class ToyTracer:
             _happen(fault.removesuffix("-once"))
         if row.unit.seed >= self._faults.raising_from:
             _happen("raise")
+        note(self._faults.scratch, "traced", row.unit_id)
+        note(self._faults.scratch, f"nodes/{self._node}", row.unit_id)
         return score_rows(row)
 
 
@@ -56,8 +60,19 @@ def _happen(fault: str) -> None:
         time.sleep(1000)
     if fault == "hang-in-c":
         ctypes.PyDLL(None).sleep(1000)  # holds the interpreter's lock
+    if fault == "fill-memory":
+        _fill_memory()
     if fault == "raise":
         raise ValueError("a broken unit")
+
+
+def _fill_memory() -> None:
+    """Take 4 GB, unless Ray ends this process before."""
+    held: list[bytes] = []
+    for number in range(400):
+        held.append(bytes([number % 255 + 1]) * 10**7)
+        time.sleep(0.01)
+    time.sleep(2)
 
 
 class ToyWorker(Worker):
@@ -67,20 +82,23 @@ class ToyWorker(Worker):
         """Note that this process works on the run, and where."""
         import ray
 
-        is_first_two = is_first(faults, "worker-0") or is_first(faults, "worker-1")
-        if faults.constructor == "fails" or (faults.constructor and not is_first_two):
+        if faults.constructor == "fails" or (faults.constructor and not _is_one_of_two(faults)):
             raise ModelUnavailable("no such model here")
         is_slow = faults.first_is_slower > 1 and is_first(faults, "slow")
         sleep_s = faults.sleep_s * (faults.first_is_slower if is_slow else 1.0)
-        super().__init__(run, ToyTracer(faults, sleep_s=sleep_s))
+        node = ray.get_runtime_context().get_node_id()
+        super().__init__(run, ToyTracer(faults, sleep_s=sleep_s, node=node))
         note(faults.scratch, "pids", str(os.getpid()))
-        self._node = ray.get_runtime_context().get_node_id()
-        self._faults = faults
+        self._packing = faults.packing
 
-    def ready(self) -> str:
-        """Return the hash of the worker's code, and note that the node works."""
-        note(self._faults.scratch, "nodes", self._node)
-        return super().ready()
+    def pack(self, group: int) -> None:
+        """Pack a group of chunks, unless something else is to happen."""
+        _happen(self._packing)
+        super().pack(group)
+
+
+def _is_one_of_two(faults: Faults) -> bool:
+    return is_first(faults, "worker-0") or is_first(faults, "worker-1")
 
 
 def note(scratch: str, folder: str, name: str) -> None:

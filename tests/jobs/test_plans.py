@@ -220,3 +220,17 @@ def test_probe_sets_are_balanced_and_large() -> None:
 def test_an_unknown_probe_set_names_the_others() -> None:
     with pytest.raises(PlanError, match="emoji-sd, sd"):
         probe_set("sdd")
+
+
+@pytest.mark.parametrize(
+    "repeated",
+    [
+        {"captions": [CAT, CAT]},
+        {"captions": [CAT], "seeds": [1, 2, 1]},
+        {"captions": [CAT], "tokens": ["words", "each"]},
+        {"captions": [CAT], "windows": ["all", "all"]},
+    ],
+)
+def test_what_would_count_twice_is_refused(repeated: dict[str, object]) -> None:
+    with pytest.raises(PlanError, match="leave one out"):
+        make_plan(repeated)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jobs.packs import pack, tidy
 from jobs.parts import GROUP_CHUNKS, CorruptPart, Failure
 from jobs.query import run_query
-from jobs.store import Task, create_run, open_run
+from jobs.store import Task, create_run, open_run, write_tables
 from jobs.trace import failed_tasks, open_tasks, progress_of
 from schemas.errors import StoreError
 from tests.jobs.small_run import all_units, commit_scores, make_run, score_rows
@@ -154,3 +154,13 @@ def test_a_run_of_another_version_is_refused(tmp_path: Path) -> None:
 def test_no_run_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="dqf trace submit"):
         open_run(tmp_path)
+
+
+def test_a_run_whose_plan_was_edited_is_left_alone(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r")
+    commit_scores(run, 0)
+    plan = Path(run.location, "plan.json")
+    plan.write_text(plan.read_text() + "\n")
+    with pytest.raises(StoreError, match="not the one that the run was made with"):
+        write_tables(open_run(run.location))
+    assert run.done_chunks() == {0}

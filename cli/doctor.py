@@ -1,0 +1,56 @@
+"""`dqf doctor`: what is wrong with a run, and putting it right."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import Format, FormatOption, print_rows
+from cli.progress import progress_bar
+from cli.runs import RunArgument, run_location
+
+if TYPE_CHECKING:
+    from jobs.doctor import Report
+
+
+def doctor(
+    run: RunArgument,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Move damaged files to quarantine/, remove leftovers, end processes left over.",
+        ),
+    ] = False,
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """Check a run from its folder alone: every file whole, every score there once.
+
+    States: ok, note (odd, but every score counts once), wrong; the exit code is 1 if one is wrong.
+    """
+    from jobs.doctor import examine
+
+    location = run_location(run)
+    with progress_bar("checking", "parts") as show:
+        report = examine(location, show)
+    if repair:
+        _repair(run, report)
+        with progress_bar("checking", "parts") as show:
+            report = examine(location, show)
+    print_rows([asdict(finding) for finding in report.findings], output_format)
+    raise typer.Exit(0 if report.is_sound else 1)
+
+
+def _repair(run: str, report: "Report") -> None:
+    """Put right what can be, and say on stderr what was done."""
+    from jobs.doctor import repair
+    from jobs.orphans import end_orphans
+    from jobs.store import open_run
+
+    end_orphans()
+    if not report.is_repairable:
+        typer.echo("nothing was moved: plan.json has to be put right first", err=True)
+        return
+    for line in repair(open_run(run_location(run)), report):
+        typer.echo(line, err=True)
+    typer.echo(f"`dqf trace resume {run}` traces again what is missing", err=True)
