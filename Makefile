@@ -45,6 +45,8 @@ bench: setup
 	$(BIN)/python -m bench.precision
 	$(BIN)/python -m bench.through_ray
 	$(BIN)/python -m bench.edit_batch
+	$(BIN)/python -m bench.scale
+	$(BIN)/python -m bench.simulate
 
 reference-model: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,reference]'

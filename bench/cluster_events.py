@@ -31,6 +31,8 @@ class Case:
     """On the slowest GPU."""
     fastest: float
     """Speeds are spread evenly from 1 to so many times that of the slowest."""
+    stragglers: int = 0
+    """So many GPUs have a tenth of the slowest's speed."""
     lost_every_h: float
     """Mean hours between two losses of one GPU."""
     return_s: float
@@ -61,19 +63,19 @@ class Gpu:
 class Simulation:
     """One run of a case, from the first GPU's start to the last chunk's end."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, seed: int = 0) -> None:
         """Have all GPUs start at once, the slowest first."""
         self.now = 0.0
         self.spent: Counter[str] = Counter()
         """GPU seconds by what they went to."""
         self.handed_out_s = 0.0
-        """When the last chunk was given to a GPU for the first time."""
+        """When the queue was empty for the first time."""
         self.driver_s = 0.0
         """How long the driver worked."""
         self.driver_behind_s = 0.0
         """The longest that an answer waited for the driver."""
         self.most_parts = self.losses = 0
-        self._case, self._random = case, random.Random(0)
+        self._case, self._random = case, random.Random(seed)
         self._events: list[tuple[float, int, Callable[[Gpu], None], Gpu, int]] = []
         self._count = self._parts = 0
         self._driver, self._is_in_turn = Gpu(1.0), False
@@ -84,7 +86,10 @@ class Simulation:
         self._missing = Counter(chunk // GROUP_CHUNKS for chunk in range(case.chunks))
         self._seconds, self._idle = deque[float](maxlen=101), deque[Gpu]()
         spread = (case.fastest - 1) / case.gpus
-        self._gpus = [Gpu(1 + spread * number) for number in range(case.gpus)]
+        self._gpus = [
+            Gpu(0.1 if number < case.stragglers else 1 + spread * number)
+            for number in range(case.gpus)
+        ]
 
     def run(self) -> "Simulation":
         """Run to the last chunk's end and return this."""
@@ -154,8 +159,8 @@ class Simulation:
             chunk = self._todo.popleft()
             if not self._done[chunk]:
                 self._copies[chunk] = self._copies.get(chunk, 0) + 1
-                self.handed_out_s = self.now
                 return chunk
+        self.handed_out_s = self.handed_out_s or self.now
         return self._copy() if is_idle and self._case.has_copies else None
 
     def _copy(self) -> int | None:
