@@ -1,5 +1,6 @@
 """SQL over runs: the views, the gate for users' statements, the catalog file."""
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
