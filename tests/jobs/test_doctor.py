@@ -404,7 +404,7 @@ def test_a_part_that_outlived_its_packing_is_noted_and_removed(run: Run) -> None
 
 
 def test_temporary_files_are_noted_and_removed_when_old(run: Run) -> None:
-    for name in ("parts/.c00000001.parquet.abcd_123", f".{CATALOG}.12345"):
+    for name in ("parts/.c00000001.parquet.abcd_123", f".{CATALOG}.abcd_123"):
         path_of(run, name).touch()
         os.utime(path_of(run, name), (0, 0))
     path_of(run, "parts/.c00000002.parquet.abcd_124").touch()
