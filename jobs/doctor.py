@@ -13,7 +13,6 @@ from jobs.store import PLAN, Run, open_run, write_tables
 from jobs.surroundings import (
     catalog_error,
     counted_strangers,
-    remove_catalog_leftovers,
     surroundings,
 )
 from jobs.table_check import check_tables, compared_units
@@ -99,7 +98,6 @@ def _repair_catalog(run: Run) -> None:
         return
     if catalog_error(run):
         run.quarantine(CATALOG)
-    remove_catalog_leftovers(run)
     write_catalog(run)
 
 

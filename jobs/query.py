@@ -129,15 +129,16 @@ def write_catalog(run: Run) -> None:
 def _catalog(folder: Path) -> bytes:
     tables = {table: f"{table}.parquet" for table in TABLES}
     parts = ["parts/*.parquet", "packs/*.parquet"]
+    statements = view_statements(
+        tables,
+        scores=scores_of(parts, where=IS_LIVE),
+        commits=commits_of(parts, where=IS_LIVE),
+    )
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary, CATALOG)
         with duckdb.connect(str(path)) as connection:
             connection.execute(f"SET file_search_path = {quoted(str(folder))}")
-            for statement in view_statements(
-                tables,
-                scores=scores_of(parts, where=IS_LIVE),
-                commits=commits_of(parts, where=IS_LIVE),
-            ):
+            for statement in statements:
                 connection.execute(statement)
         return path.read_bytes()
 

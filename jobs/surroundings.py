@@ -2,7 +2,6 @@
 
 import os
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from jobs.attempts import Attempt, attempts
 from jobs.findings import Finding, State
 from jobs.orphans import orphans
 from jobs.query import CATALOG
-from jobs.storage import LEFTOVER_AGE_S, TEMPORARY, LocalStorage
+from jobs.storage import TEMPORARY, LocalStorage
 from jobs.store import Run
 from schemas.errors import first_line
 from schemas.views import TABLES
@@ -27,7 +26,7 @@ OWN = re.compile(
     r"|attempts/\d{4}(\.end\.json|\.json|\.log)"
 )
 """Names of the files that dqf makes there."""
-LEFTOVER = re.compile(rf"{TEMPORARY.pattern}|\.catalog\.duckdb\.\d+(\.wal)?")
+LEFTOVER = TEMPORARY
 """What a writer that was killed leaves; a writer at work has one for a moment."""
 COUNTED = re.compile(r"(parts|packs)/[^/.][^/]*\.parquet")
 """Files that the catalog's views read, whatever dqf calls them."""
@@ -49,14 +48,6 @@ def surroundings(run: Run) -> list[Finding]:
 def counted_strangers(run: Run) -> list[str]:
     """Return the files that dqf did not make and the catalog counts nevertheless."""
     return [name for name in _names(run) if COUNTED.fullmatch(name) and not _is_own(name)]
-
-
-def remove_catalog_leftovers(run: Run) -> None:
-    """Remove what writers of the catalog left that were killed over an hour ago."""
-    for name in filter(_is_leftover, _names(run)):
-        path = Path(run.location, name)
-        if CATALOG in name and time.time() - path.stat().st_mtime > LEFTOVER_AGE_S:
-            path.unlink(missing_ok=True)
 
 
 def catalog_error(run: Run) -> str:

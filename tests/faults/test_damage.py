@@ -51,6 +51,7 @@ def test_what_is_damaged_and_nothing_else_is_traced_again(tmp_path: Path) -> Non
     assert len(run.storage.files("quarantine")) == 6
 
 
+@pytest.mark.slow
 def test_clocks_that_were_wrong_change_nothing(tmp_path: Path) -> None:
     trial = new_trial(tmp_path, seeds=60)
     folder = Path(trial.run.location)

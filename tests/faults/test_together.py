@@ -29,7 +29,7 @@ print(json.dumps([len(counts), len(set(counts)), max(counts)]))
 
 
 def test_two_drivers_and_a_reader(tmp_path: Path) -> None:
-    trial = new_trial(tmp_path, seeds=200, chunk_units=1)
+    trial = new_trial(tmp_path, seeds=100, chunk_units=1)
     stop = tmp_path / "stop"
     reader = subprocess.Popen(
         [sys.executable, "-c", READER, trial.run.location, str(stop)],
@@ -42,9 +42,9 @@ def test_two_drivers_and_a_reader(tmp_path: Path) -> None:
     assert codes == [0, 0], trial.said
     assert reader.returncode == 0
     reads, different, most = json.loads(said)
-    assert most == 600 * 4
+    assert most == 300 * 4
     assert reads > 10
     assert different > 5
     assert "works on this run too: no unit will count twice" in trial.said
     check_whole(trial, [FINISHED, FINISHED])
-    assert sorted(trial.run.live().packs) == [0, 1, 2]
+    assert sorted(trial.run.live().packs) == [0, 1]

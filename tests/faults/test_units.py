@@ -31,21 +31,30 @@ FAILURES = {
 }
 
 
+AGAIN = {"cat-1": "raise", "dog-2": "raise", "cat-4": "kill"}
+STILL = {"cat-1": "ValueError", "dog-2": "ValueError", "cat-4": "WorkerDied"}
+
+
 def test_only_the_guilty_fail_and_are_tried_again(tmp_path: Path) -> None:
     trial = new_trial(tmp_path, seeds=30)
     assert trial.drive(units=FAULTS, unit_s=1.0) == 0, trial.said
     check_whole(trial, [FINISHED], FAILURES)
     assert len(trial.run.live().packs) == 1
+    # What killed now raises, and one that hung now kills.
+    assert trial.drive(units=AGAIN, retry_failed=True) == 0, trial.said
+    check_whole(trial, [FINISHED, FINISHED], STILL)
 
-    # What killed now raises, one that hung now kills, and the driver dies in the middle.
-    again = {"cat-1": "raise", "dog-2": "raise", "cat-4": "kill"}
-    driver = trial.start(units=again, unit_s=1.0, retry_failed=True, sleep_s=0.5)
+
+@pytest.mark.slow
+def test_killed_while_it_tries_again(tmp_path: Path) -> None:
+    trial = new_trial(tmp_path, seeds=30)
+    assert trial.drive(units=dict.fromkeys(FAILURES, "raise")) == 0, trial.said
+    driver = trial.start(units=AGAIN, retry_failed=True, sleep_s=0.5)
     wait_until(lambda: any(Path(trial.run.location, "parts").glob("*.r01.parquet")))
     driver.kill()
     driver.wait()
-    assert trial.drive(units=again, unit_s=1.0, retry_failed=True) == 0, trial.said
-    still = {"cat-1": "ValueError", "dog-2": "ValueError", "cat-4": "WorkerDied"}
-    check_whole(trial, [FINISHED, KILLED, FINISHED], still)
+    assert trial.drive(units=AGAIN, retry_failed=True) == 0, trial.said
+    check_whole(trial, [FINISHED, KILLED, FINISHED], STILL)
 
 
 @pytest.mark.slow
