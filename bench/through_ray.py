@@ -13,7 +13,6 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from unittest import mock
 
 import jobs.trace
 from bench.together import READY, WaitingWorker, start_s, trace_share
@@ -85,16 +84,16 @@ def _through_ray_s(planned: Planned, options: argparse.Namespace) -> float:
     with tempfile.TemporaryDirectory() as name:
         run = _run_in(Path(name), planned, options.actors)
         cluster = Cluster(actors=options.actors)
-        with mock.patch.object(jobs.trace, "TraceWorker", WaitingWorker):
-            end = jobs.trace.trace_run(
-                run,
-                cluster=cluster,
-                rows=options.rows,
-                limits=Limits(),
-                retry_failed=False,
-                on_progress=on_progress,
-                note=print,
-            )
+        end = jobs.trace.trace_run(
+            run,
+            cluster=cluster,
+            rows=options.rows,
+            limits=Limits(),
+            retry_failed=False,
+            on_progress=on_progress,
+            note=print,
+            worker_class=WaitingWorker,
+        )
         if end.failed or end.done < end.total:
             raise SystemExit(f"the run failed: {run.failures()}")
         return end_s - start_s(Path(name))
