@@ -118,7 +118,7 @@ class IdleWorker(Worker):
         """Return at once, or after a nap."""
         if self._task_s:
             time.sleep(self._task_s)
-        return TaskDone(units=1, failed=0, seconds=self._task_s)
+        return TaskDone(units=1, seconds=self._task_s)
 
     def pack(self, group: int) -> None:
         """Return at once."""

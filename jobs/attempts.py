@@ -14,15 +14,13 @@ from pathlib import Path
 
 from jobs.code import code_hash, versions
 from jobs.processes import started
-from jobs.storage import LocalStorage
+from jobs.storage import LocalStorage, StoredFile
 from jobs.store import Run
 
 SUBMISSION_VARIABLE = "DQF_SUBMISSION_ID"
 """Environment variable of a submitted job that holds its id."""
 JOBS_ADDRESS_VARIABLE = "DQF_JOBS_ADDRESS"
 """Environment variable of a submitted job that holds the address it was submitted to."""
-
-
 RECORD = re.compile(r"attempts/\d{4}\.json")
 
 
@@ -70,7 +68,7 @@ def begin(run: Run) -> Attempt:
     pid = os.getpid()
     pid_started = started(pid)
     assert pid_started is not None, "this process runs"
-    for number in range(len(attempts(run)), 10_000):
+    for number in range(len(_records(run)), 10_000):
         attempt = Attempt(
             number=number,
             host=socket.gethostname(),
@@ -104,8 +102,22 @@ def attempts(run: Run) -> list[Attempt]:
 
 def last_begun(run: Run) -> float:
     """Return when the last attempt began, in seconds by the storage's clock; 0 without any."""
-    records = [file for file in run.storage.files("attempts") if RECORD.fullmatch(file.name)]
+    records = _records(run)
     return records[-1].modified if records else 0.0
+
+
+def _records(run: Run) -> list[StoredFile]:
+    return [file for file in run.storage.files("attempts") if RECORD.fullmatch(file.name)]
+
+
+def changed_versions(run: Run, attempt: Attempt) -> list[tuple[str, str, str]]:
+    """Return what an attempt had another version of: its name, the run's version, the attempt's."""
+    known = run.manifest.versions
+    return [
+        (name, known[name], now)
+        for name, now in attempt.versions.items()
+        if known.get(name) not in (None, now)
+    ]
 
 
 def others_alive(run: Run, mine: Attempt) -> Sequence[Attempt]:

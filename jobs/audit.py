@@ -20,7 +20,16 @@ import pyarrow.parquet as pq
 
 from jobs.findings import Fault
 from jobs.packs import group_chunks
-from jobs.parts import GROUP_CHUNKS, RUN_KEY, Commit, CorruptPart, Live, PartContent, read_part
+from jobs.parts import (
+    GROUP_CHUNKS,
+    NOT_PARQUET,
+    RUN_KEY,
+    Commit,
+    CorruptPart,
+    Live,
+    PartContent,
+    read_part,
+)
 from jobs.storage import LocalStorage
 from jobs.store import Run, Task
 from schemas.component import Part
@@ -39,8 +48,6 @@ FINGERPRINT = "SELECT count(*), sum(hash(r)::HUGEINT), any_value(typeof(r)) FROM
 """Differs where rows do, whatever their order."""
 CAPTIONS_OWN = {TokenRole.WORDS, TokenRole.EACH, TokenRole.PADS}
 """Roles that stand for as many tokens as a caption has."""
-NOT_PARQUET = (pa.ArrowException, OSError, ValueError)
-"""What pyarrow raises on damage; ValueError where a name in the footer is no UTF-8."""
 
 
 @dataclass(slots=True, kw_only=True)

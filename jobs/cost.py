@@ -11,8 +11,7 @@ from engine.captions import Span, find_subjects
 from engine.interventions import allows, reference_runs
 from engine.models import open_model, open_tokenizer
 from jobs.plans import Planned
-from jobs.trace import names_by_part
-from schemas.component import Part
+from schemas.component import Part, names_by_part
 from schemas.plan import Caption, Unit, plan_units
 from schemas.tables import SCORES
 

@@ -10,11 +10,7 @@ from jobs.findings import Fault, Finding, State
 from jobs.query import CATALOG, write_catalog
 from jobs.storage import LocalStorage, open_storage
 from jobs.store import PLAN, Run, open_run, write_tables
-from jobs.surroundings import (
-    catalog_error,
-    counted_strangers,
-    surroundings,
-)
+from jobs.surroundings import catalog_error, counted_strangers, surroundings
 from jobs.table_check import check_tables, compared_units
 from jobs.trace import Progress
 from schemas.errors import StoreError, first_line

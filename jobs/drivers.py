@@ -9,7 +9,7 @@ from pathlib import Path
 from jobs import submission
 from jobs.attempts import Attempt, attempts, log_path
 from jobs.status import Status, status_of
-from jobs.store import PLAN, open_run
+from jobs.store import PLAN, Run, open_run
 from schemas.errors import ClusterUnavailable, DqfError, StoreError
 
 STOP_S = 60.0
@@ -22,13 +22,14 @@ def log_lines(location: str, *, address: str | None, follow: bool) -> Iterator[s
 
     The log is a file of a run's folder, else that of its job. StoreError: there is none.
     """
-    found = _last_attempt(location, address)
-    if isinstance(found, Attempt):
-        path = log_path(open_run(location), found)
+    run = _seen_run(location, address)
+    last = _last_attempt(run)
+    if run and last:
+        path = log_path(run, last)
         if path and path.is_file():
-            yield from _file_lines(location, found, path, follow=follow)
+            yield from _file_lines(run, last, path, follow=follow)
             return
-    job_address, submission_id = _job(location, found, address)
+    job_address, submission_id = _job(location, last, address)
     if follow:
         yield from submission.follow(job_address, submission_id)
     else:
@@ -40,12 +41,12 @@ def stop_driver(location: str, *, address: str | None) -> str:
 
     StoreError: nothing does, or it runs on another machine.
     """
-    found = _last_attempt(location, address)
-    if isinstance(found, Attempt) and found.outcome is not None:
-        raise StoreError(f"nothing works on run {location}: its last attempt {found.outcome}")
-    if isinstance(found, Attempt) and found.is_alive:
-        return _terminate(found)
-    job_address, submission_id = _job(location, found, address)
+    last = _last_attempt(_seen_run(location, address))
+    if last and last.outcome is not None:
+        raise StoreError(f"nothing works on run {location}: its last attempt {last.outcome}")
+    if last and last.is_alive:
+        return _terminate(last)
+    job_address, submission_id = _job(location, last, address)
     job = submission.stop(job_address, submission_id)
     return f"job {submission_id}: {job.status}"
 
@@ -62,18 +63,22 @@ def runs_in(folder: Path) -> Iterator[Status]:
             )  # fmt: skip
 
 
-def _last_attempt(location: str, address: str | None) -> "Attempt | None":
-    """Return the run's last attempt; None if its folder is not seen from here but a cluster is."""
+def _seen_run(location: str, address: str | None) -> Run | None:
+    """Return the run; None if its folder is not seen from here but a cluster is."""
     try:
-        tried = attempts(open_run(location))
+        return open_run(location)
     except StoreError:
         if address is None:
             raise
         return None
+
+
+def _last_attempt(run: Run | None) -> Attempt | None:
+    tried = attempts(run) if run else []
     return tried[-1] if tried else None
 
 
-def _job(location: str, found: "Attempt | None", address: str | None) -> tuple[str, str]:
+def _job(location: str, found: Attempt | None, address: str | None) -> tuple[str, str]:
     """Return the cluster and id of the job that works, or worked last, on a run."""
     if found and found.submission_id and (address or found.jobs_address):
         return address or str(found.jobs_address), found.submission_id
@@ -104,11 +109,11 @@ def _terminate(attempt: Attempt) -> str:
     return f"process {attempt.pid} has ended"
 
 
-def _file_lines(location: str, attempt: Attempt, path: Path, *, follow: bool) -> Iterator[str]:
+def _file_lines(run: Run, attempt: Attempt, path: Path, *, follow: bool) -> Iterator[str]:
     with path.open(encoding="utf-8") as file:
         while True:
             # Whether it has ended is asked first, so that its last lines are read after that.
-            current = attempts(open_run(location))[attempt.number]
+            current = attempts(run)[attempt.number]
             has_ended = current.outcome is not None or current.is_alive is False
             yield from (line.rstrip("\n") for line in file)
             if has_ended or not follow:

@@ -28,7 +28,9 @@ GROUP_CHUNKS = 256
 RUN_KEY = b"dqf.run"
 """Key of a part's footer that holds the id of the run it belongs to."""
 ROW_GROUP_ROWS = 2**17
-DAMAGED = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
+NOT_PARQUET = (pa.ArrowException, OSError, ValueError)
+"""What pyarrow raises on damage; ValueError where a name in the footer is no UTF-8."""
+DAMAGED = (*NOT_PARQUET, KeyError, TypeError)
 """What reading a damaged part raises: footers have no checksum, and may be no JSON any more."""
 
 PART_NAME = re.compile(r"parts/c(?P<chunk>\d{8})(\.r(?P<generation>\d{2}))?\.parquet")
@@ -151,6 +153,8 @@ class Live:
     """Packs by group."""
     packed: list[str] = field(default_factory=list[str])
     """Parts that a pack has taken the place of."""
+    modified: dict[str, float] = field(default_factory=dict[str, float], compare=False)
+    """When each part and pack was written, by name, in seconds by the storage's clock."""
 
     @property
     def names(self) -> list[str]:
@@ -167,19 +171,18 @@ def live_parts(storage: Storage) -> Live:
 
     Parts are listed before packs: one that disappears in between is in a pack that is seen.
     """
-    found = [(PART_NAME.fullmatch(file.name), file.name) for file in storage.files("parts")]
-    packs = {
-        int(match["group"]): file.name
-        for file in storage.files("packs")
-        if (match := PACK_NAME.fullmatch(file.name))
-    }
-    live = Live(packs=packs)
-    for match, name in found:
+    parts, packs = storage.files("parts"), storage.files("packs")
+    live = Live(modified={file.name: file.modified for file in (*parts, *packs)})
+    for file in packs:
+        if match := PACK_NAME.fullmatch(file.name):
+            live.packs[int(match["group"])] = file.name
+    for file in parts:
+        match = PART_NAME.fullmatch(file.name)
         if match is None:
             continue
         chunk, generation = int(match["chunk"]), int(match["generation"] or 0)
-        if generation == 0 and chunk // GROUP_CHUNKS in packs:
-            live.packed.append(name)
+        if generation == 0 and chunk // GROUP_CHUNKS in live.packs:
+            live.packed.append(file.name)
         else:
-            live.parts[chunk, generation] = name
+            live.parts[chunk, generation] = file.name
     return live

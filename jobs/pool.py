@@ -20,11 +20,7 @@ from jobs.parts import CorruptPart
 from jobs.queue import TaskQueue
 from jobs.store import Run, Task
 from jobs.worker import TaskDone
-from schemas.errors import (
-    ClusterUnavailable,
-    TooManyFailures,
-    first_line,
-)
+from schemas.errors import ClusterUnavailable, TooManyFailures, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -283,7 +279,7 @@ class _Pool:
         failures = isolation.failures
         self.run.commit(isolation.task, isolation.rows, failures, units=units)
         errors = tuple(failure.error for failure in failures)
-        self._task_done(isolation.task, TaskDone(units=units, failed=len(failures), errors=errors))
+        self._task_done(isolation.task, TaskDone(units=units, errors=errors))
 
     def _raised(self, call: Call, error: Any) -> None:
         """Give work back whose call raised: something else is wrong than a unit."""

@@ -11,14 +11,12 @@ import pyarrow as pa
 
 from jobs.parts import EMPTY_PACK, EMPTY_PART, GROUP_CHUNKS
 from jobs.storage import LocalStorage
-from jobs.store import Run
+from jobs.store import RELISTS, Run
 from schemas.errors import QueryRefused, StoreError
 from schemas.views import TABLES, commits_of, quoted, scores_of, view_statements
 
 CATALOG = "catalog.duckdb"
 """A DuckDB file of the views with paths relative to the run's folder: open it from there."""
-RELISTS = 5
-"""How often a query starts anew because parts were packed under it."""
 
 # For the catalog, whose views list files anew each time: a part whose group has a pack is skipped.
 IS_LIVE = f"""
@@ -57,18 +55,22 @@ class _Files:
 
 def _files(run: Run) -> _Files:
     names = [f"{table}.parquet" for table in TABLES]
-    if not all(run.storage.exists(name) for name in [*names, EMPTY_PART, EMPTY_PACK]):
-        raise StoreError(f"run {run.location} is not whole: `dqf trace resume` completes it")
+    try:
+        *tables, empty_pack, empty_part = _paths(run, [*names, EMPTY_PACK, EMPTY_PART])
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"run {run.location} is not whole: `dqf trace resume` completes it"
+        ) from error
     live = run.live()
-    packs = [EMPTY_PACK, *sorted(live.packs.values())]
-    parts = [EMPTY_PART, *sorted(live.parts.values())]
-    paths = [str(path) for path in run.storage.local([*names, *packs, *parts])]
-    after_packs = len(names) + len(packs)
     return _Files(
-        tables=dict(zip(TABLES, paths, strict=False)),
-        packs=paths[len(names) : after_packs],
-        parts=paths[after_packs:],
+        tables=dict(zip(TABLES, tables, strict=True)),
+        packs=[empty_pack, *_paths(run, sorted(live.packs.values()))],
+        parts=[empty_part, *_paths(run, sorted(live.parts.values()))],
     )
+
+
+def _paths(run: Run, names: Sequence[str]) -> list[str]:
+    return [str(path) for path in run.storage.local(names)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,11 @@
 """How a run stands, from its folder alone: state, counts, rate, what leads so far."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jobs.attempts import Attempt, attempts, last_begun
-from jobs.parts import GROUP_CHUNKS, Live
+from jobs.packs import group_chunks
 from jobs.query import run_query
 from jobs.store import Run
 from jobs.trace import progress_of
@@ -82,8 +83,7 @@ def _rate(run: Run) -> tuple[float | None, float | None]:
 
     Times are those of the storage's clock; a rate that they do not give is None.
     """
-    live = run.live()
-    commits = sorted((modified, units) for modified, units in _commits(run, live))
+    commits = sorted(_commits(run))
     if not commits:
         return None, None
     newest = commits[-1][0]
@@ -93,16 +93,11 @@ def _rate(run: Run) -> tuple[float | None, float | None]:
     return units / minutes if minutes > 0 else None, time.time() - newest
 
 
-def _commits(run: Run, live: Live) -> list[tuple[float, int]]:
-    """Return when each live part was written and how many units it holds."""
-    parts = {name: chunk for (chunk, generation), name in live.parts.items() if not generation}
-    found = [
-        (file.modified, len(run.ordinals(parts[file.name])))
-        for file in run.storage.files("parts")
-        if file.name in parts
-    ]
-    size = GROUP_CHUNKS * run.plan.chunk_units
-    packs = set(live.packs.values())
-    return found + [
-        (file.modified, size) for file in run.storage.files("packs") if file.name in packs
-    ]
+def _commits(run: Run) -> Iterator[tuple[float, int]]:
+    """Yield when each part that counts was written and how many units it holds."""
+    live = run.live()
+    for (chunk, generation), name in live.parts.items():
+        if generation == 0:
+            yield live.modified[name], len(run.ordinals(chunk))
+    for group, name in live.packs.items():
+        yield live.modified[name], sum(len(run.ordinals(c)) for c in group_chunks(run, group))

@@ -36,7 +36,7 @@ from jobs.parts import (
     write_part,
 )
 from jobs.storage import Storage, open_storage
-from schemas.component import Component, Kind, Part
+from schemas.component import Component, Kind, Part, names_by_part
 from schemas.errors import StoreError
 from schemas.plan import TracePlan, Unit, UnitIds, Units, content_id, plan_units
 from schemas.tables import CAPTIONS, COMPONENTS, SCHEMA_VERSION, SCORES, SLABS, UNITS
@@ -126,9 +126,7 @@ class Run:
     @cached_property
     def units(self) -> Units:
         """The units, in the plan's order."""
-        names: dict = {part: [] for part in self.plan.parts}
-        for component in self.components:
-            names[component.part].append(component.name)
+        names = names_by_part(self.components)
         return plan_units(self.plan, names=names, steps=self._document["steps"])
 
     @cached_property
@@ -310,8 +308,7 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 def _caption_rows(run: Run) -> list[dict]:
-    unique = dict.fromkeys(run.plan.captions)
-    return [{"caption_id": caption.id, **caption.model_dump()} for caption in unique]
+    return [{"caption_id": caption.id, **caption.model_dump()} for caption in run.plan.captions]
 
 
 def _component_rows(run: Run) -> list[dict]:

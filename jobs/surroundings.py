@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from jobs.attempts import Attempt, attempts
+from jobs.attempts import Attempt, attempts, changed_versions
 from jobs.findings import Finding, State
 from jobs.orphans import orphans
 from jobs.query import CATALOG
@@ -26,8 +26,6 @@ OWN = re.compile(
     r"|attempts/\d{4}(\.end\.json|\.json|\.log)"
 )
 """Names of the files that dqf makes there."""
-LEFTOVER = TEMPORARY
-"""What a writer that was killed leaves; a writer at work has one for a moment."""
 COUNTED = re.compile(r"(parts|packs)/[^/.][^/]*\.parquet")
 """Files that the catalog's views read, whatever dqf calls them."""
 
@@ -74,7 +72,7 @@ def _names(run: Run) -> Iterator[str]:
 
 
 def _is_leftover(name: str) -> bool:
-    return LEFTOVER.fullmatch(name.rpartition("/")[2]) is not None
+    return TEMPORARY.fullmatch(name.rpartition("/")[2]) is not None
 
 
 def _is_own(name: str) -> bool:
@@ -146,11 +144,11 @@ def _attempts(run: Run) -> Finding:
 
 def _oddity(run: Run, attempt: Attempt) -> str:
     """Return in what an attempt differs from the run's manifest and how it ended oddly, or ""."""
-    known, odd = run.manifest, list[str]()
-    for name, now in attempt.versions.items():
-        if known.versions.get(name) not in (None, now):
-            odd.append(f"had {name} {now}, the run was made with {known.versions[name]}")
-    if attempt.code_hash != known.code_hash:
+    odd = [
+        f"had {name} {now}, the run was made with {then}"
+        for name, then, now in changed_versions(run, attempt)
+    ]
+    if attempt.code_hash != run.manifest.code_hash:
         odd.append("had other code of dqf")
     if attempt.outcome is None and attempt.is_alive:
         odd.append(f"runs now as process {attempt.pid}")

@@ -8,9 +8,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.audit import NOT_PARQUET, carried_id, fingerprint, on_disk, whole_part
+from jobs.audit import carried_id, fingerprint, on_disk, whole_part
 from jobs.findings import Fault
-from jobs.parts import EMPTY_PACK, EMPTY_PART, CorruptPart
+from jobs.parts import EMPTY_PACK, EMPTY_PART, NOT_PARQUET, CorruptPart
 from jobs.store import BATCH_UNITS, Run, small_tables, units_batch
 from schemas.errors import first_line
 from schemas.tables import UNITS

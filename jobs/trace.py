@@ -25,7 +25,6 @@ from jobs.signals import noted_signals, sigterm_raises
 from jobs.storage import open_storage
 from jobs.store import PLAN, Manifest, Run, Task, create_run, open_run, write_tables
 from jobs.worker import TaskDone, TraceWorker
-from schemas.component import Component, Part
 from schemas.errors import DqfError, Interrupted, StoreError
 from schemas.plan import TracePlan
 
@@ -124,10 +123,8 @@ def _repair(run: Run, attempt: Attempt, note: Note) -> None:
         note(f"{name} was damaged: moved to quarantine/, its units are traced again")
     for other in attempts.others_alive(run, attempt):
         note(f"process {other.pid} works on this run too: no unit will count twice")
-    known = run.manifest.versions
-    for name, now in attempt.versions.items():
-        if known.get(name) not in (None, now):
-            note(f"warning: the run was made with {name} {known[name]}, this is {now}")
+    for name, then, now in attempts.changed_versions(run, attempt):
+        note(f"warning: the run was made with {name} {then}, this is {now}")
 
 
 def open_tasks(run: Run) -> list[Task]:
@@ -203,14 +200,6 @@ def progress_of(run: Run) -> Progress:
 
 def _threads(actors: int) -> int:
     return max(1, len(os.sched_getaffinity(0)) // max(1, actors))
-
-
-def names_by_part(components: Sequence[Component]) -> dict[Part, list[str]]:
-    """Return the names of each part's components, in order."""
-    names: dict = {component.part: [] for component in components}
-    for component in components:
-        names[component.part].append(component.name)
-    return names
 
 
 def _manifest(plan: TracePlan) -> Manifest:

@@ -21,10 +21,14 @@ class TaskDone:
     """What a committed task held."""
 
     units: int
-    failed: int
     errors: tuple[str, ...] = ()
-    """The names of the errors of those that failed."""
+    """The name of the error of each unit that failed."""
     seconds: float = 0.0
+
+    @property
+    def failed(self) -> int:
+        """The number of units that failed."""
+        return len(self.errors)
 
 
 class Tracer(Protocol):
@@ -52,7 +56,7 @@ class Worker:
         start = time.monotonic()
         unit_rows = self._run.unit_rows(task)
         if self._run.is_done(task):
-            return TaskDone(units=len(unit_rows), failed=0)
+            return TaskDone(units=len(unit_rows))
         rows: list[dict] = []
         failures: list[Failure] = []
         for unit_row in unit_rows:
@@ -62,7 +66,6 @@ class Worker:
         self._run.commit(task, rows, failures, units=len(unit_rows))
         return TaskDone(
             units=len(unit_rows),
-            failed=len(failures),
             errors=tuple(failure.error for failure in failures),
             seconds=time.monotonic() - start,
         )

@@ -1,5 +1,6 @@
 """Components of a text-to-image model: the places where causal mediation analysis intervenes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -53,3 +54,11 @@ class Component:
     layer: int
     """Text encoder: the layer's number. UNet: the number of its block in order down, mid, up."""
     num_parameters: int
+
+
+def names_by_part(components: Iterable[Component]) -> dict[Part, list[str]]:
+    """Return the names of each part's components, in order."""
+    names: dict[Part, list[str]] = {part: [] for part in Part}
+    for component in components:
+        names[component.part].append(component.name)
+    return names

@@ -217,12 +217,18 @@ class Units:
 
     def __getitem__(self, ordinal: int) -> Unit:
         """Return one unit by its place in the plan's order."""
-        caption, seed, draw, slab = self.place(ordinal)
-        return self._unit(
-            caption=self.plan.captions[caption],
-            seed=self.plan.seeds[seed],
+        caption, seed, draw, number = self.place(ordinal)
+        plan, slab = self.plan, self.slabs[number]
+        return Unit(
+            caption=plan.captions[caption],
+            seed=plan.seeds[seed],
             draw=draw,
-            slab=self.slabs[slab],
+            part=slab.part,
+            components=slab.components,
+            windows=slab.windows,
+            tokens=plan.tokens,
+            interventions=plan.interventions,
+            references=plan.references,
         )
 
     def place(self, ordinal: int) -> tuple[int, int, int, int]:
@@ -241,19 +247,6 @@ class Units:
         captions, seeds = np.divmod(rest, len(self.plan.seeds))
         columns = (column.tolist() for column in (captions, seeds, draws, slabs))
         return list(zip(*columns, strict=True))
-
-    def _unit(self, *, caption: Caption, seed: int, draw: int, slab: Slab) -> Unit:
-        return Unit(
-            caption=caption,
-            seed=seed,
-            draw=draw,
-            part=slab.part,
-            components=slab.components,
-            windows=slab.windows,
-            tokens=self.plan.tokens,
-            interventions=self.plan.interventions,
-            references=self.plan.references,
-        )
 
     def ids(self, *, model_hash: str, scorer_hash: str) -> "UnitIds":
         """Return the units' ids: hashes of all that determines their scores."""

@@ -13,8 +13,7 @@ from diffusers import PNDMScheduler
 from engine.models import new_scheduler, open_model
 from jobs.plans import check_plan, make_plan, pick, read_captions, read_plan
 from jobs.probes import probe_names, probe_set
-from jobs.trace import names_by_part
-from schemas.component import Part
+from schemas.component import Part, names_by_part
 from schemas.errors import DqfError, ModelUnavailable, PlanError, UnknownComponent
 from schemas.plan import Caption, plan_units
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jobs.packs import pack, tidy
 from jobs.parts import GROUP_CHUNKS, CorruptPart, Failure
 from jobs.query import run_query
+from jobs.status import status_of
 from jobs.store import Task, create_run, open_run, write_tables
 from jobs.trace import failed_tasks, open_tasks, progress_of
 from schemas.errors import StoreError
@@ -112,6 +113,15 @@ def test_a_damaged_part_is_moved_away_and_traced_again(tmp_path: Path, damage: s
     commit_scores(run, 1)
     pack(run, 0)
     assert run_query(run, SCORES).equals(before)
+
+
+def test_packing_a_group_that_is_not_full_changes_no_rate(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r")
+    for chunk in range(3):
+        commit_scores(run, chunk)
+    assert status_of(run).units_per_minute == pytest.approx(6 / 10)
+    pack(run, 0)
+    assert status_of(run).units_per_minute == pytest.approx(6 / 10)
 
 
 def test_a_unit_id_is_a_function_of_what_determines_its_scores(tmp_path: Path) -> None:
