@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import doctor, edit, models, query, trace
+from cli import attack, doctor, edit, models, query, trace
 from schemas.errors import DqfError
 
 app = typer.Typer(
@@ -24,6 +24,10 @@ app.command("components", epilog="Example: dqf components emoji-sd --format csv"
 app.command(
     "edit-batch", epilog="Example: dqf edit-batch concepts.csv --from-run demo --out edits/demo"
 )(edit.edit_batch)
+
+edits = typer.Typer(no_args_is_help=True, help="Evaluate edits.")
+edits.command("attack", epilog="Example: dqf edit attack edits/demo --concept cat")(attack.attack)
+app.add_typer(edits, name="edit")
 
 
 def _print_version(is_asked: bool) -> None:

@@ -1,0 +1,70 @@
+"""How many of a concept's images show it: forced choice by a scorer, with an interval.
+
+Shapes: R images, T texts (suffixes `_RCHW`, `_RT`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+
+from engine.prompts import Phrasebook, kept_names, plain_phrase
+from engine.scoring import Scorer
+from schemas.concept import Concept, same_text
+from schemas.errors import ConceptError
+
+NORMAL_95 = 1.96
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """So many of so many images."""
+
+    shown: int
+    images: int
+
+    @property
+    def rate(self) -> float:
+        """Their share."""
+        return self.shown / self.images
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its 95 % interval (Wilson 1927), which holds for shares of 0 and 1 and for few images.
+
+        (p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n).
+        """
+        n, p, z = self.images, self.rate, NORMAL_95
+        middle = p + z**2 / (2 * n)
+        half = z * sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+        scale = 1 + z**2 / n
+        return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def choices(concept: Concept, concepts: Sequence[Concept], *, book: Phrasebook) -> list[str]:
+    """Return what an image of a concept may be taken for, the concept first: names of its kind.
+
+    They are its own, its target's if it has one, the other concepts' of its kind, and those of the
+    book that no concept says. ConceptError: there is nothing else of its kind.
+    """
+    alike = [other.concept for other in concepts if other.kind is concept.kind]
+    named = [concept.concept, concept.target, *alike]
+    if concept.kind in ("object", "style"):
+        named += kept_names(concepts, kind=concept.kind, book=book)
+    texts: list[str] = []
+    for name in named:
+        if name and not any(same_text(name, text) for text in texts):
+            texts.append(name)
+    if len(texts) < 2:
+        raise ConceptError(
+            f"{concept.concept!r} is the only {concept.kind.value}: an image could be taken for "
+            "nothing else, so no attack on it can be judged"
+        )
+    return [plain_phrase(text, kind=concept.kind, book=book) for text in texts]
+
+
+def share_shown(images_RCHW: torch.Tensor, texts: Sequence[str], scorer: Scorer) -> Share:
+    """Return how many images score highest with the first of the texts."""
+    score_RT = scorer.score(images_RCHW, texts)
+    return Share(shown=int((score_RT.argmax(1) == 0).sum()), images=len(images_RCHW))
