@@ -135,7 +135,7 @@ def prompt_pairs(concept: Concept, *, book: Phrasebook) -> list[PromptPair]:
         prompts(text, kind=concept.kind, book=book, own=concept.prompts)
         for text in (concept.concept, concept.target_text)
     )
-    share = 1 / len(source)
+    share = concept.weight / len(source)
     return [
         PromptPair(source=s, target=t, weight=share) for s, t in zip(source, target, strict=True)
     ]
