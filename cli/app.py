@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import doctor, edit, models, query, trace
+from cli import doctor, edit, edits, generate, models, query, trace
 from schemas.errors import DqfError
 
 app = typer.Typer(
@@ -24,6 +24,10 @@ app.command("components", epilog="Example: dqf components emoji-sd --format csv"
 app.command(
     "edit-batch", epilog="Example: dqf edit-batch concepts.csv --from-run demo --out edits/demo"
 )(edit.edit_batch)
+app.add_typer(edits.app, name="edit")
+app.command("generate", epilog='Example: dqf generate --edit edits/demo "a photo of a cat"')(
+    generate.generate
+)
 
 
 def _print_version(is_asked: bool) -> None:
