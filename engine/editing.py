@@ -56,13 +56,14 @@ class Batch:
     """Concept prompts with their targets', or"""
     captions: tuple[Caption, ...] = ()
     """captions that are kept."""
-    roles: RoleWeights
+    roles: RoleWeights | None
+    """None: every position of what is kept."""
 
 
 def sum_batch(model: Diffusion, batch: Batch, edited: Mapping[str, torch.Tensor]) -> Sums:
     """Return a batch's sums, read from the model with the weights `edited` so far."""
     target = editable(model, batch.component)
-    if batch.pairs:
+    if batch.pairs and batch.roles:
         keys = pair_keys(model, target, batch.pairs, roles=batch.roles, edited=edited)
     else:
         keys = kept_keys(model, target, batch.captions, roles=batch.roles, edited=edited)
@@ -112,7 +113,13 @@ def solve_edit(
     collect = collect or here(model)
     pairs = [pair for concept in concepts for pair in prompt_pairs(concept, book=book)]
     kept = kept_captions(concepts, book=book) if settings.preserve > 0 else []
-    exact = [c for e in settings.exactly for c in prompts(e.concept, kind=e.kind, book=book)]
+    exact = [
+        caption
+        for kept_concept in settings.exactly
+        for caption in prompts(
+            kept_concept.concept, kind=kept_concept.kind, book=book, own=kept_concept.prompts
+        )
+    ]
     weights: dict[str, torch.Tensor] = {}
     changes: dict[str, torch.Tensor] = {}
     originals: dict[str, torch.Tensor] = {}
@@ -123,7 +130,7 @@ def solve_edit(
         edits = total(collect(batches(name, settings.roles, pairs=pairs), weights))
         roles = settings.preserve_roles
         kept_sums = total(collect(batches(name, roles, captions=kept), weights))
-        exact_sums = total(collect(batches(name, KEPT_ROLES, captions=exact), weights))
+        exact_sums = total(collect(batches(name, None, captions=exact), weights))
         assert edits is not None
         collected = time.perf_counter()
         anchors = [(kept_sums, settings.preserve), ((general or {}).get(name), settings.general)]
@@ -164,7 +171,7 @@ def in_order(model: Diffusion, components: Sequence[str]) -> list[Editable]:
 
 def batches(
     component: str,
-    roles: RoleWeights,
+    roles: RoleWeights | None,
     *,
     pairs: Sequence[PromptPair] = (),
     captions: Sequence[Caption] = (),

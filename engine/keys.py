@@ -16,7 +16,7 @@ from engine.edit import Sums, sums_of
 from engine.editable import Editable, Prompts, Read, Reader, open_reader, read_prompts
 from engine.models import Diffusion
 from engine.prompts import PromptPair
-from engine.roles import RoleWeights, Rows, facing_places, role_rows
+from engine.roles import RoleWeights, Rows, every_row, facing_places, role_rows
 from schemas.plan import Caption
 
 BATCH = 512
@@ -76,13 +76,19 @@ def kept_keys(
     target: Editable,
     captions: Sequence[Caption],
     *,
-    roles: RoleWeights,
+    roles: RoleWeights | None,
     edited: Mapping[str, torch.Tensor],
 ) -> Keys:
-    """Return the keys of captions whose outputs should stay those of the unedited model."""
+    """Return the keys of captions whose outputs should stay those of the unedited model.
+
+    `roles` None: at every single position.
+    """
     reader = open_reader(model, target)
     prompts = read_prompts(model, target.component, captions)
-    rows = role_rows(prompts.spans, prompts.length, roles)
+    if roles is None:
+        rows = every_row(len(prompts.spans), prompts.length)
+    else:
+        rows = role_rows(prompts.spans, prompts.length, roles)
     wanted = reader.read(prompts, rows)
     said = wanted
     if edited:

@@ -56,6 +56,16 @@ def role_rows(spans: Sequence[Span], length: int, weights: RoleWeights) -> Rows:
     return Rows(prompt_P=prompt_P, place_P=place_P, weight_P=weight_NT[prompt_P, place_P])
 
 
+def every_row(prompts: int, length: int) -> Rows:
+    """Return every position of prompts of `length` tokens, each of weight 1."""
+    prompt_P = torch.arange(prompts).repeat_interleave(length)
+    return Rows(
+        prompt_P=prompt_P,
+        place_P=torch.arange(length).repeat(prompts),
+        weight_P=torch.ones(len(prompt_P), dtype=torch.float64),
+    )
+
+
 def role_weights(spans: Sequence[Span], length: int, weights: RoleWeights) -> torch.Tensor:
     """Return the weight of every position, `_NT`; each role's weights sum to its own."""
     place_T = torch.arange(length)

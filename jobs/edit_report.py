@@ -80,4 +80,3 @@ class EditReport:
             "numerics": self.numerics.model_dump(mode="json"),
             "concepts": [c.model_dump(mode="json") for c in self.concepts],
         }
-
