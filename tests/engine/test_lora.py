@@ -120,9 +120,12 @@ def test_names_are_those_that_image_tools_read(folders: dict[str, Path], tmp_pat
 
 
 @pytest.mark.parametrize("rank", [0, 1, 3, 16])
-def test_the_rank_is_exact_and_the_remainder_below_rounding(rank: int) -> None:
+@pytest.mark.parametrize("shape", [(24, 16), (16, 16), (16, 24)])
+def test_the_rank_is_exact_and_the_remainder_below_rounding(
+    shape: tuple[int, int], rank: int
+) -> None:
     rng = torch.Generator().manual_seed(9)
-    original = torch.randn(24, 16, generator=rng)
+    original = torch.randn(shape, generator=rng)
     change = low_rank(original.shape, rank)
     factors = factorise(change, original)
     assert factors.rank == rank
