@@ -1,14 +1,18 @@
-"""`dqf edit list` and `dqf edit diff`: looking into the folders of edits."""
+"""`dqf edit list`, `diff`, `add` and `remove`: looking into edits and changing them."""
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.edit import print_report
 from cli.output import Format, FormatOption, print_rows
 
-app = typer.Typer(no_args_is_help=True, help="Look into an edit's folder.")
+if TYPE_CHECKING:
+    from jobs.edit import EditJob
+
+app = typer.Typer(no_args_is_help=True, help="Look into edits, change, evaluate and attack them.")
 
 EditArgument = Annotated[Path, typer.Argument(help="Folder of an edit.", show_default=False)]
 
@@ -66,3 +70,43 @@ def diff(
     from jobs.edit_diff import diff_edits
 
     print_rows([asdict(row) for row in diff_edits(first, second)], output_format)
+
+
+OutOption = Annotated[Path, typer.Option(help="Folder for the new edit; new or empty.")]
+ImagesOption = Annotated[
+    int, typer.Option(min=0, help="Images per prompt before and after; 0: none, no scores.")
+]
+
+
+@app.command("add", epilog="Example: dqf edit add edits/demo more.csv --out edits/demo-2")
+def add(
+    folder: EditArgument,
+    concepts: Annotated[Path, typer.Argument(help="Concept file.", show_default=False)],
+    out: OutOption,
+    images: ImagesOption = 2,
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """Make an edit that has more concepts, solved anew from the unedited weights."""
+    from jobs.edit_again import with_added
+
+    _make(with_added(folder, concepts, out=out, images=images), output_format)
+
+
+@app.command("remove", epilog="Example: dqf edit remove edits/demo cat --out edits/demo-2")
+def remove(
+    folder: EditArgument,
+    names: Annotated[list[str], typer.Argument(help="Concepts to take back.", show_default=False)],
+    out: OutOption,
+    images: ImagesOption = 2,
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """Make an edit without some concepts: the same weights as if it had never had them."""
+    from jobs.edit_again import with_removed
+
+    _make(with_removed(folder, names, out=out, images=images), output_format)
+
+
+def _make(job: "EditJob", output_format: Format) -> None:
+    from jobs.edit import edit_batch
+
+    print_report(edit_batch(job, note=lambda line: typer.echo(line, err=True)), output_format)
