@@ -53,7 +53,7 @@ def list_edit(
     )
     print_rows(rows, output_format)
     typer.echo(
-        f"{len(manifest.concepts)} concepts, {len(manifest.matrices)} matrices of "
+        f"concepts: {len(manifest.concepts)}, matrices changed: {len(manifest.matrices)}; model "
         f"{manifest.model}, {manifest.created}",
         err=True,
     )

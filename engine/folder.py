@@ -43,16 +43,21 @@ def new_folder(out: Path) -> Iterator[Path]:
             f"cannot write in {out.parent}: {error.strerror}; choose another --out"
         ) from error
     try:
-        # mkdtemp makes it 0700; the model should be as readable as any other folder here.
-        umask = os.umask(0)
-        os.umask(umask)
-        work.chmod(0o777 & ~umask)
         yield work
+        _make_readable(work)
         refuse_occupied(out)
         # rename(2) replaces an empty folder and fails on any other.
         work.rename(out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _make_readable(folder: Path) -> None:
+    """Make a folder as readable as any other here: mkdtemp and safetensors leave it private."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
 
 
 def copy_with(

@@ -83,11 +83,15 @@ class Table:
                 return
             reader.fieldnames = [name.strip() for name in reader.fieldnames]
             self._check_columns(path, reader.fieldnames)
-            for row in reader:
-                if None in row:
-                    yield reader.line_num, "more fields than columns"
-                    continue
-                yield reader.line_num, {name: value or "" for name, value in row.items()}
+            try:
+                for row in reader:
+                    if None in row:
+                        yield reader.line_num, "more fields than columns"
+                        continue
+                    yield reader.line_num, {name: value or "" for name, value in row.items()}
+            except csv.Error as error:
+                # `line_num` is the last row's: the one that is wrong starts after it.
+                yield reader.line_num + 1, f"not CSV: {error}"
 
     def _jsonl(self, path: Path) -> Iterator[_Line]:
         for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):

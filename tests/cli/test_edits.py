@@ -142,7 +142,7 @@ def test_list_shows_concepts_and_matrices(edit: Path) -> None:
     (row,) = csv.DictReader(io.StringIO(done.stdout))
     assert (row["matrix"], row["shape"], row["rank"]) == (FIRST, "32 x 32", "32")
     assert float(row["relative_change"]) == pytest.approx(1, rel=1e-5)
-    assert "2 concepts, 1 matrices" in done.stderr
+    assert "concepts: 2, matrices changed: 1" in done.stderr
     assert "cat" in dqf("edit", "list", str(edit)).stdout
 
 

@@ -13,8 +13,8 @@ from engine.models import Diffusion, from_pipeline, open_model
 from engine.sampling import generate
 from schemas.plan import Numerics
 
-TOLERANCE = 2e-3
-"""Of a pixel in [0, 1], after three steps in float32; the edit itself moves them over ten times."""
+TOLERANCE = 1e-4
+"""Of a channel in [0, 1] after three steps in float32; measured: 7e-6, and the edits move 0.5."""
 NUMERICS = Numerics(steps=3, guidance=3.0)
 PROMPTS = ("a red apple", "an old castle at night")
 FLAT, OLD = "encoder.layers", "text_model.encoder.layers"
@@ -79,7 +79,7 @@ def test_diffusers_draws_the_same_images(
     before = images(model)
     with replaced(model, {n: (own[n].double() + c).float() for n, c in changes.items()}):
         after = images(model)
-    assert (after - before).abs().max() > 10 * TOLERANCE
+    assert (after - before).abs().max() > 1000 * TOLERANCE
     for weight_name in (None, KOHYA_FILE):
         loaded = images(open_with_lora(model, folders[name], tmp_path, weight_name=weight_name))
         torch.testing.assert_close(loaded, after, rtol=0, atol=TOLERANCE)
@@ -120,9 +120,12 @@ def test_names_are_those_that_image_tools_read(folders: dict[str, Path], tmp_pat
 
 
 @pytest.mark.parametrize("rank", [0, 1, 3, 16])
-def test_the_rank_is_exact_and_the_remainder_below_rounding(rank: int) -> None:
+@pytest.mark.parametrize("shape", [(24, 16), (16, 16), (16, 24)])
+def test_the_rank_is_exact_and_the_remainder_below_rounding(
+    shape: tuple[int, int], rank: int
+) -> None:
     rng = torch.Generator().manual_seed(9)
-    original = torch.randn(24, 16, generator=rng)
+    original = torch.randn(shape, generator=rng)
     change = low_rank(original.shape, rank)
     factors = factorise(change, original)
     assert factors.rank == rank

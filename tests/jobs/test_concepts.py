@@ -162,6 +162,7 @@ def test_thousands_of_rows_are_read_at_once(tmp_path: Path, suffix: str) -> None
         ("concept,target\n--,dog\n", "line 2: concept: holds no letter or digit"),
         ('concept,target\n"a\nb",dog\n', "line 3: concept: holds a line break"),
         ("concept,target,kind\ncat,dog,animal\n", "line 2: kind: Input should be 'object'"),
+        ('concept,target\ncat,"dog\n', "line 2: not CSV: unexpected end of data"),
         ("concept,target\ncat,dog,cow\n", "line 2: more fields than columns"),
         ("concept,weight\ncat,0\n", "line 2: weight: Input should be greater than 0"),
         ("concept,weight\ncat,nan\n", "line 2: weight: Input should be a finite number"),

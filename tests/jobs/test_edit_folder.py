@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from engine.delta import DELTA, read_delta, replaced, weights_of
+from engine.folder import new_folder
 from engine.lora import KOHYA_FILE, PEFT_FILE
 from engine.models import Diffusion, open_model
 from engine.sampling import generate
@@ -103,6 +104,16 @@ def test_the_manifest_says_what_was_done(folders: dict[str, Path], tmp_path: Pat
         assert matrix.shape == tuple(original.shape)
         assert matrix.relative_change == pytest.approx(float(change), rel=1e-4)
         assert matrix.hash_before != matrix.hash_after
+
+
+def test_its_files_are_as_readable_as_any_other(folders: dict[str, Path], tmp_path: Path) -> None:
+    with new_folder(tmp_path / "edit") as work:
+        write(work / "inner", open_model(str(folders["sd1"])), NAMES["sd1"], full_model=True)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "edit").rglob("*"):
+        like = tmp_path / ("folder" if path.is_dir() else "file")
+        assert path.stat().st_mode == like.stat().st_mode, path
 
 
 def test_what_is_no_edit_is_one_sentence(folders: dict[str, Path], tmp_path: Path) -> None:
