@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import doctor, edit, models, query, trace
+from cli import doctor, edit, evaluate, models, query, trace
 from schemas.errors import DqfError
 
 app = typer.Typer(
@@ -24,6 +24,11 @@ app.command("components", epilog="Example: dqf components emoji-sd --format csv"
 app.command(
     "edit-batch", epilog="Example: dqf edit-batch concepts.csv --from-run demo --out edits/demo"
 )(edit.edit_batch)
+
+edits = typer.Typer(no_args_is_help=True, help="Evaluate edits.")
+edits.command("evaluate", epilog="Example: dqf edit evaluate edits/demo")(evaluate.evaluate)
+edits.command("results", epilog="Example: dqf edit results edits/demo")(evaluate.results)
+app.add_typer(edits, name="edit")
 
 
 def _print_version(is_asked: bool) -> None:
