@@ -1,6 +1,5 @@
 """Evaluating an edit: plan what is drawn, work through it on Ray, sum up and draw the pictures."""
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -13,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from engine import registry
-from engine.delta import DELTA
 from engine.evaluation_prompts import choices, read_words, subjects
 from engine.folder import source_folder
 from engine.intervals import PERCENTILES, RESAMPLES
@@ -22,12 +20,11 @@ from jobs.before_after import draw_grid
 from jobs.chunks import manifest_of
 from jobs.cluster import Cluster
 from jobs.evaluation_results import GroupResult, results, shown_images
-from jobs.evaluation_run import EvaluationRun, create_evaluation
+from jobs.evaluation_run import EvaluationRun, create_evaluation, delta_hash
 from jobs.evaluation_worker import EvaluationWorker
 from jobs.pool import Limits
 from jobs.work import Note, Progress, work_through
 from schemas.concept import Concept, ConceptKind
-from schemas.errors import ConceptError
 from schemas.evaluation import EvaluationPlan
 from schemas.plan import Numerics
 from schemas.prompt_set import PromptSet
@@ -57,16 +54,9 @@ def prepare_evaluation(request: Request, out: Path) -> EvaluationRun:
     ConceptError, ModelUnavailable: the edit, its model or the scorer is not there. StoreError:
     another evaluation is at `out`, or it cannot be written.
     """
-    delta = request.edit / DELTA
-    if not delta.is_file():
-        raise ConceptError(f"{request.edit} is no edit folder: it has no {DELTA}")
+    edit = delta_hash(request.edit)
     concepts, model = read_edit(request.edit)
-    plan = make_plan(
-        concepts,
-        model=model,
-        edit=hashlib.blake2b(delta.read_bytes(), digest_size=16).hexdigest(),
-        request=request,
-    )
+    plan = make_plan(concepts, model=model, edit=edit, request=request)
     return create_evaluation(out, plan, manifest_of(model=plan.model, scorer=plan.scorer))
 
 

@@ -1,5 +1,6 @@
 """The run that an evaluation of an edit is: its plan and the parts that hold its images' rows."""
 
+import hashlib
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 from pydantic_core import to_json
 
+from engine.delta import DELTA
 from jobs.chunks import PLAN, ChunkedRun, Manifest
 from jobs.parts import EMPTY_PACK, EMPTY_PART, write_part
 from jobs.storage import open_storage
-from schemas.errors import StoreError
+from schemas.errors import ConceptError, StoreError
 from schemas.evaluation import (
     EVALUATION_VERSION,
     IMAGES,
@@ -54,6 +56,14 @@ class EvaluationRun(ChunkedRun[EvaluationUnit]):
         for name in (EMPTY_PART, EMPTY_PACK):
             if not self.storage.exists(name):
                 self.storage.create(name, write_part([], run_id=self.id, schema=self.schema))
+
+
+def delta_hash(edit: Path) -> str:
+    """Return the content hash of an edit's delta; ConceptError if the folder has none."""
+    delta = edit / DELTA
+    if not delta.is_file():
+        raise ConceptError(f"{edit} is no edit folder: it has no {DELTA}")
+    return hashlib.blake2b(delta.read_bytes(), digest_size=16).hexdigest()
 
 
 def open_evaluation(location: str | Path) -> EvaluationRun:

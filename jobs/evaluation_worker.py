@@ -19,8 +19,9 @@ from engine.prompts import read_phrasebook
 from engine.scoring import open_scorer
 from jobs.before_after import CELL
 from jobs.chunks import UnitRow
-from jobs.evaluation_run import EvaluationRun, open_evaluation
+from jobs.evaluation_run import EvaluationRun, delta_hash, open_evaluation
 from jobs.worker import Worker
+from schemas.errors import ConceptError
 from schemas.evaluation import EvaluationPrompt, EvaluationUnit, Group
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ class PairTracer:
         if not torch.cuda.is_available():
             torch.set_num_threads(1)
         self._plan = run.plan
+        if delta_hash(edit) != self._plan.edit:
+            raise ConceptError(f"the delta in {edit} is not the one that is evaluated: try again")
         self._scorer = open_scorer(self._plan.scorer)
         self._model = open_model(self._plan.model, dtype=self._plan.numerics.dtype)
         self._weights = read_delta(edit, self._model)

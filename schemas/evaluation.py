@@ -203,7 +203,8 @@ kept of `general` prompts, for CMMD; images as PNG of those that are shown.
 
 MARKED = f"""
 SELECT *, "group" IN ({", ".join(f"'{group}'" for group in EFFICACY)}) AS is_efficacy,
-  CASE WHEN "group" = '{Group.GENERAL}' THEN prompt ELSE subject END AS cluster,
+  CASE WHEN "group" = '{Group.GENERAL}' THEN prompt
+    ELSE concat_ws(' ', subject_kind, subject) END AS cluster,
   chosen_before = name AS before, chosen_after = name AS after,
   CASE WHEN target IS NOT NULL AND kind = subject_kind THEN chosen_after = target END AS as_target
 FROM images
@@ -211,7 +212,7 @@ FROM images
 """Images with what they count as; `cluster` is what a bootstrap draws: names, not images."""
 
 NEIGHBOURS = f"""
-SELECT subject FROM (
+SELECT subject, subject_kind FROM (
   SELECT subject, subject_kind, max(nearness) AS nearness,
     row_number() OVER (PARTITION BY subject_kind ORDER BY max(nearness) DESC, subject) AS place,
     count(*) OVER (PARTITION BY subject_kind) AS num_kept
@@ -226,13 +227,13 @@ WITH marked AS ({MARKED}), near AS ({NEIGHBOURS}), grouped AS (
   SELECT 'erased' AS "group", marked.* EXCLUDE "group" FROM marked WHERE is_efficacy
   UNION ALL BY NAME SELECT * FROM marked
   UNION ALL BY NAME SELECT '{NEIGHBOUR}' AS "group", marked.* EXCLUDE "group"
-  FROM marked SEMI JOIN near USING (subject) WHERE "group" = '{Group.KEPT}')
+  FROM marked SEMI JOIN near USING (subject, subject_kind) WHERE "group" = '{Group.KEPT}')
 SELECT "group", cluster, count(*) AS images,
-  count(before) AS choices, count_if(before) AS before, count_if(after) AS after,
-  count_if(before AND after) AS both,
-  count(as_target) AS targets, count_if(as_target) AS as_target,
-  count_if(as_target IS NOT NULL AND before) AS targets_before,
-  count_if(as_target AND before) AS both_target,
+  count(before) AS choices, count(*) FILTER (before) AS before, count(*) FILTER (after) AS after,
+  count(*) FILTER (before AND after) AS both,
+  count(as_target) AS targets, count(*) FILTER (as_target) AS as_target,
+  count(*) FILTER (as_target IS NOT NULL AND before) AS targets_before,
+  count(*) FILTER (as_target AND before) AS both_target,
   sum(clip_before) AS clip_before, sum(clip_after) AS clip_after, sum(similarity) AS similarity
 FROM grouped GROUP BY ALL ORDER BY ALL
 """
