@@ -35,7 +35,7 @@ class Side:
     clip: float
     """Cosine with the image's own prompt."""
     chosen: str | None
-    """The name that it shows; None where nothing is chosen."""
+    """The name that it shows; None where there is nothing to choose between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +106,8 @@ def _chosen(
     if prompt.template is None or prompt.kind is None:
         return None
     options = names[prompt.kind]
+    if len(options) < 2:
+        return None
     cosines = _cosines(scorer, embedding_D, [fill(prompt.template, name) for name in options])
     return options[max(range(len(options)), key=cosines.__getitem__)]
 

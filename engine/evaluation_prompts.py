@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from engine.prompts import read_phrasebook, with_article
-from schemas.concept import Concept, ConceptKind, same_text
+from schemas.concept import Concept, ConceptKind, ConceptMode, same_text
 from schemas.evaluation import EvaluationPrompt, Group, Subject
 from schemas.prompt_set import PromptSet
 
@@ -171,7 +171,7 @@ def _concept(concept: Concept, number: int, words: Words, per_group: int) -> Sub
     ]
     if per_group > 1:
         prompts += _beside(concept, number, words)
-    target = concept.target or None
+    target = concept.target if concept.mode is ConceptMode.UPDATE else None
     return Subject(name=text, kind=kind, target=target, prompts=tuple(prompts))
 
 

@@ -8,7 +8,7 @@ import pytest
 from engine.evaluation_prompts import choices, fill, read_words, subjects
 from engine.prompts import kept_captions, prompt_pairs, read_phrasebook
 from engine.registry import EMOJI_SD
-from schemas.concept import Concept, ConceptKind
+from schemas.concept import Concept, ConceptKind, ConceptMode
 from schemas.evaluation import EFFICACY, Group
 from schemas.prompt_set import PromptSet
 
@@ -16,7 +16,10 @@ KINDS = [
     Concept(concept="cat", target="dog"),
     Concept(concept="neon", kind=ConceptKind.STYLE),
     Concept(concept="red", target="green", kind=ConceptKind.COLOR),
-    Concept(concept="Ada Lovelace", kind=ConceptKind.PERSON),
+    Concept(
+        concept="Ada Lovelace", target="a poet", kind=ConceptKind.PERSON, mode=ConceptMode.REMOVE
+    ),
+    Concept(concept="the mayor", target="Ann", kind=ConceptKind.FACT),
     Concept(concept="jumping", kind=ConceptKind.ACTION),
     Concept(concept="a {weird} name"),
 ]
@@ -38,7 +41,8 @@ def test_prompts_of_all_kinds_are_unseen_and_say_no_concept_beside_theirs(
     } | {caption.caption for caption in kept_captions(KINDS, book=book)}
     for concept, subject in zip(KINDS, found, strict=False):
         assert (subject.name, subject.kind) == (concept.concept, concept.kind)
-        assert subject.target == (concept.target or None)
+        updated = concept.mode is ConceptMode.UPDATE
+        assert subject.target == (concept.target if updated else None)
         assert {p.group for p in subject.prompts} & set(EFFICACY)
     for subject in found:
         for prompt in subject.prompts:

@@ -81,17 +81,18 @@ def test_a_unit_that_fails_is_recorded_and_the_rest_is_measured(
     request = request_of(edit, seeds=1, prompts=PromptSet.SMALL)
     run = prepare_evaluation(request, edit / "evaluation")
     run.complete()
-    worker = EvaluationWorker(run.location, edit=str(edit), threads=1)
-    worker._tracer._plan.names.clear()  # pyright: ignore
-    done = [worker.run(Task(chunk=chunk)) for chunk in range(run.num_chunks)]
-    assert sum(task.failed for task in done) == len(run.failures()) > 0
-    assert [result.group for result in results(run)] == ["general"]
-    retried = EvaluationWorker(run.location, edit=str(edit), threads=1)
-    for commit in run.commits():
-        if commit.failures:
-            retried.run(Task(chunk=commit.chunk, generation=1))
+    broken, sound = (EvaluationWorker(run.location, edit=str(edit), threads=1) for _ in range(2))
+    broken._tracer._weights = {"no such weight": torch.zeros(1)}  # pyright: ignore
+    for chunk in range(run.num_chunks):
+        done = (broken if chunk == 2 else sound).run(Task(chunk=chunk))
+        assert done.errors == (("ValueError",) if chunk == 2 else ())
+    assert [failure.error for failure in run.failures()] == ["ValueError"]
+    before = by_group(run)["kept"].images
+    sound.run(Task(chunk=2, generation=1))
     assert not run.failures()
-    assert "kept" in by_group(run)
+    after = by_group(run)["kept"].images
+    assert before is not None
+    assert after == before + 1
 
 
 def test_another_evaluation_is_not_mixed_in(model: Path, tmp_path: Path) -> None:
