@@ -66,6 +66,8 @@ class PromptPair:
 
     source: Caption
     target: Caption
+    weight: float = 1.0
+    """How much the pair counts: the prompts of a concept share its weight."""
 
 
 def read_phrasebook(folder: Path) -> Phrasebook:
@@ -133,7 +135,10 @@ def prompt_pairs(concept: Concept, *, book: Phrasebook) -> list[PromptPair]:
         prompts(text, kind=concept.kind, book=book, own=concept.prompts)
         for text in (concept.concept, concept.target_text)
     )
-    return [PromptPair(source=s, target=t) for s, t in zip(source, target, strict=True)]
+    share = 1 / len(source)
+    return [
+        PromptPair(source=s, target=t, weight=share) for s, t in zip(source, target, strict=True)
+    ]
 
 
 def plain_phrase(text: str, *, kind: ConceptKind, book: Phrasebook) -> str:
