@@ -21,6 +21,8 @@ from schemas.concept import ConceptKind
 from schemas.evaluation import EvaluationPrompt
 from schemas.plan import Numerics
 
+Weights = Mapping[str, torch.Tensor]
+"""An edit's weights by public name."""
 Names = Mapping[ConceptKind, Sequence[str]]
 """What an image may be recognised as, by kind."""
 
@@ -57,27 +59,31 @@ class Pair:
 def draw_pairs(
     model: Diffusion,
     scorer: Scorer,
-    weights: Mapping[str, torch.Tensor],
+    edits: Mapping[str, Weights],
     prompts: Sequence[EvaluationPrompt],
     *,
     seed: int,
     names: Names,
     numerics: Numerics,
     rows: int,
-) -> list[Pair]:
-    """Return the pair of every prompt; all start from the latent of `seed`, `rows` at a time.
+) -> dict[str, list[Pair]]:
+    """Return the pair of every prompt by each edit; the unedited images are drawn once.
 
-    `weights` are the edited ones by public name; the model is as it was afterwards.
+    All start from the latent of `seed` and are drawn `rows` at a time. The model is as it was
+    afterwards.
     """
     texts, seeds = [prompt.text for prompt in prompts], [seed] * len(prompts)
-    before_RCHW = generate(model, texts, seeds=seeds, numerics=numerics, rows=rows)
-    with replaced(model, weights):
-        after_RCHW = generate(model, texts, seeds=seeds, numerics=numerics, rows=rows)
-    sides = [
-        judged(images_RCHW, prompts, names=names, scorer=scorer)
-        for images_RCHW in (before_RCHW, after_RCHW)
-    ]
-    return [Pair(before=b, after=a) for b, a in zip(*sides, strict=True)]
+
+    def sides() -> list[Side]:
+        images_RCHW = generate(model, texts, seeds=seeds, numerics=numerics, rows=rows)
+        return judged(images_RCHW, prompts, names=names, scorer=scorer)
+
+    before = sides()
+    pairs: dict[str, list[Pair]] = {}
+    for name, weights in edits.items():
+        with replaced(model, weights):
+            pairs[name] = [Pair(before=b, after=a) for b, a in zip(before, sides(), strict=True)]
+    return pairs
 
 
 def judged(

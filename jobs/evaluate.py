@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -19,8 +19,9 @@ from engine.scoring import check_scorer
 from jobs.before_after import draw_grid
 from jobs.chunks import manifest_of
 from jobs.cluster import Cluster
+from jobs.edit_folder import read_manifest
 from jobs.evaluation_results import GroupResult, results, shown_images
-from jobs.evaluation_run import EvaluationRun, create_evaluation, delta_hash
+from jobs.evaluation_run import EDIT, EvaluationRun, create_evaluation, delta_hash
 from jobs.evaluation_worker import EvaluationWorker
 from jobs.pool import Limits
 from jobs.work import Note, Progress, work_through
@@ -54,32 +55,21 @@ def prepare_evaluation(request: Request, out: Path) -> EvaluationRun:
     ConceptError, ModelUnavailable: the edit, its model or the scorer is not there. StoreError:
     another evaluation is at `out`, or it cannot be written.
     """
-    edit = delta_hash(request.edit)
-    concepts, model = read_edit(request.edit)
-    plan = make_plan(concepts, model=model, edit=edit, request=request)
+    edits = {EDIT: delta_hash(request.edit)}
+    manifest = read_manifest(request.edit)
+    plan = make_plan(manifest.concepts, model=manifest.model, edits=edits, request=request)
     return create_evaluation(out, plan, manifest_of(model=plan.model, scorer=plan.scorer))
 
 
-def read_edit(folder: Path) -> tuple[tuple[Concept, ...], str]:
-    """Return an edit's concepts and the model they were edited out of."""
-    written = json.loads((folder / "edit.json").read_text())
-    fields = Concept.model_fields
-    concepts = tuple(
-        Concept(**{name: value for name, value in row.items() if name in fields})
-        for row in written["concepts"]
-    )
-    return concepts, written["model"]
-
-
 def make_plan(
-    concepts: Sequence[Concept], *, model: str, edit: str, request: Request
+    concepts: Sequence[Concept], *, model: str, edits: Mapping[str, str], request: Request
 ) -> EvaluationPlan:
-    """Return what is drawn to evaluate an edit of `concepts`, whose delta has the hash `edit`."""
+    """Return what is drawn to evaluate edits of `concepts`; `edits` has their deltas' hashes."""
     scorer = request.scorer or registry.default_scorer(model)
     check_scorer(scorer)
     words = read_words(source_folder(model), concepts)
     return EvaluationPlan(
-        edit=edit,
+        edits=dict(edits),
         model=model,
         scorer=scorer,
         concepts=_by_kind(concepts),
@@ -110,7 +100,7 @@ def evaluate(
         run,
         cluster=cluster,
         worker_class=EvaluationWorker,
-        options={"edit": str(edit.resolve())},
+        options={"edits": {EDIT: str(edit.resolve())}},
         limits=Limits(failed=1.0),
         retry_failed=retry_failed,
         on_progress=on_progress,
@@ -125,7 +115,7 @@ def write_summary(run: EvaluationRun, found: Sequence[GroupResult], end: Progres
     """Write `evaluation.json`: how the images came about, and every measure."""
     plan = run.plan
     summary = {
-        "edit": plan.edit,
+        "edit": plan.edits[EDIT],
         "model": plan.model,
         "scorer": plan.scorer,
         "concepts": plan.concepts,

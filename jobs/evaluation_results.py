@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from engine.draws import derived_seed
 from engine.intervals import Interval, harmonic_interval, harmonic_mean, ratio_interval
 from engine.quality import cmmd
-from jobs.evaluation_run import EvaluationRun
+from jobs.evaluation_run import EDIT, EvaluationRun
 from schemas.evaluation import COUNTED, NEIGHBOUR, Group
 from schemas.views import quoted
 
@@ -92,10 +92,10 @@ class _Counts:
         return float(self.columns[top].sum() / whole) if whole else None
 
 
-def results(run: EvaluationRun) -> list[GroupResult]:
-    """Return the measures of what is committed, groups without images left out."""
+def results(run: EvaluationRun, edit: str = EDIT) -> list[GroupResult]:
+    """Return an edit's measures of what is committed, groups without images left out."""
     with duckdb.connect() as connection:
-        _view(connection, run)
+        _view(connection, run, edit)
         concepts = sum(map(len, run.plan.concepts.values()))
         counted = connection.sql(COUNTED, params={"concepts": concepts}).to_arrow_table()
         embeddings = connection.sql(EMBEDDINGS).to_arrow_table()
@@ -112,16 +112,17 @@ def results(run: EvaluationRun) -> list[GroupResult]:
     return [found[name] for name in ORDER if name in found]
 
 
-def shown_images(run: EvaluationRun) -> list[dict[str, Any]]:
-    """Return the rows whose images were kept, in the order of group, prompt and seed."""
+def shown_images(run: EvaluationRun, edit: str = EDIT) -> list[dict[str, Any]]:
+    """Return an edit's rows whose images were kept, in the order of group, prompt and seed."""
     with duckdb.connect() as connection:
-        _view(connection, run)
+        _view(connection, run, edit)
         return connection.sql(SHOWN_IMAGES).to_arrow_table().to_pylist()
 
 
-def _view(connection: duckdb.DuckDBPyConnection, run: EvaluationRun) -> None:
+def _view(connection: duckdb.DuckDBPyConnection, run: EvaluationRun, edit: str) -> None:
     paths = ", ".join(quoted(str(path)) for path in run.storage.local(run.live().names))
-    connection.execute(f"CREATE VIEW images AS FROM read_parquet([{paths}])")
+    rows = f"FROM read_parquet([{paths}]) WHERE edit = {quoted(edit)}"
+    connection.execute(f"CREATE VIEW images AS {rows}")
 
 
 def _by_group(counted: Sequence[Mapping[str, Any]]) -> dict[str, _Counts]:

@@ -22,6 +22,9 @@ from schemas.evaluation import (
     EvaluationUnits,
 )
 
+EDIT = "edit"
+"""The name of the edit where a single one is evaluated."""
+
 
 @dataclass(frozen=True)
 class EvaluationRun(ChunkedRun[EvaluationUnit]):

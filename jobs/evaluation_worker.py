@@ -30,33 +30,34 @@ logger = logging.getLogger(__name__)
 class EvaluationWorker(Worker):
     """A worker that draws with the unedited and the edited model of an evaluation."""
 
-    def __init__(self, location: str, *, edit: str, threads: int) -> None:
-        """Open the scorer, the model and the delta in the folder `edit`.
+    def __init__(self, location: str, *, edits: Mapping[str, str], threads: int) -> None:
+        """Open the scorer, the model and the deltas in the folders `edits`, by name.
 
         ModelUnavailable, ConceptError: one of them cannot be opened, or the delta is another's.
         """
         run = open_evaluation(location)
-        super().__init__(run, PairTracer(run, Path(edit)))
+        super().__init__(run, PairTracer(run, edits))
 
 
 class PairTracer:
     """Draws and scores units on this process's device."""
 
-    def __init__(self, run: EvaluationRun, edit: Path) -> None:
+    def __init__(self, run: EvaluationRun, edits: Mapping[str, str]) -> None:
         # On a CPU one thread, whatever there are: the last bits of an image depend on their number.
         if not torch.cuda.is_available():
             torch.set_num_threads(1)
         self._plan = run.plan
-        if delta_hash(edit) != self._plan.edit:
-            raise ConceptError(f"the delta in {edit} is not the one that is evaluated: try again")
+        for name, folder in edits.items():
+            if delta_hash(Path(folder)) != self._plan.edits[name]:
+                raise ConceptError(f"the delta in {folder} is not the one that is evaluated")
         self._scorer = open_scorer(self._plan.scorer)
         self._model = open_model(self._plan.model, dtype=self._plan.numerics.dtype)
-        self._weights = read_delta(edit, self._model)
+        self._edits = {n: read_delta(Path(folder), self._model) for n, folder in edits.items()}
         self._near = Neighbourhood(self._model, read_phrasebook(source_folder(self._plan.model)))
         self._rows = self._plan.rows
 
     def score_rows(self, row: UnitRow[EvaluationUnit]) -> list[dict]:
-        """Return a unit's rows, one a prompt."""
+        """Return a unit's rows, one an edit and prompt."""
         unit = row.unit
         shared = {
             "unit_id": row.unit_id,
@@ -67,8 +68,14 @@ class PairTracer:
         }
         near = self._nearness(unit)
         return [
-            {**shared, **near, **_pair_row(prompt, pair, is_shown=unit.is_shown and prompt.shown)}
-            for prompt, pair in zip(unit.subject.prompts, self._pairs(unit), strict=True)
+            {
+                **shared,
+                **near,
+                "edit": edit,
+                **_pair_row(prompt, pair, is_shown=unit.is_shown and prompt.shown),
+            }
+            for edit, pairs in self._pairs(unit).items()
+            for prompt, pair in zip(unit.subject.prompts, pairs, strict=True)
         ]
 
     def _nearness(self, unit: EvaluationUnit) -> Mapping[str, Any]:
@@ -80,14 +87,14 @@ class PairTracer:
         found = self._near.nearest(subject.name, concepts, kind=subject.kind)
         return {} if found is None else {"nearest_concept": found[0], "nearness": found[1]}
 
-    def _pairs(self, unit: EvaluationUnit) -> list[Pair]:
+    def _pairs(self, unit: EvaluationUnit) -> dict[str, list[Pair]]:
         """Draw a unit's pairs, with half the rows each time memory runs out."""
         while True:
             try:
                 return draw_pairs(
                     self._model,
                     self._scorer,
-                    self._weights,
+                    self._edits,
                     unit.subject.prompts,
                     seed=unit.seed,
                     names=self._plan.names,

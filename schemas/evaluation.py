@@ -85,8 +85,8 @@ class EvaluationPlan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    edit: str
-    """Content hash of the edit's delta."""
+    edits: dict[str, str] = Field(min_length=1)
+    """Content hash of each edit's delta by its name; a sweep has many, which share `before`."""
     model: str
     scorer: str
     concepts: dict[ConceptKind, tuple[str, ...]]
@@ -171,6 +171,7 @@ class EvaluationIds:
 IMAGES = pa.schema(
     [
         pa.field("unit_id", pa.string(), nullable=False),
+        pa.field("edit", pa.string(), nullable=False),
         pa.field("subject", pa.string(), nullable=False),
         pa.field("subject_kind", pa.string()),
         pa.field("target", pa.string()),
@@ -193,7 +194,7 @@ IMAGES = pa.schema(
     ],
     metadata={b"dqf.evaluation_version": str(EVALUATION_VERSION)},
 )
-"""One row a prompt and seed.
+"""One row an edit, prompt and seed.
 
 `chosen` is the name that scores highest in the place of `name`; null where nothing is chosen.
 `clip` is the image's cosine with its own prompt, `similarity` that of the two images. Of kept

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from engine.delta import DELTA, weights_of, write_delta
+from engine.delta import weights_of
 from engine.models import open_model
 from engine.registry import EMOJI_SD
+from jobs import edit_folder
 
 WEIGHT = "text_encoder.encoder.layers.0.self_attn.out_proj.weight"
 VOCABULARY = {
@@ -35,13 +36,16 @@ def write_edit(
 ) -> Path:
     """Write an edit's folder whose weight is `change` of the model's own."""
     folder.mkdir(parents=True)
-    original = weights_of(open_model(str(model)))[WEIGHT].detach()
-    write_delta(
-        folder / DELTA,
-        {WEIGHT: change(original.clone())},
+    opened = open_model(str(model))
+    original = weights_of(opened)[WEIGHT].detach()
+    weight = change(original.clone())
+    edit_folder.write_edit(
+        folder,
+        model=opened,
         originals={WEIGHT: original},
-        model=str(model),
+        weights={WEIGHT: weight},
+        changes_float64={WEIGHT: weight.double() - original.double()},
+        manifest={"concepts": [dict(concept) for concept in concepts]},
+        full_model=False,
     )
-    rows = [{"kind": "object", **concept} for concept in concepts]
-    (folder / "edit.json").write_text(json.dumps({"model": str(model), "concepts": rows}))
     return folder

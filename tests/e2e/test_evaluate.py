@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 
 import duckdb
+import pytest
 import torch
 
 from jobs.chunks import Task
 from jobs.evaluate import Request, prepare_evaluation
-from jobs.evaluation_run import EvaluationRun, open_evaluation
+from jobs.evaluation_run import EDIT, EvaluationRun, open_evaluation
 from jobs.evaluation_worker import EvaluationWorker
 from schemas.prompt_set import PromptSet
 from tests.cli.test_commands import dqf
@@ -28,6 +29,7 @@ def table(run: EvaluationRun) -> list[tuple]:
     return duckdb.sql(f"FROM read_parquet({paths}) ORDER BY unit_id, prompt").fetchall()
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_gives_the_same_table_bit_for_bit(tmp_path: Path) -> None:
     model = few_names(tmp_path / "few")
     edit = write_edit(tmp_path / "edit", model, torch.zeros_like)
@@ -55,7 +57,7 @@ def test_killed_and_started_again_gives_the_same_table_bit_for_bit(tmp_path: Pat
     )
     alone = prepare_evaluation(request, tmp_path / "alone")
     alone.complete()
-    worker = EvaluationWorker(alone.location, edit=str(edit), threads=2)
+    worker = EvaluationWorker(alone.location, edits={EDIT: str(edit)}, threads=2)
     for chunk in reversed(range(alone.num_chunks)):
         worker.run(Task(chunk=chunk))
     rows = table(open_evaluation(edit / "evaluation"))

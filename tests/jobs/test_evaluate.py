@@ -8,7 +8,7 @@ import torch
 from jobs.chunks import Task
 from jobs.evaluate import Request, draw_pictures, prepare_evaluation, write_summary
 from jobs.evaluation_results import GroupResult, results
-from jobs.evaluation_run import EvaluationRun, open_evaluation
+from jobs.evaluation_run import EDIT, EvaluationRun, open_evaluation
 from jobs.evaluation_worker import EvaluationWorker
 from jobs.work import progress_of
 from schemas.errors import ConceptError, StoreError
@@ -30,7 +30,7 @@ def evaluated(edit: Path, **changes: object) -> EvaluationRun:
     """Return a whole evaluation, made by one worker in this process."""
     run = prepare_evaluation(request_of(edit, **changes), edit / "evaluation")
     run.complete()
-    worker = EvaluationWorker(run.location, edit=str(edit), threads=1)
+    worker = EvaluationWorker(run.location, edits={EDIT: str(edit)}, threads=1)
     for chunk in range(run.num_chunks):
         assert not worker.run(Task(chunk=chunk)).errors
     return run
@@ -81,8 +81,10 @@ def test_a_unit_that_fails_is_recorded_and_the_rest_is_measured(
     request = request_of(edit, seeds=1, prompts=PromptSet.SMALL)
     run = prepare_evaluation(request, edit / "evaluation")
     run.complete()
-    broken, sound = (EvaluationWorker(run.location, edit=str(edit), threads=1) for _ in range(2))
-    broken._tracer._weights = {"no such weight": torch.zeros(1)}  # pyright: ignore
+    broken, sound = (
+        EvaluationWorker(run.location, edits={EDIT: str(edit)}, threads=1) for _ in range(2)
+    )
+    broken._tracer._edits = {EDIT: {"no such weight": torch.zeros(1)}}  # pyright: ignore
     for chunk in range(run.num_chunks):
         done = (broken if chunk == 2 else sound).run(Task(chunk=chunk))
         assert done.errors == (("ValueError",) if chunk == 2 else ())
@@ -103,7 +105,7 @@ def test_another_evaluation_is_not_mixed_in(model: Path, tmp_path: Path) -> None
     with pytest.raises(StoreError, match="another numerics: choose another --out"):
         prepare_evaluation(request_of(edit, steps=7), out)
     other = write_edit(tmp_path / "other", model, torch.zeros_like)
-    with pytest.raises(StoreError, match="another edit"):
+    with pytest.raises(StoreError, match="another edits"):
         prepare_evaluation(request_of(other), out)
     with pytest.raises(StoreError, match="exists and is no evaluation"):
         prepare_evaluation(request_of(edit), edit)
@@ -119,4 +121,4 @@ def test_a_delta_of_another_model_is_refused(model: Path, tmp_path: Path) -> Non
     run = prepare_evaluation(request_of(edit), edit / "evaluation")
     replacement = write_edit(tmp_path / "other", model, torch.zeros_like)
     with pytest.raises(ConceptError, match="is not the one that is evaluated"):
-        EvaluationWorker(run.location, edit=str(replacement), threads=1)
+        EvaluationWorker(run.location, edits={EDIT: str(replacement)}, threads=1)
