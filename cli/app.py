@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import doctor, edit, evaluate, models, query, trace
+from cli import doctor, edit, edits, evaluate, generate, models, query, sweep, trace
 from schemas.errors import DqfError
 
 app = typer.Typer(
@@ -24,11 +24,17 @@ app.command("components", epilog="Example: dqf components emoji-sd --format csv"
 app.command(
     "edit-batch", epilog="Example: dqf edit-batch concepts.csv --from-run demo --out edits/demo"
 )(edit.edit_batch)
-
-edits = typer.Typer(no_args_is_help=True, help="Evaluate edits.")
-edits.command("evaluate", epilog="Example: dqf edit evaluate edits/demo")(evaluate.evaluate)
-edits.command("results", epilog="Example: dqf edit results edits/demo")(evaluate.results)
-app.add_typer(edits, name="edit")
+edits.app.command("evaluate", epilog="Example: dqf edit evaluate edits/demo")(evaluate.evaluate)
+edits.app.command("results", epilog="Example: dqf edit results edits/demo")(evaluate.results)
+edits.app.command(
+    "sweep",
+    epilog="Example: dqf edit sweep concepts.csv --model emoji-sd "
+    "--layer text_encoder.layers.0.self_attn --preserve 1,6 --out sweeps/demo",
+)(sweep.sweep)
+app.add_typer(edits.app, name="edit")
+app.command("generate", epilog='Example: dqf generate --edit edits/demo "a photo of a cat"')(
+    generate.generate
+)
 
 
 def _print_version(is_asked: bool) -> None:

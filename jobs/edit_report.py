@@ -74,13 +74,10 @@ class EditReport:
         """Return the report in plain types: the manifest of the edit's folder."""
         plain = asdict(self)
         settings = plain["settings"]
-        settings["exactly"] = [_plain(concept) for concept in self.settings.exactly]
+        settings["exactly"] = [c.model_dump(mode="json") for c in self.settings.exactly]
         return {
             **plain,
             "numerics": self.numerics.model_dump(mode="json"),
-            "concepts": [_plain(concept) for concept in self.concepts],
+            "concepts": [c.model_dump(mode="json") for c in self.concepts],
         }
 
-
-def _plain(concept: Concept) -> dict[str, object]:
-    return {**concept.model_dump(mode="json"), "becomes": concept.target_text}
