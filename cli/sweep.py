@@ -22,7 +22,7 @@ def sweep(
     ],
     model: Annotated[str, typer.Option(help="Model to edit.")] = "emoji-sd",
     anchor: Annotated[
-        str, typer.Option(help="Of identity, kept, general, exact; with commas.")
+        str, typer.Option(help="Of identity, kept, general; with commas.")
     ] = "kept",
     preserve: Annotated[
         str, typer.Option(help="Strengths of kept and general, with commas.")

@@ -13,7 +13,6 @@ from pathlib import Path
 from engine import folder
 from engine.editable import editable
 from engine.editing import EditSettings, solve_edit
-from engine.evaluation_prompts import read_words
 from engine.general import general_sums
 from engine.models import Diffusion, open_model, open_skeleton
 from engine.prompts import Phrasebook, read_phrasebook
@@ -41,8 +40,6 @@ class Anchor(StrEnum):
     """The keys of every other name."""
     GENERAL = "general"
     """The covariance of keys over general captions."""
-    EXACT = "exact"
-    """Every other name's keys, projected out: they do not change at all."""
 
 
 ROLES = {
@@ -61,7 +58,7 @@ class Grid:
     components: tuple[str, ...]
     anchors: tuple[Anchor, ...] = (Anchor.KEPT,)
     strengths: tuple[float, ...] = (6.0,)
-    """mu of `kept`, nu of `general`; the other anchors have none."""
+    """mu of `kept`, nu of `general`."""
     ridges: tuple[float, ...] = (1e-3,)
     roles: tuple[str, ...] = ("all",)
 
@@ -116,7 +113,7 @@ def settings_of(grid: Grid) -> list[Setting]:
     found = [
         Setting(
             anchor=anchor,
-            strength=strength if anchor in (Anchor.KEPT, Anchor.GENERAL) else None,
+            strength=None if anchor is Anchor.IDENTITY else strength,
             ridge=ridge,
             roles=roles,
         )
@@ -243,9 +240,8 @@ def _make(
 ) -> None:
     opened = open_model(model)
     book = read_phrasebook(folder.source_folder(model))
-    kept = _kept(model, concepts)
     for setting in settings:
-        chosen = _edit_settings(setting, grid.components, kept)
+        chosen = _edit_settings(setting, grid.components)
         solved = solve_edit(
             opened,
             concepts,
@@ -269,25 +265,15 @@ def _make(
         note(f"{setting.name}: {solved.key_seconds + solved.solve_seconds:.2f} s")
 
 
-def _edit_settings(
-    setting: Setting, components: tuple[str, ...], kept: tuple[Concept, ...]
-) -> EditSettings:
+def _edit_settings(setting: Setting, components: tuple[str, ...]) -> EditSettings:
     strength = setting.strength or 0.0
     return EditSettings(
         components=components,
         ridge=setting.ridge,
         preserve=strength if setting.anchor is Anchor.KEPT else 0.0,
         general=strength if setting.anchor is Anchor.GENERAL else 0.0,
-        exactly=kept if setting.anchor is Anchor.EXACT else (),
         roles=ROLES[setting.roles],
     )
-
-
-def _kept(model: str, concepts: Sequence[Concept]) -> tuple[Concept, ...]:
-    """Return every other name of the concepts' kinds."""
-    words = read_words(folder.source_folder(model), concepts)
-    kinds = dict.fromkeys(concept.kind for concept in concepts)
-    return tuple(Concept(concept=n, kind=kind) for kind in kinds for n in words.names.get(kind, ()))
 
 
 def _statistics(model: Diffusion, settings: EditSettings, book: Phrasebook) -> dict:
