@@ -103,9 +103,7 @@ def encode_slot(model: Diffusion, slot: Slot, vectors: Sequence[torch.Tensor]) -
     """Return the one row of the prompt with those embeddings in its free place."""
     edits = {
         Spot(token_embedding(encoder.module)): _placing(vector_D, position)
-        for encoder, vector_D, position in zip(
-            model.encoders, vectors, slot.positions, strict=True
-        )
+        for encoder, vector_D, position in zip(model.encoders, vectors, slot.positions, strict=True)
     }
     with patched(edits):
         return model.family.encode(model, slot.ids)
@@ -167,9 +165,7 @@ class _Draw:
     t_R: torch.Tensor
 
 
-def _draw(
-    model: Diffusion, x0_RChw: torch.Tensor, count: int, generator: torch.Generator
-) -> _Draw:
+def _draw(model: Diffusion, x0_RChw: torch.Tensor, count: int, generator: torch.Generator) -> _Draw:
     """Return `count` draws; the timesteps are spread evenly, which lowers the loss's variance."""
     # Some schedulers hold these on the CPU, whatever the model's device.
     alphas_T = model.scheduler.alphas_cumprod.to(model.device)

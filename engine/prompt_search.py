@@ -28,6 +28,9 @@ from schemas.plan import Caption
 ENCODED_TOGETHER = 64
 """Candidates that the text encoders read at once."""
 
+Tokens = tuple[int, ...]
+"""K free tokens."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchBudget:
@@ -142,13 +145,7 @@ def search_prompt(
             if float(distance_R.min()) < value:
                 value, tokens = float(distance_R.min()), candidates[int(distance_R.argmin())]
         tick()
-    return FoundPrompt(
-        prompt=search.prompt(tokens), distance_before=first, distance_after=value
-    )
-
-
-Tokens = tuple[int, ...]
-"""K free tokens."""
+    return FoundPrompt(prompt=search.prompt(tokens), distance_before=first, distance_after=value)
 
 
 class _Search:
@@ -169,6 +166,12 @@ class _Search:
         # Both ends of a prompt are the same for any free tokens.
         self._first = len(self._ids([self._before])[0]) - 1
         self._last = self._first + budget.tokens - 1
+        length = model.tokenizer.model_max_length
+        if self._last + len(self._ids([self._after])[0]) > length:
+            raise ConceptError(
+                f"a prompt of {length} tokens has no room for {budget.tokens} free ones in "
+                f"{text!r}: search for fewer"
+            )
 
     def start(self) -> Tokens:
         """Return random words, each of one token that stays one when it is read again."""
@@ -177,8 +180,7 @@ class _Search:
         order = torch.randperm(len(allowed), generator=self._generator).tolist()
         chosen: list[int] = []
         for place in order:
-            tokens = (*chosen, allowed[place])
-            if self._kept([tokens]):
+            if self._kept([(*chosen, allowed[place])]):
                 chosen.append(allowed[place])
             if len(chosen) == self._budget.tokens:
                 return tuple(chosen)
@@ -208,7 +210,9 @@ class _Search:
     def distances(self, candidates: Sequence[Tokens]) -> torch.Tensor:
         """Return each candidate's distance from the goal, _R."""
         parts = [
-            distance(self._encode(candidates[n : n + ENCODED_TOGETHER]), self._goal, last=self._last)
+            distance(
+                self._encode(candidates[n : n + ENCODED_TOGETHER]), self._goal, last=self._last
+            )
             for n in range(0, len(candidates), ENCODED_TOGETHER)
         ]
         return torch.cat(parts)
@@ -225,29 +229,29 @@ class _Search:
             value_R = distance(self._encode([tokens]), self._goal, last=self._last)
         gradients = torch.autograd.grad(value_R.sum(), [read[Spot(table)] for table in tables])
         free = slice(self._first, self._last + 1)
-        rise_KV = sum(
+        # The encoders share a vocabulary: one replacement changes what each of them reads.
+        rises = [
             (gradient[0, free].float() @ table.weight.detach().float().T).cpu()
             for gradient, table in zip(gradients, tables, strict=True)
-        )
-        rise_KV[:, self._banned] = torch.inf  # type: ignore[index]
-        best = min(self._budget.best, rise_KV.shape[1] - len(self._banned))  # type: ignore[union-attr]
-        return rise_KV.topk(best, dim=1, largest=False).indices  # type: ignore[union-attr]
+        ]
+        rise_KV = torch.stack(rises).sum(0)
+        rise_KV[:, self._banned] = torch.inf
+        best = min(self._budget.best, rise_KV.shape[1] - len(self._banned))
+        return rise_KV.topk(best, dim=1, largest=False).indices
 
     def _kept(self, candidates: Sequence[Tokens]) -> list[Tokens]:
         """Return the candidates that can be typed: their text is read as those very tokens.
 
-        Nor does it spell the concept by parts of words, with or without spaces.
+        Nor may it spell the concept by parts of words, with or without spaces.
         """
-        read = self._ids([self.prompt(tokens) for tokens in candidates])
+        prompts = [self.prompt(tokens) for tokens in candidates]
         return [
             tokens
-            for tokens, ids in zip(candidates, read, strict=True)
+            for tokens, prompt, ids in zip(candidates, prompts, self._ids(prompts), strict=True)
             if tuple(ids[self._first : self._first + len(tokens)]) == tokens
-            and self._spelled not in self._typed(tokens)
+            and prompt.isprintable()
+            and self._spelled not in "".join(prompt.casefold().split())
         ]
-
-    def _typed(self, tokens: Tokens) -> str:
-        return "".join(self._model.tokenizer.decode(list(tokens)).casefold().split())
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return self._model.tokenizer(list(texts)).input_ids
