@@ -38,8 +38,8 @@ def write_edit(
     """Write all but the images into an edit's folder and return its manifest.
 
     Matrices are by public name: `originals` W0, `weights` W = W0 + dW rounded, `changes_float64`
-    dW as solved. `manifest` has at least `concepts` and `settings`, in plain types; it may add
-    fields. ConceptError: the model's folder holds no safetensors file of a matrix.
+    dW as solved. `manifest` has at least `concepts` and `settings`, in plain types; what it says of
+    other fields is kept beside those that are known here. ConceptError: the model's folder holds no safetensors file of a matrix.
     """
     name = portable_name(model.name)
     factors = {n: factorise(changes_float64[n], originals[n]) for n in weights}
@@ -50,6 +50,7 @@ def write_edit(
         copy_with(source_folder(model.name), work / FULL_MODEL, tensors=weights)
     written = EditManifest.model_validate(
         {
+            **manifest,
             "version": MANIFEST_VERSION,
             "model": name,
             "model_hash": model_hash(model.name),
@@ -62,7 +63,6 @@ def write_edit(
             else "none: diffusers has no LoRA loader for this model's text encoder",
             "versions": {package: version(package) for package in PACKAGES},
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            **manifest,
         }
     )
     text = json.dumps(written.model_dump(mode="json"), indent=2, ensure_ascii=False)
