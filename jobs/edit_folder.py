@@ -38,7 +38,7 @@ def write_edit(
     """Write all but the images into an edit's folder and return its manifest.
 
     Matrices are by public name: `originals` W0, `weights` W = W0 + dW rounded, `changes_float64`
-    dW as solved. `manifest` has at least `concepts` and `settings`, in plain types; its other fields
+    dW as solved. `manifest` has at least `concepts` and `settings` in plain types; its other fields
     are kept, but for those that are known here. ConceptError: the model's folder holds no
     safetensors file of a matrix.
     """
