@@ -3,7 +3,8 @@
 import time
 from pathlib import Path
 
-from jobs.store import Manifest, Run, Task, UnitRow, create_run
+from jobs.chunks import Manifest, Task, UnitRow
+from jobs.store import Run, create_run, open_run
 from jobs.worker import TaskDone, Worker
 from schemas.component import Component, Kind, Part
 from schemas.plan import Caption, TracePlan
@@ -103,7 +104,7 @@ class WritingWorker(Worker):
 
     def __init__(self, location: str) -> None:
         """Open the run at `location`."""
-        super().__init__(location, NoModel())
+        super().__init__(open_run(location), NoModel())
 
 
 class IdleWorker(Worker):
@@ -111,7 +112,7 @@ class IdleWorker(Worker):
 
     def __init__(self, location: str, *, task_s: float) -> None:
         """Take `task_s` seconds for a task."""
-        super().__init__(location, NoModel())
+        super().__init__(open_run(location), NoModel())
         self._task_s = task_s
 
     def run(self, task: Task) -> TaskDone:

@@ -24,12 +24,13 @@ from typing import Any, TypeVar
 
 from bench.no_model import AGAINST, WritingWorker, make_plan, make_run
 from cli.query import RANK
+from jobs.chunks import Task
 from jobs.code import versions
 from jobs.packs import tidy
 from jobs.query import run_query
 from jobs.status import leading, status_of
-from jobs.store import Run, Task, open_run
-from jobs.trace import open_tasks
+from jobs.store import Run, open_run
+from jobs.work import open_tasks
 
 T = TypeVar("T")
 MIB = 2**20

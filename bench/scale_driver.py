@@ -23,7 +23,7 @@ from jobs.cluster import Cluster, connected
 from jobs.packs import tidy
 from jobs.pool import Limits, drive
 from jobs.store import Run, open_run, write_tables
-from jobs.trace import open_tasks, progress_of
+from jobs.work import open_tasks, progress_of
 from jobs.worker import TaskDone
 
 T = TypeVar("T")

@@ -10,7 +10,8 @@ import torch
 from engine.models import open_model
 from engine.scoring import open_scorer
 from engine.tracing import trace_unit
-from jobs.store import Run, Task
+from jobs.chunks import Task
+from jobs.store import Run
 from jobs.worker import TraceWorker
 
 READY = "ready"

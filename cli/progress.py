@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from jobs.trace import Progress
+    from jobs.work import Progress
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobs.chunks import ChunkedRun, Task
 from jobs.isolation import Isolation
-from jobs.store import Run, Task
 from schemas.errors import ModelUnavailable
 
 
@@ -23,7 +23,7 @@ class Staff:
     """Returns the number of actors that the cluster has room for now."""
 
 
-def start_actor(run: Run, staff: Staff) -> Any:
+def start_actor(run: ChunkedRun, staff: Staff) -> Any:
     """Return the handle of a new actor, which Ray starts once there is room for it."""
     import ray
 

@@ -18,6 +18,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.chunks import Task
 from jobs.findings import Fault
 from jobs.packs import group_chunks
 from jobs.parts import (
@@ -31,12 +32,12 @@ from jobs.parts import (
     read_part,
 )
 from jobs.storage import LocalStorage
-from jobs.store import Run, Task
+from jobs.store import Run
 from schemas.component import Part
 from schemas.errors import first_line
 from schemas.intervention import Intervention, TokenRole
 from schemas.plan import Slab
-from schemas.tables import SCHEMA_VERSION, VERSION_KEY
+from schemas.tables import SCHEMA_VERSION, SCORES, VERSION_KEY
 from schemas.views import quoted
 
 SCORED_UNITS = """
@@ -127,7 +128,7 @@ def carried_id(content: bytes) -> str | None:
 
 def whole_part(content: bytes, name: str, *, run_id: str) -> PartContent:
     """Return a part; CorruptPart if it is not whole, another run's or of another version."""
-    part = read_part(content, name, run_id=run_id)
+    part = read_part(content, name, run_id=run_id, schema=SCORES)
     version = (pq.read_metadata(io.BytesIO(content)).metadata or {}).get(VERSION_KEY)
     if version != str(SCHEMA_VERSION).encode():
         raise CorruptPart(f"{name} has tables of another version")

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from jobs.attempts import attempts
 from jobs.audit import Audit, audit
+from jobs.chunks import PLAN
 from jobs.findings import Fault, Finding, State
 from jobs.query import CATALOG, write_catalog
 from jobs.storage import LocalStorage, open_storage
-from jobs.store import PLAN, Run, open_run, write_tables
+from jobs.store import Run, open_run, write_tables
 from jobs.surroundings import catalog_error, counted_strangers, surroundings
 from jobs.table_check import check_tables, compared_units
-from jobs.trace import Progress
+from jobs.work import Progress
 from schemas.errors import StoreError, first_line
 
 CHECKS = ("parts", "units", "rows", "scores")

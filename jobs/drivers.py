@@ -8,8 +8,9 @@ from pathlib import Path
 
 from jobs import submission
 from jobs.attempts import Attempt, attempts, log_path
+from jobs.chunks import PLAN
 from jobs.status import Status, status_of
-from jobs.store import PLAN, Run, open_run
+from jobs.store import Run, open_run
 from schemas.errors import ClusterUnavailable, DqfError, StoreError
 
 STOP_S = 60.0

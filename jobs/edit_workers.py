@@ -54,7 +54,8 @@ def shared(cluster: Cluster) -> "Callable[[Diffusion], AbstractContextManager[Co
                 batches: "Sequence[Batch]", edited: "Mapping[str, Any]"
             ) -> "Iterator[Sums]":
                 weights = ray.put(dict(edited))
-                return ActorPool(actors).map(
+                pool: Any = ActorPool(actors)
+                return pool.map(
                     lambda actor, batch: actor.sum.remote(batch, weights), list(batches)
                 )
 

@@ -2,9 +2,9 @@
 
 from collections import Counter, deque
 
+from jobs.chunks import ChunkedRun, Task
 from jobs.packs import group_chunks
 from jobs.parts import GROUP_CHUNKS
-from jobs.store import Run, Task
 
 PACK_TRIES = 3
 """How often a group is packed before its parts are left, which count as well as a pack."""
@@ -13,7 +13,7 @@ PACK_TRIES = 3
 class Groups:
     """The groups of a run, as its driver sees them."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: ChunkedRun) -> None:
         """Count what each group lacks now; those that lack nothing are to be packed."""
         self._run = run
         self._missing: Counter[int] = Counter()
@@ -50,7 +50,7 @@ class Groups:
 
     def num_units(self, group: int) -> int:
         """Return the number of units in a group, at most."""
-        return len(group_chunks(self._run, group)) * self._run.plan.chunk_units
+        return len(group_chunks(self._run, group)) * self._run.chunk_units
 
     def packed(self) -> None:
         """Note that a group that was handed out is packed."""

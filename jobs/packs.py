@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import compress
 
+from jobs.chunks import ChunkedRun
 from jobs.parts import (
     GROUP_CHUNKS,
     CorruptPart,
@@ -15,18 +16,17 @@ from jobs.parts import (
     read_part,
     write_part,
 )
-from jobs.store import Run
 
 READERS = 16
 """Files that are read at a time: in a bucket each is a wait."""
 
 
-def group_chunks(run: Run, group: int) -> range:
+def group_chunks(run: ChunkedRun, group: int) -> range:
     """Return the chunks of a group."""
     return range(group * GROUP_CHUNKS, min((group + 1) * GROUP_CHUNKS, run.num_chunks))
 
 
-def pack(run: Run, group: int) -> None:
+def pack(run: ChunkedRun, group: int) -> None:
     """Pack a group whose chunks are all committed; CorruptPart if one, or the pack, is damaged.
 
     What is damaged is moved out of the way, so that its chunks can be traced again.
@@ -34,28 +34,28 @@ def pack(run: Run, group: int) -> None:
     if run.storage.exists(pack_name(group)):
         _check_pack(run, group)
     else:
-        content = write_part(_parts(run, group), run_id=run.id)
+        content = write_part(_parts(run, group), run_id=run.id, schema=run.schema)
         run.storage.create(pack_name(group), content)
     for chunk in group_chunks(run, group):
         run.storage.remove(part_name(chunk))
 
 
-def _parts(run: Run, group: int) -> Iterator[PartContent]:
+def _parts(run: ChunkedRun, group: int) -> Iterator[PartContent]:
     for chunk in group_chunks(run, group):
         yield _checked_part(run, chunk, 0)
 
 
-def _checked_part(run: Run, chunk: int, generation: int) -> PartContent:
+def _checked_part(run: ChunkedRun, chunk: int, generation: int) -> PartContent:
     """Return a part of the run; a damaged one is moved to the quarantine, CorruptPart."""
     name = part_name(chunk, generation)
     try:
-        return read_part(run.storage.read(name), name, run_id=run.id)
+        return read_part(run.storage.read(name), name, run_id=run.id, schema=run.schema)
     except CorruptPart:
         _set_aside(run, name, (chunk,), generation)
         raise
 
 
-def _check_pack(run: Run, group: int) -> None:
+def _check_pack(run: ChunkedRun, group: int) -> None:
     """Move a pack to the quarantine whose footer is damaged or lacks a chunk, CorruptPart."""
     name, chunks = pack_name(group), group_chunks(run, group)
     try:
@@ -68,7 +68,7 @@ def _check_pack(run: Run, group: int) -> None:
         raise
 
 
-def _set_aside(run: Run, name: str, chunks: Container[int], generation: int) -> None:
+def _set_aside(run: ChunkedRun, name: str, chunks: Container[int], generation: int) -> None:
     """Move a damaged file to the quarantine, after what its failures have led to.
 
     Its units are traced anew and may fail otherwise: a later generation would count them twice.
@@ -79,7 +79,7 @@ def _set_aside(run: Run, name: str, chunks: Container[int], generation: int) -> 
     run.quarantine(name)
 
 
-def tidy(run: Run) -> list[str]:
+def tidy(run: ChunkedRun) -> list[str]:
     """Remove what killed processes left, and return the damaged files that were moved away.
 
     Every part that is not packed is read, of a pack its footer; parts that a pack took the place
@@ -92,7 +92,7 @@ def tidy(run: Run) -> list[str]:
     return damaged + list(_damaged_parts(run))
 
 
-def _damaged_packs(run: Run) -> Iterator[str]:
+def _damaged_packs(run: ChunkedRun) -> Iterator[str]:
     packs = run.live().packs
 
     def is_damaged(group: int) -> bool:
@@ -107,7 +107,7 @@ def _damaged_packs(run: Run) -> Iterator[str]:
         yield from compress(packs.values(), pool.map(is_damaged, packs))
 
 
-def _damaged_parts(run: Run) -> Iterator[str]:
+def _damaged_parts(run: ChunkedRun) -> Iterator[str]:
     live = run.live()
     keys = sorted(live.parts)
 

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 
 from jobs.storage import Storage
 from schemas.errors import StoreError
-from schemas.tables import SCHEMA_VERSION, SCORES, VERSION_KEY
 from schemas.views import COMMITS_KEY
 
 EMPTY_PART = "parts/empty.parquet"
@@ -80,14 +79,14 @@ def pack_name(group: int) -> str:
     return f"packs/g{group:06d}.parquet"
 
 
-def write_part(parts: Iterable[PartContent], *, run_id: str) -> bytes:
+def write_part(parts: Iterable[PartContent], *, run_id: str, schema: pa.Schema) -> bytes:
     """Return the content of one part that holds `parts`, one after the other."""
     file = io.BytesIO()
     commits: list[Commit] = []
-    schema = SCORES.with_metadata({VERSION_KEY: str(SCHEMA_VERSION), RUN_KEY: run_id})
-    with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
+    labelled = schema.with_metadata({**(schema.metadata or {}), RUN_KEY: run_id})
+    with pq.ParquetWriter(file, labelled, compression="zstd", write_page_checksum=True) as writer:
         for table in _row_groups(parts, commits):
-            writer.write_table(table.cast(schema))
+            writer.write_table(table.cast(labelled))
         described = json.dumps([asdict(commit) for commit in commits])
         writer.add_key_value_metadata({COMMITS_KEY: described})
     return file.getvalue()
@@ -106,7 +105,7 @@ def _row_groups(parts: Iterable[PartContent], commits: list[Commit]) -> Iterator
         yield pa.concat_tables(waiting).combine_chunks()
 
 
-def read_part(content: bytes, name: str, *, run_id: str) -> PartContent:
+def read_part(content: bytes, name: str, *, run_id: str, schema: pa.Schema) -> PartContent:
     """Return a part; CorruptPart if it is cut short, damaged, or another run's."""
     try:
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
@@ -115,7 +114,7 @@ def read_part(content: bytes, name: str, *, run_id: str) -> PartContent:
         commits = _commits(metadata)
     except DAMAGED as error:
         raise CorruptPart(f"{name} is not a whole Parquet file: {error}") from error
-    if metadata.get(RUN_KEY) != run_id.encode() or not table.schema.equals(SCORES):
+    if metadata.get(RUN_KEY) != run_id.encode() or not table.schema.equals(schema):
         raise CorruptPart(f"{name} is no part of this run")
     return PartContent(table=table.replace_schema_metadata(None), commits=commits)
 

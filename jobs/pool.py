@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.actors import Actor, Call, Staff, raise_from_constructor, start_actor
+from jobs.chunks import ChunkedRun, Task
 from jobs.code import code_hash
 from jobs.groups import Groups
 from jobs.isolation import Isolation
 from jobs.parts import CorruptPart
 from jobs.queue import TaskQueue
-from jobs.store import Run, Task
 from jobs.worker import TaskDone
 from schemas.errors import ClusterUnavailable, TooManyFailures, first_line
 
@@ -51,7 +51,7 @@ class Limits:
 
 
 def drive(
-    run: Run,
+    run: ChunkedRun,
     tasks: Iterable[Task],
     staff: Staff,
     *,
@@ -88,7 +88,7 @@ class _Pool:
     whole queue; a fresh one queues calls until it is ready.
     """
 
-    run: Run
+    run: ChunkedRun
     staff: Staff
     limits: Limits
     on_task: Callable[[TaskDone], None]
@@ -266,7 +266,7 @@ class _Pool:
             name, count = self.errors.most_common(1)[0]
             raise TooManyFailures(
                 f"stopped: {failed} of {self.units} units failed, {count} of them with {name}; "
-                "they are recorded in `failures`, the rest is left for `dqf trace resume`, and "
+                f"they are recorded, the rest is left for `{self.run.resumed_by}`, and "
                 "--max-failed 1 goes on whatever fails"
             )
 

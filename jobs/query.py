@@ -9,9 +9,10 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from jobs.chunks import RELISTS
 from jobs.parts import EMPTY_PACK, EMPTY_PART, GROUP_CHUNKS
 from jobs.storage import LocalStorage
-from jobs.store import RELISTS, Run
+from jobs.store import Run
 from schemas.errors import QueryRefused, StoreError
 from schemas.views import TABLES, commits_of, quoted, scores_of, view_statements
 

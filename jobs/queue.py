@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from jobs.store import Task
+from jobs.chunks import Task
 
 SLOW = 2.0
 """A task in hand that takes this many medians is given to an idle actor too."""

@@ -8,7 +8,7 @@ from jobs.attempts import Attempt, attempts, last_begun
 from jobs.packs import group_chunks
 from jobs.query import run_query
 from jobs.store import Run
-from jobs.trace import progress_of
+from jobs.work import progress_of
 
 WINDOW_S = 600.0
 """The rate is that of the last ten minutes in which anything was committed."""

@@ -1,51 +1,19 @@
 """Tracing a plan: make its run or find it, and work through what is left."""
 
-import logging
-import os
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine import registry
-from jobs import attempts
-from jobs.actors import Staff
-from jobs.attempts import Attempt, Outcome
-from jobs.cluster import Cluster, connected
-from jobs.code import code_hash, git_commit, versions
-from jobs.metrics import DriverMetrics
-from jobs.packs import tidy
+from jobs.chunks import PLAN, Manifest, manifest_of
+from jobs.cluster import Cluster
 from jobs.plans import Planned
-from jobs.pool import Limits, drive
-from jobs.query import write_catalog
-from jobs.signals import noted_signals, sigterm_raises
+from jobs.pool import Limits
 from jobs.storage import open_storage
-from jobs.store import PLAN, Manifest, Run, Task, create_run, open_run, write_tables
-from jobs.worker import TaskDone, TraceWorker
-from schemas.errors import DqfError, Interrupted, StoreError
+from jobs.store import Run, create_run, open_run
+from jobs.work import Note, Progress, work_through
+from jobs.worker import TraceWorker
+from schemas.errors import StoreError
 from schemas.plan import TracePlan
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a run is, in units."""
-
-    done: int
-    """Units that were tried, those that failed among them."""
-    failed: int
-    total: int
-
-
-logger = logging.getLogger(__name__)
-
-LOG_S = 10.0
-"""How often the log says how far a run is."""
-
-Note = Callable[[str], None]
-"""Shows a line to the user."""
 
 
 def prepare_run(location: str | Path, planned: Planned) -> Run:
@@ -53,7 +21,7 @@ def prepare_run(location: str | Path, planned: Planned) -> Run:
 
     StoreError: another plan's run is there, the model has changed since, or it cannot be written.
     """
-    manifest = _manifest(planned.plan)
+    manifest = manifest_of(model=planned.plan.model, scorer=planned.plan.scorer)
     storage = open_storage(str(location))
     if not storage.exists(PLAN) and storage.files(""):
         raise StoreError(f"{location} exists and is no run: choose another --run")
@@ -67,7 +35,7 @@ def prepare_run(location: str | Path, planned: Planned) -> Run:
 def resume_run(location: str) -> Run:
     """Return an old run to go on with; StoreError if its model or scorer has changed since."""
     run = open_run(location)
-    _check_models(run, _manifest(run.plan))
+    _check_models(run, manifest_of(model=run.plan.model, scorer=run.plan.scorer))
     return run
 
 
@@ -90,126 +58,15 @@ def trace_run(
     With `retry_failed` only the units that have failed are tried, once more.
     TooManyFailures, StoreError, ModelUnavailable: it cannot go on. Interrupted: a signal came.
     """
-    attempt = attempts.begin(run)
-    try:
-        with attempts.logged(run, attempt), sigterm_raises():
-            _repair(run, attempt, note)
-            tasks = failed_tasks(run) if retry_failed else open_tasks(run)
-            _work(
-                run, tasks, cluster=cluster, limits=limits, on_progress=on_progress,
-                worker_class=worker_class, options=options or {"rows": rows},
-            )  # fmt: skip
-    except BaseException as error:
-        with suppress(StoreError):  # what ended the run may be a full disk
-            attempts.end(run, attempt, *_outcome(error))
-        raise
-    attempts.end(run, attempt, Outcome.FINISHED)
-    return progress_of(run)
-
-
-def _outcome(error: BaseException) -> tuple[Outcome, str]:
-    if isinstance(error, Interrupted | KeyboardInterrupt):
-        return Outcome.STOPPED, ""
-    name = "" if isinstance(error, DqfError) else f"{type(error).__name__}: "
-    return Outcome.FAILED, f"{name}{error}"
-
-
-def _repair(run: Run, attempt: Attempt, note: Note) -> None:
-    """Put right what a crash may have left, and say what was found."""
-    write_tables(run)
-    write_catalog(run)
-    for name in tidy(run):
-        logger.warning("%s was damaged", name)
-        note(f"{name} was damaged: moved to quarantine/, its units are traced again")
-    for other in attempts.others_alive(run, attempt):
-        note(f"process {other.pid} works on this run too: no unit will count twice")
-    for name, then, now in attempts.changed_versions(run, attempt):
-        note(f"warning: the run was made with {name} {then}, this is {now}")
-
-
-def open_tasks(run: Run) -> list[Task]:
-    """Return the chunks that are not committed."""
-    done = run.done_chunks()
-    return [Task(chunk=chunk) for chunk in range(run.num_chunks) if chunk not in done]
-
-
-def failed_tasks(run: Run) -> list[Task]:
-    """Return the tasks that try again what has failed, one generation on."""
-    return [
-        Task(chunk=commit.chunk, generation=commit.generation + 1)
-        for commit in run.commits()
-        if commit.failures
-    ]
-
-
-def _work(
-    run: Run,
-    tasks: Sequence[Task],
-    *,
-    cluster: Cluster,
-    limits: Limits,
-    on_progress: Callable[[Progress], None],
-    worker_class: type,
-    options: Mapping[str, Any],
-) -> None:
-    progress = progress_of(run)
-    on_progress(progress)
-    if not tasks:
-        return
-
-    logger.info("%d tasks to do, %d of %d units done", len(tasks), progress.done, progress.total)
-    next_line = time.monotonic() + LOG_S
-    is_retry = tasks[0].generation > 0
-
-    def on_task(done: TaskDone) -> None:
-        nonlocal progress, next_line
-        progress = _advanced(progress, done, is_retry=is_retry)
-        if time.monotonic() > next_line:
-            logger.info("%d of %d units, %d failed", progress.done, progress.total, progress.failed)
-            next_line = time.monotonic() + LOG_S
-        metrics.task_done(done)
-        on_progress(progress)
-
-    with connected(cluster) as capacity, noted_signals() as check_signals:
-        metrics = DriverMetrics(run.name, left=sum(len(run.ordinals(task.chunk)) for task in tasks))
-        staff = Staff(
-            worker_class=worker_class,
-            options={**options, "threads": _threads(capacity.actors())},
-            gpus=capacity.gpus_an_actor,
-            target=capacity.actors,
-        )
-        drive(run, tasks, staff, limits=limits, on_task=on_task, on_turn=check_signals)
-
-
-def _advanced(progress: Progress, done: TaskDone, *, is_retry: bool) -> Progress:
-    """Return the progress after a task; what is tried again has been counted before."""
-    if is_retry:
-        return replace(progress, failed=progress.failed - done.units + done.failed)
-    return replace(progress, done=progress.done + done.units, failed=progress.failed + done.failed)
-
-
-def progress_of(run: Run) -> Progress:
-    """Return how far a run is, from its folder alone."""
-    commits = run.commits()
-    return Progress(
-        done=sum(len(run.ordinals(commit.chunk)) for commit in commits),
-        failed=sum(len(commit.failures) for commit in commits),
-        total=len(run.units),
-    )
-
-
-def _threads(actors: int) -> int:
-    return max(1, len(os.sched_getaffinity(0)) // max(1, actors))
-
-
-def _manifest(plan: TracePlan) -> Manifest:
-    return Manifest(
-        model_hash=registry.model_hash(plan.model),
-        scorer_hash=registry.scorer_hash(plan.scorer),
-        versions=versions(),
-        code_hash=code_hash(),
-        git_commit=git_commit(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    return work_through(
+        run,
+        cluster=cluster,
+        worker_class=worker_class,
+        options=options or {"rows": rows},
+        limits=limits,
+        retry_failed=retry_failed,
+        on_progress=on_progress,
+        note=note,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from jobs.plans import check_plan
 from jobs.submission import submit
-from jobs.trace import Note
+from jobs.work import Note
 from schemas.errors import ModelUnavailable
 from schemas.plan import TracePlan
 

@@ -4,13 +4,14 @@ import logging
 import time
 import traceback
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+from jobs.chunks import ChunkedRun, Task, UnitRow
 from jobs.code import code_hash
 from jobs.metrics import WorkerMetrics
 from jobs.packs import pack
 from jobs.parts import Failure
-from jobs.store import Run, Task, UnitRow, open_run
+from jobs.store import Run, open_run
 from schemas.plan import Unit
 
 logger = logging.getLogger(__name__)
@@ -34,17 +35,17 @@ class TaskDone:
 class Tracer(Protocol):
     """What scores a unit: the model's side of a worker."""
 
-    def score_rows(self, row: UnitRow) -> list[dict]:
-        """Return a unit's rows of the scores' table; whatever it raises is recorded."""
+    def score_rows(self, row: UnitRow[Any]) -> list[dict]:
+        """Return a unit's rows of the run's table; whatever it raises is recorded."""
         ...
 
 
 class Worker:
     """Works on the tasks of one run; a plain class, which the pool wraps as an actor."""
 
-    def __init__(self, location: str, tracer: Tracer) -> None:
-        """Open the run at `location`, whose units `tracer` scores."""
-        self._run: Run = open_run(location)
+    def __init__(self, run: ChunkedRun[Any], tracer: Tracer) -> None:
+        """Work on a run, whose units `tracer` scores."""
+        self._run = run
         self._tracer = tracer
 
     def ready(self) -> str:
@@ -78,7 +79,7 @@ class Worker:
         """Pack a group of chunks; CorruptPart if a part of it is damaged."""
         pack(self._run, group)
 
-    def _traced(self, unit_row: UnitRow) -> tuple[list[dict], Failure | None]:
+    def _traced(self, unit_row: UnitRow[Any]) -> tuple[list[dict], Failure | None]:
         try:
             return self._tracer.score_rows(unit_row), None
         except Exception as error:
@@ -94,7 +95,8 @@ class TraceWorker(Worker):
 
         `rows` bounds the rows of a batch; what is best on the device is measured if None.
         """
-        super().__init__(location, ModelTracer(open_run(location), rows=rows, threads=threads))
+        run = open_run(location)
+        super().__init__(run, ModelTracer(run, rows=rows, threads=threads))
 
 
 class ModelTracer:
@@ -117,7 +119,7 @@ class ModelTracer:
         self._metrics = WorkerMetrics(run.name)
         count_rows(self._model.unet, self._metrics.rows)
 
-    def score_rows(self, row: UnitRow) -> list[dict]:
+    def score_rows(self, row: UnitRow[Unit]) -> list[dict]:
         """Return the score rows of a unit."""
         unit = row.unit
         shared = {

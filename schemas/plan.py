@@ -280,6 +280,10 @@ class UnitIds:
     captions: tuple[str, ...]
     slabs: tuple[str, ...]
 
+    def __len__(self) -> int:
+        """Return the number of units."""
+        return len(self.units)
+
     def __getitem__(self, ordinal: int) -> str:
         """Return the id of a unit by its place in the plan's order."""
         return self.at(*self.units.place(ordinal))

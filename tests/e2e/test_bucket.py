@@ -15,7 +15,7 @@ from jobs.query import run_query
 from jobs.status import status_of
 from jobs.storage import open_storage
 from jobs.store import open_run
-from jobs.trace import open_tasks
+from jobs.work import open_tasks
 from tests.e2e.test_trace import SCORES, command
 from tests.jobs.bucket_server import BUCKET, CREDENTIALS, s3_server
 from tests.jobs.small_run import commit_scores, make_run

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from jobs.attempts import begin
+from jobs.chunks import Task
 from jobs.packs import pack
 from jobs.parts import Failure, part_name
 from jobs.query import run_query
 from jobs.status import status_of
-from jobs.store import Task
 from tests.faults.running import FINISHED, KILLED, ROOT, check_whole, new_trial
 from tests.jobs.small_run import commit_scores, score_rows
 

@@ -12,7 +12,7 @@ import pytest
 from jobs.attempts import attempts
 from jobs.packs import tidy
 from jobs.parts import pack_name
-from jobs.trace import open_tasks
+from jobs.work import open_tasks
 from tests.faults.running import (
     FINISHED,
     KILLED,

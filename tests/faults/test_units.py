@@ -9,7 +9,7 @@ import pytest
 from jobs.attempts import attempts
 from jobs.parts import part_name
 from jobs.status import status_of
-from jobs.trace import open_tasks
+from jobs.work import open_tasks
 from tests.faults.running import FAILED, FINISHED, KILLED, check_whole, new_trial, wait_until
 
 FAULTS = {

@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.store import UnitRow
+from jobs.chunks import UnitRow
+from jobs.store import open_run
 from jobs.worker import Worker
 from schemas.errors import ModelUnavailable
 from tests.jobs.small_run import score_rows
@@ -87,7 +88,7 @@ class ToyWorker(Worker):
         is_slow = faults.first_is_slower > 1 and is_first(faults, "slow")
         sleep_s = faults.sleep_s * (faults.first_is_slower if is_slow else 1.0)
         node = ray.get_runtime_context().get_node_id()
-        super().__init__(run, ToyTracer(faults, sleep_s=sleep_s, node=node))
+        super().__init__(open_run(run), ToyTracer(faults, sleep_s=sleep_s, node=node))
         note(faults.scratch, "pids", str(os.getpid()))
         self._packing = faults.packing
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from jobs.store import Manifest, Run, Task, UnitRow, create_run
+from jobs.chunks import Manifest, Task, UnitRow
+from jobs.store import Run, create_run
 from schemas.component import Component, Kind, Part
 from schemas.plan import Caption, TracePlan
 

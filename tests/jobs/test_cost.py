@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from engine import lockstep, sampling
+from jobs.chunks import Task
 from jobs.cost import device_time, plan_cost
 from jobs.plans import check_plan, make_plan
 from jobs.query import run_query
-from jobs.store import Task
 from jobs.trace import prepare_run
 from jobs.worker import TraceWorker
 

@@ -15,6 +15,7 @@ import pytest
 from jobs import attempts
 from jobs.attempts import Outcome
 from jobs.audit import rows_of_unit
+from jobs.chunks import PLAN, Task, UnitRow
 from jobs.doctor import Report, examine, repair
 from jobs.findings import State
 from jobs.orphans import DRIVER_VARIABLE
@@ -22,8 +23,8 @@ from jobs.packs import pack
 from jobs.parts import Commit, Failure, PartContent, part_name, write_part
 from jobs.query import CATALOG, run_query, write_catalog
 from jobs.storage import LEFTOVER_AGE_S
-from jobs.store import PLAN, Run, Task, UnitRow, open_run
-from jobs.trace import Progress, failed_tasks, open_tasks
+from jobs.store import Run, open_run
+from jobs.work import Progress, failed_tasks, open_tasks
 from schemas.errors import StoreError
 from schemas.intervention import Intervention, TokenRole
 from schemas.tables import SCORES
@@ -78,7 +79,7 @@ def part_of(run: Run, task: Task, rows: list[dict], *, failures: int = 0, units:
         units=units,
         failures=tuple(failure_of(unit) for unit in tried[:failures]),
     )
-    return write_part([PartContent(table=table, commits=(commit,))], run_id=run.id)
+    return write_part([PartContent(table=table, commits=(commit,))], run_id=run.id, schema=SCORES)
 
 
 def rows_of(run: Run, chunk: int) -> list[dict]:
@@ -380,7 +381,9 @@ def test_a_pack_without_one_of_its_chunks_is_found(run: Run, tmp_path: Path) -> 
     contents = [run.storage.read(part_name(chunk)) for chunk in range(3)]
     pack(run, 0)
     short = write_part(
-        [PartContent(table=whole.slice(0, 0).cast(SCORES), commits=())], run_id=run.id
+        [PartContent(table=whole.slice(0, 0).cast(SCORES), commits=())],
+        run_id=run.id,
+        schema=SCORES,
     )
     path_of(run, "packs/g000000.parquet").write_bytes(short)
     assert "commits other chunks" in text_of(checked(run), "parts")

@@ -29,7 +29,7 @@ from schemas.errors import ConceptError, UnknownComponent
 from schemas.plan import Caption, Numerics
 
 WORDS = {
-    "objects": ["apple", "castle", "bird", "ship", "table"],
+    "objects": ["apple", "castle", "cat", "ship", "table"],
     "styles": [],
     "colours": ["natural", "red"],
 }
@@ -102,7 +102,7 @@ def test_what_is_added_and_taken_back_leaves_no_trace(
     edit_batch(with_removed(tmp_path / "b", ["Ship"], out=tmp_path / "c", images=0), note=print)
     joint = (
         Concept(concept="apple", target="castle"),
-        Concept(concept="bird", target="ship", weight=2.0),
+        Concept(concept="ship", target="table", weight=2.0),
     )
     edit_batch(make_job(model, tiny_scorer, tmp_path / "d", images=0, concepts=joint), note=print)
     (name,) = edited(tmp_path / "a")

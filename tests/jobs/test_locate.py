@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from jobs.chunks import Manifest, Task
 from jobs.locate import locate
-from jobs.store import Manifest, Task, create_run
+from jobs.store import create_run
 from schemas.component import Component, Kind, Part
 from schemas.concept import Concept, ConceptKind
 from schemas.errors import ConceptError, StoreError

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from jobs.actors import Staff
+from jobs.chunks import UnitRow
 from jobs.cluster import Capacity, Cluster, connected
 from jobs.pool import Limits, drive
 from jobs.query import run_query
-from jobs.store import Run, UnitRow
-from jobs.trace import open_tasks
+from jobs.store import Run, open_run
+from jobs.work import open_tasks
 from jobs.worker import TaskDone, Worker
 from schemas.errors import ModelUnavailable, TooManyFailures
 from tests.jobs.small_run import all_units, commit_scores, make_run, score_rows
@@ -59,7 +60,7 @@ class ToyWorker(Worker):
         tracer = ToyTracer(
             raising=raising, raising_from=raising_from, killing=killing, hanging=hanging
         )
-        super().__init__(run, tracer)
+        super().__init__(open_run(run), tracer)
 
 
 def work(

@@ -9,10 +9,11 @@ import duckdb
 import pytest
 
 import jobs.query
+from jobs.chunks import Task
 from jobs.packs import pack
 from jobs.parts import Failure
 from jobs.query import CATALOG, run_query, write_catalog
-from jobs.store import Run, Task, open_run
+from jobs.store import Run, open_run
 from schemas.errors import QueryRefused
 from tests.jobs.small_run import all_units, commit_scores, make_run, score_rows
 

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.chunks import Task
 from jobs.packs import pack, tidy
 from jobs.parts import GROUP_CHUNKS, CorruptPart, Failure
 from jobs.query import run_query
 from jobs.status import status_of
-from jobs.store import Task, create_run, open_run, write_tables
-from jobs.trace import failed_tasks, open_tasks, progress_of
+from jobs.store import create_run, open_run, write_tables
+from jobs.work import failed_tasks, open_tasks, progress_of
 from schemas.errors import StoreError
 from tests.jobs.small_run import all_units, commit_scores, make_run, score_rows
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from engine import tracing
+from jobs.chunks import Task
 from jobs.plans import check_plan, make_plan
 from jobs.query import run_query
-from jobs.store import Run, Task
+from jobs.store import Run
 from jobs.trace import prepare_run
 from jobs.worker import TraceWorker
 
