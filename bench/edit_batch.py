@@ -72,11 +72,7 @@ def solved_edit(
         removed = {c.concept for c in concepts}
         exactly = tuple(Concept(concept=o) for o in book.objects if o not in removed)
         settings = replace(settings, exactly=exactly)
-    general = (
-        {c: general_sums(model, c, book=book) for c in settings.components}
-        if settings.general
-        else {}
-    )
+    general = {c: general_sums(model, c, book=book) for c in settings.components}
     return solve_edit(model, concepts, book=book, settings=settings, general=general)
 
 

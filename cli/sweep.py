@@ -21,9 +21,7 @@ def sweep(
         list[str], typer.Option(help="Component to edit, may be given again.", show_default=False)
     ],
     model: Annotated[str, typer.Option(help="Model to edit.")] = "emoji-sd",
-    anchor: Annotated[
-        str, typer.Option(help="Of identity, kept, general; with commas.")
-    ] = "kept",
+    anchor: Annotated[str, typer.Option(help="Of identity, kept, general; with commas.")] = "kept",
     preserve: Annotated[
         str, typer.Option(help="Strengths of kept and general, with commas.")
     ] = "1,6",

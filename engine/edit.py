@@ -11,7 +11,7 @@ with k the keys of concept prompts and r what the output should change by there;
 of what is to be kept, whose r is zero or undoes what an edit of an earlier component did to them;
 B_general the covariance of keys over general captions (ROME, MEMIT). Every set is divided by its
 total weight, so that lambda, mu and nu mean the same for one concept as for a thousand; s is the
-mean of diag(B), so that lambda has no unit. Keys that must not move at all: `without`.
+mean of diag(B), so that lambda has no unit. Keys that must not move at all: `free_inputs`.
 
 Shapes: P rows, D inputs, E outputs of the projection (suffixes `_PD`, `_PE`, `_ED`, `_DD`).
 float64.
@@ -52,6 +52,15 @@ class Sums:
             keys=self.keys + other.keys,
         )
 
+    def without(self, other: "Sums") -> "Sums":
+        """Return the sums less those of some of their rows, whose r is zero."""
+        return Sums(
+            cross=self.cross,
+            gram_DD=self.gram_DD - other.gram_DD,
+            weight=self.weight - other.weight,
+            keys=self.keys - other.keys,
+        )
+
 
 def sums_of(
     key_PD: torch.Tensor, changes: Mapping[str, torch.Tensor], weight_P: torch.Tensor
@@ -83,7 +92,7 @@ def solve_changes(
 ) -> dict[str, torch.Tensor]:
     """Return dW_ED of each projection, the exact minimum of the objective, by a Cholesky solve.
 
-    `free_DR`: an orthonormal basis of the inputs that may be changed, see `without`; all if None.
+    `free_DR`: an orthonormal basis of the inputs that may be changed, of `free_inputs`; None: all.
     ValueError: no weight on any key, or `ridge` is not positive (the solution is not unique).
     """
     if ridge <= 0 or edits.weight <= 0:
@@ -107,7 +116,7 @@ def solve_changes(
     return changes
 
 
-def without(kept: Sums) -> torch.Tensor:
+def free_inputs(kept: Sums) -> torch.Tensor:
     """Return an orthonormal basis `_DR` of the inputs at right angles to every kept key.
 
     A change of these inputs alone leaves the outputs at kept keys as they were: the null-space

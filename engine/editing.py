@@ -10,16 +10,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
+from types import MappingProxyType
 from typing import Literal
 
 import torch
 
 from engine.components import sites_of
-from engine.edit import Anchor, Sums, edited_weight, solve_changes, without
+from engine.edit import Anchor, Sums, edited_weight, free_inputs, solve_changes
 from engine.editable import Editable, editable
 from engine.keys import BATCH, kept_keys, pair_keys
 from engine.models import Diffusion
-from engine.prompts import Phrasebook, PromptPair, kept_captions, prompt_pairs, prompts
+from engine.prompts import (
+    Phrasebook,
+    PromptPair,
+    general_captions,
+    prompt_pairs,
+    prompts,
+    told_apart,
+)
 from engine.roles import KEPT_ROLES, RoleWeights
 from schemas.concept import Concept
 from schemas.plan import Caption
@@ -70,6 +78,7 @@ def sum_batch(model: Diffusion, batch: Batch, edited: Mapping[str, torch.Tensor]
     return keys.sums()
 
 
+NOTHING_KNOWN: Mapping[str, Sums] = MappingProxyType({})
 Collect = Callable[[Sequence[Batch], Mapping[str, torch.Tensor]], Iterator[Sums]]
 """Returns the sums of batches in their order; the workers of a cluster may share them."""
 
@@ -101,18 +110,19 @@ def solve_edit(
     *,
     book: Phrasebook,
     settings: EditSettings,
-    general: Mapping[str, Sums] | None = None,
+    general: Mapping[str, Sums] = NOTHING_KNOWN,
     collect: Collect | None = None,
 ) -> Solved:
     """Return the edited weights for all concepts at once; the model stays as it is.
 
-    `general` holds each component's sums over general captions where `settings.general` is not 0.
+    `general` holds components' sums over general captions: of every component if
+    `settings.general` is not 0; else it saves time where the first component's are known.
     ConceptError: a concept does not fit the tokenizer. UnknownComponent: a component is unknown or
     cannot be edited.
     """
     collect = collect or here(model)
     pairs = [pair for concept in concepts for pair in prompt_pairs(concept, book=book)]
-    kept = kept_captions(concepts, book=book) if settings.preserve > 0 else []
+    kept, said = told_apart(general_captions(book=book), concepts)
     exact = [
         caption
         for kept_concept in settings.exactly
@@ -128,17 +138,22 @@ def solve_edit(
         start = time.perf_counter()
         name = target.component.name
         edits = total(collect(batches(name, settings.roles, pairs=pairs), weights))
-        roles = settings.preserve_roles
-        kept_sums = total(collect(batches(name, roles, captions=kept), weights))
+        kept_sums = None
+        if settings.preserve > 0:
+            # What is known of all general captions, less those that say a concept, is quicker.
+            known = None if weights or settings.preserve_roles != KEPT_ROLES else general.get(name)
+            read = batches(name, settings.preserve_roles, captions=said if known else kept)
+            sums = total(collect(read, weights))
+            kept_sums = known.without(sums) if known and sums else known or sums
         exact_sums = total(collect(batches(name, None, captions=exact), weights))
         assert edits is not None
         collected = time.perf_counter()
-        anchors = [(kept_sums, settings.preserve), ((general or {}).get(name), settings.general)]
+        anchors = [(kept_sums, settings.preserve), (general.get(name), settings.general)]
         solved = solve_changes(
             edits,
             anchors=tuple(Anchor(sums=s, strength=strength) for s, strength in anchors if s),
             ridge=settings.ridge,
-            free_DR=without(exact_sums) if exact_sums else None,
+            free_DR=free_inputs(exact_sums) if exact_sums else None,
         )
         originals |= {n: p.weight.detach() for n, p in target.projections.items()}
         changes |= solved

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from engine.edit import Sums
 from engine.editing import Batch, batches, sum_batch, total
 from engine.models import Diffusion
-from engine.prompts import Phrasebook, kept_captions
+from engine.prompts import Phrasebook, general_captions
 from engine.registry import EMOJI_SD, model_hash
 from engine.roles import KEPT_ROLES
 
@@ -30,7 +30,7 @@ def general_sums(model: Diffusion, component: str, *, book: Phrasebook) -> Sums:
     found = next((f / name for f in folders[_first(model) :] if (f / name).is_file()), None)
     if found is None:
         found = folders[1] / name
-        write_sums(found, _computed(model, component, book))
+        write_sums(found, computed_sums(model, component, book))
     return read_sums(found)
 
 
@@ -39,8 +39,9 @@ def _first(model: Diffusion) -> int:
     return 0 if model.name == "emoji-sd" else 1
 
 
-def _computed(model: Diffusion, component: str, book: Phrasebook) -> Sums:
-    captions = kept_captions((), book=book)
+def computed_sums(model: Diffusion, component: str, book: Phrasebook) -> Sums:
+    """Return the sums read from the model."""
+    captions = general_captions(book=book)
     parts: list[Batch] = batches(component, KEPT_ROLES, captions=captions)
     sums = total(sum_batch(model, part, {}) for part in parts)
     assert sums is not None

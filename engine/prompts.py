@@ -26,6 +26,8 @@ OBJECTS = (
     "teddy bear", "toothbrush", "house", "flower", "mountain", "castle", "woman", "man", "child",
 )  # fmt: skip
 """Mostly the classes of COCO (Lin et al. 2014)."""
+PAIR_STRIDE = 3
+"""Of the ways to say a concept, one in so many is used; no factor of their number."""
 KEPT_STRIDE = 7
 """Of the ways to say what is kept, one in so many is used; no factor of the number of phrases."""
 STYLES = ("Van Gogh", "Picasso", "Monet", "Rembrandt", "Hokusai", "a watercolor", "pixel art")
@@ -132,7 +134,9 @@ def prompts(
 def prompt_pairs(concept: Concept, *, book: Phrasebook) -> list[PromptPair]:
     """Return the prompts of a concept paired with those of its target, in one order."""
     source, target = (
-        prompts(text, kind=concept.kind, book=book, own=concept.prompts)
+        prompts(text, kind=concept.kind, book=book, own=concept.prompts)[
+            :: 1 if concept.prompts else PAIR_STRIDE
+        ]
         for text in (concept.concept, concept.target_text)
     )
     share = concept.weight / len(source)
@@ -154,20 +158,32 @@ def kept_names(concepts: Sequence[Concept], *, kind: ConceptKind, book: Phrasebo
     return [n for n in names if not any(same_text(n, c.concept) for c in concepts)]
 
 
-def kept_captions(concepts: Sequence[Concept], *, book: Phrasebook) -> list[Caption]:
-    """Return captions whose images should stay: every other object and style, said in many ways.
+def general_captions(*, book: Phrasebook) -> list[Caption]:
+    """Return captions of every object and style of the book, said in many ways.
 
     Every KEPT_STRIDE-th way of saying it: that meets all openings, modifiers and endings in turn.
-    A caption that says a concept anywhere (a style as the ending of an object) is left out.
     """
-    captions = [
+    return [
         caption
-        for kind in (ConceptKind.OBJECT, ConceptKind.STYLE)
-        for name in kept_names(concepts, kind=kind, book=book)
+        for kind, names in ((ConceptKind.OBJECT, book.objects), (ConceptKind.STYLE, book.styles))
+        for name in names
         for caption in prompts(name, kind=kind, book=book)[::KEPT_STRIDE]
     ]
-    spoken = [f" {c.concept.casefold()} " for c in concepts]
-    return [c for c in captions if not any(s in f" {c.caption.casefold()} " for s in spoken)]
+
+
+def told_apart(
+    captions: Sequence[Caption], concepts: Sequence[Concept]
+) -> tuple[list[Caption], list[Caption]]:
+    """Return the captions that say no concept, whose images should stay, and those that do.
+
+    A concept counts wherever it is said: a style also as the ending of an object.
+    """
+    spoken = [f" {concept.concept.casefold()} " for concept in concepts]
+    kept, said = [], []
+    for caption in captions:
+        text = f" {caption.caption.casefold()} "
+        (said if any(words in text for words in spoken) else kept).append(caption)
+    return kept, said
 
 
 def _article(words: str) -> str:

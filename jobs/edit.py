@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine import folder, general, prompts
 from engine.editable import editable, read_prompts
-from engine.editing import Collect, EditSettings, Solved, here, solve_edit
+from engine.editing import Collect, EditSettings, Solved, here, in_order, solve_edit
 from engine.models import Diffusion, open_model
 from engine.published import published_edit
 from jobs.edit_folder import write_edit
@@ -82,12 +82,10 @@ def solve(model: Diffusion, job: EditJob, *, book: prompts.Phrasebook) -> Solved
     if job.settings.objective == "published":
         (component,) = job.settings.components
         return published_edit(model, job.concepts, component=component, ridge=job.settings.ridge)
-    statistics = {}
-    if job.settings.general:
-        statistics = {
-            component: general.general_sums(model, component, book=book)
-            for component in job.settings.components
-        }
+    solved = [target.component.name for target in in_order(model, job.settings.components)]
+    # Where general captions are no anchor their sums still say what the first component keeps.
+    known = solved if job.settings.general else solved[:1]
+    statistics = {name: general.general_sums(model, name, book=book) for name in known}
     with job.workers(model) as collect:
         return solve_edit(
             model,

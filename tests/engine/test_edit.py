@@ -16,10 +16,10 @@ from engine.edit import (
     Anchor,
     Sums,
     edited_weight,
+    free_inputs,
     published_weight,
     solve_changes,
     sums_of,
-    without,
 )
 from schemas.errors import ConceptError
 
@@ -178,7 +178,7 @@ def test_keeping_harder_moves_the_kept_keys_less() -> None:
 def test_what_is_kept_exactly_does_not_move_at_all() -> None:
     weight_ED, kept = draw_weight(9), draw_pairs(4, seed=9)
     edits = pair_sums(weight_ED, draw_pairs(2, seed=10))
-    free_DR = without(kept_sums(kept))
+    free_DR = free_inputs(kept_sums(kept))
     assert free_DR.shape == (D, D - 4)
     change_ED = solve(edits, ridge=1e-6, free_DR=free_DR)
     assert float(change_ED.norm()) > 0.1
@@ -187,7 +187,7 @@ def test_what_is_kept_exactly_does_not_move_at_all() -> None:
 
 def test_edit_within_the_free_inputs_is_the_best_of_all_such_edits() -> None:
     edits = pair_sums(draw_weight(12), draw_pairs(5, seed=12))
-    free_DR = without(kept_sums(draw_pairs(3, seed=13)))
+    free_DR = free_inputs(kept_sums(draw_pairs(3, seed=13)))
     change_ED = solve(edits, ridge=1e-3, free_DR=free_DR)
     floor = 1e-3 * (edits.gram_DD / edits.weight).diagonal().mean()
     slope_ED = change_ED @ edits.gram_DD - edits.cross["w"] + edits.weight * floor * change_ED
@@ -196,7 +196,7 @@ def test_edit_within_the_free_inputs_is_the_best_of_all_such_edits() -> None:
 
 def test_nothing_left_to_edit_is_said() -> None:
     with pytest.raises(ConceptError, match="spans all 7 inputs"):
-        without(kept_sums(draw_pairs(20, seed=14)))
+        free_inputs(kept_sums(draw_pairs(20, seed=14)))
 
 
 def test_edited_weight_keeps_dtype_and_leaves_its_argument_alone() -> None:

@@ -18,7 +18,7 @@ from engine.editing import EditSettings, solve_edit
 from engine.hooks import Side, Spot, recording
 from engine.keys import kept_keys, pair_keys
 from engine.models import Diffusion, open_model, open_skeleton
-from engine.prompts import Phrasebook, kept_captions, prompt_pairs, with_article
+from engine.prompts import Phrasebook, general_captions, prompt_pairs, told_apart, with_article
 from engine.roles import KEPT_ROLES, RoleWeights, facing_places, pad_places, role_rows, role_weights
 from engine.sampling import encode
 from schemas.concept import Concept, ConceptKind
@@ -244,8 +244,9 @@ def test_kept_captions_never_say_a_concept(models: dict[str, Diffusion]) -> None
         Concept(concept="cat", target="dog"),
         Concept(concept="noto", target="neon", kind=ConceptKind.STYLE),
     ]
-    captions = kept_captions(concepts, book=BOOK)
+    captions, said = told_apart(general_captions(book=BOOK), concepts)
     assert captions
+    assert all("cat" in c.caption or "noto" in c.caption for c in said)
     assert not [c for c in captions if "cat" in c.caption or "noto" in c.caption]
     target = editable(models["sd"], "text_encoder.layers.0.mlp")
     kept = kept_keys(models["sd"], target, captions, roles=KEPT_ROLES, edited={})

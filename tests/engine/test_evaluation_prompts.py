@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.evaluation_prompts import choices, fill, read_words, subjects
-from engine.prompts import kept_captions, prompt_pairs, read_phrasebook
+from engine.prompts import general_captions, prompt_pairs, read_phrasebook
 from engine.registry import EMOJI_SD
 from schemas.concept import Concept, ConceptKind, ConceptMode
 from schemas.evaluation import EFFICACY, Group
@@ -38,7 +38,7 @@ def test_prompts_of_all_kinds_are_unseen_and_say_no_concept_beside_theirs(
         for concept in KINDS
         for pair in prompt_pairs(concept, book=book)
         for caption in (pair.source, pair.target)
-    } | {caption.caption for caption in kept_captions(KINDS, book=book)}
+    } | {caption.caption for caption in general_captions(book=book)}
     for concept, subject in zip(KINDS, found, strict=False):
         assert (subject.name, subject.kind) == (concept.concept, concept.kind)
         updated = concept.mode is ConceptMode.UPDATE
