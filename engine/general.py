@@ -19,6 +19,8 @@ from engine.prompts import Phrasebook, general_captions
 from engine.registry import EMOJI_SD, model_hash
 from engine.roles import KEPT_ROLES
 
+SHIPPED = EMOJI_SD.parent / "emoji-sd-statistics"
+"""Those of emoji-sd, written by `engine.reference.statistics`."""
 VERSION = 1
 """Raised when the captions or their weights change."""
 
@@ -26,7 +28,7 @@ VERSION = 1
 def general_sums(model: Diffusion, component: str, *, book: Phrasebook) -> Sums:
     """Return the sums over every object and style of the book, kept or not; their r is zero."""
     name = f"{component}.v{VERSION}.safetensors"
-    folders = (EMOJI_SD / "statistics", _cache() / model_hash(model.name))
+    folders = (SHIPPED, _cache() / model_hash(model.name))
     found = next((f / name for f in folders[_first(model) :] if (f / name).is_file()), None)
     if found is None:
         found = folders[1] / name

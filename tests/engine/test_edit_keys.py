@@ -15,10 +15,19 @@ from engine.delta import replaced
 from engine.edit import edited_weight
 from engine.editable import editable, open_reader, read_prompts
 from engine.editing import EditSettings, solve_edit
+from engine.general import SHIPPED, VERSION, computed_sums, read_sums
 from engine.hooks import Side, Spot, recording
 from engine.keys import kept_keys, pair_keys
 from engine.models import Diffusion, open_model, open_skeleton
-from engine.prompts import Phrasebook, general_captions, prompt_pairs, told_apart, with_article
+from engine.prompts import (
+    Phrasebook,
+    general_captions,
+    prompt_pairs,
+    read_phrasebook,
+    told_apart,
+    with_article,
+)
+from engine.registry import EMOJI_SD
 from engine.roles import KEPT_ROLES, RoleWeights, facing_places, pad_places, role_rows, role_weights
 from engine.sampling import encode
 from schemas.concept import Concept, ConceptKind
@@ -270,3 +279,26 @@ def test_concept_and_target_prompts_align(kind: ConceptKind) -> None:
 )
 def test_article_follows_the_sound(words: str, said: str) -> None:
     assert with_article(words) == said
+
+
+def test_shipped_sums_are_those_of_the_model_and_its_words() -> None:
+    model, book = open_model("emoji-sd", device="cpu"), read_phrasebook(EMOJI_SD)
+    for file in SHIPPED.glob("*.safetensors"):
+        component = file.name.removesuffix(f".v{VERSION}.safetensors")
+        shipped, found = read_sums(file), computed_sums(model, component, book)
+        assert (shipped.keys, shipped.weight) == (found.keys, pytest.approx(found.weight))
+        torch.testing.assert_close(shipped.gram_DD, found.gram_DD, rtol=1e-6, atol=1e-6)
+
+
+def test_kept_sums_from_general_ones_are_those_that_are_read() -> None:
+    model, book = open_model("emoji-sd", device="cpu"), read_phrasebook(EMOJI_SD)
+    component = "text_encoder.layers.0.self_attn"
+    general = {component: computed_sums(model, component, book)}
+    concepts = [Concept(concept="cat", target="dog"), Concept(concept="fire engine", target="bus")]
+    known, read = (
+        solve_edit(model, concepts, book=book, settings=EditSettings(), general=sums)
+        for sums in (general, {})
+    )
+    assert known.kept_keys == read.kept_keys
+    (change,), (other,) = known.changes.values(), read.changes.values()
+    assert float((change - other).norm() / other.norm()) < 1e-8
