@@ -60,40 +60,30 @@ def _make_readable(folder: Path) -> None:
         path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
 
 
-def copy_with(
-    source: Path, out: Path, *, tensors: Mapping[str, torch.Tensor], part: str | None = None
-) -> None:
+def copy_with(source: Path, out: Path, *, tensors: Mapping[str, torch.Tensor]) -> None:
     """Copy the model folder `source` into `out` with tensors replaced, all else as it is.
 
-    They are named by their part (a subfolder) and their name in it, `unet.conv_in.weight`, or all
-    of the one `part`. Each is written in the dtype of the file that holds it. ConceptError: no
-    safetensors file of the part holds a tensor of that name.
+    They are named by their part (a subfolder) and their name in it, `unet.conv_in.weight`. Each is
+    written in the dtype of the file that holds it. ConceptError: no safetensors file of the part
+    holds a tensor of that name.
     """
     shutil.copytree(source, out, dirs_exist_ok=True, symlinks=False)
     _drop_absent_parts(out / "model_index.json")
-    for name, inside in _by_part(tensors, part).items():
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        part, _, parameter = name.partition(".")
+        parts.setdefault(part, {})[parameter] = tensor
+    for part, inside in parts.items():
         missing = set(inside)
         # Variants (fp16) and shards: every file that holds the tensor is rewritten.
-        for file in sorted((out / name).glob("*.safetensors")):
+        for file in sorted((out / part).glob("*.safetensors")):
             missing -= _replace(file, inside)
         if missing:
             lost = sorted(missing)[0]
-            raise ConceptError(f"{source / name} holds no safetensors file with {lost}")
-        for pickled in (out / name).glob("*.bin"):
+            raise ConceptError(f"{source / part} holds no safetensors file with {lost}")
+        for pickled in (out / part).glob("*.bin"):
             # A pickled copy would still hold the unedited weights.
             pickled.unlink()
-
-
-def _by_part(
-    tensors: Mapping[str, torch.Tensor], part: str | None
-) -> dict[str, dict[str, torch.Tensor]]:
-    if part is not None:
-        return {part: dict(tensors)}
-    parts: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in tensors.items():
-        within, _, parameter = name.partition(".")
-        parts.setdefault(within, {})[parameter] = tensor
-    return parts
 
 
 def _drop_absent_parts(index: Path) -> None:

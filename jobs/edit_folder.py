@@ -38,36 +38,43 @@ def write_edit(
     """Write all but the images into an edit's folder and return its manifest.
 
     Matrices are by public name: `originals` W0, `weights` W = W0 + dW rounded, `changes_float64`
-    dW as solved. `manifest` has at least `concepts` and `settings`, in plain types; it may add
-    fields. ConceptError: the model's folder holds no safetensors file of a matrix.
+    dW as solved. `manifest` has at least `concepts` and `settings`, in plain types; its other fields
+    are kept, but for those that are known here. ConceptError: the model's folder holds no
+    safetensors file of a matrix.
     """
-    name = portable_name(model.name)
     factors = {n: factorise(changes_float64[n], originals[n]) for n in weights}
-    write_delta(work / DELTA, weights, originals=originals, model=name)
+    write_delta(work / DELTA, weights, originals=originals, model=portable_name(model.name))
     if is_loadable(model):
         write_lora(work, factors, model=model)
     if full_model:
         copy_with(source_folder(model.name), work / FULL_MODEL, tensors=weights)
     written = EditManifest.model_validate(
         {
-            "version": MANIFEST_VERSION,
-            "model": name,
-            "model_hash": model_hash(model.name),
+            **manifest,
+            **_about(model),
             "matrices": [
                 _matrix(n, original=originals[n], weight=weights[n], factors=factors[n])
                 for n in weights
             ],
-            "lora": f"{PEFT_FILE}, {KOHYA_FILE}"
-            if is_loadable(model)
-            else "none: diffusers has no LoRA loader for this model's text encoder",
-            "versions": {package: version(package) for package in PACKAGES},
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            **manifest,
         }
     )
     text = json.dumps(written.model_dump(mode="json"), indent=2, ensure_ascii=False)
     (work / MANIFEST).write_text(text + "\n")
     return written
+
+
+def _about(model: Diffusion) -> dict[str, object]:
+    """Return the fields of a manifest that say what was edited by what."""
+    return {
+        "version": MANIFEST_VERSION,
+        "model": portable_name(model.name),
+        "model_hash": model_hash(model.name),
+        "lora": f"{PEFT_FILE}, {KOHYA_FILE}"
+        if is_loadable(model)
+        else "none: diffusers has no LoRA loader for this model's text encoder",
+        "versions": {package: version(package) for package in PACKAGES},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def read_manifest(folder: Path) -> EditManifest:

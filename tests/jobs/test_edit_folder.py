@@ -58,6 +58,7 @@ def write(folder: Path, model: Diffusion, names: tuple[str, ...], *, full_model:
             "concepts": [concept.model_dump(mode="json")],
             "settings": {"ridge": 0.1, "roles": {"eos": 1.0}},
             "note": "added by the caller",
+            "model": "a/relative/name",
         },
         full_model=full_model,
     )
