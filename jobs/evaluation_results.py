@@ -98,8 +98,7 @@ def results(run: EvaluationRun, edit: str = EDIT) -> list[GroupResult]:
     """Return an edit's measures of what is committed; a group without images has nulls alone."""
     with duckdb.connect() as connection:
         _view(connection, run, edit)
-        concepts = sum(map(len, run.plan.concepts.values()))
-        counted = connection.sql(COUNTED, params={"concepts": concepts}).to_arrow_table()
+        counted = connection.sql(COUNTED).to_arrow_table()
         embeddings = connection.sql(EMBEDDINGS).to_arrow_table()
     groups = _by_group(counted.to_pylist())
     distance = None
