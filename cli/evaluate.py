@@ -125,17 +125,19 @@ def _work(
 
 
 def _print(run: "EvaluationRun", output_format: Format) -> None:
+    from jobs.evaluation_results import HEADLINE
     from jobs.evaluation_results import results as measured
 
     found = measured(run)
     if output_format is Format.JSON:
         typer.echo(json.dumps([asdict(result) for result in found], indent=2))
         return
-    if not found:
-        note(f"evaluation {run.location} has no images yet")
+    if output_format is Format.CSV:
+        print_rows([asdict(result) for result in found], output_format)
         return
-    rows = [asdict(result) for result in found]
-    print_rows(rows if output_format is Format.CSV else [_short(r) for r in found], output_format)
+    # The harmonic mean has no images of its own, and says by its absence that one side has none.
+    asked = [r for r in found if r.images is not None or r.group in HEADLINE]
+    print_rows([_short(result) for result in asked], output_format)
 
 
 def _short(result: "GroupResult") -> dict[str, object]:

@@ -27,13 +27,10 @@ def resampled(sums_CK: Array, generator: np.random.Generator) -> Array:
 def ratio_interval(sums_CK: Array, generator: np.random.Generator) -> Interval | None:
     """Return the interval of sum(first column) / sum(second column); None for a single cluster.
 
-    Resamples whose second column sums to nothing are left out.
+    Clusters whose second column is 0 have nothing to say and are left out.
     """
-    if len(sums_CK) < 2:
-        return None
-    top_B, bottom_B = resampled(sums_CK, generator).T
-    drawn = bottom_B > 0
-    return interval(top_B[drawn] / bottom_B[drawn]) if drawn.any() else None
+    share_B = _shares(sums_CK, generator)
+    return None if share_B is None else interval(share_B)
 
 
 def harmonic_mean(erased: Array | float, kept: Array | float) -> Array:
@@ -51,15 +48,19 @@ def harmonic_interval(
 
     None where either has a single cluster.
     """
-    if min(len(erased_CK), len(kept_CK)) < 2:
+    erased_B, kept_B = _shares(erased_CK, generator), _shares(kept_CK, generator)
+    if erased_B is None or kept_B is None:
         return None
-    erased_top, erased_all = resampled(erased_CK, generator).T
-    kept_top, kept_all = resampled(kept_CK, generator).T
-    drawn = (erased_all > 0) & (kept_all > 0)
-    if not drawn.any():
+    return interval(harmonic_mean(erased_B, kept_B))
+
+
+def _shares(sums_CK: Array, generator: np.random.Generator) -> Array | None:
+    """Return the quotient of two columns' sums in each resample; None for a single cluster."""
+    counted_CK = sums_CK[sums_CK[:, 1] > 0]
+    if len(counted_CK) < 2:
         return None
-    erased_B = erased_top[drawn] / erased_all[drawn]
-    return interval(harmonic_mean(erased_B, kept_top[drawn] / kept_all[drawn]))
+    top_B, bottom_B = resampled(counted_CK, generator).T
+    return top_B / bottom_B
 
 
 def interval(values_B: Array) -> Interval:

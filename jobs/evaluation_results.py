@@ -26,6 +26,8 @@ ORDER = (
     HARMONIC, ERASED, Group.CONCEPT, Group.PARAPHRASE, Group.POSITION, Group.KEPT, NEIGHBOUR,
     Group.OBJECT, Group.STYLE, Group.COLOUR, Group.UNRELATED, Group.GENERAL,
 )  # fmt: skip
+HEADLINE = (HARMONIC, ERASED, Group.KEPT)
+"""Rows that are printed even where there is nothing to measure."""
 EMBEDDINGS = f"""
 SELECT embedding_before, embedding_after FROM images
 WHERE "group" = '{Group.GENERAL}' ORDER BY prompt, seed
@@ -93,11 +95,10 @@ class _Counts:
 
 
 def results(run: EvaluationRun, edit: str = EDIT) -> list[GroupResult]:
-    """Return an edit's measures of what is committed, groups without images left out."""
+    """Return an edit's measures of what is committed; a group without images has nulls alone."""
     with duckdb.connect() as connection:
         _view(connection, run, edit)
-        concepts = sum(map(len, run.plan.concepts.values()))
-        counted = connection.sql(COUNTED, params={"concepts": concepts}).to_arrow_table()
+        counted = connection.sql(COUNTED).to_arrow_table()
         embeddings = connection.sql(EMBEDDINGS).to_arrow_table()
     groups = _by_group(counted.to_pylist())
     distance = None
@@ -109,7 +110,7 @@ def results(run: EvaluationRun, edit: str = EDIT) -> list[GroupResult]:
         found[Group.GENERAL] = GroupResult(**{**asdict(found[Group.GENERAL]), "cmmd": distance})
     if ERASED in groups and Group.KEPT in groups:
         found[HARMONIC] = _harmonic(groups[ERASED], groups[Group.KEPT])
-    return [found[name] for name in ORDER if name in found]
+    return [found.get(name) or GroupResult(group=name) for name in ORDER]
 
 
 def shown_images(run: EvaluationRun, edit: str = EDIT) -> list[dict[str, Any]]:
@@ -168,8 +169,6 @@ def _result(group: str, counts: _Counts) -> GroupResult:
 
 
 def _interval(group: str, counts: _Counts, top: str, bottom: str) -> Interval | None:
-    if not counts.columns[bottom].any():
-        return None
     return ratio_interval(counts.pair(top, bottom), _generator(group, top))
 
 

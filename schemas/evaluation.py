@@ -202,8 +202,10 @@ names, `nearness` is the text encoder's cosine with the nearest concept of the k
 kept of `general` prompts, for CMMD; images as PNG of those that are shown.
 """
 
+_EFFICACY = ", ".join(f"'{group}'" for group in EFFICACY)
+
 MARKED = f"""
-SELECT *, "group" IN ({", ".join(f"'{group}'" for group in EFFICACY)}) AS is_efficacy,
+SELECT *, "group" IN ({_EFFICACY}) AS is_efficacy,
   CASE WHEN "group" = '{Group.GENERAL}' THEN prompt
     ELSE concat_ws(' ', subject_kind, subject) END AS cluster,
   chosen_before = name AS before, chosen_after = name AS after,
@@ -213,15 +215,18 @@ FROM images
 """Images with what they count as; `cluster` is what a bootstrap draws: names, not images."""
 
 NEIGHBOURS = f"""
-SELECT subject, subject_kind FROM (
+WITH concepts AS (
+  SELECT subject_kind, count(DISTINCT subject) AS num_concepts
+  FROM images WHERE "group" IN ({_EFFICACY}) GROUP BY subject_kind)
+SELECT subject, subject_kind FROM concepts JOIN (
   SELECT subject, subject_kind, max(nearness) AS nearness,
     row_number() OVER (PARTITION BY subject_kind ORDER BY max(nearness) DESC, subject) AS place,
     count(*) OVER (PARTITION BY subject_kind) AS num_kept
   FROM images WHERE "group" = '{Group.KEPT}' AND nearness IS NOT NULL
-  GROUP BY subject, subject_kind)
-WHERE place <= least({NEIGHBOURS_A_CONCEPT} * $concepts, ceil(num_kept / {NEIGHBOURS_SHARE}))
+  GROUP BY subject, subject_kind) USING (subject_kind)
+WHERE place <= least({NEIGHBOURS_A_CONCEPT} * num_concepts, ceil(num_kept / {NEIGHBOURS_SHARE}))
 """
-"""The kept names nearest to the concepts; $concepts is how many are edited."""
+"""The kept names nearest to the concepts of their kind."""
 
 COUNTED = f"""
 WITH marked AS ({MARKED}), near AS ({NEIGHBOURS}), grouped AS (

@@ -36,6 +36,8 @@ def test_harmonic_interval_draws_both_sides() -> None:
 def test_a_single_cluster_has_no_interval_and_nothing_no_mean() -> None:
     assert ratio_interval(np.array([[1.0, 2.0]]), np.random.default_rng(0)) is None
     assert ratio_interval(np.zeros((3, 2)), np.random.default_rng(0)) is None
+    said_once = np.array([[1.0, 2.0], [0.0, 0.0]])
+    assert ratio_interval(said_once, np.random.default_rng(0)) is None
     one, two = np.array([[1.0, 2.0]]), np.array([[1.0, 2.0], [2.0, 2.0]])
     assert harmonic_interval(one, two, np.random.default_rng(0)) is None
     assert harmonic_mean(1.0, 0.0) == 0.0

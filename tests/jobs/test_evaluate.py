@@ -5,13 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.evaluation_images import judged
+from engine.scoring import open_scorer
 from jobs.chunks import Task
 from jobs.evaluate import Request, draw_pictures, prepare_evaluation, write_summary
 from jobs.evaluation_results import GroupResult, results
 from jobs.evaluation_run import EDIT, EvaluationRun, open_evaluation
 from jobs.evaluation_worker import EvaluationWorker
 from jobs.work import progress_of
+from schemas.concept import ConceptKind
 from schemas.errors import ConceptError, StoreError
+from schemas.evaluation import EvaluationPrompt, Group
 from schemas.prompt_set import PromptSet
 from tests.evaluated import few_names, write_edit
 
@@ -42,7 +46,7 @@ def by_group(run: EvaluationRun) -> dict[str, GroupResult]:
 
 def test_an_edit_that_changes_nothing_keeps_everything(model: Path, tmp_path: Path) -> None:
     edit = write_edit(tmp_path / "edit", model, lambda weight: weight)
-    run = evaluated(edit)
+    run = evaluated(edit, steps=4)
     found = by_group(run)
     for result in found.values():
         assert result.after == result.before or result.group == "harmonic mean"
@@ -59,7 +63,9 @@ def test_an_edit_that_changes_nothing_keeps_everything(model: Path, tmp_path: Pa
     draw_pictures(run)
     assert (edit / "evaluation" / "evaluation.json").is_file()
     pictures = {path.stem for path in (edit / "evaluation" / "images").glob("*.png")}
-    assert pictures == set(found) - {"erased", "harmonic mean", "neighbour"}
+    drawn = {group for group, result in found.items() if result.images}
+    assert pictures == drawn - {"erased", "neighbour"}
+    assert found["object"] == GroupResult(group="object")
 
 
 def test_a_destroyed_layer_loses_what_is_kept(model: Path, tmp_path: Path) -> None:
@@ -71,7 +77,7 @@ def test_a_destroyed_layer_loses_what_is_kept(model: Path, tmp_path: Path) -> No
     assert kept.after < 0.5 < kept.before
     assert general.cmmd is not None
     assert general.cmmd > 0.5
-    assert "style" not in found
+    assert found["style"].images is None
 
 
 def test_a_unit_that_fails_is_recorded_and_the_rest_is_measured(
@@ -122,3 +128,34 @@ def test_a_delta_of_another_model_is_refused(model: Path, tmp_path: Path) -> Non
     replacement = write_edit(tmp_path / "other", model, torch.zeros_like)
     with pytest.raises(ConceptError, match="is not the one that is evaluated"):
         EvaluationWorker(run.location, edits={EDIT: str(replacement)}, threads=1)
+
+
+def test_a_model_without_a_vocabulary_and_a_single_person(
+    tiny_sd: Path, tiny_scorer: Path, tmp_path: Path
+) -> None:
+    concepts = (
+        {"concept": "Ada Lovelace", "kind": "person"},
+        {"concept": "apple", "target": "castle", "kind": "object"},
+    )
+    edit = write_edit(tmp_path / "edit", tiny_sd, lambda weight: weight * 2, concepts)
+    request = request_of(edit, scorer=str(tiny_scorer), seeds=1, steps=2, prompts=PromptSet.SMALL)
+    run = prepare_evaluation(request, edit / "evaluation")
+    run.complete()
+    worker = EvaluationWorker(run.location, edits={EDIT: str(edit)}, threads=1)
+    for chunk in range(run.num_chunks):
+        assert not worker.run(Task(chunk=chunk)).errors
+    found = by_group(run)
+    # Nothing is chosen between a single person and nobody else: three prompts of an object count.
+    assert found["erased"].images == 6
+    assert found["erased"].right_before is not None
+    person = EvaluationPrompt(
+        group=Group.CONCEPT, text="x", template="{name}", kind=ConceptKind.PERSON, name="x"
+    )
+    assert run.plan.names[ConceptKind.PERSON] == ("Ada Lovelace",)
+    image = torch.zeros(1, 3, 16, 16)
+    side = judged(image, [person], names=run.plan.names, scorer=open_scorer(str(tiny_scorer)))
+    assert side[0].chosen is None
+    assert found["concept"].after_low is None
+    assert (found["kept"].names, found["neighbour"].names) == (62, 3)
+    assert found["general"].images == 32
+    assert len(run.plan.names[ConceptKind.OBJECT]) == 63
