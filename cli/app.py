@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import attack, doctor, edit, models, query, trace
+from cli import attack, doctor, edit, edits, evaluate, generate, models, query, sweep, trace
 from schemas.errors import DqfError
 
 app = typer.Typer(
@@ -24,10 +24,20 @@ app.command("components", epilog="Example: dqf components emoji-sd --format csv"
 app.command(
     "edit-batch", epilog="Example: dqf edit-batch concepts.csv --from-run demo --out edits/demo"
 )(edit.edit_batch)
-
-edits = typer.Typer(no_args_is_help=True, help="Evaluate edits.")
-edits.command("attack", epilog="Example: dqf edit attack edits/demo --concept cat")(attack.attack)
-app.add_typer(edits, name="edit")
+edits.app.command("evaluate", epilog="Example: dqf edit evaluate edits/demo")(evaluate.evaluate)
+edits.app.command("results", epilog="Example: dqf edit results edits/demo")(evaluate.results)
+edits.app.command(
+    "sweep",
+    epilog="Example: dqf edit sweep concepts.csv --model emoji-sd "
+    "--layer text_encoder.layers.0.self_attn --preserve 1,6 --out sweeps/demo",
+)(sweep.sweep)
+edits.app.command("attack", epilog="Example: dqf edit attack edits/demo --concept cat")(
+    attack.attack
+)
+app.add_typer(edits.app, name="edit")
+app.command("generate", epilog='Example: dqf generate --edit edits/demo "a photo of a cat"')(
+    generate.generate
+)
 
 
 def _print_version(is_asked: bool) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -15,16 +16,27 @@ if TYPE_CHECKING:
     from jobs.edit_report import EditReport
 
 
+class Objective(StrEnum):
+    """What an edit minimises."""
+
+    RESIDUAL = "residual"
+    PUBLISHED = "published"
+
+
 def edit_batch(
     concepts: Annotated[
-        Path, typer.Argument(help="CSV, JSONL or Parquet file: concept, target, kind.")
+        Path,
+        typer.Argument(
+            help="CSV, JSONL, Parquet or YAML file: concept, target, kind, mode, weight, prompts."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the edited model; new or empty.")],
+    out: Annotated[Path, typer.Option(help="Folder for the edit; new or empty.")],
     from_run: Annotated[
         str | None, typer.Option(help="Run whose top-ranked text-encoder component is edited.")
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="Component to edit instead; see `dqf components`.")
+        list[str] | None,
+        typer.Option(help="Component to edit instead, may be given again; see `dqf components`."),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Model to edit; the run's own by default.")
@@ -41,6 +53,21 @@ def edit_batch(
     preserve: Annotated[
         float | None, typer.Option(min=0.0, help="mu: keeps what no concept says as it was.")
     ] = None,
+    general: Annotated[
+        float | None, typer.Option(min=0.0, help="nu: keeps general captions by their covariance.")
+    ] = None,
+    exactly: Annotated[
+        Path | None, typer.Option(help="Concept file of what must not change at all.")
+    ] = None,
+    objective: Annotated[
+        Objective, typer.Option(help="`published` reproduces the paper's notebook, bias included.")
+    ] = Objective.RESIDUAL,
+    full_model: Annotated[
+        bool, typer.Option("--full-model", help="Write a complete diffusers folder too.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes of a local Ray that share the prompts.")
+    ] = None,
     address: Annotated[
         str | None,
         typer.Option(
@@ -50,12 +77,12 @@ def edit_batch(
     ] = None,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
-    """Edit all CONCEPTS out of a model's text encoder and write a complete diffusers folder.
+    """Edit all CONCEPTS out of a model in one closed-form solve and write the edit's folder.
 
     An empty target removes the concept: an object becomes "object", a style "photo", a color
-    "plain", an action "standing", a person "person". The folder also gets `edit.json` and
-    `before_after.png`. As a job, run and folder must be where the cluster's nodes find them too,
-    and all that is printed is the job's log, on stderr.
+    "plain", an action "standing", a person "person". The folder holds the changed matrices, the
+    same as LoRA files, `edit.json` and `before_after.png`. As a job, run and folder must be where
+    the cluster's nodes find them too, and all that is printed is the job's log, on stderr.
     """
     from jobs.submission import is_job_address
 
@@ -71,24 +98,39 @@ def edit_batch(
                 "--images": images,
                 "--ridge": ridge,
                 "--preserve": preserve,
+                "--general": general,
+                "--exactly": exactly and shared(exactly),
+                "--objective": objective.value,
+                "--full-model": full_model,
+                "--workers": workers,
                 "--format": output_format.value,
             },
             address=address,
         )
-    from jobs.edit_request import run_edit
+    from jobs.edit_request import EditRequest, run_edit
 
-    report = run_edit(
-        concepts,
+    request = EditRequest(
         out=out,
         run=run_location(from_run) if from_run else None,
-        layer=layer,
+        layers=tuple(layer or ()),
         model=model,
         scorer=scorer,
         images=images,
         ridge=ridge,
         preserve=preserve,
-        note=lambda line: typer.echo(line, err=True),
+        general=general,
+        exactly=exactly,
+        objective=objective.value,
+        full_model=full_model,
+        workers=workers,
     )
+    print_report(
+        run_edit(concepts, request, note=lambda line: typer.echo(line, err=True)), output_format
+    )
+
+
+def print_report(report: "EditReport", output_format: Format) -> None:
+    """Print what an edit did."""
     if output_format is Format.JSON:
         typer.echo(json.dumps(report.as_dict(), indent=2))
         return
@@ -104,10 +146,10 @@ def _edit_as_a_job(concepts: Path, options: dict[str, object], *, address: str) 
 
     read_concepts(concepts)
     shipped = f"concepts{concepts.suffix}"
-    given = [(name, str(value)) for name, value in options.items() if value is not None]
+    given = [word for name, value in options.items() for word in _words(name, value)]
     submission_id = submit(
         address,
-        arguments=["edit-batch", shipped, *(word for option in given for word in option)],
+        arguments=["edit-batch", shipped, *given],
         # The folder that it writes: a job of the run itself is one that traces.
         run=str(options["--out"]),
         files={shipped: concepts.read_bytes()},
@@ -117,6 +159,15 @@ def _edit_as_a_job(concepts: Path, options: dict[str, object], *, address: str) 
         in f"{options['--model'] or 'emoji-sd'} {options['--scorer']}",
     )
     follow_to_end(address, submission_id)
+
+
+def _words(name: str, value: object) -> list[str]:
+    """Return an option as it is written on the command line: a list repeats it."""
+    if isinstance(value, list):
+        return [word for item in value for word in (name, str(item))]
+    if isinstance(value, bool):
+        return [name] if value else []
+    return [] if value is None else [name, str(value)]
 
 
 def _shared_run(name: str | None) -> str | None:
@@ -148,9 +199,7 @@ def _score_rows(report: "EditReport") -> list[dict[str, object]]:
 def _summary(report: "EditReport") -> Iterator[str]:
     if report.untouched_change is not None:
         yield f"untouched concepts: mean change of the score {report.untouched_change:+.3f}"
-    yield (
-        f"{report.located.component}: weight changed by {100 * report.relative_change:.1f}% "
-        f"for {len(report.concepts)} concepts; keys {report.key_seconds:.2f} s, "
-        f"solve {report.solve_seconds:.3f} s"
-    )
-    yield f"edited model: {report.out}"
+    changed = ", ".join(f"{n} {100 * c:.1f}%" for n, c in report.relative_changes.items())
+    yield f"changed for {len(report.concepts)} concepts: {changed}"
+    yield f"keys {report.key_seconds:.2f} s, solve {report.solve_seconds:.3f} s"
+    yield f"edit: {report.out}"

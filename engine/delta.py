@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from engine.models import Diffusion
+from engine.models import Diffusion, Skeleton
 from schemas.errors import ConceptError
 
 DELTA = "edit.safetensors"
@@ -32,7 +33,19 @@ PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 """What a model may be opened in; the originals are hashed as each of them holds them."""
 
 
-def weights_of(model: Diffusion) -> dict[str, nn.Parameter]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """What an edit's `edit.safetensors` holds."""
+
+    weights: dict[str, torch.Tensor]
+    """The edited matrices by public name, float32 on the CPU."""
+    model: str
+    """The model that they belong to, as a user opens it."""
+    originals: dict[str, dict[str, str]]
+    """For each the hash of the original, by the precision that holds it."""
+
+
+def weights_of(model: Diffusion | Skeleton) -> dict[str, nn.Parameter]:
     """Return the weights of the text encoders and the UNet by public name."""
     parts = [*((e.name, e.module) for e in model.encoders), ("unet", model.unet)]
     return {
@@ -99,12 +112,8 @@ def write_delta(
     save_file(changed, path, metadata=metadata)
 
 
-def read_delta(folder: Path, model: Diffusion) -> dict[str, torch.Tensor]:
-    """Return the edited weights of an edit's folder, float32 on the CPU, by public name.
-
-    ConceptError: there is no delta, it cannot be read, or it was solved from other weights than
-    those of the opened model.
-    """
+def open_delta(folder: Path) -> Delta:
+    """Return the delta of an edit's folder, for whatever model; ConceptError: it has none."""
     path = folder / DELTA
     if not path.is_file():
         raise ConceptError(f"{folder} is no edit folder: it has no {DELTA}")
@@ -117,26 +126,28 @@ def read_delta(folder: Path, model: Diffusion) -> dict[str, torch.Tensor]:
     if metadata.get("dqf_edit") != VERSION:
         found = metadata.get("dqf_edit", "none")
         raise ConceptError(f"{path} has format version {found}, this dqf reads {VERSION}: update")
-    _check_originals(folder, metadata, weights, model)
-    return weights
+    return Delta(
+        weights=weights, model=metadata["model"], originals=json.loads(metadata["originals"])
+    )
 
 
-def _check_originals(
-    folder: Path,
-    metadata: Mapping[str, str],
-    weights: Mapping[str, torch.Tensor],
-    model: Diffusion,
-) -> None:
-    hashes = json.loads(metadata["originals"])
+def read_delta(folder: Path, model: Diffusion) -> dict[str, torch.Tensor]:
+    """Return the edited weights of an edit's folder, float32 on the CPU, by public name.
+
+    ConceptError: there is no delta, it cannot be read, or it was solved from other weights than
+    those of the opened model.
+    """
+    delta = open_delta(folder)
     known = weights_of(model)
-    for name in weights:
+    for name in delta.weights:
         own = known.get(name)
-        if own is None or hashes[name][_precision(own)] != weight_hash(own):
+        if own is None or delta.originals[name][_precision(own)] != weight_hash(own):
             what = "is not in" if own is None else "differs in"
             raise ConceptError(
                 f"edit {folder} was made for another model: {name} {what} {model.name}; "
-                f"open the model {metadata['model']}"
+                f"open the model {delta.model}"
             )
+    return delta.weights
 
 
 def _hashes(original: torch.Tensor) -> dict[str, str]:

@@ -1,111 +1,149 @@
-"""DiffQuickFix: a closed-form edit of one linear projection, solved for all concepts at once.
+"""DiffQuickFix: a closed-form edit of a linear projection, solved for all concepts at once.
 
 Published objective (Basu et al. 2024, "Localizing and Editing Knowledge in Text-to-Image
 Generative Models", equations 5 and 6; also ROME, MEMIT, TIME, UCE):
     min_W  sum_i w_i |W k_i - v_i|^2 + lambda |W - W0|^2.
 Its bias trap: the v_i of the published notebook are the layer's outputs, bias included, so the
 edited layer adds its bias twice. Solved here for the change dW = W - W0, in which a bias cancels:
-    dW = R K^T (K K^T + mu P P^T + lambda s I)^-1,    R = W0 K' - W0 K,
-with K the keys of concept prompts, K' those of target prompts, P the keys of what is to be kept,
-each set weighted and divided by its total weight, so that lambda and mu mean the same for one
-concept as for a thousand, and s the mean of diag(K K^T), so that lambda has no unit.
+    dW = A (B + mu B_kept + nu B_general + lambda s I)^-1,
+    A = sum w r k^T / sum w,   B = sum w k k^T / sum w,
+with k the keys of concept prompts and r what the output should change by there; B_kept of the keys
+of what is to be kept, whose r is zero or undoes what an edit of an earlier component did to them;
+B_general the covariance of keys over general captions (ROME, MEMIT). Every set is divided by its
+total weight, so that lambda, mu and nu mean the same for one concept as for a thousand; s is the
+mean of diag(B), so that lambda has no unit. Keys that must not move at all: `free_inputs`.
 
-Shapes: P pairs, D inputs, E outputs of the projection (suffixes `_PD`, `_ED`, `_DD`). float64.
+Shapes: P rows, D inputs, E outputs of the projection (suffixes `_PD`, `_PE`, `_ED`, `_DD`).
+float64.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
-from torch import nn
 
-from engine.keys import KeyPairs, Keys, RoleWeights
+from schemas.errors import ConceptError
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EditSettings:
-    """Everything that determines the edited weight besides model, concepts and prompts."""
-
-    ridge: float = 1e-3
-    """lambda: how much the change is kept small in every direction, in units of the keys."""
-    preserve: float = 6.0
-    """mu: how much the outputs at the keys of what is kept count beside those at the concepts."""
-    roles: RoleWeights = field(default_factory=RoleWeights)
-    """Weights of a concept prompt's tokens."""
-    preserve_roles: RoleWeights = field(default_factory=RoleWeights)
-    """Weights of a kept prompt's tokens."""
+NULL = 1e-13
+"""Eigenvalues of a Gram matrix below this part of the largest count as zero."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Statistics:
-    """Sums over key pairs from which every edit is solved; adding them joins edits.
+class Sums:
+    """Sums over keys from which every edit of one component is solved; adding them joins edits.
 
-    They hold no edited weight: residuals are always those of the unedited W0, so concepts may
-    come together, one after another, or from several workers, and give the same W.
+    They hold no edited weight of the component itself: whether concepts come together, one after
+    another or from several workers, the sums and so the solution are the same.
     """
 
-    cross_ED: torch.Tensor
-    """A = sum w r k^T."""
+    cross: Mapping[str, torch.Tensor]
+    """A's numerator, sum w r k^T, `_ED`, by the projection's public name."""
     gram_DD: torch.Tensor
-    """B = sum w k k^T."""
+    """B's numerator, sum w k k^T."""
     weight: float
     """sum w."""
+    keys: int
 
-    def __add__(self, other: "Statistics") -> "Statistics":
-        return Statistics(
-            cross_ED=self.cross_ED + other.cross_ED,
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(
+            cross={name: cross_ED + other.cross[name] for name, cross_ED in self.cross.items()},
             gram_DD=self.gram_DD + other.gram_DD,
             weight=self.weight + other.weight,
+            keys=self.keys + other.keys,
+        )
+
+    def without(self, other: "Sums") -> "Sums":
+        """Return the sums less those of some of their rows, whose r is zero."""
+        return Sums(
+            cross=self.cross,
+            gram_DD=self.gram_DD - other.gram_DD,
+            weight=self.weight - other.weight,
+            keys=self.keys - other.keys,
         )
 
 
-def pair_statistics(weight_ED: torch.Tensor, pairs: KeyPairs) -> Statistics:
-    """Return the sums of pairs: r = W0 (k' - k), what the layer's output should change by."""
-    residual_PE = (pairs.target_PD - pairs.source_PD) @ weight_ED.double().T
-    weighted_PD = pairs.weight_P[:, None] * pairs.source_PD
-    return Statistics(
-        cross_ED=residual_PE.T @ weighted_PD,
-        gram_DD=pairs.source_PD.T @ weighted_PD,
-        weight=float(pairs.weight_P.sum()),
+def sums_of(
+    key_PD: torch.Tensor, changes: Mapping[str, torch.Tensor], weight_P: torch.Tensor
+) -> Sums:
+    """Return the sums over rows; `changes` holds each projection's r, `_PE`."""
+    weighted_PD = weight_P[:, None] * key_PD
+    return Sums(
+        cross={name: change_PE.T @ weighted_PD for name, change_PE in changes.items()},
+        gram_DD=key_PD.T @ weighted_PD,
+        weight=float(weight_P.sum()),
+        keys=len(key_PD),
     )
 
 
-def kept_statistics(weight_ED: torch.Tensor, kept: Keys) -> Statistics:
-    """Return the sums of kept keys, whose wanted change is zero."""
-    return Statistics(
-        cross_ED=torch.zeros_like(weight_ED, dtype=torch.float64),
-        gram_DD=kept.key_PD.T @ (kept.weight_P[:, None] * kept.key_PD),
-        weight=float(kept.weight_P.sum()),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """Sums of keys that should stay, and how much they count beside the concepts'."""
+
+    sums: Sums
+    strength: float
 
 
-def solve_change(
-    edits: Statistics, *, kept: Statistics | None = None, ridge: float, preserve: float = 1.0
-) -> torch.Tensor:
-    """Return dW_ED, the exact minimum of the objective above, by a Cholesky solve.
+def solve_changes(
+    edits: Sums,
+    *,
+    anchors: tuple[Anchor, ...] = (),
+    ridge: float,
+    free_DR: torch.Tensor | None = None,
+) -> dict[str, torch.Tensor]:
+    """Return dW_ED of each projection, the exact minimum of the objective, by a Cholesky solve.
 
-    ValueError: no weight on any pair, or `ridge` is not positive (the solution is not unique).
+    `free_DR`: an orthonormal basis of the inputs that may be changed, of `free_inputs`; None: all.
+    ValueError: no weight on any key, or `ridge` is not positive (the solution is not unique).
     """
     if ridge <= 0 or edits.weight <= 0:
-        raise ValueError("an edit needs a positive ridge and at least one weighted key pair")
-    system_DD = edits.gram_DD / edits.weight
+        raise ValueError("an edit needs a positive ridge and at least one weighted key")
+    used = [a for a in anchors if a.strength > 0 and a.sums.weight > 0]
+    gram_DD = edits.gram_DD / edits.weight
     # s comes from the concepts' keys alone: it must not move when more is kept.
-    scale = system_DD.diagonal().mean()
-    if kept is not None and kept.weight > 0:
-        system_DD = system_DD + preserve * kept.gram_DD / kept.weight
-    system_DD = system_DD + ridge * scale * torch.eye(len(system_DD), dtype=torch.float64)
-    factor_DD = torch.linalg.cholesky(system_DD)
-    return torch.cholesky_solve(edits.cross_ED.T / edits.weight, factor_DD).T
+    floor = ridge * gram_DD.diagonal().mean()
+    gram_DD = gram_DD + sum(a.strength * a.sums.gram_DD / a.sums.weight for a in used)
+    basis_DR = torch.eye(len(gram_DD), dtype=torch.float64) if free_DR is None else free_DR
+    system_RR = basis_DR.T @ gram_DD @ basis_DR
+    system_RR = system_RR + floor * torch.eye(len(system_RR), dtype=torch.float64)
+    factor_RR = torch.linalg.cholesky(system_RR)
+    changes = {}
+    for name, cross_ED in edits.cross.items():
+        wanted_ED = cross_ED / edits.weight + sum(
+            a.strength * a.sums.cross[name] / a.sums.weight for a in used if name in a.sums.cross
+        )
+        solved_RE = torch.cholesky_solve((wanted_ED @ basis_DR).T, factor_RR)
+        changes[name] = (basis_DR @ solved_RE).T
+    return changes
+
+
+def free_inputs(kept: Sums) -> torch.Tensor:
+    """Return an orthonormal basis `_DR` of the inputs at right angles to every kept key.
+
+    A change of these inputs alone leaves the outputs at kept keys as they were: the null-space
+    projection of AlphaEdit (Fang et al. 2025) and SPEED (Li et al. 2026). ConceptError: none left.
+    """
+    value_D, vector_DD = torch.linalg.eigh(kept.gram_DD)
+    free_DR = vector_DD[:, value_D <= NULL * value_D[-1]]
+    if free_DR.shape[1] == 0:
+        raise ConceptError(
+            f"what is to be kept exactly spans all {len(value_D)} inputs of the component, "
+            "so nothing can be edited: keep fewer names exactly"
+        )
+    return free_DR
 
 
 def edited_weight(weight_ED: torch.Tensor, change_ED: torch.Tensor) -> torch.Tensor:
     """Return W0 + dW in the dtype of W0, rounded once."""
-    return (weight_ED.double() + change_ED).to(weight_ED.dtype)
+    return (weight_ED.double() + change_ED.to(weight_ED.device)).to(weight_ED.dtype)
 
 
 def published_weight(
-    weight_ED: torch.Tensor, bias_E: torch.Tensor, pairs: KeyPairs, *, ridge: float
+    weight_ED: torch.Tensor,
+    bias_E: torch.Tensor,
+    *,
+    source_PD: torch.Tensor,
+    target_PD: torch.Tensor,
+    ridge: float,
 ) -> torch.Tensor:
     """Return W as the published notebook solves it, to reproduce it: its targets include the bias.
 
@@ -113,19 +151,8 @@ def published_weight(
     At run time the layer gives W k + b, about W0 k' + 2b.
     """
     weight_ED = weight_ED.double()
-    value_PE = pairs.target_PD @ weight_ED.T + bias_E.double()
+    value_PE = target_PD @ weight_ED.T + bias_E.double()
     identity_DD = torch.eye(weight_ED.shape[1], dtype=torch.float64)
-    system_DD = ridge * identity_DD + pairs.source_PD.T @ pairs.source_PD
-    right_ED = ridge * weight_ED + value_PE.T @ pairs.source_PD
+    system_DD = ridge * identity_DD + source_PD.T @ source_PD
+    right_ED = ridge * weight_ED + value_PE.T @ source_PD
     return torch.cholesky_solve(right_ED.T, torch.linalg.cholesky(system_DD)).T
-
-
-@contextmanager
-def replaced_weight(projection: nn.Linear, weight_ED: torch.Tensor) -> Iterator[None]:
-    """Run the block with the projection's weight replaced; the original is back afterwards."""
-    original = projection.weight.data
-    projection.weight.data = weight_ED.to(original)
-    try:
-        yield
-    finally:
-        projection.weight.data = original

@@ -43,11 +43,8 @@ def new_folder(out: Path) -> Iterator[Path]:
             f"cannot write in {out.parent}: {error.strerror}; choose another --out"
         ) from error
     try:
-        # mkdtemp makes it 0700; the model should be as readable as any other folder here.
-        umask = os.umask(0)
-        os.umask(umask)
-        work.chmod(0o777 & ~umask)
         yield work
+        _make_readable(work)
         refuse_occupied(out)
         # rename(2) replaces an empty folder and fails on any other.
         work.rename(out)
@@ -55,23 +52,38 @@ def new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def copy_with(source: Path, out: Path, *, part: str, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Copy the model folder `source` into `out` with `tensors` of its part (a subfolder) replaced.
+def _make_readable(folder: Path) -> None:
+    """Make a folder as readable as any other here: mkdtemp and safetensors leave it private."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
 
-    Each tensor is written in the dtype of the file that holds it; all else is copied as it is.
-    ConceptError: no safetensors file of the part holds a tensor of that name.
+
+def copy_with(source: Path, out: Path, *, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Copy the model folder `source` into `out` with tensors replaced, all else as it is.
+
+    They are named by their part (a subfolder) and their name in it, `unet.conv_in.weight`. Each is
+    written in the dtype of the file that holds it. ConceptError: no safetensors file of the part
+    holds a tensor of that name.
     """
     shutil.copytree(source, out, dirs_exist_ok=True, symlinks=False)
     _drop_absent_parts(out / "model_index.json")
-    missing = set(tensors)
-    # Variants (fp16) and shards: every file that holds the tensor is rewritten.
-    for file in sorted((out / part).glob("*.safetensors")):
-        missing -= _replace(file, tensors)
-    if missing:
-        raise ConceptError(f"{source / part} holds no safetensors file with {sorted(missing)[0]}")
-    for pickled in (out / part).glob("*.bin"):
-        # A pickled copy would still hold the unedited weights.
-        pickled.unlink()
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        part, _, parameter = name.partition(".")
+        parts.setdefault(part, {})[parameter] = tensor
+    for part, inside in parts.items():
+        missing = set(inside)
+        # Variants (fp16) and shards: every file that holds the tensor is rewritten.
+        for file in sorted((out / part).glob("*.safetensors")):
+            missing -= _replace(file, inside)
+        if missing:
+            lost = sorted(missing)[0]
+            raise ConceptError(f"{source / part} holds no safetensors file with {lost}")
+        for pickled in (out / part).glob("*.bin"):
+            # A pickled copy would still hold the unedited weights.
+            pickled.unlink()
 
 
 def _drop_absent_parts(index: Path) -> None:

@@ -141,24 +141,28 @@ def count_rows(module: nn.Module, count: Callable[[int], None]) -> RemovableHand
 
 
 class _ReachedError(Exception):
-    """Ends a forward pass once the wanted input was read."""
+    """Ends a forward pass once everything that is wanted has passed."""
 
 
-def input_of(module: nn.Module, forward: Callable[[], object]) -> torch.Tensor:
-    """Return the first input that `module` reads in `forward()`, running nothing after that.
+def read_until(spots: Sequence[Spot], forward: Callable[[], object]) -> list[torch.Tensor]:
+    """Return the activation that passes each spot first in `forward()`, running nothing after.
 
-    RuntimeError: `forward` never calls the module.
+    RuntimeError: `forward` never reaches one of the spots.
     """
-    read: list[torch.Tensor] = []
+    read: dict[Spot, torch.Tensor] = {}
 
-    def stop(_module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-        read.append(args[0].detach().clone())
-        raise _ReachedError
+    def reader(spot: Spot) -> Edit:
+        def note(h: torch.Tensor) -> torch.Tensor:
+            read.setdefault(spot, h.detach().clone())
+            if len(read) == len(set(spots)):
+                raise _ReachedError
+            return h
 
-    with ExitStack() as stack:
-        stack.callback(module.register_forward_pre_hook(stop).remove)
+        return note
+
+    with patched({spot: reader(spot) for spot in spots}):
         try:
             forward()
         except _ReachedError:
-            return read[0]
-    raise RuntimeError("the forward pass ended without calling the module")
+            return [read[spot] for spot in spots]
+    raise RuntimeError("the forward pass ended without reaching every spot")

@@ -1,163 +1,126 @@
-"""Keys of an edit: what a linear projection of the text encoder reads, token by token.
+"""Keys of an edit and what its outputs should change by, summed batch by batch.
 
-Shapes: N prompts, T tokens, P pairs or keys, D the projection's inputs (suffixes `_NT`, `_NTD`,
-`_PD`, `_P`). Keys are float64: the model runs in its own precision, the algebra does not.
+A batch is a function of the concepts alone, never of who reads it: joint, sequential and
+distributed edits sum the same numbers in the same order.
+
+Shapes: N prompts, T tokens, P rows, D a projection's inputs, E its outputs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import nn
 
-from engine.captions import find_subjects
-from engine.hooks import input_of
+from engine.delta import replaced
+from engine.edit import Sums, sums_of
+from engine.editable import Editable, Prompts, Read, Reader, open_reader, read_prompts
+from engine.models import Diffusion
 from engine.prompts import PromptPair
-from schemas.errors import ConceptError, PlanError
+from engine.roles import RoleWeights, Rows, every_row, facing_places, role_rows
 from schemas.plan import Caption
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoleWeights:
-    """How much each role of a token counts in one prompt, whatever its number of positions.
-
-    The published notebook counts positions: 287 of its 291 pairs are EOS and pads.
-    """
-
-    subject: float = 1.0
-    """The last token of the subject."""
-    words: float = 1.0
-    """The words after it, together."""
-    eos: float = 1.0
-    """The first end-of-text token."""
-    pads: float = 1.0
-    """Every position after that, together."""
+BATCH = 512
+"""Prompts that are read together: it bounds the memory of an edit, whatever its concepts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """Keys with the weight of each."""
+    """Rows of one batch: keys, what each projection should change by there, and weights."""
 
     key_PD: torch.Tensor
+    changes: Mapping[str, torch.Tensor]
+    """r_PE by the projection's public name."""
     weight_P: torch.Tensor
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyPairs:
-    """Keys of concept prompts, the keys of target prompts at the same offsets, and weights."""
-
-    source_PD: torch.Tensor
-    target_PD: torch.Tensor
-    weight_P: torch.Tensor
+    def sums(self) -> Sums:
+        """Return their sums."""
+        return sums_of(self.key_PD, self.changes, self.weight_P)
 
 
-@torch.no_grad()
-def projection_inputs(
-    text_encoder: nn.Module, projection: nn.Linear, ids_NT: torch.Tensor, *, batch: int = 64
-) -> torch.Tensor:
-    """Return what `projection` reads for each prompt, `_NTD`, running no module after it."""
-    device = projection.weight.device
-    read = [
-        input_of(projection, lambda ids=ids_nT: text_encoder(ids.to(device)))
-        for ids_nT in ids_NT.split(batch)
-    ]
-    return torch.cat(read).double().cpu()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadPrompts:
-    """Captions with their keys and the position of the last subject token."""
-
-    ids_NT: torch.Tensor
-    key_NTD: torch.Tensor
-    last_N: torch.Tensor
-
-
-def read_prompts(
-    text_encoder: nn.Module,
-    projection: nn.Linear,
-    tokenizer: Any,
-    captions: Sequence[Caption],
-) -> ReadPrompts:
-    """Return what the projection reads of the captions; ConceptError if one does not fit."""
-    ids_NT, last_N = subject_ends(tokenizer, captions)
-    key_NTD = projection_inputs(text_encoder, projection, ids_NT)
-    return ReadPrompts(ids_NT=ids_NT, key_NTD=key_NTD, last_N=last_N)
-
-
-def subject_ends(tokenizer: Any, captions: Sequence[Caption]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the captions' ids `_NT` and the position of each one's last subject token, `_N`.
-
-    ConceptError: a caption does not fit the tokenizer.
-    """
-    try:
-        ids_NT, spans = find_subjects(tokenizer, captions)
-    except PlanError as error:
-        raise ConceptError(f"the concept cannot be edited: {error}") from error
-    return ids_NT, torch.tensor([span.last for span in spans])
-
-
-def role_weights(
-    ids_NT: torch.Tensor, *, last_N: torch.Tensor, eos_id: int, weights: RoleWeights
-) -> torch.Tensor:
-    """Return the weight of every position, `_NT`; each role's weights sum to its own.
-
-    Positions before the last subject token weigh nothing.
-    """
-    place_T = torch.arange(ids_NT.shape[1])
-    last_N1 = last_N[:, None]
-    ends_NT = (ids_NT == eos_id) & (place_T > last_N1)
-    eos_N1 = torch.where(ends_NT.any(1), ends_NT.int().argmax(1), ids_NT.shape[1])[:, None]
-    roles = (
-        (weights.subject, place_T == last_N1),
-        (weights.words, (place_T > last_N1) & (place_T < eos_N1)),
-        (weights.eos, place_T == eos_N1),
-        (weights.pads, place_T > eos_N1),
-    )
-    return sum(role * on_NT / on_NT.sum(1, keepdim=True).clamp(min=1) for role, on_NT in roles)  # type: ignore[return-value]
-
-
-def gather_pairs(
-    text_encoder: nn.Module,
-    projection: nn.Linear,
-    tokenizer: Any,
+@torch.inference_mode()
+def pair_keys(
+    model: Diffusion,
+    target: Editable,
     pairs: Sequence[PromptPair],
     *,
     roles: RoleWeights,
-) -> KeyPairs:
-    """Return the aligned keys of prompt pairs with the weights of the concept prompts' tokens.
+    edited: Mapping[str, torch.Tensor],
+) -> Keys:
+    """Return the keys of concept prompts and the change to what their targets' prompts say.
 
-    Positions advance together from the last subject token of each prompt; where the target prompt
-    ends first its last position, a pad, stands for the rest.
+    Text encoder: the residual stream after the component becomes the target prompt's at the facing
+    position. UNet: the output becomes W0 k'. Targets are the unedited model's, keys those of the
+    model with the weights `edited` of earlier components: what these left is what is solved for.
     """
-    captions = [caption for pair in pairs for caption in (pair.source, pair.target)]
-    read = read_prompts(text_encoder, projection, tokenizer, captions)
-    ids_NT, source_last_N, target_last_N = read.ids_NT[::2], read.last_N[::2], read.last_N[1::2]
-    weight_NT = role_weights(
-        ids_NT, last_N=source_last_N, eos_id=tokenizer.eos_token_id, weights=roles
-    )
-    prompt_P, place_P = (weight_NT > 0).nonzero(as_tuple=True)
-    ahead_P = (target_last_N - source_last_N)[prompt_P]
-    target_place_P = (place_P + ahead_P).clamp(max=ids_NT.shape[1] - 1)
-    return KeyPairs(
-        source_PD=read.key_NTD[2 * prompt_P, place_P],
-        target_PD=read.key_NTD[2 * prompt_P + 1, target_place_P],
-        weight_P=weight_NT[prompt_P, place_P],
+    reader = open_reader(model, target)
+    sources = read_prompts(model, target.component, [pair.source for pair in pairs])
+    targets, index_N = _distinct([pair.target for pair in pairs])
+    facing = read_prompts(model, target.component, targets)
+    rows = role_rows(sources.spans, sources.length, roles)
+    spans = [facing.spans[n] for n in index_N.tolist()]
+    place_P = facing_places(rows, sources.spans, spans).clamp(max=facing.length - 1)
+    wanted = _read_distinct(reader, facing, index_N[rows.prompt_P], place_P)
+    with replaced(model, edited):
+        said = reader.read(sources, rows)
+    weight_N = torch.tensor([pair.weight for pair in pairs], dtype=torch.float64)
+    return Keys(
+        key_PD=said.key_PD,
+        changes=_changes(target, said, wanted),
+        weight_P=rows.weight_P * weight_N[rows.prompt_P],
     )
 
 
-def gather_kept(
-    text_encoder: nn.Module,
-    projection: nn.Linear,
-    tokenizer: Any,
+@torch.inference_mode()
+def kept_keys(
+    model: Diffusion,
+    target: Editable,
     captions: Sequence[Caption],
     *,
-    roles: RoleWeights,
+    roles: RoleWeights | None,
+    edited: Mapping[str, torch.Tensor],
 ) -> Keys:
-    """Return the keys of what is to be kept, from the last subject token on."""
-    read = read_prompts(text_encoder, projection, tokenizer, captions)
-    weight_NT = role_weights(
-        read.ids_NT, last_N=read.last_N, eos_id=tokenizer.eos_token_id, weights=roles
-    )
-    return Keys(key_PD=read.key_NTD[weight_NT > 0], weight_P=weight_NT[weight_NT > 0])
+    """Return the keys of captions whose outputs should stay those of the unedited model.
+
+    `roles` None: at every single position.
+    """
+    reader = open_reader(model, target)
+    prompts = read_prompts(model, target.component, captions)
+    if roles is None:
+        rows = every_row(len(prompts.spans), prompts.length)
+    else:
+        rows = role_rows(prompts.spans, prompts.length, roles)
+    wanted = reader.read(prompts, rows)
+    said = wanted
+    if edited:
+        with replaced(model, edited):
+            said = reader.read(prompts, rows)
+    return Keys(key_PD=said.key_PD, changes=_changes(target, said, wanted), weight_P=rows.weight_P)
+
+
+def _changes(target: Editable, said: Read, wanted: Read) -> dict[str, torch.Tensor]:
+    if said.stream_PE is not None and wanted.stream_PE is not None:
+        (name,) = target.projections
+        return {name: wanted.stream_PE - said.stream_PE}
+    ahead_PD = wanted.key_PD - said.key_PD
+    return {
+        name: ahead_PD @ layer.weight.double().cpu().T for name, layer in target.projections.items()
+    }
+
+
+def _distinct(captions: Sequence[Caption]) -> tuple[list[Caption], torch.Tensor]:
+    """Return the captions without repeats and each one's place among them, `_N`."""
+    place: dict[Caption, int] = {}
+    index = [place.setdefault(caption, len(place)) for caption in captions]
+    return list(place), torch.tensor(index)
+
+
+def _read_distinct(
+    reader: Reader, prompts: Prompts, prompt_P: torch.Tensor, place_P: torch.Tensor
+) -> Read:
+    """Return what is read at rows of which many are the same, each of them read once."""
+    code_U, index_P = torch.unique(prompt_P * prompts.length + place_P, return_inverse=True)
+    prompt_U, place_U = code_U // prompts.length, code_U % prompts.length
+    rows = Rows(prompt_P=prompt_U, place_P=place_U, weight_P=torch.ones(len(code_U)))
+    read = reader.read(prompts, rows)
+    stream = None if read.stream_PE is None else read.stream_PE[index_P]
+    return Read(key_PD=read.key_PD[index_P], stream_PE=stream)

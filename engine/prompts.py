@@ -26,6 +26,8 @@ OBJECTS = (
     "teddy bear", "toothbrush", "house", "flower", "mountain", "castle", "woman", "man", "child",
 )  # fmt: skip
 """Mostly the classes of COCO (Lin et al. 2014)."""
+PAIR_STRIDE = 3
+"""Of the ways to say a concept, one in so many is used; no factor of their number."""
 KEPT_STRIDE = 7
 """Of the ways to say what is kept, one in so many is used; no factor of the number of phrases."""
 STYLES = ("Van Gogh", "Picasso", "Monet", "Rembrandt", "Hokusai", "a watercolor", "pixel art")
@@ -48,12 +50,26 @@ class Phrasebook:
     """Styles to keep."""
 
 
+class Saying(Caption):
+    """A caption that says its subject at a known place, which its words may name elsewhere too."""
+
+    start: int
+    """The subject's first character."""
+
+    @property
+    def subject_characters(self) -> tuple[int, int]:
+        """The characters of the subject, wherever else its words occur."""
+        return self.start, self.start + len(self.subject)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptPair:
     """The same prompt with the concept and with its target; each knows its subject."""
 
     source: Caption
     target: Caption
+    weight: float = 1.0
+    """How much the pair counts: the prompts of a concept share its weight."""
 
 
 def read_phrasebook(folder: Path) -> Phrasebook:
@@ -75,49 +91,65 @@ def read_phrasebook(folder: Path) -> Phrasebook:
 
 def with_article(words: str) -> str:
     """Return the words after "a" or "an", by spelling: "an owl", "a unicorn"."""
-    first = words.split()[0].lower()
-    vowel = first[0] in "aeio" or (first[0] == "u" and not first.startswith(("uni", "use", "ut")))
-    return f"{'an' if vowel else 'a'} {words}"
+    return f"{_article(words)} {words}"
 
 
-def phrases(text: str, *, kind: ConceptKind, book: Phrasebook) -> list[str]:
-    """Return what can follow an opening and says `text`; equally many for any two texts."""
+def templates(text: str, *, kind: ConceptKind, book: Phrasebook) -> list[str]:
+    """Return what can follow an opening, with `{}` where `text` is said; as many for any text."""
     if kind is ConceptKind.OBJECT:
         varied = itertools.product(book.modifiers, book.endings)
-        return [text, *(_join(with_article(_join(before, text)), end) for before, end in varied)]
-    if kind is ConceptKind.PERSON:
-        return [_join(text, end) for end in book.endings]
+        return ["{}", *(_join(_article(b or text), b, "{}", end) for b, end in varied)]
+    if kind in (ConceptKind.PERSON, ConceptKind.FACT):
+        return [_join("{}", end) for end in book.endings]
     if kind is ConceptKind.STYLE:
-        return [f"{carrier} in the style of {text}" for carrier in book.carriers]
+        return [f"{carrier} in the style of {{}}" for carrier in book.carriers]
     if kind is ConceptKind.COLOR:
-        return [with_article(f"{text} {c.partition(' ')[2]}") for c in book.carriers]
-    return [f"{carrier} {text}" for carrier in book.carriers]
+        return [f"{_article(text)} {{}} {c.partition(' ')[2]}" for c in book.carriers]
+    return [f"{carrier} {{}}" for carrier in book.carriers]
 
 
-def prompts(text: str, *, kind: ConceptKind, book: Phrasebook) -> list[Caption]:
-    """Return the captions that say `text`; those of two texts of one kind align."""
-    said = phrases(text, kind=kind, book=book)
-    return [
-        Caption(caption=_join(opening, phrase), subject=text, attribute=kind.value)
+def prompts(
+    text: str, *, kind: ConceptKind, book: Phrasebook, own: Sequence[str] = ()
+) -> list[Caption]:
+    """Return the captions that say `text`; those of two texts of one kind align.
+
+    They follow the `own` templates where there are any, else those of the kind.
+    """
+    said = own or [
+        _join(opening, template)
         for opening in book.openings
-        for phrase in said
+        for template in templates(text, kind=kind, book=book)
+    ]
+    return [
+        Saying(
+            caption=template.replace("{}", text),
+            subject=text,
+            attribute=kind.value,
+            start=template.index("{}"),
+        )
+        for template in said
     ]
 
 
 def prompt_pairs(concept: Concept, *, book: Phrasebook) -> list[PromptPair]:
     """Return the prompts of a concept paired with those of its target, in one order."""
     source, target = (
-        prompts(text, kind=concept.kind, book=book)
+        prompts(text, kind=concept.kind, book=book, own=concept.prompts)[
+            :: 1 if concept.prompts else PAIR_STRIDE
+        ]
         for text in (concept.concept, concept.target_text)
     )
-    return [PromptPair(source=s, target=t) for s, t in zip(source, target, strict=True)]
+    share = concept.weight / len(source)
+    return [
+        PromptPair(source=s, target=t, weight=share) for s, t in zip(source, target, strict=True)
+    ]
 
 
 def plain_phrase(text: str, *, kind: ConceptKind, book: Phrasebook) -> str:
     """Return the plainest phrase that says `text`: "a cat", "a house in the style of Monet"."""
-    return (
-        with_article(text) if kind is ConceptKind.OBJECT else phrases(text, kind=kind, book=book)[0]
-    )
+    if kind is ConceptKind.OBJECT:
+        return with_article(text)
+    return templates(text, kind=kind, book=book)[0].replace("{}", text)
 
 
 def kept_names(concepts: Sequence[Concept], *, kind: ConceptKind, book: Phrasebook) -> list[str]:
@@ -126,20 +158,38 @@ def kept_names(concepts: Sequence[Concept], *, kind: ConceptKind, book: Phrasebo
     return [n for n in names if not any(same_text(n, c.concept) for c in concepts)]
 
 
-def kept_captions(concepts: Sequence[Concept], *, book: Phrasebook) -> list[Caption]:
-    """Return captions whose images should stay: every other object and style, said in many ways.
+def general_captions(*, book: Phrasebook) -> list[Caption]:
+    """Return captions of every object and style of the book, said in many ways.
 
     Every KEPT_STRIDE-th way of saying it: that meets all openings, modifiers and endings in turn.
-    A caption that says a concept anywhere (a style as the ending of an object) is left out.
     """
-    captions = [
+    return [
         caption
-        for kind in (ConceptKind.OBJECT, ConceptKind.STYLE)
-        for name in kept_names(concepts, kind=kind, book=book)
+        for kind, names in ((ConceptKind.OBJECT, book.objects), (ConceptKind.STYLE, book.styles))
+        for name in names
         for caption in prompts(name, kind=kind, book=book)[::KEPT_STRIDE]
     ]
-    spoken = [f" {c.concept.casefold()} " for c in concepts]
-    return [c for c in captions if not any(s in f" {c.caption.casefold()} " for s in spoken)]
+
+
+def told_apart(
+    captions: Sequence[Caption], concepts: Sequence[Concept]
+) -> tuple[list[Caption], list[Caption]]:
+    """Return the captions that say no concept, whose images should stay, and those that do.
+
+    A concept counts wherever it is said: a style also as the ending of an object.
+    """
+    spoken = [f" {concept.concept.casefold()} " for concept in concepts]
+    kept, said = [], []
+    for caption in captions:
+        text = f" {caption.caption.casefold()} "
+        (said if any(words in text for words in spoken) else kept).append(caption)
+    return kept, said
+
+
+def _article(words: str) -> str:
+    first = words.split()[0].lower()
+    vowel = first[0] in "aeio" or (first[0] == "u" and not first.startswith(("uni", "use", "ut")))
+    return "an" if vowel else "a"
 
 
 def _join(*parts: str) -> str:

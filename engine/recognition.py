@@ -9,7 +9,7 @@ from math import sqrt
 
 import torch
 
-from engine.prompts import Phrasebook, kept_names, plain_phrase
+from engine.prompts import Phrasebook, plain_phrase
 from engine.scoring import Scorer
 from schemas.concept import Concept, same_text
 from schemas.errors import ConceptError
@@ -42,26 +42,19 @@ class Share:
         return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
-def choices(concept: Concept, concepts: Sequence[Concept], *, book: Phrasebook) -> list[str]:
-    """Return what an image of a concept may be taken for, the concept first: names of its kind.
+def choice_texts(concept: Concept, names: Sequence[str], *, book: Phrasebook) -> list[str]:
+    """Return the texts of what a concept's image may be taken for, the concept's own first.
 
-    They are its own, its target's if it has one, the other concepts' of its kind, and those of the
-    book that no concept says. ConceptError: there is nothing else of its kind.
+    `names` are those of its kind (`engine.evaluation_prompts.choices`). ConceptError: there is no
+    other.
     """
-    alike = [other.concept for other in concepts if other.kind is concept.kind]
-    named = [concept.concept, concept.target, *alike]
-    if concept.kind in ("object", "style"):
-        named += kept_names(concepts, kind=concept.kind, book=book)
-    texts: list[str] = []
-    for name in named:
-        if name and not any(same_text(name, text) for text in texts):
-            texts.append(name)
-    if len(texts) < 2:
+    others = [name for name in names if not same_text(name, concept.concept)]
+    if not others:
         raise ConceptError(
-            f"{concept.concept!r} is the only {concept.kind.value}: an image could be taken for "
-            "nothing else, so no attack on it can be judged"
+            f"{concept.concept!r} is the only {concept.kind.value}: its images could be taken for "
+            "nothing else, so no attack on it can be judged; leave it out with --concept"
         )
-    return [plain_phrase(text, kind=concept.kind, book=book) for text in texts]
+    return [plain_phrase(text, kind=concept.kind, book=book) for text in (concept.concept, *others)]
 
 
 def share_shown(images_RCHW: torch.Tensor, texts: Sequence[str], scorer: Scorer) -> Share:

@@ -12,7 +12,7 @@ from engine.draws import derived_seed
 from engine.families.family import Conditioning
 from engine.models import Diffusion, open_model
 from engine.prompts import plain_phrase
-from engine.recognition import Share, choices, share_shown
+from engine.recognition import Share, choice_texts, share_shown
 from engine.scoring import Scorer, open_scorer
 from jobs.attack_plan import OPENING, AttackJob, attack_ids, caption_of
 from jobs.attack_table import AttackTable, Row
@@ -88,7 +88,7 @@ class Attacker:
     def rows(self, concept: Concept) -> Iterator[Row]:
         """Yield the rows of a concept: the unedited model's first, then the edited one's."""
         caption = caption_of(concept, self.job.book)
-        texts = choices(concept, self.job.edited, book=self.job.book)
+        texts = choice_texts(concept, self.job.names[concept.kind], book=self.job.book)
         goal = prompt_search.read_goal(self.model, caption)
         x0_RChw = self._latents(goal.cond)
         for side in Side:

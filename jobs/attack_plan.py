@@ -1,6 +1,7 @@
 """What an attack on an edit consists of, checked before a weight is loaded."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -8,15 +9,16 @@ from engine import registry
 from engine.attack import InversionBudget, check_attackable
 from engine.captions import find_subjects
 from engine.delta import DELTA
+from engine.evaluation_prompts import choices, read_words
 from engine.folder import source_folder
 from engine.models import open_skeleton, open_tokenizer
 from engine.prompt_search import SearchBudget
 from engine.prompts import Phrasebook, plain_phrase, read_phrasebook
-from engine.recognition import choices
+from engine.recognition import choice_texts
 from engine.scoring import check_scorer
-from jobs.attack_table import read_edit
+from jobs.edit_folder import read_manifest
 from schemas.attack import ATTACK_VERSION, Attack, Side
-from schemas.concept import Concept, same_text
+from schemas.concept import Concept, ConceptKind, same_text
 from schemas.errors import ConceptError, PlanError
 from schemas.plan import Caption, Numerics, content_id
 
@@ -48,8 +50,8 @@ class AttackJob:
     edit: Path
     model: str
     scorer: str
-    edited: tuple[Concept, ...]
-    """All concepts of the edit."""
+    names: Mapping[ConceptKind, tuple[str, ...]]
+    """What an image may be taken for, by kind."""
     attacked: tuple[Concept, ...]
     attacks: tuple[Attack, ...]
     seeds: int
@@ -72,21 +74,25 @@ def plan_attack(request: AttackRequest) -> AttackJob:
     not fit the tokenizer, or the text encoders are not CLIP's. ModelUnavailable: the model or the
     scorer is not there.
     """
-    edited, model = read_edit(request.edit)
+    if not (request.edit / DELTA).is_file():
+        raise ConceptError(f"{request.edit} is no edit folder: it has no {DELTA}")
+    manifest = read_manifest(request.edit)
+    edited, model = manifest.concepts, manifest.model
     attacked = _named(edited, request.concepts, request.edit)
     check_attackable(open_skeleton(model))
     scorer = request.scorer or registry.default_scorer(model)
     check_scorer(scorer)
-    book = read_phrasebook(source_folder(model))
+    folder = source_folder(model)
+    book, names = read_phrasebook(folder), choices(edited, read_words(folder, edited))
     changed = {} if request.steps is None else {"steps": request.steps}
     _check_captions(open_tokenizer(model), attacked, book)
     for concept in attacked:
-        choices(concept, edited, book=book)
+        choice_texts(concept, names[concept.kind], book=book)
     return AttackJob(
         edit=request.edit,
         model=model,
         scorer=scorer,
-        edited=edited,
+        names=names,
         attacked=attacked,
         attacks=request.attacks,
         seeds=request.seeds,
@@ -133,7 +139,7 @@ def attack_ids(job: AttackJob) -> dict[Concept, str]:
         hashlib.blake2b((job.edit / DELTA).read_bytes(), digest_size=16).hexdigest(),
         registry.model_hash(job.model),
         registry.scorer_hash(job.scorer),
-        [concept.concept for concept in job.edited],
+        job.names,
         str(job.inversion) if Attack.EMBEDDING in job.attacks else None,
         str(job.search) if Attack.PROMPT in job.attacks else None,
         job.seeds,

@@ -10,31 +10,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.delta import DELTA
 from schemas.attack import ATTACKS, Attack, Side
-from schemas.concept import Concept
-from schemas.errors import ConceptError, StoreError
+from schemas.errors import StoreError
 
 TABLE, SUMMARY = "attack.parquet", "attack.json"
 """The table, and the same rows as JSON."""
 
 Row = dict[str, object]
-
-
-def read_edit(folder: Path) -> tuple[tuple[Concept, ...], str]:
-    """Return an edit's concepts and the model that they were edited out of.
-
-    ConceptError: the folder is no edit.
-    """
-    if not (folder / DELTA).is_file() or not (folder / "edit.json").is_file():
-        raise ConceptError(f"{folder} is no edit folder: it has no {DELTA} with an edit.json")
-    written = json.loads((folder / "edit.json").read_text())
-    fields = Concept.model_fields
-    concepts = tuple(
-        Concept(**{name: value for name, value in row.items() if name in fields})
-        for row in written["concepts"]
-    )
-    return concepts, written["model"]
 
 
 class AttackTable:

@@ -10,11 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
+from engine import registry
+from jobs.code import code_hash, git_commit, versions
 from jobs.parts import (
     GROUP_CHUNKS,
     Commit,
@@ -61,6 +64,18 @@ class Manifest:
     code_hash: str
     git_commit: str
     created: str
+
+
+def manifest_of(*, model: str, scorer: str) -> Manifest:
+    """Return where the numbers of a run that is made now come from."""
+    return Manifest(
+        model_hash=registry.model_hash(model),
+        scorer_hash=registry.scorer_hash(scorer),
+        versions=versions(),
+        code_hash=code_hash(),
+        git_commit=git_commit(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,15 +3,14 @@
 Shapes: R images (rows of prompts x seeds), C H W image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
-from engine.edit import replaced_weight
+from engine.delta import replaced
 from engine.models import Diffusion
 from engine.prompts import Phrasebook, kept_names, plain_phrase, with_article
 from engine.sampling import generate
@@ -21,6 +20,8 @@ from jobs.edit_report import ConceptScores
 from schemas.concept import Concept, ConceptKind
 from schemas.plan import Numerics
 
+CONCEPTS = 12
+"""Concepts that are drawn and scored, the first of the file: an edit of thousands takes seconds."""
 UNTOUCHED = 4
 """Kept objects that are drawn and scored beside the concepts."""
 
@@ -29,8 +30,8 @@ UNTOUCHED = 4
 class Shown:
     """Scores of the images before and after."""
 
-    scores: tuple[ConceptScores, ...]
-    untouched_change: float | None
+    scores: tuple[ConceptScores, ...] = ()
+    untouched_change: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +45,7 @@ class _Row:
 
 def compare(
     model: Diffusion,
-    projection: nn.Linear,
-    weight_ED: torch.Tensor,
+    weights: Mapping[str, torch.Tensor],
     *,
     concepts: Sequence[Concept],
     book: Phrasebook,
@@ -54,13 +54,14 @@ def compare(
     scorer: str,
     path: Path,
 ) -> Shown:
-    """Draw `images` seeds of every row with the old and the new weight; write the grid to `path`.
+    """Draw `images` seeds of every row with the old and the new weights; write the grid to `path`.
 
     Both columns start from the same latents.
     """
-    rows = [_concept_row(concept, book) for concept in concepts] + _untouched(concepts, book)
+    drawn = concepts[:CONCEPTS]
+    rows = [_concept_row(concept, book) for concept in drawn] + _untouched(concepts, book)
     before_RCHW = _draw(model, rows, images, numerics)
-    with replaced_weight(projection, weight_ED):
+    with replaced(model, weights):
         after_RCHW = _draw(model, rows, images, numerics)
     draw_grid(
         [row.prompt for row in rows],
@@ -74,7 +75,7 @@ def compare(
          zip(rows, images_RCHW.split(images), strict=True)]
         for images_RCHW in (before_RCHW, after_RCHW)
     ]  # fmt: skip
-    return _shown(concepts, *sides)
+    return _shown(drawn, *sides)
 
 
 def _concept_row(concept: Concept, book: Phrasebook) -> _Row:

@@ -1,11 +1,11 @@
 """What an edit hands back and writes into its folder as `edit.json`."""
 
-import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from engine.edit import EditSettings
+from engine.editing import EditSettings
 from schemas.concept import Concept
+from schemas.plan import Numerics
 from schemas.views import NORMAL_95
 
 
@@ -52,6 +52,9 @@ class EditReport:
 
     out: str
     model: str
+    scorer: str
+    numerics: Numerics
+    """Of the images before and after."""
     located: Located
     concepts: tuple[Concept, ...]
     settings: EditSettings
@@ -60,24 +63,20 @@ class EditReport:
     key_seconds: float
     """Collecting the keys of concepts and of what is kept."""
     solve_seconds: float
-    relative_change: float
-    """Frobenius norm of dW over that of W0."""
-    weight_before: str
-    weight_after: str
-    """blake2b of the projection's weight, as float32 bytes."""
+    relative_changes: Mapping[str, float]
+    """Frobenius norm of dW over that of W0, by the weight's public name."""
     scores: tuple[ConceptScores, ...]
     """Empty where no images were asked for."""
     untouched_change: float | None
     """Mean change of the CLIPScore of untouched concepts against their own text."""
 
     def as_dict(self) -> dict[str, object]:
-        """Return the report in plain types."""
+        """Return the report in plain types: the manifest of the edit's folder."""
         plain = asdict(self)
-        plain["concepts"] = [
-            {**c.model_dump(mode="json"), "becomes": c.target_text} for c in self.concepts
-        ]
-        return plain
-
-    def write(self, path: Path) -> None:
-        """Write the report as JSON."""
-        path.write_text(json.dumps(self.as_dict(), indent=2) + "\n")
+        settings = plain["settings"]
+        settings["exactly"] = [c.model_dump(mode="json") for c in self.settings.exactly]
+        return {
+            **plain,
+            "numerics": self.numerics.model_dump(mode="json"),
+            "concepts": [c.model_dump(mode="json") for c in self.concepts],
+        }

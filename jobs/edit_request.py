@@ -1,68 +1,99 @@
-"""From what the user asks for to an `EditJob`: concepts, component, model, settings."""
+"""From what the user asks for to an `EditJob`: concepts, components, model, settings."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from engine.edit import EditSettings
+from engine.editable import editable
+from engine.editing import EditSettings
 from engine.folder import refuse_occupied
 from engine.models import open_skeleton
+from engine.published import RIDGE as PUBLISHED_RIDGE
 from engine.registry import default_guidance, default_scorer, default_steps, unpinned
 from engine.scoring import check_scorer
+from jobs.cluster import Cluster
 from jobs.concepts import read_concepts
-from jobs.edit import EditJob, Note, edit_batch, projection_of
+from jobs.edit import EditJob, Note, edit_batch
 from jobs.edit_report import EditReport, Located
+from jobs.edit_workers import shared
 from jobs.locate import locate
 from jobs.store import open_run
+from schemas.concept import Concept
 from schemas.errors import ConceptError
 from schemas.plan import Numerics
 
 T = TypeVar("T")
 
 
-def run_edit(
-    concepts_path: Path,
-    *,
-    out: Path,
-    run: str | None,
-    layer: str | None,
-    model: str | None,
-    scorer: str | None,
-    images: int,
-    ridge: float | None,
-    preserve: float | None,
-    note: Note,
-) -> EditReport:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditRequest:
+    """What the user asks for; None: the default."""
+
+    out: Path
+    run: str | None = None
+    """Whose top-ranked text-encoder component is edited."""
+    layers: tuple[str, ...] = ()
+    """Components to edit instead."""
+    model: str | None = None
+    scorer: str | None = None
+    images: int = 2
+    ridge: float | None = None
+    preserve: float | None = None
+    general: float | None = None
+    exactly: Path | None = None
+    """A concept file of what must not change at all."""
+    objective: Literal["residual", "published"] = "residual"
+    full_model: bool = False
+    workers: int | None = None
+    """Processes that share the prompts; None: this one."""
+
+
+def run_edit(concepts_path: Path, request: EditRequest, *, note: Note) -> EditReport:
     """Return the report of an edit; all that can be refused cheaply is refused first."""
-    concepts = read_concepts(concepts_path)
-    refuse_occupied(out)
-    if run is None and (layer is None or model is None):
+    return edit_batch(edit_job(read_concepts(concepts_path), request, note=note), note=note)
+
+
+def edit_job(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note) -> EditJob:
+    """Return the job of a request, checked against the run and the model's configs."""
+    refuse_occupied(request.out)
+    if request.run is None and not (request.layers and request.model):
         raise ConceptError("name a run (--from-run), or both a model and a component (--layer)")
-    plan = open_run(run).plan if run else None
-    located = Located(component=layer) if layer else locate(_given(run), concepts)
+    plan = open_run(request.run).plan if request.run else None
+    located = (
+        Located(component=request.layers[0])
+        if request.layers
+        else locate(_given(request.run), concepts)
+    )
     note(describe(located))
     if located.is_doubtful:
         note(
             "warning: the 95% interval of this effect reaches zero, the edit may erase nothing: "
             "trace more captions, or name a --layer"
         )
-    name = model or _given(plan).model
+    name = request.model or _given(plan).model
     # A run's own numerics belong to its own model only.
     same = plan if plan and name in (plan.model, unpinned(plan.model)) else None
-    projection_of(open_skeleton(name), located.component)
-    scorer = scorer or (same.scorer if same else default_scorer(name))
+    components = request.layers or (located.component,)
+    skeleton = open_skeleton(name)
+    for component in components:
+        editable(skeleton, component)
+    scorer = request.scorer or (same.scorer if same else default_scorer(name))
     check_scorer(scorer)
     job = EditJob(
         concepts=concepts,
         model=name,
         located=located,
-        out=out,
-        settings=settings(ridge=ridge, preserve=preserve),
+        out=request.out,
+        settings=settings(request, components),
         numerics=same.numerics if same else default_numerics(name),
         scorer=scorer,
-        images=images,
+        images=request.images,
+        full_model=request.full_model,
     )
-    return edit_batch(job, note=note)
+    if request.workers is None:
+        return job
+    return replace(job, workers=shared(Cluster(actors=request.workers)))
 
 
 def default_numerics(model: str) -> Numerics:
@@ -81,12 +112,25 @@ def describe(located: Located) -> str:
     )
 
 
-def settings(*, ridge: float | None, preserve: float | None) -> EditSettings:
+def settings(request: EditRequest, components: Sequence[str]) -> EditSettings:
     """Return the default settings with those that are given in their place."""
-    if ridge is not None and ridge <= 0:
-        raise ConceptError("--ridge must be positive")
-    given = {"ridge": ridge, "preserve": preserve}
-    return replace(EditSettings(), **{k: v for k, v in given.items() if v is not None})
+    if request.ridge is not None and request.ridge <= 0:
+        raise ConceptError(f"--ridge must be positive, not {request.ridge}")
+    if request.objective == "published":
+        if len(components) > 1:
+            raise ConceptError("the published objective edits one component: give one --layer")
+        ridge = PUBLISHED_RIDGE if request.ridge is None else request.ridge
+        return EditSettings(components=tuple(components), objective="published", ridge=ridge)
+    given = {
+        "ridge": request.ridge,
+        "preserve": request.preserve,
+        "general": request.general,
+        "exactly": read_concepts(request.exactly) if request.exactly else None,
+    }
+    return replace(
+        EditSettings(components=tuple(components)),
+        **{k: v for k, v in given.items() if v is not None},
+    )
 
 
 def _given(value: T | None) -> T:

@@ -1,4 +1,4 @@
-"""Reading the rows of a user's table: CSV, JSON Lines or Parquet, each row with its line."""
+"""Reading the rows of a user's table: CSV, JSON Lines, Parquet or YAML, each row with its line."""
 
 import csv
 import json
@@ -6,14 +6,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from pydantic import ValidationError
 
-from schemas.errors import DqfError
+from schemas.errors import DqfError, first_line
 
 Row = tuple[int, dict[str, object]]
 """A row's line in the file (its number in a Parquet file), from 1, and its fields by column.
 
 Fields that are not given are the empty string."""
+Problem = tuple[int, str]
+"""A line that is no row, and what is wrong with it."""
+_Line = tuple[int, dict[str, object] | str]
+"""A line that is a row or a problem."""
+NULL = "tag:yaml.org,2002:null"
+
+
+class _Text(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML in which all but null is text: "no", "on" and "1984" are concepts like any other."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag == NULL]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,46 +43,71 @@ class Table:
 
     def read(self, path: Path) -> list[Row]:
         """Return the rows of `path` in order; `error` names the first line that is wrong."""
-        readers = {".csv": self._csv, ".jsonl": self._jsonl, ".parquet": self._parquet}
+        rows, problems = self.read_all(path)
+        if problems:
+            line, wrong = problems[0]
+            raise self.error(f"{path}, line {line}: {wrong}")
+        return rows
+
+    def read_all(self, path: Path) -> tuple[list[Row], list[Problem]]:
+        """Return the rows of `path` in order, and the lines that are none.
+
+        `error`: the file as a whole cannot be read, lacks a column or holds nothing.
+        """
+        readers = {
+            ".csv": self._csv,
+            ".jsonl": self._jsonl,
+            ".parquet": self._parquet,
+            ".yaml": self._yaml,
+            ".yml": self._yaml,
+        }
         reader = readers.get(path.suffix.lower())
         if reader is None:
-            raise self.error(f"{path}: {self.holds}s are read from .csv, .jsonl or .parquet files")
+            kinds = ".csv, .jsonl, .parquet or .yaml"
+            raise self.error(f"{path}: {self.holds}s are read from {kinds} files")
         if not path.is_file():
             raise self.error(f"{path}: no such file")
         try:
-            rows = list(reader(path))
+            found = list(reader(path))
         except (UnicodeDecodeError, csv.Error, OSError) as error:
             raise self.error(f"{path} cannot be read: {error}") from error
-        if not rows:
+        if not found:
             raise self.error(f"{path} holds no {self.holds}")
-        return rows
+        rows = [(line, row) for line, row in found if isinstance(row, dict)]
+        return rows, [(line, wrong) for line, wrong in found if isinstance(wrong, str)]
 
-    def _csv(self, path: Path) -> Iterator[Row]:
+    def _csv(self, path: Path) -> Iterator[_Line]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True, strict=True)
             if reader.fieldnames is None:
                 return
             reader.fieldnames = [name.strip() for name in reader.fieldnames]
-            self._check(path, 1, reader.fieldnames)
-            for row in reader:
-                if None in row:
-                    raise self.error(f"{path}, line {reader.line_num}: more fields than columns")
-                yield reader.line_num, {name: value or "" for name, value in row.items()}
+            self._check_columns(path, reader.fieldnames)
+            try:
+                for row in reader:
+                    if None in row:
+                        yield reader.line_num, "more fields than columns"
+                        continue
+                    yield reader.line_num, {name: value or "" for name, value in row.items()}
+            except csv.Error as error:
+                # `line_num` is the last row's: the one that is wrong starts after it.
+                yield reader.line_num + 1, f"not CSV: {error}"
 
-    def _jsonl(self, path: Path) -> Iterator[Row]:
+    def _jsonl(self, path: Path) -> Iterator[_Line]:
         for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
             if not text.strip():
                 continue
             try:
                 row = json.loads(text)
             except json.JSONDecodeError as error:
-                raise self.error(f"{path}, line {line}: not JSON: {error.msg}") from error
+                yield line, f"not JSON: {error.msg}"
+                continue
             if not isinstance(row, dict):
-                raise self.error(f"{path}, line {line}: not a JSON object")
-            self._check(path, line, list(row))
-            yield line, _filled(row)
+                yield line, "not a JSON object"
+                continue
+            yield line, self._wrong(list(row)) or _filled(row)
 
-    def _parquet(self, path: Path) -> Iterator[Row]:
+    def _parquet(self, path: Path) -> Iterator[_Line]:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -75,19 +115,51 @@ class Table:
             table = pq.read_table(path)
         except pa.ArrowException as error:
             raise self.error(f"{path}: not a Parquet file: {error}") from error
-        self._check(path, 1, table.column_names)
+        self._check_columns(path, table.column_names)
         yield from enumerate((_filled(row) for row in table.to_pylist()), start=1)
 
-    def _check(self, path: Path, line: int, names: Sequence[str]) -> None:
-        """Refuse missing, unknown and repeated columns: a misspelt one would be lost silently."""
+    def _yaml(self, path: Path) -> Iterator[_Line]:
+        loader = _Text(path.read_text(encoding="utf-8-sig"))
+        try:
+            root = loader.get_single_node()
+            for node in [] if root is None else self._list_of(path, root):
+                line = node.start_mark.line + 1
+                if not isinstance(node, yaml.MappingNode):
+                    yield line, "not a mapping"
+                    continue
+                wrong = self._wrong([str(key.value) for key, _ in node.value])
+                yield line, wrong or _filled(loader.construct_object(node, deep=True))
+        except yaml.YAMLError as error:
+            where = getattr(error, "problem_mark", None)
+            line = f", line {where.line + 1}" if where else ""
+            problem = getattr(error, "problem", None) or first_line(error)
+            raise self.error(f"{path}{line}: not YAML: {problem}") from error
+
+    def _list_of(self, path: Path, root: yaml.Node) -> list[yaml.Node]:
+        """Return the items of a list, or of the one under the rows' name alone: `concepts:`."""
+        name = f"{self.holds}s"
+        if isinstance(root, yaml.MappingNode) and [k.value for k, _ in root.value] == [name]:
+            root = root.value[0][1]
+        if not isinstance(root, yaml.SequenceNode):
+            raise self.error(f"{path} is not a list of {name}, nor one under `{name}:` alone")
+        return root.value
+
+    def _check_columns(self, path: Path, names: Sequence[str]) -> None:
+        if wrong := self._wrong(names):
+            raise self.error(f"{path}, line 1: {wrong}")
+
+    def _wrong(self, names: Sequence[str]) -> str:
+        """Return what is wrong with the columns, "" if nothing.
+
+        Missing, unknown and repeated ones: a misspelt one would be lost silently.
+        """
         known = (*self.required, *self.optional)
         missing = [name for name in self.required if name not in names]
         unknown = [name for name in names if name not in known]
         wrong = f"no column {missing[0]!r}" if missing else ""
         wrong = wrong or (f"unknown column {unknown[0]!r}" if unknown else "")
         wrong = wrong or ("a column is named twice" if len(set(names)) < len(names) else "")
-        if wrong:
-            raise self.error(f"{path}, line {line}: {wrong}; the columns are {', '.join(known)}")
+        return wrong and f"{wrong}; the columns are {', '.join(known)}"
 
 
 def first_message(error: ValidationError) -> str:

@@ -1,14 +1,11 @@
 """Tracing a plan: make its run or find it, and work through what is left."""
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from engine import registry
-from jobs.chunks import PLAN, Manifest
+from jobs.chunks import PLAN, Manifest, manifest_of
 from jobs.cluster import Cluster
-from jobs.code import code_hash, git_commit, versions
 from jobs.plans import Planned
 from jobs.pool import Limits
 from jobs.storage import open_storage
@@ -24,7 +21,7 @@ def prepare_run(location: str | Path, planned: Planned) -> Run:
 
     StoreError: another plan's run is there, the model has changed since, or it cannot be written.
     """
-    manifest = _manifest(planned.plan)
+    manifest = manifest_of(model=planned.plan.model, scorer=planned.plan.scorer)
     storage = open_storage(str(location))
     if not storage.exists(PLAN) and storage.files(""):
         raise StoreError(f"{location} exists and is no run: choose another --run")
@@ -38,7 +35,7 @@ def prepare_run(location: str | Path, planned: Planned) -> Run:
 def resume_run(location: str) -> Run:
     """Return an old run to go on with; StoreError if its model or scorer has changed since."""
     run = open_run(location)
-    _check_models(run, _manifest(run.plan))
+    _check_models(run, manifest_of(model=run.plan.model, scorer=run.plan.scorer))
     return run
 
 
@@ -70,17 +67,6 @@ def trace_run(
         retry_failed=retry_failed,
         on_progress=on_progress,
         note=note,
-    )
-
-
-def _manifest(plan: TracePlan) -> Manifest:
-    return Manifest(
-        model_hash=registry.model_hash(plan.model),
-        scorer_hash=registry.scorer_hash(plan.scorer),
-        versions=versions(),
-        code_hash=code_hash(),
-        git_commit=git_commit(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 

@@ -1,11 +1,17 @@
 """A concept to edit out of a model, and what it becomes."""
 
+import json
+from collections.abc import Mapping
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 MAX_CHARACTERS = 120
 """Longest concept or target; CLIP reads about 75 tokens, a template's words among them."""
+MAX_TEMPLATE = 300
+"""Longest template of a prompt, in characters."""
+PLACE = "{}"
+"""Where a template says the concept."""
 
 
 class ConceptKind(StrEnum):
@@ -16,6 +22,17 @@ class ConceptKind(StrEnum):
     COLOR = "color"
     ACTION = "action"
     PERSON = "person"
+    FACT = "fact"
+    """What the world may change: "the president of the US"."""
+
+
+class ConceptMode(StrEnum):
+    """What is wanted of a concept."""
+
+    REMOVE = "remove"
+    """It is not to be drawn any more; its target is only what stands in its place."""
+    UPDATE = "update"
+    """Its target is to be drawn in its place."""
 
 
 NEUTRAL_TARGETS: dict[ConceptKind, str] = {
@@ -24,17 +41,23 @@ NEUTRAL_TARGETS: dict[ConceptKind, str] = {
     ConceptKind.COLOR: "plain",
     ConceptKind.ACTION: "standing",
     ConceptKind.PERSON: "person",
+    ConceptKind.FACT: "something",
 }
 """What a concept with an empty target becomes: the most general word of its kind."""
 
 
+def plain_text(text: str) -> str:
+    """Return the text as a tokenizer that lowercases and strips reads it."""
+    return " ".join(text.casefold().split())
+
+
 def same_text(left: str, right: str) -> bool:
     """Return whether two texts read the same to a tokenizer that lowercases and strips."""
-    return " ".join(left.casefold().split()) == " ".join(right.casefold().split())
+    return plain_text(left) == plain_text(right)
 
 
 class Concept(BaseModel):
-    """One row of a concept file."""
+    """One row of a concept file; an empty field of one is a field that is not given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
@@ -43,24 +66,68 @@ class Concept(BaseModel):
     target: str = Field(default="", max_length=MAX_CHARACTERS)
     """The words that prompts with the concept should mean instead; empty: remove the concept."""
     kind: ConceptKind = ConceptKind.OBJECT
+    mode: ConceptMode = ConceptMode.REMOVE
+    """If not given: update where there is a target, else remove."""
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """How much the concept counts beside the others of an edit."""
+    prompts: tuple[str, ...] = ()
+    """Templates with one `{}` each, in place of the kind's; in text separated by `|` or as JSON."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_fields(cls, fields: object) -> object:
+        if not isinstance(fields, Mapping):
+            return fields
+        given = {name: value for name, value in fields.items() if not _is_blank(value)}
+        target = given.get("target")
+        default = ConceptMode.REMOVE if target is None else ConceptMode.UPDATE
+        return {"concept": "", "mode": default, **given}
 
     @field_validator("concept", "target")
     @classmethod
-    def _printable(cls, text: str) -> str:
-        if not text.isprintable():
-            raise ValueError("holds a line break or another control character")
+    def _says_something(cls, text: str) -> str:
+        _check_printable(text)
         if text and not any(letter.isalnum() for letter in text):
             raise ValueError("holds no letter or digit")
         return text
 
-    @field_validator("kind", mode="before")
+    @field_validator("kind", "mode", mode="before")
     @classmethod
-    def _kind_spelling(cls, kind: object) -> object:
-        spelled = kind.strip().lower() if isinstance(kind, str) else kind
-        return {"": "object", "colour": "color"}.get(spelled, spelled)  # type: ignore[arg-type]
+    def _spelling(cls, word: object) -> object:
+        spelled = word.strip().lower() if isinstance(word, str) else word
+        return "color" if spelled == "colour" else spelled
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _as_list(cls, prompts: object) -> object:
+        if not isinstance(prompts, str):
+            return prompts
+        if not prompts.lstrip().startswith("["):
+            return prompts.split("|")
+        try:
+            return json.loads(prompts)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"starts with [ but is no JSON list: {error.msg}") from error
+
+    @field_validator("prompts")
+    @classmethod
+    def _say_the_concept_once(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
+        for template in prompts:
+            _check_printable(template)
+            if template.count(PLACE) != 1:
+                found = template.count(PLACE)
+                raise ValueError(f"template {template!r} has {found} {PLACE}, not one")
+            if len(template) > MAX_TEMPLATE:
+                raise ValueError(f"template {template[:20]!r}... is over {MAX_TEMPLATE} characters")
+        repeated = next((t for n, t in enumerate(prompts) if t in prompts[:n]), None)
+        if repeated is not None:
+            raise ValueError(f"template {repeated!r} is there twice")
+        return prompts
 
     @model_validator(mode="after")
-    def _differs_from_target(self) -> "Concept":
+    def _is_consistent(self) -> "Concept":
+        if self.mode is ConceptMode.UPDATE and not self.target:
+            raise ValueError(f"mode update of {self.concept!r} needs a target")
         if same_text(self.concept, self.target_text):
             raise ValueError(f"concept and target are both {self.concept!r}")
         return self
@@ -69,3 +136,12 @@ class Concept(BaseModel):
     def target_text(self) -> str:
         """The target, or the neutral target of the kind where none is given."""
         return self.target or NEUTRAL_TARGETS[self.kind]
+
+
+def _is_blank(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _check_printable(text: str) -> None:
+    if not text.isprintable():
+        raise ValueError("holds a line break or another control character")

@@ -67,11 +67,14 @@ class DeepFloydIF(Family):
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the encoder's last hidden state; no position attends to padding."""
         (ids_RL,) = ids
-        encoder: Any = model.text_encoder
+        text_RLD = self.run_encoder(model.text_encoder, ids_RL)[0]
+        return Conditioning(text_RLD=text_RLD.to(model.unet.dtype))
+
+    def run_encoder(self, encoder: Any, ids_RL: torch.Tensor) -> Any:
+        """Return T5's output with a mask of what is not padding."""
         mask_RL = (ids_RL != encoder.config.pad_token_id).long()
         # transformers asks whether a mask hides anything: on the meta device there are no values.
-        text_RLD = encoder(ids_RL, attention_mask=None if ids_RL.is_meta else mask_RL)[0]
-        return Conditioning(text_RLD=text_RLD.to(model.unet.dtype))
+        return encoder(ids_RL, attention_mask=None if ids_RL.is_meta else mask_RL)
 
     def vae_factor(self, model: "Diffusion") -> int:
         """Return 1: there is no VAE."""

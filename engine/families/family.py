@@ -86,6 +86,10 @@ class Family(ABC):
         Hooks on the encoders' modules take effect.
         """
 
+    def run_encoder(self, encoder: nn.Module, ids_RL: torch.Tensor) -> Any:
+        """Return the output of one text encoder, run as the pipeline runs it."""
+        return encoder(ids_RL)
+
     def unconditional(self, model: "Diffusion", prompt: str) -> Conditioning:
         """Return the one row of the negative prompt."""
         return self.encode(model, model.token_ids([prompt]))

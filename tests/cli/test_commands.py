@@ -19,7 +19,8 @@ from tests.jobs.small_run import commit_scores, make_run
 COMMANDS = (
     ("trace", "submit"), ("trace", "plan"), ("trace", "resume"), ("trace", "status"),
     ("trace", "logs"), ("trace", "stop"), ("trace", "list"), ("rank",), ("query",), ("models",),
-    ("components",), ("edit-batch",), ("doctor",),
+    ("components",), ("edit-batch",), ("doctor",), ("generate",),
+    ("edit", "list"), ("edit", "diff"),
 )  # fmt: skip
 
 CONCEPTS = str(Path(__file__).parents[2] / "docs/examples/concepts.csv")

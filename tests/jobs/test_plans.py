@@ -33,7 +33,7 @@ def test_the_three_formats_read_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("c.txt", "", "are read from .csv, .jsonl or .parquet"),
+        ("c.txt", "", "are read from .csv, .jsonl, .parquet or .yaml"),
         ("c.csv", "", "holds no caption"),
         ("c.csv", "caption,subject,attribute\n", "holds no caption"),
         ("c.csv", "caption,subject\na cat,cat\n", "no column 'attribute'"),

@@ -1,0 +1,112 @@
+"""`dqf edit list`, `diff`, `add` and `remove`: looking into edits and changing them."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.edit import print_report
+from cli.output import Format, FormatOption, print_rows
+
+if TYPE_CHECKING:
+    from jobs.edit import EditJob
+
+app = typer.Typer(no_args_is_help=True, help="Look into edits, change, evaluate and attack them.")
+
+EditArgument = Annotated[Path, typer.Argument(help="Folder of an edit.", show_default=False)]
+
+
+@app.command("list", epilog="Example: dqf edit list edits/demo --matrices")
+def list_edit(
+    folder: EditArgument,
+    matrices: Annotated[
+        bool, typer.Option("--matrices", help="Changed matrices in place of concepts.")
+    ] = False,
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """List an edit's concepts and what they become, or the matrices that it changes."""
+    from jobs.edit_folder import read_manifest
+
+    manifest = read_manifest(folder)
+    rows: list[dict[str, object]] = (
+        [
+            {
+                "matrix": matrix.name,
+                "shape": " x ".join(map(str, matrix.shape)),
+                "rank": matrix.rank,
+                "relative_change": matrix.relative_change,
+            }
+            for matrix in manifest.matrices
+        ]
+        if matrices
+        else [
+            {
+                "concept": concept.concept,
+                "target": concept.target_text,
+                "kind": concept.kind.value,
+                "mode": concept.mode.value,
+                "weight": concept.weight,
+            }
+            for concept in manifest.concepts
+        ]
+    )
+    print_rows(rows, output_format)
+    typer.echo(
+        f"concepts: {len(manifest.concepts)}, matrices changed: {len(manifest.matrices)}; model "
+        f"{manifest.model}, {manifest.created}",
+        err=True,
+    )
+
+
+@app.command("diff", epilog="Example: dqf edit diff edits/demo edits/other")
+def diff(
+    first: EditArgument, second: EditArgument, output_format: FormatOption = Format.TABLE
+) -> None:
+    """Show what differs between two edits: concepts, settings, and each matrix's distance.
+
+    The distance is the norm of the difference over that of the original matrix.
+    """
+    from jobs.edit_diff import diff_edits
+
+    print_rows([asdict(row) for row in diff_edits(first, second)], output_format)
+
+
+OutOption = Annotated[Path, typer.Option(help="Folder for the new edit; new or empty.")]
+ImagesOption = Annotated[
+    int, typer.Option(min=0, help="Images per prompt before and after; 0: none, no scores.")
+]
+
+
+@app.command("add", epilog="Example: dqf edit add edits/demo more.csv --out edits/demo-2")
+def add(
+    folder: EditArgument,
+    concepts: Annotated[Path, typer.Argument(help="Concept file.", show_default=False)],
+    out: OutOption,
+    images: ImagesOption = 2,
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """Make an edit that has more concepts, solved anew from the unedited weights."""
+    from jobs.edit_again import with_added
+
+    _make(with_added(folder, concepts, out=out, images=images), output_format)
+
+
+@app.command("remove", epilog="Example: dqf edit remove edits/demo cat --out edits/demo-2")
+def remove(
+    folder: EditArgument,
+    names: Annotated[list[str], typer.Argument(help="Concepts to take back.", show_default=False)],
+    out: OutOption,
+    images: ImagesOption = 2,
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """Make an edit without some concepts: the same weights as if it had never had them."""
+    from jobs.edit_again import with_removed
+
+    _make(with_removed(folder, names, out=out, images=images), output_format)
+
+
+def _make(job: "EditJob", output_format: Format) -> None:
+    from jobs.edit import edit_batch
+
+    print_report(edit_batch(job, note=lambda line: typer.echo(line, err=True)), output_format)

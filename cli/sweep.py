@@ -1,0 +1,88 @@
+"""`dqf edit sweep`: many settings of one edit, evaluated together, the best marked."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.evaluate import ScorerOption, SeedsOption, StepsOption, note
+from cli.output import Format, FormatOption, print_rows
+from cli.progress import progress_bar
+from schemas.prompt_set import PromptSet
+
+
+def sweep(
+    concepts: Annotated[
+        Path, typer.Argument(help="Concept file, as of `dqf edit-batch`.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the edits and their evaluation.")],
+    layer: Annotated[
+        list[str], typer.Option(help="Component to edit, may be given again.", show_default=False)
+    ],
+    model: Annotated[str, typer.Option(help="Model to edit.")] = "emoji-sd",
+    anchor: Annotated[str, typer.Option(help="Of identity, kept, general; with commas.")] = "kept",
+    preserve: Annotated[
+        str, typer.Option(help="Strengths of kept and general, with commas.")
+    ] = "1,6",
+    ridge: Annotated[str, typer.Option(help="lambdas, with commas.")] = "1e-3",
+    roles: Annotated[
+        str, typer.Option(help="Of all, subject, no-pads, few-pads; with commas.")
+    ] = "all",
+    seeds: SeedsOption = 2,
+    steps: StepsOption = None,
+    scorer: ScorerOption = None,
+    prompts: Annotated[PromptSet, typer.Option(help="How many prompts.")] = PromptSet.SMALL,
+    actors: Annotated[
+        int | None, typer.Option(min=1, help="Ray actors; as many as there is room for if none.")
+    ] = None,
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """Make an edit of every combination of settings and print what each erases, keeps and costs.
+
+    `is_best` marks those that no other beats: of the images that the unedited model draws right,
+    fewer erased concepts that are still there, more kept names, and a lower CMMD. The same command
+    goes on where it was cut short.
+    """
+    from jobs.cluster import Cluster
+    from jobs.concepts import read_concepts
+    from jobs.evaluate import Request
+    from jobs.sweep import Anchor, Grid, prepare_sweep
+    from jobs.sweep import sweep as work
+
+    grid = Grid(
+        components=tuple(layer),
+        anchors=tuple(Anchor(name) for name in _words(anchor, "--anchor", tuple(Anchor))),
+        strengths=_numbers(preserve, "--preserve"),
+        ridges=_numbers(ridge, "--ridge"),
+        roles=_words(roles, "--roles"),
+    )
+    request = Request(edit=out, seeds=seeds, steps=steps, scorer=scorer, prompts=prompts)
+    run = prepare_sweep(read_concepts(concepts), grid, request, model=model, note=note)
+    try:
+        with progress_bar("evaluating") as show:
+            trades = work(run, out, cluster=Cluster(actors=actors), on_progress=show, note=note)
+    except KeyboardInterrupt:
+        note(f"stopped; the same command goes on with {out}")
+        raise typer.Exit(130) from None
+    print_rows([asdict(trade) for trade in trades], output_format)
+
+
+def _words(text: str, option: str, known: tuple[str, ...] = ()) -> tuple[str, ...]:
+    from schemas.errors import PlanError
+
+    words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    unknown = [word for word in words if known and word not in known]
+    if unknown or not words:
+        shown = unknown[0] if unknown else text
+        raise PlanError(f"{option} {shown!r}: give some of {', '.join(known)} with commas")
+    return words
+
+
+def _numbers(text: str, option: str) -> tuple[float, ...]:
+    from schemas.errors import PlanError
+
+    try:
+        return tuple(dict.fromkeys(float(word) for word in _words(text, option)))
+    except ValueError:
+        raise PlanError(f"{option} {text!r}: give numbers with commas, such as 1,6") from None

@@ -1,0 +1,71 @@
+"""Sums of a component's keys over general captions: the anchor by covariance (ROME, MEMIT).
+
+They depend on the model alone, so they are computed once and kept: emoji-sd's are shipped with it,
+those of other models lie in the user's cache.
+
+Shapes: D a projection's inputs (suffix `_DD`).
+"""
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from engine.edit import Sums
+from engine.editing import Batch, batches, sum_batch, total
+from engine.models import Diffusion
+from engine.prompts import Phrasebook, general_captions
+from engine.registry import EMOJI_SD, model_hash
+from engine.roles import KEPT_ROLES
+
+SHIPPED = EMOJI_SD.parent / "emoji-sd-statistics"
+"""Those of emoji-sd, written by `engine.reference.statistics`."""
+VERSION = 1
+"""Raised when the captions or their weights change."""
+
+
+def general_sums(model: Diffusion, component: str, *, book: Phrasebook) -> Sums:
+    """Return the sums over every object and style of the book, kept or not; their r is zero."""
+    name = f"{component}.v{VERSION}.safetensors"
+    folders = (SHIPPED, _cache() / model_hash(model.name))
+    found = next((f / name for f in folders[_first(model) :] if (f / name).is_file()), None)
+    if found is None:
+        found = folders[1] / name
+        write_sums(found, computed_sums(model, component, book))
+    return read_sums(found)
+
+
+def _first(model: Diffusion) -> int:
+    """Return 0 where the shipped statistics are the model's, else 1."""
+    return 0 if model.name == "emoji-sd" else 1
+
+
+def computed_sums(model: Diffusion, component: str, book: Phrasebook) -> Sums:
+    """Return the sums read from the model."""
+    captions = general_captions(book=book)
+    parts: list[Batch] = batches(component, KEPT_ROLES, captions=captions)
+    sums = total(sum_batch(model, part, {}) for part in parts)
+    assert sums is not None
+    return sums
+
+
+def write_sums(path: Path, sums: Sums) -> None:
+    """Write the Gram matrix of sums, all or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    weight = torch.tensor([sums.weight, sums.keys], dtype=torch.float64)
+    save_file({"gram": sums.gram_DD.contiguous(), "weight": weight}, temporary)
+    temporary.replace(path)
+
+
+def read_sums(path: Path) -> Sums:
+    """Return the sums of a file of `write_sums`."""
+    stored = load_file(path)
+    weight, keys = stored["weight"].tolist()
+    return Sums(cross={}, gram_DD=stored["gram"], weight=weight, keys=int(keys))
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "dqf" / "statistics"

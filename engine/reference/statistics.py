@@ -1,0 +1,22 @@
+"""The sums over general captions that emoji-sd ships: python -m engine.reference.statistics."""
+
+from engine.folder import source_folder
+from engine.general import SHIPPED, VERSION, computed_sums, write_sums
+from engine.models import open_model
+from engine.prompts import read_phrasebook
+
+COMPONENTS = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp")
+"""Where its concepts are edited best."""
+
+
+def main() -> None:
+    """Write a file for each component."""
+    model = open_model("emoji-sd", device="cpu")
+    book = read_phrasebook(source_folder("emoji-sd"))
+    for component in COMPONENTS:
+        sums = computed_sums(model, component, book)
+        write_sums(SHIPPED / f"{component}.v{VERSION}.safetensors", sums)
+
+
+if __name__ == "__main__":
+    main()

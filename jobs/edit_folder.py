@@ -1,0 +1,122 @@
+"""The folder that an edit leaves: the delta, its manifest, LoRA files, maybe a whole model."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from engine.delta import DELTA, weight_hash, write_delta
+from engine.folder import copy_with, source_folder
+from engine.lora import KOHYA_FILE, PEFT_FILE, Factors, factorise, is_loadable, write_lora
+from engine.models import Diffusion
+from engine.registry import BUILT_IN, model_hash, pinned
+from jobs.rows import first_message
+from schemas.errors import ConceptError
+from schemas.manifest import MANIFEST_VERSION, EditManifest, Matrix
+
+MANIFEST = "edit.json"
+FULL_MODEL = "model"
+"""The complete diffusers folder inside an edit's folder."""
+BEFORE_AFTER = "before_after.png"
+PACKAGES = ("dqf", "torch", "transformers", "diffusers", "safetensors")
+
+
+def write_edit(
+    work: Path,
+    *,
+    model: Diffusion,
+    originals: Mapping[str, torch.Tensor],
+    weights: Mapping[str, torch.Tensor],
+    changes_float64: Mapping[str, torch.Tensor],
+    manifest: Mapping[str, object],
+    full_model: bool,
+) -> EditManifest:
+    """Write all but the images into an edit's folder and return its manifest.
+
+    Matrices are by public name: `originals` W0, `weights` W = W0 + dW rounded, `changes_float64`
+    dW as solved. `manifest` has at least `concepts` and `settings` in plain types; its other fields
+    are kept, but for those that are known here. ConceptError: the model's folder holds no
+    safetensors file of a matrix.
+    """
+    factors = {n: factorise(changes_float64[n], originals[n]) for n in weights}
+    write_delta(work / DELTA, weights, originals=originals, model=portable_name(model.name))
+    if is_loadable(model):
+        write_lora(work, factors, model=model)
+    if full_model:
+        copy_with(source_folder(model.name), work / FULL_MODEL, tensors=weights)
+    written = EditManifest.model_validate(
+        {
+            **manifest,
+            **_about(model),
+            "matrices": [
+                _matrix(n, original=originals[n], weight=weights[n], factors=factors[n])
+                for n in weights
+            ],
+        }
+    )
+    text = json.dumps(written.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    (work / MANIFEST).write_text(text + "\n")
+    return written
+
+
+def _about(model: Diffusion) -> dict[str, object]:
+    """Return the fields of a manifest that say what was edited by what."""
+    return {
+        "version": MANIFEST_VERSION,
+        "model": portable_name(model.name),
+        "model_hash": model_hash(model.name),
+        "lora": f"{PEFT_FILE}, {KOHYA_FILE}"
+        if is_loadable(model)
+        else "none: diffusers has no LoRA loader for this model's text encoder",
+        "versions": {package: version(package) for package in PACKAGES},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def read_manifest(folder: Path) -> EditManifest:
+    """Return the manifest of an edit's folder.
+
+    ConceptError: it is no edit folder, one of a later version, or its manifest is damaged.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ConceptError(f"{folder} is no edit folder: it has no {MANIFEST}")
+    try:
+        fields = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConceptError(f"{path} is damaged, it is not JSON: make the edit again") from error
+    found = fields.get("version") if isinstance(fields, dict) else None
+    if not isinstance(found, int):
+        raise ConceptError(f"{path} is no manifest of an edit: it has no version")
+    if found > MANIFEST_VERSION:
+        raise ConceptError(
+            f"{path} has version {found}, this dqf reads up to {MANIFEST_VERSION}: update dqf"
+        )
+    try:
+        return EditManifest.model_validate(fields)
+    except ValidationError as error:
+        raise ConceptError(f"{path} is damaged: {first_message(error)}") from error
+
+
+def portable_name(model: str) -> str:
+    """Return a model's name as it means the same anywhere: a folder's is its absolute path."""
+    is_folder = model not in BUILT_IN and Path(model).is_dir()
+    return str(Path(model).resolve()) if is_folder else pinned(model)
+
+
+def _matrix(name: str, *, original: torch.Tensor, weight: torch.Tensor, factors: Factors) -> Matrix:
+    before = original.detach().double().cpu()
+    norm = float(before.norm())
+    return Matrix(
+        name=name,
+        shape=tuple(before.shape),
+        rank=factors.rank,
+        norm_before=norm,
+        relative_change=float((weight.detach().double().cpu() - before).norm()) / norm,
+        hash_before=weight_hash(original),
+        hash_after=weight_hash(weight),
+    )

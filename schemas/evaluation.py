@@ -1,0 +1,246 @@
+"""The evaluation of an edit: its plan, its units of work, the table of its images and SQL over it.
+
+Every image is drawn twice from one latent, by the unedited model (`before`) and by the edited one
+(`after`), and both are a row: a pair is never separated.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Annotated
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.concept import ConceptKind
+from schemas.plan import Numerics, content_id
+
+EVALUATION_VERSION = 1
+"""Raised when a column or the meaning of one changes; part of every unit's id."""
+
+
+class Group(StrEnum):
+    """What a prompt asks of an edit."""
+
+    CONCEPT = "concept"
+    """Efficacy: the concept, plainly."""
+    PARAPHRASE = "paraphrase"
+    """Efficacy: the concept in other words, colours and styles."""
+    POSITION = "position"
+    """Efficacy: the concept in other places of the prompt."""
+    KEPT = "kept"
+    """Specificity: every other name of the concepts' kinds; the nearest are `neighbour` too."""
+    OBJECT = "object"
+    """Specificity: the object that is said beside a removed style or colour."""
+    STYLE = "style"
+    """Specificity: the style that is said beside a removed concept."""
+    COLOUR = "colour"
+    """Specificity: the colour that is said beside a removed concept."""
+    UNRELATED = "unrelated"
+    """Specificity: names of kinds that no concept is of."""
+    GENERAL = "general"
+    """Quality: prompts of all sorts that say no concept; nothing is chosen."""
+
+
+EFFICACY = (Group.CONCEPT, Group.PARAPHRASE, Group.POSITION)
+"""Groups whose prompts say a concept that should be gone."""
+NEIGHBOUR = "neighbour"
+"""Name of the part of `kept` whose names are nearest to a concept."""
+NEIGHBOURS_A_CONCEPT, NEIGHBOURS_SHARE = 3, 3
+"""As many kept names a concept are neighbours, at most one in so many of its kind."""
+
+
+class EvaluationPrompt(BaseModel):
+    """A prompt and the names that could stand in its place of a name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    group: Group
+    text: str = Field(min_length=1)
+    template: str | None = None
+    """The text with `{name}` or `{article}` ("an owl") for the name; None: nothing is chosen."""
+    kind: ConceptKind | None = None
+    """Of the name."""
+    name: str | None = None
+    shown: bool = False
+    """Whether its images are kept for the picture."""
+
+
+class Subject(BaseModel):
+    """A concept, a name or a group of prompts: what a unit draws with one seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    kind: ConceptKind | None = None
+    """None for prompts of all sorts."""
+    target: str | None = None
+    """What an updated concept should be recognised as."""
+    prompts: tuple[EvaluationPrompt, ...] = Field(min_length=1)
+
+
+class EvaluationPlan(BaseModel):
+    """Everything that determines an evaluation's rows, written once to its folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    edits: dict[str, str] = Field(min_length=1)
+    """Content hash of each edit's delta by its name; a sweep has many, which share `before`."""
+    model: str
+    scorer: str
+    concepts: dict[ConceptKind, tuple[str, ...]]
+    """What is edited."""
+    names: dict[ConceptKind, tuple[str, ...]]
+    """What an image may be recognised as, the concepts among them."""
+    subjects: tuple[Subject, ...] = Field(min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(min_length=1)
+    """Seeds of the initial latents."""
+    numerics: Numerics
+    rows: int = Field(default=8, ge=1)
+    """Images that are drawn at once. Recorded, as the last bits of an image depend on it."""
+    shown_seeds: int = Field(default=2, ge=0)
+    """Seeds whose images are kept for the picture."""
+    chunk_units: int = Field(default=1, ge=1)
+    """Units that are committed together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationUnit:
+    """One subject x seed, drawn and scored before and after."""
+
+    subject: Subject
+    seed: int
+    is_shown: bool
+    """Whether the images of shown prompts are kept."""
+
+
+@dataclass(frozen=True)
+class EvaluationUnits:
+    """A plan's units in order; seeds come first, so that a part of a run covers every subject."""
+
+    plan: EvaluationPlan
+
+    def __len__(self) -> int:
+        """Return the number of units."""
+        return len(self.plan.subjects) * len(self.plan.seeds)
+
+    def __iter__(self) -> Iterator[EvaluationUnit]:
+        """Yield the units in order."""
+        return (self[ordinal] for ordinal in range(len(self)))
+
+    def __getitem__(self, ordinal: int) -> EvaluationUnit:
+        """Return one unit by its place in the plan's order."""
+        if not 0 <= ordinal < len(self):
+            raise IndexError(ordinal)
+        seed, subject = divmod(ordinal, len(self.plan.subjects))
+        return EvaluationUnit(
+            subject=self.plan.subjects[subject],
+            seed=self.plan.seeds[seed],
+            is_shown=seed < self.plan.shown_seeds,
+        )
+
+
+@dataclass(frozen=True)
+class EvaluationIds:
+    """The ids of a plan's units: hashes of all that determines their rows."""
+
+    units: EvaluationUnits
+    model_hash: str
+    scorer_hash: str
+
+    @cached_property
+    def _shared(self) -> str:
+        plan = self.units.plan.model_dump(mode="json", exclude={"subjects", "seeds"})
+        return content_id([EVALUATION_VERSION, self.model_hash, self.scorer_hash, plan])
+
+    @cached_property
+    def _subjects(self) -> tuple[str, ...]:
+        return tuple(content_id(s.model_dump(mode="json")) for s in self.units.plan.subjects)
+
+    def __len__(self) -> int:
+        """Return the number of units."""
+        return len(self.units)
+
+    def __getitem__(self, ordinal: int) -> str:
+        """Return the id of a unit by its place in the plan's order."""
+        _, subject = divmod(ordinal, len(self._subjects))
+        return content_id([self._shared, self._subjects[subject], self.units[ordinal].seed])
+
+
+IMAGES = pa.schema(
+    [
+        pa.field("unit_id", pa.string(), nullable=False),
+        pa.field("edit", pa.string(), nullable=False),
+        pa.field("subject", pa.string(), nullable=False),
+        pa.field("subject_kind", pa.string()),
+        pa.field("target", pa.string()),
+        pa.field("nearest_concept", pa.string()),
+        pa.field("nearness", pa.float64()),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("kind", pa.string()),
+        pa.field("name", pa.string()),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("chosen_before", pa.string()),
+        pa.field("chosen_after", pa.string()),
+        pa.field("clip_before", pa.float64(), nullable=False),
+        pa.field("clip_after", pa.float64(), nullable=False),
+        pa.field("similarity", pa.float64(), nullable=False),
+        pa.field("embedding_before", pa.list_(pa.float32())),
+        pa.field("embedding_after", pa.list_(pa.float32())),
+        pa.field("image_before", pa.binary()),
+        pa.field("image_after", pa.binary()),
+    ],
+    metadata={b"dqf.evaluation_version": str(EVALUATION_VERSION)},
+)
+"""One row an edit, prompt and seed.
+
+`chosen` is the name that scores highest in the place of `name`; null where nothing is chosen.
+`clip` is the image's cosine with its own prompt, `similarity` that of the two images. Of kept
+names, `nearness` is the text encoder's cosine with the nearest concept of the kind. Embeddings are
+kept of `general` prompts, for CMMD; images as PNG of those that are shown.
+"""
+
+_EFFICACY = ", ".join(f"'{group}'" for group in EFFICACY)
+
+MARKED = f"""
+SELECT *, "group" IN ({_EFFICACY}) AS is_efficacy,
+  CASE WHEN "group" = '{Group.GENERAL}' THEN prompt
+    ELSE concat_ws(' ', subject_kind, subject) END AS cluster,
+  chosen_before = name AS before, chosen_after = name AS after,
+  CASE WHEN target IS NOT NULL AND kind = subject_kind THEN chosen_after = target END AS as_target
+FROM images
+"""
+"""Images with what they count as; `cluster` is what a bootstrap draws: names, not images."""
+
+NEIGHBOURS = f"""
+WITH concepts AS (
+  SELECT subject_kind, count(DISTINCT subject) AS num_concepts
+  FROM images WHERE "group" IN ({_EFFICACY}) GROUP BY subject_kind)
+SELECT subject, subject_kind FROM concepts JOIN (
+  SELECT subject, subject_kind, max(nearness) AS nearness,
+    row_number() OVER (PARTITION BY subject_kind ORDER BY max(nearness) DESC, subject) AS place,
+    count(*) OVER (PARTITION BY subject_kind) AS num_kept
+  FROM images WHERE "group" = '{Group.KEPT}' AND nearness IS NOT NULL
+  GROUP BY subject, subject_kind) USING (subject_kind)
+WHERE place <= least({NEIGHBOURS_A_CONCEPT} * num_concepts, ceil(num_kept / {NEIGHBOURS_SHARE}))
+"""
+"""The kept names nearest to the concepts of their kind."""
+
+COUNTED = f"""
+WITH marked AS ({MARKED}), near AS ({NEIGHBOURS}), grouped AS (
+  SELECT 'erased' AS "group", marked.* EXCLUDE "group" FROM marked WHERE is_efficacy
+  UNION ALL BY NAME SELECT * FROM marked
+  UNION ALL BY NAME SELECT '{NEIGHBOUR}' AS "group", marked.* EXCLUDE "group"
+  FROM marked SEMI JOIN near USING (subject, subject_kind) WHERE "group" = '{Group.KEPT}')
+SELECT "group", cluster, count(*) AS images,
+  count(before) AS choices, count(*) FILTER (before) AS before, count(*) FILTER (after) AS after,
+  count(*) FILTER (before AND after) AS both,
+  count(as_target) AS targets, count(*) FILTER (as_target) AS as_target,
+  count(*) FILTER (as_target IS NOT NULL AND before) AS targets_before,
+  count(*) FILTER (as_target AND before) AS both_target,
+  sum(clip_before) AS clip_before, sum(clip_after) AS clip_after, sum(similarity) AS similarity
+FROM grouped GROUP BY ALL ORDER BY ALL
+"""
+"""What every measure is made of: counts and sums of each group and cluster."""
