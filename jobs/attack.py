@@ -90,7 +90,8 @@ class Attacker:
         caption = caption_of(concept, self.job.book)
         texts = choice_texts(concept, self.job.names[concept.kind], book=self.job.book)
         goal = prompt_search.read_goal(self.model, caption)
-        x0_RChw = self._latents(goal.cond)
+        inverts = Attack.EMBEDDING in self.job.attacks
+        x0_RChw = self._latents(goal.cond) if inverts else None
         for side in Side:
             with replaced(self.model, self.weights if side is Side.EDITED else {}):
                 for kind, found in self._found(concept, goal, x0_RChw):
@@ -98,13 +99,13 @@ class Attacker:
                     yield _row(concept, side, kind, found, share)
 
     def _found(
-        self, concept: Concept, goal: prompt_search.Goal, x0_RChw: torch.Tensor
+        self, concept: Concept, goal: prompt_search.Goal, x0_RChw: torch.Tensor | None
     ) -> Iterator[tuple[Attack, _Found]]:
         plain = goal.caption.caption
         yield Attack.PLAIN, _Found(prompt=plain, cond=self._encode(plain))
         # Both models are attacked from one start, with one sequence of draws.
         seed = derived_seed("attack", concept.concept)
-        if Attack.EMBEDDING in self.job.attacks:
+        if x0_RChw is not None:
             yield from self._embeddings(concept, x0_RChw, seed)
         if Attack.PROMPT in self.job.attacks:
             yield Attack.PROMPT, self._searched(goal, seed)
@@ -165,8 +166,7 @@ class Attacker:
     @torch.no_grad()
     def _latents(self, cond: Conditioning) -> torch.Tensor:
         """Return latents of the concept's images; their seeds are not those that are judged."""
-        count = self.job.inversion.images if Attack.EMBEDDING in self.job.attacks else 0
-        return self._sample(cond, [self.job.seeds + n for n in range(count)])
+        return self._sample(cond, [self.job.seeds + n for n in range(self.job.inversion.images)])
 
     @torch.no_grad()
     def _draw(self, cond: Conditioning) -> torch.Tensor:
