@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import doctor, edit, edits, evaluate, generate, models, query, sweep, trace
+from cli import attack, doctor, edit, edits, evaluate, generate, models, query, sweep, trace
 from schemas.errors import DqfError
 
 app = typer.Typer(
@@ -31,6 +31,9 @@ edits.app.command(
     epilog="Example: dqf edit sweep concepts.csv --model emoji-sd "
     "--layer text_encoder.layers.0.self_attn --preserve 1,6 --out sweeps/demo",
 )(sweep.sweep)
+edits.app.command("attack", epilog="Example: dqf edit attack edits/demo --concept cat")(
+    attack.attack
+)
 app.add_typer(edits.app, name="edit")
 app.command("generate", epilog='Example: dqf generate --edit edits/demo "a photo of a cat"')(
     generate.generate
