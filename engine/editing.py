@@ -41,9 +41,9 @@ class EditSettings:
     """What is edited; solved in the network's order."""
     objective: Literal["residual", "published"] = "residual"
     """What is minimised; `published`: see `engine.published`, all but `ridge` is without effect."""
-    ridge: float = 1e-3
+    ridge: float = 1e-2
     """lambda: how much the change is kept small in every direction, in units of the keys."""
-    preserve: float = 6.0
+    preserve: float = 3.0
     """mu: how much the outputs at what no concept says count beside those at the concepts."""
     general: float = 0.0
     """nu: the same for general captions, whatever they say: an anchor by their covariance."""
@@ -121,7 +121,7 @@ def solve_edit(
     cannot be edited.
     """
     collect = collect or here(model)
-    pairs = [pair for concept in concepts for pair in prompt_pairs(concept, book=book)]
+    pairs = prompt_pairs(concepts, book=book)
     kept, said = told_apart(general_captions(book=book), concepts)
     exact = [
         caption

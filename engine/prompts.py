@@ -26,10 +26,11 @@ OBJECTS = (
     "teddy bear", "toothbrush", "house", "flower", "mountain", "castle", "woman", "man", "child",
 )  # fmt: skip
 """Mostly the classes of COCO (Lin et al. 2014)."""
-PAIR_STRIDE = 3
-"""Of the ways to say a concept, one in so many is used; no factor of their number."""
-KEPT_STRIDE = 7
-"""Of the ways to say what is kept, one in so many is used; no factor of the number of phrases."""
+STRIDE = 7
+"""Of the ways to say an object one in so many is used: it meets all openings, modifiers and endings
+in turn, since it is no factor of their number (40; 204 of emoji-sd)."""
+NEUTRAL_NAMES = 8
+"""Names whose mean stands for a neutral word where the model knows none."""
 STYLES = ("Van Gogh", "Picasso", "Monet", "Rembrandt", "Hokusai", "a watercolor", "pixel art")
 
 
@@ -48,6 +49,8 @@ class Phrasebook:
     """Objects to keep."""
     styles: tuple[str, ...] = STYLES
     """Styles to keep."""
+    has_neutral_words: bool = True
+    """Whether the model knows what "object" or "photo" mean."""
 
 
 class Saying(Caption):
@@ -81,7 +84,12 @@ def read_phrasebook(folder: Path) -> Phrasebook:
     colours = [word for word in words["colours"] if word != "natural"]
     return Phrasebook(
         openings=OPENINGS,
-        modifiers=("", *colours[::2], "upside down"),
+        modifiers=(
+            "",
+            *colours,
+            *(f"upside down{c}" for c in ("", *(f" {c}" for c in colours[::3]))),
+        ),
+        has_neutral_words=False,
         endings=("", *(f"in the style of {style}" for style in words["styles"])),
         carriers=tuple(with_article(name) for name in words["objects"][::6]),
         objects=tuple(words["objects"]),
@@ -131,18 +139,43 @@ def prompts(
     ]
 
 
-def prompt_pairs(concept: Concept, *, book: Phrasebook) -> list[PromptPair]:
-    """Return the prompts of a concept paired with those of its target, in one order."""
-    source, target = (
-        prompts(text, kind=concept.kind, book=book, own=concept.prompts)[
-            :: 1 if concept.prompts else PAIR_STRIDE
-        ]
-        for text in (concept.concept, concept.target_text)
-    )
+def prompt_pairs(concepts: Sequence[Concept], *, book: Phrasebook) -> list[PromptPair]:
+    """Return the prompts of concepts, each paired with its target's, one concept after another.
+
+    Where the model knows no neutral word a concept without a target meets another kept name in
+    each prompt: what fits them all is their mean.
+    """
+    kept = {kind: _spread(kept_names(concepts, kind=kind, book=book)) for kind in ConceptKind}
+    return [
+        pair
+        for concept in concepts
+        for pair in _pairs(concept, () if concept.target else kept[concept.kind], book=book)
+    ]
+
+
+def _pairs(concept: Concept, names: Sequence[str], *, book: Phrasebook) -> list[PromptPair]:
+    targets = names if names and not book.has_neutral_words else (concept.target_text,)
+    source, *facing = (_ways(text, concept, book=book) for text in (concept.concept, *targets))
     share = concept.weight / len(source)
     return [
-        PromptPair(source=s, target=t, weight=share) for s, t in zip(source, target, strict=True)
+        PromptPair(source=caption, target=facing[n % len(facing)][n], weight=share)
+        for n, caption in enumerate(source)
     ]
+
+
+def _ways(text: str, concept: Concept, *, book: Phrasebook) -> list[Caption]:
+    said = prompts(text, kind=concept.kind, book=book, own=concept.prompts)
+    return said[:: 1 if concept.prompts else _stride(concept.kind)]
+
+
+def _stride(kind: ConceptKind) -> int:
+    return STRIDE if kind is ConceptKind.OBJECT else 1
+
+
+def _spread(names: Sequence[str]) -> list[str]:
+    """Return NEUTRAL_NAMES of the names, evenly spread."""
+    count = min(NEUTRAL_NAMES, len(names))
+    return [names[n * len(names) // count] for n in range(count)]
 
 
 def plain_phrase(text: str, *, kind: ConceptKind, book: Phrasebook) -> str:
@@ -153,21 +186,18 @@ def plain_phrase(text: str, *, kind: ConceptKind, book: Phrasebook) -> str:
 
 
 def kept_names(concepts: Sequence[Concept], *, kind: ConceptKind, book: Phrasebook) -> list[str]:
-    """Return the objects or styles of the book that no concept says."""
-    names = book.objects if kind is ConceptKind.OBJECT else book.styles
+    """Return the objects or styles of the book that no concept says; none of another kind."""
+    names = {ConceptKind.OBJECT: book.objects, ConceptKind.STYLE: book.styles}.get(kind, ())
     return [n for n in names if not any(same_text(n, c.concept) for c in concepts)]
 
 
 def general_captions(*, book: Phrasebook) -> list[Caption]:
-    """Return captions of every object and style of the book, said in many ways.
-
-    Every KEPT_STRIDE-th way of saying it: that meets all openings, modifiers and endings in turn.
-    """
+    """Return captions of every object and style of the book, said in many ways."""
     return [
         caption
         for kind, names in ((ConceptKind.OBJECT, book.objects), (ConceptKind.STYLE, book.styles))
         for name in names
-        for caption in prompts(name, kind=kind, book=book)[::KEPT_STRIDE]
+        for caption in prompts(name, kind=kind, book=book)[:: _stride(kind)]
     ]
 
 

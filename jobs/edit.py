@@ -105,7 +105,7 @@ def check_prompts(
     settings: EditSettings,
 ) -> None:
     """Raise ConceptError if a prompt of a concept or target does not fit the tokenizer."""
-    pairs = [pair for concept in concepts for pair in prompts.prompt_pairs(concept, book=book)]
+    pairs = prompts.prompt_pairs(concepts, book=book)
     component = editable(model, settings.components[0]).component
     read_prompts(model, component, [caption for p in pairs for caption in (p.source, p.target)])
 

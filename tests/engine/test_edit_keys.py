@@ -189,7 +189,7 @@ def test_edited_model_says_the_concept_as_it_said_the_target(
     )
     solved = solve_edit(model, [concept], book=BOOK, settings=settings)
     target = editable(model, components[0])
-    pairs = prompt_pairs(concept, book=BOOK)
+    pairs = prompt_pairs([concept], book=BOOK)
     wanted = pair_keys(model, target, pairs, roles=settings.roles, edited={})
     left = pair_keys(model, target, pairs, roles=settings.roles, edited=solved.weights)
     assert solved.weights.keys() == target.projections.keys()
@@ -208,7 +208,7 @@ def test_second_component_finishes_what_the_first_left(models: dict[str, Diffusi
     concepts = [Concept(concept="cat", target="dog")]
     names = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp")
     last = editable(model, names[1])
-    pairs = prompt_pairs(concepts[0], book=BOOK)
+    pairs = prompt_pairs(concepts, book=BOOK)
 
     def left(components: tuple[str, ...]) -> float:
         settings = EditSettings(components=components, ridge=0.3, preserve=0.0)
@@ -266,7 +266,7 @@ def test_kept_captions_never_say_a_concept(models: dict[str, Diffusion]) -> None
 
 @pytest.mark.parametrize("kind", list(ConceptKind))
 def test_concept_and_target_prompts_align(kind: ConceptKind) -> None:
-    pairs = prompt_pairs(Concept(concept="fox", target="owl", kind=kind, weight=3.0), book=BOOK)
+    pairs = prompt_pairs([Concept(concept="fox", target="owl", kind=kind, weight=3.0)], book=BOOK)
     assert sum(pair.weight for pair in pairs) == pytest.approx(3.0)
     for pair in pairs:
         said = pair.source.caption.replace("fox", "owl").replace("a owl", "an owl")

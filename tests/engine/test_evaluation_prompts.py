@@ -35,8 +35,7 @@ def test_prompts_of_all_kinds_are_unseen_and_say_no_concept_beside_theirs(
     found = subjects(KINDS, words)
     fitted = {
         caption.caption
-        for concept in KINDS
-        for pair in prompt_pairs(concept, book=book)
+        for pair in prompt_pairs(KINDS, book=book)
         for caption in (pair.source, pair.target)
     } | {caption.caption for caption in general_captions(book=book)}
     for concept, subject in zip(KINDS, found, strict=False):

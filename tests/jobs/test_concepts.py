@@ -80,7 +80,7 @@ def test_templates_may_be_a_json_list_in_csv(tmp_path: Path) -> None:
 
 def test_own_templates_replace_those_of_the_kind_and_know_the_subject() -> None:
     concept = Concept(concept="photo", target="a cat", prompts=("a photo of a {} at night",))
-    (pair,) = prompt_pairs(concept, book=Phrasebook())
+    (pair,) = prompt_pairs([concept], book=Phrasebook())
     assert pair.source.caption == "a photo of a photo at night"
     assert pair.source.subject_characters == (13, 18)
     assert pair.target.subject_characters == (13, 18)
@@ -88,7 +88,7 @@ def test_own_templates_replace_those_of_the_kind_and_know_the_subject() -> None:
 
 def test_the_subject_is_where_the_template_says_it() -> None:
     removed = Concept(concept="monet", kind=ConceptKind.STYLE)
-    pairs = prompt_pairs(removed, book=Phrasebook())
+    pairs = prompt_pairs([removed], book=Phrasebook())
     assert any(pair.target.caption.startswith("a photo of") for pair in pairs)
     for pair in pairs:
         for caption in (pair.source, pair.target):
@@ -97,7 +97,7 @@ def test_the_subject_is_where_the_template_says_it() -> None:
 
 def test_facts_have_bare_prompts_and_openings() -> None:
     fact = Concept(concept="the president of the US", target="a panda", kind=ConceptKind.FACT)
-    said = [pair.source.caption for pair in prompt_pairs(fact, book=Phrasebook())]
+    said = [pair.source.caption for pair in prompt_pairs([fact], book=Phrasebook())]
     assert {"the president of the US", "a photo of the president of the US"} <= set(said)
 
 
