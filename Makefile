@@ -45,6 +45,7 @@ bench: setup
 	$(BIN)/python -m bench.precision
 	$(BIN)/python -m bench.through_ray
 	$(BIN)/python -m bench.edit_batch
+	$(BIN)/python -m bench.edit_speed
 	$(BIN)/python -m bench.scale
 	$(BIN)/python -m bench.simulate
 

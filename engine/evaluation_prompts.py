@@ -223,7 +223,6 @@ def _templates(kind: ConceptKind, words: Words, number: int) -> dict[Group, tupl
         bare = [carrier.partition(" ")[2] for carrier in carriers]
         return {
             Group.CONCEPT: tuple(f"{opening} {{article}} {c}" for c in bare),
-            Group.PARAPHRASE: tuple(f"{{article}} {c}" for c in bare),
             Group.POSITION: tuple(f"{opening} an upside down {{name}} {c}" for c in bare),
         }
     if kind is ConceptKind.ACTION:

@@ -6,6 +6,7 @@ those of other models lie in the user's cache.
 Shapes: D a projection's inputs (suffix `_DD`).
 """
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -17,17 +18,15 @@ from engine.editing import Batch, batches, sum_batch, total
 from engine.models import Diffusion
 from engine.prompts import Phrasebook, general_captions
 from engine.registry import EMOJI_SD, model_hash
-from engine.roles import KEPT_ROLES
+from engine.roles import KEPT_ROLES, PADS
 
 SHIPPED = EMOJI_SD.parent / "emoji-sd-statistics"
 """Those of emoji-sd, written by `engine.reference.statistics`."""
-VERSION = 1
-"""Raised when the captions or their weights change."""
 
 
 def general_sums(model: Diffusion, component: str, *, book: Phrasebook) -> Sums:
     """Return the sums over every object and style of the book, kept or not; their r is zero."""
-    name = f"{component}.v{VERSION}.safetensors"
+    name = file_name(component, book)
     folders = (SHIPPED, _cache() / model_hash(model.name))
     found = next((f / name for f in folders[_first(model) :] if (f / name).is_file()), None)
     if found is None:
@@ -39,6 +38,13 @@ def general_sums(model: Diffusion, component: str, *, book: Phrasebook) -> Sums:
 def _first(model: Diffusion) -> int:
     """Return 0 where the shipped statistics are the model's, else 1."""
     return 0 if model.name == "emoji-sd" else 1
+
+
+def file_name(component: str, book: Phrasebook) -> str:
+    """Return the name of the file of a component's sums: it tells what was read and how."""
+    texts = [caption.caption for caption in general_captions(book=book)]
+    read = repr((texts, KEPT_ROLES, PADS)).encode()
+    return f"{component}.{hashlib.blake2b(read, digest_size=6).hexdigest()}.safetensors"
 
 
 def computed_sums(model: Diffusion, component: str, book: Phrasebook) -> Sums:

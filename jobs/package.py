@@ -11,7 +11,7 @@ from schemas.errors import ClusterUnavailable
 PACKAGES = ("cli", "engine", "jobs", "schemas")
 """The packages that dqf is made of."""
 PROBE_SETS = "jobs/probe_sets"
-REFERENCE_MODEL = "engine/reference/emoji-sd"
+REFERENCE_MODEL = ("engine/reference/emoji-sd", "engine/reference/emoji-sd-statistics")
 DATA_SUFFIXES = frozenset({".csv", ".json", ".safetensors"})
 """Of a package's folders only `*.py` is shipped, of the two data folders only these."""
 MAX_BYTES = 100 * 2**20
@@ -62,7 +62,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _is_data(name: str, *, ships_reference_model: bool) -> bool:
-    folders = (PROBE_SETS, REFERENCE_MODEL) if ships_reference_model else (PROBE_SETS,)
+    folders = (PROBE_SETS, *REFERENCE_MODEL) if ships_reference_model else (PROBE_SETS,)
     is_inside = any(name.startswith(f"{folder}/") for folder in folders)
     return is_inside and PurePosixPath(name).suffix in DATA_SUFFIXES
 

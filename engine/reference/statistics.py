@@ -1,7 +1,7 @@
 """The sums over general captions that emoji-sd ships: python -m engine.reference.statistics."""
 
 from engine.folder import source_folder
-from engine.general import SHIPPED, VERSION, computed_sums, write_sums
+from engine.general import SHIPPED, computed_sums, file_name, write_sums
 from engine.models import open_model
 from engine.prompts import read_phrasebook
 
@@ -15,7 +15,7 @@ def main() -> None:
     book = read_phrasebook(source_folder("emoji-sd"))
     for component in COMPONENTS:
         sums = computed_sums(model, component, book)
-        write_sums(SHIPPED / f"{component}.v{VERSION}.safetensors", sums)
+        write_sums(SHIPPED / file_name(component, book), sums)
 
 
 if __name__ == "__main__":

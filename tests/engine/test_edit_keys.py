@@ -15,7 +15,7 @@ from engine.delta import replaced
 from engine.edit import edited_weight
 from engine.editable import editable, open_reader, read_prompts
 from engine.editing import EditSettings, solve_edit
-from engine.general import SHIPPED, VERSION, computed_sums, read_sums
+from engine.general import SHIPPED, computed_sums, file_name, read_sums
 from engine.hooks import Side, Spot, recording
 from engine.keys import kept_keys, pair_keys
 from engine.models import Diffusion, open_model, open_skeleton
@@ -27,6 +27,7 @@ from engine.prompts import (
     told_apart,
     with_article,
 )
+from engine.reference.statistics import COMPONENTS as SHIPPED_COMPONENTS
 from engine.registry import EMOJI_SD
 from engine.roles import KEPT_ROLES, RoleWeights, facing_places, pad_places, role_rows, role_weights
 from engine.sampling import encode
@@ -283,8 +284,11 @@ def test_article_follows_the_sound(words: str, said: str) -> None:
 
 def test_shipped_sums_are_those_of_the_model_and_its_words() -> None:
     model, book = open_model("emoji-sd", device="cpu"), read_phrasebook(EMOJI_SD)
-    for file in SHIPPED.glob("*.safetensors"):
-        component = file.name.removesuffix(f".v{VERSION}.safetensors")
+    assert {file.name for file in SHIPPED.iterdir()} == {
+        file_name(c, book) for c in SHIPPED_COMPONENTS
+    }
+    for component in SHIPPED_COMPONENTS:
+        file = SHIPPED / file_name(component, book)
         shipped, found = read_sums(file), computed_sums(model, component, book)
         assert (shipped.keys, shipped.weight) == (found.keys, pytest.approx(found.weight))
         torch.testing.assert_close(shipped.gram_DD, found.gram_DD, rtol=1e-6, atol=1e-6)

@@ -148,7 +148,7 @@ def test_published_objective_adds_the_bias_that_ours_does_not(
         )
         for settings in (
             EditSettings(components=component, objective="published", ridge=1e-6),
-            EditSettings(components=component, ridge=1e-6),
+            EditSettings(components=component),
         )
     )
     pads = [Caption(caption="table", subject="table", attribute="object")]
@@ -160,7 +160,8 @@ def test_published_objective_adds_the_bias_that_ours_does_not(
         for s in (published, ours)
     )
     assert published.key_pairs > 4
-    assert abs(pushed) > 3 * abs(ours_pushed)
+    assert 0.5 < pushed < 1.5
+    assert abs(ours_pushed) < pushed / 3
 
 
 def test_general_captions_anchor_an_edit_and_are_kept_for_the_next(
@@ -173,8 +174,8 @@ def test_general_captions_anchor_an_edit_and_are_kept_for_the_next(
         settings = EditSettings(preserve=0.0, general=general)
         job = make_job(model, tiny_scorer, tmp_path, settings=settings)
         sizes.append(solve(opened, job, book=book).changes)
-    files = list((tmp_path / "cache").rglob("*.safetensors"))
-    assert [file.name for file in files] == ["text_encoder.layers.0.self_attn.v1.safetensors"]
+    (file,) = (tmp_path / "cache").rglob("*.safetensors")
+    assert file.name.startswith("text_encoder.layers.0.self_attn.")
     (name,) = sizes[0]
     assert sizes[1][name].norm() < sizes[0][name].norm()
     assert torch.equal(sizes[1][name], sizes[2][name])
