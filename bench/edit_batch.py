@@ -21,7 +21,7 @@ from engine.editing import EditSettings, Solved, solve_edit
 from engine.evaluation_images import Pair, draw_pairs
 from engine.evaluation_prompts import choices, read_words, subjects
 from engine.folder import source_folder
-from engine.general import general_sums
+from engine.general import known_sums
 from engine.intervals import harmonic_interval, harmonic_mean
 from engine.models import Diffusion, open_model
 from engine.prompts import Phrasebook, read_phrasebook
@@ -72,7 +72,7 @@ def solved_edit(
         removed = {c.concept for c in concepts}
         exactly = tuple(Concept(concept=o) for o in book.objects if o not in removed)
         settings = replace(settings, exactly=exactly)
-    general = {c: general_sums(model, c, book=book) for c in settings.components}
+    general = known_sums(model, settings, book=book)
     return solve_edit(model, concepts, book=book, settings=settings, general=general)
 
 

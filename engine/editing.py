@@ -141,7 +141,8 @@ def solve_edit(
         kept_sums = None
         if settings.preserve > 0:
             # What is known of all general captions, less those that say a concept, is quicker.
-            known = None if weights or settings.preserve_roles != KEPT_ROLES else general.get(name)
+            usable = not weights and settings.preserve_roles == KEPT_ROLES
+            known = general.get(name) if usable else None
             read = batches(name, settings.preserve_roles, captions=said if known else kept)
             sums = total(collect(read, weights))
             kept_sums = known.without(sums) if known and sums else known or sums

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.edit import Sums
-from engine.editing import Batch, batches, sum_batch, total
+from engine.editing import EditSettings, batches, in_order, sum_batch, total
 from engine.models import Diffusion
 from engine.prompts import Phrasebook, general_captions
 from engine.registry import EMOJI_SD, model_hash
@@ -27,17 +27,23 @@ SHIPPED = EMOJI_SD.parent / "emoji-sd-statistics"
 def general_sums(model: Diffusion, component: str, *, book: Phrasebook) -> Sums:
     """Return the sums over every object and style of the book, kept or not; their r is zero."""
     name = file_name(component, book)
-    folders = (SHIPPED, _cache() / model_hash(model.name))
-    found = next((f / name for f in folders[_first(model) :] if (f / name).is_file()), None)
-    if found is None:
-        found = folders[1] / name
-        write_sums(found, computed_sums(model, component, book))
-    return read_sums(found)
+    if model.name == "emoji-sd" and (SHIPPED / name).is_file():
+        return read_sums(SHIPPED / name)
+    path = _cache() / model_hash(model.name) / name
+    if not path.is_file():
+        write_sums(path, computed_sums(model, component, book))
+    return read_sums(path)
 
 
-def _first(model: Diffusion) -> int:
-    """Return 0 where the shipped statistics are the model's, else 1."""
-    return 0 if model.name == "emoji-sd" else 1
+def known_sums(model: Diffusion, settings: EditSettings, *, book: Phrasebook) -> dict[str, Sums]:
+    """Return the sums over general captions that an edit with these settings has use for.
+
+    Where they are no anchor they still say what the first component keeps.
+    """
+    names = [target.component.name for target in in_order(model, settings.components)]
+    if not settings.general:
+        names = names[:1] if settings.preserve else []
+    return {name: general_sums(model, name, book=book) for name in names}
 
 
 def file_name(component: str, book: Phrasebook) -> str:
@@ -50,7 +56,7 @@ def file_name(component: str, book: Phrasebook) -> str:
 def computed_sums(model: Diffusion, component: str, book: Phrasebook) -> Sums:
     """Return the sums read from the model."""
     captions = general_captions(book=book)
-    parts: list[Batch] = batches(component, KEPT_ROLES, captions=captions)
+    parts = batches(component, KEPT_ROLES, captions=captions)
     sums = total(sum_batch(model, part, {}) for part in parts)
     assert sums is not None
     return sums

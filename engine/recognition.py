@@ -13,8 +13,7 @@ from engine.prompts import Phrasebook, plain_phrase
 from engine.scoring import Scorer
 from schemas.concept import Concept, same_text
 from schemas.errors import ConceptError
-
-NORMAL_95 = 1.96
+from schemas.views import NORMAL_95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

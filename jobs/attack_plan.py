@@ -1,6 +1,5 @@
 """What an attack on an edit consists of, checked before a weight is loaded."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 from engine import registry
 from engine.attack import InversionBudget, check_attackable
 from engine.captions import find_subjects
-from engine.delta import DELTA
 from engine.evaluation_prompts import choices, read_words
 from engine.folder import source_folder
 from engine.models import open_skeleton, open_tokenizer
@@ -17,6 +15,7 @@ from engine.prompts import Phrasebook, plain_phrase, read_phrasebook
 from engine.recognition import choice_texts
 from engine.scoring import check_scorer
 from jobs.edit_folder import read_manifest
+from jobs.evaluation_run import delta_hash
 from schemas.attack import ATTACK_VERSION, Attack, Side
 from schemas.concept import Concept, ConceptKind, same_text
 from schemas.errors import ConceptError, PlanError
@@ -74,8 +73,7 @@ def plan_attack(request: AttackRequest) -> AttackJob:
     not fit the tokenizer, or the text encoders are not CLIP's. ModelUnavailable: the model or the
     scorer is not there.
     """
-    if not (request.edit / DELTA).is_file():
-        raise ConceptError(f"{request.edit} is no edit folder: it has no {DELTA}")
+    delta_hash(request.edit)  # refuses a folder without a delta
     manifest = read_manifest(request.edit)
     edited, model = manifest.concepts, manifest.model
     attacked = _named(edited, request.concepts, request.edit)
@@ -136,7 +134,7 @@ def attack_ids(job: AttackJob) -> dict[Concept, str]:
     """Return the id of each concept's rows: a hash of all that determines them."""
     shared = [
         ATTACK_VERSION,
-        hashlib.blake2b((job.edit / DELTA).read_bytes(), digest_size=16).hexdigest(),
+        delta_hash(job.edit),
         registry.model_hash(job.model),
         registry.scorer_hash(job.scorer),
         job.names,

@@ -5,9 +5,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine import folder, general, prompts
+from engine import folder, prompts
 from engine.editable import editable, read_prompts
-from engine.editing import Collect, EditSettings, Solved, here, in_order, solve_edit
+from engine.editing import Collect, EditSettings, Solved, here, solve_edit
+from engine.general import known_sums
 from engine.models import Diffusion, open_model
 from engine.published import published_edit
 from jobs.edit_folder import write_edit
@@ -82,17 +83,13 @@ def solve(model: Diffusion, job: EditJob, *, book: prompts.Phrasebook) -> Solved
     if job.settings.objective == "published":
         (component,) = job.settings.components
         return published_edit(model, job.concepts, component=component, ridge=job.settings.ridge)
-    solved = [target.component.name for target in in_order(model, job.settings.components)]
-    # Where general captions are no anchor their sums still say what the first component keeps.
-    known = solved if job.settings.general else solved[:1]
-    statistics = {name: general.general_sums(model, name, book=book) for name in known}
     with job.workers(model) as collect:
         return solve_edit(
             model,
             job.concepts,
             book=book,
             settings=job.settings,
-            general=statistics,
+            general=known_sums(model, job.settings, book=book),
             collect=collect,
         )
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from engine import folder
 from engine.editable import editable
 from engine.editing import EditSettings, solve_edit
-from engine.general import general_sums
-from engine.models import Diffusion, open_model, open_skeleton
-from engine.prompts import Phrasebook, read_phrasebook
+from engine.general import known_sums
+from engine.models import open_model, open_skeleton
+from engine.prompts import read_phrasebook
 from engine.roles import RoleWeights
 from jobs.chunks import manifest_of
 from jobs.cluster import Cluster
@@ -247,7 +247,7 @@ def _make(
             concepts,
             book=book,
             settings=chosen,
-            general=_statistics(opened, chosen, book),
+            general=known_sums(opened, chosen, book=book),
         )
         with folder.new_folder(_place(request, setting)) as work:
             write_edit(
@@ -274,9 +274,3 @@ def _edit_settings(setting: Setting, components: tuple[str, ...]) -> EditSetting
         general=strength if setting.anchor is Anchor.GENERAL else 0.0,
         roles=ROLES[setting.roles],
     )
-
-
-def _statistics(model: Diffusion, settings: EditSettings, book: Phrasebook) -> dict:
-    if not settings.general:
-        return {}
-    return {name: general_sums(model, name, book=book) for name in settings.components}
