@@ -65,24 +65,21 @@ def find_subject(tokenizer: Any, caption: Caption) -> Span:
 def find_subjects(tokenizer: Any, captions: Sequence[Caption]) -> tuple[torch.Tensor, list[Span]]:
     """Return `tokenize`'s ids_NL and `find_subject`'s span of each caption, in one pass."""
     limit = tokenizer.model_max_length
-    encoded = tokenizer(
-        [caption.caption for caption in captions],
-        padding="max_length",
-        max_length=limit,
-        return_attention_mask=True,
-        return_offsets_mapping=True,
-    )
+    # Padded here: the tokenizer would make a Python list of every pad and its offsets.
+    encoded = tokenizer([caption.caption for caption in captions], return_offsets_mapping=True)
+    ids_NL = torch.full((len(captions), limit), tokenizer.pad_token_id)
     spans = []
-    for caption, ids, mask, offsets in zip(
-        captions, encoded.input_ids, encoded.attention_mask, encoded.offset_mapping, strict=True
+    for row_L, caption, ids, offsets in zip(
+        ids_NL, captions, encoded.input_ids, encoded.offset_mapping, strict=True
     ):
         if len(ids) > limit:
             raise PlanError(
                 f"caption {caption.caption!r} has {len(ids)} tokens, the model's limit is {limit}: "
                 "shorten it"
             )
-        spans.append(_span(caption, offsets, eos=sum(mask) - 1))
-    return torch.tensor(encoded.input_ids), spans
+        row_L[: len(ids)] = torch.tensor(ids)
+        spans.append(_span(caption, offsets, eos=len(ids) - 1))
+    return ids_NL, spans
 
 
 def _span(caption: Caption, offsets: Sequence[tuple[int, int]], *, eos: int) -> Span:

@@ -68,14 +68,18 @@ class Batch:
     """None: every position of what is kept."""
 
 
-def sum_batch(model: Diffusion, batch: Batch, edited: Mapping[str, torch.Tensor]) -> Sums:
-    """Return a batch's sums, read from the model with the weights `edited` so far."""
-    target = editable(model, batch.component)
-    if batch.pairs and batch.roles:
-        keys = pair_keys(model, target, batch.pairs, roles=batch.roles, edited=edited)
-    else:
-        keys = kept_keys(model, target, batch.captions, roles=batch.roles, edited=edited)
-    return keys.sums()
+def sum_batches(
+    model: Diffusion, batches: Sequence[Batch], edited: Mapping[str, torch.Tensor]
+) -> Iterator[Sums]:
+    """Yield each batch's sums, read from the model with the weights `edited` so far."""
+    targets = {name: editable(model, name) for name in {batch.component for batch in batches}}
+    for batch in batches:
+        target = targets[batch.component]
+        if batch.pairs and batch.roles:
+            keys = pair_keys(model, target, batch.pairs, roles=batch.roles, edited=edited)
+        else:
+            keys = kept_keys(model, target, batch.captions, roles=batch.roles, edited=edited)
+        yield keys.sums()
 
 
 NOTHING_KNOWN: Mapping[str, Sums] = MappingProxyType({})
@@ -85,7 +89,7 @@ Collect = Callable[[Sequence[Batch], Mapping[str, torch.Tensor]], Iterator[Sums]
 
 def here(model: Diffusion) -> Collect:
     """Return what sums batches one after another in this process: memory does not grow."""
-    return lambda batches, edited: (sum_batch(model, batch, edited) for batch in batches)
+    return lambda batches, edited: sum_batches(model, batches, edited)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,8 @@ prompts say it, and the pads' once for all; attention and MLP run at the wanted 
 The rest of the encoder never runs. Tested against the encoder's own forward pass.
 
 Shapes: N prompts, T positions, W positions up to the last EOS, U distinct (id, position) pairs,
-P wanted positions, R wanted positions of one prompt, H heads, d head width, D width, F the MLP's.
+P wanted positions, R wanted positions of one prompt, S = W + T what they may see, H heads, d head
+width, D width, F the MLP's.
 """
 
 from collections.abc import Sequence
@@ -72,28 +73,24 @@ class FirstLayer:
         """
         attention, width = self._layer.self_attn, hidden.width
         split = {"heads": self._heads}
-        query_PHd = _split(hidden.projected(attention.q_proj, rows), **split)
         slot_NR, order_P = _by_prompt(rows, len(ids_NT))
-        query_NRHd = query_PHd[slot_NR.clamp(min=0)] * query_PHd.shape[-1] ** -0.5
-        place_NR = torch.where(slot_NR < 0, 0, rows.place_P[slot_NR.clamp(min=0)])
-        word_W, pad_T = torch.arange(width), torch.arange(ids_NT.shape[1])
-        word_NRW = (word_W <= place_NR[..., None]) & (word_W <= eos_N[:, None, None])
-        pad_NRT = (pad_T <= place_NR[..., None]) & (pad_T > eos_N[:, None, None])
-        key_NWHd, value_NWHd = (_split(h, **split) for h in hidden.words(attention))
-        key_THd, value_THd = (_split(h, **split) for h in hidden.pads(attention, self._pad_id))
-        score_NHRW = torch.einsum("nrhd,nwhd->nhrw", query_NRHd, key_NWHd)
-        score_NHRT = torch.einsum("nrhd,thd->nhrt", query_NRHd, key_THd)
-        hidden_score = float("-inf")
-        weight = torch.cat(
-            [
-                score_NHRW.masked_fill(~word_NRW[:, None], hidden_score),
-                score_NHRT.masked_fill(~pad_NRT[:, None], hidden_score),
-            ],
-            dim=-1,
-        ).softmax(-1)
-        result_NRHd = torch.einsum("nhrw,nwhd->nrhd", weight[..., :width], value_NWHd)
-        result_NRHd += torch.einsum("nhrt,thd->nrhd", weight[..., width:], value_THd)
-        return result_NRHd.flatten(2)[rows.prompt_P, order_P]
+        in_prompt = (rows.prompt_P, slice(None), order_P)
+        query_PHd = _split(hidden.projected(attention.q_proj, rows), **split)
+        query_PHd = query_PHd * query_PHd.shape[-1] ** -0.5
+        key_NHWd, value_NHWd = (_split(h, **split).transpose(1, 2) for h in hidden.words(attention))
+        key_HTd, value_HTd = (
+            _split(h, **split).transpose(0, 1) for h in hidden.pads(attention, self._pad_id)
+        )
+        query_NHRd = query_PHd[slot_NR.clamp(min=0)].transpose(1, 2)
+        score_PHW = (query_NHRd @ key_NHWd.mT)[in_prompt]
+        score_PHT = (query_PHd.transpose(0, 1) @ key_HTd.mT).transpose(0, 1)
+        score_PHS = torch.cat([score_PHW, score_PHT], dim=-1)
+        seen_PS = _seen(rows.place_P, eos_N[rows.prompt_P], width, ids_NT.shape[1])
+        weight_PHS = score_PHS.masked_fill_(~seen_PS[:, None], float("-inf")).softmax(-1)
+        weight_NHRW = weight_PHS[slot_NR.clamp(min=0), :, :width].transpose(1, 2)
+        word_PHd = (weight_NHRW @ value_NHWd)[in_prompt]
+        pad_PHd = (weight_PHS[..., width:].transpose(0, 1) @ value_HTd).transpose(0, 1)
+        return (word_PHd + pad_PHd).flatten(1)
 
 
 class _Hidden:
@@ -144,6 +141,14 @@ class _Hidden:
 
 def _code(ids_NT: torch.Tensor, place_T: torch.Tensor) -> torch.Tensor:
     return ids_NT * len(place_T) + place_T
+
+
+def _seen(place_P: torch.Tensor, eos_P: torch.Tensor, width: int, length: int) -> torch.Tensor:
+    """Return whether a row sees each of its prompt's words, then each pad, `_PS`, S = W + T."""
+    word_W, pad_T = torch.arange(width), torch.arange(length)
+    word_PW = (word_W <= place_P[:, None]) & (word_W <= eos_P[:, None])
+    pad_PT = (pad_T <= place_P[:, None]) & (pad_T > eos_P[:, None])
+    return torch.cat([word_PW, pad_PT], dim=1)
 
 
 def _by_prompt(rows: Rows, prompts: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.edit import Sums
-from engine.editing import EditSettings, batches, in_order, sum_batch, total
+from engine.editing import EditSettings, batches, in_order, sum_batches, total
 from engine.models import Diffusion
 from engine.prompts import Phrasebook, general_captions
 from engine.registry import EMOJI_SD, model_hash
@@ -57,7 +57,7 @@ def computed_sums(model: Diffusion, component: str, book: Phrasebook) -> Sums:
     """Return the sums read from the model."""
     captions = general_captions(book=book)
     parts = batches(component, KEPT_ROLES, captions=captions)
-    sums = total(sum_batch(model, part, {}) for part in parts)
+    sums = total(sum_batches(model, parts, {}))
     assert sums is not None
     return sums
 

@@ -31,9 +31,9 @@ class KeyWorker:
 
     def sum(self, batch: "Batch", edited: "Mapping[str, Any]") -> "Sums":
         """Return the sums of a batch, with the weights `edited` so far."""
-        from engine.editing import sum_batch
+        from engine.editing import sum_batches
 
-        return sum_batch(self._model, batch, edited)
+        return next(sum_batches(self._model, [batch], edited))
 
 
 def shared(cluster: Cluster) -> "Callable[[Diffusion], AbstractContextManager[Collect]]":
