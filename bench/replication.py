@@ -1,8 +1,9 @@
 """Does the paper replicate on emoji-sd? python -m bench.replication trace [--actors N].
 
 Traces the probe set of emoji-sd into three runs under runs/: `replication-unet` (every component,
-restored and with both controls), `replication-text` (every layer at the last subject token, with
-both controls) and `replication-tokens` (layer x token). They go on where they were cut short.
+restored and with both controls), `replication-text` (every layer at the last subject token,
+restored and from an unrelated caption) and `replication-tokens` (layer x token). They go on where
+they were cut short.
 """
 
 import argparse
@@ -19,7 +20,11 @@ STEPS = 10
 """Denoising steps: half the model's own, so that two cores trace more captions."""
 CONTROLLED = ["restore", "other-seed", "other-caption"]
 RUNS: dict[str, dict[str, Any]] = {
-    "replication-text": {"each": 72, "parts": ["text-encoder"], "interventions": CONTROLLED},
+    "replication-text": {
+        "each": 72,
+        "parts": ["text-encoder"],
+        "interventions": ["restore", "other-caption"],
+    },
     "replication-tokens": {"each": 12, "parts": ["text-encoder"], "tokens": ["each"]},
     "replication-unet": {"each": 48, "parts": ["unet"], "interventions": CONTROLLED},
 }
