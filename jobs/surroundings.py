@@ -9,6 +9,7 @@ import duckdb
 
 from jobs.attempts import Attempt, attempts, changed_versions
 from jobs.findings import Finding, State
+from jobs.kept_images import IMAGE_NAME
 from jobs.orphans import orphans
 from jobs.query import CATALOG
 from jobs.storage import TEMPORARY, LocalStorage
@@ -18,11 +19,12 @@ from schemas.views import TABLES
 
 SHOWN = 10
 """Names that are listed."""
-FOLDERS = ("", "parts", "packs", "attempts", "quarantine")
+FOLDERS = ("", "parts", "packs", "images", "attempts", "quarantine")
 """Where dqf writes in a run's folder."""
 OWN = re.compile(
     rf"plan\.json|({'|'.join(TABLES)})\.parquet|catalog\.duckdb.*|quarantine/.+"
     r"|parts/(empty|c\d{8}(\.r\d{2})?)\.parquet|packs/(empty|g\d{6})\.parquet"
+    rf"|{IMAGE_NAME.pattern}"
     r"|attempts/\d{4}(\.end\.json|\.json|\.log)"
 )
 """Names of the files that dqf makes there."""
