@@ -99,9 +99,7 @@ def test_links_of_the_readme_lead_to_the_sites_pages() -> None:
 
 
 def test_lists_and_tables_get_an_empty_line_before_them_but_not_inside_code() -> None:
-    text = (
-        "words:\n- one\n- two\n  more\n- three\n\n```text\nwords\n- no\n```\nwords\n| a |\n|---|\n"
-    )
-    assert on_page_markdown(text) == (
-        "words:\n\n- one\n- two\n  more\n- three\n\n```text\nwords\n- no\n```\nwords\n\n| a |\n|---|\n"
-    )
+    code = "\n```text\nwords\n- no\n```\n"
+    text = f"words:\n- one\n- two\n  more\n- three\n{code}words\n| a |\n|---|\n"
+    spaced = f"words:\n\n- one\n- two\n  more\n- three\n{code}words\n\n| a |\n|---|\n"
+    assert on_page_markdown(text) == spaced
