@@ -36,6 +36,9 @@ from schemas.prompt_set import PromptSet
 
 ATTENTION = ("text_encoder.layers.0.self_attn",)
 MLP = ("text_encoder.layers.0.mlp",)
+LAYERS = tuple(f"text_encoder.layers.{n}.{kind}" for n in range(4) for kind in ("self_attn", "mlp"))
+"""Every attention and MLP of emoji-sd's text encoder, in order: each is solved for what those
+before it left, so that the last one matches the encoder's last layer (HiRM's choice of target)."""
 EDITS = {
     "published": EditSettings(components=ATTENTION, objective="published", ridge=0.01),
     "identity": EditSettings(components=ATTENTION, preserve=0.0),
@@ -45,6 +48,7 @@ EDITS = {
     "covariance-mlp": EditSettings(components=MLP, preserve=0.0, general=6.0),
     "kept-mlp": EditSettings(components=MLP),
     "kept-both": EditSettings(components=ATTENTION + MLP),
+    "kept-layers": EditSettings(components=LAYERS),
     "null-mlp": EditSettings(components=MLP, preserve=0.0),
 }
 """By the anchor and, where it is not the attention, the component; `null-*` keeps exactly."""
