@@ -30,8 +30,8 @@ from schemas.plan import Numerics
 
 Counts = dict[tuple[str, str, str], list[list[int]]]
 """[images right after, images] of each concept, by case, edit and measure."""
-KEPT_EVERY = 6
-"""Of the kept names one in so many is drawn."""
+KEPT = 4
+"""Subjects of a group of what is kept that are drawn, evenly spread."""
 
 
 def cases(book: Phrasebook, objects: int) -> Iterator[tuple[str, Concept]]:
@@ -51,9 +51,12 @@ def cases(book: Phrasebook, objects: int) -> Iterator[tuple[str, Concept]]:
 def asked_of(concept: Concept, model: Diffusion) -> list[EvaluationPrompt]:
     """Return the prompts of a concept, and those of some of what is kept."""
     words = read_words(source_folder(model.name), [concept])
-    found = [subject.prompts for subject in subjects([concept], words)]
-    kept = [prompts for prompts in found[1:] if prompts[0].group is not Group.GENERAL]
-    return [*found[0], *(prompt for prompts in kept[::KEPT_EVERY] for prompt in prompts)]
+    own, *others = [subject.prompts for subject in subjects([concept], words)]
+    found = list(own)
+    for group in (Group.KEPT, Group.UNRELATED):
+        kept = [prompts for prompts in others if prompts[0].group is group]
+        found += [p for prompts in kept[:: -(-len(kept) // KEPT) or 1] for p in prompts]
+    return found
 
 
 def counted(
