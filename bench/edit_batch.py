@@ -4,7 +4,7 @@ Edits random objects of emoji-sd, each into a kept object, several choices of th
 prints what the scorer sees by forced choice (engine/evaluation_images.py) in images of unseen
 prompts: concepts still recognised, kept names still recognised, their harmonic mean H with a 95 %
 interval, and recognised targets. `of right`: of the images that the unedited model draws right;
-MACE and SPEED chose concepts that their model draws right in over 99 %, emoji-sd does in about 90 %.
+MACE and SPEED chose concepts that their model draws right in over 99 %, emoji-sd in about 90 %.
 """
 
 import argparse
