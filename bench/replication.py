@@ -28,8 +28,12 @@ RUNS: dict[str, dict[str, Any]] = {
         "parts": ["text-encoder"],
         "interventions": ["restore", "other-caption"],
     },
-    "replication-tokens": {"each": 12, "parts": ["text-encoder"], "tokens": ["each"]},
-    "replication-unet": {"each": 48, "parts": ["unet"], "interventions": CONTROLLED},
+    "replication-unet": {"each": 36, "parts": ["unet"], "interventions": CONTROLLED},
+    "replication-tokens": {
+        "each": 8,
+        "parts": ["text-encoder"],
+        "tokens": ["words", "pads"],
+    },
 }
 """Fields of each run's plan, and how many captions of an attribute it has."""
 
