@@ -31,7 +31,7 @@ MOST = 0.5
 """A component carries most of an effect if its share of the total effect exceeds this."""
 SHARED = 0.5
 """Two sets of components are the same, for the most part, if their Jaccard index exceeds this."""
-MIN_CAPTIONS = 12
+MIN_CAPTIONS = 8
 """With fewer captions of an attribute nothing is judged."""
 
 
@@ -254,7 +254,7 @@ def overlap(run: Run, first: str, second: str, against: str) -> Row | None:
     pair = f"('{first}', '{second}')"
     found = rows(
         run,
-        f"FROM overlaps WHERE against = '{against}' AND (attribute_a IN {pair} AND attribute_b IN "
+        f"FROM overlap WHERE against = '{against}' AND (attribute_a IN {pair} AND attribute_b IN "
         f"{pair})",
     )
     return found[0] if found else None

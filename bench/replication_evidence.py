@@ -34,7 +34,7 @@ ROLES = (
     "EOS",
     "pads",
 )
-"""Where a token stands. Each position is restored alone, a role is the mean of its positions."""
+"""Where a token stands. Words are restored one by one, a role is their mean; pads together."""
 LAST = "last subject token"
 RESAMPLES = 2000
 
@@ -49,7 +49,7 @@ class Interval:
 
     def __str__(self) -> str:
         """Return it as it is printed, two digits after the point for what is near one."""
-        digits = 3 if abs(self.high) < 1 else 1
+        digits = 3 if abs(self.value) < 2 else 1
         return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
 
 

@@ -193,8 +193,9 @@ def _tokens(evidence: Evidence) -> Iterator[str]:
         yield "Not traced."
         return
     yield (
-        f"Mean indirect effect of `{short(FIRST)}` where each position is restored alone, over the "
-        "positions of a role. What stands before the subject cannot see it: zero, as it must be."
+        f"Mean indirect effect of `{short(FIRST)}` at positions of each role: words one by one, "
+        "then their mean; all pads together. What stands before the subject cannot see it: zero, as "
+        "it must be."
     )
     told = [a for a in ATTRIBUTES if effects.num_captions.get(a, 0) >= 3]
     yield table(
@@ -261,14 +262,15 @@ def _controls(run: Run, attribute: str, against: str) -> list[str]:
         f"SELECT count(*) AS n FROM component_effects WHERE {where} AND intervention = 'restore' "
         "AND q_value < 0.05 AND mean_ie > 0",
     )
-    columns = {"other-seed": "control", "other-caption": "difference"}
     counts = []
-    for control, name in columns.items():
-        value = "control_ie" if name == "control" else "mean_difference"
+    for control, name, value in (
+        ("other-seed", "control", "control_ie"),
+        ("other-caption", "difference", "mean_difference"),
+    ):
         (row,) = rows(
             run,
             f"SELECT count(*) AS n FROM controlled_effects WHERE {where} AND control = '{control}' "
-            f"AND {name}_q_value < 0.05 AND {value} > 0",
+            f"AND q_{name} < 0.05 AND {value} > 0",
         )
         counts.append(str(row["n"]))
     (both,) = rows(run, f"SELECT count(*) AS n FROM causal_states WHERE {where}")

@@ -25,7 +25,7 @@ Effect = Callable[[str, str, str, str], float]
 STEPS = 10
 PLANS: dict[str, dict] = {
     "text": {"parts": [Part.TEXT_ENCODER], "interventions": ["restore", "other-caption"]},
-    "tokens": {"parts": [Part.TEXT_ENCODER], "tokens": ["each"]},
+    "tokens": {"parts": [Part.TEXT_ENCODER], "tokens": ["words", "pads"]},
     "unet": {"parts": [Part.UNET], "interventions": ["restore", "other-seed", "other-caption"]},
 }
 
@@ -52,8 +52,7 @@ def score_rows(run: Run, row: UnitRow, effect: Effect, tokenizer: object) -> Ite
     unit, plan = row.unit, run.plan
     span = find_subject(tokenizer, unit.caption)
     noise = np.random.default_rng(int(row.unit_id[:8], 16))
-    is_each = plan.tokens[0] == "each"
-    positions = range(32) if is_each else [span.last]
+    positions = range(1, span.eos + 2) if plan.tokens[0] == "words" else [span.last]
     for component in unit.components:
         for intervention in plan.interventions:
             for position in positions:
@@ -68,7 +67,7 @@ def score_rows(run: Run, row: UnitRow, effect: Effect, tokenizer: object) -> Ite
                         "part": unit.part.value,
                         "component": component,
                         "intervention": intervention,
-                        "token": str(position) if is_each else "last_subject",
+                        "token": str(position),
                         "position": position if unit.part is Part.TEXT_ENCODER else None,
                         "token_text": None,
                         "step_start": 0,
@@ -104,12 +103,12 @@ def verdicts(folder: Path) -> list[set[Verdict]]:
 
 
 def test_what_the_paper_says_replicates_where_it_is_true(tmp_path: Path) -> None:
-    make_world(tmp_path, as_the_paper_says, each=14)
+    make_world(tmp_path, as_the_paper_says, each=10)
     assert verdicts(tmp_path) == [{Verdict.YES}] * len(CLAIMS)
 
 
 def test_it_does_not_replicate_where_it_is_false(tmp_path: Path) -> None:
-    make_world(tmp_path, as_it_does_not, each=14)
+    make_world(tmp_path, as_it_does_not, each=10)
     causal, *others = verdicts(tmp_path)
     assert causal == {Verdict.YES}, "the first layer does carry a fifth of it"
     assert Verdict.YES not in set.union(*others)
