@@ -1,6 +1,7 @@
 """The replication report on made-up runs: it says what is true of them, and no more."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -79,14 +80,18 @@ def score_rows(run: Run, row: UnitRow, effect: Effect, tokenizer: object) -> Ite
                     }
 
 
+@cache
+def unet_names() -> list[str]:
+    return [c.name for c in list_components(open_skeleton("emoji-sd")) if c.part is Part.UNET]
+
+
 def as_the_paper_says(attribute: str, component: str, intervention: str, role: str) -> float:
     """One state of the text encoder; in the UNet seven components, of its own each attribute."""
     if component.startswith("text_encoder"):
         is_state = component == FIRST and role == LAST and intervention == "restore"
         return 0.9 if is_state else 0.0
     first = 7 * ("object", "style", "color", "viewpoint").index(attribute)
-    names = [c.name for c in list_components(open_skeleton("emoji-sd")) if c.part is Part.UNET]
-    holds = component in names[first : first + 7]
+    holds = component in unet_names()[first : first + 7]
     return 0.5 if holds and intervention != "other-caption" else 0.0
 
 
