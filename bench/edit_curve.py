@@ -29,8 +29,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def curve(rows: list[dict[str, Any]]) -> alt.LayerChart:
     """Return the harmonic mean over the number of objects, a line an edit."""
-    count = alt.X("count:Q", title="objects edited at once", scale=alt.Scale(type="log"),
-                  axis=alt.Axis(values=sorted({row["count"] for row in rows})))  # fmt: skip
+    count = alt.X("count:O", title="objects edited at once", axis=alt.Axis(labelAngle=0))
     edit = alt.Color("edit:N", title="edit", sort=list(dict.fromkeys(r["edit"] for r in rows)))
     # Intervals of one number of objects stand side by side.
     shift = alt.XOffset("edit:N")
@@ -41,7 +40,9 @@ def curve(rows: list[dict[str, Any]]) -> alt.LayerChart:
         x=count, xOffset=shift, color=edit, y=alt.Y("H_low:Q", title=title, scale=scale),
         y2="H_high:Q",
     )  # fmt: skip
-    lines = base.mark_line(point=True).encode(x=count, y=alt.Y("H_of_right:Q"), color=edit)
+    lines = base.mark_line(point=True).encode(
+        x=count, xOffset=shift, y=alt.Y("H_of_right:Q"), color=edit
+    )
     return (bars + lines).properties(width=WIDTH, height=HEIGHT)
 
 
