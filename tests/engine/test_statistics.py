@@ -201,7 +201,7 @@ def test_concentration_adds_states_of_a_component_and_covers_its_value() -> None
     components = ["a", "a", "b", "c", "d"]
     truth_K1 = np.array([[0.8], [0.2], [0.6], [0.4]])
     covered = [0, 0]
-    for run in range(200):
+    for _ in range(200):
         x_SC = mean_S1 + generator.normal(0, 0.15, size=(5, 24))
         found = concentration(x_SC, components, draws_of(names(24)))
         covered[0] += found.gini_interval[0] <= gini(truth_K1)[0] <= found.gini_interval[1]
