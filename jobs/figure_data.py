@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,13 +77,14 @@ class FigureData:
     """The rows that figures are drawn of; all have the fields of GROUP."""
 
     states: list[Row]
-    """Every state, or those that `cut` says; `main` marks the one that stands for its component."""
-    windows: list[Row]
-    """The states of a part with several windows of steps, each component's in a row."""
+    """Every state, or those that `cut` says.
+
+    `main`: it stands for its component. `window`: its place among a part's windows of steps, where
+    there are several. `controlled`: its place among the leading states that controls were traced
+    of, the same for restoring and for its controls. Else these are None.
+    """
     tokens: list[Row]
     """Effects by component and place in the caption."""
-    controls: list[Row]
-    """The leading states, restored and as controls, one row each."""
     overlaps: list[Row]
     concentration: list[Row]
     cut: str
@@ -103,11 +104,11 @@ def read_figure_data(run: Run) -> FigureData:
     _name(states)
     _mark_main(states)
     kept, cut = _capped(states)
+    _mark_windows(kept)
+    _mark_controlled(kept)
     return FigureData(
         states=kept,
-        windows=_windows(kept),
         tokens=_tokens(run, kept, components, drawn),
-        controls=_controls(kept),
         overlaps=run_query(run, "SELECT * FROM attribute_overlaps").to_pylist(),
         concentration=run_query(run, "SELECT * FROM concentration").to_pylist(),
         cut=cut,
@@ -129,7 +130,9 @@ def _state(row: Row, component: Component, place: Place, survivors: set[tuple[An
         "y": place.y,
         "steps": f"{row['step_start']}:{row['step_stop']}",
         "survives": "yes" if survives else "no",
-        "main": False,
+        "main": None,
+        "window": None,
+        "controlled": None,
     }
 
 
@@ -193,8 +196,8 @@ def _capped(states: list[Row]) -> tuple[list[Row], str]:
     )
 
 
-def _windows(states: Iterable[Row]) -> list[Row]:
-    """Return the states of windows narrower than the widest, where there are several."""
+def _mark_windows(states: Sequence[Row]) -> None:
+    """Number the windows narrower than a part's widest, where there are several."""
     by_part = defaultdict[str, set[tuple[int, int]]](set)
     for row in states:
         by_part[row["part"]].add((row["step_start"], row["step_stop"]))
@@ -204,26 +207,27 @@ def _windows(states: Iterable[Row]) -> list[Row]:
         narrow = sorted(w for w in windows if w[1] - w[0] < widest) or sorted(windows)
         if len(narrow) > 1:
             numbers |= {(part, *window): n for n, window in enumerate(narrow)}
-    found = [(row, (row["part"], row["step_start"], row["step_stop"])) for row in states]
-    return [{**row, "window": numbers[key]} for row, key in found if key in numbers]
+    for row in states:
+        row["window"] = numbers.get((row["part"], row["step_start"], row["step_stop"]))
 
 
-def _controls(states: Sequence[Row]) -> list[Row]:
-    """Return the leading restored states and the same states of the controls."""
-    state_of: Callable[[Row], tuple[Any, ...]] = lambda row: tuple(row[name] for name in STATE)  # noqa: E731
+def _state_of(row: Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in STATE)
+
+
+def _mark_controlled(states: Sequence[Row]) -> None:
+    """Number the leading restored states that have controls, and these controls alike."""
     controls = defaultdict[tuple[Any, ...], list[Row]](list)
     for row in states:
         if row["intervention"] in CONTROLS:
-            controls[state_of(row)].append(row)
-    restored = [r for r in states if r["intervention"] == "restore" and state_of(r) in controls]
+            controls[_state_of(row)].append(row)
+    restored = [r for r in states if r["intervention"] == "restore" and _state_of(r) in controls]
     seen: Counter[tuple[Any, ...]] = Counter()
-    found: list[Row] = []
     for row in sorted(restored, key=lambda r: -r["mean"]):
         seen[group_of(row)] += 1
         if seen[group_of(row)] <= CONTROLLED:
-            place = {"place": seen[group_of(row)], "survives": row["survives"]}
-            found += [{**run, **place} for run in (row, *controls[state_of(row)])]
-    return found
+            for run in (row, *controls[_state_of(row)]):
+                run["controlled"] = seen[group_of(row)]
 
 
 def _tokens(

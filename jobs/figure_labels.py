@@ -64,6 +64,9 @@ class Place:
 
 def short_name(name: str) -> str:
     """Return a component's name as figures show it; names of unknown form stay as they are."""
+    first, joined, last = name.partition("..")
+    if joined:  # consecutive components that are restored together
+        return f"{short_name(first)} to {short_name(last)}"
     if found := UNET.fullmatch(name):
         return _unet_name(found)
     if found := TEXT.fullmatch(name):
@@ -95,9 +98,10 @@ def _encoder(found: re.Match[str]) -> str:
 
 
 def _block(component: Component) -> str:
-    if found := UNET.fullmatch(component.name):
+    name = component.name.partition("..")[0]
+    if found := UNET.fullmatch(name):
         return f"{found['side']} {found['block'] or ''}".strip()
-    if found := TEXT.fullmatch(component.name):
+    if found := TEXT.fullmatch(name):
         return f"{found['encoder'] or ''}:{found['layer']}".removeprefix(":")
     return str(component.layer)
 

@@ -33,7 +33,7 @@ def effects() -> alt.Chart:
 
 
 def tooltips(*first: tuple[str, str]) -> list[alt.Tooltip]:
-    """Return what hovering over an effect shows: these fields with their titles, then its values."""
+    """Return what hovering over an effect shows: these fields with titles, then its values."""
     texts = (*first, ("steps", "steps"))
     return [
         *(alt.Tooltip(f"{field}:N", title=title) for field, title in texts),
@@ -66,8 +66,14 @@ def effect_colour(*, legend: bool = True) -> alt.Color:
             domainMax=alt.ExprRef(BOUND),
             domainMid=0,
             range="diverging",
+            interpolate="lab",
         ),
-        legend=alt.Legend(orient="top", gradientLength=180, format="+.2~f", tickCount=5)
+        legend=alt.Legend(
+            orient="top",
+            gradientLength=180,
+            values=alt.ExprRef(f"[-{BOUND}, 0, {BOUND}]"),
+            labelExpr="datum.value === 0 ? '0' : format(datum.value, '+.2r')",
+        )
         if legend
         else None,
     )
@@ -78,6 +84,12 @@ def kind_scale(rows: Rows) -> alt.Scale:
     there = {row["kind"] for row in rows}
     kinds = [kind for kind in KIND_COLOURS if kind in there]
     return alt.Scale(domain=kinds, range=[KIND_COLOURS[kind] for kind in kinds])
+
+
+def effect_axis() -> alt.X:
+    """Return the axis of mean effects."""
+    axis = alt.Axis(format="+.2~f", tickCount=6, labelExpr="datum.value === 0 ? '0' : datum.label")
+    return alt.X("mean:Q", title="mean indirect effect", axis=axis)
 
 
 def by_field(field: str, *, order: str = "ascending") -> alt.EncodingSortField:

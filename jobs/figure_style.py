@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-EFFECT_SCALE = "ColorBrewer's PuOr: purple below zero, orange above; on dark ground with a dark middle"
+EFFECT_SCALE = (
+    "ColorBrewer's PuOr: purple below zero, orange above; on dark ground with a dark middle"
+)
 KIND_COLOURS = {
     "resnet": "#7f7f7f",
     "self-attention": "#0072b2",

@@ -39,53 +39,75 @@ class Choice:
 class Figure:
     """One kind of figure."""
 
+    title: str
     draw: Callable[[Sequence[Row]], alt.TopLevelMixin]
-    rows: Callable[[FigureData], list[Row]]
-    """All rows that the figure may show."""
+    source: str
+    """The field of `FigureData` that has its rows."""
+    where: str | None
+    """A field that is None in rows which are not for it; every row is if None."""
     chosen_by: tuple[str, ...]
     """The fields of a `Choice` that it goes by."""
     needs: str
     """What a run must have been traced with to have such rows."""
 
+    def rows(self, data: FigureData) -> list[Row]:
+        """Return all rows that the figure may show."""
+        rows: list[Row] = getattr(data, self.source)
+        return [row for row in rows if self.where is None or row[self.where] is not None]
 
+
+ANY_STATE = ("attribute", "part", "against", "intervention")
 FIGURES = {
     "network": Figure(
+        title="The network",
         draw=network,
-        rows=lambda data: [row for row in data.states if row["main"]],
-        chosen_by=("attribute", "part", "against", "intervention"),
-        needs="scores",
+        source="states",
+        where="main",
+        chosen_by=ANY_STATE,
+        needs="scores of this choice",
     ),
     "ranking": Figure(
+        title="Ranking",
         draw=ranking,
-        rows=lambda data: data.states,
-        chosen_by=("attribute", "part", "against", "intervention"),
-        needs="scores",
+        source="states",
+        where=None,
+        chosen_by=ANY_STATE,
+        needs="scores of this choice",
     ),
     "timesteps": Figure(
+        title="Components and denoising steps",
         draw=timesteps,
-        rows=lambda data: data.windows,
-        chosen_by=("attribute", "part", "against", "intervention"),
+        source="states",
+        where="window",
+        chosen_by=ANY_STATE,
         needs="several windows of steps (--window each, say)",
     ),
     "tokens": Figure(
+        title="Layers and tokens",
         draw=tokens,
-        rows=lambda data: data.tokens,
-        chosen_by=("attribute", "against", "intervention"),
+        source="tokens",
+        where=None,
+        chosen_by=ANY_STATE,
         needs="the text encoder at several tokens (--token words, say)",
     ),
     "controls": Figure(
+        title="Controls",
         draw=controls,
-        rows=lambda data: data.controls,
+        source="states",
+        where="controlled",
         chosen_by=("attribute", "part", "against"),
         needs="controls (--intervention other-seed or other-caption beside restore)",
     ),
     "overlaps": Figure(
+        title="Attributes that share components",
         draw=overlaps,
-        rows=lambda data: data.overlaps,
+        source="overlaps",
+        where=None,
         chosen_by=("part", "against"),
         needs="two attributes with causal states",
     ),
 }
+"""The figures of a run in the order of its report."""
 
 
 def chosen_rows(data: FigureData, name: str, choice: Choice) -> list[Row]:
@@ -105,7 +127,7 @@ def save_figure(name: str, rows: Sequence[Row], path: Path) -> None:
 
 
 def _fixed(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return a figure with a width of its own in place of its container's, and colours for paper."""
+    """Return a figure with a width of its own, not its container's, and colours for paper."""
     width = WIDTH if spec.get("width") == "container" else spec["width"]
     return {**spec, "width": width, "config": config(LIGHT)}
 

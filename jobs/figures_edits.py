@@ -96,5 +96,7 @@ def pareto(rows: Rows) -> alt.TopLevelMixin:
             alt.Tooltip("cmmd:Q", title="CMMD", format=".4f"),
         ],
     )
-    chart = alt.layer(best.mark_line(strokeWidth=1.5, color=SERIES[0]).encode(order="erased_of_right:Q"), points)
+    chart = alt.layer(
+        best.mark_line(strokeWidth=1.5, color=SERIES[0]).encode(order="erased_of_right:Q"), points
+    )
     return chart.properties(width="container", height=320, **figure_data(rows))

@@ -95,6 +95,4 @@ def overlaps(rows: Rows) -> alt.TopLevelMixin:
         for test, style in (("datum.is_strong", "strong"), ("!datum.is_strong", "weak"))
     ]
     side = alt.Step(64)
-    return alt.layer(cells, *texts).properties(
-        width=side, height=alt.Step(40), **figure_data(rows)
-    )
+    return alt.layer(cells, *texts).properties(width=side, height=alt.Step(40), **figure_data(rows))

@@ -18,6 +18,8 @@ from jobs.figure_parts import (
 
 CELL_WIDTH, CELL_HEIGHT = 30, 26
 """Pixels."""
+FEW = 16
+"""Columns up to which cells are a quarter larger."""
 
 
 def network(rows: Rows) -> alt.TopLevelMixin:
@@ -37,6 +39,7 @@ def network(rows: Rows) -> alt.TopLevelMixin:
     texts = cells.encode(
         x=alt.X("middle:Q", axis=None), y=alt.Y("centre:Q", axis=None), text="letter:N"
     )
+    size = 1.25 if width <= FEW else 1.0
     is_strong = f"abs(datum.mean) > 0.6 * {BOUND}"
     layers = [
         _skips(rows),
@@ -52,15 +55,16 @@ def network(rows: Rows) -> alt.TopLevelMixin:
         _letters(texts, f"!({is_strong})", style="weak"),
         _blocks(rows),
     ]
-    key = ", ".join(f"{letter} {kind}" for letter, kind in kinds_of(rows).items())
+    key = [f"{letter} {kind}" for letter, kind in kinds_of(rows).items()]
+    lines = [", ".join(key[n : n + 2]) for n in range(0, len(key), 2)]
     return (
         alt.layer(*layers)
         .add_params(bound_parameter(rows))
         .properties(
-            width=CELL_WIDTH * width,
-            height=CELL_HEIGHT * (height + 0.8),
+            width=CELL_WIDTH * size * width,
+            height=CELL_HEIGHT * size * (height + 0.8),
             title=alt.TitleParams(
-                [key, "strong outline: survives"],
+                [*lines, "strong outline: survives"],
                 orient="bottom", anchor="start", fontSize=12, fontWeight="normal", offset=12,
             ),
             **figure_data(rows),

@@ -2,7 +2,15 @@
 
 import altair as alt
 
-from jobs.figure_parts import Rows, by_field, effects, figure_data, kind_scale, tooltips
+from jobs.figure_parts import (
+    Rows,
+    by_field,
+    effect_axis,
+    effects,
+    figure_data,
+    kind_scale,
+    tooltips,
+)
 from jobs.figure_style import SERIES
 
 RANKED = 20
@@ -27,11 +35,10 @@ def ranking(rows: Rows) -> alt.TopLevelMixin:
             tooltip=tooltips(("component", "component"), ("kind", "kind"), ("token", "token")),
         )
     )
-    x = alt.X("mean:Q", title="mean indirect effect", axis=alt.Axis(format="+.2~f", tickCount=6))
     intervals = top.mark_rule(style="interval").encode(x=alt.X("low:Q", title=""), x2="high:Q")
     # A hollow point is a state that does not survive.
-    points = top.mark_point(size=95, strokeWidth=2).encode(
-        x=x,
+    points = top.mark_point(size=95, strokeWidth=2, opacity=1).encode(
+        x=effect_axis(),
         stroke=alt.Stroke("kind:N", title=None, scale=scale, legend=alt.Legend(orient="top")),
         fill=alt.when("datum.survives === 'yes'")
         .then(alt.Fill("kind:N", title=None, scale=scale))
@@ -60,16 +67,17 @@ def controls(rows: Rows) -> alt.TopLevelMixin:
         effects()
         .transform_calculate(run=f"{names}[datum.intervention]")
         .encode(
-            y=alt.Y("state:N", title=None, sort=by_field("place")),
+            y=alt.Y("state:N", title=None, sort=by_field("controlled")),
             yOffset=alt.YOffset("run:N", sort=[RUNS[name] for name in there]),
-            color=alt.Color("run:N", title=None, scale=shown, legend=alt.Legend(orient="top", columns=1)),
+            color=alt.Color(
+                "run:N", title=None, scale=shown, legend=alt.Legend(orient="top", columns=1)
+            ),
             tooltip=tooltips(("run", "run"), ("component", "component")),
         )
     )
-    x = alt.X("mean:Q", title="mean indirect effect", axis=alt.Axis(format="+.2~f", tickCount=6))
     intervals = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", title=""), x2="high:Q")
     points = base.mark_point(size=60, filled=True, opacity=1).encode(
-        x=x, shape=alt.Shape("run:N", title=None, scale=shapes)
+        x=effect_axis(), shape=alt.Shape("run:N", title=None, scale=shapes)
     )
     chart = alt.layer(_zero(), intervals, points)
     step = alt.Step(11, **{"for": "offset"})
