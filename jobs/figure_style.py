@@ -85,7 +85,12 @@ def config(theme: Theme, *, font: str = "sans-serif") -> dict[str, Any]:
             "titlePadding": 10,
         },
         "axisBand": {"grid": False, "ticks": False},
-        "legend": {**text, "symbolStrokeColor": theme.ink, "gradientStrokeColor": theme.grid},
+        "legend": {
+            **text,
+            "labelLimit": 0,
+            "symbolStrokeColor": theme.ink,
+            "gradientStrokeColor": theme.grid,
+        },
         "header": {**text, "labelFontWeight": 600, "labelColor": theme.ink},
         "title": {"color": theme.muted, "font": font},
         "text": {"font": font, "fontSize": 11, "color": theme.ink},

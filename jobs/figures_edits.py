@@ -2,7 +2,7 @@
 
 import altair as alt
 
-from jobs.figure_parts import ROWS, Rows, by_field, figure_data
+from jobs.figure_parts import ROWS, Rows, by_field
 from jobs.figure_style import SERIES
 
 MEASURES = ("harmonic mean", "kept", "erased")
@@ -50,7 +50,7 @@ def edits(rows: Rows) -> alt.TopLevelMixin:
         ),
     )
     step = alt.Step(16, **{"for": "offset"})
-    return chart.properties(width="container", height=step, **figure_data(rows))
+    return chart.properties(width="container", height=step)
 
 
 def pareto(rows: Rows) -> alt.TopLevelMixin:
@@ -99,4 +99,4 @@ def pareto(rows: Rows) -> alt.TopLevelMixin:
     chart = alt.layer(
         best.mark_line(strokeWidth=1.5, color=SERIES[0]).encode(order="erased_of_right:Q"), points
     )
-    return chart.properties(width="container", height=320, **figure_data(rows))
+    return chart.properties(width="container", height=320)

@@ -9,10 +9,11 @@ from jobs.figure_parts import (
     by_field,
     effect_colour,
     effects,
-    figure_data,
     tooltips,
 )
 
+CELL = 72
+"""Pixels of the width of a cell of attributes."""
 START = "split(datum.value, ':')[0]"
 # A window of one step is called by its step.
 WINDOW_LABEL = f"split(datum.value, ':')[1] - {START} == 1 ? {START} : datum.value"
@@ -54,7 +55,7 @@ def _map(rows: Rows, x: alt.X, *hover: tuple[str, str]) -> alt.TopLevelMixin:
         .add_params(bound_parameter(rows))
     )
     step = alt.Step(26 if components <= 16 else 17)
-    return chart.properties(width="container", height=step, **figure_data(rows))
+    return chart.properties(width="container", height=step)
 
 
 def overlaps(rows: Rows) -> alt.TopLevelMixin:
@@ -67,7 +68,11 @@ def overlaps(rows: Rows) -> alt.TopLevelMixin:
             is_strong="datum.jaccard > 0.6",
         )
         .encode(
-            x=alt.X("attribute_a:N", title=None, axis=alt.Axis(labelAngle=0, ticks=False)),
+            x=alt.X(
+                "attribute_a:N",
+                title=None,
+                axis=alt.Axis(labelAngle=0, ticks=False, labelLimit=CELL),
+            ),
             y=alt.Y("attribute_b:N", title=None, axis=alt.Axis(ticks=False)),
         )
     )
@@ -95,4 +100,4 @@ def overlaps(rows: Rows) -> alt.TopLevelMixin:
         for test, style in (("datum.is_strong", "strong"), ("!datum.is_strong", "weak"))
     ]
     side = alt.Step(64)
-    return alt.layer(cells, *texts).properties(width=side, height=alt.Step(40), **figure_data(rows))
+    return alt.layer(cells, *texts).properties(width=side, height=alt.Step(40))

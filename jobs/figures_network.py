@@ -11,7 +11,6 @@ from jobs.figure_parts import (
     bound_parameter,
     effect_colour,
     effects,
-    figure_data,
     kinds_of,
     tooltips,
 )
@@ -66,9 +65,7 @@ def network(rows: Rows) -> alt.TopLevelMixin:
             title=alt.TitleParams(
                 [*lines, "strong outline: survives"],
                 orient="bottom", anchor="start", fontSize=12, fontWeight="normal", offset=12,
-            ),
-            **figure_data(rows),
-        )
+            ))
     )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from jobs.figure_parts import (
     by_field,
     effect_axis,
     effects,
-    figure_data,
     kind_scale,
     tooltips,
 )
@@ -45,7 +44,7 @@ def ranking(rows: Rows) -> alt.TopLevelMixin:
         .otherwise(alt.value("transparent")),
     )
     chart = alt.layer(_zero(), intervals, points)
-    return chart.properties(width="container", height=alt.Step(22), **figure_data(rows))
+    return chart.properties(width="container", height=alt.Step(22))
 
 
 def _zero() -> alt.Chart:
@@ -81,4 +80,4 @@ def controls(rows: Rows) -> alt.TopLevelMixin:
     )
     chart = alt.layer(_zero(), intervals, points)
     step = alt.Step(11, **{"for": "offset"})
-    return chart.properties(width="container", height=step, **figure_data(rows))
+    return chart.properties(width="container", height=step)

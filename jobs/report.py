@@ -17,8 +17,9 @@ from markupsafe import Markup
 
 from jobs.figure_data import ALPHA, FigureData, read_figure_data
 from jobs.figure_labels import places
+from jobs.figure_parts import ROWS, spec_of
 from jobs.figure_style import DARK, EFFECT_SCALE, LIGHT, config
-from jobs.figures import FIGURES
+from jobs.figures import FIGURES, default_measure
 from jobs.figures_edits import edits, pareto
 from jobs.query import run_query
 from jobs.report_edits import EditSection, edit_sections, measure_rows, share_text
@@ -68,7 +69,7 @@ def write_report(run: Run, folders: Sequence[Path], path: Path) -> Report:
     """
     sections = edit_sections(folders)
     data = read_figure_data(run)
-    against = default_measure(run)
+    against = default_measure(run.plan.scores)
     attributes = list(dict.fromkeys(caption.attribute for caption in run.plan.captions))
     found = answers(data, against, attributes)
     html = _rendered(
@@ -90,11 +91,6 @@ def write_report(run: Run, folders: Sequence[Path], path: Path) -> Report:
     return Report(path=path, bytes=path.stat().st_size, answers=tuple(found))
 
 
-def default_measure(run: Run) -> str:
-    """Return the measure that is shown first: of the target if there is one."""
-    return "target" if "target" in run.plan.scores else run.plan.scores[0]
-
-
 def _run_figures(data: FigureData) -> list[dict[str, Any]]:
     """Return what the page needs of each figure of the run that has rows, in their order."""
     found: list[dict[str, Any]] = []
@@ -113,7 +109,7 @@ def _run_figures(data: FigureData) -> list[dict[str, Any]]:
                         "where": figure.where,
                         "chosenBy": figure.chosen_by,
                         "columns": COLUMNS[name],
-                        "spec": _without_rows(figure.draw(own).to_dict()),
+                        "spec": _without_rows(figure.spec(own)),
                     }
                 )
     return found
@@ -123,10 +119,14 @@ def _edit_figures(sections: Sequence[EditSection]) -> list[dict[str, Any]]:
     """Return the figures of edits, which hold their rows themselves."""
     found: list[dict[str, Any]] = []
     if rows := measure_rows(sections):
-        found.append(_own_figure("edits", "edits", edits(rows).to_dict()))
+        found.append(_own_figure("edits", "edits", spec_of(edits(rows), rows)))
     for number, section in enumerate(sections):
         if section.trades:
-            found.append(_own_figure("pareto", f"pareto-{number}", pareto(section.trades).to_dict()))
+            found.append(
+                _own_figure(
+                    "pareto", f"pareto-{number}", spec_of(pareto(section.trades), section.trades)
+                )
+            )
     return found
 
 
@@ -135,7 +135,7 @@ def _own_figure(name: str, place: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_rows(spec: dict[str, Any]) -> dict[str, Any]:
-    return {**spec, "datasets": {**spec["datasets"], "rows": []}}
+    return {**spec, "datasets": {**spec["datasets"], ROWS: []}}
 
 
 def _page_data(data: FigureData, figures: list[dict[str, Any]], against: str) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def _rendered(
 @cache
 def _libraries() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script; they stand in the page once."""
-    bundle = vl_convert.javascript_bundle()
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     assert "</script" not in bundle.lower()
     return bundle
 
