@@ -28,10 +28,9 @@ GROUP = ("attribute", "part", "against", "intervention")
 """What a reader chooses; ranks and q-values are of the states of one such group."""
 RANKING = f"""
 SELECT {", ".join(STATE)}, intervention, rank, mean_ie AS mean, ie_low AS low, ie_high AS high,
-  q_value AS q, mean_te, te_low, te_high, mean_recovery AS recovery, num_captions AS captions
+  q_value AS q, is_causal, mean_te, te_low, te_high, mean_recovery AS recovery, num_captions AS captions
 FROM ranking
 """
-CAUSAL = f"SELECT {', '.join(STATE)} FROM causal_states"
 
 # Where a token is in its caption: before, at or after the subject's last token, or from the end of
 # the text on. So that captions of other lengths are compared place by place, as in ROME's traces.
@@ -95,12 +94,8 @@ def read_figure_data(run: Run) -> FigureData:
     """Return what the figures of a run are drawn of."""
     drawn = places(run.components)
     components = {component.name: component for component in run.components}
-    survivors = {tuple(row.values()) for row in run_query(run, CAUSAL).to_pylist()}
     ranked = run_query(run, RANKING).to_pylist()
-    states = [
-        _state(row, components[row["component"]], drawn[row["component"]], survivors)
-        for row in ranked
-    ]
+    states = [_state(row, components[row["component"]], drawn[row["component"]]) for row in ranked]
     _name(states)
     _mark_main(states)
     kept, cut = _capped(states)
@@ -109,16 +104,15 @@ def read_figure_data(run: Run) -> FigureData:
     return FigureData(
         states=kept,
         tokens=_tokens(run, kept, components, drawn),
-        overlaps=run_query(run, "SELECT * FROM attribute_overlaps").to_pylist(),
+        overlaps=run_query(run, "SELECT * FROM overlap").to_pylist(),
         concentration=run_query(run, "SELECT * FROM concentration").to_pylist(),
         cut=cut,
     )
 
 
-def _state(row: Row, component: Component, place: Place, survivors: set[tuple[Any, ...]]) -> Row:
-    is_restored = row["intervention"] == Intervention.RESTORE
-    significant = row["q"] is not None and row["q"] < ALPHA and row["mean"] > 0
-    survives = tuple(row[name] for name in STATE) in survivors if is_restored else significant
+def _state(row: Row, component: Component, place: Place) -> Row:
+    is_significant = row["q"] is not None and row["q"] < ALPHA and row["mean"] > 0
+    survives = row["is_causal"] if row["intervention"] == Intervention.RESTORE else is_significant
     return {
         **row,
         "label": place.label,

@@ -1,6 +1,7 @@
 """SQL over runs: the views, the gate for users' statements, the catalog file."""
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,27 @@ import duckdb
 import pyarrow as pa
 
 from jobs.chunks import RELISTS
+from jobs.kept_statistics import (
+    keep_statistics,
+    kept_statistics,
+    key_of,
+    select_kept,
+    write_empty_statistics,
+)
 from jobs.parts import EMPTY_PACK, EMPTY_PART, GROUP_CHUNKS
 from jobs.storage import LocalStorage
 from jobs.store import Run
+from jobs.statistics import make_statistics
 from schemas.errors import QueryRefused, StoreError
-from schemas.views import TABLES, commits_of, quoted, scores_of, view_statements
+from schemas.statistics import STATISTICS
+from schemas.views import (
+    STATISTICS_VIEWS,
+    TABLES,
+    commits_of,
+    quoted,
+    scores_of,
+    view_statements,
+)
 
 CATALOG = "catalog.duckdb"
 """A DuckDB file of the views with paths relative to the run's folder: open it from there."""
@@ -37,7 +54,7 @@ def run_query(run: Run, sql: str, parameters: Sequence[object] = ()) -> pa.Table
     last: Exception | None = None
     for source in [_in_place, *[_read_first] * RELISTS]:
         try:
-            return _query(_files(run), source, sql, parameters)
+            return _query(run, source, sql, parameters)
         except (FileNotFoundError, duckdb.IOException) as error:
             last = error
     raise QueryRefused(f"run {run.location} cannot be read: {last}") from last
@@ -52,6 +69,8 @@ class _Files:
     """Those that count; they stay."""
     parts: list[str]
     """Those that count now; each goes when its group is packed."""
+    key: str
+    """Of the statistics that follow from them."""
 
 
 def _files(run: Run) -> _Files:
@@ -67,6 +86,7 @@ def _files(run: Run) -> _Files:
         tables=dict(zip(TABLES, tables, strict=True)),
         packs=[empty_pack, *_paths(run, sorted(live.packs.values()))],
         parts=[empty_part, *_paths(run, sorted(live.parts.values()))],
+        key=key_of(run, live),
     )
 
 
@@ -100,13 +120,13 @@ def _read_first(connection: duckdb.DuckDBPyConnection, files: _Files) -> _Select
     )
 
 
-def _query(files: _Files, source: _Source, sql: str, parameters: Sequence[object]) -> pa.Table:
+def _query(run: Run, source: _Source, sql: str, parameters: Sequence[object]) -> pa.Table:
+    files = _files(run)
     with _connect() as connection:
-        selects = source(connection, files)
-        for statement in view_statements(
-            files.tables, scores=selects.scores, commits=selects.commits
-        ):
-            connection.execute(statement)
+        _make_views(connection, files, source(connection, files))
+        if reads_statistics(sql):
+            for name, table in _statistics(connection, run, files).items():
+                connection.register(f"estimated_{name}", table)
         _lock(connection, [*files.tables.values(), *files.packs, *files.parts])
         try:
             statements = connection.extract_statements(sql)
@@ -123,9 +143,46 @@ def _query(files: _Files, source: _Source, sql: str, parameters: Sequence[object
             raise QueryRefused(str(error).strip()) from error
 
 
+def reads_statistics(sql: str) -> bool:
+    """Return whether a statement names a view over estimates, which take time to make.
+
+    A name in a string counts too, as it may be that of a table function.
+    """
+    return re.search(rf"\b({'|'.join(STATISTICS_VIEWS)})\b", sql, re.IGNORECASE) is not None
+
+
+def _make_views(connection: duckdb.DuckDBPyConnection, files: _Files, selects: _Selects) -> None:
+    """Make a run's views; those over estimates are empty yet."""
+    for name, schema in STATISTICS.items():
+        connection.register(f"estimated_{name}", schema.empty_table())
+    statements = view_statements(
+        files.tables,
+        scores=selects.scores,
+        commits=selects.commits,
+        statistics={name: f"FROM estimated_{name}" for name in STATISTICS},
+    )
+    for statement in statements:
+        connection.execute(statement)
+
+
+def _statistics(
+    connection: duckdb.DuckDBPyConnection, run: Run, files: _Files
+) -> dict[str, pa.Table]:
+    """Return the run's statistics: those that are kept, or new ones, which are kept then."""
+    kept = kept_statistics(run, files.key)
+    if kept is not None:
+        return kept
+    tables = make_statistics(connection)
+    ((scores,),) = connection.execute("SELECT count(*) FROM scores").fetchall()
+    if scores:
+        keep_statistics(run, files.key, tables, scores=scores)
+    return tables
+
+
 def write_catalog(run: Run) -> None:
     """Write a local run's `catalog.duckdb` unless it is there, all of it or nothing."""
     if isinstance(run.storage, LocalStorage) and not run.storage.exists(CATALOG):
+        write_empty_statistics(run)
         run.storage.create(CATALOG, _catalog(Path(run.location)))
 
 
@@ -136,6 +193,7 @@ def _catalog(folder: Path) -> bytes:
         tables,
         scores=scores_of(parts, where=IS_LIVE),
         commits=commits_of(parts, where=IS_LIVE),
+        statistics={table: select_kept(table) for table in STATISTICS},
     )
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary, CATALOG)

@@ -10,6 +10,8 @@ import duckdb
 from jobs.attempts import Attempt, attempts, changed_versions
 from jobs.findings import Finding, State
 from jobs.kept_images import IMAGE_NAME
+from jobs.kept_statistics import FOLDER as STATISTICS_FOLDER
+from jobs.kept_statistics import NAME as STATISTICS_NAME
 from jobs.orphans import orphans
 from jobs.query import CATALOG
 from jobs.storage import TEMPORARY, LocalStorage
@@ -19,7 +21,7 @@ from schemas.views import TABLES
 
 SHOWN = 10
 """Names that are listed."""
-FOLDERS = ("", "parts", "packs", "images", "attempts", "quarantine")
+FOLDERS = ("", "parts", "packs", "images", "attempts", "quarantine", STATISTICS_FOLDER)
 """Where dqf writes in a run's folder."""
 OWN = re.compile(
     rf"plan\.json|({'|'.join(TABLES)})\.parquet|catalog\.duckdb.*|quarantine/.+"
@@ -78,7 +80,8 @@ def _is_leftover(name: str) -> bool:
 
 
 def _is_own(name: str) -> bool:
-    return OWN.fullmatch(name) is not None or _is_leftover(name)
+    known = OWN.fullmatch(name) or STATISTICS_NAME.fullmatch(name)
+    return known is not None or _is_leftover(name)
 
 
 def _foreign(run: Run, names: list[str]) -> Finding:
