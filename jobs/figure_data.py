@@ -28,7 +28,8 @@ GROUP = ("attribute", "part", "against", "intervention")
 """What a reader chooses; ranks and q-values are of the states of one such group."""
 RANKING = f"""
 SELECT {", ".join(STATE)}, intervention, rank, mean_ie AS mean, ie_low AS low, ie_high AS high,
-  q_value AS q, is_causal, mean_te, te_low, te_high, mean_recovery AS recovery, num_captions AS captions
+  q_value AS q, is_causal, mean_te, te_low, te_high, mean_recovery AS recovery,
+  num_captions AS captions
 FROM ranking
 """
 
@@ -98,7 +99,7 @@ def read_figure_data(run: Run) -> FigureData:
     states = [_state(row, components[row["component"]], drawn[row["component"]]) for row in ranked]
     _name(states)
     _mark_main(states)
-    kept, cut = _capped(states)
+    kept, cut = capped(states, MAX_STATES)
     _mark_windows(kept)
     _mark_controlled(kept)
     return FigureData(
@@ -162,12 +163,15 @@ def group_of(row: Row) -> tuple[Any, ...]:
     return tuple(row[name] for name in GROUP)
 
 
-def _capped(states: list[Row]) -> tuple[list[Row], str]:
-    """Return at most about MAX_STATES: whole components, the strongest of each group."""
+def capped(states: list[Row], limit: int) -> tuple[list[Row], str]:
+    """Return at most about `limit` states and what was left out, in a sentence.
+
+    All main ones are kept, of each group's others whole components, those of the largest effects.
+    """
     others = Counter(group_of(row) for row in states if not row["main"])
-    if len(states) <= MAX_STATES:
+    if len(states) <= limit:
         return states, ""
-    share = MAX_STATES // len(others)
+    share = limit // max(1, len(others))
     peaks: dict[tuple[Any, ...], dict[str, float]] = defaultdict(dict)
     sizes: Counter[tuple[Any, ...]] = Counter()
     for row in states:

@@ -35,7 +35,7 @@ class Figure:
 
     def spec(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Return the figure of some of its rows as Vega-Lite."""
-        return spec_of(self.draw(rows), rows)
+        return spec_of(self.draw, rows)
 
 
 ANY_STATE = ("attribute", "part", "against", "intervention")
@@ -84,7 +84,7 @@ FIGURES = {
         title="Attributes that share components",
         draw=overlaps,
         source="overlaps",
-        where=None,
+        where="jaccard",
         chosen_by=("part", "against"),
         needs="two attributes with causal states",
     ),

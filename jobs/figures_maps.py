@@ -74,6 +74,15 @@ def overlaps(rows: Rows) -> alt.TopLevelMixin:
                 axis=alt.Axis(labelAngle=0, ticks=False, labelLimit=CELL),
             ),
             y=alt.Y("attribute_b:N", title=None, axis=alt.Axis(ticks=False)),
+            tooltip=[
+                alt.Tooltip("attribute_a:N", title="attribute"),
+                alt.Tooltip("num_a:Q", title="its causal states"),
+                alt.Tooltip("attribute_b:N", title="other attribute"),
+                alt.Tooltip("num_b:Q", title="its causal states "),
+                alt.Tooltip("num_both:Q", title="of both"),
+                alt.Tooltip("jaccard:Q", title="Jaccard index", format=".2f"),
+                alt.Tooltip("interval:N", title="95 % interval"),
+            ],
         )
     )
     cells = chart.mark_rect(style="cell").encode(
@@ -83,19 +92,10 @@ def overlaps(rows: Rows) -> alt.TopLevelMixin:
             scale=alt.Scale(domain=[0, 1], range="heatmap"),
             legend=alt.Legend(orient="top", gradientLength=140, format=".1f", tickCount=3),
         ),
-        tooltip=[
-            alt.Tooltip("attribute_a:N", title="attribute"),
-            alt.Tooltip("num_a:Q", title="its causal states"),
-            alt.Tooltip("attribute_b:N", title="other attribute"),
-            alt.Tooltip("num_b:Q", title="its causal states "),
-            alt.Tooltip("num_both:Q", title="of both"),
-            alt.Tooltip("jaccard:Q", title="Jaccard index", format=".2f"),
-            alt.Tooltip("interval:N", title="95 % interval"),
-        ],
     )
     texts = [
         chart.transform_filter(test)
-        .mark_text(style=style, tooltip=None)
+        .mark_text(style=style, aria=False)
         .encode(text=alt.Text("jaccard:Q", format=".2f"))
         for test, style in (("datum.is_strong", "strong"), ("!datum.is_strong", "weak"))
     ]

@@ -34,6 +34,10 @@ def network(rows: Rows) -> alt.TopLevelMixin:
     cells = effects().transform_calculate(
         right="datum.x + 1", bottom="datum.y + 1", middle="datum.x + 0.5", centre="datum.y + 0.5"
     )
+    # Every layer has the hover values: the pointer may be on a letter or an outline.
+    cells = cells.encode(
+        tooltip=tooltips(("component", "component"), ("kind", "kind"), ("token", "token"))
+    )
     boxes = cells.encode(x=x, y=y, x2="right:Q", y2="bottom:Q")
     texts = cells.encode(
         x=alt.X("middle:Q", axis=None), y=alt.Y("centre:Q", axis=None), text="letter:N"
@@ -42,13 +46,10 @@ def network(rows: Rows) -> alt.TopLevelMixin:
     is_strong = f"abs(datum.mean) > 0.6 * {BOUND}"
     layers = [
         _skips(rows),
-        boxes.mark_rect(style="ground"),
-        boxes.mark_rect(style="cell", cornerRadius=3).encode(
-            color=effect_colour(),
-            tooltip=tooltips(("component", "component"), ("kind", "kind"), ("token", "token")),
-        ),
+        boxes.mark_rect(style="ground", aria=False),
+        boxes.mark_rect(style="cell", cornerRadius=3).encode(color=effect_colour()),
         boxes.transform_filter("datum.survives === 'yes'").mark_rect(
-            style="survivor", cornerRadius=3, tooltip=None
+            style="survivor", cornerRadius=3, aria=False
         ),
         _letters(texts, is_strong, style="strong"),
         _letters(texts, f"!({is_strong})", style="weak"),
@@ -71,7 +72,7 @@ def network(rows: Rows) -> alt.TopLevelMixin:
 
 def _letters(texts: alt.Chart, test: str, *, style: str) -> alt.Chart:
     chart = texts.transform_filter(test)
-    return chart.mark_text(fontSize=12, fontWeight=600, style=style, tooltip=None)
+    return chart.mark_text(fontSize=12, fontWeight=600, style=style, aria=False)
 
 
 def _spans(rows: Rows) -> dict[str, dict[str, Any]]:

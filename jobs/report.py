@@ -119,19 +119,21 @@ def _edit_figures(sections: Sequence[EditSection]) -> list[dict[str, Any]]:
     """Return the figures of edits, which hold their rows themselves."""
     found: list[dict[str, Any]] = []
     if rows := measure_rows(sections):
-        found.append(_own_figure("edits", "edits", spec_of(edits(rows), rows)))
+        found.append(_own_figure("edits", "edits", spec_of(edits, rows), _said(sections)))
     for number, section in enumerate(sections):
         if section.trades:
-            found.append(
-                _own_figure(
-                    "pareto", f"pareto-{number}", spec_of(pareto(section.trades), section.trades)
-                )
-            )
+            spec = spec_of(pareto, section.trades)
+            found.append(_own_figure("pareto", f"pareto-{number}", spec, section.sentence))
     return found
 
 
-def _own_figure(name: str, place: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {"id": place, "name": name, "part": None, "source": None, "columns": None, "spec": spec}
+def _own_figure(name: str, place: str, spec: dict[str, Any], words: str) -> dict[str, Any]:
+    own = {"part": None, "source": None, "columns": None}
+    return {"id": place, "name": name, **own, "spec": {**spec, "description": words}}
+
+
+def _said(sections: Sequence[EditSection]) -> str:
+    return " ".join(f"{s.name}: {s.sentence}" for s in sections if s.results)
 
 
 def _without_rows(spec: dict[str, Any]) -> dict[str, Any]:

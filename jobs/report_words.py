@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.figure_data import FigureData, Row, group_of
+from jobs.figure_data import ALPHA, FigureData, Row, group_of
 from jobs.figures import FIGURES
 
 PARTS = {"unet": "UNet", "text-encoder": "text encoder"}
@@ -137,6 +137,13 @@ def _sentence(rows: Sequence[Row], survivors: Sequence[Row], best: Row) -> str:
 
 def _nothing(rows: Sequence[Row], best: Row) -> str:
     captions = f"{best['captions']} caption" + ("s" if best["captions"] != 1 else "")
+    # The smallest p-value of a sign-flip test: of all 2^n flips two are as extreme.
+    if (smallest := 2.0 ** (1 - best["captions"])) >= ALPHA:
+        return (
+            f"Nothing can be said: with {captions} no p-value is under {smallest:.3g}, so that no "
+            f"effect can be told from chance. The largest, of {best['state']}, is "
+            f"{effect_text(best)}."
+        )
     if best["te_low"] is not None and best["te_low"] <= 0:
         return (
             f"Nothing can be said. In {captions} the corruption did not surely lower the score "

@@ -117,7 +117,10 @@ class Drawn {
 
   async embed(place, choice, theme, room) {
     const spec = structuredClone(this.figure.spec);
-    if (this.figure.source) spec.datasets.rows = rowsOf(this.figure, choice);
+    if (this.figure.source) {
+      spec.datasets.rows = rowsOf(this.figure, choice);
+      spec.description = findingOf(this.figure, choice); // Vega makes it the figure's label
+    }
     for (const parameter of spec.params || [])
       if (parameter.name === "bound") parameter.value = boundOf(choice);
     const config = structuredClone(page.themes[theme]);

@@ -43,8 +43,9 @@ TEXT = (
 STRONG = {"object": "unet.up_blocks.0.resnets.0", "text": "text_encoder.layers.0.self_attn"}
 """Components that carry everything in the made-up scores."""
 ODD_ATTRIBUTE = HACK.format("attribute")
+OBJECTS = ("cat", "dog", "cow", "pig", "bus", "car", "bee", "owl", "bat", "fox", "hat", "cup")
 CAPTIONS = (
-    *((f"a photo of a {name} in neon", name, "object") for name in ("cat", "dog", "cow", "pig")),
+    *((f"a photo of a {name} in neon", name, "object") for name in OBJECTS),
     *((f"a {HACK.format(n)} of a \"cat\" & 'dog' {n}", "cat", ODD_ATTRIBUTE) for n in range(3)),
     ("صورة قطة على الطاولة", "قطة", "right-to-left"),
     ("a 🐱‍👤 in the 🌈 \u202edrawkcab\u202c", "🐱‍👤", "right-to-left"),
