@@ -26,8 +26,9 @@ def report(
     from jobs.report import write_report
     from jobs.store import open_run
 
-    opened = open_run(run_location(run))
-    written = write_report(opened, edit or [], out or _place(opened.location))
+    location = run_location(run)
+    opened = open_run(location)
+    written = write_report(opened, edit or [], out or _place(location))
     typer.echo(f"report of {opened.name}: {written.bytes / 1e6:.1f} MB, opens offline", err=True)
     typer.echo(written.path)
 

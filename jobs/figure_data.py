@@ -168,13 +168,13 @@ def capped(states: list[Row], limit: int) -> tuple[list[Row], str]:
 
     All main ones are kept, of each group's others whole components, those of the largest effects.
     """
-    others = Counter(group_of(row) for row in states if not row["main"])
     if len(states) <= limit:
         return states, ""
-    share = limit // max(1, len(others))
+    others = [row for row in states if not row["main"]]
+    share = (limit - len(states) + len(others)) // max(1, len({group_of(row) for row in others}))
     peaks: dict[tuple[Any, ...], dict[str, float]] = defaultdict(dict)
     sizes: Counter[tuple[Any, ...]] = Counter()
-    for row in states:
+    for row in others:
         group, name = group_of(row), row["component"]
         peaks[group][name] = max(peaks[group].get(name, 0.0), abs(row["mean"]))
         sizes[(*group, name)] += 1
