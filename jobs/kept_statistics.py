@@ -23,7 +23,7 @@ from schemas.statistics import STATISTICS, STATISTICS_VERSION
 
 FOLDER = "statistics"
 NAME = re.compile(
-    rf"{FOLDER}/({'|'.join(STATISTICS)})\.(empty|n(?P<scores>\d{{15}})-[0-9a-f]{{16}})\.parquet"
+    rf"{FOLDER}/(?P<table>{'|'.join(STATISTICS)})\.(empty|n(?P<scores>\d{{15}})-[0-9a-f]{{16}})\.parquet"
 )
 """The tables' files; the empty ones are there before any score is."""
 
@@ -50,6 +50,23 @@ def kept_statistics(run: ChunkedRun, key: str) -> dict[str, pa.Table] | None:
         return {table: _read(run.storage.read(found[table]), table) for table in STATISTICS}
     except NOT_PARQUET:  # damaged, or gone since: they are made anew
         return None
+
+
+def damaged_statistics(run: ChunkedRun) -> list[str]:
+    """Return the names of kept files that cannot be read."""
+    return [file.name for file in run.storage.files(FOLDER) if not _is_whole(run, file.name)]
+
+
+def _is_whole(run: ChunkedRun, name: str) -> bool:
+    match = NAME.fullmatch(name)
+    try:
+        if match:
+            _read(run.storage.read(name), match["table"])
+    except FileNotFoundError:  # newer ones took its place
+        return True
+    except NOT_PARQUET:
+        return False
+    return True
 
 
 def _read(content: bytes, table: str) -> pa.Table:
@@ -90,7 +107,7 @@ def select_kept(table: str) -> str:
     return f"""
 SELECT * EXCLUDE file FROM read_parquet({files}, filename = 'file')
 WHERE file = (SELECT max(file) FROM glob({files})
-  WHERE regexp_full_match(file, '(.*/)?{NAME.pattern.replace("?P<scores>", "")}'))"""
+  WHERE regexp_full_match(file, '(.*/)?{re.sub("[?]P<[a-z]+>", "", NAME.pattern)}'))"""
 
 
 def _parquet(table: pa.Table) -> bytes:

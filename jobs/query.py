@@ -19,9 +19,9 @@ from jobs.kept_statistics import (
     write_empty_statistics,
 )
 from jobs.parts import EMPTY_PACK, EMPTY_PART, GROUP_CHUNKS
+from jobs.statistics import make_statistics
 from jobs.storage import LocalStorage
 from jobs.store import Run
-from jobs.statistics import make_statistics
 from schemas.errors import QueryRefused, StoreError
 from schemas.statistics import STATISTICS
 from schemas.views import (
@@ -181,8 +181,10 @@ def _statistics(
 
 def write_catalog(run: Run) -> None:
     """Write a local run's `catalog.duckdb` unless it is there, all of it or nothing."""
-    if isinstance(run.storage, LocalStorage) and not run.storage.exists(CATALOG):
-        write_empty_statistics(run)
+    if not isinstance(run.storage, LocalStorage):
+        return
+    write_empty_statistics(run)
+    if not run.storage.exists(CATALOG):
         run.storage.create(CATALOG, _catalog(Path(run.location)))
 
 

@@ -59,7 +59,7 @@ class Estimates:
     """Over the states that have a mean."""
 
     @property
-    def is_above_S(self) -> Found:
+    def is_above(self) -> Found:
         """Which are discoveries above zero."""
         return (self.q_S < DISCOVERY_RATE) & (self.mean_S > 0)
 
@@ -165,8 +165,8 @@ def _causal_set(
     for test in tests:
         # A control that was not traced there, or not yet, decides nothing.
         applies_S = ~np.isnan(test.mean_S) | (test is tests[-1])
-        is_causal_S &= test.is_above_S | ~applies_S
-        own_SB = resampled_set(test.x_SC, test.is_above_S, test.se_S, draws_of(family.captions))
+        is_causal_S &= test.is_above | ~applies_S
+        own_SB = resampled_set(test.x_SC, test.is_above, test.se_S, draws_of(family.captions))
         own_SB = np.where(applies_S[:, None], own_SB, np.uint8(0xFF))
         bits_SB = own_SB if bits_SB is None else bits_SB & own_SB
     return CausalSet(

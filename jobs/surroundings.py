@@ -12,6 +12,7 @@ from jobs.findings import Finding, State
 from jobs.kept_images import IMAGE_NAME
 from jobs.kept_statistics import FOLDER as STATISTICS_FOLDER
 from jobs.kept_statistics import NAME as STATISTICS_NAME
+from jobs.kept_statistics import damaged_statistics, kept_statistics, key_of
 from jobs.orphans import orphans
 from jobs.query import CATALOG
 from jobs.storage import TEMPORARY, LocalStorage
@@ -42,6 +43,7 @@ def surroundings(run: Run) -> list[Finding]:
         _leftovers(run, [name for name in names if _is_leftover(name)]),
         _quarantine([name for name in names if name.startswith("quarantine/")]),
         _catalog(run),
+        _statistics(run),
         _attempts(run),
         _processes(),
     ]
@@ -128,6 +130,19 @@ def _catalog(run: Run) -> Finding:
         todo = f"dqf doctor {run.location} --repair writes it anew, unless a program has it open"
         return Finding(check="catalog", state=State.WRONG, found=error, todo=todo)
     return Finding(check="catalog", state=State.OK, found=f"{CATALOG} opens")
+
+
+def _statistics(run: Run) -> Finding:
+    damaged = damaged_statistics(run)
+    if damaged:
+        todo = f"delete {damaged[0]}: dqf rank makes it anew"
+        found = f"{', '.join(damaged)} cannot be read"
+        return Finding(check="statistics", state=State.WRONG, found=found, todo=todo)
+    if kept_statistics(run, key_of(run, run.live())) is None:
+        found = "none are kept of what is traced now"
+        todo = f"dqf rank {run.location} makes them: until then {CATALOG} has older ones or none"
+        return Finding(check="statistics", state=State.NOTE, found=found, todo=todo)
+    return Finding(check="statistics", state=State.OK, found="those kept are of what is traced now")
 
 
 def _attempts(run: Run) -> Finding:

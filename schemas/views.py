@@ -44,7 +44,7 @@ COMPONENT_EFFECTS = "SELECT * EXCLUDE (rank, controls, is_causal) FROM RANKING"
 
 RANKING = """
 SELECT * FROM RANKING
-ORDER BY attribute, part, intervention, against, rank, mean_ie DESC,
+ORDER BY attribute, part, intervention, against, mean_ie DESC,
   component, token, step_start, step_stop
 """
 
