@@ -9,6 +9,7 @@ import duckdb
 
 from jobs.attempts import Attempt, attempts, changed_versions
 from jobs.findings import Finding, State
+from jobs.kept_images import FOLDER as IMAGES_FOLDER
 from jobs.kept_images import IMAGE_NAME
 from jobs.kept_statistics import FOLDER as STATISTICS_FOLDER
 from jobs.kept_statistics import NAME as STATISTICS_NAME
@@ -22,7 +23,7 @@ from schemas.views import TABLES
 
 SHOWN = 10
 """Names that are listed."""
-FOLDERS = ("", "parts", "packs", "images", "attempts", "quarantine", STATISTICS_FOLDER)
+FOLDERS = ("", "parts", "packs", "attempts", "quarantine", IMAGES_FOLDER, STATISTICS_FOLDER)
 """Where dqf writes in a run's folder."""
 OWN = re.compile(
     rf"plan\.json|({'|'.join(TABLES)})\.parquet|catalog\.duckdb.*|report\.html|quarantine/.+"

@@ -6,12 +6,12 @@ The edits of a sweep share one evaluation, in which the unedited images are draw
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from engine import folder
-from engine.editable import editable
+from engine.editable import editables
 from engine.editing import EditSettings, solve_edit
 from engine.general import known_sums
 from engine.models import open_model, open_skeleton
@@ -133,9 +133,7 @@ def prepare_sweep(
     ConceptError, UnknownComponent, ModelUnavailable, StoreError: what is wrong, in one sentence.
     """
     settings = settings_of(grid)
-    skeleton = open_skeleton(model)
-    for component in grid.components:
-        editable(skeleton, component)
+    grid = replace(grid, components=editables(open_skeleton(model), grid.components))
     missing = [s for s in settings if not _is_made(_place(request, s), concepts)]
     if missing:
         note(f"opening {model} for {len(missing)} edits")
