@@ -18,6 +18,9 @@ NO_INTERVAL = "none: a single caption"
 INTERVAL = f"""isValid(datum.low) && isValid(datum.high)
   ? format(datum.low, '+.4f') + ' to ' + format(datum.high, '+.4f') : '{NO_INTERVAL}'"""
 Q_VALUE = "!isValid(datum.q) ? 'none' : datum.q < 0.0001 ? '< 0.0001' : format(datum.q, '.4f')"
+# A state without an interval has its mean at both ends.
+FROM = "isValid(datum.low) ? datum.low : datum.{mean}"
+TO = "isValid(datum.high) ? datum.high : datum.{mean}"
 RECOVERY = "isValid(datum.recovery) ? format(datum.recovery, '.0%') : 'none'"
 
 
@@ -29,10 +32,15 @@ def spec_of(draw: Callable[[Rows], alt.TopLevelMixin], rows: Rows) -> dict[str, 
     return {**spec, "datasets": {**spec.get("datasets", {}), ROWS: list(rows)}}
 
 
+def ends(mean: str) -> dict[str, str]:
+    """Return what calculates the ends of the drawn interval of the field `mean`."""
+    return {"lower": FROM.format(mean=mean), "upper": TO.format(mean=mean)}
+
+
 def effects() -> alt.Chart:
     """Return a chart of effects with the texts of their hover values."""
     return alt.Chart(alt.NamedData(name=ROWS)).transform_calculate(
-        interval=INTERVAL, q_text=Q_VALUE, recovery_text=RECOVERY
+        **ends("mean"), interval=INTERVAL, q_text=Q_VALUE, recovery_text=RECOVERY
     )
 
 

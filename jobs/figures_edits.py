@@ -2,7 +2,7 @@
 
 import altair as alt
 
-from jobs.figure_parts import ROWS, Rows, by_field
+from jobs.figure_parts import ROWS, Rows, by_field, ends
 from jobs.figure_style import SERIES
 
 MEASURES = ("harmonic mean", "kept", "erased")
@@ -14,8 +14,9 @@ def edits(rows: Rows) -> alt.TopLevelMixin:
     base = (
         alt.Chart(alt.NamedData(name=ROWS))
         .transform_calculate(
+            **ends("value"),
             interval="isValid(datum.low) ? format(datum.low, '.1%') + ' to ' + "
-            "format(datum.high, '.1%') : 'none'"
+            "format(datum.high, '.1%') : 'none'",
         )
         .encode(
             y=alt.Y("edit:N", title=None, sort=by_field("place")),
@@ -44,7 +45,7 @@ def edits(rows: Rows) -> alt.TopLevelMixin:
     )
     shapes = alt.Scale(domain=list(MEASURES), range=["square", "circle", "diamond"])
     chart = alt.layer(
-        base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", title=""), x2="high:Q"),
+        base.mark_rule(strokeWidth=1.5).encode(x=alt.X("lower:Q", title=""), x2="upper:Q"),
         base.mark_point(filled=True, size=80, opacity=1).encode(
             x=x, shape=alt.Shape("measure:N", title=None, scale=shapes)
         ),

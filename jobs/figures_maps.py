@@ -89,7 +89,7 @@ def overlaps(rows: Rows) -> alt.TopLevelMixin:
         color=alt.Color(
             "jaccard:Q",
             title="Jaccard index",
-            scale=alt.Scale(domain=[0, 1], range="heatmap"),
+            scale=alt.Scale(domain=[0, 1], range="heatmap", interpolate="lab"),
             legend=alt.Legend(orient="top", gradientLength=140, format=".1f", tickCount=3),
         ),
     )

@@ -34,7 +34,7 @@ def ranking(rows: Rows) -> alt.TopLevelMixin:
             tooltip=tooltips(("component", "component"), ("kind", "kind"), ("token", "token")),
         )
     )
-    intervals = top.mark_rule(style="interval").encode(x=alt.X("low:Q", title=""), x2="high:Q")
+    intervals = top.mark_rule(style="interval").encode(x=alt.X("lower:Q", title=""), x2="upper:Q")
     # A hollow point is a state that does not survive.
     points = top.mark_point(size=95, strokeWidth=2, opacity=1).encode(
         x=effect_axis(),
@@ -74,7 +74,7 @@ def controls(rows: Rows) -> alt.TopLevelMixin:
             tooltip=tooltips(("run", "run"), ("component", "component")),
         )
     )
-    intervals = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", title=""), x2="high:Q")
+    intervals = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("lower:Q", title=""), x2="upper:Q")
     points = base.mark_point(size=60, filled=True, opacity=1).encode(
         x=effect_axis(), shape=alt.Shape("run:N", title=None, scale=shapes)
     )
