@@ -25,7 +25,7 @@ READY = "html[data-ready]"
 def chromium(profile: Path) -> Iterator[BrowserContext]:
     """Yield a browser that is offline; skip the test if there is none, or fail it in CI."""
     if not Path(CHROMIUM).exists():
-        missing = "no chromium: `apt-get install chromium` brings what tests the report's page"
+        missing = "no chromium: `apt-get install chromium` brings what tests the pages"
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
