@@ -1,4 +1,4 @@
-# make demo: set up, trace the embedded model on local Ray, rank, edit, say where the results are.
+# make demo: set up, trace the embedded model on local Ray, rank, edit, name the report of it all.
 # make test: set up, lint, types, layout contracts, tests.
 # make docs: the documentation's site, in site/.
 PYTHON ?= python3
@@ -25,6 +25,8 @@ demo: setup
 	@echo
 	@echo "Causal scores: runs/$(RUN)   (dqf query $(RUN) \"SELECT * FROM ranking\")"
 	@echo "Edited model:  edits/$(RUN)  (before and after: edits/$(RUN)/before_after.png)"
+	@echo "Report, which any browser opens:"
+	@$(BIN)/dqf report $(RUN) --edit edits/$(RUN)
 
 check: setup
 	$(BIN)/ruff format --check .

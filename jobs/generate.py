@@ -19,7 +19,7 @@ from engine.models import Diffusion, open_model, open_skeleton
 from engine.registry import default_guidance, default_steps
 from engine.sampling import generate, pixels_of
 from jobs.before_after import draw_grid
-from jobs.edit_folder import read_manifest
+from jobs.edit_manifest import read_manifest
 from schemas.errors import ConceptError, PlanError
 from schemas.manifest import EditManifest
 from schemas.plan import Numerics

@@ -26,7 +26,7 @@ SHOWN = 10
 FOLDERS = ("", "parts", "packs", "attempts", "quarantine", IMAGES_FOLDER, STATISTICS_FOLDER)
 """Where dqf writes in a run's folder."""
 OWN = re.compile(
-    rf"plan\.json|({'|'.join(TABLES)})\.parquet|catalog\.duckdb.*|quarantine/.+"
+    rf"plan\.json|({'|'.join(TABLES)})\.parquet|catalog\.duckdb.*|report\.html|quarantine/.+"
     r"|parts/(empty|c\d{8}(\.r\d{2})?)\.parquet|packs/(empty|g\d{6})\.parquet"
     rf"|{IMAGE_NAME.pattern}"
     r"|attempts/\d{4}(\.end\.json|\.json|\.log)"

@@ -19,7 +19,8 @@ from engine.prompts import read_phrasebook
 from engine.roles import RoleWeights
 from jobs.chunks import manifest_of
 from jobs.cluster import Cluster
-from jobs.edit_folder import read_manifest, write_edit
+from jobs.edit_folder import write_edit
+from jobs.edit_manifest import read_manifest
 from jobs.evaluate import Request, make_plan
 from jobs.evaluation_results import ERASED, HARMONIC, GroupResult, results
 from jobs.evaluation_run import EvaluationRun, create_evaluation, delta_hash

@@ -18,6 +18,10 @@ from schemas.plan import Numerics, content_id
 
 EVALUATION_VERSION = 2
 """Raised when a column or the meaning of one changes; part of every unit's id."""
+SUMMARY = "evaluation.json"
+"""File of an evaluation's folder that holds how the images came about, and every measure."""
+PICTURES = "images"
+"""Folder of an evaluation's pictures, one a group."""
 
 
 class Group(StrEnum):

@@ -27,9 +27,13 @@ from jobs.plans import check_plan, make_plan, pick
 from jobs.probes import probe_set
 from jobs.trace import prepare_run
 from jobs.worker import TraceWorker
+from tests.jobs.report_run import make_report_edit, make_report_sweep
 from tests.shown import PAGES, ROOT, Shown, blocks, inline_commands, shown_commands
 
-READERS = ("rank", "query", "doctor", "components", "models", "trace status", "trace plan")
+READERS = (
+    "rank", "query", "doctor", "components", "models", "trace status", "trace plan", "report",
+    "plot",
+)  # fmt: skip
 HOURS = "--probe emoji-sd"
 """72 captions an attribute: hours, so that these lines are parsed alone."""
 
@@ -134,6 +138,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     worker = TraceWorker(run.location, rows=12, threads=1)
     for chunk in range(run.num_chunks):
         assert not worker.run(Task(chunk=chunk)).errors
+    make_report_edit(folder / "edits" / "demo")
+    make_report_sweep(folder / "sweeps" / "demo")
     return folder
 
 

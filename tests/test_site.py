@@ -1,19 +1,19 @@
 """The documentation's site: builds without a warning, and works from disk without any network."""
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import BrowserContext
 
 from docs.pages import linked, on_page_markdown
 from docs.reference import PAGE, reference
+from tests.browser import chromium
 
 ROOT = Path(__file__).parent.parent
-CHROMIUM = shutil.which("chromium")
 FETCHED = re.compile(
     r"""(?:src|srcset|data-src)\s*=\s*["']?(?:https?:)?//|@import|url\(["']?(?:https?:)?//"""
 )
@@ -55,21 +55,16 @@ def test_tables_of_the_pages_are_tables(site: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
     """Yield a headless Chromium."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    with chromium(tmp_path_factory.mktemp("profile")) as context:
+        yield context
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 def test_pages_open_from_disk_without_errors_and_can_be_searched(
-    site: Path, browser: object
+    site: Path, browser: BrowserContext
 ) -> None:
-    page = browser.new_page()  # type: ignore[attr-defined]
+    page = browser.new_page()
     asked: list[str] = []
     errors: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
