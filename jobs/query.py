@@ -1,32 +1,41 @@
-"""SQL over runs: the views, the gate for users' statements, the catalog file."""
+"""SQL over one run or several: one SELECT over their views, as a table or batch by batch."""
 
 import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from jobs.chunks import RELISTS
-from jobs.parts import EMPTY_PACK, EMPTY_PART, GROUP_CHUNKS
-from jobs.storage import LocalStorage
+from jobs.gate import admitted, connect, lock, temporary_folder
+from jobs.parts import EMPTY_PACK, EMPTY_PART
 from jobs.store import Run
-from schemas.errors import QueryRefused, StoreError
-from schemas.views import TABLES, commits_of, quoted, scores_of, view_statements
+from schemas.errors import QueryRefused, StoreError, first_line
+from schemas.views import TABLES, commits_of, identifier, scores_of, view_statements
 
-CATALOG = "catalog.duckdb"
-"""A DuckDB file of the views with paths relative to the run's folder: open it from there."""
+BATCH_ROWS = 2**14
+"""Rows of a batch: few enough that the first are there soon."""
+RECENT = "dqf_recent"
+"""Schema of what was read from parts that may be packed meanwhile."""
+RESERVED = frozenset(
+    (RECENT, "information_schema", "main", "memory", "pg_catalog", "system", "temp")
+)
+"""Names that no run has in SQL, since schemas and databases of DuckDB have them."""
 
-# For the catalog, whose views list files anew each time: a part whose group has a pack is skipped.
-IS_LIVE = f"""
-NOT coalesce(list_contains(
-  (SELECT list(parse_filename(file)) FROM glob('packs/g*.parquet')),
-  format('g{{{{:06d}}}}.parquet',
-    try_cast(regexp_extract({{file}}, 'parts/c(\\d{{{{8}}}})\\.parquet', 1) AS BIGINT)
-      // {GROUP_CHUNKS})), false)
-"""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The rows of a query; they are read once."""
+
+    schema: pa.Schema
+    """Names and types of the columns; each name is there once."""
+    batches: Iterator[pa.RecordBatch]
 
 
 def run_query(run: Run, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
@@ -34,24 +43,57 @@ def run_query(run: Run, sql: str, parameters: Sequence[object] = ()) -> pa.Table
 
     QueryRefused: it is not exactly one SELECT, reaches outside the run, or DuckDB rejects it.
     """
-    last: Exception | None = None
-    for source in [_in_place, *[_read_first] * RELISTS]:
-        try:
-            return _query(_files(run), source, sql, parameters)
-        except (FileNotFoundError, duckdb.IOException) as error:
-            last = error
-    raise QueryRefused(f"run {run.location} cannot be read: {last}") from last
+
+    def table(source: _Source) -> pa.Table:
+        with _connected({"run": run}, source) as opened:
+            return opened.select(sql, parameters).to_arrow_table()
+
+    return _first_that_reads(table, [_in_place, *[_read_first] * RELISTS])
+
+
+@contextmanager
+def open_query(runs: Mapping[str, Run], sql: str) -> Iterator[Result]:
+    """Give the result of one read-only SELECT over runs, computed while it is read.
+
+    Each run's views are in a schema of its name, the first one's also outside of it. Parts that
+    may be packed meanwhile are read first. QueryRefused: as `run_query`, also while it is read.
+    """
+    _check_names(runs)
+
+    def opened(source: _Source) -> tuple[ExitStack, _Opened]:
+        with ExitStack() as stack:
+            connected = stack.enter_context(_connected(runs, source))
+            return stack.pop_all(), connected
+
+    stack, connected = _first_that_reads(opened, [_read_first] * (1 + RELISTS))
+    with stack:
+        yield connected.stream(sql)
+
+
+def _check_names(runs: Mapping[str, Run]) -> None:
+    if not runs:
+        raise QueryRefused("name a run to query")
+    lowered = [name.lower() for name in runs]
+    for name in lowered:
+        if name in RESERVED:
+            raise QueryRefused(f"DuckDB has a {name!r} of its own: call the run NAME=RUN")
+        if lowered.count(name) > 1:
+            raise QueryRefused(f"to SQL two runs are called {name!r}: call one of them NAME=RUN")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Files:
-    """Paths of what a query reads."""
+    """Paths of what a query reads of a run."""
 
     tables: dict[str, str]
     packs: list[str]
     """Those that count; they stay."""
     parts: list[str]
     """Those that count now; each goes when its group is packed."""
+
+    @property
+    def paths(self) -> list[str]:
+        return [*self.tables.values(), *self.packs, *self.parts]
 
 
 def _files(run: Run) -> _Files:
@@ -76,7 +118,7 @@ def _paths(run: Run, names: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Selects:
-    """The SELECTs that a query's scores and commits come from."""
+    """The SELECTs that a run's scores and commits come from."""
 
     scores: str
     commits: str
@@ -92,74 +134,116 @@ def _in_place(_: duckdb.DuckDBPyConnection, files: _Files) -> _Selects:
 
 def _read_first(connection: duckdb.DuckDBPyConnection, files: _Files) -> _Selects:
     """Read the parts into memory: a query longer than packing takes would never end otherwise."""
-    connection.execute(f"CREATE TEMP TABLE recent_scores AS {scores_of(files.parts)}")
-    connection.execute(f"CREATE TEMP TABLE recent_commits AS {commits_of(files.parts)}")
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {RECENT}")
+    (before,) = connection.execute("SELECT count(*) FROM duckdb_tables()").fetchall()[0]
+    scores, commits = f"{RECENT}.scores_{before}", f"{RECENT}.commits_{before}"
+    connection.execute(f"CREATE TABLE {scores} AS {scores_of(files.parts)}")
+    connection.execute(f"CREATE TABLE {commits} AS {commits_of(files.parts)}")
     return _Selects(
-        scores=f"{scores_of(files.packs)} UNION ALL FROM recent_scores",
-        commits=f"{commits_of(files.packs)} UNION ALL FROM recent_commits",
+        scores=f"{scores_of(files.packs)} UNION ALL FROM {scores}",
+        commits=f"{commits_of(files.packs)} UNION ALL FROM {commits}",
     )
 
 
-def _query(files: _Files, source: _Source, sql: str, parameters: Sequence[object]) -> pa.Table:
-    with _connect() as connection:
-        selects = source(connection, files)
-        for statement in view_statements(
-            files.tables, scores=selects.scores, commits=selects.commits
-        ):
-            connection.execute(statement)
-        _lock(connection, [*files.tables.values(), *files.packs, *files.parts])
+def _first_that_reads(read: Callable[[_Source], T], sources: Sequence[_Source]) -> T:
+    """Return what the first source gives whose files are all still there."""
+    last: Exception | None = None
+    for source in sources:
         try:
-            statements = connection.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise QueryRefused("give exactly one SELECT statement: runs are read-only")
-            relation = connection.sql(statements[0].query, params=list(parameters))
-            return relation.to_arrow_table()
+            return read(source)
+        except (FileNotFoundError, duckdb.IOException) as error:
+            last = error
+    raise QueryRefused(f"the run cannot be read: {last}") from last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """A locked connection that has the runs' views."""
+
+    connection: duckdb.DuckDBPyConnection
+    paths: list[str]
+    """Of all that it may read."""
+
+    def select(self, sql: str, parameters: Sequence[object] = ()) -> duckdb.DuckDBPyRelation:
+        """Return the relation of one SELECT, not yet computed if it has no parameters."""
+        try:
+            statement = admitted(self.connection, sql)
+            relation = self.connection.sql(statement, params=list(parameters) or None)
         except duckdb.Error as error:
-            # A locked connection calls a file that is gone a pattern, which it may not expand.
-            if not all(map(os.path.exists, [*files.packs, *files.parts])):
-                raise FileNotFoundError(str(error)) from error
-            if isinstance(error, duckdb.IOException):
+            raise self._told(error) from error
+        return relation
+
+    def stream(self, sql: str) -> Result:
+        """Return the result of one SELECT, computed batch by batch."""
+        relation = self._interruptible(lambda: self.select(sql))
+        reader = self._interruptible(lambda: relation.to_arrow_reader(BATCH_ROWS))
+        schema = pa.schema(
+            field.with_name(name)
+            for field, name in zip(reader.schema, _unique(reader.schema.names), strict=True)
+        )
+        return Result(schema=schema, batches=self._batches(reader, schema))
+
+    def _batches(self, reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        while (batch := self._interruptible(lambda: next(reader, None))) is not None:
+            yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+
+    def _interruptible(self, call: Callable[[], T]) -> T:
+        """Return what a call gives; Ctrl-C ends the query, which DuckDB alone would not notice."""
+        with ThreadPoolExecutor(1) as thread:
+            future = thread.submit(call)
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                self.connection.interrupt()
                 raise
-            raise QueryRefused(str(error).strip()) from error
+            except duckdb.Error as error:
+                told = self._told(error)
+                if isinstance(told, QueryRefused):
+                    raise told from error
+                raise QueryRefused(f"the run cannot be read: {first_line(error)}") from error
+
+    def _told(self, error: duckdb.Error) -> Exception:
+        """Return what is raised for an error of DuckDB's."""
+        # A locked connection calls a file that is gone a pattern, which it may not expand.
+        if not all(map(os.path.exists, self.paths)):
+            return FileNotFoundError(str(error))
+        if isinstance(error, duckdb.IOException):
+            return error
+        if isinstance(error, duckdb.OutOfMemoryException):
+            return QueryRefused(
+                "the query needs more than half of the memory and of the disk for temporary "
+                f"files: {first_line(error)}"
+            )
+        return QueryRefused(str(error).strip())
 
 
-def write_catalog(run: Run) -> None:
-    """Write a local run's `catalog.duckdb` unless it is there, all of it or nothing."""
-    if isinstance(run.storage, LocalStorage) and not run.storage.exists(CATALOG):
-        run.storage.create(CATALOG, _catalog(Path(run.location)))
+def _unique(names: Sequence[str]) -> list[str]:
+    """Return the names, those that were there before with the first free number behind them."""
+    found: list[str] = []
+    for name in names:
+        number, fresh = 1, name
+        while fresh in found:
+            number += 1
+            fresh = f"{name}_{number}"
+        found.append(fresh)
+    return found
 
 
-def _catalog(folder: Path) -> bytes:
-    tables = {table: f"{table}.parquet" for table in TABLES}
-    parts = ["parts/*.parquet", "packs/*.parquet"]
-    statements = view_statements(
-        tables,
-        scores=scores_of(parts, where=IS_LIVE),
-        commits=commits_of(parts, where=IS_LIVE),
-    )
-    with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary, CATALOG)
-        with duckdb.connect(str(path)) as connection:
-            connection.execute(f"SET file_search_path = {quoted(str(folder))}")
-            for statement in statements:
+@contextmanager
+def _connected(runs: Mapping[str, Run], source: _Source) -> Iterator[_Opened]:
+    """Give a locked connection with a schema of views for each run, the first one's in use."""
+    with temporary_folder() as temporary, connect(temporary) as connection:
+        paths: list[str] = []
+        for name, run in runs.items():
+            files = _files(run)
+            selects = source(connection, files)
+            connection.execute(f"CREATE SCHEMA {identifier(name)}")
+            connection.execute(f"USE {identifier(name)}")
+            for statement in view_statements(
+                files.tables, scores=selects.scores, commits=selects.commits
+            ):
                 connection.execute(statement)
-        return path.read_bytes()
-
-
-def _connect() -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(
-        config={
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "allow_community_extensions": False,
-            "python_enable_replacements": False,
-        }
-    )
-
-
-def _lock(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> None:
-    """Leave the connection nothing but reading `paths`; the order of the settings matters."""
-    listed = ", ".join(map(quoted, paths))
-    connection.execute(f"SET allowed_paths = [{listed}]")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
+            paths += files.paths
+        connection.execute(f"USE {identifier(next(iter(runs)))}")
+        lock(connection, paths)
+        yield _Opened(connection=connection, paths=paths)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jobs.attempts import Outcome, attempts
 from jobs.packs import tidy
-from jobs.query import write_catalog
+from jobs.catalog import write_catalog
 from jobs.work import open_tasks
 from tests.faults.running import FAILED, FINISHED, Trial, check_whole
 from tests.jobs.small_run import make_run

@@ -21,7 +21,8 @@ from jobs.findings import State
 from jobs.orphans import DRIVER_VARIABLE
 from jobs.packs import pack
 from jobs.parts import Commit, Failure, PartContent, part_name, write_part
-from jobs.query import CATALOG, run_query, write_catalog
+from jobs.catalog import CATALOG, write_catalog
+from jobs.query import run_query
 from jobs.storage import LEFTOVER_AGE_S
 from jobs.store import Run, open_run
 from jobs.work import Progress, failed_tasks, open_tasks

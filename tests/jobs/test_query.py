@@ -12,7 +12,8 @@ import jobs.query
 from jobs.chunks import Task
 from jobs.packs import pack
 from jobs.parts import Failure
-from jobs.query import CATALOG, run_query, write_catalog
+from jobs.catalog import CATALOG, write_catalog
+from jobs.query import run_query
 from jobs.store import Run, open_run
 from schemas.errors import QueryRefused
 from tests.jobs.small_run import all_units, commit_scores, make_run, score_rows
@@ -97,13 +98,13 @@ def test_a_query_whose_parts_are_packed_meanwhile_reads_them_first(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = run_query(run, "SELECT * FROM scores ORDER BY ALL")
-    lock = jobs.query._lock
+    lock = jobs.query.lock
 
     def pack_and_lock(*arguments: object) -> None:
         pack(run, 0)
         lock(*arguments)
 
-    monkeypatch.setattr(jobs.query, "_lock", pack_and_lock)
+    monkeypatch.setattr(jobs.query, "lock", pack_and_lock)
     assert run_query(run, "SELECT * FROM scores ORDER BY ALL").equals(before)
     assert not run.live().parts
     # Again with parts that go each time they are listed, as at the end of another group.
