@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import attack, doctor, edit, edits, evaluate, generate, models, query, sweep, trace
+from cli import attack, doctor, edit, edits, evaluate, generate, models, query, sql, sweep, trace
 from schemas.errors import DqfError
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
 )
 app.add_typer(trace.app, name="trace")
 app.command("rank", epilog="Example: dqf rank demo --attribute style --part unet")(query.rank)
-app.command("query", epilog='Example: dqf query demo "SELECT * FROM ranking"')(query.query)
+app.command("query", epilog='Example: dqf query demo "SELECT * FROM ranking"')(sql.query)
 app.command("doctor", epilog="Example: dqf doctor demo --repair")(doctor.doctor)
 app.command("models", epilog="Example: dqf models --format json")(models.models)
 app.command("components", epilog="Example: dqf components emoji-sd --format csv")(models.components)

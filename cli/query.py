@@ -69,19 +69,3 @@ def rank(
         raise PlanError(f"run {run} has no attribute {attribute!r}: it has {', '.join(names)}")
     parameters = [against, attribute, part.value if part else None, top, shown.value]
     print_table(run_query(opened, BEYOND if beyond else RANK, parameters), output_format)
-
-
-def query(
-    run: RunArgument,
-    sql: Annotated[str, typer.Argument(help="One SELECT statement over the run's views.")],
-    output_format: FormatOption = Format.TABLE,
-) -> None:
-    """Print the result of one SELECT over a run.
-
-    Views: captions, components, slabs, units, scores, commits, failures, trials, effects,
-    caption_effects, component_effects, controlled_effects, ranking, causal_states.
-    """
-    from jobs.query import run_query
-    from jobs.store import open_run
-
-    print_table(run_query(open_run(run_location(run)), sql), output_format)

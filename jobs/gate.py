@@ -1,8 +1,8 @@
 """The gate for users' SQL: exactly one SELECT over views; no file, no setting, nothing written.
 
-DuckDB alone is not enough. To it `WITH w AS (COPY ... TO 'part') SELECT ...` is a SELECT, and a path
-that may be read may be written too (2.0.1). So the statement's tree is looked through before it runs,
-and what is not known to be harmless is refused.
+DuckDB alone is not enough: to it `WITH w AS (COPY ... TO 'part') SELECT ...` is a SELECT, and a
+path that may be read may be written too (2.0.1). So the statement's tree is looked through before
+it runs, and what is not known to be harmless is refused.
 """
 
 import json
@@ -22,17 +22,17 @@ MEMORY = "50%"
 DISK_SHARE = 0.5
 """Of the free space of the temporary folder: what a query may spill before it ends."""
 
-TABLE_FUNCTIONS = frozenset(
-    ("range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree")
-    + ("histogram", "histogram_values", "duckdb_columns", "duckdb_views", "duckdb_functions")
-)
+TABLE_FUNCTIONS = {
+    *("range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree"),
+    *("histogram", "histogram_values", "duckdb_columns", "duckdb_views", "duckdb_functions"),
+}
 """Those that read nothing but their arguments, or the views' names."""
-SIDE_EFFECTS = frozenset(("write_log", "getenv", "nextval", "setval"))
+SIDE_EFFECTS = {"write_log", "getenv", "nextval", "setval"}
 """Scalar functions that do or see more than their arguments."""
-READING_NODES = frozenset(("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"))
+READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 """Kinds of query in DuckDB's tree that only read; others are INSERT, UPDATE, DELETE and COPY."""
-WRITING_WORDS = frozenset(("insert", "update", "delete", "copy", "merge"))
-FIRST_WORDS = frozenset(("pivot", "pivot_wider", "from", "select", "with", "summarize", "describe"))
+WRITING_WORDS = {"insert", "update", "delete", "copy", "merge"}
+FIRST_WORDS = {"pivot", "pivot_wider", "from", "select", "with", "summarize", "describe"}
 
 MULTI = "MULTI"
 """DuckDB's type of a PIVOT whose columns are found out first: it has no tree."""

@@ -21,9 +21,7 @@ BATCH_ROWS = 2**14
 """Rows of a batch: few enough that the first are there soon."""
 RECENT = "dqf_recent"
 """Schema of what was read from parts that may be packed meanwhile."""
-RESERVED = frozenset(
-    (RECENT, "information_schema", "main", "memory", "pg_catalog", "system", "temp")
-)
+RESERVED = {RECENT, "information_schema", "main", "memory", "pg_catalog", "system", "temp"}
 """Names that no run has in SQL, since schemas and databases of DuckDB have them."""
 
 T = TypeVar("T")
@@ -46,7 +44,7 @@ def run_query(run: Run, sql: str, parameters: Sequence[object] = ()) -> pa.Table
 
     def table(source: _Source) -> pa.Table:
         with _connected({"run": run}, source) as opened:
-            return opened.select(sql, parameters).to_arrow_table()
+            return opened.table(sql, parameters)
 
     return _first_that_reads(table, [_in_place, *[_read_first] * RELISTS])
 
@@ -60,25 +58,24 @@ def open_query(runs: Mapping[str, Run], sql: str) -> Iterator[Result]:
     """
     _check_names(runs)
 
-    def opened(source: _Source) -> tuple[ExitStack, _Opened]:
+    def opened(source: _Source) -> tuple[ExitStack, Result]:
         with ExitStack() as stack:
-            connected = stack.enter_context(_connected(runs, source))
-            return stack.pop_all(), connected
+            result = stack.enter_context(_connected(runs, source)).stream(sql)
+            return stack.pop_all(), result
 
-    stack, connected = _first_that_reads(opened, [_read_first] * (1 + RELISTS))
+    stack, result = _first_that_reads(opened, [_read_first] * (1 + RELISTS))
     with stack:
-        yield connected.stream(sql)
+        yield result
 
 
 def _check_names(runs: Mapping[str, Run]) -> None:
     if not runs:
         raise QueryRefused("name a run to query")
-    lowered = [name.lower() for name in runs]
-    for name in lowered:
-        if name in RESERVED:
+    for name in runs:
+        if name.lower() in RESERVED:
             raise QueryRefused(f"DuckDB has a {name!r} of its own: call the run NAME=RUN")
-        if lowered.count(name) > 1:
-            raise QueryRefused(f"to SQL two runs are called {name!r}: call one of them NAME=RUN")
+    if len({name.lower() for name in runs}) < len(runs):
+        raise QueryRefused(f"SQL does not tell capitals apart in {', '.join(runs)}: use NAME=RUN")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,28 +161,28 @@ class _Opened:
     paths: list[str]
     """Of all that it may read."""
 
-    def select(self, sql: str, parameters: Sequence[object] = ()) -> duckdb.DuckDBPyRelation:
-        """Return the relation of one SELECT, not yet computed if it has no parameters."""
-        try:
-            statement = admitted(self.connection, sql)
-            relation = self.connection.sql(statement, params=list(parameters) or None)
-        except duckdb.Error as error:
-            raise self._told(error) from error
-        return relation
+    def table(self, sql: str, parameters: Sequence[object]) -> pa.Table:
+        """Return the result of one SELECT."""
+        return self._interruptible(lambda: self._select(sql, parameters).to_arrow_table())
 
     def stream(self, sql: str) -> Result:
         """Return the result of one SELECT, computed batch by batch."""
-        relation = self._interruptible(lambda: self.select(sql))
-        reader = self._interruptible(lambda: relation.to_arrow_reader(BATCH_ROWS))
-        schema = pa.schema(
-            field.with_name(name)
-            for field, name in zip(reader.schema, _unique(reader.schema.names), strict=True)
-        )
+        reader = self._interruptible(lambda: self._select(sql).to_arrow_reader(BATCH_ROWS))
+        fields = zip(reader.schema, _unique(reader.schema.names), strict=True)
+        schema = pa.schema([field.with_name(name) for field, name in fields])
         return Result(schema=schema, batches=self._batches(reader, schema))
 
+    def _select(self, sql: str, parameters: Sequence[object] = ()) -> duckdb.DuckDBPyRelation:
+        # With parameters DuckDB computes it at once.
+        statement = admitted(self.connection, sql)
+        return self.connection.sql(statement, params=list(parameters) or None)
+
     def _batches(self, reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        while (batch := self._interruptible(lambda: next(reader, None))) is not None:
-            yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+        try:
+            while (batch := self._interruptible(lambda: next(reader, None))) is not None:
+                yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+        except (FileNotFoundError, duckdb.IOException) as error:
+            raise QueryRefused(f"the run cannot be read: {first_line(error)}") from error
 
     def _interruptible(self, call: Callable[[], T]) -> T:
         """Return what a call gives; Ctrl-C ends the query, which DuckDB alone would not notice."""
@@ -197,10 +194,7 @@ class _Opened:
                 self.connection.interrupt()
                 raise
             except duckdb.Error as error:
-                told = self._told(error)
-                if isinstance(told, QueryRefused):
-                    raise told from error
-                raise QueryRefused(f"the run cannot be read: {first_line(error)}") from error
+                raise self._told(error) from error
 
     def _told(self, error: duckdb.Error) -> Exception:
         """Return what is raised for an error of DuckDB's."""

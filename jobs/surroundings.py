@@ -8,9 +8,9 @@ from pathlib import Path
 import duckdb
 
 from jobs.attempts import Attempt, attempts, changed_versions
+from jobs.catalog import CATALOG
 from jobs.findings import Finding, State
 from jobs.orphans import orphans
-from jobs.catalog import CATALOG
 from jobs.storage import TEMPORARY, LocalStorage
 from jobs.store import Run
 from schemas.errors import first_line

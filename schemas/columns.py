@@ -1,9 +1,10 @@
 """What every view and column of a run means: the one source of `--schema` and of comments."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from schemas.component import Kind
+from schemas.errors import QueryRefused
 from schemas.intervention import CONTROLS, Intervention
 
 TEXT, REAL, INTEGER, COUNT = "VARCHAR", "DOUBLE", "INTEGER", "BIGINT"
@@ -174,6 +175,10 @@ VIEWS = (
 """The views of a run, each after those that it is computed from."""
 
 
-def by_name() -> Mapping[str, View]:
-    """Return the views by name."""
-    return {view.name: view for view in VIEWS}
+def documented(names: Sequence[str] = ()) -> list[View]:
+    """Return the views of these names, all if none; QueryRefused for a name that no view has."""
+    known = {view.name: view for view in VIEWS}
+    for name in names:
+        if name not in known:
+            raise QueryRefused(f"there is no view {name!r}: there are {', '.join(known)}")
+    return [known[name] for name in names or known]

@@ -9,10 +9,10 @@ import duckdb
 import pytest
 
 import jobs.query
+from jobs.catalog import CATALOG, write_catalog
 from jobs.chunks import Task
 from jobs.packs import pack
 from jobs.parts import Failure
-from jobs.catalog import CATALOG, write_catalog
 from jobs.query import run_query
 from jobs.store import Run, open_run
 from schemas.errors import QueryRefused
