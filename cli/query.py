@@ -1,5 +1,6 @@
-"""`dqf rank` and `dqf query`: reading causal scores."""
+"""`dqf rank`: components by their causal scores."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -11,24 +12,49 @@ from schemas.intervention import CONTROLS, Intervention
 
 RANK = """
 SELECT attribute, part, against, rank, component, token,
-  step_start || ':' || step_stop AS steps, mean_ie, se_ie, mean_recovery, num_captions
+  step_start || ':' || step_stop AS steps, mean_ie, ie_low, ie_high, q_value, is_causal,
+  mean_recovery, num_captions
 FROM ranking
-WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3) AND rank <= $4
+WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
   AND intervention = $5
-ORDER BY attribute, part, rank, component, token, step_start, step_stop
+QUALIFY row_number() OVER (PARTITION BY attribute, part
+  ORDER BY mean_ie DESC, component, token, step_start, step_stop) <= $4
+ORDER BY attribute, part, mean_ie DESC, component, token, step_start, step_stop
 """
 
 BEYOND = """
 SELECT attribute, part, against,
-  rank() OVER (PARTITION BY attribute, part ORDER BY mean_difference DESC) AS rank,
   component, token, step_start || ':' || step_stop AS steps,
-  mean_ie, control_ie, se_control, mean_difference, se_difference, num_captions
+  mean_difference, difference_low, difference_high, q_difference,
+  mean_ie, control_ie, control_low, control_high, q_control, num_captions
 FROM controlled_effects
 WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
   AND control = $5
-QUALIFY rank <= $4
-ORDER BY attribute, part, rank, component, token, step_start, step_stop
+QUALIFY row_number() OVER (PARTITION BY attribute, part
+  ORDER BY mean_difference DESC, component, token, step_start, step_stop) <= $4
+ORDER BY attribute, part, mean_difference DESC, component, token, step_start, step_stop
 """
+
+OVERLAP = """
+FROM overlap
+WHERE against = $1 AND ($2 IS NULL OR attribute_a = $2 OR attribute_b = $2)
+  AND ($3 IS NULL OR part = $3)
+ORDER BY ALL
+"""
+
+CONCENTRATION = """
+FROM concentration
+WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
+ORDER BY ALL
+"""
+
+
+class Shown(StrEnum):
+    """What `dqf rank` prints."""
+
+    STATES = "states"
+    OVERLAP = "overlap"
+    CONCENTRATION = "concentration"
 
 
 def rank(
@@ -45,12 +71,24 @@ def rank(
         Intervention | None,
         typer.Option(help="Rank by what restoring does beyond a control: other-seed or -caption."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Components shown of each ranking.")] = 10,
+    show: Annotated[
+        Shown,
+        typer.Option(
+            help="The states; how attributes' causal states overlap; in how few components "
+            "the effects are."
+        ),
+    ] = Shown.STATES,
+    top: Annotated[int, typer.Option(min=1, help="States shown of each ranking.")] = 10,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
-    """Rank components by their mean indirect effect, for each attribute and part."""
+    """Rank components by their mean indirect effect, for each attribute and part.
+
+    Intervals are of 95 %; ranks tie where intervals overlap; is_causal: q < 0.05 and controls
+    survived (docs/statistics.md). What that comes to is said on stderr.
+    """
     from jobs.query import run_query
     from jobs.store import open_run
+    from jobs.verdicts import verdicts
     from schemas.errors import PlanError
 
     opened = open_run(run_location(run))
@@ -67,5 +105,13 @@ def rank(
     names = known["attribute"].to_pylist()
     if attribute is not None and attribute not in names:
         raise PlanError(f"run {run} has no attribute {attribute!r}: it has {', '.join(names)}")
-    parameters = [against, attribute, part.value if part else None, top, shown.value]
-    print_table(run_query(opened, BEYOND if beyond else RANK, parameters), output_format)
+    of_part = part.value if part else None
+    if show is Shown.STATES:
+        parameters = [against, attribute, of_part, top, shown.value]
+        table = run_query(opened, BEYOND if beyond else RANK, parameters)
+    else:
+        sql = OVERLAP if show is Shown.OVERLAP else CONCENTRATION
+        table = run_query(opened, sql, [against, attribute, of_part])
+    print_table(table, output_format)
+    for sentence in verdicts(opened, against=against, attribute=attribute, part=of_part):
+        typer.echo(sentence, err=True)

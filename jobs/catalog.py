@@ -6,10 +6,12 @@ from pathlib import Path
 
 import duckdb
 
+from jobs.kept_statistics import select_kept, write_empty_statistics
 from jobs.parts import GROUP_CHUNKS
 from jobs.storage import LocalStorage
 from jobs.store import Run
 from schemas.columns import VIEWS
+from schemas.statistics import STATISTICS
 from schemas.views import TABLES, commits_of, quoted, scores_of, view_statements
 
 CATALOG = "catalog.duckdb"
@@ -27,7 +29,10 @@ NOT coalesce(list_contains(
 
 def write_catalog(run: Run) -> None:
     """Write a local run's `catalog.duckdb` unless it is there, all of it or nothing."""
-    if isinstance(run.storage, LocalStorage) and not run.storage.exists(CATALOG):
+    if not isinstance(run.storage, LocalStorage):
+        return
+    write_empty_statistics(run)
+    if not run.storage.exists(CATALOG):
         run.storage.create(CATALOG, _catalog(Path(run.location)))
 
 
@@ -38,6 +43,7 @@ def _catalog(folder: Path) -> bytes:
         tables,
         scores=scores_of(parts, where=IS_LIVE),
         commits=commits_of(parts, where=IS_LIVE),
+        statistics={table: select_kept(table) for table in STATISTICS},
     )
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary, CATALOG)

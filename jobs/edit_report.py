@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from engine.editing import EditSettings
 from schemas.concept import Concept
 from schemas.plan import Numerics
-from schemas.views import NORMAL_95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,13 +21,19 @@ class Located:
     """Mean indirect effect of the component on the score against the target."""
     se_ie: float | None = None
     """Its standard error over captions; None where the run has one caption."""
+    token: str | None = None
+    """The token role at which it was restored."""
+    ie_low: float | None = None
+    ie_high: float | None = None
+    """Its 95 % interval over captions; None where an end is unknown or has no bound."""
+    num_captions: int | None = None
 
     @property
     def is_doubtful(self) -> bool:
         """Whether a run located it but the 95 % interval of its effect reaches zero."""
         if self.mean_ie is None:
             return False
-        return self.se_ie is None or self.mean_ie - NORMAL_95 * self.se_ie <= 0
+        return self.ie_low is None or self.ie_low <= 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

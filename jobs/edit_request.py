@@ -106,9 +106,14 @@ def describe(located: Located) -> str:
     if located.mean_ie is None:
         return f"editing {located.component}, as asked"
     over = f"attribute {located.attribute}" if located.attribute else "all attributes"
+    interval = (
+        ""
+        if located.ie_low is None or located.ie_high is None
+        else f" (95 % interval {located.ie_low:+.4f} to {located.ie_high:+.4f})"
+    )
     return (
         f"editing {located.component}: highest mean indirect effect on the target's score, "
-        f"{located.mean_ie:+.4f} over {over} of {located.run}"
+        f"{located.mean_ie:+.4f}{interval} over {over} of {located.run}"
     )
 
 

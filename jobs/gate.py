@@ -70,10 +70,12 @@ def lock(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> None:
 def admitted(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
     """Return the one SELECT of `sql`; the connection already has its views.
 
-    QueryRefused: there is none, or more, or it does anything but read views.
-    duckdb.Error: it does not parse.
+    QueryRefused: it does not parse, is none or several, or does anything but read views.
     """
-    statements = connection.extract_statements(sql)
+    try:
+        statements = connection.extract_statements(sql)
+    except duckdb.Error as error:
+        raise QueryRefused(str(error).strip()) from error
     if len(statements) != 1:
         raise _refused(f"{len(statements)} statements" if statements else "nothing")
     (statement,) = statements

@@ -13,10 +13,13 @@ from jobs.work import progress_of
 WINDOW_S = 600.0
 """The rate is that of the last ten minutes in which anything was committed."""
 LEADING = """
-SELECT attribute, part, component, token, step_start || ':' || step_stop AS steps, mean_ie, se_ie,
-  num_captions
-FROM ranking
-WHERE rank = 1 AND intervention = 'restore' AND against = $1
+SELECT attribute, part, component, token, step_start || ':' || step_stop AS steps,
+  avg(ie) AS mean_ie, stddev_samp(ie) / sqrt(count(*)) AS se_ie, count(*) AS num_captions
+FROM caption_effects
+WHERE intervention = 'restore' AND against = $1
+GROUP BY attribute, part, component, token, step_start, step_stop
+QUALIFY row_number() OVER (PARTITION BY attribute, part ORDER BY avg(ie) DESC, component, token,
+  step_start) = 1
 ORDER BY attribute, part
 """
 

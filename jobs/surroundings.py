@@ -10,6 +10,9 @@ import duckdb
 from jobs.attempts import Attempt, attempts, changed_versions
 from jobs.catalog import CATALOG
 from jobs.findings import Finding, State
+from jobs.kept_statistics import FOLDER as STATISTICS_FOLDER
+from jobs.kept_statistics import NAME as STATISTICS_NAME
+from jobs.kept_statistics import damaged_statistics, kept_statistics, key_of
 from jobs.orphans import orphans
 from jobs.storage import TEMPORARY, LocalStorage
 from jobs.store import Run
@@ -18,7 +21,7 @@ from schemas.views import TABLES
 
 SHOWN = 10
 """Names that are listed."""
-FOLDERS = ("", "parts", "packs", "attempts", "quarantine")
+FOLDERS = ("", "parts", "packs", "attempts", "quarantine", STATISTICS_FOLDER)
 """Where dqf writes in a run's folder."""
 OWN = re.compile(
     rf"plan\.json|({'|'.join(TABLES)})\.parquet|catalog\.duckdb.*|quarantine/.+"
@@ -38,6 +41,7 @@ def surroundings(run: Run) -> list[Finding]:
         _leftovers(run, [name for name in names if _is_leftover(name)]),
         _quarantine([name for name in names if name.startswith("quarantine/")]),
         _catalog(run),
+        _statistics(run),
         _attempts(run),
         _processes(),
     ]
@@ -76,7 +80,8 @@ def _is_leftover(name: str) -> bool:
 
 
 def _is_own(name: str) -> bool:
-    return OWN.fullmatch(name) is not None or _is_leftover(name)
+    known = OWN.fullmatch(name) or STATISTICS_NAME.fullmatch(name)
+    return known is not None or _is_leftover(name)
 
 
 def _foreign(run: Run, names: list[str]) -> Finding:
@@ -123,6 +128,19 @@ def _catalog(run: Run) -> Finding:
         todo = f"dqf doctor {run.location} --repair writes it anew, unless a program has it open"
         return Finding(check="catalog", state=State.WRONG, found=error, todo=todo)
     return Finding(check="catalog", state=State.OK, found=f"{CATALOG} opens")
+
+
+def _statistics(run: Run) -> Finding:
+    damaged = damaged_statistics(run)
+    if damaged:
+        todo = f"delete {damaged[0]}: dqf rank makes it anew"
+        found = f"{', '.join(damaged)} cannot be read"
+        return Finding(check="statistics", state=State.WRONG, found=found, todo=todo)
+    if kept_statistics(run, key_of(run, run.live())) is None:
+        found = "none are kept of what is traced now"
+        todo = f"dqf rank {run.location} makes them: until then {CATALOG} has older ones or none"
+        return Finding(check="statistics", state=State.NOTE, found=found, todo=todo)
+    return Finding(check="statistics", state=State.OK, found="those kept are of what is traced now")
 
 
 def _attempts(run: Run) -> Finding:

@@ -8,6 +8,7 @@ from jobs.chunks import PLAN, Manifest, manifest_of
 from jobs.cluster import Cluster
 from jobs.plans import Planned
 from jobs.pool import Limits
+from jobs.query import run_query
 from jobs.storage import open_storage
 from jobs.store import Run, create_run, open_run
 from jobs.work import Note, Progress, work_through
@@ -51,14 +52,14 @@ def trace_run(
     worker_class: type = TraceWorker,
     options: Mapping[str, Any] | None = None,
 ) -> Progress:
-    """Trace what the run lacks on Ray and return where it stands.
+    """Trace what the run lacks on Ray and return where it stands; its statistics are kept.
 
     `rows` bounds the rows of a batch; each worker measures what is best on its device if None.
     `worker_class` and its `options` are for other workers than those that open the run's model.
     With `retry_failed` only the units that have failed are tried, once more.
     TooManyFailures, StoreError, ModelUnavailable: it cannot go on. Interrupted: a signal came.
     """
-    return work_through(
+    progress = work_through(
         run,
         cluster=cluster,
         worker_class=worker_class,
@@ -68,6 +69,9 @@ def trace_run(
         on_progress=on_progress,
         note=note,
     )
+    # For who opens the catalog next: no score depends on it.
+    run_query(run, "SELECT count(*) FROM ranking")
+    return progress
 
 
 def _check_same(run: Run, plan: TracePlan) -> None:

@@ -86,15 +86,90 @@ KNOWN = _columns(
     ("num_trials", COUNT, "trials", "changed runs behind the row"),
     ("num_captions", COUNT, "captions", "captions behind the row: the clusters of the statistics"),
     ("mean_ie", REAL, "score", "mean indirect effect over captions, signed"),
+    ("ie_low", REAL, "score", "lower end of mean_ie's 95 % interval: bootstrap over captions"),
+    ("ie_high", REAL, "score", "upper end of mean_ie's 95 % interval"),
     ("se_ie", REAL, "score", "standard error of mean_ie over captions"),
     ("mean_te", REAL, "score", "mean total effect over captions"),
-    ("mean_recovery", REAL, "fraction", "mean over captions of each caption's mean recovery"),
-    ("rank", COUNT, "", "place by mean_ie within attribute, part, intervention and against"),
+    ("te_low", REAL, "score", "lower end of mean_te's 95 % interval: bootstrap over captions"),
+    ("te_high", REAL, "score", "upper end of mean_te's 95 % interval"),
+    ("mean_recovery", REAL, "fraction", "mean_ie / mean_te; null where the total effect is noise"),
+    (
+        "recovery_low",
+        REAL,
+        "fraction",
+        "lower end of mean_recovery's 95 % interval: bootstrap over captions",
+    ),
+    ("recovery_high", REAL, "fraction", "upper end of mean_recovery's 95 % interval"),
+    ("num_seeds", COUNT, "seeds", "seeds behind the row"),
+    ("num_draws", COUNT, "draws", "noise draws behind the row"),
+    ("p_value", REAL, "probability", "two-sided p of mean_ie = 0, by flipping captions' signs"),
+    (
+        "q_value",
+        REAL,
+        "probability",
+        "p after Benjamini-Hochberg over an attribute, part, intervention, measure",
+    ),
+    ("rank", COUNT, "", "1 + the states whose interval lies above this one's: overlaps tie"),
+    ("controls", f"{TEXT}[]", "", "controls that were traced beside the restored state"),
+    ("is_causal", "BOOLEAN", "", "whether q < 0.05, mean_ie > 0, and the controls are survived"),
     ("control", TEXT, "", f"the control compared with: {' or '.join(CONTROLS)}"),
     ("control_ie", REAL, "score", "mean indirect effect of the control"),
+    (
+        "control_low",
+        REAL,
+        "score",
+        "lower end of control_ie's 95 % interval: bootstrap over captions",
+    ),
+    ("control_high", REAL, "score", "upper end of control_ie's 95 % interval"),
     ("se_control", REAL, "score", "standard error of control_ie over captions"),
+    ("p_control", REAL, "probability", "p-value of control_ie, as p_value"),
+    ("q_control", REAL, "probability", "p_control after Benjamini-Hochberg, as q_value"),
     ("mean_difference", REAL, "score", "mean over captions of restoring less the control"),
+    (
+        "difference_low",
+        REAL,
+        "score",
+        "lower end of mean_difference's 95 % interval: bootstrap over captions",
+    ),
+    ("difference_high", REAL, "score", "upper end of mean_difference's 95 % interval"),
     ("se_difference", REAL, "score", "standard error of mean_difference over captions"),
+    ("p_difference", REAL, "probability", "p-value of mean_difference, as p_value"),
+    ("q_difference", REAL, "probability", "p_difference after Benjamini-Hochberg, as q_value"),
+    ("attribute_a", TEXT, "", "one attribute of the pair"),
+    ("attribute_b", TEXT, "", "the other one"),
+    ("num_a", COUNT, "states", "causal states of attribute_a"),
+    ("num_b", COUNT, "states", "causal states of attribute_b"),
+    ("num_both", COUNT, "states", "causal states of both"),
+    ("jaccard", REAL, "fraction", "num_both / states of either; null where neither has any"),
+    (
+        "jaccard_low",
+        REAL,
+        "fraction",
+        "lower end of jaccard's 95 % interval: bootstrap over captions",
+    ),
+    ("jaccard_high", REAL, "fraction", "upper end of jaccard's 95 % interval"),
+    ("num_components", COUNT, "components", "components that were restored"),
+    (
+        "gini",
+        REAL,
+        "fraction",
+        "Gini index of components' positive effects: 0 all alike, 1 all in one",
+    ),
+    ("gini_low", REAL, "fraction", "lower end of gini's 95 % interval: bootstrap over captions"),
+    ("gini_high", REAL, "fraction", "upper end of gini's 95 % interval"),
+    (
+        "effective_components",
+        REAL,
+        "components",
+        "components that, alike in effect, would be as concentrated",
+    ),
+    (
+        "effective_low",
+        REAL,
+        "components",
+        "lower end of effective_components's 95 % interval: bootstrap over captions",
+    ),
+    ("effective_high", REAL, "components", "upper end of effective_components's 95 % interval"),
     ("generation", INTEGER, "", "0, and one more each time the chunk's failures are tried again"),
     ("error", TEXT, "", "type of the error that ended the unit"),
     ("message", TEXT, "", "the error's message"),
@@ -113,7 +188,15 @@ _STATE = "attribute part component token step_start step_stop against"
 _CAPTION = "caption subject attribute target counterfactual"
 _SCORE = "unit_id caption_id seed draw part component intervention token position token_text "
 _SCORE += "step_start step_stop against clean corrupted restored"
-_MEANS = "mean_ie se_ie mean_te mean_recovery num_captions num_trials"
+_MEANS = "mean_ie ie_low ie_high se_ie mean_te te_low te_high mean_recovery recovery_low "
+_MEANS += "recovery_high num_captions num_seeds num_draws num_trials p_value q_value"
+_CONTROLLED = "mean_ie control_ie control_low control_high se_control p_control q_control "
+_CONTROLLED += "mean_difference difference_low difference_high se_difference p_difference "
+_CONTROLLED += "q_difference num_captions"
+_OVERLAP = "part against attribute_a attribute_b num_a num_b num_both jaccard jaccard_low "
+_OVERLAP += "jaccard_high"
+_CONCENTRATION = "attribute part against num_components gini gini_low gini_high "
+_CONCENTRATION += "effective_components effective_low effective_high"
 
 
 def _view(name: str, columns: str, meaning: str, **types: str) -> View:
@@ -157,19 +240,32 @@ VIEWS = (
     _view(
         "component_effects",
         f"{_STATE} intervention {_MEANS}",
-        "One row a causal state and intervention: means over captions.",
+        "One row a causal state and intervention: means over captions, intervals, tests.",
+    ),
+    _view(
+        "ranking",
+        f"rank {_STATE} intervention {_MEANS} controls is_causal",
+        "`component_effects` with ranks and the verdict.",
     ),
     _view(
         "controlled_effects",
-        f"{_STATE} control mean_ie control_ie se_control mean_difference se_difference "
-        "num_captions",
-        "One row a causal state and control: restoring beside it, caption by caption.",
+        f"{_STATE} control {_CONTROLLED}",
+        "One row a restored state and control, over the captions that have both.",
     ),
-    _view("ranking", f"rank {_STATE} intervention {_MEANS}", "`component_effects` with ranks."),
     _view(
         "causal_states",
-        f"rank {_STATE} intervention {_MEANS}",
-        "The rows of `ranking` for `restore` whose effect is above zero.",
+        f"rank {_STATE} intervention {_MEANS} controls",
+        "The rows of `ranking` that are causal: they survive q < 0.05 and their controls.",
+    ),
+    _view(
+        "overlap",
+        _OVERLAP,
+        "One row a pair of attributes: how many causal states they share.",
+    ),
+    _view(
+        "concentration",
+        _CONCENTRATION,
+        "One row an attribute, part and measure: in how few components its effects are.",
     ),
 )
 """The views of a run, each after those that it is computed from."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from schemas.intervention import CONTROLS, Intervention
+from schemas.intervention import Intervention
 
 MIN_TOTAL_EFFECT = 0.01
 """Recovery is null where |total effect| is under this cosine difference: a ratio of noise."""
@@ -10,7 +10,6 @@ COMMITS_KEY = "dqf.commits"
 """Key of a part's footer that holds, as JSON, the chunks that it commits, each with its generation
 (0, then one more each time its failed units are tried again), its units and those that failed."""
 
-CONTROL_NAMES = ", ".join(f"'{control}'" for control in CONTROLS)
 CHANGES_CORRUPTED = ", ".join(f"'{i}'" for i in Intervention if i.changes_corrupted)
 
 # Signed so that a component which carries the attribute is above zero in every direction: restored
@@ -29,8 +28,7 @@ FROM (
 # What is compared: a component, restored at certain tokens and steps.
 STATE = "attribute, part, component, token, step_start, step_stop, against"
 
-# Seeds and draws of one caption are not independent: the caption is the cluster, and the standard
-# error is that of the mean over captions of each caption's mean.
+# Seeds and draws of one caption are not independent: the caption is the cluster of all statistics.
 # Captions are joined to the means, not to the scores: five times as quick.
 CAPTION_EFFECTS = f"""
 SELECT {STATE}, intervention, caption_id, ie, te, recovery, num_trials
@@ -42,47 +40,18 @@ FROM (
 JOIN captions USING (caption_id)
 """
 
-COMPONENT_EFFECTS = f"""
-SELECT {STATE}, intervention,
-  avg(ie) AS mean_ie,
-  stddev_samp(ie) / sqrt(count(*)) AS se_ie,
-  avg(te) AS mean_te,
-  avg(recovery) AS mean_recovery,
-  count(*) AS num_captions,
-  sum(num_trials)::BIGINT AS num_trials
-FROM caption_effects GROUP BY ALL
-"""
-
-# Restoring beside its controls. An effect survives `other-seed` if that still has one (control_ie);
-# it survives `other-caption` if it exceeds that (mean_difference, taken caption by caption).
-CONTROLLED_EFFECTS = f"""
-SELECT {STATE}, control.intervention AS control,
-  avg(restored.ie) AS mean_ie,
-  avg(control.ie) AS control_ie,
-  stddev_samp(control.ie) / sqrt(count(*)) AS se_control,
-  avg(restored.ie - control.ie) AS mean_difference,
-  stddev_samp(restored.ie - control.ie) / sqrt(count(*)) AS se_difference,
-  count(*) AS num_captions
-FROM caption_effects AS restored
-JOIN caption_effects AS control USING ({STATE}, caption_id)
-WHERE restored.intervention = 'restore' AND control.intervention IN ({CONTROL_NAMES})
-GROUP BY ALL
-"""
+COMPONENT_EFFECTS = "SELECT * EXCLUDE (rank, controls, is_causal) FROM RANKING"
 
 RANKING = """
-SELECT rank() OVER (
-    PARTITION BY attribute, part, intervention, against ORDER BY mean_ie DESC) AS rank, *
-FROM component_effects
-ORDER BY attribute, part, intervention, against, rank, component, token, step_start, step_stop
+SELECT * FROM RANKING
+ORDER BY attribute, part, intervention, against, mean_ie DESC,
+  component, token, step_start, step_stop
 """
+
+CAUSAL_STATES = "SELECT * EXCLUDE is_causal FROM ranking WHERE is_causal"
 
 NORMAL_95 = 1.96
 """Standard errors on either side of a mean in its normal 95 % interval."""
-
-# The interval of the mean over captions; no correction for the number of components.
-CAUSAL_STATES = f"""
-SELECT * FROM ranking WHERE intervention = 'restore' AND mean_ie - {NORMAL_95} * se_ie > 0
-"""
 
 # Data and failures are committed in one file: the footer of every part.
 COMMIT_JSON = """[{"chunk": "INTEGER", "generation": "INTEGER", "units": "INTEGER",
@@ -102,6 +71,16 @@ SELECT failure.*, chunk, generation FROM (
     SELECT * FROM commits QUALIFY generation = max(generation) OVER (PARTITION BY chunk)))
 """
 
+
+STATISTICS_VIEWS = (
+    "component_effects",
+    "ranking",
+    "causal_states",
+    "controlled_effects",
+    "overlap",
+    "concentration",
+)
+"""Views over estimates, which take longer to make than the others (docs/statistics.md)."""
 
 TABLES = ("captions", "slabs", "units", "components")
 """Tables of a run that are one file each."""
@@ -124,11 +103,15 @@ def commits_of(parts: Sequence[str], *, where: str = "true") -> str:
     return body.replace("WHERE_FILE", where.format(file="file_name"))
 
 
-def view_statements(tables: Mapping[str, str], *, scores: str, commits: str) -> list[str]:
+def view_statements(
+    tables: Mapping[str, str], *, scores: str, commits: str, statistics: Mapping[str, str]
+) -> list[str]:
     """Return the CREATE VIEW statements over a run's files, each view after those it reads.
 
-    `tables` maps each of TABLES to its file; `scores` and `commits` are the SELECTs of these.
+    `tables` maps each of TABLES to its file; `scores`, `commits` and, by the name of the table,
+    `statistics` are the SELECTs of these.
     """
+    ranking = f"({statistics['ranking']})"
     views = {
         **{name: f"SELECT * FROM read_parquet({quoted(tables[name])})" for name in TABLES},
         "scores": scores,
@@ -137,9 +120,9 @@ def view_statements(tables: Mapping[str, str], *, scores: str, commits: str) -> 
         "trials": "SELECT * FROM scores JOIN captions USING (caption_id)",
         "effects": EFFECTS.replace("TRIALS", "trials"),
         "caption_effects": CAPTION_EFFECTS,
-        "component_effects": COMPONENT_EFFECTS,
-        "controlled_effects": CONTROLLED_EFFECTS,
-        "ranking": RANKING,
+        **statistics,
+        "component_effects": COMPONENT_EFFECTS.replace("RANKING", ranking),
+        "ranking": RANKING.replace("RANKING", ranking),
         "causal_states": CAUSAL_STATES,
     }
     return [f"CREATE OR REPLACE VIEW {name} AS {body}" for name, body in views.items()]

@@ -43,9 +43,9 @@ WRITES = (
     # To DuckDB 2.0 these are SELECTs.
     "WITH w AS (COPY (SELECT 1) TO '{part}' (USE_TMP_FILE false)) SELECT * FROM w",
     "WITH w AS (COPY (SELECT 1) TO '{canary}/evil.csv') FROM w",
-    "WITH w AS (INSERT INTO dqf_recent.scores_0 SELECT * FROM scores RETURNING 1) FROM w",
-    "WITH w AS (DELETE FROM dqf_recent.scores_0 RETURNING 1) SELECT count(*) FROM w",
-    "WITH w AS (UPDATE dqf_recent.scores_0 SET clean = 1 RETURNING 1) SELECT count(*) FROM w",
+    "WITH w AS (INSERT INTO dqf_0.scores SELECT * FROM scores RETURNING 1) FROM w",
+    "WITH w AS (DELETE FROM dqf_0.scores RETURNING 1) SELECT count(*) FROM w",
+    "WITH w AS (UPDATE dqf_0.scores SET clean = 1 RETURNING 1) SELECT count(*) FROM w",
     "WITH a AS (SELECT 1), w AS (cOpY/**/(SELECT 1)TO'{part}'(use_tmp_file 0)) SELECT 1 FROM a, w",
     "SELECT 1 UNION ALL (WITH w AS (COPY (SELECT 1) TO '{part}') SELECT 2)",
     # And these are a PIVOT, which has no tree.

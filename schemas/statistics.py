@@ -1,0 +1,92 @@
+"""The tables that a run's statistics are made of: what is estimated, one row an estimate.
+
+Intervals are of 95 %; they and the tests draw captions (docs/statistics.md). Null is unknown.
+"""
+
+import pyarrow as pa
+
+STATISTICS_VERSION = 1
+"""Raised when a column or the meaning of one changes: statistics of other versions do not count."""
+
+
+def _text(name: str) -> pa.Field:
+    return pa.field(name, pa.string(), nullable=False)
+
+
+def _floats(*names: str) -> list[pa.Field]:
+    return [pa.field(name, pa.float64()) for name in names]
+
+
+def _counts(*names: str) -> list[pa.Field]:
+    return [pa.field(name, pa.int64(), nullable=False) for name in names]
+
+
+STATE_FIELDS = [
+    *map(_text, ("attribute", "part", "component", "token")),
+    pa.field("step_start", pa.int32(), nullable=False),
+    pa.field("step_stop", pa.int32(), nullable=False),
+    _text("against"),
+]
+"""What is compared: a component, restored at certain tokens and steps, by one measure."""
+
+RANKING = pa.schema(
+    [
+        *_counts("rank"),
+        *STATE_FIELDS,
+        _text("intervention"),
+        *_floats("mean_ie", "ie_low", "ie_high", "se_ie"),
+        *_floats("mean_te", "te_low", "te_high"),
+        *_floats("mean_recovery", "recovery_low", "recovery_high"),
+        *_counts("num_captions", "num_seeds", "num_draws", "num_trials"),
+        *_floats("p_value", "q_value"),
+        pa.field("controls", pa.list_(pa.string()), nullable=False),
+        pa.field("is_causal", pa.bool_(), nullable=False),
+    ]
+)
+"""One row a state and intervention.
+
+`rank` is 1 + the number of states whose interval lies above this one's, so that intervals that
+overlap tie; `controls` are those traced beside a restored state, `is_causal` is whether it survives
+them and q < 0.05.
+"""
+
+CONTROLLED = pa.schema(
+    [
+        *STATE_FIELDS,
+        _text("control"),
+        *_floats("mean_ie"),
+        *_floats("control_ie", "control_low", "control_high", "se_control"),
+        *_floats("p_control", "q_control"),
+        *_floats("mean_difference", "difference_low", "difference_high", "se_difference"),
+        *_floats("p_difference", "q_difference"),
+        *_counts("num_captions"),
+    ]
+)
+"""One row a restored state and control, over the captions that have both."""
+
+OVERLAP = pa.schema(
+    [
+        *map(_text, ("part", "against", "attribute_a", "attribute_b")),
+        *_counts("num_a", "num_b", "num_both"),
+        *_floats("jaccard", "jaccard_low", "jaccard_high"),
+    ]
+)
+"""One row a pair of attributes: how many causal states each has, and both."""
+
+CONCENTRATION = pa.schema(
+    [
+        *map(_text, ("attribute", "part", "against")),
+        *_counts("num_components"),
+        *_floats("gini", "gini_low", "gini_high"),
+        *_floats("effective_components", "effective_low", "effective_high"),
+    ]
+)
+"""One row an attribute, part and measure: in how few components the positive effects are."""
+
+STATISTICS = {
+    "ranking": RANKING,
+    "controlled_effects": CONTROLLED,
+    "overlap": OVERLAP,
+    "concentration": CONCENTRATION,
+}
+"""The tables by name."""
