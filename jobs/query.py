@@ -209,6 +209,8 @@ def _catalog(folder: Path) -> bytes:
 def _connect() -> duckdb.DuckDBPyConnection:
     return duckdb.connect(
         config={
+            # What does not fit in memory, rather than in the user's folder.
+            "temp_directory": str(Path(tempfile.gettempdir(), f"dqf-{os.getpid()}.duckdb")),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "allow_community_extensions": False,

@@ -139,11 +139,9 @@ def _statistics(run: Run) -> Finding:
         todo = f"delete {damaged[0]}: dqf rank makes it anew"
         found = f"{', '.join(damaged)} cannot be read"
         return Finding(check="statistics", state=State.WRONG, found=found, todo=todo)
-    if kept_statistics(run, key_of(run, run.live())) is None:
-        found = "none are kept of what is traced now"
-        todo = f"dqf rank {run.location} makes them: until then {CATALOG} has older ones or none"
-        return Finding(check="statistics", state=State.NOTE, found=found, todo=todo)
-    return Finding(check="statistics", state=State.OK, found="those kept are of what is traced now")
+    is_kept = kept_statistics(run, key_of(run, run.live())) is not None
+    fine = "those kept are of" if is_kept else "dqf rank makes and keeps those of"
+    return Finding(check="statistics", state=State.OK, found=f"{fine} what is traced now")
 
 
 def _attempts(run: Run) -> Finding:
