@@ -170,7 +170,7 @@ def first_is_alone(evidence: Evidence) -> list[Finding]:
         survivors = _survivors(evidence, run, attribute)
         others = [name for name in survivors if name != FIRST]
         if others:
-            return Verdict.NO, f"{len(others)} others: {', '.join(map(short, others))}"
+            return Verdict.NO, f"besides it {', '.join(map(short, others))}"
         return (Verdict.YES, "alone") if survivors else (Verdict.OPEN, "no state survives")
 
     return _each(evidence.text, evidence, judge)
@@ -229,7 +229,7 @@ def unet_differs(evidence: Evidence) -> list[Finding]:
             none = Finding(about=pair, verdict=Verdict.OPEN, numbers="a set is empty")
             found.append(none)
             continue
-        index = Interval(value=row["jaccard"], low=row["jaccard_low"], high=row["jaccard_high"])
+        index = Interval.of(row, "jaccard", "jaccard_low", "jaccard_high")
         agree = profiles_agree(evidence.unet, first, second, evidence.against)
         numbers = f"Jaccard {index}; Spearman {agree}"
         found.append(Finding(about=pair, verdict=below_bound(index, SHARED), numbers=numbers))
@@ -244,9 +244,7 @@ def concentration(run: Run, attribute: str, against: str) -> Interval | None:
     )
     if not found or found[0]["effective_components"] is None:
         return None
-    names = ("effective_components", "effective_low", "effective_high")
-    value, low, high = (found[0][name] for name in names)
-    return Interval(value=value, low=low, high=high)
+    return Interval.of(found[0], "effective_components", "effective_low", "effective_high")
 
 
 def overlap(run: Run, first: str, second: str, against: str) -> Row | None:
@@ -274,7 +272,7 @@ def _survivors(evidence: Evidence, run: Run, attribute: str) -> list[str]:
 
 
 def _effect(row: Row) -> Interval:
-    return Interval(value=row["mean_ie"], low=row["ie_low"], high=row["ie_high"])
+    return Interval.of(row, "mean_ie", "ie_low", "ie_high")
 
 
 CLAIMS = (

@@ -5,6 +5,7 @@ ratio of means, means over positions of a role, and rank correlations.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,9 +48,18 @@ class Interval:
     low: float
     high: float
 
+    @classmethod
+    def of(cls, row: Row, value: str, low: str, high: str) -> "Interval":
+        """Return the interval in three columns of a row; of few captions it has no ends."""
+        ends = [math.nan if row[name] is None else row[name] for name in (low, high)]
+        return cls(value=row[value], low=ends[0], high=ends[1])
+
     def __str__(self) -> str:
-        """Return it as it is printed, two digits after the point for what is near one."""
-        digits = 3 if abs(self.value) < 2 else 1
+        """Return it as it is printed."""
+        size = abs(self.value)
+        digits = 4 if size < 0.1 else 3 if size < 2 else 1
+        if math.isnan(self.low):
+            return f"{self.value:.{digits}f} (no interval)"
         return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
 
 
@@ -79,7 +89,7 @@ def resampled(
     """
     value = float(statistic(*columns, axis=0))
     if len(columns[0]) < 3:
-        return Interval(value=value, low=float("nan"), high=float("nan"))
+        return Interval(value=value, low=math.nan, high=math.nan)
     digest = hashlib.blake2b(seed.encode(), digest_size=8).digest()
     found = bootstrap(
         tuple(columns),

@@ -26,9 +26,9 @@ def draw_figures(folder: Path, images: Path) -> list[tuple[str, str]]:
     if evidence.text:
         text = "Text encoder: mean indirect effect at the last subject token, 95 % intervals"
         save("findings-text.svg", _effects(_states(evidence, evidence.text), "restore"), text)
-    if evidence.token_effects:
+    if cells := _cells(evidence):
         text = "Layer x token: mean indirect effect as a share of the mean total effect"
-        save("findings-tokens.svg", _map(evidence), text)
+        save("findings-tokens.svg", _map(cells), text)
     if evidence.unet:
         text = "UNet, from the latent to the noise: restored, and both controls, 95 % intervals"
         save("findings-unet.svg", _effects(_states(evidence, evidence.unet), None), text)
@@ -67,11 +67,13 @@ def _effects(states: Sequence[Row], only: str | None) -> Any:
     )
 
 
-def _map(evidence: Evidence) -> Any:
+def _cells(evidence: Evidence) -> list[Row]:
+    """Return the layers and roles of token that enough captions have."""
     effects = evidence.token_effects
-    assert effects
-    components = list(dict.fromkeys(component for _, component, _ in effects.means))
-    values = [
+    if effects is None:
+        return []
+    components = sorted({component for _, component, _ in effects.means})
+    return [
         {
             "attribute": attribute,
             "component": short(component),
@@ -83,9 +85,12 @@ def _map(evidence: Evidence) -> Any:
         for role in ROLES
         if (effect := effects.effect(attribute, component, role))
     ]
-    order = sorted(short(component) for component in components)
+
+
+def _map(cells: Sequence[Row]) -> Any:
+    order = list(dict.fromkeys(row["component"] for row in cells))
     return (
-        alt.Chart(alt.Data(values=values))
+        alt.Chart(alt.Data(values=list(cells)))
         .mark_rect()
         .encode(
             x=alt.X("role:N", sort=list(ROLES), title=None, axis=alt.Axis(labelAngle=-40)),

@@ -1,6 +1,5 @@
 """docs/findings.md: what the runs of the replication say, written by rules."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -19,7 +18,7 @@ from bench.replication_claims import (
     short,
     unfit,
 )
-from bench.replication_evidence import AGAINST, ATTRIBUTES, FIRST, ROLES, Row, rows
+from bench.replication_evidence import AGAINST, ATTRIBUTES, FIRST, ROLES, Interval, Row, rows
 from engine.registry import default_steps
 from jobs.store import Run
 from jobs.work import progress_of
@@ -76,11 +75,19 @@ def _answer(judged: Judged) -> Iterator[str]:
     yield "## In short"
     lines = []
     for claim, findings in judged:
-        counts = Counter(finding.verdict for finding in findings[AGAINST[0]])
-        told = [f"{verdict} for {counts[verdict]}" for verdict in Verdict if counts[verdict]]
-        unit = "pairs of attributes" if "," in findings[AGAINST[0]][0].about else "attributes"
-        lines.append(f"- *{claim.says}*: {', '.join(told)} of {counts.total()} {unit}.")
+        judgements = findings[AGAINST[0]]
+        told = [
+            f"**{verdict}** for {named}"
+            for verdict in Verdict
+            if (named := _listed([f.about for f in judgements if f.verdict is verdict]))
+        ]
+        lines.append(f"- *{claim.says}*: {', '.join(told)}.")
     yield "\n".join(lines)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names with commas between them; pairs, which have their own, with semicolons."""
+    return ("; " if any("," in name for name in names) else ", ").join(names)
 
 
 def _claims(judged: Judged) -> Iterator[str]:
@@ -194,10 +201,13 @@ def _tokens(evidence: Evidence) -> Iterator[str]:
         return
     yield (
         f"Mean indirect effect of `{short(FIRST)}` at positions of each role: words one by one, "
-        "then their mean; all pads together. What stands before the subject cannot see it: zero, as "
-        "it must be."
+        "then their mean; all pads together. What stands before the subject cannot see it: zero, "
+        "as it must be."
     )
     told = [a for a in ATTRIBUTES if effects.num_captions.get(a, 0) >= 3]
+    if not told:
+        yield "Too few captions were traced when this was made."
+        return
     yield table(
         ["attribute", "captions", *ROLES],
         [
@@ -230,6 +240,11 @@ def _unet(evidence: Evidence) -> Iterator[str]:
         [[attribute, *_controls(run, attribute, evidence.against)] for attribute in fit],
     )
     yield _ranked(evidence, run)
+    yield (
+        "In how many components the positive effects of restoring are, controls aside. Effects of "
+        "noise count too, so that a weak attribute looks more distributed than it is; the number "
+        "of causal components does not have this flaw, but grows with the captions."
+    )
     yield table(
         ["attribute", "effective components of the UNet", "of the text encoder"],
         [
@@ -247,7 +262,11 @@ def _unet(evidence: Evidence) -> Iterator[str]:
     yield table(
         ["attributes", "causal components of each", "of both"],
         [
-            [f"{a}, {b}", f"{row['num_a']}, {row['num_b']}", str(row["num_both"])]
+            [
+                f"{row['attribute_a']}, {row['attribute_b']}",
+                f"{row['num_a']}, {row['num_b']}",
+                str(row["num_both"]),
+            ]
             for a, b in combinations(fit, 2)
             if (row := overlap(run, a, b, evidence.against))
         ],
@@ -294,25 +313,24 @@ def _unsaid(evidence: Evidence, judged: Judged) -> Iterator[str]:
         "A component is restored alone. Several that together would suffice, each of which does "
         "nothing alone, are not seen.",
     ]
-    for name, run in _named(evidence):
+    runs = dict(_named(evidence))
+    for name, run in runs.items():
         if run is None:
             lines.append(f"The run {name} was not there: nothing is said that needs it.")
-            continue
-        plan, done = run.plan, progress_of(run)
-        if done.done < done.total:
+        elif (done := progress_of(run)).done < done.total:
             lines.append(
                 f"The run {name} had {done.done} of {done.total} units when this was made."
             )
-        if len(plan.seeds) * plan.noise_draws == 1:
-            lines.append(
-                f"The run {name} has one seed and one draw: what varies with them is in the spread "
-                "over captions, and cannot be told from it."
-            )
-        usual = default_steps(plan.model)
-        if plan.numerics.steps != usual:
-            lines.append(
-                f"The run {name} denoises in {plan.numerics.steps} steps, not the model's {usual}."
-            )
+    plans = {name: run.plan for name, run in runs.items() if run}
+    single = [n for n, plan in plans.items() if len(plan.seeds) * plan.noise_draws == 1]
+    if single:
+        lines.append(
+            f"One seed and one draw ({', '.join(single)}): what varies with them is in the spread "
+            "over captions, and cannot be told from it."
+        )
+    short_runs = [n for n, plan in plans.items() if plan.numerics.steps < default_steps(plan.model)]
+    if short_runs:
+        lines.append(f"Fewer denoising steps than the model's own ({', '.join(short_runs)}).")
     open_claims = sum(
         finding.verdict is Verdict.OPEN for _, by in judged for finding in by[AGAINST[0]]
     )
@@ -329,4 +347,4 @@ def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _interval(row: Row, name: str) -> str:
-    return f"{row[f'mean_{name}']:.4f} ({row[f'{name}_low']:.4f} to {row[f'{name}_high']:.4f})"
+    return str(Interval.of(row, f"mean_{name}", f"{name}_low", f"{name}_high"))

@@ -16,6 +16,7 @@ from cli import (
     plot,
     query,
     report,
+    sql,
     sweep,
     trace,
 )
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(trace.app, name="trace")
 app.command("rank", epilog="Example: dqf rank demo --attribute style --part unet")(query.rank)
-app.command("query", epilog='Example: dqf query demo "SELECT * FROM ranking"')(query.query)
+app.command("query", epilog='Example: dqf query demo "SELECT * FROM ranking"')(sql.query)
 app.command("report", epilog="Example: dqf report demo --edit edits/demo")(report.report)
 app.command(
     "plot", epilog="Example: dqf plot demo --figure ranking --attribute style --out style.pdf"

@@ -62,4 +62,4 @@ def attack(
     job = plan_attack(request)
     with progress_bar("attacking", "steps") as show:
         rows = attack_edit(job, on_progress=show, note=lambda line: typer.echo(line, err=True))
-    print_rows(summary_rows(rows) if output_format is Format.TABLE else rows, output_format)
+    print_rows(summary_rows(rows) if output_format.is_for_people else rows, output_format)

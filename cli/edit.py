@@ -140,7 +140,7 @@ def print_report(report: "EditReport", output_format: Format) -> None:
     if report.scores:
         print_rows(_score_rows(report), output_format)
     for line in _summary(report):
-        typer.echo(line, err=output_format is Format.CSV)
+        typer.echo(line, err=output_format is not Format.TABLE)
 
 
 def _edit_as_a_job(concepts: Path, options: dict[str, object], *, address: str) -> NoReturn:

@@ -1,6 +1,5 @@
 """`dqf edit evaluate` and `dqf edit results`: how well an edit worked."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -129,10 +128,7 @@ def _print(run: "EvaluationRun", output_format: Format) -> None:
     from jobs.evaluation_results import results as measured
 
     found = measured(run)
-    if output_format is Format.JSON:
-        typer.echo(json.dumps([asdict(result) for result in found], indent=2))
-        return
-    if output_format is Format.CSV:
+    if not output_format.is_for_people:
         print_rows([asdict(result) for result in found], output_format)
         return
     # The harmonic mean has no images of its own, and says by its absence that one side has none.

@@ -1,4 +1,4 @@
-"""`dqf rank` and `dqf query`: reading causal scores."""
+"""`dqf rank`: components by their causal scores."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -115,20 +115,3 @@ def rank(
     print_table(table, output_format)
     for sentence in verdicts(opened, against=against, attribute=attribute, part=of_part):
         typer.echo(sentence, err=True)
-
-
-def query(
-    run: RunArgument,
-    sql: Annotated[str, typer.Argument(help="One SELECT statement over the run's views.")],
-    output_format: FormatOption = Format.TABLE,
-) -> None:
-    """Print the result of one SELECT over a run.
-
-    Views: captions, components, slabs, units, scores, commits, failures, trials, effects,
-    caption_effects, component_effects, controlled_effects, ranking, causal_states, overlap,
-    concentration.
-    """
-    from jobs.query import run_query
-    from jobs.store import open_run
-
-    print_table(run_query(open_run(run_location(run)), sql), output_format)

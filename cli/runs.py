@@ -1,9 +1,12 @@
 """How commands name a run: its name under `runs/`, its folder, or its URL."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from schemas.errors import QueryRefused
 
 RUNS = Path("runs")
 """Where runs are kept, under the working directory."""
@@ -16,3 +19,22 @@ def run_location(run: str) -> str:
     """Return the folder or URL of a run given by name, by a path with a separator, or by URL."""
     is_path = "/" in run or Path(run, "plan.json").is_file()
     return run if is_path else str(RUNS / run)
+
+
+def named_locations(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the locations of runs by the names that they have in SQL.
+
+    That is the last part of the location, or what stands before it in NAME=RUN. QueryRefused: two
+    have one name.
+    """
+    found: dict[str, str] = {}
+    for argument in arguments:
+        name, equals, location = argument.partition("=")
+        if not equals or "/" in name or Path(run_location(argument), "plan.json").is_file():
+            name, location = "", argument
+        location = run_location(location)
+        name = name or location.rstrip("/").rpartition("/")[2]
+        if name.lower() in map(str.lower, found):
+            raise QueryRefused(f"two runs are called {name!r}: call one of them NAME=RUN")
+        found[name] = location
+    return found

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from jobs.attempts import attempts
 from jobs.audit import Audit, audit
+from jobs.catalog import CATALOG, write_catalog
 from jobs.chunks import PLAN
 from jobs.findings import Fault, Finding, State
 from jobs.kept_images import FOLDER, image_faults
-from jobs.query import CATALOG, write_catalog
 from jobs.storage import LocalStorage, open_storage
 from jobs.store import Run, open_run, write_tables
 from jobs.surroundings import catalog_error, counted_strangers, surroundings

@@ -1,49 +1,47 @@
-"""SQL over runs: the views, the gate for users' statements, the catalog file."""
+"""SQL over one run or several: one SELECT over their views, as a table or batch by batch."""
 
 import os
 import re
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from jobs.chunks import RELISTS
-from jobs.kept_statistics import (
-    keep_statistics,
-    kept_statistics,
-    key_of,
-    select_kept,
-    write_empty_statistics,
+from jobs.gate import admitted, connect, lock, temporary_folder
+from jobs.run_views import (
+    HIDDEN,
+    Source,
+    files_of,
+    fill_statistics,
+    in_place,
+    make_views,
+    read_first,
+    reads_statistics,
 )
-from jobs.parts import EMPTY_PACK, EMPTY_PART, GROUP_CHUNKS
-from jobs.statistics import make_statistics
-from jobs.storage import LocalStorage
 from jobs.store import Run
-from schemas.errors import QueryRefused, StoreError
-from schemas.statistics import STATISTICS
-from schemas.views import (
-    STATISTICS_VIEWS,
-    TABLES,
-    commits_of,
-    quoted,
-    scores_of,
-    view_statements,
-)
+from schemas.errors import QueryRefused, first_line
+from schemas.views import identifier
 
-CATALOG = "catalog.duckdb"
-"""A DuckDB file of the views with paths relative to the run's folder: open it from there."""
+BATCH_ROWS = 2**14
+"""Rows of a batch: few enough that the first are there soon."""
+RESERVED = {"information_schema", "main", "memory", "pg_catalog", "system", "temp"}
+"""Names that no run has in SQL, since schemas and databases of DuckDB have them."""
 
-# For the catalog, whose views list files anew each time: a part whose group has a pack is skipped.
-IS_LIVE = f"""
-NOT coalesce(list_contains(
-  (SELECT list(parse_filename(file)) FROM glob('packs/g*.parquet')),
-  format('g{{{{:06d}}}}.parquet',
-    try_cast(regexp_extract({{file}}, 'parts/c(\\d{{{{8}}}})\\.parquet', 1) AS BIGINT)
-      // {GROUP_CHUNKS})), false)
-"""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The rows of a query; they are read once."""
+
+    schema: pa.Schema
+    """Names and types of the columns; each name is there once."""
+    batches: Iterator[pa.RecordBatch]
 
 
 def run_query(run: Run, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
@@ -51,177 +49,149 @@ def run_query(run: Run, sql: str, parameters: Sequence[object] = ()) -> pa.Table
 
     QueryRefused: it is not exactly one SELECT, reaches outside the run, or DuckDB rejects it.
     """
+
+    def table(source: Source) -> pa.Table:
+        with _connected({"run": run}, source, sql=sql) as opened:
+            return opened.table(parameters)
+
+    return _first_that_reads(table, [in_place, *[read_first] * RELISTS])
+
+
+@contextmanager
+def open_query(runs: Mapping[str, Run], sql: str) -> Iterator[Result]:
+    """Give the result of one read-only SELECT over runs, computed while it is read.
+
+    Each run's views are in a schema of its name, the first one's also outside of it. Parts that
+    may be packed meanwhile are read first. QueryRefused: as `run_query`, also while it is read.
+    """
+    _check_names(runs)
+
+    def opened(source: Source) -> tuple[ExitStack, Result]:
+        with ExitStack() as stack:
+            result = stack.enter_context(_connected(runs, source, sql=sql)).stream()
+            return stack.pop_all(), result
+
+    stack, result = _first_that_reads(opened, [read_first] * (1 + RELISTS))
+    with stack:
+        yield result
+
+
+def _check_names(runs: Mapping[str, Run]) -> None:
+    if not runs:
+        raise QueryRefused("name a run to query")
+    for name in runs:
+        if name.lower() in RESERVED or re.fullmatch(rf"{HIDDEN}_\d+", name):
+            raise QueryRefused(f"DuckDB has a {name!r} of its own: call the run NAME=RUN")
+    if len({name.lower() for name in runs}) < len(runs):
+        raise QueryRefused(f"SQL does not tell capitals apart in {', '.join(runs)}: use NAME=RUN")
+
+
+def _first_that_reads(read: Callable[[Source], T], sources: Sequence[Source]) -> T:
+    """Return what the first source gives whose files are all still there."""
     last: Exception | None = None
-    for source in [_in_place, *[_read_first] * RELISTS]:
+    for source in sources:
         try:
-            return _query(run, source, sql, parameters)
+            return read(source)
         except (FileNotFoundError, duckdb.IOException) as error:
             last = error
-    raise QueryRefused(f"run {run.location} cannot be read: {last}") from last
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Files:
-    """Paths of what a query reads."""
-
-    tables: dict[str, str]
-    packs: list[str]
-    """Those that count; they stay."""
-    parts: list[str]
-    """Those that count now; each goes when its group is packed."""
-    key: str
-    """Of the statistics that follow from them."""
-
-
-def _files(run: Run) -> _Files:
-    names = [f"{table}.parquet" for table in TABLES]
-    try:
-        *tables, empty_pack, empty_part = _paths(run, [*names, EMPTY_PACK, EMPTY_PART])
-    except FileNotFoundError as error:
-        raise StoreError(
-            f"run {run.location} is not whole: `dqf trace resume` completes it"
-        ) from error
-    live = run.live()
-    return _Files(
-        tables=dict(zip(TABLES, tables, strict=True)),
-        packs=[empty_pack, *_paths(run, sorted(live.packs.values()))],
-        parts=[empty_part, *_paths(run, sorted(live.parts.values()))],
-        key=key_of(run, live),
-    )
-
-
-def _paths(run: Run, names: Sequence[str]) -> list[str]:
-    return [str(path) for path in run.storage.local(names)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Selects:
-    """The SELECTs that a query's scores and commits come from."""
-
-    scores: str
-    commits: str
-
-
-_Source = Callable[[duckdb.DuckDBPyConnection, _Files], _Selects]
-
-
-def _in_place(_: duckdb.DuckDBPyConnection, files: _Files) -> _Selects:
-    paths = [*files.packs, *files.parts]
-    return _Selects(scores=scores_of(paths), commits=commits_of(paths))
-
-
-def _read_first(connection: duckdb.DuckDBPyConnection, files: _Files) -> _Selects:
-    """Read the parts into memory: a query longer than packing takes would never end otherwise."""
-    connection.execute(f"CREATE TEMP TABLE recent_scores AS {scores_of(files.parts)}")
-    connection.execute(f"CREATE TEMP TABLE recent_commits AS {commits_of(files.parts)}")
-    return _Selects(
-        scores=f"{scores_of(files.packs)} UNION ALL FROM recent_scores",
-        commits=f"{commits_of(files.packs)} UNION ALL FROM recent_commits",
-    )
-
-
-def _query(run: Run, source: _Source, sql: str, parameters: Sequence[object]) -> pa.Table:
-    files = _files(run)
-    with _connect() as connection:
-        _make_views(connection, files, source(connection, files))
-        if reads_statistics(sql):
-            for name, table in _statistics(connection, run, files).items():
-                connection.register(f"estimated_{name}", table)
-        _lock(connection, [*files.tables.values(), *files.packs, *files.parts])
-        try:
-            statements = connection.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise QueryRefused("give exactly one SELECT statement: runs are read-only")
-            relation = connection.sql(statements[0].query, params=list(parameters))
-            return relation.to_arrow_table()
-        except duckdb.Error as error:
-            # A locked connection calls a file that is gone a pattern, which it may not expand.
-            if not all(map(os.path.exists, [*files.packs, *files.parts])):
-                raise FileNotFoundError(str(error)) from error
-            if isinstance(error, duckdb.IOException):
+        except RuntimeError as error:
+            # So DuckDB says that Ctrl-C ended what makes the views.
+            if "interrupted" not in str(error):
                 raise
-            raise QueryRefused(str(error).strip()) from error
+            raise KeyboardInterrupt from error
+    raise QueryRefused(f"the run cannot be read: {last}") from last
 
 
-def reads_statistics(sql: str) -> bool:
-    """Return whether a statement names a view over estimates, which take time to make.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """A locked connection that has the runs' views."""
 
-    A name in a string counts too, as it may be that of a table function.
+    connection: duckdb.DuckDBPyConnection
+    paths: list[str]
+    """Of all that it may read."""
+    statement: str
+    """The one that it was opened for."""
+
+    def table(self, parameters: Sequence[object]) -> pa.Table:
+        """Return the result."""
+        # With parameters DuckDB computes it at once.
+        return self._interruptible(
+            lambda: self.connection.sql(
+                self.statement, params=list(parameters) or None
+            ).to_arrow_table()
+        )
+
+    def stream(self) -> Result:
+        """Return the result, computed batch by batch."""
+        reader = self._interruptible(
+            lambda: self.connection.sql(self.statement).to_arrow_reader(BATCH_ROWS)
+        )
+        fields = zip(reader.schema, _unique(reader.schema.names), strict=True)
+        schema = pa.schema([field.with_name(name) for field, name in fields])
+        return Result(schema=schema, batches=self._batches(reader, schema))
+
+    def _batches(self, reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        try:
+            while (batch := self._interruptible(lambda: next(reader, None))) is not None:
+                yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+        except (FileNotFoundError, duckdb.IOException) as error:
+            raise QueryRefused(f"the run cannot be read: {first_line(error)}") from error
+
+    def _interruptible(self, call: Callable[[], T]) -> T:
+        """Return what a call gives; Ctrl-C ends the query, which DuckDB alone would not notice."""
+        with ThreadPoolExecutor(1) as thread:
+            future = thread.submit(call)
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                self.connection.interrupt()
+                raise
+            except duckdb.Error as error:
+                raise self._told(error) from error
+
+    def _told(self, error: duckdb.Error) -> Exception:
+        """Return what is raised for an error of DuckDB's."""
+        # A locked connection calls a file that is gone a pattern, which it may not expand.
+        if not all(map(os.path.exists, self.paths)):
+            return FileNotFoundError(str(error))
+        if isinstance(error, duckdb.IOException):
+            return error
+        if isinstance(error, duckdb.OutOfMemoryException):
+            return QueryRefused(
+                "the query needs more than half of the memory and of the disk for temporary "
+                f"files: {first_line(error)}"
+            )
+        return QueryRefused(str(error).strip())
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Return the names, those that were there before with the first free number behind them."""
+    found: list[str] = []
+    for name in names:
+        number, fresh = 1, name
+        while fresh in found:
+            number += 1
+            fresh = f"{name}_{number}"
+        found.append(fresh)
+    return found
+
+
+@contextmanager
+def _connected(runs: Mapping[str, Run], source: Source, *, sql: str) -> Iterator[_Opened]:
+    """Give a locked connection that has what a statement reads, the first run's views in use.
+
+    Statistics are made, and kept in the run's folder, only for a statement that the gate admits.
     """
-    return re.search(rf"\b({'|'.join(STATISTICS_VIEWS)})\b", sql, re.IGNORECASE) is not None
-
-
-def _make_views(connection: duckdb.DuckDBPyConnection, files: _Files, selects: _Selects) -> None:
-    """Make a run's views; those over estimates are empty yet."""
-    for name, schema in STATISTICS.items():
-        connection.register(f"estimated_{name}", schema.empty_table())
-    statements = view_statements(
-        files.tables,
-        scores=selects.scores,
-        commits=selects.commits,
-        statistics={name: f"FROM estimated_{name}" for name in STATISTICS},
-    )
-    for statement in statements:
-        connection.execute(statement)
-
-
-def _statistics(
-    connection: duckdb.DuckDBPyConnection, run: Run, files: _Files
-) -> dict[str, pa.Table]:
-    """Return the run's statistics: those that are kept, or new ones, which are kept then."""
-    kept = kept_statistics(run, files.key)
-    if kept is not None:
-        return kept
-    tables = make_statistics(connection)
-    ((scores,),) = connection.execute("SELECT count(*) FROM scores").fetchall()
-    if scores:
-        keep_statistics(run, files.key, tables, scores=scores)
-    return tables
-
-
-def write_catalog(run: Run) -> None:
-    """Write a local run's `catalog.duckdb` unless it is there, all of it or nothing."""
-    if not isinstance(run.storage, LocalStorage):
-        return
-    write_empty_statistics(run)
-    if not run.storage.exists(CATALOG):
-        run.storage.create(CATALOG, _catalog(Path(run.location)))
-
-
-def _catalog(folder: Path) -> bytes:
-    tables = {table: f"{table}.parquet" for table in TABLES}
-    parts = ["parts/*.parquet", "packs/*.parquet"]
-    statements = view_statements(
-        tables,
-        scores=scores_of(parts, where=IS_LIVE),
-        commits=commits_of(parts, where=IS_LIVE),
-        statistics={table: select_kept(table) for table in STATISTICS},
-    )
-    with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary, CATALOG)
-        with duckdb.connect(str(path)) as connection:
-            connection.execute(f"SET file_search_path = {quoted(str(folder))}")
-            for statement in statements:
-                connection.execute(statement)
-        return path.read_bytes()
-
-
-def _connect() -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(
-        config={
-            # What does not fit in memory, rather than in the user's folder.
-            "temp_directory": str(Path(tempfile.gettempdir(), f"dqf-{os.getpid()}.duckdb")),
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "allow_community_extensions": False,
-            "python_enable_replacements": False,
-        }
-    )
-
-
-def _lock(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> None:
-    """Leave the connection nothing but reading `paths`; the order of the settings matters."""
-    listed = ", ".join(map(quoted, paths))
-    connection.execute(f"SET allowed_paths = [{listed}]")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
+    files = {name: files_of(run) for name, run in runs.items()}
+    with temporary_folder() as temporary, connect(temporary) as connection:
+        for number, name in enumerate(runs):
+            make_views(connection, name, files[name], source=source, hidden=f"{HIDDEN}_{number}")
+        statement = admitted(connection, sql)
+        for number, (name, run) in enumerate(runs.items()):
+            if reads_statistics(statement):
+                connection.execute(f"USE {identifier(name)}")
+                fill_statistics(connection, run, files[name], hidden=f"{HIDDEN}_{number}")
+        connection.execute(f"USE {identifier(next(iter(runs)))}")
+        paths = [path for read in files.values() for path in read.paths]
+        lock(connection, paths)
+        yield _Opened(connection=connection, paths=paths, statement=statement)

@@ -66,7 +66,7 @@ class Run(ChunkedRun[Unit]):
 
     def complete(self) -> None:
         """Write those of the run's tables that are not there, and its catalog."""
-        from jobs.query import write_catalog  # which reads runs
+        from jobs.catalog import write_catalog  # which reads runs
 
         write_tables(self)
         write_catalog(self)

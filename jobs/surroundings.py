@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 
 from jobs.attempts import Attempt, attempts, changed_versions
+from jobs.catalog import CATALOG
 from jobs.findings import Finding, State
 from jobs.kept_images import FOLDER as IMAGES_FOLDER
 from jobs.kept_images import IMAGE_NAME
@@ -15,7 +16,6 @@ from jobs.kept_statistics import FOLDER as STATISTICS_FOLDER
 from jobs.kept_statistics import NAME as STATISTICS_NAME
 from jobs.kept_statistics import damaged_statistics, kept_statistics, key_of
 from jobs.orphans import orphans
-from jobs.query import CATALOG
 from jobs.storage import TEMPORARY, LocalStorage
 from jobs.store import Run
 from schemas.errors import first_line

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from jobs.store import Run
 from tests import tiny
 from tests.tiny_families import BUILDERS
+from tests.traced import trace_tiny
 
 # As jobs.cluster does before a local Ray starts: whichever test imports Ray first, it listens on
 # the loopback interface alone.
@@ -45,3 +47,10 @@ def tiny_families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, build in BUILDERS.items():
         build().save_pretrained(parent / name)
     return {name: parent / name for name in BUILDERS}
+
+
+@pytest.fixture(scope="session")
+def traced_run(tmp_path_factory: pytest.TempPathFactory, tiny_sd: Path, tiny_scorer: Path) -> Run:
+    """Return a small real run, finished; tests do not write to it."""
+    location = tmp_path_factory.mktemp("runs") / "demo"
+    return trace_tiny(location, model=tiny_sd, scorer=tiny_scorer)

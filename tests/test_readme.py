@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def test_shown_command_parses(shown: Shown) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["rank demo --tap 3", "rank", "trace plan --rows 4", "query a b c d e", "edit lists x"]
+    "line", ["rank demo --tap 3", "rank", "trace plan --rows 4", "edit lists x", "doctor a b"]
 )
 def test_a_line_that_is_wrong_would_not_parse(line: str) -> None:
     with pytest.raises(Exception, match=r"(?i)no such|missing|unexpected"):
@@ -157,6 +158,9 @@ def test_a_shown_reader_runs(shown: Shown, small: Path, monkeypatch: pytest.Monk
         name = words[len(shown.name.split())]
         if not Path("runs", name).exists():
             Path("runs", name).symlink_to("small")
+    for option, value in pairwise(words):
+        if option == "--edit" and not Path(value).exists():
+            Path(value).symlink_to("demo")
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, f"{result.output}{result.exception!r}"
     assert result.stdout.strip()

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from jobs.attempts import Outcome, attempts
+from jobs.catalog import write_catalog
 from jobs.packs import tidy
-from jobs.query import write_catalog
 from jobs.work import open_tasks
 from tests.faults.running import FAILED, FINISHED, Trial, check_whole
 from tests.jobs.small_run import make_run

@@ -15,13 +15,14 @@ import pytest
 from jobs import attempts
 from jobs.attempts import Outcome
 from jobs.audit import rows_of_unit
+from jobs.catalog import CATALOG, write_catalog
 from jobs.chunks import PLAN, Task, UnitRow
 from jobs.doctor import Report, examine, repair
 from jobs.findings import State
 from jobs.orphans import DRIVER_VARIABLE
 from jobs.packs import pack
 from jobs.parts import Commit, Failure, PartContent, part_name, write_part
-from jobs.query import CATALOG, run_query, write_catalog
+from jobs.query import run_query
 from jobs.storage import LEFTOVER_AGE_S
 from jobs.store import Run, open_run
 from jobs.work import Progress, failed_tasks, open_tasks

@@ -1,0 +1,125 @@
+"""Writing batches of rows in each format, none held longer than it takes to write it."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Rows = Iterable["pa.RecordBatch"]
+"""Batches of rows of one schema."""
+
+SMALLEST_FIXED = 1e-3
+"""A number that is smaller, as p-values are, is shown with an exponent."""
+
+
+def write_json(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
+    """Write one array of objects."""
+    separator = "[\n"
+    for row in _objects(schema, batches):
+        text = json.dumps(row, indent=2, ensure_ascii=False, default=str)
+        file.write(separator + "  " + text.replace("\n", "\n  "))
+        separator = ",\n"
+    file.write("[]\n" if separator == "[\n" else "\n]\n")
+
+
+def write_jsonl(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
+    """Write one object a line."""
+    for row in _objects(schema, batches):
+        file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+
+
+def write_csv(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
+    """Write comma-separated values; what is no single value is JSON."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(schema.names)
+    for batch in batches:
+        writer.writerows(zip(*map(_csv_values, batch.columns), strict=True))
+
+
+def write_markdown(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
+    """Write a Markdown table."""
+    file.write(_markdown_row(schema.names))
+    file.write(_markdown_row("---:" if is_number(field.type) else "---" for field in schema))
+    for batch in batches:
+        for row in zip(*map(values, batch.columns), strict=True):
+            file.write(_markdown_row(map(_markdown_cell, row)))
+
+
+def write_parquet(schema: "pa.Schema", batches: Rows, file: IO[bytes]) -> None:
+    """Write a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(pa.PythonFile(file, mode="w"), schema, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def cell(value: object) -> str:
+    """Return a value as people read it: four decimals, or three digits of what is tiny."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:.2e}" if 0 < abs(value) < SMALLEST_FIXED else f"{value:.4f}"
+    return str(value)
+
+
+def is_number(kind: "pa.DataType") -> bool:
+    """Return whether a column's values are numbers, which stand to the right."""
+    import pyarrow as pa
+
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+
+def values(column: "pa.Array[Any]") -> list[Any]:
+    """Return a column's values as Python has them; DuckDB's huge integers are decimals."""
+    import pyarrow as pa
+
+    found = column.to_pylist()
+    return list(map(_number, found)) if pa.types.is_decimal(column.type) else found
+
+
+def _number(value: Decimal | None) -> int | float | None:
+    if value is None:
+        return None
+    return int(value) if value == value.to_integral_value() else float(value)
+
+
+def _objects(schema: "pa.Schema", batches: Rows) -> Iterator[dict[str, Any]]:
+    for batch in batches:
+        columns = (map(_json_value, values(column)) for column in batch.columns)
+        for row in zip(*columns, strict=True):
+            yield dict(zip(schema.names, row, strict=True))
+
+
+def _json_value(value: Any) -> Any:
+    """Return a value without the numbers that JSON does not have: they become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return list(map(_json_value, value))
+    if isinstance(value, dict):
+        return {key: _json_value(inner) for key, inner in value.items()}
+    return value
+
+
+def _csv_values(column: "pa.Array[Any]") -> list[Any]:
+    import pyarrow as pa
+
+    found = values(column)
+    if pa.types.is_nested(column.type):
+        return [json.dumps(_json_value(v), ensure_ascii=False, default=str) for v in found]
+    return found
+
+
+def _markdown_row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _markdown_cell(value: object) -> str:
+    return cell(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", "<br>")

@@ -1,0 +1,202 @@
+"""The shell of `dqf query`: statements end with `;`, commands begin with a dot."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import typer
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.filters import Condition
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.lexers import PygmentsLexer
+from pygments.lexers.sql import SqlLexer
+
+from cli.output import Format, print_rows
+from cli.sql import documentation, example_rows, show
+from schemas.columns import VIEWS
+from schemas.errors import DqfError
+
+if TYPE_CHECKING:
+    from jobs.store import Run
+
+WELCOME = "A statement ends with ;  .help lists the commands, Tab completes, Ctrl-D leaves."
+WORD = re.compile(r"[\w.]+")
+
+
+@dataclass(slots=True, kw_only=True)
+class Shell:
+    """What a session goes on with from line to line."""
+
+    runs: "dict[str, Run]"
+    output_format: Format
+    is_open: bool = True
+
+
+def run_shell(runs: "dict[str, Run]", output_format: Format) -> None:
+    """Answer statements and commands from the terminal until the user leaves."""
+    shell = Shell(runs=runs, output_format=output_format)
+    session: PromptSession[str] = PromptSession(
+        message="dqf> ",
+        prompt_continuation="...> ",
+        multiline=Condition(lambda: not is_complete(get_app().current_buffer.text)),
+        history=_history(),
+        lexer=PygmentsLexer(SqlLexer),
+        completer=SqlCompleter(list(runs)),
+    )
+    typer.echo(WELCOME, err=True)
+    while shell.is_open:
+        try:
+            answer(shell, session.prompt().strip())
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            typer.echo("cancelled", err=True)
+        except DqfError as error:
+            typer.echo(f"dqf: {error}", err=True)
+
+
+def is_complete(text: str) -> bool:
+    """Return whether Enter ends the input: it is empty, a command, or a statement up to its `;`."""
+    if not text.strip() or text.lstrip().startswith("."):
+        return True
+    kinds = [kind for kind in duckdb.tokenize(text) if kind[1] != duckdb.token_type.comment]
+    start = kinds[-1][0] if kinds else 0
+    return text.encode()[start : start + 1] == b";"
+
+
+def answer(shell: Shell, text: str) -> None:
+    """Do what one input asks; DqfError if it cannot be done."""
+    if text.startswith("."):
+        name, _, argument = text.rstrip("; ").partition(" ")
+        if name not in COMMANDS:
+            raise DqfError(f"no command {name}: there are {', '.join(COMMANDS)}")
+        COMMANDS[name][1](shell, argument.strip())
+    elif text:
+        show(shell.runs, text, shell.output_format)
+
+
+def _tables(shell: Shell, _: str) -> None:
+    rows: list[dict[str, object]] = [
+        {"run": run, "view": view.name, "meaning": view.meaning}
+        for run in shell.runs
+        for view in VIEWS
+    ]
+    print_rows(rows, Format.TABLE)
+
+
+def _schema(_: Shell, argument: str) -> None:
+    print_rows(documentation(argument.split()), Format.TABLE)
+
+
+def _format(shell: Shell, argument: str) -> None:
+    if argument not in list(Format):
+        raise DqfError(f"no format {argument!r}: there are {', '.join(Format)}")
+    shell.output_format = Format(argument)
+
+
+def _examples(_: Shell, __: str) -> None:
+    print_rows(example_rows(), Format.TABLE)
+
+
+def _example(shell: Shell, argument: str) -> None:
+    from jobs.examples import example_sql
+
+    sql = example_sql(argument, list(shell.runs))
+    typer.echo(sql, err=True)
+    show(shell.runs, sql, shell.output_format)
+
+
+def _help(_: Shell, __: str) -> None:
+    rows: list[dict[str, object]] = [
+        {"command": name, "does": does} for name, (does, _) in COMMANDS.items()
+    ]
+    print_rows(rows, Format.TABLE)
+
+
+def _quit(shell: Shell, _: str) -> None:
+    shell.is_open = False
+
+
+COMMANDS: dict[str, tuple[str, Callable[[Shell, str], None]]] = {
+    ".tables": ("list the views", _tables),
+    ".schema": ("describe the columns of views, or of all: .schema ranking", _schema),
+    ".format": (f"choose how results are shown: {', '.join(Format)}", _format),
+    ".examples": ("list the example queries", _examples),
+    ".example": ("show and run one: .example recovery", _example),
+    ".help": ("list the commands", _help),
+    ".quit": ("leave, as Ctrl-D does", _quit),
+}
+
+
+class SqlCompleter(Completer):
+    """Completes commands, keywords, functions, runs, views, and columns after their view."""
+
+    def __init__(self, runs: list[str]) -> None:
+        self._columns = {view.name: [c.name for c in view.columns] for view in VIEWS}
+        self._runs = runs
+        self._words = _described(runs)
+
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterable[Completion]:
+        """Yield what the word before the cursor may become."""
+        text = document.text_before_cursor.lstrip()
+        word = document.get_word_before_cursor(pattern=WORD)
+        if text.startswith("."):
+            yield from _matching(text, {name: does for name, (does, _) in COMMANDS.items()})
+        elif "." in word:
+            before, _, begun = word.rpartition(".")
+            yield from _matching(begun, dict.fromkeys(self._after(before.rpartition(".")[2]), ""))
+        elif word:
+            yield from _matching(word, self._words)
+
+    def _after(self, name: str) -> list[str]:
+        """Return what may stand after a name and a dot; an alias may be any view's."""
+        if name in self._runs:
+            return list(self._columns)
+        known = self._columns.get(name)
+        return known or sorted({column for view in self._columns.values() for column in view})
+
+
+def _matching(begun: str, words: dict[str, str]) -> Iterator[Completion]:
+    for word, meaning in words.items():
+        if word.lower().startswith(begun.lower()):
+            yield Completion(word, start_position=-len(begun), display_meta=meaning)
+
+
+def _described(runs: list[str]) -> dict[str, str]:
+    """Return all words of the language with what they are, what is the runs' own first."""
+    found = {view.name: view.meaning for view in VIEWS}
+    found |= {column.name: column.meaning for view in VIEWS for column in view.columns}
+    found |= dict.fromkeys(runs, "run")
+    with duckdb.connect() as connection:
+        keywords = connection.execute(
+            "SELECT upper(keyword_name) FROM duckdb_keywords() ORDER BY 1"
+        ).fetchall()
+        functions = connection.execute(
+            "SELECT DISTINCT function_name FROM duckdb_functions() "
+            "WHERE function_type IN ('scalar', 'aggregate', 'macro') "
+            "AND regexp_full_match(function_name, '[a-z]\\w*') ORDER BY 1"
+        ).fetchall()
+    found |= {word: "" for (word,) in keywords}
+    return found | {name: "function" for (name,) in functions if name not in found}
+
+
+def _history() -> History:
+    """Return the history in the user's folder of states, or in memory if that cannot be used."""
+    folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state", "dqf")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "query_history"
+        path.touch(mode=0o600)
+    except OSError as error:
+        typer.echo(f"no history is kept: {error}", err=True)
+        return InMemoryHistory()
+    return FileHistory(str(path))

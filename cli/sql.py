@@ -1,0 +1,138 @@
+"""`dqf query`: SQL over runs, from an argument, a file, stdin or a shell."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import SUFFIXES, Format, check_destination, print_rows, put
+from cli.runs import named_locations, run_location
+from schemas.errors import QueryRefused
+
+if TYPE_CHECKING:
+    from jobs.store import Run
+
+STDIN = Path("-")
+
+
+def query(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN... [SELECT]",
+            help="Runs by name, folder or URL, each as NAME=RUN if it is to have another name in "
+            "SQL; then one SELECT. Without one: a shell, or stdin if that is no terminal.",
+            show_default=False,
+        ),
+    ] = None,
+    command: Annotated[str | None, typer.Option("--command", "-c", help="The SELECT.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="File that holds the SELECT; - is stdin.")
+    ] = None,
+    example: Annotated[str | None, typer.Option(help="Run a query that ships with dqf.")] = None,
+    examples: Annotated[
+        bool, typer.Option("--examples", help="List these queries and what they answer.")
+    ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Describe views and columns; words are views' names.")
+    ] = False,
+    output_format: Annotated[
+        Format | None,
+        typer.Option("--format", help="How to print; by the file's name, or else a table."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write instead of stdout.")] = None,
+) -> None:
+    """Print the result of one SELECT over one run or several.
+
+    The views are those of `dqf query --schema`. Each run is a schema of its name; the first one's
+    views need no name before them: SELECT * FROM ranking JOIN other.ranking USING (component).
+    """
+    shown = output_format or SUFFIXES.get(output.suffix if output else "", Format.TABLE)
+    check_destination(shown, output=output)
+    if schema or examples:
+        rows = documentation(words or []) if schema else example_rows()
+        return print_rows(rows, shown, output=output)
+    asked = [option for option in (command, file, example) if option is not None]
+    if len(asked) > 1:
+        raise QueryRefused("give one of --command, --file and --example")
+    names, sql = (list(words or []), None) if asked else _split(words or [])
+    runs = _open(names)
+    if example is not None:
+        from jobs.examples import example_sql
+
+        sql = example_sql(example, list(runs))
+    elif not asked and sql is None and sys.stdin.isatty():
+        from cli.shell import run_shell
+
+        return run_shell(runs, shown)
+    show(runs, command or sql or _read(file or STDIN), shown, output=output)
+
+
+def show(
+    runs: "dict[str, Run]", sql: str, output_format: Format, *, output: Path | None = None
+) -> None:
+    """Print or write the result of one SELECT over runs, and note how many rows it has."""
+    from jobs.query import open_query
+
+    for run in runs.values():
+        if output is not None and Path(run.location) in output.absolute().parents:
+            raise QueryRefused(f"{output} is in a run's folder: write it elsewhere")
+    with open_query(runs, sql) as result:
+        count = put(result.schema, result.batches, output_format, output=output)
+    if output is not None or output_format is Format.TABLE:
+        rows = f"{count} row{'' if count == 1 else 's'}"
+        typer.echo(f"{rows} in {output}" if output else rows, err=True)
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
+    """Return the runs and the statement, which is a last word with a space that is no run."""
+    *runs, last = words or [""]
+    is_run = len(last.split()) < 2 or Path(run_location(last), "plan.json").is_file()
+    return ([*words], None) if is_run else (runs, last)
+
+
+def _open(names: Sequence[str]) -> "dict[str, Run]":
+    if not names:
+        raise QueryRefused('name a run to query: dqf query RUN "SELECT * FROM ranking"')
+    from jobs.store import open_run
+
+    return {name: open_run(location) for name, location in named_locations(names).items()}
+
+
+def _read(file: Path) -> str:
+    try:
+        return sys.stdin.read() if file == STDIN else file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise QueryRefused(f"cannot read {file}: {error}") from error
+
+
+def documentation(views: Sequence[str]) -> list[dict[str, object]]:
+    from schemas.columns import documented
+
+    return [
+        {
+            "view": view.name,
+            "column": column.name,
+            "type": column.type,
+            "unit": column.unit,
+            "meaning": column.meaning,
+        }
+        for view in documented(views)
+        for column in view.columns
+    ]
+
+
+def example_rows() -> list[dict[str, object]]:
+    from jobs.examples import EXAMPLES
+
+    return [
+        {
+            "name": known.name,
+            "runs": known.num_runs,
+            "answers": known.answers,
+            "read": known.read,
+        }
+        for known in EXAMPLES
+    ]

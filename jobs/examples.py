@@ -1,0 +1,233 @@
+"""Named example queries: what people ask of a run first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from schemas.errors import QueryRefused
+from schemas.views import identifier
+
+OTHER = "{other}"
+"""Stands for the second run's name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A query that ships with dqf."""
+
+    name: str
+    answers: str
+    """The question."""
+    read: str
+    """How to read the result."""
+    sql: str
+
+    @property
+    def num_runs(self) -> int:
+        """Runs that it takes."""
+        return 2 if OTHER in self.sql else 1
+
+
+EXAMPLES = (
+    Example(
+        name="top-components",
+        answers="Which components carry each attribute?",
+        read="The five best causal states of each attribute and part by mean indirect effect.",
+        sql="""
+SELECT attribute, part, against, rank, component, token, step_start, step_stop,
+  mean_ie, se_ie, mean_recovery, num_captions
+FROM ranking
+WHERE intervention = 'restore' AND rank <= 5
+ORDER BY attribute, part, against, rank, component
+""",
+    ),
+    Example(
+        name="layer-by-timestep",
+        answers="Where in the network, and when in denoising, is an attribute decided?",
+        read="One row a layer, one column a first step: mean indirect effect over its components.",
+        sql="""
+PIVOT (
+  SELECT attribute, part, against, layer, step_start, mean_ie
+  FROM component_effects JOIN components USING (component, part)
+  WHERE intervention = 'restore')
+ON step_start USING avg(mean_ie)
+GROUP BY attribute, part, against, layer
+ORDER BY attribute, part, against, layer
+""",
+    ),
+    Example(
+        name="layer-by-token",
+        answers="At which token and layer of the text encoder does an attribute sit?",
+        read="One row a layer and kind, one column a token: mean indirect effect.",
+        sql="""
+PIVOT (
+  SELECT attribute, against, layer, kind, token, mean_ie
+  FROM component_effects JOIN components USING (component, part)
+  WHERE intervention = 'restore' AND part = 'text-encoder')
+ON token USING avg(mean_ie)
+GROUP BY attribute, against, layer, kind
+ORDER BY attribute, against, layer, kind
+""",
+    ),
+    Example(
+        name="kinds",
+        answers="Do attentions, MLPs or resnets carry more?",
+        read="Mean and best indirect effect over the components of a kind; compare in one part.",
+        sql="""
+SELECT part, kind, attribute, against, count(DISTINCT component) AS num_components,
+  avg(mean_ie) AS mean_ie, max(mean_ie) AS best_ie
+FROM component_effects JOIN components USING (component, part)
+WHERE intervention = 'restore'
+GROUP BY ALL
+ORDER BY attribute, against, part, mean_ie DESC
+""",
+    ),
+    Example(
+        name="recovery",
+        answers="How much of the total effect does restoring one component bring back?",
+        read="Quantiles over captions, seeds, draws; 1 is all of it, below 0 makes it worse.",
+        sql="""
+SELECT attribute, part, against, count(recovery) AS num_trials,
+  quantile_cont(recovery, 0.1) AS q10, median(recovery) AS q50,
+  quantile_cont(recovery, 0.9) AS q90, avg((recovery > 0.5)::INTEGER) AS share_over_half
+FROM effects
+WHERE intervention = 'restore'
+GROUP BY ALL
+ORDER BY attribute, part, against
+""",
+    ),
+    Example(
+        name="captions",
+        answers="Which captions does the best component of each attribute work on, or fail?",
+        read="Effects of the component of rank 1, caption by caption; look for outliers.",
+        sql="""
+SELECT attribute, part, against, component, caption, ie, te, recovery, num_trials
+FROM caption_effects
+JOIN captions USING (caption_id, attribute)
+SEMI JOIN (FROM ranking WHERE rank = 1) USING (
+  attribute, part, component, token, step_start, step_stop, against, intervention)
+WHERE intervention = 'restore'
+ORDER BY attribute, part, against, ie DESC
+""",
+    ),
+    Example(
+        name="seed-agreement",
+        answers="Do two seeds agree on which components matter?",
+        read="Correlation over components of the effects of the two first seeds; 1 is agreement.",
+        sql="""
+WITH by_seed AS (
+  SELECT attribute, part, against, seed, component, token, step_start, step_stop,
+    avg(indirect_effect) AS ie
+  FROM effects WHERE intervention = 'restore' GROUP BY ALL),
+numbered AS (
+  SELECT *, rank() OVER (PARTITION BY attribute, part, against, component, token, step_start,
+    step_stop ORDER BY seed) AS number
+  FROM by_seed)
+SELECT attribute, part, against, a.seed AS seed_a, b.seed AS seed_b, count(*) AS num_states,
+  corr(a.ie, b.ie) AS correlation, avg(abs(a.ie - b.ie)) AS mean_difference
+FROM numbered AS a
+JOIN numbered AS b USING (attribute, part, against, component, token, step_start, step_stop)
+WHERE a.number = 1 AND b.number = 2
+GROUP BY ALL
+ORDER BY attribute, part, against, seed_a, seed_b
+""",
+    ),
+    Example(
+        name="controls",
+        answers="Does restoring do more than its control does?",
+        read="mean_difference is paired by caption: what is special to the clean run's activation.",
+        sql="""
+SELECT attribute, part, against, control, component, token, step_start, step_stop,
+  mean_ie, control_ie, mean_difference, se_difference, num_captions
+FROM controlled_effects
+ORDER BY attribute, part, against, control, mean_difference DESC
+""",
+    ),
+    Example(
+        name="failures",
+        answers="What went wrong, how often, and is it one caption or all?",
+        read="One row an error; a single caption behind many failures is a fault of the caption.",
+        sql="""
+SELECT error, split_part(message, chr(10), 1) AS first_line, count(*) AS num_units,
+  count(DISTINCT caption_id) AS num_captions, min(unit_id) AS for_example
+FROM failures LEFT JOIN units USING (unit_id)
+GROUP BY ALL
+ORDER BY num_units DESC, error
+""",
+    ),
+    Example(
+        name="chunks",
+        answers="How far is each chunk of work, and what does it hold?",
+        read="Units planned, scored, failed and left, chunk by chunk.",
+        sql="""
+WITH scored AS (SELECT DISTINCT unit_id, true AS is_scored FROM scores)
+SELECT chunk, count(*) AS planned, count(is_scored) AS scored,
+  count(failures.unit_id) AS failed,
+  count(*) FILTER (is_scored IS NULL AND failures.unit_id IS NULL) AS left_to_do
+FROM units
+LEFT JOIN scored USING (unit_id)
+LEFT JOIN failures USING (unit_id, chunk)
+GROUP BY chunk
+ORDER BY chunk
+""",
+    ),
+    Example(
+        name="shared-components",
+        answers="Which components matter for several attributes?",
+        read="Components among the five best of more than one attribute.",
+        sql="""
+SELECT part, against, component, token, step_start, step_stop,
+  count(*) AS num_attributes, list(attribute ORDER BY attribute) AS attributes,
+  avg(mean_ie) AS mean_ie
+FROM ranking
+WHERE intervention = 'restore' AND rank <= 5
+GROUP BY ALL
+HAVING num_attributes > 1
+ORDER BY num_attributes DESC, mean_ie DESC, component
+""",
+    ),
+    Example(
+        name="compare-runs",
+        answers="What differs between two runs?",
+        read="Each state's mean indirect effect in both runs, the largest difference first.",
+        sql=f"""
+SELECT attribute, part, against, component, token, step_start, step_stop, intervention,
+  a.mean_ie AS first_ie, b.mean_ie AS other_ie, b.mean_ie - a.mean_ie AS difference,
+  a.rank AS first_rank, b.rank AS other_rank
+FROM ranking AS a
+JOIN {OTHER}.ranking AS b USING (
+  attribute, part, against, component, token, step_start, step_stop, intervention)
+ORDER BY abs(difference) DESC, component
+""",
+    ),
+    Example(
+        name="agreement-of-runs",
+        answers="Do two runs agree on which components matter?",
+        read="Correlation of the mean effects of the states that both runs have; 1 is agreement.",
+        sql=f"""
+SELECT attribute, part, against, intervention, count(*) AS num_states,
+  corr(a.mean_ie, b.mean_ie) AS correlation,
+  corr(a.rank, b.rank) AS rank_correlation
+FROM ranking AS a
+JOIN {OTHER}.ranking AS b USING (
+  attribute, part, against, component, token, step_start, step_stop, intervention)
+GROUP BY ALL
+ORDER BY attribute, part, against, intervention
+""",
+    ),
+)
+
+
+def example(name: str) -> Example:
+    """Return the example of that name; QueryRefused if there is none."""
+    found: Mapping[str, Example] = {known.name: known for known in EXAMPLES}
+    if name not in found:
+        raise QueryRefused(f"no example {name!r}: there are {', '.join(found)}")
+    return found[name]
+
+
+def example_sql(name: str, runs: list[str]) -> str:
+    """Return an example's SQL for runs by their names in SQL; QueryRefused for too few."""
+    known = example(name)
+    if len(runs) < known.num_runs:
+        raise QueryRefused(f"example {name!r} compares two runs: name both")
+    return known.sql.strip().replace(OTHER, identifier(runs[known.num_runs - 1]))

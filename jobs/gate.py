@@ -1,0 +1,193 @@
+"""The gate for users' SQL: exactly one SELECT over views; no file, no setting, nothing written.
+
+DuckDB alone is not enough: to it `WITH w AS (COPY ... TO 'part') SELECT ...` is a SELECT, and a
+path that may be read may be written too (2.0.1). So the statement's tree is looked through before
+it runs, and what is not known to be harmless is refused.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import duckdb
+
+from schemas.errors import QueryRefused
+from schemas.views import quoted
+
+MEMORY = "50%"
+"""Of the machine's memory, or of the container's: what a query may take before it spills."""
+DISK_SHARE = 0.5
+"""Of the free space of the temporary folder: what a query may spill before it ends."""
+
+TABLE_FUNCTIONS = {
+    *("range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree"),
+    *("histogram", "histogram_values", "duckdb_columns", "duckdb_views", "duckdb_functions"),
+}
+"""Those that read nothing but their arguments, or the views' names."""
+SIDE_EFFECTS = {"write_log", "getenv", "nextval", "setval"}
+"""Scalar functions that do or see more than their arguments."""
+READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+"""Kinds of query in DuckDB's tree that only read; others are INSERT, UPDATE, DELETE and COPY."""
+WRITING_WORDS = {"insert", "update", "delete", "copy", "merge"}
+FIRST_WORDS = {"pivot", "pivot_wider", "from", "select", "with", "summarize", "describe"}
+
+MULTI = "MULTI"
+"""DuckDB's type of a PIVOT whose columns are found out first: it has no tree."""
+
+
+def connect(temporary: str) -> duckdb.DuckDBPyConnection:
+    """Return a connection in memory that spills into the folder `temporary`, within limits."""
+    spill_mib = max(1, int(shutil.disk_usage(temporary).free * DISK_SHARE) // 2**20)
+    return duckdb.connect(
+        config={
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "allow_community_extensions": False,
+            "python_enable_replacements": False,
+            "memory_limit": MEMORY,
+            "temp_directory": temporary,
+            "max_temp_directory_size": f"{spill_mib}MiB",
+        }
+    )
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a new folder for what a query spills, removed when its context ends."""
+    return tempfile.TemporaryDirectory(prefix="dqf-query-")
+
+
+def lock(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> None:
+    """Leave the connection nothing but reading `paths`; the order of the settings matters."""
+    listed = ", ".join(map(quoted, paths))
+    connection.execute(f"SET allowed_paths = [{listed}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def admitted(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """Return the one SELECT of `sql`; the connection already has its views.
+
+    QueryRefused: it does not parse, is none or several, or does anything but read views.
+    """
+    try:
+        statements = connection.extract_statements(sql)
+    except duckdb.Error as error:
+        raise QueryRefused(str(error).strip()) from error
+    if len(statements) != 1:
+        raise _refused(f"{len(statements)} statements" if statements else "nothing")
+    (statement,) = statements
+    if statement.type.name == MULTI:
+        _check_words(connection, statement.query)
+    elif statement.type != duckdb.StatementType.SELECT:
+        raise _refused(statement.type.name.replace("_", " "))
+    else:
+        _check_tree(connection, statement.query)
+    return statement.query
+
+
+def _refused(found: str) -> QueryRefused:
+    return QueryRefused(f"give exactly one SELECT statement, not {found}: runs are read-only")
+
+
+def _check_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Raise QueryRefused if anything in the statement is not known to only read views."""
+    nodes = list(_nodes(_tree(connection, sql)))
+    known = {name.lower() for node in nodes for name in _named_by(node)} | _tables(connection)
+    for node in nodes:
+        kind = str(node.get("type", ""))
+        if kind.endswith("_NODE") and kind not in READING_NODES:
+            raise _refused(f"{kind.split('_')[0]} inside WITH")
+        if kind == "TABLE_FUNCTION":
+            if (name := node["function"]["function_name"].lower()) not in TABLE_FUNCTIONS:
+                raise _no_function(name)
+        elif kind == "FUNCTION" and node["function_name"].lower() in SIDE_EFFECTS:
+            raise _no_function(node["function_name"])
+        elif kind == "BASE_TABLE" and node["qualified_name"]["path"][-1].lower() not in known:
+            raise _no_view(connection, node["qualified_name"]["path"])
+
+
+def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
+    (text,) = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()[0]
+    try:
+        tree = json.loads(text)
+    except RecursionError:
+        raise QueryRefused("the statement is nested too deeply: name its parts in WITH") from None
+    if tree["error"]:
+        raise QueryRefused(f"the statement cannot be looked through: {tree['error_message']}")
+    return tree["statements"]
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    left = [tree]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            yield item
+            left.extend(item.values())
+        elif isinstance(item, list):
+            left.extend(item)
+
+
+def _named_by(node: dict[str, Any]) -> list[str]:
+    """Return the names that a WITH clause gives."""
+    entries = node.get("cte_map")
+    return [entry["key"] for entry in entries["map"]] if isinstance(entries, dict) else []
+
+
+def _tables(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """Return the names of views and tables, DuckDB's own among them, in lower case."""
+    found = connection.execute(
+        "SELECT lower(view_name) FROM duckdb_views() UNION SELECT lower(table_name) "
+        "FROM duckdb_tables()"
+    ).fetchall()
+    return {name for (name,) in found}
+
+
+def _no_function(name: str) -> QueryRefused:
+    return QueryRefused(
+        f"{name}() is not for queries over runs, which read the runs' views and nothing else"
+    )
+
+
+def _no_view(connection: duckdb.DuckDBPyConnection, path: list[str]) -> QueryRefused:
+    names = connection.execute(
+        "SELECT DISTINCT view_name FROM duckdb_views() WHERE NOT internal ORDER BY 1"
+    ).fetchall()
+    return QueryRefused(
+        f"there is no view {'.'.join(path)!r}, and files are not read: the views are "
+        + ", ".join(name for (name,) in names)
+    )
+
+
+def _check_words(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Raise QueryRefused if a statement without a tree has a word that does more than read.
+
+    DuckDB lets a WITH clause write by INSERT, UPDATE, DELETE or COPY alone, and allowed paths still
+    keep any other file closed.
+    """
+    words = _words(sql)
+    if words[0] not in FIRST_WORDS:
+        raise _refused(words[0].upper())
+    functions = connection.execute(
+        "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type LIKE 'table%'"
+    ).fetchall()
+    refused = {name for (name,) in functions} - TABLE_FUNCTIONS | SIDE_EFFECTS
+    for word, after in pairwise([*words, ""]):
+        if word in WRITING_WORDS:
+            raise _refused(f"a PIVOT with {word.upper()}")
+        if after == "(" and word in refused:
+            raise _no_function(word)
+
+
+def _words(sql: str) -> list[str]:
+    """Return the tokens of a statement but its comments, names in lower case without quotes."""
+    encoded, tokens = sql.encode(), duckdb.tokenize(sql)
+    ends = [start for start, _ in tokens[1:]] + [len(encoded)]
+    return [
+        encoded[start:end].decode().strip().strip('"').lower()
+        for (start, kind), end in zip(tokens, ends, strict=True)
+        if kind != duckdb.token_type.comment
+    ]
