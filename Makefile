@@ -1,12 +1,13 @@
-# make demo: set up, trace the embedded model on local Ray, rank, edit, say where the results are.
+# make demo: set up, trace the embedded model on local Ray, rank, edit, name the report of it all.
 # make test: set up, lint, types, layout contracts, tests.
+# make docs: the documentation's site, in site/.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= demo
 STAMP := $(VENV)/.installed
 
-.PHONY: demo setup check test test-all bench reference-model clean
+.PHONY: demo setup check test test-all docs bench reference-model clean
 
 setup: $(STAMP)
 
@@ -24,6 +25,8 @@ demo: setup
 	@echo
 	@echo "Causal scores: runs/$(RUN)   (dqf query $(RUN) \"SELECT * FROM ranking\")"
 	@echo "Edited model:  edits/$(RUN)  (before and after: edits/$(RUN)/before_after.png)"
+	@echo "Report, which any browser opens:"
+	@$(BIN)/dqf report $(RUN) --edit edits/$(RUN)
 
 check: setup
 	$(BIN)/ruff format --check .
@@ -36,6 +39,11 @@ test: check
 
 test-all: check
 	$(BIN)/python -m pytest -m 'slow or not slow'
+
+docs: setup
+	$(BIN)/python -m docs.reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Documentation: site/index.html, from disk"
 
 bench: setup
 	$(BIN)/python -m bench.tracing --rows 32
@@ -55,4 +63,4 @@ reference-model: setup
 	$(BIN)/python -m engine.reference.evaluate
 
 clean:
-	rm -rf $(VENV) .build .pytest_cache .ruff_cache
+	rm -rf $(VENV) .build .pytest_cache .ruff_cache site

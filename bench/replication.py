@@ -1,21 +1,24 @@
-"""Does the paper replicate on emoji-sd? python -m bench.replication trace [--actors N].
+"""Does the paper replicate on emoji-sd? python -m bench.replication trace|report.
 
-Traces the probe set of emoji-sd into three runs under runs/: `replication-unet` (every component,
-restored and with both controls), `replication-text` (every layer at the last subject token,
-restored and from an unrelated caption) and `replication-tokens` (layer x token). They go on where
-they were cut short.
+`trace` traces the probe set of emoji-sd into three runs under runs/: `replication-unet` (every
+component, restored and with both controls), `replication-text` (every layer at the last subject
+token, restored and from an unrelated caption) and `replication-tokens` (layer x token). They go on
+where they were cut short. `report` writes docs/findings.md and its figures from what they hold.
 """
 
 import argparse
 from pathlib import Path
 from typing import Any
 
+from bench.replication_figures import draw_figures
+from bench.replication_page import write_page
 from jobs.cluster import Cluster
 from jobs.plans import check_plan, make_plan, pick
 from jobs.pool import Limits
 from jobs.probes import probe_set
 from jobs.trace import prepare_run, trace_run
 
+PAGE = Path(__file__).parent.parent / "docs" / "findings.md"
 STEPS = 10
 """Denoising steps: half the model's own, so that two cores trace more captions."""
 CONTROLLED = ["restore", "other-seed", "other-caption"]
@@ -25,8 +28,12 @@ RUNS: dict[str, dict[str, Any]] = {
         "parts": ["text-encoder"],
         "interventions": ["restore", "other-caption"],
     },
-    "replication-tokens": {"each": 12, "parts": ["text-encoder"], "tokens": ["each"]},
-    "replication-unet": {"each": 48, "parts": ["unet"], "interventions": CONTROLLED},
+    "replication-unet": {"each": 36, "parts": ["unet"], "interventions": CONTROLLED},
+    "replication-tokens": {
+        "each": 8,
+        "parts": ["text-encoder"],
+        "tokens": ["words", "pads"],
+    },
 }
 """Fields of each run's plan, and how many captions of an attribute it has."""
 
@@ -53,11 +60,14 @@ def trace(folder: Path, actors: int) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["trace"])
+    parser.add_argument("what", choices=["trace", "report"])
     parser.add_argument("--folder", type=Path, default=Path("runs"))
     parser.add_argument("--actors", type=int, default=2)
     options = parser.parse_args()
-    trace(options.folder, options.actors)
+    if options.what == "trace":
+        trace(options.folder, options.actors)
+    else:
+        write_page(options.folder, PAGE, draw_figures(options.folder, PAGE.parent / "images"))
 
 
 if __name__ == "__main__":

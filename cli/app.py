@@ -5,7 +5,21 @@ from typing import Annotated
 
 import typer
 
-from cli import attack, doctor, edit, edits, evaluate, generate, models, query, sql, sweep, trace
+from cli import (
+    attack,
+    doctor,
+    edit,
+    edits,
+    evaluate,
+    generate,
+    models,
+    plot,
+    query,
+    report,
+    sql,
+    sweep,
+    trace,
+)
 from schemas.errors import DqfError
 
 app = typer.Typer(
@@ -18,6 +32,10 @@ app = typer.Typer(
 app.add_typer(trace.app, name="trace")
 app.command("rank", epilog="Example: dqf rank demo --attribute style --part unet")(query.rank)
 app.command("query", epilog='Example: dqf query demo "SELECT * FROM ranking"')(sql.query)
+app.command("report", epilog="Example: dqf report demo --edit edits/demo")(report.report)
+app.command(
+    "plot", epilog="Example: dqf plot demo --figure ranking --attribute style --out style.pdf"
+)(plot.plot)
 app.command("doctor", epilog="Example: dqf doctor demo --repair")(doctor.doctor)
 app.command("models", epilog="Example: dqf models --format json")(models.models)
 app.command("components", epilog="Example: dqf components emoji-sd --format csv")(models.components)

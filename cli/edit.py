@@ -36,7 +36,10 @@ def edit_batch(
     ] = None,
     layer: Annotated[
         list[str] | None,
-        typer.Option(help="Component to edit instead, may be given again; see `dqf components`."),
+        typer.Option(
+            help="Component to edit instead, or a network or layer to edit all that can be edited "
+            "in it; may be given again; see `dqf components`."
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Model to edit; the run's own by default.")

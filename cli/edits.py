@@ -26,7 +26,7 @@ def list_edit(
     output_format: FormatOption = Format.TABLE,
 ) -> None:
     """List an edit's concepts and what they become, or the matrices that it changes."""
-    from jobs.edit_folder import read_manifest
+    from jobs.edit_manifest import read_manifest
 
     manifest = read_manifest(folder)
     rows: list[dict[str, object]] = (

@@ -18,14 +18,17 @@ def sweep(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the edits and their evaluation.")],
     layer: Annotated[
-        list[str], typer.Option(help="Component to edit, may be given again.", show_default=False)
+        list[str],
+        typer.Option(
+            help="Component, layer or network to edit; may be given again.", show_default=False
+        ),
     ],
     model: Annotated[str, typer.Option(help="Model to edit.")] = "emoji-sd",
     anchor: Annotated[str, typer.Option(help="Of identity, kept, general; with commas.")] = "kept",
     preserve: Annotated[
         str, typer.Option(help="Strengths of kept and general, with commas.")
-    ] = "1,6",
-    ridge: Annotated[str, typer.Option(help="lambdas, with commas.")] = "1e-3",
+    ] = "1,3,10",
+    ridge: Annotated[str, typer.Option(help="lambdas, with commas.")] = "1e-2",
     roles: Annotated[
         str, typer.Option(help="Of all, subject, no-pads, few-pads; with commas.")
     ] = "all",

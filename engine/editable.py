@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from engine.captions import Span, find_subjects
-from engine.components import Networks, sites_of
+from engine.components import Networks, list_sites, sites_of
 from engine.families.family import TextEncoder
 from engine.first_layer import FirstLayer, is_clip
 from engine.hooks import Side, Spot, read_until
@@ -85,6 +85,24 @@ def editable(model: Networks, component: str) -> Editable:
         component=site.component,
         projections={_public_name(model, layer): layer for layer in found.values()},
     )
+
+
+def editables(model: Networks, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the components that are named, each once; a network, block or layer: all inside it.
+
+    UnknownComponent: a name is unknown or there is nothing in it that can be edited.
+    """
+    sites = list_sites(model)
+    found: dict[str, Editable] = {}
+    for name in names:
+        inside = [
+            site.component.name
+            for site in sites
+            if site.component.name.startswith(f"{name}.")
+            and _projection_paths(site.component, site.module)
+        ]
+        found |= {component: editable(model, component) for component in inside or [name]}
+    return tuple(found)
 
 
 def _projection_paths(component: Component, module: nn.Module) -> list[str]:

@@ -74,47 +74,52 @@ def draw_pairs(
     """
     texts, seeds = [prompt.text for prompt in prompts], [seed] * len(prompts)
 
-    def sides() -> list[Side]:
+    def sides(templates: Sequence[str | None]) -> list[Side]:
         images_RCHW = generate(model, texts, seeds=seeds, numerics=numerics, rows=rows)
-        return judged(images_RCHW, prompts, names=names, scorer=scorer)
+        return judged(images_RCHW, prompts, templates, names=names, scorer=scorer)
 
-    before = sides()
+    before = sides([prompt.template for prompt in prompts])
+    templates = [prompt.edited_template or prompt.template for prompt in prompts]
     pairs: dict[str, list[Pair]] = {}
     for name, weights in edits.items():
         with replaced(model, weights):
-            pairs[name] = [Pair(before=b, after=a) for b, a in zip(before, sides(), strict=True)]
+            pairs[name] = [
+                Pair(before=b, after=a) for b, a in zip(before, sides(templates), strict=True)
+            ]
     return pairs
 
 
 def judged(
     images_RCHW: torch.Tensor,
     prompts: Sequence[EvaluationPrompt],
+    templates: Sequence[str | None],
     *,
     names: Names,
     scorer: Scorer,
 ) -> list[Side]:
-    """Return what the scorer sees in the image of each prompt."""
+    """Return what the scorer sees in the image of each prompt, by the template of each."""
     embedding_RD = scorer.embed_images(images_RCHW)
     return [
         Side(
             image_CHW=image_CHW,
             embedding_D=embedding_D.cpu(),
             clip=_cosines(scorer, embedding_D, [prompt.text])[0],
-            chosen=_chosen(scorer, embedding_D, prompt, names),
+            chosen=_chosen(
+                scorer, embedding_D, template, names[prompt.kind] if prompt.kind else ()
+            ),
         )
-        for image_CHW, embedding_D, prompt in zip(images_RCHW, embedding_RD, prompts, strict=True)
+        for image_CHW, embedding_D, prompt, template in zip(
+            images_RCHW, embedding_RD, prompts, templates, strict=True
+        )
     ]
 
 
 def _chosen(
-    scorer: Scorer, embedding_D: torch.Tensor, prompt: EvaluationPrompt, names: Names
+    scorer: Scorer, embedding_D: torch.Tensor, template: str | None, options: Sequence[str]
 ) -> str | None:
-    if prompt.template is None or prompt.kind is None:
+    if template is None or len(options) < 2:
         return None
-    options = names[prompt.kind]
-    if len(options) < 2:
-        return None
-    cosines = _cosines(scorer, embedding_D, [fill(prompt.template, name) for name in options])
+    cosines = _cosines(scorer, embedding_D, [fill(template, name) for name in options])
     return options[max(range(len(options)), key=cosines.__getitem__)]
 
 

@@ -239,22 +239,35 @@ def _templates(kind: ConceptKind, words: Words, number: int) -> dict[Group, tupl
 
 def _beside(concept: Concept, number: int, words: Words) -> Iterator[EvaluationPrompt]:
     """Yield prompts of the concept that ask for what else they say: object, style and colour."""
-    text, opening = _escaped(concept.concept), words.opening
     others = {kind: _turned(names, number) for kind, names in words.names.items()}
     styles, colours = others[ConceptKind.STYLE][:2], others[ConceptKind.COLOR][:2]
-    if concept.kind is ConceptKind.OBJECT:
-        styled = f"{opening} {with_article(text)} in the style of {{name}}"
-        coloured = f"{opening} {{article}} {text}"
-        yield from (_prompt(Group.STYLE, styled, ConceptKind.STYLE, s) for s in styles)
-        yield from (_prompt(Group.COLOUR, coloured, ConceptKind.COLOR, c) for c in colours)
     carriers = [c.partition(" ")[2] for c in _turned(words.carriers, number)[:2]]
-    shown = {
-        ConceptKind.STYLE: f"{opening} {{article}} in the style of {text}",
-        ConceptKind.COLOR: f"{opening} {with_article(text)} {{name}}",
-    }.get(concept.kind)
     known = [c for c in carriers if c in words.names[ConceptKind.OBJECT]]
-    if shown:
-        yield from (_prompt(Group.OBJECT, shown, ConceptKind.OBJECT, c) for c in known)
+    asked = {
+        ConceptKind.OBJECT: (
+            (Group.STYLE, ConceptKind.STYLE, "{opening} {said} in the style of {{name}}", styles),
+            (Group.COLOUR, ConceptKind.COLOR, "{opening} {{article}} {text}", colours),
+        ),
+        ConceptKind.STYLE: (
+            (
+                Group.OBJECT,
+                ConceptKind.OBJECT,
+                "{opening} {{article}} in the style of {text}",
+                known,
+            ),
+        ),
+        ConceptKind.COLOR: (
+            (Group.OBJECT, ConceptKind.OBJECT, "{opening} {said} {{name}}", known),
+        ),
+    }
+    for group, kind, pattern, names in asked.get(concept.kind, ()):
+        template, edited = (
+            pattern.format(opening=words.opening, text=_escaped(t), said=_escaped(with_article(t)))
+            for t in (concept.concept, concept.target or concept.concept)
+        )
+        for name in names:
+            prompt = _prompt(group, template, kind, name)
+            yield prompt.model_copy(update={"edited_template": edited} if concept.target else {})
 
 
 def _prompt(group: Group, template: str, kind: ConceptKind, name: str) -> EvaluationPrompt:

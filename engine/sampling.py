@@ -6,7 +6,9 @@ Shapes: R rows, L token positions, D text width, C channels, h x w latent, H x W
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from engine.families.family import Conditioning, joined
 from engine.models import Diffusion, new_scheduler
@@ -158,3 +160,8 @@ def generate(
         raise ValueError(f"{len(captions)} captions but {len(seeds)} seeds")
     cond = encode(model, captions)
     return decode(model, sample(model, cond, seeds=seeds, numerics=numerics, rows=rows))
+
+
+def pixels_of(images_CHW: torch.Tensor) -> NDArray[np.uint8]:
+    """Return images in [0, 1], whatever axes come before C, as bytes with the channels last."""
+    return (images_CHW * 255).round().to(torch.uint8).movedim(-3, -1).numpy()

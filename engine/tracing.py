@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from engine.interventions import CLEAN, CORRUPTED, Change, list_changes, reference_runs
+from engine.kept import Keeper
 from engine.lockstep import run_changes, run_references
 from engine.measures import Outcome, Yardstick
 from engine.models import Diffusion
@@ -38,12 +39,13 @@ def trace_unit(
     numerics: Numerics,
     rows: int,
     scores: Sequence[str] = ("caption", "target"),
+    keeper: Keeper | None = None,
 ) -> list[Trial]:
     """Return the trials of a unit: every change by every score.
 
     `rows` bounds the rows of a batch, donors included (the UNet sees twice as many under guidance);
-    no score depends on it. UnknownComponent, PlanError: a component, the subject, a donor or a
-    score is missing.
+    no score depends on it, nor on `keeper`, which is shown every image. UnknownComponent,
+    PlanError: a component, the subject, a donor or a score is missing.
     """
     changes = list_changes(model, unit, numerics)
     runs = _runs(model, unit, changes, numerics, rows)
@@ -52,10 +54,15 @@ def trace_unit(
         scorer=scorer, caption=unit.caption, clean=reference.take([CLEAN]), scores=scores
     )
     clean, corrupted = yardstick.measure(reference)
+    if keeper:
+        keeper.see_references(reference.images_RCHW, (clean, corrupted))
     trials: list[Trial] = []
     for outcome, made in runs:
-        for change, values in zip(made, yardstick.measure(outcome), strict=True):
+        measured = yardstick.measure(outcome)
+        for change, values in zip(made, measured, strict=True):
             trials += _trials(change, clean, corrupted, values)
+        if keeper:
+            keeper.see_changes(made, outcome.images_RCHW, measured)
     return trials
 
 

@@ -14,7 +14,7 @@ from engine.prompt_search import SearchBudget
 from engine.prompts import Phrasebook, plain_phrase, read_phrasebook
 from engine.recognition import choice_texts
 from engine.scoring import check_scorer
-from jobs.edit_folder import read_manifest
+from jobs.edit_manifest import read_manifest
 from jobs.evaluation_run import delta_hash
 from schemas.attack import ATTACK_VERSION, Attack, Side
 from schemas.concept import Concept, ConceptKind, same_text

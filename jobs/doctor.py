@@ -9,6 +9,7 @@ from jobs.audit import Audit, audit
 from jobs.catalog import CATALOG, write_catalog
 from jobs.chunks import PLAN
 from jobs.findings import Fault, Finding, State
+from jobs.kept_images import FOLDER, image_faults
 from jobs.storage import LocalStorage, open_storage
 from jobs.store import Run, open_run, write_tables
 from jobs.surroundings import catalog_error, counted_strangers, surroundings
@@ -57,10 +58,15 @@ def _examine(run: Run, on_progress: Callable[[Progress], None]) -> Report:
     def on_file(found: Audit, total: int) -> None:
         on_progress(Progress(done=found.num_files, failed=len(found.faults), total=total))
 
-    tables, audited = check_tables(run), audit(run, on_file)
+    tables, audited, images = check_tables(run), audit(run, on_file), image_faults(run)
     plan = _plan(run, tables.run_ids + audited.run_ids)
-    checks = [_tables(run, tables.faults), *_parts(run, audited), _progress(run, audited)]
-    names = [fault.name for fault in (*tables.faults, *audited.faults)]
+    checks = [
+        _tables(run, tables.faults),
+        *_parts(run, audited),
+        _images(run, images),
+        _progress(run, audited),
+    ]
+    names = [fault.name for fault in (*tables.faults, *audited.faults, *images)]
     return Report(
         findings=(plan, *checks, *surroundings(run)),
         damaged=tuple(dict.fromkeys([*names, *counted_strangers(run)])),
@@ -143,6 +149,12 @@ def _scores(found: Audit, faults: Sequence[Fault], todo: str) -> Finding:
         text = f"{found.repeated} of {found.num_scores} scores are there more than once"
         return Finding(check="scores", state=State.WRONG, found=text, todo=todo)
     return _of_faults("scores", faults, fine=f"{found.num_scores} scores, each once", todo=todo)
+
+
+def _images(run: Run, faults: Sequence[Fault]) -> Finding:
+    fine = f"{len(run.storage.files(FOLDER))} files of kept images are whole"
+    todo = f"no score depends on them: dqf doctor {run.location} --repair moves them away"
+    return _of_faults("images", faults, fine=fine, todo=todo)
 
 
 def _uneven(found: Audit, slabs: Sequence[int]) -> Finding:

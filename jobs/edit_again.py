@@ -13,7 +13,7 @@ from engine.folder import refuse_occupied
 from engine.roles import RoleWeights
 from jobs.concepts import Numbered, read_numbered, refuse_lines
 from jobs.edit import EditJob
-from jobs.edit_folder import read_manifest
+from jobs.edit_manifest import read_manifest
 from jobs.edit_report import Located
 from jobs.rows import Problem
 from schemas.concept import Concept, plain_text, same_text

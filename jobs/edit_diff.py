@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.delta import Delta, open_delta
-from jobs.edit_folder import read_manifest
+from jobs.edit_manifest import read_manifest
 from schemas.concept import Concept, plain_text
 from schemas.manifest import EditManifest, Matrix
 

@@ -7,18 +7,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 
 from engine.delta import DELTA, weight_hash, write_delta
 from engine.folder import copy_with, source_folder
 from engine.lora import KOHYA_FILE, PEFT_FILE, Factors, factorise, is_loadable, write_lora
 from engine.models import Diffusion
 from engine.registry import BUILT_IN, model_hash, pinned
-from jobs.rows import first_message
-from schemas.errors import ConceptError
+from jobs.edit_manifest import MANIFEST
 from schemas.manifest import MANIFEST_VERSION, EditManifest, Matrix
 
-MANIFEST = "edit.json"
 FULL_MODEL = "model"
 """The complete diffusers folder inside an edit's folder."""
 BEFORE_AFTER = "before_after.png"
@@ -75,31 +72,6 @@ def _about(model: Diffusion) -> dict[str, object]:
         "versions": {package: version(package) for package in PACKAGES},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def read_manifest(folder: Path) -> EditManifest:
-    """Return the manifest of an edit's folder.
-
-    ConceptError: it is no edit folder, one of a later version, or its manifest is damaged.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise ConceptError(f"{folder} is no edit folder: it has no {MANIFEST}")
-    try:
-        fields = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConceptError(f"{path} is damaged, it is not JSON: make the edit again") from error
-    found = fields.get("version") if isinstance(fields, dict) else None
-    if not isinstance(found, int):
-        raise ConceptError(f"{path} is no manifest of an edit: it has no version")
-    if found > MANIFEST_VERSION:
-        raise ConceptError(
-            f"{path} has version {found}, this dqf reads up to {MANIFEST_VERSION}: update dqf"
-        )
-    try:
-        return EditManifest.model_validate(fields)
-    except ValidationError as error:
-        raise ConceptError(f"{path} is damaged: {first_message(error)}") from error
 
 
 def portable_name(model: str) -> str:

@@ -13,7 +13,7 @@ import torch
 from engine.delta import replaced
 from engine.models import Diffusion
 from engine.prompts import Phrasebook, kept_names, plain_phrase, with_article
-from engine.sampling import generate
+from engine.sampling import generate, pixels_of
 from engine.scoring import open_scorer
 from jobs.before_after import draw_grid
 from jobs.edit_report import ConceptScores
@@ -102,7 +102,7 @@ def _draw(model: Diffusion, rows: Sequence[_Row], images: int, numerics: Numeric
 
 
 def _pixels(images_RCHW: torch.Tensor, images: int) -> np.ndarray:
-    bytes_RHWC = (images_RCHW * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    bytes_RHWC = pixels_of(images_RCHW)
     return bytes_RHWC.reshape(-1, images, *bytes_RHWC.shape[1:])
 
 

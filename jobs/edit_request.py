@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from engine.editable import editable
+from engine.editable import editables
 from engine.editing import EditSettings
 from engine.folder import refuse_occupied
 from engine.models import open_skeleton
@@ -34,7 +34,7 @@ class EditRequest:
     run: str | None = None
     """Whose top-ranked text-encoder component is edited."""
     layers: tuple[str, ...] = ()
-    """Components to edit instead."""
+    """Components to edit instead, or networks, blocks and layers whose components are."""
     model: str | None = None
     scorer: str | None = None
     images: int = 2
@@ -74,10 +74,7 @@ def edit_job(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note)
     name = request.model or _given(plan).model
     # A run's own numerics belong to its own model only.
     same = plan if plan and name in (plan.model, unpinned(plan.model)) else None
-    components = request.layers or (located.component,)
-    skeleton = open_skeleton(name)
-    for component in components:
-        editable(skeleton, component)
+    components = editables(open_skeleton(name), request.layers or (located.component,))
     scorer = request.scorer or (same.scorer if same else default_scorer(name))
     check_scorer(scorer)
     job = EditJob(

@@ -19,20 +19,16 @@ from engine.scoring import check_scorer
 from jobs.before_after import draw_grid
 from jobs.chunks import manifest_of
 from jobs.cluster import Cluster
-from jobs.edit_folder import read_manifest
+from jobs.edit_manifest import read_manifest
 from jobs.evaluation_results import GroupResult, results, shown_images
 from jobs.evaluation_run import EDIT, EvaluationRun, create_evaluation, delta_hash
 from jobs.evaluation_worker import EvaluationWorker
 from jobs.pool import Limits
 from jobs.work import Note, Progress, work_through
 from schemas.concept import Concept, ConceptKind
-from schemas.evaluation import EvaluationPlan
+from schemas.evaluation import PICTURES, SUMMARY, EvaluationPlan
 from schemas.plan import Numerics
 from schemas.prompt_set import PromptSet
-
-SUMMARY = "evaluation.json"
-PICTURES = "images"
-"""Folder of the pictures, one a group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

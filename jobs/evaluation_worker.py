@@ -16,6 +16,7 @@ from engine.folder import source_folder
 from engine.models import open_model
 from engine.neighbours import Neighbourhood
 from engine.prompts import read_phrasebook
+from engine.sampling import pixels_of
 from engine.scoring import open_scorer
 from jobs.before_after import CELL
 from jobs.chunks import UnitRow
@@ -133,8 +134,7 @@ def _side(name: str, side: Side, *, keeps_embedding: bool, is_shown: bool) -> di
 
 def png(image_CHW: torch.Tensor) -> bytes:
     """Return an image in [0, 1] as PNG, no larger than the picture shows it."""
-    pixels_HWC = (image_CHW * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    image = Image.fromarray(pixels_HWC)
+    image = Image.fromarray(pixels_of(image_CHW))
     image.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     image.save(file, format="PNG")

@@ -28,6 +28,6 @@ class Fault:
     """What is wrong with a file."""
 
     check: str
-    """`tables`, `parts`, `units`, `rows` or `scores`."""
+    """`tables`, `parts`, `units`, `rows`, `scores` or `images`."""
     name: str
     text: str

@@ -17,9 +17,9 @@ from PIL import Image
 from engine.delta import read_delta, replaced, weights_of
 from engine.models import Diffusion, open_model, open_skeleton
 from engine.registry import default_guidance, default_steps
-from engine.sampling import generate
+from engine.sampling import generate, pixels_of
 from jobs.before_after import draw_grid
-from jobs.edit_folder import read_manifest
+from jobs.edit_manifest import read_manifest
 from schemas.errors import ConceptError, PlanError
 from schemas.manifest import EditManifest
 from schemas.plan import Numerics
@@ -123,7 +123,7 @@ def _draw(model: Diffusion, drawing: Drawing, note: Note, *, doing: str = "") ->
         captions, seeds = zip(*asked[start : start + BATCH], strict=True)
         parts.append(generate(model, captions, seeds=seeds, numerics=numerics))
         note(f"{doing}{min(start + BATCH, len(asked))} of {len(asked)} images drawn")
-    bytes_RHWC = (torch.cat(parts) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    bytes_RHWC = pixels_of(torch.cat(parts))
     return bytes_RHWC.reshape(len(drawing.prompts), len(drawing.seeds), *bytes_RHWC.shape[1:])
 
 

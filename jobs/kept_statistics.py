@@ -37,7 +37,10 @@ def key_of(run: ChunkedRun, live: Live) -> str:
 
 def kept_statistics(run: ChunkedRun, key: str) -> dict[str, pa.Table] | None:
     """Return the tables kept under a key; None if they are not all there and whole."""
-    names = [file.name for file in run.storage.files(FOLDER)]
+    try:
+        names = [file.name for file in run.storage.files(FOLDER)]
+    except StoreError:  # what cannot be read is made anew
+        return None
     found = {
         table: name
         for table in STATISTICS

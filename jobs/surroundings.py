@@ -10,6 +10,8 @@ import duckdb
 from jobs.attempts import Attempt, attempts, changed_versions
 from jobs.catalog import CATALOG
 from jobs.findings import Finding, State
+from jobs.kept_images import FOLDER as IMAGES_FOLDER
+from jobs.kept_images import IMAGE_NAME
 from jobs.kept_statistics import FOLDER as STATISTICS_FOLDER
 from jobs.kept_statistics import NAME as STATISTICS_NAME
 from jobs.kept_statistics import damaged_statistics, kept_statistics, key_of
@@ -21,11 +23,12 @@ from schemas.views import TABLES
 
 SHOWN = 10
 """Names that are listed."""
-FOLDERS = ("", "parts", "packs", "attempts", "quarantine", STATISTICS_FOLDER)
+FOLDERS = ("", "parts", "packs", "attempts", "quarantine", IMAGES_FOLDER, STATISTICS_FOLDER)
 """Where dqf writes in a run's folder."""
 OWN = re.compile(
-    rf"plan\.json|({'|'.join(TABLES)})\.parquet|catalog\.duckdb.*|quarantine/.+"
+    rf"plan\.json|({'|'.join(TABLES)})\.parquet|catalog\.duckdb.*|report\.html|quarantine/.+"
     r"|parts/(empty|c\d{8}(\.r\d{2})?)\.parquet|packs/(empty|g\d{6})\.parquet"
+    rf"|{IMAGE_NAME.pattern}"
     r"|attempts/\d{4}(\.end\.json|\.json|\.log)"
 )
 """Names of the files that dqf makes there."""
@@ -136,11 +139,9 @@ def _statistics(run: Run) -> Finding:
         todo = f"delete {damaged[0]}: dqf rank makes it anew"
         found = f"{', '.join(damaged)} cannot be read"
         return Finding(check="statistics", state=State.WRONG, found=found, todo=todo)
-    if kept_statistics(run, key_of(run, run.live())) is None:
-        found = "none are kept of what is traced now"
-        todo = f"dqf rank {run.location} makes them: until then {CATALOG} has older ones or none"
-        return Finding(check="statistics", state=State.NOTE, found=found, todo=todo)
-    return Finding(check="statistics", state=State.OK, found="those kept are of what is traced now")
+    is_kept = kept_statistics(run, key_of(run, run.live())) is not None
+    fine = "those kept are of" if is_kept else "dqf rank makes and keeps those of"
+    return Finding(check="statistics", state=State.OK, found=f"{fine} what is traced now")
 
 
 def _attempts(run: Run) -> Finding:

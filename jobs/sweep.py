@@ -6,12 +6,12 @@ The edits of a sweep share one evaluation, in which the unedited images are draw
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from engine import folder
-from engine.editable import editable
+from engine.editable import editables
 from engine.editing import EditSettings, solve_edit
 from engine.general import known_sums
 from engine.models import open_model, open_skeleton
@@ -19,7 +19,8 @@ from engine.prompts import read_phrasebook
 from engine.roles import RoleWeights
 from jobs.chunks import manifest_of
 from jobs.cluster import Cluster
-from jobs.edit_folder import read_manifest, write_edit
+from jobs.edit_folder import write_edit
+from jobs.edit_manifest import read_manifest
 from jobs.evaluate import Request, make_plan
 from jobs.evaluation_results import ERASED, HARMONIC, GroupResult, results
 from jobs.evaluation_run import EvaluationRun, create_evaluation, delta_hash
@@ -132,9 +133,7 @@ def prepare_sweep(
     ConceptError, UnknownComponent, ModelUnavailable, StoreError: what is wrong, in one sentence.
     """
     settings = settings_of(grid)
-    skeleton = open_skeleton(model)
-    for component in grid.components:
-        editable(skeleton, component)
+    grid = replace(grid, components=editables(open_skeleton(model), grid.components))
     missing = [s for s in settings if not _is_made(_place(request, s), concepts)]
     if missing:
         note(f"opening {model} for {len(missing)} edits")

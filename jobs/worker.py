@@ -4,15 +4,19 @@ import logging
 import time
 import traceback
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jobs.chunks import ChunkedRun, Task, UnitRow
 from jobs.code import code_hash
+from jobs.kept_images import keep_images, picked_units
 from jobs.metrics import WorkerMetrics
 from jobs.packs import pack
 from jobs.parts import Failure
 from jobs.store import Run, open_run
-from schemas.plan import Unit
+from schemas.plan import Trial, Unit
+
+if TYPE_CHECKING:
+    from engine.kept import Keeper
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +116,9 @@ class ModelTracer:
 
         if not torch.cuda.is_available():
             torch.set_num_threads(threads)
+        self._run = run
         self._plan = run.plan
+        self._picked = frozenset(picked_units(run))
         self._scorer = open_scorer(self._plan.scorer)
         self._model = open_model(self._plan.model, dtype=self._plan.numerics.dtype)
         self._rows = rows or calibrate(self._model, self._plan.numerics).rows
@@ -120,7 +126,7 @@ class ModelTracer:
         count_rows(self._model.unet, self._metrics.rows)
 
     def score_rows(self, row: UnitRow[Unit]) -> list[dict]:
-        """Return the score rows of a unit."""
+        """Return the score rows of a unit; its images are kept if the rule picks it."""
         unit = row.unit
         shared = {
             "unit_id": row.unit_id,
@@ -129,28 +135,41 @@ class ModelTracer:
             "draw": unit.draw,
             "part": unit.part.value,
         }
-        trials = self._trials(unit)
+        trials, keeper = self._trials(unit, keeps_images=row.unit_id in self._picked)
+        if keeper:
+            self._keep(row, keeper)
         if self._model.device.type == "cuda":
             self._metrics.memory(*_gpu_memory())
         return [{**shared, **trial.as_row()} for trial in trials]
 
-    def _trials(self, unit: Unit) -> list:
+    def _keep(self, row: UnitRow[Unit], keeper: "Keeper") -> None:
+        """Write a unit's images; whatever that raises, its scores are kept."""
+        try:
+            keep_images(self._run, row.unit_id, row.unit, keeper)
+        except Exception:
+            logger.exception("the images of unit %s are not kept", row.unit_id)
+
+    def _trials(self, unit: Unit, *, keeps_images: bool) -> "tuple[list[Trial], Keeper | None]":
         """Trace a unit, with half the rows each time memory runs out."""
         import torch
 
         from engine.calibration import is_out_of_memory
+        from engine.kept import Keeper
         from engine.tracing import trace_unit
 
         while True:
+            keeper = Keeper.of(self._plan.scores, unit.interventions) if keeps_images else None
             try:
-                return trace_unit(
+                trials = trace_unit(
                     self._model,
                     self._scorer,
                     unit,
                     numerics=self._plan.numerics,
                     rows=self._rows,
                     scores=self._plan.scores,
+                    keeper=keeper,
                 )
+                return trials, keeper
             except RuntimeError as error:
                 if not is_out_of_memory(error) or self._rows <= 2:
                     raise

@@ -16,8 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.concept import ConceptKind
 from schemas.plan import Numerics, content_id
 
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
 """Raised when a column or the meaning of one changes; part of every unit's id."""
+SUMMARY = "evaluation.json"
+"""File of an evaluation's folder that holds how the images came about, and every measure."""
+PICTURES = "images"
+"""Folder of an evaluation's pictures, one a group."""
 
 
 class Group(StrEnum):
@@ -60,6 +64,9 @@ class EvaluationPrompt(BaseModel):
     text: str = Field(min_length=1)
     template: str | None = None
     """The text with `{name}` or `{article}` ("an owl") for the name; None: nothing is chosen."""
+    edited_template: str | None = None
+    """What an edited image is judged by, if not by `template`: where an update makes a cat a frog,
+    the style of "a cat in the style of {name}" is that of a frog."""
     kind: ConceptKind | None = None
     """Of the name."""
     name: str | None = None

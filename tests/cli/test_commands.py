@@ -19,7 +19,7 @@ from tests.jobs.small_run import commit_scores, make_run
 COMMANDS = (
     ("trace", "submit"), ("trace", "plan"), ("trace", "resume"), ("trace", "status"),
     ("trace", "logs"), ("trace", "stop"), ("trace", "list"), ("rank",), ("query",), ("models",),
-    ("components",), ("edit-batch",), ("doctor",), ("generate",),
+    ("report",), ("plot",), ("components",), ("edit-batch",), ("doctor",), ("generate",),
     ("edit", "list"), ("edit", "diff"), ("edit", "attack"),
 )  # fmt: skip
 
@@ -81,6 +81,12 @@ def test_every_help_has_an_example(command: tuple[str, ...]) -> None:
         (("rank", "nowhere"), "no run at runs/nowhere"),
         (("trace", "status", "nowhere"), "no run at runs/nowhere"),
         (("doctor", "nowhere"), "no run at runs/nowhere"),
+        (("report", "nowhere"), "no run at runs/nowhere"),
+        (("report", "r", "--edit", "nowhere"), "nowhere is no edit folder, nor a sweep"),
+        (("plot", "nowhere", "--figure", "ranking", "--out", "a.png"), "no run at runs/nowhere"),
+        (("plot", "r", "--figure", "ranking", "--out", "a.gif"), "saved as .png, .svg, .pdf"),
+        (("plot", "r", "--figure", "tokens", "--out", "a.png"), "needs the text encoder at"),
+        (("plot", "r", "--figure", "ranking", "--part", "unet", "--out", "a.png"), "no part"),
         (("query", "r", "DROP VIEW ranking"), "one SELECT"),
         (("rank", "r", "--attribute", "colour"), "object, style"),
         (("rank", "r", "--against", "x"), "no score 'x': it has caption, target"),
@@ -123,6 +129,20 @@ def test_what_a_user_can_fix_is_one_sentence(
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+
+
+def test_a_report_goes_into_the_runs_folder_and_a_figure_where_it_is_asked(run: Run) -> None:
+    cwd = Path(run.location).parents[1]
+    done = dqf("report", "r", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "runs/r/report.html\n"
+    assert "MB, opens offline" in done.stderr
+    assert "text_encoder.layers.0.mlp" in (cwd / "runs/r/report.html").read_text()
+    assert dqf("doctor", "r", cwd=cwd).returncode == 0
+    drawn = dqf("plot", "r", "--figure", "ranking", "--out", "figures/a.svg", cwd=cwd)
+    assert drawn.stdout == "figures/a.svg\n"
+    assert "scored against target" in drawn.stderr
+    assert "layer 0 MLP" in (cwd / "figures/a.svg").read_text()
 
 
 def test_usage_errors_end_with_two() -> None:

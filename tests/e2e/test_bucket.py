@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.kept_images import keep_images, kept_images, picked_units
 from jobs.packs import pack
 from jobs.query import run_query
 from jobs.status import status_of
@@ -19,6 +20,7 @@ from jobs.work import open_tasks
 from tests.e2e.test_trace import SCORES, command
 from tests.jobs.bucket_server import BUCKET, CREDENTIALS, s3_server
 from tests.jobs.small_run import commit_scores, make_run
+from tests.jobs.test_kept_images import keeper
 
 
 @pytest.fixture
@@ -44,6 +46,11 @@ def test_a_run_in_a_bucket_is_as_one_in_a_folder(tmp_path: Path, bucket: str) ->
         pack(run, 0)
     assert far.live() == near.live()
     assert run_query(far, SCORES).equals(run_query(near, SCORES))
+    for run in (near, far):
+        unit_id, unit = next(iter(picked_units(run).items()))
+        keep_images(run, unit_id, unit, keeper())
+    assert kept_images(far) == kept_images(near)
+    assert len(kept_images(far)) == 1
     status = status_of(far)
     assert (status.state, status.done, status.left) == ("finished", 6, 0)
 

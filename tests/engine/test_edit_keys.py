@@ -13,7 +13,7 @@ from engine.captions import Span
 from engine.components import module_of
 from engine.delta import replaced
 from engine.edit import edited_weight
-from engine.editable import editable, open_reader, read_prompts
+from engine.editable import editable, editables, open_reader, read_prompts
 from engine.editing import EditSettings, solve_edit
 from engine.general import SHIPPED, computed_sums, file_name, read_sums
 from engine.hooks import Side, Spot, recording
@@ -123,6 +123,23 @@ def test_what_cannot_be_edited_is_refused_on_the_configs_alone(
 ) -> None:
     with pytest.raises(UnknownComponent):
         editable(open_skeleton(str(tiny_sd)), component)
+
+
+def test_a_network_or_layer_stands_for_what_can_be_edited_in_it(tiny_sd: Path) -> None:
+    skeleton = open_skeleton(str(tiny_sd))
+    first = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp")
+    assert editables(skeleton, ["text_encoder.layers.0"]) == first
+    assert editables(skeleton, [first[1], "text_encoder.layers.0"]) == (first[1], first[0])
+    encoder = editables(skeleton, ["text_encoder"])
+    assert encoder[:2] == first
+    layers = skeleton.encoders[0].module.config.num_hidden_layers
+    assert len(encoder) == 2 * layers
+    crossed = editables(skeleton, ["unet"])
+    assert crossed
+    assert all(name.endswith("attn2") for name in crossed)
+    for name in ("text_encoder.layers.0.self", "vae", "unet.mid_block.resnets.0"):
+        with pytest.raises(UnknownComponent):
+            editables(skeleton, [name])
 
 
 def test_prompt_that_is_cut_is_a_concept_error(models: dict[str, Diffusion]) -> None:

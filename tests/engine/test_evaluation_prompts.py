@@ -56,6 +56,19 @@ def test_prompts_of_all_kinds_are_unseen_and_say_no_concept_beside_theirs(
             assert not any(f" {concept.concept} " in spoken for concept in KINDS)
 
 
+def test_what_is_said_beside_an_updated_concept_is_judged_as_its_targets() -> None:
+    found = subjects(KINDS, read_words(EMOJI_SD, KINDS))
+    cat, neon, red = found[:3]
+    edited = {prompt.group: prompt.edited_template for prompt in cat.prompts}
+    assert edited[Group.STYLE] == "a drawing of a dog in the style of {name}"
+    assert edited[Group.COLOUR] == "a drawing of {article} dog"
+    assert {edited[group] for group in EFFICACY} == {None}
+    assert {p.edited_template for p in red.prompts if p.group is Group.OBJECT} == {
+        "a drawing of a green {name}"
+    }
+    assert {prompt.edited_template for prompt in neon.prompts} == {None}
+
+
 def test_every_other_name_is_kept_and_other_kinds_are_unrelated() -> None:
     vocabulary = json.loads((EMOJI_SD / "vocabulary.json").read_text())
     concepts = KINDS[:1]

@@ -21,7 +21,7 @@ from engine.roles import RoleWeights
 from jobs.cluster import Cluster
 from jobs.edit import EditJob, edit_batch, solve
 from jobs.edit_again import with_added, with_removed
-from jobs.edit_folder import read_manifest
+from jobs.edit_manifest import read_manifest
 from jobs.edit_report import Located
 from jobs.edit_request import EditRequest, run_edit
 from jobs.edit_workers import shared

@@ -11,7 +11,8 @@ from engine.folder import new_folder
 from engine.lora import KOHYA_FILE, PEFT_FILE
 from engine.models import Diffusion, open_model
 from engine.sampling import generate
-from jobs.edit_folder import FULL_MODEL, MANIFEST, read_manifest, write_edit
+from jobs.edit_folder import FULL_MODEL, write_edit
+from jobs.edit_manifest import MANIFEST, read_manifest
 from schemas.concept import Concept
 from schemas.errors import ConceptError
 from schemas.manifest import EditManifest

@@ -153,7 +153,13 @@ def test_a_model_without_a_vocabulary_and_a_single_person(
     )
     assert run.plan.names[ConceptKind.PERSON] == ("Ada Lovelace",)
     image = torch.zeros(1, 3, 16, 16)
-    side = judged(image, [person], names=run.plan.names, scorer=open_scorer(str(tiny_scorer)))
+    side = judged(
+        image,
+        [person],
+        [person.template],
+        names=run.plan.names,
+        scorer=open_scorer(str(tiny_scorer)),
+    )
     assert side[0].chosen is None
     assert found["concept"].after_low is None
     assert (found["kept"].names, found["neighbour"].names) == (62, 3)

@@ -6,7 +6,7 @@ import duckdb
 import pytest
 
 from jobs.chunks import Task
-from jobs.edit_folder import read_manifest
+from jobs.edit_manifest import read_manifest
 from jobs.evaluate import Request
 from jobs.evaluation_results import results
 from jobs.evaluation_worker import EvaluationWorker

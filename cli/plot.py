@@ -1,0 +1,54 @@
+"""`dqf plot`: one figure of a run as a file for papers and slides."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.runs import RunArgument, run_location
+from schemas.component import Part
+from schemas.intervention import Intervention
+
+
+class FigureName(StrEnum):
+    """The figures of a run."""
+
+    NETWORK = "network"
+    RANKING = "ranking"
+    TIMESTEPS = "timesteps"
+    TOKENS = "tokens"
+    CONTROLS = "controls"
+    OVERLAPS = "overlaps"
+
+
+def plot(
+    run: RunArgument,
+    figure: Annotated[FigureName, typer.Option(help="Which figure.")],
+    out: Annotated[Path, typer.Option(help="File to write: .png (300 dpi), .svg or .pdf.")],
+    attribute: Annotated[
+        str | None, typer.Option(help="Of this attribute; the run's first if none.")
+    ] = None,
+    part: Annotated[
+        Part | None, typer.Option(help="Of this part; the first that has the figure if none.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="By this measure; target if none, else the run's first.")
+    ] = None,
+    intervention: Annotated[
+        Intervention, typer.Option(help="Of these changed runs.")
+    ] = Intervention.RESTORE,
+) -> None:
+    """Save a figure of a run's report as a file, and say what it shows."""
+    from jobs.plot import Choice, plot_figure
+    from jobs.store import open_run
+
+    choice = Choice(
+        attribute=attribute,
+        part=part.value if part else None,
+        against=against,
+        intervention=intervention.value,
+    )
+    shows = plot_figure(open_run(run_location(run)), figure.value, choice, out)
+    typer.echo(shows, err=True)
+    typer.echo(out)

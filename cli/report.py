@@ -1,0 +1,40 @@
+"""`dqf report`: what a run found, and what edits did, in one page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.runs import RunArgument, run_location
+
+
+def report(
+    run: RunArgument,
+    edit: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of an edit or of a sweep, may be given again."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; report.html in the run's folder if none.")
+    ] = None,
+) -> None:
+    """Write a report of a run as one HTML file, which needs no network.
+
+    The answer in words with its uncertainty, the network coloured by effect, maps of steps and
+    tokens, rankings, controls, images, edits, failures and the manifest. Prints the file's path.
+    """
+    from jobs.report import write_report
+    from jobs.store import open_run
+
+    location = run_location(run)
+    opened = open_run(location)
+    written = write_report(opened, edit or [], out or _place(location))
+    typer.echo(f"report of {opened.name}: {written.bytes / 1e6:.1f} MB, opens offline", err=True)
+    typer.echo(written.path)
+
+
+def _place(location: str) -> Path:
+    """Return where a run's report goes: into its folder, or here if it is in a bucket."""
+    if "://" in location:
+        return Path(f"{location.rstrip('/').rsplit('/', 1)[-1]}.html")
+    return Path(location, "report.html")

@@ -1,0 +1,115 @@
+"""How figures look: colours that colour-blind people can tell apart, on light and dark ground."""
+
+from dataclasses import dataclass
+from typing import Any
+
+EFFECT_SCALE = (
+    "ColorBrewer's PuOr: purple below zero, orange above; on dark ground with a dark middle"
+)
+KIND_COLOURS = {
+    "resnet": "#7f7f7f",
+    "self-attention": "#0072b2",
+    "joint attention": "#56b4e9",
+    "cross-attention": "#d55e00",
+    "feed-forward": "#009e73",
+    "MLP": "#009e73",
+    "head": "#cc79a7",
+    "block": "#7f7f7f",
+    "layer": "#7f7f7f",
+}
+"""Okabe and Ito's colours, which read on white and on near-black."""
+SERIES = ("#d55e00", "#0072b2", "#7f7f7f", "#009e73")
+"""Okabe and Ito's, of what is compared within a figure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Theme:
+    """Colours of the page's ground and of what is drawn on it."""
+
+    ink: str
+    muted: str
+    grid: str
+    surface: str
+    diverging: tuple[str, ...]
+    """From the most negative effect over zero to the most positive."""
+    ramp: tuple[str, ...]
+    """From 0 to 1."""
+    on_strong: str
+    """Text on the ends of `diverging`."""
+    on_weak: str
+    """Text on its middle."""
+
+
+LIGHT = Theme(
+    ink="#1a1d21",
+    muted="#5a616b",
+    grid="#e3e6ea",
+    surface="#ffffff",
+    diverging=(
+        "#542788", "#8073ac", "#b2abd2", "#d8daeb", "#f7f7f7",
+        "#fee0b6", "#fdb863", "#e08214", "#b35806",
+    ),
+    ramp=("#f7f7f7", "#fee0b6", "#fdb863", "#e08214", "#b35806"),
+    on_strong="#ffffff",
+    on_weak="#33383f",
+)  # fmt: skip
+DARK = Theme(
+    ink="#e6e8eb",
+    muted="#a0a7b1",
+    grid="#343a43",
+    surface="#16191e",
+    diverging=(
+        "#cfc6f2", "#a698dc", "#7d6cb8", "#51467f", "#2b2f37",
+        "#6b4a1c", "#a86a1a", "#e0912f", "#ffc983",
+    ),
+    ramp=("#2b2f37", "#6b4a1c", "#a86a1a", "#e0912f", "#ffc983"),
+    on_strong="#14171b",
+    on_weak="#c9ced6",
+)  # fmt: skip
+
+
+def config(theme: Theme, *, font: str = "sans-serif") -> dict[str, Any]:
+    """Return the Vega-Lite configuration of a theme; a figure's own colours are names in it."""
+    text = {"labelColor": theme.muted, "titleColor": theme.ink, "labelFont": font}
+    text |= {"titleFont": font, "titleFontWeight": 600, "labelFontSize": 12, "titleFontSize": 12}
+    return {
+        "background": theme.surface,
+        "font": font,
+        "view": {"stroke": None},
+        "axis": {
+            **text,
+            "gridColor": theme.grid,
+            "domain": False,
+            "tickColor": theme.grid,
+            "labelPadding": 6,
+            "titlePadding": 10,
+        },
+        "axisBand": {"grid": False, "ticks": False},
+        "legend": {
+            **text,
+            "labelLimit": 0,
+            "symbolStrokeColor": theme.ink,
+            "gradientStrokeColor": theme.grid,
+        },
+        "header": {**text, "labelFontWeight": 600, "labelColor": theme.ink},
+        "title": {"color": theme.muted, "font": font},
+        "text": {"font": font, "fontSize": 11, "color": theme.ink},
+        "rule": {"color": theme.muted},
+        "range": {
+            "diverging": list(theme.diverging),
+            "heatmap": list(theme.ramp),
+            "ramp": list(theme.ramp),
+            "category": list(SERIES),
+        },
+        "style": {
+            "zero": {"color": theme.muted, "strokeDash": [3, 3], "strokeWidth": 1},
+            "interval": {"color": theme.muted, "strokeWidth": 1.5},
+            "strong": {"color": theme.on_strong},
+            "weak": {"color": theme.on_weak},
+            "block": {"color": theme.muted, "fontSize": 12, "fontWeight": 600},
+            "skip": {"color": theme.grid, "strokeWidth": 2},
+            "survivor": {"color": theme.ink, "filled": False, "strokeWidth": 2},
+            "cell": {"stroke": theme.surface, "strokeWidth": 1},
+            "ground": {"color": theme.surface},
+        },
+    }

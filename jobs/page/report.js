@@ -1,0 +1,231 @@
+"use strict";
+// Draws the figures of the page, fills their tables, and makes the filters act on both.
+// Text of a run reaches the page as text nodes and attributes only, never as HTML.
+
+const page = JSON.parse(document.getElementById("page-data").textContent);
+const tables = {};
+for (const [name, table] of Object.entries(page.tables)) tables[name] = unpacked(table);
+const filters = [...document.querySelectorAll("#filters select")];
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const PAPER_WIDTH = 640; // pixels of a figure on paper
+const NARROW = 480; // pixels of a figure under which its labels are cut shorter
+const MARGIN = 36; // pixels beside a figure's labels and its axis
+const SMALLEST = 0.65; // as far a figure of fixed size shrinks before it scrolls
+const TABLE_ROWS = 200;
+const ruler = document.createElement("canvas").getContext("2d");
+
+// The width of the longest label of a figure's rows, so that all choices have the same axis.
+function labelWidth(spec, rows) {
+  const encodings = [spec, ...(spec.layer || [])].map((layer) => layer.encoding && layer.encoding.y);
+  const y = encodings.find((encoding) => encoding && encoding.type === "nominal");
+  if (!y) return 0;
+  ruler.font = "12px " + page.themes.light.font;
+  return Math.ceil(Math.max(...rows.map((row) => ruler.measureText(row[y.field]).width)));
+}
+
+function unpacked(table) {
+  const rows = Array.from({ length: table.length }, () => ({}));
+  for (const [name, column] of Object.entries(table.columns)) {
+    const at = column.texts ? (i) => column.texts[column.codes[i]] : (i) => column.values[i];
+    rows.forEach((row, i) => { row[name] = at(i); });
+  }
+  return rows;
+}
+
+function chosen() {
+  return Object.fromEntries(filters.map((select) => [select.name, select.value]));
+}
+
+function rowsOf(figure, choice) {
+  return tables[figure.source].filter((row) =>
+    (figure.where === null || row[figure.where] !== null) &&
+    figure.chosenBy.every((field) => row[field] === (field === "part" ? figure.part : choice[field])));
+}
+
+// The end of the scale of effects: one for all figures of a choice, so that colours compare.
+function boundOf(choice) {
+  let bound = 0;
+  for (const name of ["states", "tokens"])
+    for (const row of tables[name])
+      if (["attribute", "against", "intervention"].every((field) => row[field] === choice[field]))
+        bound = Math.max(bound, Math.abs(row.mean));
+  return bound || 1;
+}
+
+function findingOf(figure, choice) {
+  const key = figure.chosenBy.map((field) => (field === "part" ? figure.part : choice[field])).join("|");
+  return page.findings[figure.name][key] || figure.title;
+}
+
+function signed(value, digits) {
+  const text = value.toFixed(digits).replace("-", "\u2212");
+  return value > 0 ? "+" + text : text;
+}
+
+const FORMATS = {
+  text: String,
+  number: (value) => value.toLocaleString("en"),
+  effect: (value) => signed(value, 4),
+  q: (value) => (value < 0.0001 ? "< 0.0001" : value.toFixed(4)),
+  share: (value) => (100 * value).toFixed(0).replace("-", "\u2212") + " %",
+  ratio: (value) => value.toFixed(2),
+};
+
+function filled(table, columns, rows) {
+  const head = table.createTHead().insertRow();
+  const body = table.createTBody();
+  for (const [, heading, format] of columns) {
+    const cell = document.createElement("th");
+    cell.scope = "col";
+    cell.textContent = heading;
+    if (format !== "text") cell.className = "n";
+    head.append(cell);
+  }
+  for (const row of rows) {
+    const line = body.insertRow();
+    for (const [field, , format] of columns) {
+      const cell = line.insertCell();
+      cell.textContent = row[field] === null || row[field] === undefined ? "" : FORMATS[format](row[field]);
+      if (format !== "text") cell.className = "n";
+    }
+  }
+}
+
+function ordered(figure, rows) {
+  const by = { timesteps: ["order", "window"], tokens: ["order", "place_order"], controls: ["controlled"] };
+  const keys = by[figure.name];
+  if (!keys) return rows.slice().sort((a, b) => b.mean - a.mean);
+  return rows.slice().sort((a, b) => keys.map((key) => a[key] - b[key]).find((d) => d) || 0);
+}
+
+class Drawn {
+  constructor(figure) {
+    this.figure = figure;
+    this.root = document.getElementById("figure-" + figure.id);
+    this.plot = this.root.querySelector(".plot");
+    this.paper = this.root.querySelector(".paper");
+    this.views = [];
+  }
+
+  async draw(choice) {
+    this.views.forEach((result) => result.finalize());
+    this.views = [];
+    await this.embed(this.plot, choice, dark.matches ? "dark" : "light", this.plot.clientWidth);
+    // Paper is light and has a width of its own, whatever the screen shows.
+    await this.embed(this.paper, choice, "light", PAPER_WIDTH);
+  }
+
+  async embed(place, choice, theme, room) {
+    const spec = structuredClone(this.figure.spec);
+    if (this.figure.source) {
+      spec.datasets.rows = rowsOf(this.figure, choice);
+      spec.description = findingOf(this.figure, choice); // Vega makes it the figure's label
+    }
+    for (const parameter of spec.params || [])
+      if (parameter.name === "bound") parameter.value = boundOf(choice);
+    const config = structuredClone(page.themes[theme]);
+    const limit = room < NARROW ? 118 : 250;
+    const labels = Math.min(limit, labelWidth(spec, tables[this.figure.source] || spec.datasets.rows));
+    config.axisY = { labelLimit: limit };
+    if (labels) Object.assign(config.axisY, { minExtent: labels, maxExtent: labels });
+    if (room < NARROW) config.legend.columns = 2;
+    if (spec.width === "container") {
+      spec.width = Math.max(140, room - (labels || 50) - MARGIN);
+    } else if (spec.width > room - MARGIN) {
+      const scale = Math.max(SMALLEST, (room - MARGIN) / spec.width);
+      spec.width *= scale;
+      spec.height *= scale;
+    }
+    this.views.push(await vegaEmbed(place, spec, {
+      mode: "vega-lite", renderer: "svg", actions: false, ast: true, config, tooltip: { theme },
+    }));
+  }
+
+  async update(choice) {
+    const hidden = Boolean(choice.part && this.figure.part && choice.part !== this.figure.part);
+    this.root.hidden = hidden;
+    if (hidden) return 0;
+    const rows = this.figure.source ? rowsOf(this.figure, choice) : null;
+    this.root.querySelector(".empty").hidden = !rows || rows.length > 0;
+    this.root.querySelector(".body").hidden = Boolean(rows) && rows.length === 0;
+    if (rows && rows.length === 0) return 0;
+    await this.show(rows, choice);
+    if (rows) this.words(rows, choice);
+    return rows ? rows.length : 0;
+  }
+
+  async show(rows, choice) {
+    if (!this.views.length) return this.draw(choice);
+    if (!rows) return undefined;
+    return Promise.all(this.views.map(({ view }) => {
+      if (this.figure.spec.params) view.signal("bound", boundOf(choice));
+      return view.data("rows", structuredClone(rows)).resize().runAsync();
+    }));
+  }
+
+  words(rows, choice) {
+    const finding = findingOf(this.figure, choice);
+    this.plot.setAttribute("aria-label", finding);
+    this.root.querySelector("figcaption").textContent = finding;
+    const details = this.root.querySelector("details.values");
+    const shown = ordered(this.figure, rows).slice(0, TABLE_ROWS);
+    details.querySelector(".count").textContent =
+      shown.length < rows.length ? `(the first ${shown.length} of ${rows.length})` : `(${rows.length})`;
+    const old = details.querySelector("table");
+    const table = document.createElement("table");
+    filled(table, this.figure.columns, shown);
+    old.replaceWith(table);
+  }
+}
+
+const drawn = page.figures.map((figure) => new Drawn(figure));
+
+function showStrips(choice) {
+  const strips = [...document.querySelectorAll(".strip")];
+  for (const strip of strips)
+    strip.hidden = strip.dataset.attribute !== choice.attribute ||
+      Boolean(choice.part) && strip.dataset.part !== choice.part;
+  const none = document.getElementById("no-strips");
+  if (none) none.hidden = strips.some((strip) => !strip.hidden);
+}
+
+function showStatus(choice) {
+  const status = document.getElementById("shown");
+  if (!status) return;
+  const rows = tables.states.filter((row) =>
+    ["attribute", "against", "intervention"].every((field) => row[field] === choice[field]) &&
+    (!choice.part || row.part === choice.part));
+  const survivors = rows.filter((row) => row.survives === "yes").length;
+  status.textContent = `${rows.length} states, ${survivors} survive.`;
+}
+
+async function update() {
+  const choice = chosen();
+  if (filters.length) showStrips(choice);
+  showStatus(choice);
+  for (const one of drawn) await one.update(choice);
+  document.documentElement.dataset.ready = JSON.stringify(choice);
+}
+
+let queue = Promise.resolve();
+function soon(task) {
+  delete document.documentElement.dataset.ready;
+  queue = queue.then(task);
+}
+
+for (const select of filters) select.addEventListener("change", () => soon(update));
+dark.addEventListener("change", () => soon(redraw));
+let width = window.innerWidth;
+let timer = 0;
+window.addEventListener("resize", () => {
+  if (window.innerWidth === width) return; // a phone's bars come and go
+  width = window.innerWidth;
+  clearTimeout(timer);
+  timer = setTimeout(() => soon(redraw), 200);
+});
+
+async function redraw() {
+  for (const one of drawn) if (one.views.length) await one.draw(chosen());
+  await update();
+}
+soon(update);

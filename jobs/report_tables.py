@@ -1,0 +1,69 @@
+"""The tables of a report's page: rows packed by column, and which columns readers see."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+Rows = Sequence[dict[str, Any]]
+
+STATE_FIELDS = (
+    "attribute", "part", "against", "intervention", "rank", "state", "label", "component", "kind",
+    "letter", "token", "steps", "mean", "low", "high", "q", "recovery", "captions", "survives",
+    "order", "x", "y", "main", "window", "controlled",
+)  # fmt: skip
+TOKEN_FIELDS = (
+    "attribute", "part", "against", "intervention", "label", "component", "place", "place_order",
+    "text", "steps", "mean", "low", "high", "captions", "order",
+)  # fmt: skip
+OVERLAP_FIELDS = (
+    "part", "against", "attribute_a", "attribute_b", "num_a", "num_b", "num_both", "jaccard",
+    "jaccard_low", "jaccard_high",
+)  # fmt: skip
+EFFECT = [
+    ["mean", "mean effect", "effect"],
+    ["low", "95 % from", "effect"],
+    ["high", "to", "effect"],
+]
+VALUES = [
+    *EFFECT,
+    ["q", "q-value", "q"],
+    ["recovery", "of the total effect", "share"],
+    ["captions", "captions", "number"],
+    ["survives", "survives", "text"],
+]
+COLUMNS = {
+    "network": [["state", "state", "text"], ["kind", "kind", "text"], *VALUES],
+    "ranking": [["rank", "rank", "number"], ["component", "component", "text"],
+                ["token", "token", "text"], ["steps", "steps", "text"], *VALUES],
+    "timesteps": [["label", "component", "text"], ["steps", "steps", "text"], *VALUES],
+    "tokens": [["label", "component", "text"], ["place", "place", "text"],
+               ["text", "most often", "text"], *EFFECT, ["captions", "captions", "number"]],
+    "controls": [["state", "state", "text"], ["intervention", "run", "text"], *VALUES],
+    "overlaps": [["attribute_a", "attribute", "text"], ["attribute_b", "other", "text"],
+                 ["num_a", "its states", "number"], ["num_b", "the other's", "number"],
+                 ["num_both", "of both", "number"], ["jaccard", "Jaccard", "ratio"],
+                 ["jaccard_low", "95 % from", "ratio"], ["jaccard_high", "to", "ratio"]],
+}  # fmt: skip
+"""Of each figure's table: field, heading and format of its columns."""
+
+
+def packed(rows: Rows, fields: Sequence[str]) -> dict[str, Any]:
+    """Return rows as columns: texts by number in a list of their own, numbers to six digits."""
+    return {"length": len(rows), "columns": {name: _column(rows, name) for name in fields}}
+
+
+def _column(rows: Rows, name: str) -> dict[str, Any]:
+    values = [row.get(name) for row in rows]
+    if any(isinstance(value, str) for value in values):
+        texts = list(dict.fromkeys(values))
+        numbers = {text: number for number, text in enumerate(texts)}
+        return {"texts": texts, "codes": [numbers[value] for value in values]}
+    return {"values": [_rounded(value) for value in values]}
+
+
+def _rounded(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    return float(f"{value:.6g}")

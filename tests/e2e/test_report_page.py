@@ -1,0 +1,219 @@
+"""The report in a browser: offline, readable by all, safe, and its controls do what they say."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from jobs.figure_style import DARK, LIGHT
+from jobs.query import run_query
+from jobs.report import write_report
+from jobs.store import Run
+from tests.browser import PHONE, READY, WIDE, Opened, chromium, open_report
+from tests.jobs.report_run import (
+    CAPTIONS,
+    FAILURE,
+    HACK,
+    OBJECTS,
+    ODD_ATTRIBUTE,
+    ODD_COMPONENT,
+    STRONG,
+    make_report_edit,
+    make_report_run,
+    make_report_sweep,
+)
+
+SECTIONS = (
+    "answer", "network", "ranking", "timesteps", "tokens", "controls", "overlaps", "images",
+    "edits", "failures", "manifest",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_report_run(tmp_path_factory.mktemp("runs") / "<b onmouseover=alert(1)>run &amp;")
+
+
+@pytest.fixture(scope="module")
+def report(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    edit = make_report_edit(folder / HACK.format("edit")[:60].replace("/", ""))
+    sweep = make_report_sweep(folder / "sweep")
+    return write_report(run, [edit, sweep], folder / "report.html").path
+
+
+@pytest.fixture(scope="module")
+def opened(report: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    with chromium(tmp_path_factory.mktemp("profile")) as context:
+        yield open_report(context, report)
+
+
+@pytest.fixture
+def page(opened: Opened) -> Page:
+    """Return the page as it is first seen: wide, light, nothing chosen."""
+    page = opened.page
+    page.set_viewport_size(WIDE)  # pyright: ignore
+    page.emulate_media(color_scheme="light", media="screen")
+    for name, value in (("attribute", "object"), ("part", ""), ("against", "target"),
+                        ("intervention", "restore")):  # fmt: skip
+        page.select_option(f"select[name={name}]", value)
+    page.wait_for_selector(READY)
+    page.evaluate("scrollTo(0, 0); document.activeElement.blur()")
+    return page
+
+
+def rgb(colour: str) -> str:
+    """Return a colour as the browser says it."""
+    return f"rgb({', '.join(str(int(colour[n : n + 2], 16)) for n in (1, 3, 5))})"
+
+
+def choose(page: Page, name: str, value: str) -> None:
+    page.select_option(f"select[name={name}]", value)
+    page.wait_for_selector(READY)
+
+
+def test_it_opens_offline_and_asks_the_network_for_nothing(opened: Opened, page: Page) -> None:
+    for section in SECTIONS:
+        expect(page.locator(f"section#{section} h2")).to_be_visible()
+    drawn = page.locator(".figure:not([hidden]) .plot svg")
+    assert drawn.count() == page.locator(".figure:not([hidden])").count() == 12
+    assert opened.requests == []
+    assert opened.complaints == []
+    # Vega stands in the page once, and the page may run nothing but its own two scripts.
+    policy = page.locator("meta[http-equiv=Content-Security-Policy]").get_attribute("content")
+    assert policy is not None
+    assert "default-src 'none'" in policy
+    assert "unsafe-eval" not in policy
+    assert "script-src 'sha256-" in policy
+    assert page.locator("script").count() == 3
+
+
+def test_texts_of_a_run_are_shown_as_text(opened: Opened, page: Page, run: Run) -> None:
+    choose(page, "attribute", ODD_ATTRIBUTE)
+    text = page.locator("body").inner_text()
+    for shown in (run.name, ODD_ATTRIBUTE, FAILURE, HACK.format("scorer"), HACK.format("matrix"),
+                  HACK.format("sweep"), HACK.format("version")):  # fmt: skip
+        assert shown in text
+    quotes = [q.text_content() for q in page.locator(".strip q").all()]
+    assert {caption for caption, _, _ in CAPTIONS[:4]} <= set(quotes)
+    assert {caption for caption, _, _ in CAPTIONS[len(OBJECTS) :]} <= set(quotes)
+    right_to_left = page.locator(".strip q", has_text="صورة").first
+    assert right_to_left.evaluate("q => getComputedStyle(q).direction") == "rtl"
+    names = page.locator("#ranking-text, #figure-ranking-text-encoder table").inner_text
+    page.locator("#figure-ranking-text-encoder summary").click()
+    assert ODD_COMPONENT in names()
+    assert page.locator("#figure-ranking-text-encoder svg text", has_text="</script>").count() > 0
+    for element in ("img[src=x]", "b[onmouseover]", "[onerror]"):
+        assert page.locator(element).count() == 0
+    assert page.evaluate("window.hacked") is None
+    assert opened.complaints == []
+
+
+def test_filters_act_on_figures_and_tables_together(page: Page, run: Run) -> None:
+    figure = page.locator("#figure-ranking-unet")
+    sql = """SELECT component, mean_ie FROM ranking WHERE part = 'unet' AND against = 'caption'
+      AND attribute = 'object' AND intervention = 'other-seed' ORDER BY mean_ie DESC"""
+    rows = run_query(run, sql).to_pylist()
+    before = figure.locator(".plot svg").inner_html()
+    choose(page, "against", "caption")
+    choose(page, "intervention", "other-seed")
+    figure.locator("summary").click()
+    cells = figure.locator("tbody tr").first.locator("td").all_inner_texts()
+    assert cells[1] == rows[0]["component"] == STRONG["object"]
+    assert float(cells[4]) == pytest.approx(rows[0]["mean_ie"], abs=1e-4)
+    assert figure.locator("tbody tr").count() == len(rows)
+    assert "another seed" in (figure.locator(".plot").get_attribute("aria-label") or "")
+    assert "another seed" in figure.locator("figcaption").inner_text()
+    assert figure.locator(".plot svg").inner_html() != before
+    # Points are placed by their values: the first row's is the furthest right.
+    x = figure.locator(".plot .mark-symbol.role-mark path").evaluate_all(
+        "paths => paths.map(path => path.getBoundingClientRect().x)"
+    )
+    assert x == sorted(x, reverse=True)
+    figure.locator("summary").click()
+    choose(page, "part", "text-encoder")
+    expect(figure).to_be_hidden()
+    expect(page.locator("#figure-ranking-text-encoder")).to_be_visible()
+    assert page.locator(".strip:visible").count() == 4
+
+
+def test_hovering_shows_an_effect_with_its_interval(page: Page) -> None:
+    for figure, mark in (("network-unet", "rect"), ("ranking-unet", "symbol"),
+                         ("timesteps-unet", "rect")):  # fmt: skip
+        plot = page.locator(f"#figure-{figure} .plot")
+        plot.scroll_into_view_if_needed()
+        marks = plot.locator(f".mark-{mark}.role-mark path[aria-label*='{STRONG['object']}']")
+        box = marks.last.bounding_box()
+        assert box is not None
+        page.mouse.move(0, 0)
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=3)
+        tooltip = page.locator("#vg-tooltip-element.visible")
+        expect(tooltip).to_contain_text(STRONG["object"])
+        expect(tooltip).to_contain_text("95 % interval")
+        expect(tooltip).to_contain_text(" to +")
+    page.mouse.move(0, 0)
+
+
+def test_the_keyboard_reaches_every_control(page: Page) -> None:
+    seen: list[str] = []
+    describe = """() => { const e = document.activeElement, s = getComputedStyle(e);
+      return [e.name || e.className || e.tagName, s.outlineStyle !== 'none']; }"""
+    page.reload()  # which puts the focus before the first element
+    page.wait_for_selector(READY)
+    for _ in range(34):
+        page.keyboard.press("Tab")
+        name, has_focus_ring = page.evaluate(describe)
+        assert has_focus_ring, name
+        seen.append(name)
+    assert seen[0] == "skip"
+    for control in ("attribute", "part", "against", "intervention", "plot vega-embed", "SUMMARY"):
+        assert control in seen
+    for select in page.locator("select").all():
+        assert select.evaluate("s => s.labels.length") == 1
+    page.locator("select[name=attribute]").focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_selector(READY)
+    caption = page.locator("#figure-network-unet figcaption").inner_text()
+    assert caption.startswith(ODD_ATTRIBUTE)
+
+
+def test_every_figure_and_image_has_words(page: Page) -> None:
+    for plot in page.locator(".figure:visible .plot").all():
+        words = plot.get_attribute("aria-label") or ""
+        assert len(words.split()) > 4, words
+    for image in page.locator("img").all():
+        assert len(image.get_attribute("alt") or "") > 10
+
+
+def test_a_phone_scrolls_down_only(page: Page) -> None:
+    page.set_viewport_size(PHONE)  # pyright: ignore
+    page.wait_for_timeout(300)  # the page waits for the end of a resize
+    page.wait_for_selector(READY)
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert page.locator("#figure-ranking-unet .plot svg").bounding_box()["width"] <= PHONE["width"]  # pyright: ignore
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = false; })")
+    page.set_viewport_size(WIDE)  # pyright: ignore
+    page.wait_for_timeout(300)
+
+
+def test_dark_mode_darkens_page_and_figures(page: Page) -> None:
+    ground = "svg => svg.style.backgroundColor"
+    svg = page.locator("#figure-ranking-unet .plot svg")
+    assert svg.evaluate(ground) == rgb(LIGHT.surface)
+    page.emulate_media(color_scheme="dark")
+    dark = f"svg[style*='{rgb(DARK.surface)}']"
+    expect(page.locator(f"#figure-pareto-1 .plot {dark}")).to_have_count(1)
+    page.wait_for_selector(READY)
+    assert svg.evaluate(ground) == rgb(DARK.surface)
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 18, 21)"
+    # On paper the same page is light, whatever the screen is.
+    page.emulate_media(media="print", color_scheme="dark")
+    expect(page.locator("#figure-ranking-unet .plot")).to_be_hidden()
+    paper = page.locator("#figure-ranking-unet .paper svg")
+    expect(paper).to_be_visible()
+    assert paper.evaluate(ground) == rgb(LIGHT.surface)
+    expect(page.locator("select[name=attribute]")).to_be_hidden()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.pdf(format="A4", print_background=True).startswith(b"%PDF")
