@@ -56,6 +56,7 @@ bench: setup
 	$(BIN)/python -m bench.edit_speed
 	$(BIN)/python -m bench.scale
 	$(BIN)/python -m bench.simulate
+	$(BIN)/python -m bench.statistics --rows 1000000 10000000
 
 reference-model: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,reference]'

@@ -1,0 +1,235 @@
+"""Statistics of made-up runs: seconds and peak memory, beside plain pandas and SciPy.
+
+`trials` has many seeds of 288 captions and 70 components; `map` has as many single-step windows as
+a map of 25 steps. Every figure is a fresh process's. `estimates` is what makes all statistics, in a
+connection of DuckDB with a memory limit; `rank` is `dqf rank` the first time and again; `pandas` is
+reading, grouping and averaging alone; `SciPy` is its bootstrap and permutation test state by state,
+timed on some states and multiplied by their number.
+
+    python -m bench.statistics [--rows 1000000 10000000] [--memory 1GB]
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from scipy import stats
+
+from bench.no_model import AGAINST, make_components, make_plan, make_run
+from cli.query import RANK
+from jobs.kept_statistics import FOLDER
+from jobs.parts import PartContent, part_name, write_part
+from jobs.query import run_query
+from jobs.statistics import make_statistics
+from jobs.store import Run, open_run
+from schemas.statistics import STATISTICS
+from schemas.tables import SCORES
+from schemas.views import TABLES, commits_of, scores_of, view_statements
+
+CAPTIONS = 288
+COMPONENTS = 70
+WINDOWS = {"trials": 1, "map": 25}
+PART_CAPTIONS = 36
+"""Captions of one seed in a part: 5,040 rows of `trials`, 126,000 of `map`."""
+SCIPY_STATES = 10
+MIB = 2**20
+
+
+def main() -> None:
+    """Print a table for each size and shape, or, in a child process, one figure as JSON."""
+    options = _options()
+    if options.child:
+        kind, folder = options.child
+        print(json.dumps(_measured(kind, Path(folder), options.memory)))
+        return
+    for rows in options.rows:
+        for shape, windows in WINDOWS.items():
+            with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+                _print(shape, _written(Path(folder, "run"), rows, windows), options)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", nargs="+", type=int, default=[1_000_000])
+    parser.add_argument("--memory", default="1GB", help="DuckDB's limit")
+    parser.add_argument("--folder", type=Path, help="where runs are made; the system's if not")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _written(location: Path, rows: int, windows: int) -> Run:
+    """Return a new run with so many rows of scores or a few more."""
+    a_seed = CAPTIONS * COMPONENTS * windows * len(AGAINST)
+    seeds = -(-rows // a_seed)
+    plan = make_plan(units=CAPTIONS * seeds, captions=CAPTIONS, chunk_units=64)
+    run = make_run(location, plan, components=COMPONENTS)
+    for number, table in enumerate(_tables(run, windows)):
+        content = write_part([PartContent(table=table, commits=())], run_id=run.id, schema=SCORES)
+        run.storage.create(part_name(number), content)
+    return run
+
+
+def _tables(run: Run, windows: int) -> Iterator[pa.Table]:
+    """Yield scores: an effect that differs by component, a spread that captions and trials have."""
+    generator = np.random.default_rng(0)
+    names = [component.name for component in make_components(COMPONENTS)]
+    effect_1KW1 = generator.exponential(0.03, size=(1, COMPONENTS, windows, 1))
+    for seed in run.plan.seeds:
+        for start in range(0, CAPTIONS, PART_CAPTIONS):
+            ids = run.unit_ids.captions[start : start + PART_CAPTIONS]
+            shape = (len(ids), COMPONENTS, windows, len(AGAINST))
+            place = np.indices(shape).reshape(4, -1)
+            spread = generator.normal(1, 0.5, size=(len(ids), 1, 1, 1))
+            restored = 0.1 + effect_1KW1 * spread + generator.normal(0, 0.02, size=shape)
+            rows = restored.size
+            columns = {
+                "unit_id": pa.repeat("u" * 32, rows),
+                "caption_id": pa.array(ids).take(pa.array(place[0])),
+                "seed": pa.repeat(pa.scalar(seed, pa.int64()), rows),
+                "draw": pa.repeat(pa.scalar(0, pa.int32()), rows),
+                "part": pa.repeat("text-encoder", rows),
+                "component": pa.array(names).take(pa.array(place[1])),
+                "intervention": pa.repeat("restore", rows),
+                "token": pa.repeat("last_subject", rows),
+                "position": pa.nulls(rows, pa.int32()),
+                "token_text": pa.nulls(rows, pa.string()),
+                "step_start": pa.array(place[2], pa.int32()),
+                "step_stop": pa.array(place[2] + 1, pa.int32()),
+                "against": pa.array(AGAINST).take(pa.array(place[3])),
+                "clean": pa.repeat(0.3, rows),
+                "corrupted": pa.repeat(0.1, rows),
+                "restored": pa.array(restored.ravel()),
+            }
+            yield pa.table(columns, schema=SCORES)
+
+
+def _print(shape: str, run: Run, options: argparse.Namespace) -> None:
+    found = {
+        kind: _in_child(kind, run, options) for kind in ("estimates", "rank", "pandas", "scipy")
+    }
+    size = sum(path.stat().st_size for path in Path(run.location, "parts").iterdir())
+    ours, pandas, scipy = (found[kind]["s"] for kind in ("estimates", "pandas", "scipy"))
+    print(
+        f"\n{shape}: {found['estimates']['rows']:,.0f} rows ({size / MIB:.0f} MiB), "
+        f"{found['estimates']['states']:,.0f} estimates; DuckDB's limit {options.memory}\n"
+        f"estimates {ours:.2f} s, {found['estimates']['mib']:.0f} MiB at most, of these "
+        f"{found['estimates']['base_mib']:.0f} before\n"
+        f"dqf rank {found['rank']['s']:.2f} s, again {found['rank']['again_s']:.2f} s, "
+        f"count(*) {found['rank']['count_s']:.2f} s\n"
+        f"pandas' means {pandas:.2f} s ({pandas / ours:.1f} times ours), "
+        f"{found['pandas']['mib']:.0f} MiB\n"
+        f"SciPy's intervals and tests {scipy:.0f} s from {SCIPY_STATES} of them: with pandas "
+        f"{(pandas + scipy) / ours:.0f} times ours",
+        flush=True,
+    )
+
+
+def _in_child(kind: str, run: Run, options: argparse.Namespace) -> dict[str, float]:
+    command = [sys.executable, "-m", "bench.statistics", "--child", kind, run.location]
+    command += ["--memory", options.memory]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def _measured(kind: str, folder: Path, memory: str) -> dict[str, float]:
+    base = _peak_mib()
+    work = {
+        "estimates": lambda: _estimates(folder, memory),
+        "rank": lambda: _rank(open_run(folder)),
+        "pandas": lambda: _pandas(folder),
+        "scipy": lambda: _scipy(folder),
+    }[kind]
+    return {"base_mib": base, **work(), "mib": _peak_mib()}
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _estimates(folder: Path, memory: str) -> dict[str, float]:
+    parts = [str(path) for path in sorted(folder.glob("parts/*.parquet"))]
+    config = {"memory_limit": memory, "temp_directory": str(folder / "spilt")}
+    with duckdb.connect(config=config) as connection:
+        for name, schema in STATISTICS.items():
+            connection.register(f"estimated_{name}", schema.empty_table())
+        for statement in view_statements(
+            {table: str(folder / f"{table}.parquet") for table in TABLES},
+            scores=scores_of(parts),
+            commits=commits_of(parts),
+            statistics={name: f"FROM estimated_{name}" for name in STATISTICS},
+        ):
+            connection.execute(statement)
+        start = time.perf_counter()
+        tables = make_statistics(connection)
+        seconds = time.perf_counter() - start
+        ((rows,),) = connection.execute("SELECT count(*) FROM scores").fetchall()
+    return {"s": seconds, "rows": rows, "states": len(tables["ranking"])}
+
+
+def _rank(run: Run) -> dict[str, float]:
+    shutil.rmtree(Path(run.location, FOLDER), ignore_errors=True)
+    parameters = ["target", None, None, 10, "restore"]
+    return {
+        "count_s": _timed(lambda: run_query(run, "SELECT count(*) FROM scores")),
+        "s": _timed(lambda: run_query(run, RANK, parameters)),
+        "again_s": _timed(lambda: run_query(run, RANK, parameters)),
+    }
+
+
+KEYS = [
+    "part", "component", "intervention", "token", "step_start", "step_stop", "against", "caption_id",
+]  # fmt: skip
+
+
+def _caption_means(folder: Path, columns: list[str]) -> pd.DataFrame:
+    scores = pd.read_parquet(folder / "parts", columns=[*columns, "restored", "corrupted"])
+    scores["ie"] = scores["restored"] - scores["corrupted"]
+    return scores.groupby(columns, observed=True)["ie"].mean().reset_index()
+
+
+def _pandas(folder: Path) -> dict[str, float]:
+    return {"s": _timed(lambda: _caption_means(folder, KEYS).groupby(KEYS[:-1])["ie"].mean())}
+
+
+def _scipy(folder: Path) -> dict[str, float]:
+    """Return the seconds that SciPy would take for every attribute's states."""
+    generator = np.random.default_rng(0)
+    with duckdb.connect() as connection:
+        ((states,),) = connection.execute(
+            "SELECT count(DISTINCT (component, step_start, against)) "
+            f"FROM read_parquet('{folder}/parts/*.parquet')"
+        ).fetchall()
+    attributes = 3  # of `bench.no_model`
+
+    def work() -> None:
+        for _ in range(SCIPY_STATES):
+            x_C = generator.normal(0.1, 1, size=CAPTIONS // attributes)
+            stats.bootstrap((x_C,), np.mean, n_resamples=1999, method="BCa", rng=1)
+            stats.permutation_test(
+                (x_C,), np.mean, permutation_type="samples", n_resamples=9999, rng=1,
+                vectorized=True,
+            )  # fmt: skip
+
+    return {"s": _timed(work) * states * attributes / SCIPY_STATES}
+
+
+if __name__ == "__main__":
+    main()
