@@ -15,6 +15,7 @@ RANKED = """
 SELECT * FROM ranking
 WHERE intervention = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
   AND ($4 IS NULL OR against = $4)
+ORDER BY attribute, part, against, mean_ie DESC, component, token, step_start, step_stop
 """
 
 
