@@ -31,13 +31,14 @@ EXAMPLES = (
     Example(
         name="top-components",
         answers="Which components carry each attribute?",
-        read="The five best causal states of each attribute and part by mean indirect effect.",
+        read="The five largest effects of each attribute and part; overlapping intervals tie.",
         sql="""
 SELECT attribute, part, against, rank, component, token, step_start, step_stop,
-  mean_ie, se_ie, mean_recovery, num_captions
+  mean_ie, ie_low, ie_high, q_value, is_causal
 FROM ranking
-WHERE intervention = 'restore' AND rank <= 5
-ORDER BY attribute, part, against, rank, component
+WHERE intervention = 'restore'
+QUALIFY row_number() OVER (PARTITION BY attribute, part, against ORDER BY mean_ie DESC) <= 5
+ORDER BY attribute, part, against, mean_ie DESC, component
 """,
     ),
     Example(
@@ -98,12 +99,14 @@ ORDER BY attribute, part, against
     Example(
         name="captions",
         answers="Which captions does the best component of each attribute work on, or fail?",
-        read="Effects of the component of rank 1, caption by caption; look for outliers.",
+        read="Effects of the leading component, caption by caption; look for outliers.",
         sql="""
 SELECT attribute, part, against, component, caption, ie, te, recovery, num_trials
 FROM caption_effects
 JOIN captions USING (caption_id, attribute)
-SEMI JOIN (FROM ranking WHERE rank = 1) USING (
+SEMI JOIN (
+  FROM ranking QUALIFY row_number() OVER (
+    PARTITION BY attribute, part, against, intervention ORDER BY mean_ie DESC) = 1) USING (
   attribute, part, component, token, step_start, step_stop, against, intervention)
 WHERE intervention = 'restore'
 ORDER BY attribute, part, against, ie DESC
@@ -137,7 +140,7 @@ ORDER BY attribute, part, against, seed_a, seed_b
         read="mean_difference is paired by caption: what is special to the clean run's activation.",
         sql="""
 SELECT attribute, part, against, control, component, token, step_start, step_stop,
-  mean_ie, control_ie, mean_difference, se_difference, num_captions
+  mean_ie, control_ie, q_control, mean_difference, difference_low, difference_high, q_difference
 FROM controlled_effects
 ORDER BY attribute, part, against, control, mean_difference DESC
 """,
@@ -172,17 +175,32 @@ ORDER BY chunk
     ),
     Example(
         name="shared-components",
-        answers="Which components matter for several attributes?",
-        read="Components among the five best of more than one attribute.",
+        answers="Which components are causal for several attributes?",
+        read="None: knowledge is specific to its attribute, or there are too few captions to tell.",
         sql="""
 SELECT part, against, component, token, step_start, step_stop,
   count(*) AS num_attributes, list(attribute ORDER BY attribute) AS attributes,
   avg(mean_ie) AS mean_ie
-FROM ranking
-WHERE intervention = 'restore' AND rank <= 5
+FROM causal_states
 GROUP BY ALL
 HAVING num_attributes > 1
 ORDER BY num_attributes DESC, mean_ie DESC, component
+""",
+    ),
+    Example(
+        name="overlap",
+        answers="How far do the causal sets of two attributes overlap?",
+        read="jaccard is 1 for the same set, 0 for none in common; null if neither has a state.",
+        sql="""
+FROM overlap ORDER BY part, against, jaccard DESC, attribute_a, attribute_b
+""",
+    ),
+    Example(
+        name="concentration",
+        answers="Is knowledge in few components or spread over many?",
+        read="effective_components of num_components carry the effect; gini 1 is all in one.",
+        sql="""
+FROM concentration ORDER BY part, against, effective_components, attribute
 """,
     ),
     Example(
