@@ -223,7 +223,7 @@ def _scipy(folder: Path) -> dict[str, float]:
     def work() -> None:
         for _ in range(SCIPY_STATES):
             x_C = generator.normal(0.1, 1, size=CAPTIONS // attributes)
-            stats.bootstrap((x_C,), np.mean, n_resamples=1999, method="BCa", rng=1)
+            stats.bootstrap((x_C,), np.mean, n_resamples=999, method="BCa", rng=1)
             stats.permutation_test(
                 (x_C,), np.mean, permutation_type="samples", n_resamples=9999, rng=1,
                 vectorized=True,
