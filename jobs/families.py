@@ -3,9 +3,10 @@
 Shapes: S states of a family, C its captions (suffixes `_SC`, `_S`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -30,7 +31,7 @@ CREATE TEMP TABLE caption_codes AS
 CREATE TEMP TABLE caption_means AS
   SELECT {PLACE}, against, intervention, caption_id, count(*)::INTEGER AS trials,
     avg(indirect_effect) AS ie, avg(total_effect) AS te,
-    bitstring_agg(seed_code, 0, SEEDS - 1) AS seeds, bitstring_agg(draw, 0, DRAWS - 1) AS draws
+    MASKS
   FROM ({EFFECTS.replace("TRIALS", "scores")}) JOIN seed_codes USING (seed) GROUP BY ALL;
 CREATE TEMP TABLE places AS
   SELECT (row_number() OVER (ORDER BY {PLACE}) - 1)::INTEGER AS place, *
@@ -41,7 +42,7 @@ CREATE TEMP TABLE families AS
     FROM (SELECT DISTINCT part, against, caption_id FROM caption_means)
     JOIN caption_codes USING (caption_id));
 CREATE TEMP TABLE numbered AS
-  SELECT family, intervention, place, caption, ie, te, trials, seeds, draws
+  SELECT family, intervention, place, caption, ie, te, trials, COLUMNS('_mask_')
   FROM caption_means JOIN caption_codes USING (caption_id)
   JOIN families USING (part, against, attribute) JOIN places USING ({PLACE});
 DROP TABLE caption_means;
@@ -50,10 +51,13 @@ DROP TABLE caption_means;
 TEMPORARY = ("seed_codes", "caption_codes", "places", "families", "numbered")
 
 COUNTS = """
-SELECT intervention, place, sum(trials)::BIGINT AS num_trials,
-  bit_count(bit_or(seeds))::BIGINT AS num_seeds, bit_count(bit_or(draws))::BIGINT AS num_draws
+SELECT intervention, place, sum(trials)::BIGINT AS num_trials, COUNTED
 FROM numbered WHERE family = ? GROUP BY ALL ORDER BY place
 """
+MASK_BITS = 120
+"""Of a HUGEINT, which has 127."""
+CAPTIONS = "SELECT DISTINCT caption FROM numbered WHERE family = ? ORDER BY caption"
+CELLS = "SELECT place, caption, ie, te FROM numbered WHERE family = ? AND intervention = ?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,48 +96,84 @@ def reduced(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[pa.Table, I
 
     The connection has the views of a run; what is made in it is gone at exit.
     """
-    ((seeds, draws),) = _rows(connection, "SELECT count(DISTINCT seed), max(draw) + 1 FROM units")
-    statements = REDUCED.replace("SEEDS", str(seeds or 1)).replace("DRAWS", str(draws or 1))
+    statements, counts = _with_masks(connection)
     try:
         connection.execute(statements)
         places = connection.sql(f"SELECT {PLACE} FROM places ORDER BY place").to_arrow_table()
-        yield places, _families(connection)
+        yield places, _families(connection, counts)
     finally:
         for table in (*TEMPORARY, "caption_means"):
             connection.execute(f"DROP TABLE IF EXISTS {table}")
 
 
-def _families(connection: duckdb.DuckDBPyConnection) -> Iterator[Family]:
+def _with_masks(connection: duckdb.DuckDBPyConnection) -> tuple[str, str]:
+    """Return REDUCED and COUNTS with bit masks of the seeds and draws that a state has.
+
+    Of a fixed size, unlike lists and bit strings, so that DuckDB can spill what it aggregates.
+    """
+    ((seeds, draws),) = _rows(connection, "SELECT count(DISTINCT seed), max(draw) + 1 FROM units")
+    masks: list[str] = []
+    counted: list[str] = []
+    for name, column, size in (("seeds", "seed_code", seeds or 1), ("draws", "draw", draws or 1)):
+        numbers = range(-(-size // MASK_BITS))
+        masks += [
+            f"bit_or(if({column} // {MASK_BITS} = {number}, "
+            f"1::HUGEINT << ({column} % {MASK_BITS})::INTEGER, 0)) AS {name}_mask_{number}"
+            for number in numbers
+        ]
+        bits = " + ".join(f"bit_count(bit_or({name}_mask_{number}))" for number in numbers)
+        counted.append(f"({bits})::BIGINT AS num_{name}")
+    return REDUCED.replace("MASKS", ", ".join(masks)), COUNTS.replace("COUNTED", ", ".join(counted))
+
+
+def _families(connection: duckdb.DuckDBPyConnection, count: str) -> Iterator[Family]:
     ids = [row[0] for row in _rows(connection, "SELECT caption_id FROM captions ORDER BY 1")]
     listed = "SELECT family, attribute, part, against FROM families ORDER BY family"
     for number, attribute, part, against in _rows(connection, listed):
-        query = "SELECT intervention, place, caption, ie, te FROM numbered WHERE family = ?"
-        cells = connection.execute(query, [number]).fetchnumpy()
-        captions_C, places_S = np.unique(cells["caption"]), np.unique(cells["place"])
-        column = np.searchsorted(captions_C, cells["caption"])
-        row = np.searchsorted(places_S, cells["place"])
-        counts = connection.execute(COUNTS, [number]).fetchnumpy()
-        effects: dict[str, Effects] = {}
-        for name in sorted(set(counts["intervention"].tolist())):
-            own, counted = cells["intervention"] == name, counts["intervention"] == name
-            at, shape = (row[own], column[own]), (len(places_S), len(captions_C))
-            states = np.searchsorted(places_S, counts["place"][counted])
-            effects[name] = Effects(
-                ie_SC=_scattered(cells["ie"][own], at, shape),
-                te_SC=_scattered(cells["te"][own], at, shape),
-                **{
-                    f"{count}_S": _counted(counts[count][counted], states, len(places_S))
-                    for count in ("num_trials", "num_seeds", "num_draws")
-                },
-            )
+        columns = _columns(connection, CAPTIONS, [number])["caption"]
+        counts = _columns(connection, count, [number])
+        places_S = np.unique(counts["place"]).astype(np.int64)
         yield Family(
             attribute=attribute,
             part=part,
             against=against,
-            captions=tuple(ids[caption] for caption in captions_C),
-            places_S=places_S.astype(np.int64),
-            effects=effects,
+            captions=tuple(ids[caption] for caption in columns),
+            places_S=places_S,
+            effects={
+                name: _effects(connection, number, name, counts, places_S, columns)
+                for name in sorted(set(counts["intervention"].tolist()))
+            },
         )
+
+
+def _effects(
+    connection: duckdb.DuckDBPyConnection,
+    family: int,
+    intervention: str,
+    counts: Mapping[str, NDArray[Any]],
+    places_S: Places,
+    captions_C: NDArray[np.int32],
+) -> Effects:
+    cells = _columns(connection, CELLS, [family, intervention])
+    at = np.searchsorted(places_S, cells["place"]), np.searchsorted(captions_C, cells["caption"])
+    shape = len(places_S), len(captions_C)
+    counted = counts["intervention"] == intervention
+    states = np.searchsorted(places_S, counts["place"][counted])
+    return Effects(
+        ie_SC=_scattered(cells["ie"], at, shape),
+        te_SC=_scattered(cells["te"], at, shape),
+        **{
+            f"{count}_S": _counted(counts[count][counted], states, len(places_S))
+            for count in ("num_trials", "num_seeds", "num_draws")
+        },
+    )
+
+
+def _columns(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object]
+) -> dict[str, NDArray[Any]]:
+    found = connection.execute(sql, parameters).fetchnumpy()
+    return {name: np.asarray(values) for name, values in found.items()}
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple]:

@@ -12,16 +12,20 @@ from schemas.errors import ConceptError
 from schemas.views import NORMAL_95
 
 TOP = f"""
-SELECT component, token, sum(mean_ie * num_captions) / sum(num_captions) AS mean_ie,
-  sqrt(sum((se_ie * num_captions) ** 2)) / sum(num_captions) AS se_ie,
-  if(count(*) = 1, min(ie_low), mean_ie - {NORMAL_95} * se_ie) AS ie_low,
-  if(count(*) = 1, max(ie_high), mean_ie + {NORMAL_95} * se_ie) AS ie_high,
-  sum(num_captions)::BIGINT AS num_captions
-FROM ranking JOIN components USING (component, part)
-WHERE part = 'text-encoder' AND against = 'target' AND (? = '' OR attribute = ?)
-  AND intervention = 'restore' AND token = 'last_subject' AND kind IN ('self_attn', 'mlp')
-  AND component NOT LIKE '%..%'
-GROUP BY component, token ORDER BY mean_ie DESC, component LIMIT 1
+SELECT component, token, mean_ie, se_ie, num_captions,
+  if(attributes = 1, low, mean_ie - {NORMAL_95} * se_ie) AS ie_low,
+  if(attributes = 1, high, mean_ie + {NORMAL_95} * se_ie) AS ie_high
+FROM (
+  SELECT component, token, count(*) AS attributes, min(ie_low) AS low, max(ie_high) AS high,
+    sum(mean_ie * num_captions) / sum(num_captions) AS mean_ie,
+    sqrt(sum((se_ie * num_captions) ** 2)) / sum(num_captions) AS se_ie,
+    sum(num_captions)::BIGINT AS num_captions
+  FROM ranking JOIN components USING (component, part)
+  WHERE part = 'text-encoder' AND against = 'target' AND (? = '' OR attribute = ?)
+    AND intervention = 'restore' AND token = 'last_subject' AND kind IN ('self_attn', 'mlp')
+    AND component NOT LIKE '%..%'
+  GROUP BY component, token)
+ORDER BY mean_ie DESC, component LIMIT 1
 """
 """Every caption counts once: `ranking` holds the mean over captions of each attribute, whose
 interval is taken as it is; that over several attributes is the normal one."""

@@ -14,10 +14,12 @@ import jobs.run_views
 from jobs.catalog import CATALOG, write_catalog
 from jobs.chunks import Manifest, Task, UnitRow
 from jobs.kept_statistics import FOLDER, damaged_statistics
+from jobs.locate import locate
 from jobs.query import run_query
 from jobs.store import Run, create_run, open_run
 from jobs.verdicts import verdicts
 from schemas.component import Component, Kind, Part
+from schemas.concept import Concept, ConceptKind
 from schemas.plan import Caption, TracePlan
 from schemas.views import STATISTICS_VIEWS
 
@@ -319,3 +321,19 @@ def test_the_catalog_has_the_same_views(tmp_path: Path, monkeypatch: pytest.Monk
         file.with_name(file.name.replace("empty", "zzz")).write_bytes(file.read_bytes())
     with duckdb.connect(CATALOG, read_only=True) as connection:  # files of others do not count
         assert connection.execute("SELECT count(*) FROM ranking").fetchall() == [(16,)]
+
+
+def test_locating_tells_its_uncertainty(run: Run) -> None:
+    one = locate(run.location, [Concept(concept="x", target="y", kind=ConceptKind.OBJECT)])
+    (top,) = run_query(
+        run, "FROM component_effects WHERE attribute = 'object' AND component = 'a' "
+        "AND intervention = 'restore'",
+    ).to_pylist()  # fmt: skip
+    assert (one.component, one.token, one.num_captions) == ("a", "last_subject", 20)
+    assert (one.ie_low, one.ie_high) == (top["ie_low"], top["ie_high"])
+    assert not one.is_doubtful
+    pooled = locate(run.location, [Concept(concept="x", target="y", kind=ConceptKind.ACTION)])
+    assert (pooled.component, pooled.num_captions) == ("a", 40)
+    assert pooled.mean_ie is not None
+    assert pooled.se_ie is not None
+    assert pooled.ie_low == pytest.approx(pooled.mean_ie - 1.96 * pooled.se_ie)
