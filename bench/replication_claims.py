@@ -295,7 +295,8 @@ CLAIMS = (
     Claim(
         says="The last subject token is where it is",
         criterion="restored at the last subject token alone, that layer's effect exceeds the mean "
-        "effect at positions of every other role. Does not replicate if another role exceeds it",
+        "effect at positions of every other role (of the pads all together: they are alike). Does "
+        "not replicate if another role exceeds it",
         judge=last_token_leads,
     ),
     Claim(

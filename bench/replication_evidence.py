@@ -58,9 +58,11 @@ class Interval:
         """Return it as it is printed."""
         size = abs(self.value)
         digits = 4 if size < 0.1 else 3 if size < 2 else 1
-        if math.isnan(self.low):
-            return f"{self.value:.{digits}f} (no interval)"
-        return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+        # Rounded first and then raised by zero, so that no "-0.0000" is printed.
+        value, low, high = (
+            f"{round(x, digits) + 0.0:.{digits}f}" for x in (self.value, self.low, self.high)
+        )
+        return f"{value} (no interval)" if math.isnan(self.low) else f"{value} ({low} to {high})"
 
 
 def open_finished(folder: Path, name: str) -> Run | None:

@@ -195,7 +195,8 @@ def _rank(run: Run) -> dict[str, float]:
 
 
 KEYS = [
-    "part", "component", "intervention", "token", "step_start", "step_stop", "against", "caption_id",
+    "part", "component", "intervention", "token", "step_start", "step_stop", "against",
+    "caption_id",
 ]  # fmt: skip
 
 

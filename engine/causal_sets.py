@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.statistics import LOWER, MIN_CAPTIONS, RESAMPLES, UPPER, Array, Draws
+from engine.statistics import LOWER, MIN_CAPTIONS, RESAMPLES, UPPER, Array, Draws, Floats, blocks
 
 Interval = tuple[float, float]
 UNKNOWN: Interval = (float("nan"), float("nan"))
@@ -48,14 +48,14 @@ def effective_number(x_KN: Array) -> Array:
         return x_KN.sum(0) ** 2 / (x_KN**2).sum(0)
 
 
-def resampled_means(x_SC: Array, draws: Draws) -> Array:
+def resampled_means(x_SC: Array, draws: Draws) -> Floats:
     """Return each state's mean in each resample, mean_SB; a resample of captions it lacks has 0."""
-    counts_CB = draws.counts_BC.T.astype(np.float64)
+    counts_CB = draws.counts_BC.T.astype(draws.precision)
     has_SC = ~np.isnan(x_SC)
-    sums_SB = np.where(has_SC, x_SC, 0) @ counts_CB
+    sums_SB = np.where(has_SC, x_SC, 0).astype(draws.precision) @ counts_CB
     if has_SC.all():
         return sums_SB / x_SC.shape[1]
-    sizes_SB = has_SC @ counts_CB
+    sizes_SB = has_SC.astype(draws.precision) @ counts_CB
     return np.divide(sums_SB, sizes_SB, out=np.zeros_like(sums_SB), where=sizes_SB > 0)
 
 
@@ -64,13 +64,13 @@ def concentration(x_SC: Array, components: Sequence[str], draws: Draws) -> Conce
 
     `components` names each state's. Intervals are percentiles over resamples of captions.
     """
-    names = np.asarray(components)
-    total_KB = np.empty((len(np.unique(names)), RESAMPLES))
-    total_K1 = np.empty((len(total_KB), 1))
-    for k, name in enumerate(np.unique(names)):
-        own_SC = x_SC[names == name]
-        total_KB[k] = np.maximum(resampled_means(own_SC, draws), 0).sum(0)
-        total_K1[k] = np.maximum(np.nanmean(own_SC, axis=1), 0).sum()
+    names, component_S = np.unique(np.asarray(components), return_inverse=True)
+    is_of_KS = np.arange(len(names))[:, None] == component_S
+    total_KB = np.zeros((len(names), RESAMPLES))
+    for rows in blocks(len(x_SC), RESAMPLES):
+        mean_SB = np.maximum(resampled_means(x_SC[rows], draws), 0)
+        total_KB += is_of_KS[:, rows].astype(mean_SB.dtype) @ mean_SB
+    total_K1 = is_of_KS @ np.maximum(np.nanmean(x_SC, axis=1, keepdims=True), 0)
     is_known = x_SC.shape[1] >= MIN_CAPTIONS
     return Concentration(
         num_components=len(total_KB),
@@ -93,8 +93,12 @@ def resampled_set(x_SC: Array, is_found_S: NDArray[np.bool_], se_S: Array, draws
     with np.errstate(divide="ignore"):
         least = (mean_S[is_found_S] / se_S[is_found_S]).min()
     threshold_S1 = (np.nan_to_num(se_S, nan=np.inf) * least)[:, None]
-    above_SB = (resampled_means(x_SC, draws) >= threshold_S1) & (threshold_S1 > 0)
-    return np.packbits(above_SB, axis=1)
+    bits_SB = [
+        np.packbits(resampled_means(x_SC[rows], draws) >= threshold_S1[rows], axis=1)
+        for rows in blocks(len(x_SC), RESAMPLES)
+    ]
+    # A state without spread is not found either: its effect is the same everywhere, zero.
+    return np.concatenate(bits_SB) * (threshold_S1 > 0).astype(np.uint8)
 
 
 def jaccard(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:

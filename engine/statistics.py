@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
 RESAMPLES = 1999
 """So many that 2.5 % and 97.5 % are places in their order (Davison and Hinkley 1997, 2.4)."""
@@ -28,9 +29,9 @@ MIN_CAPTIONS = 4
 """With fewer, one resample in nine or more draws one caption alone, which has no spread."""
 LEVEL = 0.975
 """The share below the upper end of a two-sided 95 % interval."""
-BLOCK = 2**22
+BLOCK = 2**20
 """Numbers of one block of work."""
-ROUNDING = 1e-12
+ROUNDING = {np.float64: 1e-12, np.float32: 1e-6}
 """Relative differences up to here are rounding."""
 
 
@@ -45,6 +46,11 @@ class Draws:
     some drawn ones."""
     is_exact: bool
     """Whether every way is there."""
+
+    @property
+    def precision(self) -> type[np.float64] | type[np.float32]:
+        """What sums over captions are taken in: where ways are counted ties have to be exact."""
+        return np.float64 if self.is_exact else np.float32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +124,8 @@ def t_ends(x_SC: Array, draws: Draws) -> tuple[Array, Array]:
     student = student_quantile(count - 1) if count > 1 else np.nan
     ends_S2 = np.tile([-student, student], (states, 1))
     if count >= MIN_CAPTIONS:
-        counts_CB = draws.counts_BC.T.astype(np.float64)
-        for rows in _blocks(states, RESAMPLES):
+        counts_CB = draws.counts_BC.T.astype(draws.precision)
+        for rows in blocks(states, RESAMPLES):
             t_SB = _t_of_resamples(x_SC[rows], counts_CB)
             t_SB.partition((LOWER, UPPER), axis=1)
             ends_S2[rows, 0] = np.minimum(-student, t_SB[:, LOWER])
@@ -143,13 +149,19 @@ def student_quantile(freedom: int) -> float:
     return float(np.sqrt(freedom) * np.tan(angle))
 
 
-def _t_of_resamples(x_SC: Array, counts_CB: Array) -> Array:
+def _t_of_resamples(x_SC: Array, counts_CB: Floats) -> Floats:
     count = x_SC.shape[1]
     y_SC = x_SC - x_SC.mean(1, keepdims=True)
+    square_S1 = (y_SC**2).mean(1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        y_SC /= np.sqrt(square_S1)  # t* has no unit, and single precision a range
+    y_SC = np.nan_to_num(y_SC).astype(counts_CB.dtype)
     # One product for both: where a busy machine's cores wait for each other, each one costs.
-    t_SB, spread_SB = np.split(np.concatenate([y_SC, y_SC**2]) @ counts_CB / count, 2)
+    t_SB, spread_SB = np.split(np.concatenate([y_SC, y_SC**2]) @ counts_CB, 2)
+    t_SB /= count
+    spread_SB /= count
     spread_SB -= t_SB**2
-    spread_SB[spread_SB <= ROUNDING * (y_SC**2).mean(1, keepdims=True)] = 0
+    spread_SB[spread_SB <= ROUNDING[counts_CB.dtype.type]] = 0
     spread_SB /= count - 1
     np.sqrt(spread_SB, out=spread_SB)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -203,13 +215,16 @@ def sign_flip_p(x_SC: Array, draws: Draws) -> Array:
     Student's t does, as they leave the sum of squares alone. It is at least 2^(1 - C).
     """
     floor_S1 = np.abs(x_SC.sum(1, keepdims=True))
-    floor_S1 -= ROUNDING * np.abs(x_SC).sum(1, keepdims=True)
+    floor_S1 -= ROUNDING[draws.precision] * np.abs(x_SC).sum(1, keepdims=True)
+    rounded_SC, floor_S1 = x_SC.astype(draws.precision), floor_S1.astype(draws.precision)
     hits_S = np.zeros(len(x_SC))
     flips = len(draws.signs_FC)
-    for part in _blocks(flips, x_SC.shape[1]):
-        signs_CF = draws.signs_FC[part].T.astype(np.float64)
-        for rows in _blocks(len(x_SC), signs_CF.shape[1]):
-            hits_S[rows] += (np.abs(x_SC[rows] @ signs_CF) >= floor_S1[rows]).sum(1)
+    for part in blocks(flips, x_SC.shape[1]):
+        signs_CF = draws.signs_FC[part].T.astype(draws.precision)
+        for rows in blocks(len(x_SC), signs_CF.shape[1]):
+            sums_SF = rounded_SC[rows] @ signs_CF
+            np.abs(sums_SF, out=sums_SF)
+            hits_S[rows] += np.count_nonzero(sums_SF >= floor_S1[rows], axis=1)
     return hits_S / flips if draws.is_exact else (hits_S + 1) / (flips + 1)
 
 
@@ -242,7 +257,7 @@ def by_captions(x_SC: Array) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int
             yield np.flatnonzero(set_S == number), np.flatnonzero(has_C)
 
 
-def _blocks(rows: int, columns: int) -> Iterator[slice]:
+def blocks(rows: int, columns: int) -> Iterator[slice]:
     """Yield slices of rows that have some BLOCK numbers each."""
     step = max(1, BLOCK // max(1, columns))
     for start in range(0, rows, step):

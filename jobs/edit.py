@@ -13,6 +13,7 @@ from engine.models import Diffusion, open_model
 from engine.published import published_edit
 from jobs.edit_folder import write_edit
 from jobs.edit_images import Shown, compare
+from jobs.edit_manifest import BEFORE_AFTER
 from jobs.edit_report import EditReport, Located
 from schemas.concept import Concept
 from schemas.plan import Numerics
@@ -124,7 +125,7 @@ def _shown(
         images=job.images,
         numerics=job.numerics,
         scorer=job.scorer,
-        path=work / "before_after.png",
+        path=work / BEFORE_AFTER,
     )
 
 

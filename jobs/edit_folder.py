@@ -18,7 +18,6 @@ from schemas.manifest import MANIFEST_VERSION, EditManifest, Matrix
 
 FULL_MODEL = "model"
 """The complete diffusers folder inside an edit's folder."""
-BEFORE_AFTER = "before_after.png"
 PACKAGES = ("dqf", "torch", "transformers", "diffusers", "safetensors")
 
 

@@ -10,6 +10,8 @@ from schemas.errors import ConceptError
 from schemas.manifest import MANIFEST_VERSION, EditManifest
 
 MANIFEST = "edit.json"
+BEFORE_AFTER = "before_after.png"
+"""The picture of an edit's folder."""
 
 
 def read_manifest(folder: Path) -> EditManifest:

@@ -104,9 +104,9 @@ def effect_axis() -> alt.X:
     return alt.X("mean:Q", title="mean indirect effect", axis=axis)
 
 
-def by_field(field: str, *, order: str = "ascending") -> alt.EncodingSortField:
+def by_field(field: str) -> alt.EncodingSortField:
     """Return the order of an axis by another field of its rows."""
-    return alt.EncodingSortField(field=field, op="min", order=order)  # pyright: ignore
+    return alt.EncodingSortField(field=field, op="min", order="ascending")  # pyright: ignore
 
 
 def kinds_of(rows: Iterable[dict[str, Any]]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from jobs.figure_style import DARK, EFFECT_SCALE, LIGHT, config
 from jobs.figures import FIGURES, default_measure
 from jobs.figures_edits import edits, pareto
 from jobs.query import run_query
-from jobs.report_edits import EditSection, edit_sections, measure_rows, share_text
+from jobs.report_edits import CONCEPTS, EditSection, edit_sections, measure_rows, share_text
 from jobs.report_images import strips
 from jobs.report_tables import (
     COLUMNS,
@@ -140,10 +140,9 @@ def _without_rows(spec: dict[str, Any]) -> dict[str, Any]:
     return {**spec, "datasets": {**spec["datasets"], ROWS: []}}
 
 
-def _page_data(data: FigureData, figures: list[dict[str, Any]], against: str) -> dict[str, Any]:
+def _page_data(data: FigureData, figures: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what the page's script reads."""
     return {
-        "against": against,
         "tables": {
             "states": packed(data.states, STATE_FIELDS),
             "tokens": packed(data.tokens, TOKEN_FIELDS),
@@ -178,13 +177,14 @@ def _rendered(
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=version("dqf"),
         alpha=ALPHA,
+        listed=CONCEPTS,
         scale=EFFECT_SCALE,
         parts=PARTS,
         interventions=INTERVENTIONS,
         against=against,
         figures=figures,
         data=data,
-        page_data=_json(_page_data(data, figures, against)),
+        page_data=_json(_page_data(data, figures)),
         style=Markup((PAGE / "report.css").read_text()),
         libraries=Markup(libraries),
         script=Markup(script),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.edit_manifest import MANIFEST, read_manifest
+from jobs.edit_manifest import BEFORE_AFTER, MANIFEST, read_manifest
 from jobs.figures_edits import MEASURES
 from jobs.report_images import picture_uri
 from schemas.errors import ConceptError
@@ -15,7 +15,7 @@ from schemas.evaluation import PICTURES, SUMMARY
 from schemas.manifest import EditManifest
 
 SWEEP = "sweep.json"
-BEFORE_AFTER = "before_after.png"
+
 CONCEPTS = 30
 """Concepts that a page lists of an edit."""
 ORDER = ("erased", "kept", "concept", "paraphrase", "position")
