@@ -11,6 +11,7 @@ timed on some states and multiplied by their number.
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -43,6 +44,8 @@ WINDOWS = {"trials": 1, "map": 25}
 PART_CAPTIONS = 36
 """Captions of one seed in a part: 5,040 rows of `trials`, 126,000 of `map`."""
 SCIPY_STATES = 10
+PANDAS_ROWS = 20_000_000
+"""Of more rows pandas takes more memory than this machine may have."""
 MIB = 2**20
 
 
@@ -54,9 +57,9 @@ def main() -> None:
         print(json.dumps(_measured(kind, Path(folder), options.memory)))
         return
     for rows in options.rows:
-        for shape, windows in WINDOWS.items():
+        for shape in options.shapes:
             with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-                _print(shape, _written(Path(folder, "run"), rows, windows), options)
+                _print(shape, _written(Path(folder, "run"), rows, WINDOWS[shape]), options)
 
 
 def _options() -> argparse.Namespace:
@@ -64,6 +67,7 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", nargs="+", type=int, default=[1_000_000])
+    parser.add_argument("--shapes", nargs="+", default=list(WINDOWS), choices=WINDOWS)
     parser.add_argument("--memory", default="1GB", help="DuckDB's limit")
     parser.add_argument("--folder", type=Path, help="where runs are made; the system's if not")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -117,24 +121,31 @@ def _tables(run: Run, windows: int) -> Iterator[pa.Table]:
 
 
 def _print(shape: str, run: Run, options: argparse.Namespace) -> None:
-    found = {
-        kind: _in_child(kind, run, options) for kind in ("estimates", "rank", "pandas", "scipy")
-    }
+    ours, rank = _in_child("estimates", run, options), _in_child("rank", run, options)
     size = sum(path.stat().st_size for path in Path(run.location, "parts").iterdir())
-    ours, pandas, scipy = (found[kind]["s"] for kind in ("estimates", "pandas", "scipy"))
     print(
-        f"\n{shape}: {found['estimates']['rows']:,.0f} rows ({size / MIB:.0f} MiB), "
-        f"{found['estimates']['states']:,.0f} estimates; DuckDB's limit {options.memory}\n"
-        f"estimates {ours:.2f} s, {found['estimates']['mib']:.0f} MiB at most, of these "
-        f"{found['estimates']['base_mib']:.0f} before\n"
-        f"dqf rank {found['rank']['s']:.2f} s, again {found['rank']['again_s']:.2f} s, "
-        f"count(*) {found['rank']['count_s']:.2f} s\n"
-        f"pandas' means {pandas:.2f} s ({pandas / ours:.1f} times ours), "
-        f"{found['pandas']['mib']:.0f} MiB\n"
-        f"SciPy's intervals and tests {scipy:.0f} s from {SCIPY_STATES} of them: with pandas "
-        f"{(pandas + scipy) / ours:.0f} times ours",
+        f"\n{shape}: {ours['rows']:,.0f} rows ({size / MIB:.0f} MiB), "
+        f"{ours['states']:,.0f} estimates; DuckDB's limit {options.memory}; "
+        f"load {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores\n"
+        f"estimates {ours['s']:.2f} s ({ours['cpu_s']:.2f} s of CPU), {ours['mib']:.0f} MiB at "
+        f"most, {ours['base_mib']:.0f} before\n"
+        f"dqf rank {rank['s']:.2f} s, again {rank['again_s']:.2f} s, "
+        f"count(*) {rank['count_s']:.2f} s",
         flush=True,
     )
+    scipy = _in_child("scipy", run, options)
+    print(
+        f"SciPy's intervals and tests {scipy['s']:.0f} s ({scipy['cpu_s']:.0f} s of CPU), from "
+        f"{SCIPY_STATES} of them: {scipy['cpu_s'] / ours['cpu_s']:.0f} times all of ours",
+        flush=True,
+    )
+    if ours["rows"] <= PANDAS_ROWS:
+        pandas = _in_child("pandas", run, options)
+        print(
+            f"pandas' means alone {pandas['s']:.2f} s ({pandas['cpu_s']:.2f} s of CPU), "
+            f"{pandas['mib']:.0f} MiB: {pandas['cpu_s'] / ours['cpu_s']:.1f} times all of ours",
+            flush=True,
+        )
 
 
 def _in_child(kind: str, run: Run, options: argparse.Namespace) -> dict[str, float]:
@@ -164,6 +175,11 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def _timed_with_cpu(work: Callable[[], object]) -> dict[str, float]:
+    start_s = time.process_time()
+    return {"s": _timed(work), "cpu_s": time.process_time() - start_s}
+
+
 def _estimates(folder: Path, memory: str) -> dict[str, float]:
     parts = [str(path) for path in sorted(folder.glob("parts/*.parquet"))]
     config = {"memory_limit": memory, "temp_directory": str(folder / "spilt")}
@@ -177,11 +193,10 @@ def _estimates(folder: Path, memory: str) -> dict[str, float]:
             statistics={name: f"FROM estimated_{name}" for name in STATISTICS},
         ):
             connection.execute(statement)
-        start = time.perf_counter()
-        tables = make_statistics(connection)
-        seconds = time.perf_counter() - start
+        tables: list[dict[str, pa.Table]] = []
+        seconds = _timed_with_cpu(lambda: tables.append(make_statistics(connection)))
         ((rows,),) = connection.execute("SELECT count(*) FROM scores").fetchall()
-    return {"s": seconds, "rows": rows, "states": len(tables["ranking"])}
+    return {**seconds, "rows": rows, "states": len(tables[0]["ranking"])}
 
 
 def _rank(run: Run) -> dict[str, float]:
@@ -207,7 +222,7 @@ def _caption_means(folder: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def _pandas(folder: Path) -> dict[str, float]:
-    return {"s": _timed(lambda: _caption_means(folder, KEYS).groupby(KEYS[:-1])["ie"].mean())}
+    return _timed_with_cpu(lambda: _caption_means(folder, KEYS).groupby(KEYS[:-1])["ie"].mean())
 
 
 def _scipy(folder: Path) -> dict[str, float]:
@@ -223,13 +238,14 @@ def _scipy(folder: Path) -> dict[str, float]:
     def work() -> None:
         for _ in range(SCIPY_STATES):
             x_C = generator.normal(0.1, 1, size=CAPTIONS // attributes)
-            stats.bootstrap((x_C,), np.mean, n_resamples=1999, method="BCa", rng=1)
+            stats.bootstrap((x_C,), np.mean, n_resamples=999, method="BCa", rng=1)
             stats.permutation_test(
                 (x_C,), np.mean, permutation_type="samples", n_resamples=9999, rng=1,
                 vectorized=True,
             )  # fmt: skip
 
-    return {"s": _timed(work) * states * attributes / SCIPY_STATES}
+    times = states * attributes / SCIPY_STATES
+    return {name: seconds * times for name, seconds in _timed_with_cpu(work).items()}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Floats = NDArray[np.floating]
 
-RESAMPLES = 1999
+RESAMPLES = 999
 """So many that 2.5 % and 97.5 % are places in their order (Davison and Hinkley 1997, 2.4)."""
 LOWER, UPPER = (RESAMPLES + 1) // 40 - 1, (RESAMPLES + 1) * 39 // 40 - 1
 """The places of the 2.5th and 97.5th percentile among sorted resamples, from 0."""

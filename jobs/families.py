@@ -109,15 +109,16 @@ def _families(connection: duckdb.DuckDBPyConnection) -> Iterator[Family]:
     for number, attribute, part, against in _rows(connection, listed):
         query = "SELECT intervention, place, caption, ie, te FROM numbered WHERE family = ?"
         cells = connection.execute(query, [number]).fetchnumpy()
-        captions_C, column = np.unique(cells["caption"], return_inverse=True)
-        places_S, row = np.unique(cells["place"], return_inverse=True)
+        captions_C, places_S = np.unique(cells["caption"]), np.unique(cells["place"])
+        column = np.searchsorted(captions_C, cells["caption"])
+        row = np.searchsorted(places_S, cells["place"])
         counts = connection.execute(COUNTS, [number]).fetchnumpy()
         effects: dict[str, Effects] = {}
-        for name in np.unique(cells["intervention"].astype(str)):
+        for name in sorted(set(counts["intervention"].tolist())):
             own, counted = cells["intervention"] == name, counts["intervention"] == name
             at, shape = (row[own], column[own]), (len(places_S), len(captions_C))
             states = np.searchsorted(places_S, counts["place"][counted])
-            effects[str(name)] = Effects(
+            effects[name] = Effects(
                 ie_SC=_scattered(cells["ie"][own], at, shape),
                 te_SC=_scattered(cells["te"][own], at, shape),
                 **{
