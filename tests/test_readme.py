@@ -165,7 +165,7 @@ def test_a_shown_reader_runs(shown: Shown, small: Path, monkeypatch: pytest.Monk
             Path(value).symlink_to("demo")
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, f"{result.output}{result.exception!r}"
-    assert result.stdout.strip()
+    assert result.output.strip()
 
 
 def test_shown_python_runs() -> None:
