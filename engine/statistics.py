@@ -65,7 +65,7 @@ class Means:
     """Ends of the 95 % intervals; of one caption NaN."""
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def draws_of(captions: tuple[str, ...]) -> Draws:
     """Return the draws of a set of captions, which their ids in the order given determine."""
     digest = sha256("\n".join(captions).encode()).digest()

@@ -13,7 +13,7 @@ from jobs.storage import open_storage
 from jobs.store import Run, create_run, open_run
 from jobs.work import Note, Progress, work_through
 from jobs.worker import TraceWorker
-from schemas.errors import StoreError
+from schemas.errors import DqfError, StoreError
 from schemas.plan import TracePlan
 
 
@@ -69,8 +69,10 @@ def trace_run(
         on_progress=on_progress,
         note=note,
     )
-    # For who opens the catalog next: no score depends on it.
-    run_query(run, "SELECT count(*) FROM ranking")
+    try:  # for who opens the catalog next: no score depends on it
+        run_query(run, "SELECT count(*) FROM ranking")
+    except DqfError as error:
+        note(f"the run is done, its statistics are not: {error}; `dqf rank` makes them")
     return progress
 
 
