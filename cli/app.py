@@ -47,7 +47,7 @@ edits.app.command("results", epilog="Example: dqf edit results edits/demo")(eval
 edits.app.command(
     "sweep",
     epilog="Example: dqf edit sweep concepts.csv --model emoji-sd "
-    "--layer text_encoder.layers.0.self_attn --preserve 1,6 --out sweeps/demo",
+    "--layer text_encoder.layers.0.self_attn --preserve 1,3 --out sweeps/demo",
 )(sweep.sweep)
 edits.app.command("attack", epilog="Example: dqf edit attack edits/demo --concept cat")(
     attack.attack

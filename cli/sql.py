@@ -67,7 +67,8 @@ def query(
         from cli.shell import run_shell
 
         return run_shell(runs, shown)
-    show(runs, command or sql or _read(file or STDIN), shown, output=output)
+    given = command if command is not None else sql
+    show(runs, _read(file or STDIN) if given is None else given, shown, output=output)
 
 
 def show(
@@ -77,7 +78,7 @@ def show(
     from jobs.query import open_query
 
     for run in runs.values():
-        if output is not None and Path(run.location) in output.absolute().parents:
+        if output is not None and Path(run.location).resolve() in output.resolve().parents:
             raise QueryRefused(f"{output} is in a run's folder: write it elsewhere")
     with open_query(runs, sql) as result:
         count = put(result.schema, result.batches, output_format, output=output)

@@ -34,6 +34,8 @@ READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE
 WRITING_WORDS = {"insert", "update", "delete", "copy", "merge"}
 FIRST_WORDS = {"pivot", "pivot_wider", "from", "select", "with", "summarize", "describe"}
 
+FILE_MARKS = frozenset("./\\*?[")
+"""Characters of which DuckDB takes a table's name with one for a file's."""
 MULTI = "MULTI"
 """DuckDB's type of a PIVOT whose columns are found out first: it has no tree."""
 
@@ -132,9 +134,10 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
 
 
 def _named_by(node: dict[str, Any]) -> list[str]:
-    """Return the names that a WITH clause gives."""
+    """Return the names that a WITH clause gives, but for those that elsewhere name a file."""
     entries = node.get("cte_map")
-    return [entry["key"] for entry in entries["map"]] if isinstance(entries, dict) else []
+    names = [entry["key"] for entry in entries["map"]] if isinstance(entries, dict) else []
+    return [name for name in names if not FILE_MARKS.intersection(name)]
 
 
 def _tables(connection: duckdb.DuckDBPyConnection) -> set[str]:

@@ -10,8 +10,9 @@ from schemas.plan import Caption
 
 FOLDER = Path(__file__).parent / "probe_sets"
 """`sd.csv`: for real models, in the manner of the paper."""
-DEMO_CAPTIONS_PER_ATTRIBUTE = 4
-"""Captions that `dqf trace submit` takes of each attribute when told nothing else."""
+DEMO_CAPTIONS_PER_ATTRIBUTE = 8
+"""Captions that `dqf trace submit` takes of each attribute when told nothing else: with fewer no
+p-value is small enough for anything to be found causal (`dqf rank`)."""
 
 OPENINGS = ("a photo of", "a picture of", "an image of")
 

@@ -165,7 +165,9 @@ def test_a_shown_reader_runs(shown: Shown, small: Path, monkeypatch: pytest.Monk
             Path(value).symlink_to("demo")
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, f"{result.output}{result.exception!r}"
-    assert result.stdout.strip()
+    written = [value for option, value in pairwise(words) if option == "--output"]
+    assert all(Path(path).stat().st_size for path in written)
+    assert written or result.stdout.strip()
 
 
 def test_shown_python_runs() -> None:

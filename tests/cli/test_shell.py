@@ -150,9 +150,19 @@ class Terminal:
         assert text in self._seen, self._seen
         self._seen = self._seen.split(text, 1)[1]
 
+    def exit_code(self) -> int | None:
+        """Wait for the process to end and return its exit code; None if it does not."""
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.05)
+        return None
+
     def end(self) -> None:
         """Kill the process if it is still there."""
-        with contextlib.suppress(ChildProcessError, ProcessLookupError):
+        with contextlib.suppress(ChildProcessError):
             if os.waitpid(self.pid, os.WNOHANG)[0] == 0:
                 os.kill(self.pid, signal.SIGKILL)
                 os.waitpid(self.pid, 0)
@@ -175,5 +185,6 @@ def test_on_a_terminal_ctrl_c_cancels_a_query_and_ctrl_d_leaves(terminal: Termin
     terminal.type("SELECT 6 * 7 AS answer;\r")
     terminal.wait_for("42")
     terminal.wait_for("1 row")
+    terminal.wait_for("dqf>")
     terminal.type(CTRL_D)
-    assert os.waitpid(terminal.pid, 0)[1] == 0
+    assert terminal.exit_code() == 0

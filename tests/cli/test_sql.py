@@ -79,6 +79,8 @@ def test_several_runs_are_schemas_of_their_names(runs: Path) -> None:
         (("r", "r", "SELECT 1"), "two runs are called 'r': call one of them NAME=RUN"),
         (("R=r", "r", "SELECT 1"), "two runs are called 'r'"),
         (("main=r", "SELECT 1"), "a 'main' of its own"),
+        (("r", "-c", ""), "one SELECT statement, not nothing"),
+        (("r", "SELECT 1", "--output", "runs/../runs/r/units.csv"), "in a run's folder"),
         (("r", "nowhere", "SELECT 1"), "no run at runs/nowhere"),
         (("r", "-c", "SELECT 1", "--example", "kinds"), "one of --command, --file and --example"),
         (("r", "--example", "nothing"), "no example 'nothing': there are top-components"),

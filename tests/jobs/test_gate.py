@@ -117,6 +117,7 @@ READS = (
     'SELECT * FROM "{part}"',
     "FROM '{run}/../canary/secret.csv'",
     "FROM '{run}/parts/link.parquet'",
+    "FROM '{part}', (WITH \"{part}\" AS (SELECT 1) SELECT 2)",
     "TABLE '{canary}/secret.csv'",
     "DESCRIBE '{canary}/secret.csv'",
     "SUMMARIZE '{part}'",
