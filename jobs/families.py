@@ -28,27 +28,33 @@ CREATE TEMP TABLE seed_codes AS
 CREATE TEMP TABLE caption_codes AS
   SELECT caption_id, attribute, (row_number() OVER (ORDER BY caption_id) - 1)::INTEGER AS caption
   FROM captions;
+CREATE TEMP TABLE component_codes AS
+  SELECT component, (row_number() OVER (ORDER BY component))::INTEGER AS component_code
+  FROM (SELECT DISTINCT component FROM scores);
 CREATE TEMP TABLE caption_means AS
-  SELECT {PLACE}, against, intervention, caption_id, count(*)::INTEGER AS trials,
-    avg(indirect_effect) AS ie, avg(total_effect) AS te,
-    MASKS
-  FROM ({EFFECTS.replace("TRIALS", "scores")}) JOIN seed_codes USING (seed) GROUP BY ALL;
+  SELECT part, component_code, token, step_start, step_stop, against, intervention, caption,
+    count(*)::INTEGER AS trials, avg(indirect_effect) AS ie, avg(total_effect) AS te, MASKS
+  FROM ({EFFECTS.replace("TRIALS", "scores")}) JOIN seed_codes USING (seed)
+  JOIN component_codes USING (component) JOIN caption_codes USING (caption_id) GROUP BY ALL;
 CREATE TEMP TABLE places AS
   SELECT (row_number() OVER (ORDER BY {PLACE}) - 1)::INTEGER AS place, *
-  FROM (SELECT DISTINCT {PLACE} FROM caption_means);
+  FROM (SELECT DISTINCT part, component_code, token, step_start, step_stop FROM caption_means)
+  JOIN component_codes USING (component_code);
 CREATE TEMP TABLE families AS
   SELECT (row_number() OVER (ORDER BY part, against, attribute) - 1)::INTEGER AS family, *
   FROM (SELECT DISTINCT part, against, attribute
-    FROM (SELECT DISTINCT part, against, caption_id FROM caption_means)
-    JOIN caption_codes USING (caption_id));
+    FROM (SELECT DISTINCT part, against, caption FROM caption_means)
+    JOIN caption_codes USING (caption));
 CREATE TEMP TABLE numbered AS
   SELECT family, intervention, place, caption, ie, te, trials, COLUMNS('_mask_')
-  FROM caption_means JOIN caption_codes USING (caption_id)
-  JOIN families USING (part, against, attribute) JOIN places USING ({PLACE});
+  FROM caption_means JOIN caption_codes USING (caption)
+  JOIN families USING (part, against, attribute)
+  JOIN places USING (part, component_code, token, step_start, step_stop);
 DROP TABLE caption_means;
 """
-"""Captions, states and their families get numbers, which are what leaves DuckDB."""
-TEMPORARY = ("seed_codes", "caption_codes", "places", "families", "numbered")
+"""Captions, states and their families get numbers, which are what leaves DuckDB. Long names get
+theirs before scores are grouped: of groups of a fixed size it holds more, and spills the rest."""
+TEMPORARY = ("seed_codes", "caption_codes", "component_codes", "places", "families", "numbered")
 
 COUNTS = """
 SELECT intervention, place, sum(trials)::BIGINT AS num_trials, COUNTED
