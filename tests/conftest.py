@@ -1,6 +1,7 @@
 """Fixtures that every test may use: tiny models in folders, built once a session."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from tests.traced import trace_tiny
 # As jobs.cluster does before a local Ray starts: whichever test imports Ray first, it listens on
 # the loopback interface alone.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+# A job in a shell's background ignores Ctrl-C, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tiny tensors: more threads only wait for one another.
 torch.set_num_threads(1)
 
