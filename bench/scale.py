@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.no_model import AGAINST, WritingWorker, make_plan, make_run
-from cli.query import RANK
+from cli.rank import RANK
 from jobs.chunks import Task
 from jobs.code import versions
 from jobs.packs import tidy

@@ -28,7 +28,7 @@ import pyarrow as pa
 from scipy import stats
 
 from bench.no_model import AGAINST, make_components, make_plan, make_run
-from cli.query import RANK
+from cli.rank import RANK
 from jobs.kept_statistics import FOLDER
 from jobs.parts import PartContent, part_name, write_part
 from jobs.query import run_query

@@ -15,8 +15,8 @@ from cli import (
     models,
     plot,
     query,
+    rank,
     report,
-    sql,
     sweep,
     trace,
 )
@@ -30,8 +30,8 @@ app = typer.Typer(
     epilog="Example: dqf trace submit && dqf rank demo",
 )
 app.add_typer(trace.app, name="trace")
-app.command("rank", epilog="Example: dqf rank demo --attribute style --part unet")(query.rank)
-app.command("query", epilog='Example: dqf query demo "SELECT * FROM ranking"')(sql.query)
+app.command("rank", epilog="Example: dqf rank demo --attribute style --part unet")(rank.rank)
+app.command("query", epilog='Example: dqf query demo "SELECT * FROM ranking"')(query.query)
 app.command("report", epilog="Example: dqf report demo --edit edits/demo")(report.report)
 app.command(
     "plot", epilog="Example: dqf plot demo --figure ranking --attribute style --out style.pdf"

@@ -1,117 +1,139 @@
-"""`dqf rank`: components by their causal scores."""
+"""`dqf query`: SQL over runs, from an argument, a file, stdin or a shell."""
 
-from enum import StrEnum
-from typing import Annotated
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import Format, FormatOption, print_table
-from cli.runs import RunArgument, run_location
-from schemas.component import Part
-from schemas.intervention import CONTROLS, Intervention
+from cli.output import SUFFIXES, Format, check_destination, print_rows, put
+from cli.runs import named_locations, run_location
+from schemas.errors import QueryRefused
 
-RANK = """
-SELECT attribute, part, against, rank, component, token,
-  step_start || ':' || step_stop AS steps, mean_ie, ie_low, ie_high, q_value, is_causal,
-  mean_recovery, num_captions
-FROM ranking
-WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
-  AND intervention = $5
-QUALIFY row_number() OVER (PARTITION BY attribute, part
-  ORDER BY mean_ie DESC, component, token, step_start, step_stop) <= $4
-ORDER BY attribute, part, mean_ie DESC, component, token, step_start, step_stop
-"""
+if TYPE_CHECKING:
+    from jobs.store import Run
 
-BEYOND = """
-SELECT attribute, part, against,
-  component, token, step_start || ':' || step_stop AS steps,
-  mean_difference, difference_low, difference_high, q_difference,
-  mean_ie, control_ie, control_low, control_high, q_control, num_captions
-FROM controlled_effects
-WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
-  AND control = $5
-QUALIFY row_number() OVER (PARTITION BY attribute, part
-  ORDER BY mean_difference DESC, component, token, step_start, step_stop) <= $4
-ORDER BY attribute, part, mean_difference DESC, component, token, step_start, step_stop
-"""
-
-OVERLAP = """
-FROM overlap
-WHERE against = $1 AND ($2 IS NULL OR attribute_a = $2 OR attribute_b = $2)
-  AND ($3 IS NULL OR part = $3)
-ORDER BY ALL
-"""
-
-CONCENTRATION = """
-FROM concentration
-WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
-ORDER BY ALL
-"""
+STDIN = Path("-")
 
 
-class Shown(StrEnum):
-    """What `dqf rank` prints."""
-
-    STATES = "states"
-    OVERLAP = "overlap"
-    CONCENTRATION = "concentration"
-
-
-def rank(
-    run: RunArgument,
-    attribute: Annotated[str | None, typer.Option(help="Only this attribute.")] = None,
-    part: Annotated[Part | None, typer.Option(help="Only this part.")] = None,
-    against: Annotated[
-        str, typer.Option(help="Score: caption, target, clean-image or clean-latent.")
-    ] = "target",
-    intervention: Annotated[
-        Intervention, typer.Option(help="Which changed runs: restored ones, controls, ablations.")
-    ] = Intervention.RESTORE,
-    beyond: Annotated[
-        Intervention | None,
-        typer.Option(help="Rank by what restoring does beyond a control: other-seed or -caption."),
-    ] = None,
-    show: Annotated[
-        Shown,
-        typer.Option(
-            help="The states; how attributes' causal states overlap; in how few components "
-            "the effects are."
+def query(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN... [SELECT]",
+            help="Runs by name, folder or URL, each as NAME=RUN if it is to have another name in "
+            "SQL; then one SELECT. Without one: a shell, or stdin if that is no terminal.",
+            show_default=False,
         ),
-    ] = Shown.STATES,
-    top: Annotated[int, typer.Option(min=1, help="States shown of each ranking.")] = 10,
-    output_format: FormatOption = Format.TABLE,
+    ] = None,
+    command: Annotated[str | None, typer.Option("--command", "-c", help="The SELECT.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="File that holds the SELECT; - is stdin.")
+    ] = None,
+    example: Annotated[str | None, typer.Option(help="Run a query that ships with dqf.")] = None,
+    examples: Annotated[
+        bool, typer.Option("--examples", help="List these queries and what they answer.")
+    ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Describe views and columns; words are views' names.")
+    ] = False,
+    output_format: Annotated[
+        Format | None,
+        typer.Option("--format", help="How to print; by the file's name, or else a table."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write instead of stdout.")] = None,
 ) -> None:
-    """Rank components by their mean indirect effect, for each attribute and part.
+    """Print the result of one SELECT over one run or several.
 
-    Intervals are of 95 %; ranks tie where intervals overlap; is_causal: q < 0.05 and controls
-    survived (docs/statistics.md). What that comes to is said on stderr.
+    The views are those of `dqf query --schema`. Each run is a schema of its name; the first one's
+    views need no name before them: SELECT * FROM ranking JOIN other.ranking USING (component).
     """
-    from jobs.query import run_query
-    from jobs.store import open_run
-    from jobs.verdicts import verdicts
-    from schemas.errors import PlanError
+    shown = output_format or SUFFIXES.get(output.suffix if output else "", Format.TABLE)
+    check_destination(shown, output=output)
+    if schema or examples:
+        rows = documentation(words or []) if schema else example_rows()
+        return print_rows(rows, shown, output=output)
+    asked = [option for option in (command, file, example) if option is not None]
+    if len(asked) > 1:
+        raise QueryRefused("give one of --command, --file and --example")
+    names, sql = (list(words or []), None) if asked else _split(words or [])
+    runs = _open(names)
+    if example is not None:
+        from jobs.examples import example_sql
 
-    opened = open_run(run_location(run))
-    plan = opened.plan
-    if against not in plan.scores:
-        raise PlanError(f"run {run} has no score {against!r}: it has {', '.join(plan.scores)}")
-    shown = beyond or intervention
-    if shown not in plan.interventions:
-        traced = ", ".join(plan.interventions)
-        raise PlanError(f"run {run} has no intervention {shown.value!r}: it has {traced}")
-    if beyond and beyond not in CONTROLS:
-        raise PlanError(f"--beyond is {' or '.join(CONTROLS)}, not {beyond.value!r}")
-    known = run_query(opened, "SELECT DISTINCT attribute FROM captions ORDER BY 1")
-    names = known["attribute"].to_pylist()
-    if attribute is not None and attribute not in names:
-        raise PlanError(f"run {run} has no attribute {attribute!r}: it has {', '.join(names)}")
-    of_part = part.value if part else None
-    if show is Shown.STATES:
-        parameters = [against, attribute, of_part, top, shown.value]
-        table = run_query(opened, BEYOND if beyond else RANK, parameters)
-    else:
-        sql = OVERLAP if show is Shown.OVERLAP else CONCENTRATION
-        table = run_query(opened, sql, [against, attribute, of_part])
-    print_table(table, output_format)
-    for sentence in verdicts(opened, against=against, attribute=attribute, part=of_part):
-        typer.echo(sentence, err=True)
+        sql = example_sql(example, list(runs))
+    elif not asked and sql is None and sys.stdin.isatty():
+        from cli.shell import run_shell
+
+        return run_shell(runs, shown)
+    given = command if command is not None else sql
+    show(runs, _read(file or STDIN) if given is None else given, shown, output=output)
+
+
+def show(
+    runs: "dict[str, Run]", sql: str, output_format: Format, *, output: Path | None = None
+) -> None:
+    """Print or write the result of one SELECT over runs, and note how many rows it has."""
+    from jobs.query import open_query
+
+    for run in runs.values():
+        if output is not None and Path(run.location).resolve() in output.resolve().parents:
+            raise QueryRefused(f"{output} is in a run's folder: write it elsewhere")
+    with open_query(runs, sql) as result:
+        count = put(result.schema, result.batches, output_format, output=output)
+    if output is not None or output_format is Format.TABLE:
+        rows = f"{count} row{'' if count == 1 else 's'}"
+        typer.echo(f"{rows} in {output}" if output else rows, err=True)
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
+    """Return the runs and the statement, which is a last word with a space that is no run."""
+    *runs, last = words or [""]
+    is_run = len(last.split()) < 2 or Path(run_location(last), "plan.json").is_file()
+    return ([*words], None) if is_run else (runs, last)
+
+
+def _open(names: Sequence[str]) -> "dict[str, Run]":
+    if not names:
+        raise QueryRefused('name a run to query: dqf query RUN "SELECT * FROM ranking"')
+    from jobs.store import open_run
+
+    return {name: open_run(location) for name, location in named_locations(names).items()}
+
+
+def _read(file: Path) -> str:
+    try:
+        return sys.stdin.read() if file == STDIN else file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise QueryRefused(f"cannot read {file}: {error}") from error
+
+
+def documentation(views: Sequence[str]) -> list[dict[str, object]]:
+    from schemas.columns import documented
+
+    return [
+        {
+            "view": view.name,
+            "column": column.name,
+            "type": column.type,
+            "unit": column.unit,
+            "meaning": column.meaning,
+        }
+        for view in documented(views)
+        for column in view.columns
+    ]
+
+
+def example_rows() -> list[dict[str, object]]:
+    from jobs.examples import EXAMPLES
+
+    return [
+        {
+            "name": known.name,
+            "runs": known.num_runs,
+            "answers": known.answers,
+            "read": known.read,
+        }
+        for known in EXAMPLES
+    ]

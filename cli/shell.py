@@ -19,7 +19,7 @@ from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer
 
 from cli.output import Format, print_rows
-from cli.sql import documentation, example_rows, show
+from cli.query import documentation, example_rows, show
 from schemas.columns import VIEWS
 from schemas.errors import DqfError
 

@@ -3,9 +3,10 @@
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from threading import Thread
 from typing import TypeVar
 
 import duckdb
@@ -139,15 +140,26 @@ class _Opened:
 
     def _interruptible(self, call: Callable[[], T]) -> T:
         """Return what a call gives; Ctrl-C ends the query, which DuckDB alone would not notice."""
-        with ThreadPoolExecutor(1) as thread:
-            future = thread.submit(call)
+        future = Future[T]()
+
+        def work() -> None:
             try:
-                return future.result()
-            except KeyboardInterrupt:
+                future.set_result(call())
+            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+                future.set_exception(error)
+
+        thread = Thread(target=work, daemon=True)
+        try:
+            thread.start()
+            return future.result()
+        except KeyboardInterrupt:
+            # An interrupt that comes before DuckDB has begun is lost.
+            while thread.is_alive():
                 self.connection.interrupt()
-                raise
-            except duckdb.Error as error:
-                raise self._told(error) from error
+                thread.join(0.1)
+            raise
+        except duckdb.Error as error:
+            raise self._told(error) from error
 
     def _told(self, error: duckdb.Error) -> Exception:
         """Return what is raised for an error of DuckDB's."""

@@ -1,0 +1,117 @@
+"""`dqf rank`: components by their causal scores."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from cli.output import Format, FormatOption, print_table
+from cli.runs import RunArgument, run_location
+from schemas.component import Part
+from schemas.intervention import CONTROLS, Intervention
+
+RANK = """
+SELECT attribute, part, against, rank, component, token,
+  step_start || ':' || step_stop AS steps, mean_ie, ie_low, ie_high, q_value, is_causal,
+  mean_recovery, num_captions
+FROM ranking
+WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
+  AND intervention = $5
+QUALIFY row_number() OVER (PARTITION BY attribute, part
+  ORDER BY mean_ie DESC, component, token, step_start, step_stop) <= $4
+ORDER BY attribute, part, mean_ie DESC, component, token, step_start, step_stop
+"""
+
+BEYOND = """
+SELECT attribute, part, against,
+  component, token, step_start || ':' || step_stop AS steps,
+  mean_difference, difference_low, difference_high, q_difference,
+  mean_ie, control_ie, control_low, control_high, q_control, num_captions
+FROM controlled_effects
+WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
+  AND control = $5
+QUALIFY row_number() OVER (PARTITION BY attribute, part
+  ORDER BY mean_difference DESC, component, token, step_start, step_stop) <= $4
+ORDER BY attribute, part, mean_difference DESC, component, token, step_start, step_stop
+"""
+
+OVERLAP = """
+FROM overlap
+WHERE against = $1 AND ($2 IS NULL OR attribute_a = $2 OR attribute_b = $2)
+  AND ($3 IS NULL OR part = $3)
+ORDER BY ALL
+"""
+
+CONCENTRATION = """
+FROM concentration
+WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
+ORDER BY ALL
+"""
+
+
+class Shown(StrEnum):
+    """What `dqf rank` prints."""
+
+    STATES = "states"
+    OVERLAP = "overlap"
+    CONCENTRATION = "concentration"
+
+
+def rank(
+    run: RunArgument,
+    attribute: Annotated[str | None, typer.Option(help="Only this attribute.")] = None,
+    part: Annotated[Part | None, typer.Option(help="Only this part.")] = None,
+    against: Annotated[
+        str, typer.Option(help="Score: caption, target, clean-image or clean-latent.")
+    ] = "target",
+    intervention: Annotated[
+        Intervention, typer.Option(help="Which changed runs: restored ones, controls, ablations.")
+    ] = Intervention.RESTORE,
+    beyond: Annotated[
+        Intervention | None,
+        typer.Option(help="Rank by what restoring does beyond a control: other-seed or -caption."),
+    ] = None,
+    show: Annotated[
+        Shown,
+        typer.Option(
+            help="The states; how attributes' causal states overlap; in how few components "
+            "the effects are."
+        ),
+    ] = Shown.STATES,
+    top: Annotated[int, typer.Option(min=1, help="States shown of each ranking.")] = 10,
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """Rank components by their mean indirect effect, for each attribute and part.
+
+    Intervals are of 95 %; ranks tie where intervals overlap; is_causal: q < 0.05 and controls
+    survived (docs/statistics.md). What that comes to is said on stderr.
+    """
+    from jobs.query import run_query
+    from jobs.store import open_run
+    from jobs.verdicts import verdicts
+    from schemas.errors import PlanError
+
+    opened = open_run(run_location(run))
+    plan = opened.plan
+    if against not in plan.scores:
+        raise PlanError(f"run {run} has no score {against!r}: it has {', '.join(plan.scores)}")
+    shown = beyond or intervention
+    if shown not in plan.interventions:
+        traced = ", ".join(plan.interventions)
+        raise PlanError(f"run {run} has no intervention {shown.value!r}: it has {traced}")
+    if beyond and beyond not in CONTROLS:
+        raise PlanError(f"--beyond is {' or '.join(CONTROLS)}, not {beyond.value!r}")
+    known = run_query(opened, "SELECT DISTINCT attribute FROM captions ORDER BY 1")
+    names = known["attribute"].to_pylist()
+    if attribute is not None and attribute not in names:
+        raise PlanError(f"run {run} has no attribute {attribute!r}: it has {', '.join(names)}")
+    of_part = part.value if part else None
+    if show is Shown.STATES:
+        parameters = [against, attribute, of_part, top, shown.value]
+        table = run_query(opened, BEYOND if beyond else RANK, parameters)
+    else:
+        sql = OVERLAP if show is Shown.OVERLAP else CONCENTRATION
+        table = run_query(opened, sql, [against, attribute, of_part])
+    print_table(table, output_format)
+    for sentence in verdicts(opened, against=against, attribute=attribute, part=of_part):
+        typer.echo(sentence, err=True)
