@@ -10,10 +10,11 @@ from schemas.errors import ClusterUnavailable
 
 PACKAGES = ("cli", "engine", "jobs", "schemas")
 """The packages that dqf is made of."""
-PROBE_SETS = "jobs/probe_sets"
+DATA = ("jobs/probe_sets", "jobs/page")
+"""Folders of data that always go along: captions, the report's page."""
 REFERENCE_MODEL = ("engine/reference/emoji-sd", "engine/reference/emoji-sd-statistics")
-DATA_SUFFIXES = frozenset({".csv", ".json", ".safetensors"})
-"""Of a package's folders only `*.py` is shipped, of the two data folders only these."""
+DATA_SUFFIXES = frozenset({".css", ".csv", ".html", ".js", ".json", ".safetensors"})
+"""Of a package's folders only `*.py` is shipped, of the folders of data only these."""
 MAX_BYTES = 100 * 2**20
 """What Ray's dashboard accepts in one request (ray 2.60, DASHBOARD_CLIENT_MAX_SIZE)."""
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -62,7 +63,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _is_data(name: str, *, ships_reference_model: bool) -> bool:
-    folders = (PROBE_SETS, *REFERENCE_MODEL) if ships_reference_model else (PROBE_SETS,)
+    folders = (*DATA, *REFERENCE_MODEL) if ships_reference_model else DATA
     is_inside = any(name.startswith(f"{folder}/") for folder in folders)
     return is_inside and PurePosixPath(name).suffix in DATA_SUFFIXES
 
