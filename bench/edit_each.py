@@ -16,7 +16,7 @@ import torch
 
 from bench.edit_batch import EDITS, solved_edit
 from engine.evaluation_images import Pair, draw_pairs
-from engine.evaluation_prompts import choices, read_words, subjects
+from engine.evaluation_prompts import Words, choices, read_words, subjects
 from engine.folder import source_folder
 from engine.intervals import ratio_interval
 from engine.models import Diffusion, open_model
@@ -48,9 +48,8 @@ def cases(book: Phrasebook, objects: int) -> Iterator[tuple[str, Concept]]:
         yield "update an object", Concept(concept=name, target=other)
 
 
-def asked_of(concept: Concept, model: Diffusion) -> list[EvaluationPrompt]:
+def asked_of(concept: Concept, words: Words) -> list[EvaluationPrompt]:
     """Return the prompts of a concept, and those of some of what is kept."""
-    words = read_words(source_folder(model.name), [concept])
     own, *others = [subject.prompts for subject in subjects([concept], words)]
     found = list(own)
     for group in (Group.KEPT, Group.UNRELATED):
@@ -89,12 +88,12 @@ def measure(
     book = read_phrasebook(source_folder(model.name))
     for case, concept in cases(book, options.objects):
         edits = {name: solved_edit(model, [concept], name, EDITS[name]) for name in options.edits}
-        prompts = asked_of(concept, model)
+        words = read_words(source_folder(model.name), [concept])
+        prompts, names = asked_of(concept, words), choices([concept], words)
         for seed in range(options.seeds):
             pairs = draw_pairs(
                 model, scorer, {name: edit.weights for name, edit in edits.items()}, prompts,
-                seed=seed, numerics=numerics, rows=32,
-                names=choices([concept], read_words(source_folder(model.name), [concept])),
+                seed=seed, numerics=numerics, rows=32, names=names,
             )  # fmt: skip
             for name in options.edits:
                 for what, row in counted(concept, prompts, pairs[name]).items():
