@@ -10,30 +10,33 @@ from cli.runs import RunArgument, run_location
 from schemas.component import Part
 from schemas.intervention import CONTROLS, Intervention
 
-RANK = """
-SELECT attribute, part, against, rank, component, token,
-  step_start || ':' || step_stop AS steps, mean_ie, ie_low, ie_high, q_value, is_causal,
-  mean_recovery, num_captions
-FROM ranking
+STATES = """
+SELECT attribute, part, against, {place}component, token,
+  step_start || ':' || step_stop AS steps, {figures}, num_captions
+FROM {view}
 WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
-  AND intervention = $5
+  AND {kind} = $5
 QUALIFY row_number() OVER (PARTITION BY attribute, part
-  ORDER BY mean_ie DESC, component, token, step_start, step_stop) <= $4
-ORDER BY attribute, part, mean_ie DESC, component, token, step_start, step_stop
+  ORDER BY {by} DESC, component, token, step_start, step_stop) <= $4
+ORDER BY attribute, part, {by} DESC, component, token, step_start, step_stop
 """
 
-BEYOND = """
-SELECT attribute, part, against,
-  component, token, step_start || ':' || step_stop AS steps,
-  mean_difference, difference_low, difference_high, q_difference,
-  mean_ie, control_ie, control_low, control_high, q_control, num_captions
-FROM controlled_effects
-WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
-  AND control = $5
-QUALIFY row_number() OVER (PARTITION BY attribute, part
-  ORDER BY mean_difference DESC, component, token, step_start, step_stop) <= $4
-ORDER BY attribute, part, mean_difference DESC, component, token, step_start, step_stop
-"""
+RANK = STATES.format(
+    view="ranking",
+    kind="intervention",
+    by="mean_ie",
+    place="rank, ",
+    figures="mean_ie, ie_low, ie_high, q_value, is_causal, mean_recovery",
+)
+
+BEYOND = STATES.format(
+    view="controlled_effects",
+    kind="control",
+    by="mean_difference",
+    place="",
+    figures="mean_difference, difference_low, difference_high, q_difference, "
+    "mean_ie, control_ie, control_low, control_high, q_control",
+)
 
 OVERLAP = """
 FROM overlap

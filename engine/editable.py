@@ -93,7 +93,7 @@ def editables(model: Networks, names: Sequence[str]) -> tuple[str, ...]:
     UnknownComponent: a name is unknown or there is nothing in it that can be edited.
     """
     sites = list_sites(model)
-    found: dict[str, Editable] = {}
+    found: dict[str, None] = {}
     for name in names:
         inside = [
             site.component.name
@@ -101,7 +101,7 @@ def editables(model: Networks, names: Sequence[str]) -> tuple[str, ...]:
             if site.component.name.startswith(f"{name}.")
             and _projection_paths(site.component, site.module)
         ]
-        found |= {component: editable(model, component) for component in inside or [name]}
+        found |= dict.fromkeys(inside or [editable(model, name).component.name])
     return tuple(found)
 
 

@@ -58,9 +58,9 @@ class Grid:
 
     components: tuple[str, ...]
     anchors: tuple[Anchor, ...] = (Anchor.KEPT,)
-    strengths: tuple[float, ...] = (6.0,)
+    strengths: tuple[float, ...]
     """mu of `kept`, nu of `general`."""
-    ridges: tuple[float, ...] = (1e-3,)
+    ridges: tuple[float, ...]
     roles: tuple[str, ...] = ("all",)
 
 

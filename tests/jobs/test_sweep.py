@@ -1,5 +1,6 @@
 """A sweep: its grid, the edits that it makes once, and which of them are marked as best."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -40,15 +41,18 @@ def test_what_another_beats_is_not_marked() -> None:
 
 
 def test_a_grid_is_every_combination_once() -> None:
-    grid = Grid(components=(LAYER,), anchors=tuple(Anchor), strengths=(1.0, 6.0), roles=("all",))
+    grid = Grid(
+        components=(LAYER,), anchors=tuple(Anchor), strengths=(1.0, 6.0), ridges=(1e-3,),
+        roles=("all",),
+    )  # fmt: skip
     names = [setting.name for setting in settings_of(grid)]
     assert len(names) == len(set(names)) == 5
     assert "identity-ridge-0.001-all" in names
     assert "kept-6-ridge-0.001-all" in names
     with pytest.raises(ConceptError, match="unknown roles 'no': give all"):
-        settings_of(Grid(components=(LAYER,), roles=("no",)))
+        settings_of(replace(grid, roles=("no",)))
     with pytest.raises(ConceptError, match="must be positive"):
-        settings_of(Grid(components=(LAYER,), ridges=(0.0,)))
+        settings_of(replace(grid, ridges=(0.0,)))
 
 
 def test_edits_are_made_once_and_share_the_unedited_images(tmp_path: Path) -> None:
@@ -57,11 +61,17 @@ def test_edits_are_made_once_and_share_the_unedited_images(tmp_path: Path) -> No
         edit=tmp_path / "sweep", seeds=1, steps=3, scorer="builtin:emoji-sd",
         prompts=PromptSet.SMALL,
     )  # fmt: skip
-    grid = Grid(components=(LAYER,), anchors=tuple(Anchor))
+    grid = Grid(
+        components=(LAYER,), anchors=tuple(Anchor), strengths=(6.0,), ridges=(1e-3,)
+    )  # fmt: skip
     said: list[str] = []
     with pytest.raises(UnknownComponent):
         prepare_sweep(
-            CONCEPTS, Grid(components=("no.layer",)), request, model=model, note=said.append
+            CONCEPTS,
+            replace(grid, components=("no.layer",)),
+            request,
+            model=model,
+            note=said.append,
         )
     assert not request.edit.exists()
     run = prepare_sweep(CONCEPTS, grid, request, model=model, note=said.append)
