@@ -1,7 +1,9 @@
 """Runs, tracers and workers without a model: what is left to measure is everything else."""
 
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from jobs.chunks import Manifest, Task, UnitRow
 from jobs.store import Run, create_run, open_run
@@ -12,6 +14,9 @@ from schemas.plan import Caption, TracePlan
 AGAINST = ("caption", "target")
 """The measures of a made-up run: as many score rows a unit and component."""
 STEPS = 50
+MANIFEST = Manifest(
+    model_hash="m", scorer_hash="s", versions={}, code_hash="c", git_commit="", created=""
+)
 
 
 def make_plan(*, units: int, captions: int, chunk_units: int) -> TracePlan:
@@ -53,10 +58,34 @@ def make_components(count: int) -> list[Component]:
 
 def make_run(location: Path | str, plan: TracePlan, *, components: int) -> Run:
     """Return a new run of a plan, written by the code that users' runs are written by."""
-    manifest = Manifest(
-        model_hash="m", scorer_hash="s", versions={}, code_hash="c", git_commit="", created=""
-    )
-    return create_run(location, plan, manifest, make_components(components), steps=STEPS)
+    return create_run(location, plan, MANIFEST, make_components(components), steps=STEPS)
+
+
+def score_row(row: UnitRow, component: str, **columns: object) -> dict[str, Any]:
+    """Return a made-up score of a unit's component: `columns`, which say how it scored, and what
+    is usual for the rest: restored at the last subject token, at every step."""
+    unit = row.unit
+    return {
+        "unit_id": row.unit_id,
+        "caption_id": unit.caption.id,
+        "seed": unit.seed,
+        "draw": unit.draw,
+        "part": unit.part.value,
+        "component": component,
+        "intervention": "restore",
+        "token": "last_subject",
+        "position": 2,
+        "token_text": "cat</w>",
+        "step_start": 0,
+        "step_stop": STEPS,
+    } | columns
+
+
+def commit_all(run: Run, rows_of: Callable[[UnitRow], Iterable[dict]]) -> None:
+    """Commit what `rows_of` says of every unit."""
+    for chunk in range(run.num_chunks):
+        units = run.unit_rows(Task(chunk=chunk))
+        run.commit(Task(chunk=chunk), [r for u in units for r in rows_of(u)], [], units=len(units))
 
 
 def score_rows(row: UnitRow) -> list[dict]:
@@ -64,24 +93,14 @@ def score_rows(row: UnitRow) -> list[dict]:
     unit = row.unit
     clean, corrupted = _uniform(row.unit_id, 0), _uniform(row.unit_id, 1)
     return [
-        {
-            "unit_id": row.unit_id,
-            "caption_id": unit.caption.id,
-            "seed": unit.seed,
-            "draw": unit.draw,
-            "part": unit.part.value,
-            "component": component,
-            "intervention": "restore",
-            "token": "last_subject",
-            "position": 2,
-            "token_text": "cat</w>",
-            "step_start": 0,
-            "step_stop": STEPS,
-            "against": against,
-            "clean": clean + 0.1 * column,
-            "corrupted": corrupted - 0.1 * column,
-            "restored": _uniform(row.unit_id, 2 + number % 4) + 0.01 * number + 0.001 * column,
-        }
+        score_row(
+            row,
+            component,
+            against=against,
+            clean=clean + 0.1 * column,
+            corrupted=corrupted - 0.1 * column,
+            restored=_uniform(row.unit_id, 2 + number % 4) + 0.01 * number + 0.001 * column,
+        )
         for number, component in enumerate(unit.components)
         for column, against in enumerate(AGAINST)
     ]

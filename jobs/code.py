@@ -31,10 +31,11 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """Return the commit of the code, or "" outside a checkout."""
-    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    """Return the commit of the code, or "" outside a checkout of it."""
+    # Installed inside somebody else's checkout, its files are no part of HEAD: git fails.
+    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD", "HEAD:./jobs/code.py"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return ""
-    return result.stdout.strip()
+    return result.stdout.split("\n")[0] if result.returncode == 0 else ""

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
+from jobs.code import PACKAGES
 from schemas.errors import ClusterUnavailable
 
-PACKAGES = ("cli", "engine", "jobs", "schemas")
-"""The packages that dqf is made of."""
 DATA = ("jobs/probe_sets", "jobs/page")
 """Folders of data that always go along: captions, the report's page."""
 REFERENCE_MODEL = ("engine/reference/emoji-sd", "engine/reference/emoji-sd-statistics")

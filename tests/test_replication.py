@@ -1,12 +1,13 @@
 """The replication report on made-up runs: it says what is true of them, and no more."""
 
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bench.no_model import MANIFEST, commit_all, score_row
 from bench.replication_claims import CLAIMS, Evidence, Verdict
 from bench.replication_evidence import FIRST, LAST, role_of
 from bench.replication_figures import draw_figures
@@ -14,7 +15,7 @@ from bench.replication_page import write_page
 from engine.captions import find_subject
 from engine.components import list_components
 from engine.models import open_model, open_skeleton
-from jobs.chunks import Manifest, Task, UnitRow
+from jobs.chunks import UnitRow
 from jobs.plans import pick
 from jobs.probes import probe_set
 from jobs.store import Run, create_run
@@ -34,21 +35,15 @@ PLANS: dict[str, dict] = {
 def make_world(folder: Path, effect: Effect, *, each: int) -> None:
     """Write the three runs with scores that an effect determines, and noise."""
     tokenizer = open_model("emoji-sd").encoders[0].tokenizer
-    manifest = Manifest(
-        model_hash="m", scorer_hash="s", versions={}, code_hash="c", git_commit="", created=""
-    )
     for name, fields in PLANS.items():
         captions = pick(probe_set("emoji-sd"), each=each)
         plan = TracePlan(scorer="builtin:emoji-sd", captions=captions, chunk_units=500, **fields)
         parts = [c for c in components() if c.part in plan.parts]
-        run = create_run(folder / f"replication-{name}", plan, manifest, parts, steps=STEPS)
-        (chunk,) = range(run.num_chunks)
-        units = run.unit_rows(Task(chunk=chunk))
-        rows = [row for unit in units for row in score_rows(run, unit, effect, tokenizer)]
-        run.commit(Task(chunk=chunk), rows, [], units=len(units))
+        run = create_run(folder / f"replication-{name}", plan, MANIFEST, parts, steps=STEPS)
+        commit_all(run, partial(score_rows, run, effect=effect, tokenizer=tokenizer))
 
 
-def score_rows(run: Run, row: UnitRow, effect: Effect, tokenizer: object) -> Iterator[dict]:
+def score_rows(run: Run, row: UnitRow, *, effect: Effect, tokenizer: object) -> Iterator[dict]:
     unit, plan = row.unit, run.plan
     span = find_subject(tokenizer, unit.caption)
     noise = np.random.default_rng(int(row.unit_id[:8], 16))
@@ -60,24 +55,18 @@ def score_rows(run: Run, row: UnitRow, effect: Effect, tokenizer: object) -> Ite
                 role = role_of(position, span)
                 share = effect(unit.caption.attribute, component, intervention, role)
                 for against in plan.scores:
-                    yield {
-                        "unit_id": row.unit_id,
-                        "caption_id": unit.caption.id,
-                        "seed": unit.seed,
-                        "draw": unit.draw,
-                        "part": unit.part.value,
-                        "component": component,
-                        "intervention": intervention,
-                        "token": str(position) if is_map else "last_subject",
-                        "position": position if unit.part is Part.TEXT_ENCODER else None,
-                        "token_text": None,
-                        "step_start": 0,
-                        "step_stop": STEPS,
-                        "against": against,
-                        "clean": 0.3,
-                        "corrupted": 0.1,
-                        "restored": 0.1 + 0.2 * share + 0.01 * noise.standard_normal(),
-                    }
+                    yield score_row(
+                        row,
+                        component,
+                        intervention=intervention,
+                        token=str(position) if is_map else "last_subject",
+                        position=position if unit.part is Part.TEXT_ENCODER else None,
+                        step_stop=STEPS,
+                        against=against,
+                        clean=0.3,
+                        corrupted=0.1,
+                        restored=0.1 + 0.2 * share + 0.01 * noise.standard_normal(),
+                    )
 
 
 @cache

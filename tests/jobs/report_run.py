@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from bench.no_model import score_row
 from jobs.chunks import Manifest, Task, UnitRow
 from jobs.kept_images import LABELS, image_name, picked_units
 from jobs.parts import Failure
@@ -109,26 +110,14 @@ def _scores(row: UnitRow) -> list[dict[str, Any]]:
         tokens += [(str(n + 1), n + 1, f"{word}</w>") for n, word in enumerate(words)]
         tokens += [(str(len(words) + 1), len(words) + 1, "<|endoftext|>")]
     return [
-        {
-            "unit_id": row.unit_id,
-            "caption_id": unit.caption.id,
-            "seed": unit.seed,
-            "draw": unit.draw,
-            "part": unit.part.value,
-            "component": component,
-            "intervention": intervention.value,
-            "token": token,
-            "position": position,
-            "token_text": text,
-            "step_start": start,
-            "step_stop": stop,
-            "against": against,
-            "clean": 0.4,
-            "corrupted": 0.2,
-            "restored": 0.2 + _effect(component, intervention, stop - start) * (
+        score_row(
+            row, component, intervention=intervention.value, token=token, position=position,
+            token_text=text, step_start=start, step_stop=stop, against=against,
+            clean=0.4, corrupted=0.2,
+            restored=0.2 + _effect(component, intervention, stop - start) * (
                 1.0 if token in ("all", "last_subject") else 0.3
             ) + 0.01 * random.standard_normal(),
-        }
+        )
         for component in unit.components
         for intervention in unit.interventions
         for token, position, text in tokens

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from jobs.chunks import Manifest, Task, UnitRow
+from bench.no_model import MANIFEST, score_row
+from jobs.chunks import Task, UnitRow
 from jobs.store import Run, create_run
 from schemas.component import Component, Kind, Part
 from schemas.plan import Caption, TracePlan
@@ -24,9 +25,6 @@ def make_run(path: Path | str, *, seeds: tuple[int, ...] = (0, 1), chunk_units: 
         seeds=seeds,
         chunk_units=chunk_units,
     )
-    manifest = Manifest(
-        model_hash="m", scorer_hash="s", versions={}, code_hash="c", git_commit="", created=""
-    )
     components = [
         Component(
             name=name,
@@ -38,7 +36,7 @@ def make_run(path: Path | str, *, seeds: tuple[int, ...] = (0, 1), chunk_units: 
         )
         for order, name in enumerate(NAMES)
     ]
-    return create_run(path, plan, manifest, components, steps=50)
+    return create_run(path, plan, MANIFEST, components, steps=50)
 
 
 def all_units(run: Run) -> list[UnitRow]:
@@ -58,24 +56,14 @@ def score_rows(row: UnitRow) -> list[dict]:
     spread = int(row.unit_id[:6], 16) / 2**24
     unit = row.unit
     return [
-        {
-            "unit_id": row.unit_id,
-            "caption_id": unit.caption.id,
-            "seed": unit.seed,
-            "draw": unit.draw,
-            "part": unit.part.value,
-            "component": component,
-            "intervention": "restore",
-            "token": "last_subject",
-            "position": 2,
-            "token_text": "cat</w>",
-            "step_start": 0,
-            "step_stop": 50,
-            "against": against,
-            "clean": 0.30,
-            "corrupted": 0.295 if unit.seed == 0 else 0.10,
-            "restored": 0.1 + 0.1 * spread + 0.02 * n,
-        }
+        score_row(
+            row,
+            component,
+            against=against,
+            clean=0.30,
+            corrupted=0.295 if unit.seed == 0 else 0.10,
+            restored=0.1 + 0.1 * spread + 0.02 * n,
+        )
         for n, component in enumerate(unit.components)
         for against in ("caption", "target")
     ]

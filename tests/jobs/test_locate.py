@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from jobs.chunks import Manifest, Task
+from bench.no_model import MANIFEST, commit_all, score_row
+from jobs.chunks import UnitRow
 from jobs.locate import locate
 from jobs.store import create_run
 from schemas.component import Component, Kind, Part
 from schemas.concept import Concept, ConceptKind
 from schemas.errors import ConceptError, StoreError
-from schemas.plan import Caption, TracePlan, Unit
+from schemas.plan import Caption, TracePlan
 
 NAMES = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp", "unet.mid_block.resnets.0")
 EFFECT = {
@@ -23,30 +24,20 @@ CAPTIONS = (
 )
 
 
-def scores(unit: Unit, identity: str) -> list[dict]:
+def scores(row: UnitRow) -> list[dict]:
     return [
-        {
-            "unit_id": identity,
-            "caption_id": unit.caption.id,
-            "seed": unit.seed,
-            "draw": unit.draw,
-            "part": unit.part.value,
-            "component": name,
-            "intervention": "restore",
-            "position": None,
-            "token_text": None,
-            "token": "last_subject",
-            "step_start": 0,
-            "step_stop": 1,
-            "against": against,
-            "clean": 0.5,
-            "corrupted": 0.1,
+        score_row(
+            row,
+            name,
+            against=against,
+            clean=0.5,
+            corrupted=0.1,
             # The UNet and the caption's score, larger, must not count.
-            "restored": 0.1 + EFFECT.get((unit.caption.attribute, name), 0.39)
+            restored=0.1 + EFFECT.get((row.unit.caption.attribute, name), 0.39)
             if against == "target"
             else 0.4,
-        }
-        for name in unit.components
+        )
+        for name in row.unit.components
         for against in ("caption", "target")
     ]
 
@@ -67,14 +58,8 @@ def run_path(tmp_path: Path) -> Path:
         for part, names in parts.items()
         for name in names
     ]
-    manifest = Manifest(
-        model_hash="m", scorer_hash="s", versions={}, code_hash="c", git_commit="", created=""
-    )
-    run = create_run(tmp_path / "run", plan, manifest, components, steps=50)
-    for chunk in range(run.num_chunks):
-        units = run.unit_rows(Task(chunk=chunk))
-        rows = [row for unit in units for row in scores(unit.unit, unit.unit_id)]
-        run.commit(Task(chunk=chunk), rows, [], units=len(units))
+    run = create_run(tmp_path / "run", plan, MANIFEST, components, steps=50)
+    commit_all(run, scores)
     return Path(run.location)
 
 

@@ -11,8 +11,9 @@ import pytest
 from scipy import stats
 
 import jobs.run_views
+from bench.no_model import MANIFEST, commit_all, score_row
 from jobs.catalog import CATALOG, write_catalog
-from jobs.chunks import Manifest, Task, UnitRow
+from jobs.chunks import UnitRow
 from jobs.kept_statistics import FOLDER, damaged_statistics
 from jobs.locate import locate
 from jobs.query import run_query
@@ -47,9 +48,6 @@ def make_run(path: Path, *, captions: int, seed: int = 0) -> Run:
         seeds=SEEDS,
         chunk_units=4,
     )
-    manifest = Manifest(
-        model_hash="m", scorer_hash="s", versions={}, code_hash="c", git_commit="", created=""
-    )
     components = [
         Component(
             name=name, part=Part.TEXT_ENCODER, kind=Kind.MLP, order=order, layer=order,
@@ -57,12 +55,9 @@ def make_run(path: Path, *, captions: int, seed: int = 0) -> Run:
         )
         for order, name in enumerate(CONTROL)
     ]  # fmt: skip
-    run = create_run(path, plan, manifest, components, steps=50)
+    run = create_run(path, plan, MANIFEST, components, steps=50)
     generator = np.random.default_rng(seed)
-    for chunk in range(run.num_chunks):
-        units = run.unit_rows(Task(chunk=chunk))
-        rows = [row for unit in units for row in unit_scores(unit, generator, captions)]
-        run.commit(Task(chunk=chunk), rows, [], units=len(units))
+    commit_all(run, lambda row: unit_scores(row, generator, captions))
     return run
 
 
@@ -71,24 +66,15 @@ def unit_scores(row: UnitRow, generator: np.random.Generator, captions: int) -> 
     attribute, number = unit.caption.caption.split()
     clean, corrupted = 0.5 + 0.05 * generator.normal(), 0.1 + 0.05 * generator.normal()
     return [
-        {
-            "unit_id": row.unit_id,
-            "caption_id": unit.caption.id,
-            "seed": unit.seed,
-            "draw": unit.draw,
-            "part": unit.part.value,
-            "component": component,
-            "intervention": intervention,
-            "token": "last_subject",
-            "position": 1,
-            "token_text": "x",
-            "step_start": 0,
-            "step_stop": 50,
-            "against": "target",
-            "clean": clean,
-            "corrupted": corrupted,
-            "restored": corrupted + effect + 0.05 * generator.normal(),
-        }
+        score_row(
+            row,
+            component,
+            intervention=intervention,
+            against="target",
+            clean=clean,
+            corrupted=corrupted,
+            restored=corrupted + effect + 0.05 * generator.normal(),
+        )
         for component in unit.components
         if component != "d" or int(number) < captions - 1
         for intervention, effect in (

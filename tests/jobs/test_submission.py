@@ -15,7 +15,8 @@ from zipfile import ZipFile
 import pytest
 import requests
 
-from jobs import package, submission
+from jobs import submission
+from jobs.code import PACKAGES
 from jobs.package import MAX_BYTES, code_files, job_archive
 from jobs.submission import Job, is_job_address
 from schemas.errors import ClusterUnavailable
@@ -254,7 +255,7 @@ def test_an_edit_as_a_job(head: Head, tiny_sd: Path, tiny_scorer: Path) -> None:
 
 
 def test_the_archive_holds_what_dqf_needs_and_no_more() -> None:
-    git = ["git", "ls-files", *package.PACKAGES]
+    git = ["git", "ls-files", *PACKAGES]
     listed = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
     names = set(listed.stdout.split())
     if not names:
