@@ -48,6 +48,7 @@ EDITS = {
     "identity-mlp": EditSettings(components=MLP, preserve=0.0),
     "covariance-mlp": EditSettings(components=MLP, preserve=0.0, general=6.0),
     "kept-mlp": EditSettings(components=MLP),
+    "kept-mlp-5": EditSettings(components=MLP, preserve=5.0),
     "kept-both": EditSettings(components=ATTENTION + MLP),
     "kept-layers": EditSettings(components=LAYERS),
     "null-mlp": EditSettings(components=MLP, preserve=0.0),

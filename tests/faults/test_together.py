@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.faults.running import FINISHED, ROOT, check_whole, new_trial
+from tests.faults.running import FINISHED, ROOT, WAIT_S, check_whole, new_trial
 
 READER = """
 import json, pathlib, sys
@@ -35,9 +35,10 @@ def test_two_drivers_and_a_reader(tmp_path: Path) -> None:
         [sys.executable, "-c", READER, trial.run.location, str(stop)],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    drivers = [trial.start(), trial.start()]
-    codes = [driver.wait(timeout=120) for driver in drivers]
-    stop.touch()
+    try:
+        codes = [driver.wait(timeout=WAIT_S) for driver in (trial.start(), trial.start())]
+    finally:
+        stop.touch()
     said, _ = reader.communicate(timeout=60)
     assert codes == [0, 0], trial.said
     assert reader.returncode == 0
