@@ -1,6 +1,7 @@
 """Which groups of chunks are to be packed: those that lack nothing and have no pack yet."""
 
 from collections import Counter, deque
+from collections.abc import Iterable
 
 from jobs.chunks import ChunkedRun, Task
 from jobs.packs import group_chunks
@@ -13,18 +14,22 @@ PACK_TRIES = 3
 class Groups:
     """The groups of a run, as its driver sees them."""
 
-    def __init__(self, run: ChunkedRun) -> None:
-        """Count what each group lacks now; those that lack nothing are to be packed."""
+    def __init__(self, run: ChunkedRun, tasks: Iterable[Task]) -> None:
+        """Count what each group lacks; those that lack nothing are to be packed.
+
+        What another driver has committed since `tasks` were listed is lacking too, until its task
+        is done here: a group is whole when none of its tasks is left.
+        """
         self._run = run
         self._missing: Counter[int] = Counter()
         self._whole: deque[int] = deque()
         self._losses: Counter[int] = Counter()
         self._packing = 0
-        live = run.live()
+        live, left = run.live(), {task.chunk for task in tasks if task.generation == 0}
         for group in range(-(-run.num_chunks // GROUP_CHUNKS)):
             if group not in live.packs:
-                lacking = sum((chunk, 0) not in live.parts for chunk in group_chunks(run, group))
-                self._lacks(group, lacking)
+                chunks = group_chunks(run, group)
+                self._lacks(group, sum(c in left or (c, 0) not in live.parts for c in chunks))
 
     def _lacks(self, group: int, count: int) -> None:
         self._missing[group] = count

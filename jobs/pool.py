@@ -65,9 +65,10 @@ def drive(
     The actors' constructor errors are raised here if no actor could start. TooManyFailures: so
     many units failed that something is wrong with all. StoreError: results cannot be written.
     """
+    tasks = list(tasks)
     pool = _Pool(
         run=run, staff=staff, limits=limits, on_task=on_task, queue=TaskQueue(tasks),
-        groups=Groups(run),
+        groups=Groups(run, tasks),
     )  # fmt: skip
     try:
         while pool.has_work:
@@ -193,6 +194,7 @@ class _Pool:
 
         pending = list(self.owners)
         if not pending:
+            assert not self.hungry, "work is left that no idle actor was given"
             time.sleep(0.1)
             return
         ready, _ = ray.wait(pending, num_returns=1, timeout=1.0, fetch_local=False)

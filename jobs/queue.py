@@ -113,7 +113,10 @@ class TaskQueue:
         return task in self._done
 
     def reopen(self, task: Task) -> None:
-        """Queue a task again that had been done: its part turned out damaged."""
+        """Queue a task that had been done, as its part turned out damaged; not if it is left."""
+        if task not in self._done and (task in self._in_hand or task in self._todo):
+            return
         self._done.discard(task)
         self.left += 1
-        self._todo.appendleft(task)
+        if task not in self._todo:
+            self._todo.appendleft(task)

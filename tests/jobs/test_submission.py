@@ -247,7 +247,7 @@ def test_an_edit_as_a_job(head: Head, tiny_sd: Path, tiny_scorer: Path) -> None:
     result = head.dqf(*edit)
     assert result.returncode == 0, result.stderr
     out = head.folder / "edited" / "model"
-    assert f"edited model: {out}" in result.stderr
+    assert f"edit: {out}" in result.stderr
     assert json.loads((out / "edit.json").read_text())["concepts"][0]["concept"] == "apple"
     again = head.dqf(*edit)
     assert again.returncode == 2
