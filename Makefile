@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup
 	rm -rf edits/$(RUN)
-	$(BIN)/dqf trace submit --steps 10 --run $(RUN)
+	$(BIN)/dqf trace submit --steps 8 --run $(RUN)
 	$(BIN)/dqf rank $(RUN) --top 3
 	$(BIN)/dqf edit-batch docs/examples/concepts.csv --from-run $(RUN) --out edits/$(RUN)
 	@echo
