@@ -68,8 +68,8 @@ def edit_job(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note)
     note(describe(located))
     if located.is_doubtful:
         note(
-            "warning: the 95% interval of this effect reaches zero, the edit may erase nothing: "
-            "trace more captions, or name a --layer"
+            "warning: the 95% interval of this effect reaches zero, so that these captions do "
+            "not show it to be causal: look at the images, trace more captions, or name a --layer"
         )
     name = request.model or _given(plan).model
     # A run's own numerics belong to its own model only.

@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 SMALL = "--units 540 --captions 30 --chunk-units 2 --calls 0 --loose 20"
 
 
+@pytest.mark.slow
 def test_a_small_run_is_planned_killed_resumed_and_counted() -> None:
     command = [sys.executable, "-m", "bench.scale", *SMALL.split()]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)

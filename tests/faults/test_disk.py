@@ -11,7 +11,8 @@ from tests.faults.running import ROOT
 UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
 
 
-@pytest.mark.parametrize("kind", ["fills", pytest.param("read-only", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fills", "read-only"])
 def test_a_disk_fails(tmp_path: Path, kind: str) -> None:
     if subprocess.run([*UNSHARE, "true"], check=False, capture_output=True).returncode:
         pytest.skip("no mount namespace can be made here")

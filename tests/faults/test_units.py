@@ -132,6 +132,7 @@ def test_workers_that_cannot_start(tmp_path: Path) -> None:
     check_whole(trial, [FAILED, FINISHED])
 
 
+@pytest.mark.slow
 def test_a_slow_workers_last_tasks_are_done_by_another(tmp_path: Path) -> None:
     trial = new_trial(tmp_path, seeds=20)
     driver = trial.start(sleep_s=0.1, first_is_slower=100.0)  # 30 s a task of three units

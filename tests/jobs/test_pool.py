@@ -123,6 +123,7 @@ def test_a_damaged_part_that_packing_finds_is_traced_again(
     assert len(run.live().packs) == 1
 
 
+@pytest.mark.slow
 def test_a_run_whose_units_fail_stops_early(tmp_path: Path, capacity: Capacity) -> None:
     few = make_run(tmp_path / "few", seeds=(3,))
     assert sum(task.failed for task in work(few, capacity, raising_from=0)) == 3
