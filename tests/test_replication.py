@@ -114,6 +114,7 @@ def test_it_does_not_replicate_where_it_is_false(tmp_path: Path) -> None:
     assert others[:3] == [{Verdict.NO}] * 3
 
 
+@pytest.mark.slow
 def test_few_captions_tell_nothing_and_the_page_says_so(tmp_path: Path) -> None:
     make_world(tmp_path, as_the_paper_says, each=4)
     assert verdicts(tmp_path) == [{Verdict.OPEN}] * len(CLAIMS)

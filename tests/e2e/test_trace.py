@@ -34,7 +34,7 @@ def test_interrupted_and_resumed_gives_the_same_table(
     tmp_path: Path, tiny_sd: Path, tiny_scorer: Path
 ) -> None:
     whole = command(tmp_path, tiny_sd, tiny_scorer, "whole")
-    done = subprocess.run(whole, capture_output=True, text=True, check=False)
+    done = dqf(*whole[3:])
     assert done.returncode == 0, done.stderr
     reference = run_query(open_run(tmp_path / "runs" / "whole"), SCORES)
     assert reference.num_rows
@@ -51,7 +51,7 @@ def test_interrupted_and_resumed_gives_the_same_table(
     if len(run.done_chunks()) < run.num_chunks:
         assert process.returncode == 130, errors
         assert "the same command" in errors
-    resumed = subprocess.run(cut, capture_output=True, text=True, check=False)
+    resumed = dqf(*cut[3:])
     assert resumed.returncode == 0, resumed.stderr
     assert run_query(run, SCORES).equals(reference)
 

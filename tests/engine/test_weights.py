@@ -86,6 +86,7 @@ def codes(process: subprocess.Popen[str]) -> list[int]:
     return [int(code) for code in out.split()[-4:]]
 
 
+@pytest.mark.slow
 def test_processes_of_a_node_fetch_each_file_once(hub: Hub, tmp_path: Path) -> None:
     with opening(hub, tmp_path / "home", count=4) as process:
         say_go(process)

@@ -48,6 +48,7 @@ def test_workers_killed_time_and_again(tmp_path: Path, seeds: int) -> None:
     check_whole(trial, [FINISHED] * len(trial.drivers))
 
 
+@pytest.mark.slow
 def test_driver_killed_then_stopped(tmp_path: Path) -> None:
     trial = new_trial(tmp_path, seeds=60)
     kill_driver(trial)

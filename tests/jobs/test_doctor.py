@@ -87,14 +87,20 @@ def rows_of(run: Run, chunk: int) -> list[dict]:
     return [row for unit in run.unit_rows(Task(chunk=chunk)) for row in score_rows(unit)]
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Return a run of three chunks of two units, all scored."""
-    run = make_run(tmp_path / "r")
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run of three chunks of two units, all scored."""
+    run = make_run(tmp_path_factory.mktemp("scored") / "r")
     write_catalog(run)
     for chunk in range(3):
         commit_scores(run, chunk)
-    return run
+    return Path(run.location)
+
+
+@pytest.fixture
+def run(scored: Path, tmp_path: Path) -> Run:
+    """Return a run of three chunks of two units, all scored."""
+    return open_run(shutil.copytree(scored, tmp_path / "r"))
 
 
 def trace_left(run: Run) -> None:
