@@ -251,7 +251,10 @@ def tied_ranks(low_S: Array, high_S: Array) -> NDArray[np.int64]:
 def by_captions(x_SC: Array) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield the states that have the same captions, and these; NaN is what a state lacks."""
     has_SC = ~np.isnan(x_SC)
-    sets, set_S = np.unique(has_SC, axis=0, return_inverse=True)
+    if (has_SC == has_SC[:1]).all():  # as in a whole run: nothing to sort
+        sets, set_S = has_SC[:1], np.zeros(len(has_SC), np.int64)
+    else:
+        sets, set_S = np.unique(has_SC, axis=0, return_inverse=True)
     for number, has_C in enumerate(sets):
         if has_C.any():
             yield np.flatnonzero(set_S == number), np.flatnonzero(has_C)
