@@ -28,18 +28,21 @@ class TaskQueue:
     def __init__(self, tasks: Iterable[Task]) -> None:
         self._todo = deque(tasks)
         self._in_hand: dict[Task, _InHand] = {}
-        self._done: set[Task] = set()
+        self._left = set(self._todo)
         self._isolated: set[Task] = set()
         self._losses: Counter[Task] = Counter()
         self._seconds: deque[float] = deque(maxlen=101)
-        self.left = len(self._todo)
-        """Tasks that are not done."""
+
+    @property
+    def left(self) -> int:
+        """The number of tasks that are not done."""
+        return len(self._left)
 
     def next(self, *, is_idle: bool) -> Task | None:
         """Return a task to hand out; an idle actor may get a copy of one that is in hand."""
         while self._todo:
             task = self._todo.popleft()
-            if task in self._done:
+            if task not in self._left:
                 continue
             if task in self._in_hand:
                 self._in_hand[task].copies += 1
@@ -78,12 +81,11 @@ class TaskQueue:
         """Note that a task is committed; False if a copy of it was before."""
         self._in_hand.pop(task, None)
         self._isolated.discard(task)
-        if task in self._done:
+        if task not in self._left:
             return False
         if seconds:
             self._seconds.append(seconds)
-        self._done.add(task)
-        self.left -= 1
+        self._left.discard(task)
         return True
 
     def give_back(self, task: Task) -> None:
@@ -103,20 +105,17 @@ class TaskQueue:
 
     def isolate(self, task: Task) -> bool:
         """Keep a task out of the queue until it is done; False if it is, or is isolated already."""
-        if task in self._done or task in self._isolated:
+        if task not in self._left or task in self._isolated:
             return False
         self._isolated.add(task)
         return True
 
     def is_done(self, task: Task) -> bool:
         """Return whether a task is committed."""
-        return task in self._done
+        return task not in self._left
 
     def reopen(self, task: Task) -> None:
         """Queue a task that had been done, as its part turned out damaged; not if it is left."""
-        if task not in self._done and (task in self._in_hand or task in self._todo):
-            return
-        self._done.discard(task)
-        self.left += 1
-        if task not in self._todo:
+        if task not in self._left:
+            self._left.add(task)
             self._todo.appendleft(task)
