@@ -84,8 +84,14 @@ def score_row(row: UnitRow, component: str, **columns: object) -> dict[str, Any]
 def commit_all(run: Run, rows_of: Callable[[UnitRow], Iterable[dict]]) -> None:
     """Commit what `rows_of` says of every unit."""
     for chunk in range(run.num_chunks):
-        units = run.unit_rows(Task(chunk=chunk))
-        run.commit(Task(chunk=chunk), [r for u in units for r in rows_of(u)], [], units=len(units))
+        commit_chunk(run, chunk, rows_of)
+
+
+def commit_chunk(run: Run, chunk: int, rows_of: Callable[[UnitRow], Iterable[dict]]) -> bool:
+    """Commit what `rows_of` says of a chunk's units; False if another writer had."""
+    units = run.unit_rows(Task(chunk=chunk))
+    rows = [row for unit in units for row in rows_of(unit)]
+    return run.commit(Task(chunk=chunk), rows, [], units=len(units))
 
 
 def score_rows(row: UnitRow) -> list[dict]:

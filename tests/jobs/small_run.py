@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.no_model import MANIFEST, score_row
+from bench.no_model import MANIFEST, commit_chunk, score_row
 from jobs.chunks import Task, UnitRow
 from jobs.store import Run, create_run
 from schemas.component import Component, Kind, Part
@@ -46,9 +46,7 @@ def all_units(run: Run) -> list[UnitRow]:
 
 def commit_scores(run: Run, chunk: int) -> bool:
     """Commit the made-up scores of all units of a chunk."""
-    units = run.unit_rows(Task(chunk=chunk))
-    rows = [row for unit in units for row in score_rows(unit)]
-    return run.commit(Task(chunk=chunk), rows, [], units=len(units))
+    return commit_chunk(run, chunk, score_rows)
 
 
 def score_rows(row: UnitRow) -> list[dict]:
