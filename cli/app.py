@@ -21,6 +21,7 @@ from cli import (
     trace,
 )
 from schemas.errors import DqfError
+from schemas.printable import message
 
 app = typer.Typer(
     name="dqf",
@@ -80,5 +81,5 @@ def main() -> None:
     try:
         app()
     except DqfError as error:
-        typer.echo(f"dqf: {error}", err=True)
+        typer.echo(message(f"dqf: {error}"), err=True)
         sys.exit(error.exit_code)

@@ -11,6 +11,7 @@ import typer
 from cli.job import follow_to_end, shared
 from cli.output import Format, FormatOption, print_rows
 from cli.runs import run_location
+from engine.files import is_folder
 
 if TYPE_CHECKING:
     from jobs.edit_report import EditReport
@@ -181,8 +182,9 @@ def _shared_model(name: str | None) -> str | None:
     """Return a folder's absolute path; the name of a model that dqf or the hub knows as it is."""
     from engine.registry import BUILT_IN
 
-    is_folder = name is not None and name not in BUILT_IN and Path(name).is_dir()
-    return shared(name) if name is not None and is_folder else name
+    if name is None or name in BUILT_IN or not is_folder(name):
+        return name
+    return shared(name)
 
 
 def _score_rows(report: "EditReport") -> list[dict[str, object]]:

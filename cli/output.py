@@ -13,6 +13,7 @@ import typer
 
 from cli.formats import Rows, write_csv, write_json, write_jsonl, write_markdown, write_parquet
 from cli.table import write_table
+from engine.files import is_folder
 from schemas.errors import DqfError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def check_destination(output_format: Format, *, output: Path | None) -> None:
     """Raise OutputRefused for Parquet on a terminal and for a file that has no folder."""
     if output_format is Format.PARQUET and output is None and sys.stdout.isatty():
         raise OutputRefused("a terminal cannot show Parquet: give --output FILE or pipe it")
-    if output is not None and not output.parent.is_dir():
+    if output is not None and not is_folder(output.parent):
         raise OutputRefused(f"cannot write {output}: there is no folder {output.parent}")
 
 

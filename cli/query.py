@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.output import SUFFIXES, Format, check_destination, print_rows, put
-from cli.runs import named_locations, run_location
+from cli.runs import is_run, named_locations
 from schemas.errors import QueryRefused
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def show(
 def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
     """Return the runs and the statement, which is a last word with a space that is no run."""
     *runs, last = words or [""]
-    is_run = len(last.split()) < 2 or Path(run_location(last), "plan.json").is_file()
-    return ([*words], None) if is_run else (runs, last)
+    names_a_run = len(last.split()) < 2 or is_run(last)
+    return ([*words], None) if names_a_run else (runs, last)
 
 
 def _open(names: Sequence[str]) -> "dict[str, Run]":

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from engine.files import is_file
 from schemas.errors import QueryRefused
 
 RUNS = Path("runs")
@@ -17,8 +18,13 @@ RunArgument = Annotated[
 
 def run_location(run: str) -> str:
     """Return the folder or URL of a run given by name, by a path with a separator, or by URL."""
-    is_path = "/" in run or Path(run, "plan.json").is_file()
+    is_path = "/" in run or is_file(Path(run, "plan.json"))
     return run if is_path else str(RUNS / run)
+
+
+def is_run(text: str) -> bool:
+    """Return whether a word of the command line names a run's folder that is there."""
+    return is_file(Path(run_location(text), "plan.json"))
 
 
 def named_locations(arguments: Sequence[str]) -> dict[str, str]:
@@ -30,7 +36,7 @@ def named_locations(arguments: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for argument in arguments:
         name, equals, location = argument.partition("=")
-        if not equals or "/" in name or Path(run_location(argument), "plan.json").is_file():
+        if not equals or "/" in name or is_run(argument):
             name, location = "", argument
         location = run_location(location)
         name = name or location.rstrip("/").rpartition("/")[2]

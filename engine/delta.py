@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from engine.files import is_file
 from engine.models import Diffusion, Skeleton
 from schemas.errors import ConceptError
 
@@ -115,7 +116,7 @@ def write_delta(
 def open_delta(folder: Path) -> Delta:
     """Return the delta of an edit's folder, for whatever model; ConceptError: it has none."""
     path = folder / DELTA
-    if not path.is_file():
+    if not is_file(path):
         raise ConceptError(f"{folder} is no edit folder: it has no {DELTA}")
     try:
         with safe_open(path, framework="pt") as opened:

@@ -12,6 +12,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TypeVar
 
+from engine.files import is_file
 from engine.prompts import read_phrasebook, with_article
 from schemas.concept import Concept, ConceptKind, ConceptMode, same_text
 from schemas.evaluation import EvaluationPrompt, Group, Subject
@@ -87,7 +88,7 @@ def read_words(folder: Path, concepts: Sequence[Concept]) -> Words:
     """Return the words of a model's own `vocabulary.json`, or the general ones if it has none."""
     book, said = read_phrasebook(folder), [concept.concept for concept in concepts]
     path = folder / "vocabulary.json"
-    own = json.loads(path.read_text())["colours"] if path.is_file() else None
+    own = json.loads(path.read_text())["colours"] if is_file(path) else None
     colours = GENERAL_COLOURS if own is None else [colour for colour in own if colour != "natural"]
     free = {
         ConceptKind.OBJECT: _without(book.objects, said),

@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from engine.files import is_file, is_folder
 from engine.registry import model_source
 from engine.weights import model_folder
 from schemas.errors import ConceptError
@@ -24,7 +25,7 @@ def source_folder(model: str) -> Path:
 
 def refuse_occupied(out: Path) -> None:
     """Raise ConceptError if `out` is a file or a folder that holds something."""
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+    if is_file(out) or (is_folder(out) and any(out.iterdir())):
         raise ConceptError(f"{out} exists and is not an empty folder; choose another --out")
 
 
@@ -57,7 +58,7 @@ def _make_readable(folder: Path) -> None:
     umask = os.umask(0)
     os.umask(umask)
     for path in [folder, *folder.rglob("*")]:
-        path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
+        path.chmod((0o777 if is_folder(path) else 0o666) & ~umask)
 
 
 def copy_with(source: Path, out: Path, *, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -90,7 +91,7 @@ def _drop_absent_parts(index: Path) -> None:
     """Mark parts that the index lists but that were never fetched (the safety checker) as none."""
     parts = json.loads(index.read_text())
     for name, value in parts.items():
-        if isinstance(value, list) and not (index.parent / name).is_dir():
+        if isinstance(value, list) and not is_folder(index.parent / name):
             parts[name] = [None, None]
     index.write_text(json.dumps(parts, indent=2) + "\n")
 

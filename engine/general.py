@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.edit import Sums
 from engine.editing import EditSettings, batches, in_order, sum_batches, total
+from engine.files import is_file
 from engine.models import Diffusion
 from engine.prompts import Phrasebook, general_captions
 from engine.registry import EMOJI_SD, model_hash
@@ -27,10 +28,10 @@ SHIPPED = EMOJI_SD.parent / "emoji-sd-statistics"
 def general_sums(model: Diffusion, component: str, *, book: Phrasebook) -> Sums:
     """Return the sums over every object and style of the book, kept or not; their r is zero."""
     name = file_name(component, book)
-    if model.name == "emoji-sd" and (SHIPPED / name).is_file():
+    if model.name == "emoji-sd" and is_file(SHIPPED / name):
         return read_sums(SHIPPED / name)
     path = _cache() / model_hash(model.name) / name
-    if not path.is_file():
+    if not is_file(path):
         write_sums(path, computed_sums(model, component, book))
     return read_sums(path)
 

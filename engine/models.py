@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from engine.captions import tokenize
 from engine.families.family import Family, TextEncoder
 from engine.families.known import FAMILIES
+from engine.files import is_file, is_folder
 from engine.registry import BUILT_IN, hub_id, model_source
 from engine.schedulers import scheduler_named
 from engine.weights import model_folder
@@ -150,7 +151,7 @@ def open_tokenizer(name: str) -> Any:
     _, subfolder = family.encoders[0]
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            source if Path(source).is_dir() else hub_id(source)[0],
+            source if is_folder(source) else hub_id(source)[0],
             revision=hub_id(source)[1] or "main",
             subfolder=subfolder,
             local_files_only=_is_offline(source),
@@ -209,8 +210,8 @@ def new_scheduler(model: Diffusion, *, scheduler: str | None, steps: int) -> Any
 def _checked_source(name: str) -> str:
     source = model_source(name)
     folder = Path(source)
-    if folder.is_dir():
-        if not (folder / "model_index.json").is_file():
+    if is_folder(folder):
+        if not is_file(folder / "model_index.json"):
             raise ModelUnavailable(
                 f"model folder {name!r} has no model_index.json: give a diffusers pipeline folder"
             )
@@ -244,7 +245,7 @@ def _read_config(
     source: str, subfolder: str | None, name: str, *, file: str = "config.json"
 ) -> dict[str, Any]:
     path = Path(source) / (subfolder or "") / file
-    if not Path(source).is_dir():
+    if not is_folder(source):
         try:
             repo, revision = hub_id(source)
             offline = _is_offline(source)
@@ -273,7 +274,7 @@ def _read_json(file: Path, name: str) -> dict[str, Any]:
 
 
 def _is_offline(source: str) -> bool:
-    return Path(source).is_dir() or HF_HUB_OFFLINE
+    return is_folder(source) or HF_HUB_OFFLINE
 
 
 def _frozen(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

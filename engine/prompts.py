@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.files import is_file
 from schemas.concept import Concept, ConceptKind, same_text
 from schemas.plan import Caption
 
@@ -78,7 +79,7 @@ class PromptPair:
 def read_phrasebook(folder: Path) -> Phrasebook:
     """Return the words of the model's own `vocabulary.json`, or the general ones if it has none."""
     path = folder / "vocabulary.json"
-    if not path.is_file():
+    if not is_file(path):
         return Phrasebook()
     words = json.loads(path.read_text())
     colours = [word for word in words["colours"] if word != "natural"]

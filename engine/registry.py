@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.files import is_file, is_folder
+
 EMOJI_SD = Path(__file__).parent / "reference" / "emoji-sd"
 """The embedded model's folder."""
 OPENAI_SCORER = "ViT-B-16:openai"
@@ -115,13 +117,13 @@ def pinned(name: str) -> str:
     So every node of a run opens the same one. Folders' names and unknown commits stay as they are.
     """
     source = model_source(name)
-    commit = "" if Path(source).is_dir() else _hub_commit(source)
+    commit = "" if is_folder(source) else _hub_commit(source)
     return f"{unpinned(name)}@{commit}" if commit else name
 
 
 def unpinned(name: str) -> str:
     """Return a hub model's name without its revision."""
-    return name if Path(name).is_dir() else name.partition("@")[0]
+    return name if is_folder(name) else name.partition("@")[0]
 
 
 def default_scorer(model: str) -> str:
@@ -163,7 +165,7 @@ def scorer_hash(spec: str) -> str:
 
 def _source_hash(source: str) -> str:
     folder = Path(source)
-    if not folder.is_dir():
+    if not is_folder(folder):
         return _digest([hub_id(source)[0].encode(), _hub_commit(source).encode()])
     files = sorted(
         p for p in folder.rglob("*") if p.suffix in {".json", ".safetensors", ".txt", ".model"}
@@ -198,4 +200,4 @@ def _hub_commit(source: str) -> str:
         return revision
     refs = Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "refs"
     named = refs / (revision or "main")
-    return named.read_text().strip() if named.is_file() else ""
+    return named.read_text().strip() if is_file(named) else ""

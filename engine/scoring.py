@@ -4,7 +4,6 @@ Shapes: R images, T texts, D embedding width, C H W image.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -12,6 +11,7 @@ import torch
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize
 
+from engine.files import is_folder
 from engine.registry import scorer_source
 from engine.weights import node_lock
 from schemas.errors import ModelUnavailable, first_line
@@ -87,7 +87,7 @@ def check_scorer(spec: str) -> None:
 def _resolve(spec: str) -> tuple[str, str | None]:
     """Return open_clip's model name and pretrained tag for a scorer spec."""
     source = scorer_source(spec)
-    if Path(source).is_dir():
+    if is_folder(source):
         return f"local-dir:{source}", None
     architecture, _, pretrained = source.partition(":")
     if (architecture, pretrained) not in open_clip.list_pretrained():

@@ -15,6 +15,7 @@ from huggingface_hub import get_cached_repo_tree
 from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
 from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
 
+from engine.files import is_folder
 from engine.registry import hub_id, is_commit
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ def model_folder(source: str) -> Path:
 
     Asks nothing of the hub under `HF_HUB_OFFLINE`, nor for a commit whose files are all there.
     """
-    if Path(source).is_dir():
+    if is_folder(source):
         return Path(source)
     repo, revision = hub_id(source)
     if HF_HUB_OFFLINE:

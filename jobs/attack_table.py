@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.files import is_file
 from schemas.attack import ATTACKS, Attack, Side
 from schemas.errors import StoreError
 
@@ -27,7 +28,7 @@ class AttackTable:
         self._folder = folder
         self._rows: list[Row] = []
         path = folder / TABLE
-        if path.is_file():
+        if is_file(path):
             try:
                 table = pq.read_table(path)
             except (OSError, pa.ArrowException) as error:

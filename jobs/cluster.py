@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.files import is_file
 from jobs.orphans import end_orphans, mark_descendants
 from schemas.errors import ClusterUnavailable, first_line
 
@@ -122,7 +123,7 @@ def prepare_environment(address: str | None) -> None:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         return
     named = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
-    if named or Path("~/.ray/auth_token").expanduser().is_file():
+    if named or is_file(Path("~/.ray/auth_token").expanduser()):
         # Without it ray 2.60 sends no token to a cluster that was not started from here.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine.files import is_file
 from jobs import submission
 from jobs.attempts import Attempt, attempts, log_path
 from jobs.chunks import PLAN
@@ -27,7 +28,7 @@ def log_lines(location: str, *, address: str | None, follow: bool) -> Iterator[s
     last = _last_attempt(run)
     if run and last:
         path = log_path(run, last)
-        if path and path.is_file():
+        if path and is_file(path):
             yield from _file_lines(run, last, path, follow=follow)
             return
     job_address, submission_id = _job(location, last, address)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from engine.delta import DELTA, weight_hash, write_delta
+from engine.files import is_folder
 from engine.folder import copy_with, source_folder
 from engine.lora import KOHYA_FILE, PEFT_FILE, Factors, factorise, is_loadable, write_lora
 from engine.models import Diffusion
@@ -75,8 +76,9 @@ def _about(model: Diffusion) -> dict[str, object]:
 
 def portable_name(model: str) -> str:
     """Return a model's name as it means the same anywhere: a folder's is its absolute path."""
-    is_folder = model not in BUILT_IN and Path(model).is_dir()
-    return str(Path(model).resolve()) if is_folder else pinned(model)
+    if model in BUILT_IN or not is_folder(model):
+        return pinned(model)
+    return str(Path(model).resolve())
 
 
 def _matrix(name: str, *, original: torch.Tensor, weight: torch.Tensor, factors: Factors) -> Matrix:

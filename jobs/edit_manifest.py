@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from engine.files import is_file
 from jobs.rows import first_message
 from schemas.errors import ConceptError
 from schemas.manifest import MANIFEST_VERSION, EditManifest
@@ -20,7 +21,7 @@ def read_manifest(folder: Path) -> EditManifest:
     ConceptError: it is no edit folder, one of a later version, or its manifest is damaged.
     """
     path = folder / MANIFEST
-    if not path.is_file():
+    if not is_file(path):
         raise ConceptError(f"{folder} is no edit folder: it has no {MANIFEST}")
     try:
         fields = json.loads(path.read_text())

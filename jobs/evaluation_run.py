@@ -9,6 +9,7 @@ import pyarrow as pa
 from pydantic_core import to_json
 
 from engine.delta import DELTA
+from engine.files import is_file
 from jobs.chunks import PLAN, ChunkedRun, Manifest
 from jobs.parts import EMPTY_PACK, EMPTY_PART, write_part
 from jobs.storage import open_storage
@@ -64,7 +65,7 @@ class EvaluationRun(ChunkedRun[EvaluationUnit]):
 def delta_hash(edit: Path) -> str:
     """Return the content hash of an edit's delta; ConceptError if the folder has none."""
     delta = edit / DELTA
-    if not delta.is_file():
+    if not is_file(delta):
         raise ConceptError(f"{edit} is no edit folder: it has no {DELTA}")
     return hashlib.blake2b(delta.read_bytes(), digest_size=16).hexdigest()
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.delta import read_delta, replaced, weights_of
+from engine.files import is_folder
 from engine.models import Diffusion, open_model, open_skeleton
 from engine.registry import default_guidance, default_steps
 from engine.sampling import generate, pixels_of
@@ -130,7 +131,7 @@ def _draw(model: Diffusion, drawing: Drawing, note: Note, *, doing: str = "") ->
 def _check_out(out: Path) -> None:
     if out.suffix.lower() != ".png":
         raise PlanError(f"--out {out} is no .png file")
-    if out.is_dir():
+    if is_folder(out):
         raise PlanError(f"--out {out} is a folder: name a file in it")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
+from engine.files import is_file
 from jobs.code import PACKAGES
 from schemas.errors import ClusterUnavailable
 
@@ -57,7 +58,7 @@ def _folder(package: str) -> Path:
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
+        if is_file(path):
             yield path.relative_to(folder).as_posix(), path
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import yaml
 from pydantic import ValidationError
 
+from engine.files import is_file
 from jobs.rows import Table, first_message
 from schemas.component import Component
 from schemas.errors import PlanError, first_line
@@ -57,7 +58,7 @@ def _caption(path: Path, line: int, row: Mapping[str, object]) -> Caption:
 
 def read_plan(path: Path) -> dict[str, object]:
     """Return the fields of a YAML plan file; `captions` there may be a path beside the file."""
-    if not path.is_file():
+    if not is_file(path):
         raise PlanError(f"{path}: no such file")
     try:
         text = path.read_text()

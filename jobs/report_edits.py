@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.files import is_file
 from jobs.edit_manifest import BEFORE_AFTER, MANIFEST, read_manifest
 from jobs.figures_edits import MEASURES
 from jobs.report_images import picture_uri
@@ -58,13 +59,13 @@ def edit_sections(folders: Sequence[Path]) -> list[EditSection]:
 
 
 def _section(folder: Path, name: str) -> EditSection:
-    if (folder / SWEEP).is_file():
+    if is_file(folder / SWEEP):
         return _sweep(folder, name)
-    if not (folder / MANIFEST).is_file():
+    if not is_file(folder / MANIFEST):
         raise ConceptError(f"{folder} is no edit folder, nor a sweep: no {MANIFEST}, no {SWEEP}")
     manifest = read_manifest(folder)
     summary = folder / "evaluation" / SUMMARY
-    results = _rows(summary, "results") if summary.is_file() else ()
+    results = _rows(summary, "results") if is_file(summary) else ()
     return EditSection(
         name=name,
         manifest=manifest,

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from engine.files import is_file
 from schemas.errors import DqfError, first_line
 
 Row = tuple[int, dict[str, object]]
@@ -65,7 +66,7 @@ class Table:
         if reader is None:
             kinds = ".csv, .jsonl, .parquet or .yaml"
             raise self.error(f"{path}: {self.holds}s are read from {kinds} files")
-        if not path.is_file():
+        if not is_file(path):
             raise self.error(f"{path}: no such file")
         try:
             found = list(reader(path))

@@ -18,15 +18,6 @@ from schemas.errors import StoreError
 
 LEFTOVER_AGE_S = 3600.0
 """A writer holds its temporary file for seconds; one this old has no writer any more."""
-USER_ERRORS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-}
-"""What a user can fix: room, quota, permission, or another path."""
 NO_ANONYMOUS_FILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
 """What a kernel or file system without O_TMPFILE answers, as NFS, or without /proc."""
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
@@ -193,10 +184,11 @@ def not_found(path: str) -> FileNotFoundError:
 def _user_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno not in USER_ERRORS:
-            raise
-        raise StoreError(f"cannot use {path}: {error.strerror}") from error
+    except (FileNotFoundError, FileExistsError):  # answers, not faults
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StoreError(f"cannot use {path}: {reason or error}") from error
 
 
 def _stored_files(entries: Iterable[os.DirEntry[str]], *, prefix: str) -> Iterator[StoredFile]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import duckdb
 
+from engine.files import is_file
 from jobs.attempts import Attempt, attempts, changed_versions
 from jobs.catalog import CATALOG
 from jobs.findings import Finding, State
@@ -58,7 +59,7 @@ def counted_strangers(run: Run) -> list[str]:
 def catalog_error(run: Run) -> str:
     """Return why a local run's catalog cannot be opened; "" if it can or there is none."""
     path = Path(run.location, CATALOG)
-    if not isinstance(run.storage, LocalStorage) or not path.is_file():
+    if not isinstance(run.storage, LocalStorage) or not is_file(path):
         return ""
     try:
         with duckdb.connect(str(path), read_only=True) as connection:
@@ -124,7 +125,7 @@ def _quarantine(names: list[str]) -> Finding:
 def _catalog(run: Run) -> Finding:
     if not isinstance(run.storage, LocalStorage):
         return Finding(check="catalog", state=State.OK, found="a run in a bucket has none")
-    if not Path(run.location, CATALOG).is_file():
+    if not is_file(Path(run.location, CATALOG)):
         todo = "dqf trace resume writes it"
         return Finding(check="catalog", state=State.NOTE, found=f"no {CATALOG}", todo=todo)
     if error := catalog_error(run):

@@ -13,6 +13,7 @@ from pathlib import Path
 from engine import folder
 from engine.editable import editables
 from engine.editing import EditSettings, solve_edit
+from engine.files import is_folder
 from engine.general import known_sums
 from engine.models import open_model, open_skeleton
 from engine.prompts import read_phrasebook
@@ -221,7 +222,7 @@ def _place(request: Request, setting: Setting) -> Path:
 
 def _is_made(place: Path, concepts: tuple[Concept, ...]) -> bool:
     """Return whether an edit is there; ConceptError if it is one of other concepts."""
-    if not place.is_dir():
+    if not is_folder(place):
         return False
     if read_manifest(place).concepts != concepts:
         raise ConceptError(f"{place} is an edit of other concepts: choose another --out")

@@ -1,0 +1,97 @@
+"""What a user types, or a file holds, is text first: never a path that raises, never an escape."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from engine.files import is_file, is_folder
+from schemas.printable import message, printable, shown
+from tests.cli.test_commands import dqf
+from tests.jobs.small_run import commit_scores, make_run
+from tests.shown import ROOT, blocks
+
+HUGE = "x" * 5000
+SQL = [text for language, text in blocks(ROOT / "docs/sql.md") if language == "sql"]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    for name in ("r", "other"):
+        run = make_run(folder / "runs" / name)
+        for chunk in range(run.num_chunks):
+            commit_scores(run, chunk)
+    return folder
+
+
+def refusal(*arguments: str, cwd: Path) -> str:
+    """Return the one sentence with which a command refuses its arguments."""
+    done = dqf(*arguments, cwd=cwd)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    last = done.stderr.rstrip().splitlines()[-1]
+    assert len(last) < 1000
+    return last
+
+
+def test_a_statement_of_any_length_is_a_statement(work: Path) -> None:
+    long = [text for text in SQL if len(text) > 255]
+    assert len(long) >= 4
+    for text in [*long, f"SELECT '{'/' * 300}' AS text", f"SELECT '{HUGE}' AS text -- a/b"]:
+        done = dqf("query", "r", "other", text, cwd=work)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("text", [HUGE, f"a/{HUGE}", "a/" * 3000, f"{HUGE}=r", "\udcff\udcfe/x"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("rank",),
+        ("query",),
+        ("report",),
+        ("doctor",),
+        ("trace", "status"),
+        ("trace", "logs"),
+        ("plot", "--figure", "ranking", "--out", "a.png"),
+        ("query", "r", "SELECT 1", "--output"),
+        ("edit-batch", "--out", "o"),
+        ("generate", "cat", "--out", "cat.png", "--model"),
+        ("generate", "cat", "--out", "cat.png", "--edit"),
+    ],
+)
+def test_a_name_that_no_path_can_have_is_refused(
+    command: tuple[str, ...], text: str, work: Path
+) -> None:
+    refusal(*command, text, cwd=work)
+
+
+def test_asking_for_a_path_never_raises() -> None:
+    for text in (HUGE, "a\0b", "\udcff", "", "/dev/null/x"):
+        assert not is_file(text)
+        assert not is_folder(text)
+
+
+def test_what_is_printed_moves_no_cursor() -> None:
+    assert printable("a\x1b[31mb\x9b2J\u202ec\r") == r"a\x1b[31mb\x9b2J\u202ec\r"
+    for text in ("café 猫 👩‍🚀", "naïve"):
+        assert printable(text) == text
+    assert len(message(HUGE)) < 1000
+    assert message("one\ntwo\x07") == "one\ntwo\\x07"
+
+
+def test_the_repr_of_a_bomb_is_short() -> None:
+    bomb: object = "lol"
+    for _ in range(40):
+        bomb = [bomb] * 9
+    assert len(shown(bomb)) < 400
+    assert shown("a cat") == "'a cat'"
+
+
+def test_paths_are_asked_for_in_one_way() -> None:
+    """`Path.is_file` and its like raise on long text; storage turns that into its own sentence."""
+    asking = re.compile(r"(?<!entry)\.(is_file|is_dir)\(\)")
+    for top in ("cli", "jobs", "engine", "schemas"):
+        for source in (ROOT / top).rglob("*.py"):
+            if "storage" not in str(source) and "reference" not in source.parts:
+                assert not asking.search(source.read_text()), source
