@@ -13,14 +13,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from engine.files import is_file, is_folder
-from engine.registry import model_source
 from engine.weights import model_folder
 from schemas.errors import ConceptError
 
 
 def source_folder(model: str) -> Path:
     """Return the folder that a model's name stands for; the local snapshot of a hub model."""
-    return model_folder(model_source(model))
+    return model_folder(model)
 
 
 def refuse_occupied(out: Path) -> None:

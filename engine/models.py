@@ -1,29 +1,36 @@
 """Opening a text-to-image model: its networks, tokenizers and scheduler."""
 
 import copy
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
-from huggingface_hub import hf_hub_download
-from huggingface_hub.constants import HF_HUB_OFFLINE
 from torch import nn
-from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from engine.captions import tokenize
 from engine.families.family import Family, TextEncoder
 from engine.families.known import FAMILIES
-from engine.files import is_file, is_folder
-from engine.registry import BUILT_IN, hub_id, model_source
+from engine.files import is_folder
+from engine.parts import (
+    check_finite,
+    check_part,
+    load_part,
+    load_scheduler,
+    load_tokenizer,
+    part_class,
+    part_skeleton,
+    skeleton,
+)
+from engine.registry import model_source
 from engine.schedulers import scheduler_named
-from engine.weights import model_folder
-from schemas.errors import ModelUnavailable, first_line
+from engine.weight_files import PartError, read_json
+from engine.weights import config_folder, model_folder
+from schemas.errors import ModelUnavailable
 
 # Each loading step draws its own bar; the run's is the only one a user should see.
 diffusers_logging.disable_progress_bar()
@@ -98,24 +105,43 @@ def open_model(
 ) -> Diffusion:
     """Return the model of that name, folder or hub id, on `device` (the first GPU, else the CPU).
 
-    ModelUnavailable: it is none of these, cannot be fetched, or is of no known family.
+    ModelUnavailable: it is none of these, cannot be fetched, is of no known family, or is not
+    complete, of the right shapes and finite in every part.
     """
-    source = _checked_source(name)
-    family = _family(source, name)
-    try:
-        pipeline = family.open_pipeline(
-            str(_fetched(source, name)),
-            dtype=torch.float32,
-            low_cpu_mem_usage=False,
-            use_safetensors=True,
-            local_files_only=True,
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelUnavailable(f"model {name!r} cannot be opened: {first_line(error)}") from error
     torch_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return from_pipeline(
-        pipeline, name=name, family=family, device=torch_device, dtype=getattr(torch, dtype)
-    )
+    with _naming(name):
+        described = _described(name, model_folder(name))
+        family, folder = described.family, described.folder
+        variants = {part: check_part(folder / part, kind) for part, kind in described.networks()}
+        networks = {
+            part: load_part(folder / part, kind, variants[part])
+            for part, kind in described.networks()
+        }
+        tokenizers = {part: described.tokenizer(part) for _, part in family.encoders}
+        scheduler = described.scheduler()
+        pipeline = family.assemble(
+            {**networks, **tokenizers, "scheduler": scheduler}, settings=described.index
+        )
+        model = from_pipeline(
+            pipeline, name=name, family=family, device=torch_device, dtype=getattr(torch, dtype)
+        )
+        for part in networks:
+            check_finite(part, getattr(pipeline, part))
+    return model
+
+
+def check_model(name: str) -> None:
+    """Raise ModelUnavailable if a model's weights are not complete, from their headers alone.
+
+    A hub model's are looked at if they are in this machine's cache; else the first worker does.
+    """
+    with _naming(name):
+        described = _described(name, config_folder(name))
+        for part, kind in described.networks():
+            if described.is_local or any((described.folder / part).glob("*.safetensors*")):
+                check_part(described.folder / part, kind)
+        for _, part in described.family.encoders:
+            described.tokenizer(part)
 
 
 def from_pipeline(
@@ -144,42 +170,57 @@ def from_pipeline(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Described:
+    """A diffusers folder, as its `model_index.json` describes it."""
+
+    folder: Path
+    is_local: bool
+    """Whether it is a folder of the user's, not one of the hub's cache."""
+    family: Family
+    index: Mapping[str, Any]
+
+    def networks(self) -> Iterator[tuple[str, type]]:
+        """Yield every network's part and class; PartError if the index says another class."""
+        for part, kind in self.family.networks.items():
+            if part_class(self.index, part) is not kind:
+                raise PartError(f"its {part} is {self.index.get(part)}: dqf opens {kind.__name__}")
+            yield part, kind
+
+    def tokenizer(self, part: str) -> Any:
+        """Return a tokenizer that reads captions as the pipeline has them read."""
+        return self.family.prepare_tokenizer(
+            load_tokenizer(self.folder / part, part_class(self.index, part))
+        )
+
+    def scheduler(self) -> Any:
+        """Return the model's own scheduler."""
+        return load_scheduler(self.folder / "scheduler", part_class(self.index, "scheduler"))
+
+
 def open_tokenizer(name: str) -> Any:
     """Return a model's first tokenizer, without its weights."""
-    source = _checked_source(name)
-    family = _family(source, name)
-    _, subfolder = family.encoders[0]
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source if is_folder(source) else hub_id(source)[0],
-            revision=hub_id(source)[1] or "main",
-            subfolder=subfolder,
-            local_files_only=_is_offline(source),
-        )
-    except (OSError, ValueError) as error:
-        message = f"the tokenizer of model {name!r} cannot be opened: {first_line(error)}"
-        raise ModelUnavailable(message) from error
-    return family.prepare_tokenizer(tokenizer)
+    with _naming(name):
+        described = _described(name, config_folder(name))
+        return described.tokenizer(described.family.encoders[0][1])
 
 
 def open_scheduler(name: str, scheduler: str | None) -> Any:
     """Return a model's scheduler without its weights, or the one of that name in its place."""
-    source = _checked_source(name)
-    own = _read_config(source, "scheduler", name, file="scheduler_config.json")
-    return scheduler_named(scheduler or own.get("_class_name", ""), own)
+    with _naming(name):
+        own = _described(name, config_folder(name)).scheduler()
+    return own if scheduler is None else scheduler_named(scheduler, own.config)
 
 
 def open_skeleton(name: str) -> Skeleton:
     """Return a model's UNet and text encoders on the meta device, from their configs alone."""
-    source = _checked_source(name)
-    family = _family(source, name)
-    parts = [part for part, _ in family.encoders]
-    return skeleton_of(
-        name,
-        family=family,
-        unet_config=_read_config(source, "unet", name),
-        text_configs={part: _read_config(source, part, name) for part in parts},
-    )
+    with _naming(name):
+        described = _described(name, config_folder(name))
+        networks = {
+            part: part_skeleton(described.folder / part, kind)
+            for part, kind in described.networks()
+        }
+    return _skeleton(name, described.family, networks)
 
 
 def skeleton_of(
@@ -190,13 +231,14 @@ def skeleton_of(
     text_configs: dict[str, dict[str, Any]],
 ) -> Skeleton:
     """Return the networks that configs of a UNet and of each text encoder describe."""
-    with torch.device("meta"):
-        unet: Any = UNet2DConditionModel.from_config(unet_config)
-        encoders = tuple(
-            TextEncoder(name=part, module=family.text_skeleton(part, config).eval())
-            for part, config in text_configs.items()
-        )
-    return Skeleton(name=name, family=family, encoders=encoders, unet=unet.eval())
+    configs = {"unet": unet_config, **text_configs}
+    networks = {part: skeleton(family.networks[part], config) for part, config in configs.items()}
+    return _skeleton(name, family, networks)
+
+
+def _skeleton(name: str, family: Family, networks: Mapping[str, nn.Module]) -> Skeleton:
+    encoders = tuple(TextEncoder(name=part, module=networks[part]) for part, _ in family.encoders)
+    return Skeleton(name=name, family=family, encoders=encoders, unet=networks["unet"])
 
 
 def new_scheduler(model: Diffusion, *, scheduler: str | None, steps: int) -> Any:
@@ -207,74 +249,25 @@ def new_scheduler(model: Diffusion, *, scheduler: str | None, steps: int) -> Any
     return fresh
 
 
-def _checked_source(name: str) -> str:
-    source = model_source(name)
-    folder = Path(source)
-    if is_folder(folder):
-        if not is_file(folder / "model_index.json"):
-            raise ModelUnavailable(
-                f"model folder {name!r} has no model_index.json: give a diffusers pipeline folder"
-            )
-        return source
-    if source.count("/") != 1 or source.startswith((".", "/", "~")):
-        raise ModelUnavailable(
-            f"unknown model {name!r}: give one of {', '.join(BUILT_IN)}, an existing diffusers "
-            "folder, or a hub id such as CompVis/stable-diffusion-v1-4"
-        )
-    return source
-
-
-def _fetched(source: str, name: str) -> Path:
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Have what is wrong with a part say whose it is."""
     try:
-        return model_folder(source)
-    except Exception as error:
-        raise ModelUnavailable(f"model {name!r} cannot be fetched: {first_line(error)}") from error
+        yield
+    except PartError as error:
+        raise ModelUnavailable(f"model {name!r} cannot be opened: {error}") from error
 
 
-def _family(source: str, name: str) -> Family:
-    kind = _read_config(source, None, name, file="model_index.json").get("_class_name")
-    if kind not in FAMILIES:
+def _described(name: str, folder: Path) -> _Described:
+    index = read_json(folder / "model_index.json")
+    kind = index.get("_class_name")
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise ModelUnavailable(
             f"model {name!r} is a {kind}: dqf opens {', '.join(FAMILIES)} "
             "(docs/adding-a-model.md says how to add one)"
         )
-    return FAMILIES[kind]
-
-
-def _read_config(
-    source: str, subfolder: str | None, name: str, *, file: str = "config.json"
-) -> dict[str, Any]:
-    path = Path(source) / (subfolder or "") / file
-    if not is_folder(source):
-        try:
-            repo, revision = hub_id(source)
-            offline = _is_offline(source)
-            path = Path(
-                hf_hub_download(
-                    repo, file, subfolder=subfolder, revision=revision, local_files_only=offline
-                )
-            )
-        except Exception as error:
-            raise ModelUnavailable(
-                f"model {name!r} cannot be fetched: {first_line(error)}"
-            ) from error
-    return _read_json(path, name)
-
-
-def _read_json(file: Path, name: str) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text())
-    except OSError as error:
-        where = f"{file.parent.name}/{file.name}"
-        raise ModelUnavailable(f"model {name!r} cannot be opened: no {where}") from error
-    except json.JSONDecodeError as error:
-        raise ModelUnavailable(
-            f"model {name!r} cannot be opened: {file.name} is not JSON"
-        ) from error
-
-
-def _is_offline(source: str) -> bool:
-    return is_folder(source) or HF_HUB_OFFLINE
+    is_local = is_folder(model_source(name))
+    return _Described(folder=folder, is_local=is_local, family=FAMILIES[kind], index=index)
 
 
 def _frozen(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

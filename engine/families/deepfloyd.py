@@ -8,14 +8,14 @@ Shapes: R rows, L token positions, D text width, C channels, H x W pixels.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import IFPipeline
+from diffusers import IFPipeline, UNet2DConditionModel
 from tokenizers import normalizers
-from torch import nn
-from transformers import T5Config, T5EncoderModel
+from transformers import T5EncoderModel
 
 from engine.families.family import Conditioning, Family
 
@@ -30,16 +30,16 @@ class DeepFloydIF(Family):
     """`IFPipeline`."""
 
     pipeline = "IFPipeline"
+    networks = MappingProxyType({"text_encoder": T5EncoderModel, "unet": UNet2DConditionModel})
 
-    def open_pipeline(self, source: str, **options: Any) -> Any:
+    def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
         """Return the pipeline without its safety checker and watermarker."""
-        return IFPipeline.from_pretrained(
-            source,
+        return IFPipeline(
+            **parts,
             safety_checker=None,
             feature_extractor=None,
             watermarker=None,
             requires_safety_checker=False,
-            **options,
         )
 
     def prepare_tokenizer(self, tokenizer: Any) -> Any:
@@ -59,10 +59,6 @@ class DeepFloydIF(Family):
     def text_dtype(self, dtype: torch.dtype) -> torch.dtype:
         """Return float32 in place of float16, in which T5's feed-forward overflows."""
         return torch.float32 if dtype is torch.float16 else dtype
-
-    def text_skeleton(self, part: str, config: dict[str, Any]) -> nn.Module:
-        """Return T5's encoder."""
-        return T5EncoderModel(T5Config.from_dict(config))
 
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the encoder's last hidden state; no position attends to padding."""

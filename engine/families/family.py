@@ -5,7 +5,7 @@ pixels.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -60,12 +60,14 @@ class Family(ABC):
 
     pipeline: str
     """The diffusers pipeline class that `model_index.json` names."""
+    networks: Mapping[str, type]
+    """The class of each part that holds weights."""
     encoders: tuple[tuple[str, str], ...] = (("text_encoder", "tokenizer"),)
     """The parts that are text encoders, each with its tokenizer's."""
 
     @abstractmethod
-    def open_pipeline(self, source: str, **options: Any) -> Any:
-        """Return the diffusers pipeline of a folder or hub id: `from_pretrained(source, ...)`."""
+    def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
+        """Return the diffusers pipeline of opened parts; `settings` are those of its index."""
 
     def prepare_tokenizer(self, tokenizer: Any) -> Any:
         """Return a tokenizer that reads captions as the pipeline has them read."""
@@ -74,10 +76,6 @@ class Family(ABC):
     def text_dtype(self, dtype: torch.dtype) -> torch.dtype:
         """Return the dtype of the text encoders beside a UNet of that dtype."""
         return dtype
-
-    @abstractmethod
-    def text_skeleton(self, part: str, config: dict[str, Any]) -> nn.Module:
-        """Return the text encoder that a part's config describes; called on the meta device."""
 
     @abstractmethod
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:

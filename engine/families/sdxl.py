@@ -7,13 +7,13 @@ through the pooled embedding alone.
 Shapes: R rows, L token positions, D text width, P pooled width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import StableDiffusionXLPipeline
-from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from engine.families.family import Conditioning, Family
 from engine.hooks import Side, Spot, recording
@@ -26,16 +26,22 @@ class StableDiffusionXL(Family):
     """`StableDiffusionXLPipeline`."""
 
     pipeline = "StableDiffusionXLPipeline"
+    networks = MappingProxyType(
+        {
+            "text_encoder": CLIPTextModel,
+            "text_encoder_2": CLIPTextModelWithProjection,
+            "unet": UNet2DConditionModel,
+            "vae": AutoencoderKL,
+        }
+    )
     encoders = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
 
-    def open_pipeline(self, source: str, **options: Any) -> Any:
+    def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
         """Return the pipeline without its watermarker."""
-        return StableDiffusionXLPipeline.from_pretrained(source, add_watermarker=False, **options)
-
-    def text_skeleton(self, part: str, config: dict[str, Any]) -> nn.Module:
-        """Return CLIP's text model; the second has a projection."""
-        kind = CLIPTextModel if part == "text_encoder" else CLIPTextModelWithProjection
-        return kind(CLIPTextConfig.from_dict(config))
+        zeros = bool(settings.get("force_zeros_for_empty_prompt", True))
+        return StableDiffusionXLPipeline(
+            **parts, force_zeros_for_empty_prompt=zeros, add_watermarker=False
+        )
 
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return both encoders' penultimate hidden states, and the second's projected EOS row."""

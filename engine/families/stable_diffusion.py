@@ -4,13 +4,14 @@ Version 2 differs in its configs alone: OpenCLIP's text encoder, padding with id
 which the scheduler undoes. SD-Turbo differs in its weights alone: one to four steps at guidance 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import diffusers
 import torch
-from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel
 
 from engine.families.family import Conditioning, Family
 
@@ -22,16 +23,15 @@ class StableDiffusion(Family):
     """`StableDiffusionPipeline`."""
 
     pipeline = "StableDiffusionPipeline"
+    networks = MappingProxyType(
+        {"text_encoder": CLIPTextModel, "unet": UNet2DConditionModel, "vae": AutoencoderKL}
+    )
 
-    def open_pipeline(self, source: str, **options: Any) -> Any:
+    def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
         """Return the pipeline without its safety checker."""
-        return getattr(diffusers, self.pipeline).from_pretrained(
-            source, safety_checker=None, requires_safety_checker=False, **options
+        return getattr(diffusers, self.pipeline)(
+            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
         )
-
-    def text_skeleton(self, part: str, config: dict[str, Any]) -> nn.Module:
-        """Return CLIP's text model."""
-        return CLIPTextModel(CLIPTextConfig.from_dict(config))
 
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the text encoder's last hidden state."""

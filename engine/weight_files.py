@@ -1,0 +1,156 @@
+"""A network's weight files: which of a folder's are read, and what their headers say is in them."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from schemas.errors import first_line
+
+STEMS = ("diffusion_pytorch_model", "model")
+"""How the weight files of diffusers' and of transformers' networks begin."""
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "BOOL": torch.bool,
+}
+"""Types of tensors that are read, as a safetensors header writes them; others are quantized."""
+UNREAD = (".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".gguf", ".onnx")
+"""Endings of weight files that are not read: most are pickles, which can run code."""
+LARGEST_JSON = 64 * 2**20
+"""Bytes; an index of shards has a line a tensor."""
+LFS = b"version https://git-lfs"
+"""What a file begins with that Git LFS has not fetched."""
+
+
+class PartError(Exception):
+    """A part of a model that cannot be opened as it is; the message names part and file."""
+
+
+def read_json(file: Path) -> dict[str, object]:
+    """Return the JSON object of a file; PartError says which file is none."""
+    name = f"{file.parent.name}/{file.name}"
+    if not file.is_file():
+        raise PartError(f"there is no {name}")
+    try:
+        if file.stat().st_size > LARGEST_JSON:
+            raise PartError(f"{name} is too large for JSON")
+        content = file.read_bytes()
+        refuse_pointer(file, content)
+        document = json.loads(content)
+    except OSError as error:
+        raise PartError(f"{name} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise PartError(f"{name} is not JSON: {first_line(error)[:100]}") from error
+    if not isinstance(document, dict):
+        raise PartError(f"{name} is not a JSON object")
+    return document
+
+
+def refuse_pointer(file: Path, content: bytes) -> None:
+    """Raise PartError if a file's first bytes are those of a pointer of Git LFS."""
+    if content.startswith(LFS):
+        raise PartError(
+            f"{file.parent.name}/{file.name} is a pointer of Git LFS: "
+            "run `git lfs pull` in the folder"
+        )
+
+
+def sole_variant(part: str, names: Sequence[str], stem: str) -> str | None:
+    """Return the variant to read of a part's files: None for plain weights, else the only one.
+
+    PartError: there are no weights, none in safetensors, or several variants and no plain ones.
+    """
+    variants = {variant for variant, _ in _choices(stem, names)}
+    if None in variants:
+        return None
+    if len(variants) > 1:
+        listed = ", ".join(sorted(str(variant) for variant in variants))
+        raise PartError(f"{part} has the variants {listed}: leave one")
+    if variants:
+        return variants.pop()
+    unread = sorted(name for name in names if name.endswith(UNREAD))
+    if unread:
+        raise PartError(
+            f"{part} has {unread[0]} and no {stem}.safetensors: dqf reads safetensors alone, as a "
+            "pickle can run code; convert it where you trust it, with diffusers' "
+            "from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
+        )
+    raise PartError(f"{part} has no weights: {stem}.safetensors is missing")
+
+
+def _choices(stem: str, names: Sequence[str]) -> Iterator[tuple[str | None, str]]:
+    """Yield variant and name of every file that holds, or is the index of, all weights."""
+    whole = re.compile(rf"{stem}(?:\.(\w+))?\.safetensors")
+    index = re.compile(rf"{stem}\.safetensors\.index(?:\.(\w+))?\.json")
+    for name in names:
+        if match := whole.fullmatch(name) or index.fullmatch(name):
+            yield match[1], name
+
+
+def weight_patterns(part: str, names: Sequence[str]) -> list[str]:
+    """Return glob patterns of the weights to fetch of a part that has files of those names."""
+    for stem in STEMS:
+        if any(_choices(stem, names)):
+            variant = sole_variant(part, names, stem)
+            if variant is None:
+                forms = [f"{stem}.safetensors", f"{stem}-*-of-*.safetensors"]
+            else:
+                forms = [f"{stem}.{variant}.safetensors", f"{stem}-*-of-*.{variant}.safetensors"]
+                forms += [f"{stem}.{variant}-*-of-*.safetensors"]
+            return [f"{part}/{form}" for form in forms]
+    return []
+
+
+def weight_files(folder: Path, stem: str, variant: str | None) -> list[Path]:
+    """Return the safetensors files of a variant: one, or the shards of its index.
+
+    PartError: a shard is missing, or both a file and an index are there.
+    """
+    names = sorted(path.name for path in folder.iterdir())
+    found = [name for other, name in _choices(stem, names) if other == variant]
+    if len(found) > 1:
+        raise PartError(f"{folder.name} has {' and '.join(found)}: leave one")
+    if not found[0].endswith(".json"):
+        return [folder / found[0]]
+    shards = read_json(folder / found[0]).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise PartError(f"{folder.name}/{found[0]} has no weight_map")
+    files = sorted({str(shard) for shard in shards.values()})
+    for file in files:
+        if Path(file).name != file or file not in names:
+            raise PartError(f"{folder.name} lacks {file}, which {found[0]} names")
+    return [folder / file for file in files]
+
+
+def read_headers(files: list[Path]) -> dict[str, torch.Tensor]:
+    """Return an empty tensor of the shape and type of each in the files, without memory of its own.
+
+    PartError: a file is cut short, damaged, a pointer of Git LFS or holds quantized weights.
+    """
+    return {name: tensor for file in files for name, tensor in _header(file)}
+
+
+def _header(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    label = f"{file.parent.name}/{file.name}"
+    if not file.is_file():
+        raise PartError(f"{label} is not a regular file")
+    try:
+        with file.open("rb") as opened:
+            refuse_pointer(file, opened.read(len(LFS)))
+        with safe_open(file, framework="pt") as opened:
+            described = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+            shapes = {name: (s.get_dtype(), s.get_shape()) for name, s in described.items()}
+    except (OSError, SafetensorError) as error:
+        raise PartError(f"{label} is damaged or cut short: {first_line(error)}") from error
+    for name, (dtype, shape) in shapes.items():
+        if dtype not in DTYPES:
+            raise PartError(f"{label} is quantized: {name} is of type {dtype}")
+        yield name, torch.empty((), dtype=DTYPES[dtype]).expand(shape)
