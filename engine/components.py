@@ -110,9 +110,10 @@ def _site(network: str, found: _Found, part: Part, order: int) -> Site:
 
 
 def _unet_sites(unet: Any) -> Iterator[_Found]:
+    middle = [] if unet.mid_block is None else [("mid_block", unet.mid_block)]  # BK-SDM's tiny ones
     blocks = [
         *((f"down_blocks.{n}", block) for n, block in enumerate(unet.down_blocks)),
-        ("mid_block", unet.mid_block),
+        *middle,
         *((f"up_blocks.{n}", block) for n, block in enumerate(unet.up_blocks)),
     ]
     for layer, (path, block) in enumerate(blocks):

@@ -17,6 +17,7 @@ from diffusers import SchedulerMixin
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from engine.files import is_file, is_folder
 from engine.weight_files import (
     LFS,
     PartError,
@@ -67,7 +68,7 @@ def check_part(folder: Path, kind: type) -> str | None:
 
     PartError: a tensor is missing or of another shape, or a file cannot be read.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise PartError(f"there is no folder {folder.name}")
     variant = sole_variant(folder.name, [file.name for file in folder.iterdir()], _stem(kind))
     stored = read_headers(weight_files(folder, _stem(kind), variant))
@@ -98,15 +99,16 @@ def load_part(folder: Path, kind: Any, variant: str | None) -> nn.Module:
         with _quiet():
             if issubclass(kind, PreTrainedModel):
                 config = _text_config(kind, read_config(folder))
-                network, info = kind.from_pretrained(
+                opened: Any = kind.from_pretrained(
                     folder, config=config, dtype=torch.float32, **options
                 )
             else:
-                network, info = kind.from_pretrained(
+                opened = kind.from_pretrained(
                     folder, torch_dtype=torch.float32, low_cpu_mem_usage=False, **options
                 )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise PartError(f"{folder.name}: {first_line(error)}") from error
+    network, info = opened
     missing = _learned(network, info["missing_keys"])
     if missing:
         raise PartError(_missing(folder.name, missing, {}))
@@ -130,7 +132,7 @@ def _compared(
 ) -> tuple[list[str], list[tuple[str, tuple[int, ...], tuple[int, ...]]]]:
     """Return the names that are missing, and those of another shape with both shapes."""
     if issubclass(kind, PreTrainedModel):
-        _, info = kind.from_pretrained(
+        opened: Any = kind.from_pretrained(
             None,
             config=_text_config(kind, config),
             state_dict={name: _blank(tensor) for name, tensor in stored.items()},
@@ -138,6 +140,7 @@ def _compared(
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
+        info = opened[1]
         mismatched = [
             (name, tuple(got), tuple(want)) for name, got, want in info["mismatched_keys"]
         ]
@@ -223,8 +226,8 @@ def load_tokenizer(folder: Path, kind: type) -> Any:
     _check_files(folder)
     files: dict[str, str] = dict(kind.vocab_files_names)
     whole = files.pop("tokenizer_file", "")
-    missing = [file for file in files.values() if not (folder / file).is_file()]
-    if missing and not (folder / whole).is_file():
+    missing = [file for file in files.values() if not is_file(folder / file)]
+    if missing and not is_file(folder / whole):
         raise PartError(f"{folder.name} lacks {' and '.join(missing)}")
     try:
         with _quiet():
@@ -247,11 +250,11 @@ def load_scheduler(folder: Path, kind: type) -> Any:
 
 def _check_files(folder: Path) -> None:
     """Raise PartError if a folder is missing, or a file of it is no regular one or not fetched."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise PartError(f"there is no {folder.name}")
     for file in sorted(folder.iterdir()):
-        if not file.is_file() and not file.is_dir():
+        if not is_file(file) and not is_folder(file):
             raise PartError(f"{folder.name}/{file.name} is not a regular file")
-        if file.is_file():
+        if is_file(file):
             with file.open("rb") as opened:
                 refuse_pointer(file, opened.read(len(LFS)))

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
+from engine.files import is_file
 from schemas.errors import first_line
 
 STEMS = ("diffusion_pytorch_model", "model")
@@ -37,7 +38,7 @@ class PartError(Exception):
 def read_json(file: Path) -> dict[str, object]:
     """Return the JSON object of a file; PartError says which file is none."""
     name = f"{file.parent.name}/{file.name}"
-    if not file.is_file():
+    if not is_file(file):
         raise PartError(f"there is no {name}")
     try:
         if file.stat().st_size > LARGEST_JSON:
@@ -140,7 +141,7 @@ def read_headers(files: list[Path]) -> dict[str, torch.Tensor]:
 
 def _header(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
     label = f"{file.parent.name}/{file.name}"
-    if not file.is_file():
+    if not is_file(file):
         raise PartError(f"{label} is not a regular file")
     try:
         with file.open("rb") as opened:

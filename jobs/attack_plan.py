@@ -9,7 +9,7 @@ from engine.attack import InversionBudget, check_attackable
 from engine.captions import find_subjects
 from engine.evaluation_prompts import choices, read_words
 from engine.folder import source_folder
-from engine.models import open_skeleton, open_tokenizer
+from engine.models import check_model, open_skeleton, open_tokenizer
 from engine.prompt_search import SearchBudget
 from engine.prompts import Phrasebook, plain_phrase, read_phrasebook
 from engine.recognition import choice_texts
@@ -77,6 +77,7 @@ def plan_attack(request: AttackRequest) -> AttackJob:
     manifest = read_manifest(request.edit)
     edited, model = manifest.concepts, manifest.model
     attacked = _named(edited, request.concepts, request.edit)
+    check_model(model)
     check_attackable(open_skeleton(model))
     scorer = request.scorer or registry.default_scorer(model)
     check_scorer(scorer)

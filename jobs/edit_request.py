@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 from engine.editable import editables
 from engine.editing import EditSettings
 from engine.folder import refuse_occupied
-from engine.models import open_skeleton
+from engine.models import check_model, open_skeleton
 from engine.published import RIDGE as PUBLISHED_RIDGE
 from engine.registry import default_guidance, default_scorer, default_steps, unpinned
 from engine.scoring import check_scorer
@@ -72,6 +72,7 @@ def edit_job(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note)
             "not show it to be causal: look at the images, trace more captions, or name a --layer"
         )
     name = request.model or _given(plan).model
+    check_model(name)
     # A run's own numerics belong to its own model only.
     same = plan if plan and name in (plan.model, unpinned(plan.model)) else None
     components = editables(open_skeleton(name), request.layers or (located.component,))

@@ -14,6 +14,7 @@ from PIL import Image
 from engine import registry
 from engine.evaluation_prompts import choices, read_words, subjects
 from engine.folder import source_folder
+from engine.models import check_model
 from engine.intervals import PERCENTILES, RESAMPLES
 from engine.scoring import check_scorer
 from jobs.before_after import draw_grid
@@ -63,6 +64,7 @@ def make_plan(
     """Return what is drawn to evaluate edits of `concepts`; `edits` has their deltas' hashes."""
     scorer = request.scorer or registry.default_scorer(model)
     check_scorer(scorer)
+    check_model(model)
     words = read_words(source_folder(model), concepts)
     return EvaluationPlan(
         edits=dict(edits),

@@ -112,7 +112,7 @@ def check_plan(plan: TracePlan) -> Planned:
     from engine.components import list_components, list_sites
     from engine.interventions import component_groups, consecutive
     from engine.measures import check_measures
-    from engine.models import open_skeleton
+    from engine.models import check_model, open_skeleton
     from engine.registry import pinned
     from engine.scoring import check_scorer
 
@@ -121,6 +121,7 @@ def check_plan(plan: TracePlan) -> Planned:
     steps = num_steps(plan)
     expand_windows(plan.windows, steps)
     _check_captions(plan)
+    check_model(plan.model)
     skeleton = open_skeleton(plan.model)
     # Workers fetch later and elsewhere: the commit that was checked is the one they open.
     plan = plan.model_copy(update={"model": pinned(plan.model)})

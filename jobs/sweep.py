@@ -15,7 +15,7 @@ from engine.editable import editables
 from engine.editing import EditSettings, solve_edit
 from engine.files import is_folder
 from engine.general import known_sums
-from engine.models import open_model, open_skeleton
+from engine.models import check_model, open_model, open_skeleton
 from engine.prompts import read_phrasebook
 from engine.roles import RoleWeights
 from jobs.chunks import manifest_of
@@ -134,6 +134,7 @@ def prepare_sweep(
     ConceptError, UnknownComponent, ModelUnavailable, StoreError: what is wrong, in one sentence.
     """
     settings = settings_of(grid)
+    check_model(model)
     grid = replace(grid, components=editables(open_skeleton(model), grid.components))
     missing = [s for s in settings if not _is_made(_place(request, s), concepts)]
     if missing:
