@@ -142,6 +142,7 @@ def check_model(name: str) -> None:
                 check_part(described.folder / part, kind)
         for _, part in described.family.encoders:
             described.tokenizer(part)
+        described.scheduler()
 
 
 def from_pipeline(

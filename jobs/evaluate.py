@@ -14,8 +14,8 @@ from PIL import Image
 from engine import registry
 from engine.evaluation_prompts import choices, read_words, subjects
 from engine.folder import source_folder
-from engine.models import check_model
 from engine.intervals import PERCENTILES, RESAMPLES
+from engine.models import check_model
 from engine.scoring import check_scorer
 from jobs.before_after import draw_grid
 from jobs.chunks import manifest_of
