@@ -30,7 +30,7 @@ class AttackTable:
         path = folder / TABLE
         if is_file(path):
             try:
-                table = pq.read_table(path)
+                table = pq.ParquetFile(path).read()
             except (OSError, pa.ArrowException) as error:
                 raise StoreError(f"{path} is damaged: delete it to attack again") from error
             if not table.schema.equals(ATTACKS, check_metadata=True):

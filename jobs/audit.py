@@ -38,7 +38,7 @@ from schemas.errors import first_line
 from schemas.intervention import Intervention, TokenRole
 from schemas.plan import Slab
 from schemas.tables import SCHEMA_VERSION, SCORES, VERSION_KEY
-from schemas.views import quoted
+from schemas.views import exactly, read_parquet
 
 SCORED_UNITS = """
 SELECT unit_id, caption_id, seed, draw, part, count(*) AS num_rows, count(DISTINCT
@@ -153,7 +153,7 @@ def fingerprint(connection: duckdb.DuckDBPyConnection, path: str) -> tuple:
     CorruptPart: it reads none. Of a footer, which has no checksum, it accepts less than Arrow.
     """
     try:
-        query = FINGERPRINT.format(f"read_parquet({quoted(path)})")
+        query = FINGERPRINT.format(read_parquet([exactly(path)]))
         return connection.execute(query).fetchall()[0]
     except duckdb.Error as error:
         raise CorruptPart(f"cannot be read by DuckDB: {first_line(error)}") from error

@@ -18,7 +18,7 @@ from engine.intervals import Interval, harmonic_interval, harmonic_mean, ratio_i
 from engine.quality import cmmd
 from jobs.evaluation_run import EDIT, EvaluationRun
 from schemas.evaluation import COUNTED, NEIGHBOUR, Group
-from schemas.views import quoted
+from schemas.views import exactly, quoted, read_parquet
 
 ERASED, HARMONIC = "erased", "harmonic mean"
 """Rows that pool groups: all efficacy prompts; erased and kept together."""
@@ -121,8 +121,8 @@ def shown_images(run: EvaluationRun, edit: str = EDIT) -> list[dict[str, Any]]:
 
 
 def _view(connection: duckdb.DuckDBPyConnection, run: EvaluationRun, edit: str) -> None:
-    paths = ", ".join(quoted(str(path)) for path in run.storage.local(run.live().names))
-    rows = f"FROM read_parquet([{paths}]) WHERE edit = {quoted(edit)}"
+    paths = [exactly(str(path)) for path in run.storage.local(run.live().names)]
+    rows = f"FROM {read_parquet(paths)} WHERE edit = {quoted(edit)}"
     connection.execute(f"CREATE VIEW images AS {rows}")
 
 

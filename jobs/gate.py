@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 
 from schemas.errors import QueryRefused
-from schemas.views import quoted
+from schemas.views import exactly, quoted
 
 MEMORY = "50%"
 """Of the machine's memory, or of the container's: what a query may take before it spills."""
@@ -63,7 +63,8 @@ def temporary_folder() -> tempfile.TemporaryDirectory[str]:
 
 def lock(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> None:
     """Leave the connection nothing but reading `paths`; the order of the settings matters."""
-    listed = ", ".join(map(quoted, paths))
+    # A path that looks like a pattern is read as one that matches it alone.
+    listed = ", ".join(map(quoted, dict.fromkeys([*paths, *map(exactly, paths)])))
     connection.execute(f"SET allowed_paths = [{listed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

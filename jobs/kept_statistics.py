@@ -20,6 +20,7 @@ from jobs.chunks import ChunkedRun
 from jobs.parts import NOT_PARQUET, Live
 from schemas.errors import StoreError
 from schemas.statistics import STATISTICS, STATISTICS_VERSION
+from schemas.views import quoted, read_parquet
 
 FOLDER = "statistics"
 NAME = re.compile(
@@ -106,10 +107,10 @@ def write_empty_statistics(run: ChunkedRun) -> None:
 
 def select_kept(table: str) -> str:
     """Return the SELECT of a table's newest file, with paths relative to the run's folder."""
-    files = f"'{FOLDER}/{table}.*.parquet'"
+    files = f"{FOLDER}/{table}.*.parquet"
     return f"""
-SELECT * EXCLUDE file FROM read_parquet({files}, filename = 'file')
-WHERE file = (SELECT max(file) FROM glob({files})
+SELECT * EXCLUDE file FROM {read_parquet([files], named=True)}
+WHERE file = (SELECT max(file) FROM glob({quoted(files)})
   WHERE regexp_full_match(file, '(.*/)?{re.sub("[?]P<[a-z]+>", "", NAME.pattern)}'))"""
 
 

@@ -113,7 +113,7 @@ class Table:
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(path)
+            table = pq.ParquetFile(path).read()  # read_table takes columns from the path
         except pa.ArrowException as error:
             raise self.error(f"{path}: not a Parquet file: {error}") from error
         self._check_columns(path, table.column_names)

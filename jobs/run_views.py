@@ -17,6 +17,7 @@ from schemas.views import (
     STATISTICS_VIEWS,
     TABLES,
     commits_of,
+    exactly,
     identifier,
     scores_of,
     view_statements,
@@ -83,17 +84,18 @@ def in_place(_: duckdb.DuckDBPyConnection, files: Files, __: str) -> Selects:
     # DuckDB takes all files to be as large as the first: by an empty one it would keep the scores
     # in memory and look up what they are joined with, ten times as slow.
     first, then = sorted((files.packs, files.parts), key=len, reverse=True)
-    paths = [*first, *then]
+    paths = list(map(exactly, (*first, *then)))
     return Selects(scores=scores_of(paths), commits=commits_of(paths))
 
 
 def read_first(connection: duckdb.DuckDBPyConnection, files: Files, schema: str) -> Selects:
     """Read the parts into memory: a query longer than packing takes would never end otherwise."""
-    connection.execute(f"CREATE TABLE {schema}.scores AS {scores_of(files.parts)}")
-    connection.execute(f"CREATE TABLE {schema}.commits AS {commits_of(files.parts)}")
+    parts, packs = list(map(exactly, files.parts)), list(map(exactly, files.packs))
+    connection.execute(f"CREATE TABLE {schema}.scores AS {scores_of(parts)}")
+    connection.execute(f"CREATE TABLE {schema}.commits AS {commits_of(parts)}")
     return Selects(
-        scores=f"{scores_of(files.packs)} UNION ALL FROM {schema}.scores",
-        commits=f"{commits_of(files.packs)} UNION ALL FROM {schema}.commits",
+        scores=f"{scores_of(packs)} UNION ALL FROM {schema}.scores",
+        commits=f"{commits_of(packs)} UNION ALL FROM {schema}.commits",
     )
 
 
@@ -111,7 +113,7 @@ def make_views(
     for table, schema in STATISTICS.items():
         _put(connection, f"{hidden}.{table}", schema.empty_table())
     for statement in view_statements(
-        files.tables,
+        {name: exactly(path) for name, path in files.tables.items()},
         scores=selects.scores,
         commits=selects.commits,
         statistics={table: f"FROM {hidden}.{table}" for table in STATISTICS},

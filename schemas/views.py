@@ -1,5 +1,6 @@
 """The SQL views of a run: from scores to total and indirect effects, rankings and causal states."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from schemas.intervention import Intervention
@@ -92,7 +93,7 @@ def scores_of(parts: Sequence[str], *, where: str = "true") -> str:
     Of these the files count that are `where`, an expression with {file} for the file's path.
     """
     return (
-        f"SELECT * EXCLUDE file FROM read_parquet({_listed(parts)}, filename = 'file') "
+        f"SELECT * EXCLUDE file FROM {read_parquet(parts, named=True)} "
         f"WHERE {where.format(file='file')}"
     )
 
@@ -113,7 +114,7 @@ def view_statements(
     """
     ranking = f"({statistics['ranking']})"
     views = {
-        **{name: f"SELECT * FROM read_parquet({quoted(tables[name])})" for name in TABLES},
+        **{name: f"SELECT * FROM {read_parquet([tables[name]])}" for name in TABLES},
         "scores": scores,
         "commits": commits,
         "failures": FAILURES,
@@ -126,6 +127,21 @@ def view_statements(
         "causal_states": CAUSAL_STATES,
     }
     return [f"CREATE OR REPLACE VIEW {name} AS {body}" for name, body in views.items()]
+
+
+def read_parquet(files: Sequence[str], *, named: bool = False) -> str:
+    """Return the table function that reads Parquet files, given as paths or globs.
+
+    Only what is in the files: by default DuckDB takes a folder `seed=99` for a column. If `named`,
+    a row's path is in the column `file`.
+    """
+    options = "hive_partitioning = false" + (", filename = 'file'" if named else "")
+    return f"read_parquet({_listed(files)}, {options})"
+
+
+def exactly(path: str) -> str:
+    """Return the glob that matches one path alone: DuckDB takes `*`, `?` and `[` for patterns."""
+    return re.sub(r"[*?[]", r"[\g<0>]", path)
 
 
 def _listed(parts: Sequence[str]) -> str:
