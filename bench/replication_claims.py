@@ -148,7 +148,7 @@ def first_is_causal(evidence: Evidence) -> list[Finding]:
         if survives:
             return Verdict.YES, f"IE {effect}, rank {row['rank']}"
         verdict = Verdict.NO if effect.high <= 0 else Verdict.OPEN
-        return verdict, f"IE {effect}, q = {row['q_value']:.2g}"
+        return verdict, f"IE {effect}, q = {row['q_causal']:.2g}"
 
     return _each(evidence.text, evidence, judge)
 

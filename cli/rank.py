@@ -26,7 +26,7 @@ RANK = STATES.format(
     kind="intervention",
     by="mean_ie",
     place="rank, ",
-    figures="mean_ie, ie_low, ie_high, q_value, is_causal, mean_recovery",
+    figures="mean_ie, ie_low, ie_high, q_causal, is_causal, mean_recovery",
 )
 
 BEYOND = STATES.format(
@@ -86,8 +86,8 @@ def rank(
 ) -> None:
     """Rank components by their mean indirect effect, for each attribute and part.
 
-    Intervals are of 95 %; ranks tie where intervals overlap; is_causal: q < 0.05 and controls
-    survived (docs/statistics.md). What that comes to is said on stderr.
+    Intervals are of 95 %; ranks tie where intervals overlap; a state is causal where
+    q_causal < 0.05 (docs/statistics.md). What that comes to is said on stderr.
     """
     from jobs.query import run_query
     from jobs.store import open_run

@@ -34,7 +34,7 @@ EXAMPLES = (
         read="The five largest effects of each attribute and part; overlapping intervals tie.",
         sql="""
 SELECT attribute, part, against, rank, component, token, step_start, step_stop,
-  mean_ie, ie_low, ie_high, q_value, is_causal
+  mean_ie, ie_low, ie_high, q_causal, is_causal
 FROM ranking
 WHERE intervention = 'restore'
 QUALIFY row_number() OVER (PARTITION BY attribute, part, against ORDER BY mean_ie DESC) <= 5

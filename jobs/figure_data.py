@@ -28,7 +28,7 @@ GROUP = ("attribute", "part", "against", "intervention")
 """What a reader chooses; ranks and q-values are of the states of one such group."""
 RANKING = f"""
 SELECT {", ".join(STATE)}, intervention, rank, mean_ie AS mean, ie_low AS low, ie_high AS high,
-  q_value AS q, is_causal, mean_te, te_low, te_high, mean_recovery AS recovery,
+  q_causal AS q, is_causal, mean_te, te_low, te_high, mean_recovery AS recovery,
   num_captions AS captions
 FROM ranking
 """

@@ -21,10 +21,10 @@ from engine.causal_sets import (
     jaccard_interval,
     resampled_set,
 )
+from engine.composite import above_zero_p, composite_p, q_values
 from engine.statistics import (
     MIN_CAPTIONS,
     Array,
-    benjamini_hochberg,
     by_captions,
     draws_of,
     mean_estimates,
@@ -59,9 +59,9 @@ class Estimates:
     """Over the states that have a mean."""
 
     @property
-    def is_above(self) -> Found:
-        """Which are discoveries above zero."""
-        return (self.q_S < DISCOVERY_RATE) & (self.mean_S > 0)
+    def above_p(self) -> Array:
+        """One-sided p-values of "the mean is above zero"."""
+        return above_zero_p(self.p_S, self.mean_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +76,20 @@ class Controlled:
     def decisive(self, control: Intervention) -> Estimates:
         """Return what has to be above zero for a state to survive."""
         return self.own if control is Intervention.OTHER_SEED else self.difference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """The claims that states are above zero by all of their tests, one each state."""
+
+    tests: tuple[Estimates, ...]
+    p_S: Array
+    q_S: Array
+
+    @property
+    def is_found(self) -> Found:
+        """Which claims hold."""
+        return self.q_S < DISCOVERY_RATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,10 +111,11 @@ def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table
         for family in families:
             estimates = {name: _estimates(e.ie_SC, family) for name, e in family.effects.items()}
             controls = _controls(family)
-            causal = _causal_set(family, estimates, controls)
+            claims = {name: _claims(name, e, controls) for name, e in estimates.items()}
+            causal = _causal_set(family, claims.get(RESTORE))
             sets.setdefault((family.part, family.against), []).append(causal)
             for name, found in estimates.items():
-                columns = _ranking(family, name, found, controls, causal)
+                columns = _ranking(family, name, found, controls, claims[name])
                 tables["ranking"].append(_table("ranking", family, places, columns))
             for control, found in controls.items():
                 columns = _controlled(control, found)
@@ -126,8 +141,7 @@ def _estimates(x_SC: Array, family: Family) -> Estimates:
         for name in ("mean", "se", "low", "high"):
             found[name][states] = getattr(means, f"{name}_S")
         found["p"][states] = sign_flip_p(own_SC, draws)
-    is_known_S = ~np.isnan(found["p"])
-    found["q"][is_known_S] = benjamini_hochberg(found["p"][is_known_S])
+    found["q"] = q_values(found["p"])
     return Estimates(x_SC=x_SC, **{f"{name}_S": values for name, values in found.items()})
 
 
@@ -151,30 +165,33 @@ def _mean(x_SC: Array) -> Array:
     return np.where(sizes_S > 0, np.nansum(x_SC, axis=1) / np.maximum(sizes_S, 1), np.nan)
 
 
-def _causal_set(
-    family: Family,
-    estimates: Mapping[str, Estimates],
-    controls: Mapping[Intervention, Controlled],
-) -> CausalSet:
-    """Return the states that are discoveries above zero, by their controls' tests too."""
-    tests = [found.decisive(control) for control, found in controls.items()]
-    if RESTORE in estimates:
-        tests.append(estimates[RESTORE])
-    is_causal_S = np.full(len(family.places_S), RESTORE in estimates)
-    bits_SB: Bits | None = None
-    for test in tests:
+def _claims(
+    intervention: str, own: Estimates, controls: Mapping[Intervention, Controlled]
+) -> Claims:
+    """Return the claims of an intervention's states: restored ones have to pass the controls."""
+    tests = [own]
+    if intervention == RESTORE:
+        tests += [found.decisive(control) for control, found in controls.items()]
+    p_S = composite_p([test.above_p for test in tests])
+    return Claims(tests=tuple(tests), p_S=p_S, q_S=q_values(p_S))
+
+
+def _causal_set(family: Family, claims: Claims | None) -> CausalSet:
+    """Return the restored states whose claim holds; none where nothing was restored."""
+    states = len(family.places_S)
+    is_causal_S = claims.is_found if claims else np.zeros(states, np.bool_)
+    bits_SB = np.full((states, 1), 0xFF if claims else 0, np.uint8)
+    for test in claims.tests if claims else ():
         # A control that was not traced there, or not yet, decides nothing.
-        applies_S = ~np.isnan(test.mean_S) | (test is tests[-1])
-        is_causal_S &= test.is_above | ~applies_S
-        own_SB = resampled_set(test.x_SC, test.is_above, test.se_S, draws_of(family.captions))
-        own_SB = np.where(applies_S[:, None], own_SB, np.uint8(0xFF))
-        bits_SB = own_SB if bits_SB is None else bits_SB & own_SB
+        applies_S1 = ~np.isnan(test.mean_S)[:, None]
+        own_SB = resampled_set(test.x_SC, is_causal_S, test.se_S, draws_of(family.captions))
+        bits_SB = bits_SB & np.where(applies_S1, own_SB, np.uint8(0xFF))
     return CausalSet(
         attribute=family.attribute,
         num_captions=len(family.captions),
         places_S=family.places_S,
         is_causal_S=is_causal_S,
-        bits_SB=np.zeros((len(is_causal_S), 1), np.uint8) if bits_SB is None else bits_SB,
+        bits_SB=bits_SB,
     )
 
 
@@ -183,7 +200,7 @@ def _ranking(
     intervention: str,
     found: Estimates,
     controls: Mapping[Intervention, Controlled],
-    causal: CausalSet,
+    claims: Claims,
 ) -> Columns:
     """Return the columns of an intervention's states; those of others are NaN in `mean_ie`."""
     effects, is_restored = family.effects[intervention], intervention == RESTORE
@@ -205,11 +222,13 @@ def _ranking(
         "num_trials": effects.num_trials_S,
         "p_value": found.p_S,
         "q_value": found.q_S,
+        "p_causal": claims.p_S,
+        "q_causal": claims.q_S,
         "controls": [
             [name for name, has_S in traced.items() if is_restored and has_S[state]]
             for state in range(len(ranks_S))
         ],
-        "is_causal": causal.is_causal_S & is_restored,
+        "is_causal": claims.is_found & is_restored,
     }
 
 

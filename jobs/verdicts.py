@@ -5,7 +5,7 @@ from jobs.store import Run
 
 FOUND = """
 SELECT attribute, part, count(*) AS states, count_if(is_causal) AS causal,
-  max(num_captions) AS captions, min(q_value) AS least_q,
+  max(num_captions) AS captions, min(q_causal) AS least_q,
   arg_max({component, mean_ie, ie_low, ie_high}, mean_ie) FILTER (is_causal) AS leader,
   list_sort(list_distinct(flatten(list(controls)))) AS controls
 FROM ranking

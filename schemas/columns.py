@@ -109,9 +109,21 @@ KNOWN = _columns(
         "probability",
         "p after Benjamini-Hochberg over an attribute, part, intervention, measure",
     ),
+    (
+        "p_causal",
+        REAL,
+        "probability",
+        "p of mean_ie > 0 and all controls passed: the largest one-sided p of these tests",
+    ),
+    (
+        "q_causal",
+        REAL,
+        "probability",
+        "p_causal after Benjamini-Hochberg over an attribute, part, intervention, measure",
+    ),
     ("rank", COUNT, "", "1 + the states whose interval lies above this one's: overlaps tie"),
     ("controls", f"{TEXT}[]", "", "controls that were traced beside the restored state"),
-    ("is_causal", "BOOLEAN", "", "whether q < 0.05, mean_ie > 0, and the controls are survived"),
+    ("is_causal", "BOOLEAN", "", "whether the restored state has q_causal < 0.05"),
     ("control", TEXT, "", f"the control compared with: {' or '.join(CONTROLS)}"),
     ("control_ie", REAL, "score", "mean indirect effect of the control"),
     (
@@ -189,7 +201,8 @@ _CAPTION = "caption subject attribute target counterfactual"
 _SCORE = "unit_id caption_id seed draw part component intervention token position token_text "
 _SCORE += "step_start step_stop against clean corrupted restored"
 _MEANS = "mean_ie ie_low ie_high se_ie mean_te te_low te_high mean_recovery recovery_low "
-_MEANS += "recovery_high num_captions num_seeds num_draws num_trials p_value q_value"
+_MEANS += "recovery_high num_captions num_seeds num_draws num_trials p_value q_value "
+_MEANS += "p_causal q_causal"
 _CONTROLLED = "mean_ie control_ie control_low control_high se_control p_control q_control "
 _CONTROLLED += "mean_difference difference_low difference_high se_difference p_difference "
 _CONTROLLED += "q_difference num_captions"
@@ -255,7 +268,7 @@ VIEWS = (
     _view(
         "causal_states",
         f"rank {_STATE} intervention {_MEANS} controls",
-        "The rows of `ranking` that are causal: they survive q < 0.05 and their controls.",
+        "The rows of `ranking` that are causal: their q_causal is under 0.05.",
     ),
     _view(
         "overlap",

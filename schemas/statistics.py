@@ -5,7 +5,7 @@ Intervals are of 95 %; they and the tests draw captions (docs/statistics.md). Nu
 
 import pyarrow as pa
 
-STATISTICS_VERSION = 1
+STATISTICS_VERSION = 2
 """Raised when a column or the meaning of one changes: statistics of other versions do not count."""
 
 
@@ -39,6 +39,7 @@ RANKING = pa.schema(
         *_floats("mean_recovery", "recovery_low", "recovery_high"),
         *_counts("num_captions", "num_seeds", "num_draws", "num_trials"),
         *_floats("p_value", "q_value"),
+        *_floats("p_causal", "q_causal"),
         pa.field("controls", pa.list_(pa.string()), nullable=False),
         pa.field("is_causal", pa.bool_(), nullable=False),
     ]
@@ -46,8 +47,9 @@ RANKING = pa.schema(
 """One row a state and intervention.
 
 `rank` is 1 + the number of states whose interval lies above this one's, so that intervals that
-overlap tie; `controls` are those traced beside a restored state, `is_causal` is whether it survives
-them and q < 0.05.
+overlap tie. `p_causal` is of the claim that the effect is above zero and, of a restored state, that
+it passes `controls`, those that were traced. `is_causal` is whether a restored state's `q_causal`
+is under 0.05.
 """
 
 CONTROLLED = pa.schema(
