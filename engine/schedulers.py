@@ -30,7 +30,7 @@ SCHEDULERS = {
     "unipc": "UniPCMultistepScheduler",
     "lcm": "LCMScheduler",
 }
-"""Name to diffusers class; each is tested to fork exactly."""
+"""Name to diffusers class; each is tested to fork as separate runs go, to rounding."""
 
 
 def scheduler_named(name: str, config: Mapping[str, Any]) -> Any:

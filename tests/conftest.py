@@ -17,8 +17,8 @@ from tests.traced import trace_tiny
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 # A job in a shell's background ignores Ctrl-C, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# Tiny tensors: more threads only wait for one another.
-torch.set_num_threads(1)
+# Tiny tensors: more threads only wait for one another. OMP_NUM_THREADS=2 tries the suite with two.
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 @pytest.fixture(scope="session", autouse=True)

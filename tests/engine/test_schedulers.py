@@ -9,6 +9,7 @@ import torch
 from engine.draws import derived_seed
 from engine.schedulers import SCHEDULERS, Rows, gathered, scheduler_named
 from schemas.errors import PlanError
+from tests.rounding import ROUNDING, assert_near, distance
 
 CONFIG = {
     "beta_schedule": "scaled_linear",
@@ -52,8 +53,8 @@ def initial(seed: int) -> torch.Tensor:
 
 
 def prediction(x: torch.Tensor, taste: int, step: int) -> torch.Tensor:
-    """Return what a network of that taste says of each row."""
-    return torch.sin(x * (1 + taste)) + 0.1 * taste - 0.05 * step
+    """Return what a network of that taste says of each row; rounding of `x` does not grow in it."""
+    return torch.sin(x + taste) + 0.1 * taste - 0.05 * step
 
 
 def full_run(name: str, config: dict[str, Any], seed: int, *, fork: int, taste: int) -> list[Any]:
@@ -99,7 +100,8 @@ def test_forked_and_joined_rows_go_where_separate_runs_go(
     past = base_history(name, config)
     for row, seed in enumerate(SEEDS):
         alone = full_run(name, config, seed, fork=0, taste=0)
-        assert all(torch.equal(p.x_RChw[row], x[0]) for p, x in zip(past, alone, strict=True))
+        for step, (rows, x) in enumerate(zip(past, alone, strict=True)):
+            assert_near(rows.x_RChw[row], x[0], (row, step))
     rows, forks = None, []
     for step in range(len(past) - 1):
         # Row 1 forks twice and row 0 once, each time to a taste of its own.
@@ -111,8 +113,8 @@ def test_forked_and_joined_rows_go_where_separate_runs_go(
     assert rows is not None
     for (row, fork, taste), x in zip(forks, rows.x_RChw, strict=True):
         alone = full_run(name, config, SEEDS[row], fork=fork, taste=taste)
-        assert torch.equal(x, alone[-1][0]), (row, fork)
-        assert not torch.equal(x, past[-1].x_RChw[row])
+        assert_near(x, alone[-1][0], (row, fork))
+        assert distance(x, past[-1].x_RChw[row]) > 100 * ROUNDING
 
 
 @every_scheduler
@@ -138,7 +140,7 @@ def test_rows_can_be_left_out_and_put_in_another_order(name: str, config: dict[s
         rows = advanced(rows, step, [0, 0, 0])
         if step == 4:
             rows = gathered([(rows, [0]), (rows, [2, 0])])
-    assert torch.equal(rows.x_RChw, past[-1].x_RChw[[1, 0, 1]])
+    assert_near(rows.x_RChw, past[-1].x_RChw[[1, 0, 1]])
 
 
 def test_noise_is_a_function_of_the_rows_seed_and_the_step() -> None:
@@ -147,8 +149,9 @@ def test_noise_is_a_function_of_the_rows_seed_and_the_step() -> None:
         x = initial(0).repeat(3, 1, 1, 1) * scheduler.init_noise_sigma
         rows = Rows(x_RChw=x, scheduler=scheduler, seeds=(1, 2, 1))
         after = advanced(rows, 0, [0, 0, 0]).x_RChw
-        assert torch.equal(after[0], after[2])
-        assert torch.equal(after[0], after[1]) is not is_noisy
+        assert_near(after[0], after[2])
+        apart = distance(after[0], after[1])
+        assert apart > 100 * ROUNDING if is_noisy else apart < ROUNDING
 
 
 def test_a_scheduler_is_known_by_name_and_by_class_and_another_is_refused() -> None:
