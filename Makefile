@@ -48,14 +48,14 @@ docs: setup
 bench: setup
 	$(BIN)/python -m bench.tracing --rows 32
 	$(BIN)/python -m bench.tracing --model sd1-random --components 24 --rows 30 --traces all text
-	$(BIN)/python -m bench.efficiency --rows 32
-	$(BIN)/python -m bench.memory
-	$(BIN)/python -m bench.precision
-	$(BIN)/python -m bench.through_ray
-	$(BIN)/python -m bench.edit_batch
-	$(BIN)/python -m bench.edit_speed
+	$(BIN)/python -m bench.tracing.efficiency --rows 32
+	$(BIN)/python -m bench.tracing.memory
+	$(BIN)/python -m bench.tracing.precision
+	$(BIN)/python -m bench.scale.through_ray
+	$(BIN)/python -m bench.editing.batch
+	$(BIN)/python -m bench.editing.speed
 	$(BIN)/python -m bench.scale
-	$(BIN)/python -m bench.simulate
+	$(BIN)/python -m bench.scale.simulate
 	$(BIN)/python -m bench.statistics --rows 1000000 10000000
 
 reference-model: setup

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.composite import above_zero_p, composite_p, q_values
-from engine.statistics import Array, Draws, draws_of, sign_flip_p
+from engine.statistics.composite import above_zero_p, composite_p, q_values
+from engine.statistics.inference import Array, Draws, draws_of, sign_flip_p
 from schemas.intervention import Intervention
 
 STATES = 70

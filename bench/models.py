@@ -12,11 +12,11 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from engine import registry
-from engine.components import list_components
-from engine.families.known import FAMILIES
-from engine.models import Diffusion, from_pipeline, open_model, open_tokenizer
-from jobs.probes import probe_set
+from engine.model import registry
+from engine.model.components import list_components
+from engine.model.families.known import FAMILIES
+from engine.model.opening import Diffusion, from_pipeline, open_model, open_tokenizer
+from jobs.input.probes import probe_set
 from schemas.component import PAPER_KINDS, Part
 from schemas.plan import Numerics, Unit
 from schemas.window import expand_windows

@@ -13,10 +13,10 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page
 
-from cli.runs import run_location
-from jobs.report import write_report
-from jobs.store import open_run
-from tests.browser import PHONE, READY, WIDE, chromium, open_report
+from cli.options.runs import run_location
+from jobs.report.write import write_report
+from jobs.runs.trace_run import open_run
+from tests.servers.browser import PHONE, READY, WIDE, chromium, open_report
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 LARGEST = 300_000

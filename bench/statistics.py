@@ -27,13 +27,13 @@ import pandas as pd
 import pyarrow as pa
 from scipy import stats
 
-from bench.no_model import AGAINST, make_components, make_plan, make_run
+from bench.made_up_runs import AGAINST, make_components, make_plan, make_run
 from cli.rank import RANK
-from jobs.kept_statistics import FOLDER
-from jobs.parts import PartContent, part_name, write_part
-from jobs.query import run_query
-from jobs.statistics import make_statistics
-from jobs.store import Run, open_run
+from jobs.query.estimates import make_statistics
+from jobs.query.kept_statistics import FOLDER
+from jobs.query.select import run_query
+from jobs.runs.parts import PartContent, part_name, write_part
+from jobs.runs.trace_run import Run, open_run
 from schemas.statistics import STATISTICS
 from schemas.tables import SCORES
 from schemas.views import TABLES, commits_of, scores_of, view_statements
@@ -233,7 +233,7 @@ def _scipy(folder: Path) -> dict[str, float]:
             "SELECT count(DISTINCT (component, step_start, against)) "
             f"FROM read_parquet('{folder}/parts/*.parquet')"
         ).fetchall()
-    attributes = 3  # of `bench.no_model`
+    attributes = 3  # of `bench.made_up_runs`
 
     def work() -> None:
         for _ in range(SCIPY_STATES):

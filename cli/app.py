@@ -5,21 +5,9 @@ from typing import Annotated
 
 import typer
 
-from cli import (
-    attack,
-    doctor,
-    edit,
-    edits,
-    evaluate,
-    generate,
-    models,
-    plot,
-    query,
-    rank,
-    report,
-    sweep,
-    trace,
-)
+from cli import attack, doctor, evaluate, generate, models, plot, query, rank, report, sweep, trace
+from cli import edit as edits
+from cli import edit_batch as edit
 from schemas.errors import DqfError
 from schemas.printable import message
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cli.output import Format, FormatOption, print_rows
-from cli.progress import progress_bar
+from cli.printing.output import Format, FormatOption, print_rows
+from cli.printing.progress import progress_bar
 
 
 class AttackKind(StrEnum):
@@ -45,9 +45,9 @@ def attack(
     command goes on where it was cut short. Rows are added to EDIT/attack.parquet and attack.json;
     docs/limits-of-an-edit.md says what they mean.
     """
-    from jobs.attack import attack_edit
-    from jobs.attack_plan import AttackRequest, plan_attack
-    from jobs.attack_table import summary_rows
+    from jobs.evaluation.attack import attack_edit
+    from jobs.evaluation.attack_plan import AttackRequest, plan_attack
+    from jobs.evaluation.attack_table import summary_rows
     from schemas.attack import Attack
 
     both = (Attack.EMBEDDING, Attack.PROMPT)

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import Format, FormatOption, print_rows
-from cli.progress import progress_bar
-from cli.runs import RunArgument, run_location
+from cli.options.runs import RunArgument, run_location
+from cli.printing.output import Format, FormatOption, print_rows
+from cli.printing.progress import progress_bar
 
 if TYPE_CHECKING:
-    from jobs.doctor import Report
+    from jobs.doctor.examine import Report
 
 
 def doctor(
@@ -28,7 +28,7 @@ def doctor(
 
     States: ok, note (odd, but every score counts once), wrong; the exit code is 1 if one is wrong.
     """
-    from jobs.doctor import examine
+    from jobs.doctor.examine import examine
 
     location = run_location(run)
     with progress_bar("checking", "parts") as show:
@@ -43,9 +43,9 @@ def doctor(
 
 def _repair(run: str, report: "Report") -> None:
     """Put right what can be, and say on stderr what was done."""
-    from jobs.doctor import repair
-    from jobs.orphans import end_orphans
-    from jobs.store import open_run
+    from jobs.cluster.processes import end_orphans
+    from jobs.doctor.examine import repair
+    from jobs.runs.trace_run import open_run
 
     end_orphans()
     if not report.is_repairable:

@@ -1,210 +1,112 @@
-"""`dqf edit-batch`: remove or replace a file of concepts in one closed-form edit."""
+"""`dqf edit list`, `diff`, `add` and `remove`: looking into edits and changing them."""
 
-import json
-from collections.abc import Iterator
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.job import follow_to_end, shared
-from cli.output import Format, FormatOption, print_rows
-from cli.runs import run_location
-from engine.files import is_folder
+from cli.edit_batch import print_report
+from cli.printing.output import Format, FormatOption, print_rows
 
 if TYPE_CHECKING:
-    from jobs.edit_report import EditReport
+    from jobs.editing.edit import EditJob
+
+app = typer.Typer(no_args_is_help=True, help="Look into edits, change, evaluate and attack them.")
+
+EditArgument = Annotated[Path, typer.Argument(help="Folder of an edit.", show_default=False)]
 
 
-class Objective(StrEnum):
-    """What an edit minimises."""
-
-    RESIDUAL = "residual"
-    PUBLISHED = "published"
-
-
-def edit_batch(
-    concepts: Annotated[
-        Path,
-        typer.Argument(
-            help="CSV, JSONL, Parquet or YAML file: concept, target, kind, mode, weight, prompts."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for the edit; new or empty.")],
-    from_run: Annotated[
-        str | None, typer.Option(help="Run whose top-ranked text-encoder component is edited.")
-    ] = None,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Component to edit instead, or a network or layer to edit all that can be edited "
-            "in it; may be given again; see `dqf components`."
-        ),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Model to edit; the run's own by default.")
-    ] = None,
-    scorer: Annotated[
-        str | None, typer.Option(help="Scorer of the images; the model's own by default.")
-    ] = None,
-    images: Annotated[
-        int, typer.Option(min=0, help="Images per prompt before and after; 0: none, no scores.")
-    ] = 2,
-    ridge: Annotated[
-        float | None, typer.Option(help="lambda: keeps the change small in every direction.")
-    ] = None,
-    preserve: Annotated[
-        float | None, typer.Option(min=0.0, help="mu: keeps what no concept says as it was.")
-    ] = None,
-    general: Annotated[
-        float | None, typer.Option(min=0.0, help="nu: keeps general captions by their covariance.")
-    ] = None,
-    exactly: Annotated[
-        Path | None, typer.Option(help="Concept file of what must not change at all.")
-    ] = None,
-    objective: Annotated[
-        Objective, typer.Option(help="`published` reproduces the paper's notebook, bias included.")
-    ] = Objective.RESIDUAL,
-    full_model: Annotated[
-        bool, typer.Option("--full-model", help="Write a complete diffusers folder too.")
+@app.command("list", epilog="Example: dqf edit list edits/demo --matrices")
+def list_edit(
+    folder: EditArgument,
+    matrices: Annotated[
+        bool, typer.Option("--matrices", help="Changed matrices in place of concepts.")
     ] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes of a local Ray that share the prompts.")
-    ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            envvar="RAY_ADDRESS",
-            help="http://HOST:8265 of a Ray cluster that does it as a job; else it is done here.",
-        ),
-    ] = None,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
-    """Edit all CONCEPTS out of a model in one closed-form solve and write the edit's folder.
+    """List an edit's concepts and what they become, or the matrices that it changes."""
+    from jobs.editing.manifest import read_manifest
 
-    An empty target removes the concept: an object becomes "object", a style "photo", a color
-    "plain", an action "standing", a person "person". The folder holds the changed matrices, the
-    same as LoRA files, `edit.json` and `before_after.png`. As a job, run and folder must be where
-    the cluster's nodes find them too, and all that is printed is the job's log, on stderr.
-    """
-    from jobs.submission import is_job_address
-
-    if address and is_job_address(address):
-        _edit_as_a_job(
-            concepts,
+    manifest = read_manifest(folder)
+    rows: list[dict[str, object]] = (
+        [
             {
-                "--out": shared(out),
-                "--from-run": _shared_run(from_run),
-                "--layer": layer,
-                "--model": _shared_model(model),
-                "--scorer": _shared_model(scorer),
-                "--images": images,
-                "--ridge": ridge,
-                "--preserve": preserve,
-                "--general": general,
-                "--exactly": exactly and shared(exactly),
-                "--objective": objective.value,
-                "--full-model": full_model,
-                "--workers": workers,
-                "--format": output_format.value,
-            },
-            address=address,
-        )
-    from jobs.edit_request import EditRequest, run_edit
-
-    request = EditRequest(
-        out=out,
-        run=run_location(from_run) if from_run else None,
-        layers=tuple(layer or ()),
-        model=model,
-        scorer=scorer,
-        images=images,
-        ridge=ridge,
-        preserve=preserve,
-        general=general,
-        exactly=exactly,
-        objective=objective.value,
-        full_model=full_model,
-        workers=workers,
+                "matrix": matrix.name,
+                "shape": " x ".join(map(str, matrix.shape)),
+                "rank": matrix.rank,
+                "relative_change": matrix.relative_change,
+            }
+            for matrix in manifest.matrices
+        ]
+        if matrices
+        else [
+            {
+                "concept": concept.concept,
+                "target": concept.target_text,
+                "kind": concept.kind.value,
+                "mode": concept.mode.value,
+                "weight": concept.weight,
+            }
+            for concept in manifest.concepts
+        ]
     )
-    print_report(
-        run_edit(concepts, request, note=lambda line: typer.echo(line, err=True)), output_format
+    print_rows(rows, output_format)
+    typer.echo(
+        f"concepts: {len(manifest.concepts)}, matrices changed: {len(manifest.matrices)}; model "
+        f"{manifest.model}, {manifest.created}",
+        err=True,
     )
 
 
-def print_report(report: "EditReport", output_format: Format) -> None:
-    """Print what an edit did."""
-    if output_format is Format.JSON:
-        typer.echo(json.dumps(report.as_dict(), indent=2))
-        return
-    if report.scores:
-        print_rows(_score_rows(report), output_format)
-    for line in _summary(report):
-        typer.echo(line, err=output_format is not Format.TABLE)
+@app.command("diff", epilog="Example: dqf edit diff edits/demo edits/other")
+def diff(
+    first: EditArgument, second: EditArgument, output_format: FormatOption = Format.TABLE
+) -> None:
+    """Show what differs between two edits: concepts, settings, and each matrix's distance.
+
+    The distance is the norm of the difference over that of the original matrix.
+    """
+    from jobs.editing.diff import diff_edits
+
+    print_rows([asdict(row) for row in diff_edits(first, second)], output_format)
 
 
-def _edit_as_a_job(concepts: Path, options: dict[str, object], *, address: str) -> NoReturn:
-    from jobs.concepts import read_concepts
-    from jobs.submission import cluster_gpus, submit
-
-    read_concepts(concepts)
-    shipped = f"concepts{concepts.suffix}"
-    given = [word for name, value in options.items() for word in _words(name, value)]
-    submission_id = submit(
-        address,
-        arguments=["edit-batch", shipped, *given],
-        # The folder that it writes: a job of the run itself is one that traces.
-        run=str(options["--out"]),
-        files={shipped: concepts.read_bytes()},
-        gpus=1 if cluster_gpus(address) else 0,
-        # A run may be of any model.
-        ships_reference_model="emoji-sd"
-        in f"{options['--model'] or 'emoji-sd'} {options['--scorer']}",
-    )
-    follow_to_end(address, submission_id)
+OutOption = Annotated[Path, typer.Option(help="Folder for the new edit; new or empty.")]
+ImagesOption = Annotated[
+    int, typer.Option(min=0, help="Images per prompt before and after; 0: none, no scores.")
+]
 
 
-def _words(name: str, value: object) -> list[str]:
-    """Return an option as it is written on the command line: a list repeats it."""
-    if isinstance(value, list):
-        return [word for item in value for word in (name, str(item))]
-    if isinstance(value, bool):
-        return [name] if value else []
-    return [] if value is None else [name, str(value)]
+@app.command("add", epilog="Example: dqf edit add edits/demo more.csv --out edits/demo-2")
+def add(
+    folder: EditArgument,
+    concepts: Annotated[Path, typer.Argument(help="Concept file.", show_default=False)],
+    out: OutOption,
+    images: ImagesOption = 2,
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """Make an edit that has more concepts, solved anew from the unedited weights."""
+    from jobs.editing.update import with_added
+
+    _make(with_added(folder, concepts, out=out, images=images), output_format)
 
 
-def _shared_run(name: str | None) -> str | None:
-    return name and shared(run_location(name))
+@app.command("remove", epilog="Example: dqf edit remove edits/demo cat --out edits/demo-2")
+def remove(
+    folder: EditArgument,
+    names: Annotated[list[str], typer.Argument(help="Concepts to take back.", show_default=False)],
+    out: OutOption,
+    images: ImagesOption = 2,
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """Make an edit without some concepts: the same weights as if it had never had them."""
+    from jobs.editing.update import with_removed
+
+    _make(with_removed(folder, names, out=out, images=images), output_format)
 
 
-def _shared_model(name: str | None) -> str | None:
-    """Return a folder's absolute path; the name of a model that dqf or the hub knows as it is."""
-    from engine.registry import BUILT_IN
+def _make(job: "EditJob", output_format: Format) -> None:
+    from jobs.editing.edit import edit_batch
 
-    if name is None or name in BUILT_IN or not is_folder(name):
-        return name
-    return shared(name)
-
-
-def _score_rows(report: "EditReport") -> list[dict[str, object]]:
-    return [
-        {
-            "concept": scores.concept,
-            "target": scores.target,
-            "concept_before": scores.concept_before,
-            "concept_after": scores.concept_after,
-            "target_before": scores.target_before,
-            "target_after": scores.target_after,
-        }
-        for scores in report.scores
-    ]
-
-
-def _summary(report: "EditReport") -> Iterator[str]:
-    if report.untouched_change is not None:
-        yield f"untouched concepts: mean change of the score {report.untouched_change:+.3f}"
-    changed = ", ".join(f"{n} {100 * c:.1f}%" for n, c in report.relative_changes.items())
-    yield f"changed for {len(report.concepts)} concepts: {changed}"
-    yield f"keys {report.key_seconds:.2f} s, solve {report.solve_seconds:.3f} s"
-    yield f"edit: {report.out}"
+    print_report(edit_batch(job, note=lambda line: typer.echo(line, err=True)), output_format)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from cli.job import follow_to_end, shared
-from cli.output import Format, FormatOption, print_rows
-from cli.progress import progress_bar
+from cli.printing.output import Format, FormatOption, print_rows
+from cli.printing.progress import progress_bar
 from schemas.prompt_set import PromptSet
 
 if TYPE_CHECKING:
-    from jobs.evaluation_results import GroupResult
-    from jobs.evaluation_run import EvaluationRun
+    from jobs.evaluation.measures import GroupResult
+    from jobs.runs.evaluation_run import EvaluationRun
 
 EditArgument = Annotated[
     Path, typer.Argument(metavar="EDIT", help="An edit's folder: edit.json, edit.safetensors.")
@@ -60,9 +60,9 @@ def evaluate(
     `after`) and over those that the unedited model draws right (`of_right`). The folder gets
     `evaluation.json`, a picture of each group in `images/`, and tables in `parts/`.
     """
-    from jobs.cluster import check_address
-    from jobs.evaluate import Request, prepare_evaluation
-    from jobs.submission import is_job_address
+    from jobs.cluster.connection import check_address
+    from jobs.cluster.submission import is_job_address
+    from jobs.evaluation.evaluate import Request, prepare_evaluation
 
     folder = out or edit / "evaluation"
     if address and is_job_address(address):
@@ -88,7 +88,7 @@ def results(
     edit: EditArgument, out: OutOption = None, output_format: FormatOption = Format.TABLE
 ) -> None:
     """Print what an evaluation has measured, one row a group of prompts."""
-    from jobs.evaluation_run import open_evaluation
+    from jobs.runs.evaluation_run import open_evaluation
 
     _print(open_evaluation(out or edit / "evaluation"), output_format)
 
@@ -101,8 +101,8 @@ def _work(
     actors: int | None,
     retry_failed: bool,
 ) -> None:
-    from jobs.cluster import Cluster
-    from jobs.evaluate import evaluate as work
+    from jobs.cluster.connection import Cluster
+    from jobs.evaluation.evaluate import evaluate as work
 
     note(f"evaluation {run.location}: starting {address or 'a local Ray'}")
     try:
@@ -124,8 +124,8 @@ def _work(
 
 
 def _print(run: "EvaluationRun", output_format: Format) -> None:
-    from jobs.evaluation_results import HEADLINE
-    from jobs.evaluation_results import results as measured
+    from jobs.evaluation.measures import HEADLINE
+    from jobs.evaluation.measures import results as measured
 
     found = measured(run)
     if not output_format.is_for_people:
@@ -162,7 +162,7 @@ def _interval(low: float | None, high: float | None) -> str:
 def _as_a_job(
     edit: Path, options: dict[str, object], flags: list[str], *, address: str
 ) -> NoReturn:
-    from jobs.submission import cluster_gpus, submit
+    from jobs.cluster.submission import cluster_gpus, submit
 
     given = [(name, str(value)) for name, value in options.items() if value is not None]
     submission_id = submit(

@@ -34,7 +34,7 @@ def generate(
     Without an edit, and with --only-after, every image is a PNG of its own; several are numbered.
     With an edit, one PNG shows a row a prompt, images of the same latent before and after.
     """
-    from jobs.generate import Drawing, draw_before_and_after, draw_images
+    from jobs.editing.generate import Drawing, draw_before_and_after, draw_images
     from schemas.errors import PlanError
 
     if only_after and edit is None:

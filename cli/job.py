@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from jobs.submission import Job
+    from jobs.cluster.submission import Job
 
 
 def follow_to_end(address: str, submission_id: str) -> NoReturn:
     """Print a job's log to stderr as it comes, then exit with the job's exit code."""
-    from jobs.submission import follow, job
+    from jobs.cluster.submission import follow, job
 
     typer.echo(f"job {submission_id} at {address}", err=True)
     try:

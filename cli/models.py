@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
-from cli.output import Format, FormatOption, print_rows
+from cli.printing.output import Format, FormatOption, print_rows
 from schemas.component import PAPER_KINDS, Kind
 
 
 def models(output_format: FormatOption = Format.TABLE) -> None:
     """List the models known by name; any diffusers folder or hub id can be given besides."""
-    from engine.registry import BUILT_IN, default_guidance, default_steps
+    from engine.model.registry import BUILT_IN, default_guidance, default_steps
 
     rows: list[dict[str, object]] = [
         {
@@ -37,9 +37,9 @@ def components(
 
     A shape is that of one row's activation: channels x height x width or positions x channels.
     """
-    from engine.components import list_components
-    from engine.models import open_skeleton
-    from engine.shapes import component_shapes
+    from engine.model.components import list_components
+    from engine.model.opening import open_skeleton
+    from engine.model.shapes import component_shapes
 
     skeleton = open_skeleton(model)
     shapes = component_shapes(skeleton)

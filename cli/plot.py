@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.runs import RunArgument, run_location
+from cli.options.runs import RunArgument, run_location
 from schemas.component import Part
 from schemas.intervention import Intervention
 
@@ -40,8 +40,8 @@ def plot(
     ] = Intervention.RESTORE,
 ) -> None:
     """Save a figure of a run's report as a file, and say what it shows."""
-    from jobs.plot import Choice, plot_figure
-    from jobs.store import open_run
+    from jobs.report.plot import Choice, plot_figure
+    from jobs.runs.trace_run import open_run
 
     choice = Choice(
         attribute=attribute,

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import SUFFIXES, Format, check_destination, print_rows, put
-from cli.runs import is_run, named_locations
+from cli.options.runs import is_run, named_locations
+from cli.printing.output import SUFFIXES, Format, check_destination, print_rows, put
 from schemas.errors import QueryRefused
 
 if TYPE_CHECKING:
-    from jobs.store import Run
+    from jobs.runs.trace_run import Run
 
 STDIN = Path("-")
 
@@ -60,7 +60,7 @@ def query(
     names, sql = (list(words or []), None) if asked else _split(words or [])
     runs = _open(names)
     if example is not None:
-        from jobs.examples import example_sql
+        from jobs.query.examples import example_sql
 
         sql = example_sql(example, list(runs))
     elif not asked and sql is None and sys.stdin.isatty():
@@ -75,7 +75,7 @@ def show(
     runs: "dict[str, Run]", sql: str, output_format: Format, *, output: Path | None = None
 ) -> None:
     """Print or write the result of one SELECT over runs, and note how many rows it has."""
-    from jobs.query import open_query
+    from jobs.query.select import open_query
 
     for run in runs.values():
         if output is not None and Path(run.location).resolve() in output.resolve().parents:
@@ -97,7 +97,7 @@ def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
 def _open(names: Sequence[str]) -> "dict[str, Run]":
     if not names:
         raise QueryRefused('name a run to query: dqf query RUN "SELECT * FROM ranking"')
-    from jobs.store import open_run
+    from jobs.runs.trace_run import open_run
 
     return {name: open_run(location) for name, location in named_locations(names).items()}
 
@@ -126,7 +126,7 @@ def documentation(views: Sequence[str]) -> list[dict[str, object]]:
 
 
 def example_rows() -> list[dict[str, object]]:
-    from jobs.examples import EXAMPLES
+    from jobs.query.examples import EXAMPLES
 
     return [
         {

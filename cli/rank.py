@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cli.output import Format, FormatOption, print_table
-from cli.runs import RunArgument, run_location
+from cli.options.runs import RunArgument, run_location
+from cli.printing.output import Format, FormatOption, print_table
 from schemas.component import Part
 from schemas.intervention import CONTROLS, Intervention
 
@@ -89,9 +89,9 @@ def rank(
     Intervals are of 95 %; ranks tie where intervals overlap; a state is causal where
     q_causal < 0.05 (docs/statistics.md). What that comes to is said on stderr.
     """
-    from jobs.query import run_query
-    from jobs.store import open_run
-    from jobs.verdicts import verdicts
+    from jobs.query.select import run_query
+    from jobs.query.verdicts import verdicts
+    from jobs.runs.trace_run import open_run
     from schemas.errors import PlanError
 
     opened = open_run(run_location(run))

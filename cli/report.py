@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.runs import RunArgument, run_location
+from cli.options.runs import RunArgument, run_location
 
 
 def report(
@@ -23,8 +23,8 @@ def report(
     The answer in words with its uncertainty, the network coloured by effect, maps of steps and
     tokens, rankings, controls, images, edits, failures and the manifest. Prints the file's path.
     """
-    from jobs.report import write_report
-    from jobs.store import open_run
+    from jobs.report.write import write_report
+    from jobs.runs.trace_run import open_run
 
     location = run_location(run)
     opened = open_run(location)

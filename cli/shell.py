@@ -18,13 +18,13 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer
 
-from cli.output import Format, print_rows
+from cli.printing.output import Format, print_rows
 from cli.query import documentation, example_rows, show
 from schemas.columns import VIEWS
 from schemas.errors import DqfError
 
 if TYPE_CHECKING:
-    from jobs.store import Run
+    from jobs.runs.trace_run import Run
 
 WELCOME = "A statement ends with ;  .help lists the commands, Tab completes, Ctrl-D leaves."
 WORD = re.compile(r"[\w.]+")
@@ -106,7 +106,7 @@ def _examples(_: Shell, __: str) -> None:
 
 
 def _example(shell: Shell, argument: str) -> None:
-    from jobs.examples import example_sql
+    from jobs.query.examples import example_sql
 
     sql = example_sql(argument, list(shell.runs))
     typer.echo(sql, err=True)

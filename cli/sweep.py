@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from cli.evaluate import ScorerOption, SeedsOption, StepsOption, note
-from cli.output import Format, FormatOption, print_rows
-from cli.progress import progress_bar
+from cli.printing.output import Format, FormatOption, print_rows
+from cli.printing.progress import progress_bar
 from schemas.prompt_set import PromptSet
 
 
@@ -47,11 +47,11 @@ def sweep(
     fewer erased concepts that are still there, more kept names, and a lower CMMD. The same command
     goes on where it was cut short.
     """
-    from jobs.cluster import Cluster
-    from jobs.concepts import read_concepts
-    from jobs.evaluate import Request
-    from jobs.sweep import Anchor, Grid, prepare_sweep
-    from jobs.sweep import sweep as work
+    from jobs.cluster.connection import Cluster
+    from jobs.evaluation.evaluate import Request
+    from jobs.evaluation.sweep import Anchor, Grid, prepare_sweep
+    from jobs.evaluation.sweep import sweep as work
+    from jobs.input.concepts import read_concepts
 
     grid = Grid(
         components=tuple(layer),

@@ -6,14 +6,14 @@ import typer
 
 from cli import watch
 from cli.job import shared
-from cli.output import Format, FormatOption, print_rows
-from cli.plan_options import with_plan_options
-from cli.progress import progress_bar
-from cli.run_options import RunOptions, with_run_options
-from cli.runs import RunArgument, run_location
+from cli.options.plan import with_plan_options
+from cli.options.run import RunOptions, with_run_options
+from cli.options.runs import RunArgument, run_location
+from cli.printing.output import Format, FormatOption, print_rows
+from cli.printing.progress import progress_bar
 
 if TYPE_CHECKING:
-    from jobs.store import Run
+    from jobs.runs.trace_run import Run
 
 app = typer.Typer(no_args_is_help=True, help="Trace where a model keeps an attribute.")
 
@@ -32,11 +32,11 @@ def submit(
 
     With no options: a small balanced subset of the built-in probe set on emoji-sd, as run `demo`.
     """
-    from jobs.cluster import check_address
-    from jobs.plans import check_plan, make_plan
-    from jobs.submission import is_job_address
-    from jobs.trace import prepare_run
-    from jobs.trace_job import submit_plan
+    from jobs.cluster.connection import check_address
+    from jobs.cluster.submission import is_job_address
+    from jobs.tracing.plan import check_plan, make_plan
+    from jobs.tracing.submit import submit_plan
+    from jobs.tracing.trace import prepare_run
 
     plan, location = make_plan(fields), run_location(run)
     if how.address and is_job_address(how.address):
@@ -58,10 +58,10 @@ def resume(
     ] = False,
 ) -> None:
     """Go on with a run that was cut short, or try what has failed in it again."""
-    from jobs.cluster import check_address
-    from jobs.submission import is_job_address
-    from jobs.trace import resume_run
-    from jobs.trace_job import submit_resume
+    from jobs.cluster.connection import check_address
+    from jobs.cluster.submission import is_job_address
+    from jobs.tracing.submit import submit_resume
+    from jobs.tracing.trace import resume_run
 
     location = run_location(run)
     if how.address and is_job_address(how.address):
@@ -85,8 +85,8 @@ def plan(
     """Check a plan and print what it costs, without running it."""
     from dataclasses import asdict
 
-    from jobs.cost import device_time, plan_cost
-    from jobs.plans import check_plan, make_plan
+    from jobs.tracing.cost import device_time, plan_cost
+    from jobs.tracing.plan import check_plan, make_plan
 
     planned = check_plan(make_plan(fields))
     cost = plan_cost(planned)
@@ -98,7 +98,7 @@ def plan(
 
 def _work(run: "Run", how: RunOptions, *, retry_failed: bool) -> None:
     """Work on a run from this process, show how far it is and end with its exit code."""
-    from jobs.trace import trace_run
+    from jobs.tracing.trace import trace_run
 
     note(f"run {run.location}: starting {how.address or 'a local Ray'}")
     try:

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from cli.job import shared
-from cli.output import Format, FormatOption, print_rows
-from cli.run_options import RunOptions
-from cli.runs import RUNS, RunArgument, run_location
+from cli.options.run import RunOptions
+from cli.options.runs import RUNS, RunArgument, run_location
+from cli.printing.output import Format, FormatOption, print_rows
 
 AddressOption = Annotated[
     str | None, typer.Option(help="http://HEAD:8265, where the run's own record does not say.")
@@ -25,8 +25,8 @@ def submitted(submission_id: str, run: str, how: RunOptions) -> None:
 
 def status(run: RunArgument, output_format: FormatOption = Format.TABLE) -> None:
     """Show how far a run is and what leads so far, from its folder alone."""
-    from jobs.status import leading, status_of
-    from jobs.store import open_run
+    from jobs.runs.trace_run import open_run
+    from jobs.tracing.status import leading, status_of
 
     opened = open_run(run_location(run))
     row: dict[str, object] = asdict(status_of(opened))
@@ -47,7 +47,7 @@ def logs(
     address: AddressOption = None,
 ) -> None:
     """Print the log of a run's last attempt."""
-    from jobs.drivers import log_lines
+    from jobs.tracing.watch import log_lines
 
     for line in log_lines(shared(run_location(run)), address=address, follow=follow):
         typer.echo(line)
@@ -55,7 +55,7 @@ def logs(
 
 def stop(run: RunArgument, address: AddressOption = None) -> None:
     """Stop the process or job that works on a run; what is committed stays."""
-    from jobs.drivers import stop_driver
+    from jobs.tracing.watch import stop_driver
 
     typer.echo(stop_driver(shared(run_location(run)), address=address), err=True)
 
@@ -68,10 +68,10 @@ def list_runs(
     output_format: FormatOption = Format.TABLE,
 ) -> None:
     """List runs with their states, or a cluster's jobs."""
-    from jobs.drivers import runs_in
+    from jobs.tracing.watch import runs_in
 
     if address:
-        from jobs.submission import jobs
+        from jobs.cluster.submission import jobs
 
         rows = [asdict(job) for job in jobs(address)]
     else:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.store import Run
-from tests import tiny
-from tests.tiny_families import BUILDERS
-from tests.traced import trace_tiny
+from jobs.runs.trace_run import Run
+from tests.made_up.traced import trace_tiny
+from tests.models import tiny
+from tests.models.families import BUILDERS
 
-# As jobs.cluster does before a local Ray starts: whichever test imports Ray first, it listens on
-# the loopback interface alone.
+# As jobs.cluster.connection does before a local Ray starts: whichever test imports Ray first, it
+# listens on the loopback interface alone.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 # A job in a shell's background ignores Ctrl-C, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

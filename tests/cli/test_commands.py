@@ -12,9 +12,9 @@ from unittest import mock
 import pytest
 
 from cli.app import main
-from jobs.orphans import DRIVER_VARIABLE, orphans
-from jobs.store import Run
-from tests.jobs.small_run import commit_scores, make_run
+from jobs.cluster.processes import DRIVER_VARIABLE, orphans
+from jobs.runs.trace_run import Run
+from tests.made_up.small_run import commit_scores, make_run
 
 COMMANDS = (
     ("trace", "submit"), ("trace", "plan"), ("trace", "resume"), ("trace", "status"),

@@ -8,8 +8,8 @@ import pytest
 from engine.files import is_file, is_folder
 from schemas.printable import message, printable, shown
 from tests.cli.test_commands import dqf
-from tests.jobs.small_run import commit_scores, make_run
-from tests.shown import ROOT, blocks
+from tests.docs.shown import ROOT, blocks
+from tests.made_up.small_run import commit_scores, make_run
 
 HUGE = "x" * 5000
 SQL = [text for language, text in blocks(ROOT / "docs/sql.md") if language == "sql"]

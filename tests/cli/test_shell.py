@@ -18,10 +18,10 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from cli.output import Format
+from cli.printing.output import Format
 from cli.shell import SqlCompleter, is_complete, run_shell
-from jobs.store import Run
-from tests.jobs.small_run import commit_scores, make_run
+from jobs.runs.trace_run import Run
+from tests.made_up.small_run import commit_scores, make_run
 
 ROOT = Path(__file__).parents[2]
 CTRL_C, CTRL_D = "\x03", "\x04"

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from jobs.kept_images import keep_images, kept_images, picked_units
-from jobs.packs import pack
-from jobs.query import run_query
-from jobs.status import status_of
-from jobs.storage import open_storage
-from jobs.store import open_run
-from jobs.work import open_tasks
+from jobs.pool.driver import open_tasks
+from jobs.query.select import run_query
+from jobs.runs.kept_images import keep_images, kept_images, picked_units
+from jobs.runs.packs import pack
+from jobs.runs.storage.local import open_storage
+from jobs.runs.trace_run import open_run
+from jobs.tracing.status import status_of
 from tests.e2e.test_trace import SCORES, command
-from tests.jobs.bucket_server import BUCKET, CREDENTIALS, s3_server
-from tests.jobs.small_run import commit_scores, make_run
-from tests.jobs.test_kept_images import keeper
+from tests.jobs.runs.test_kept_images import keeper
+from tests.made_up.small_run import commit_scores, make_run
+from tests.servers.bucket import BUCKET, CREDENTIALS, s3_server
 
 
 @pytest.fixture

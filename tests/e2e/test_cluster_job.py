@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from jobs.query import run_query
-from jobs.status import status_of
-from jobs.store import Run, open_run
+from jobs.query.select import run_query
+from jobs.runs.trace_run import Run, open_run
+from jobs.tracing.status import status_of
 from tests.e2e.test_trace import SCORES, command
-from tests.jobs.ray_head import Head, ray_head
+from tests.servers.ray_head import Head, ray_head
 
 
 @pytest.fixture(scope="module")

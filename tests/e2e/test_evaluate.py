@@ -12,13 +12,13 @@ import duckdb
 import pytest
 import torch
 
-from jobs.chunks import Task
-from jobs.evaluate import Request, prepare_evaluation
-from jobs.evaluation_run import EDIT, EvaluationRun, open_evaluation
-from jobs.evaluation_worker import EvaluationWorker
+from jobs.evaluation.evaluate import Request, prepare_evaluation
+from jobs.evaluation.worker import EvaluationWorker
+from jobs.runs.evaluation_run import EDIT, EvaluationRun, open_evaluation
+from jobs.runs.run import Task
 from schemas.prompt_set import PromptSet
 from tests.cli.test_commands import dqf
-from tests.evaluated import few_names, write_edit
+from tests.made_up.evaluated import few_names, write_edit
 
 STEPS = 4
 

@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from jobs.figure_style import DARK, LIGHT
-from jobs.query import run_query
-from jobs.report import write_report
-from jobs.store import Run
-from tests.browser import PHONE, READY, WIDE, Opened, chromium, open_report
-from tests.jobs.report_run import (
+from jobs.query.select import run_query
+from jobs.report.figures.style import DARK, LIGHT
+from jobs.report.write import write_report
+from jobs.runs.trace_run import Run
+from tests.made_up.report_run import (
     CAPTIONS,
     FAILURE,
     HACK,
@@ -23,6 +22,7 @@ from tests.jobs.report_run import (
     make_report_run,
     make_report_sweep,
 )
+from tests.servers.browser import PHONE, READY, WIDE, Opened, chromium, open_report
 
 SECTIONS = (
     "answer", "network", "ranking", "timesteps", "tokens", "controls", "overlaps", "images",

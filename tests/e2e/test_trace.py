@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from jobs.query import run_query
-from jobs.store import open_run
+from jobs.query.select import run_query
+from jobs.runs.trace_run import open_run
 from tests.cli.test_commands import dqf
 
 SCORES = "SELECT * FROM scores ORDER BY ALL"

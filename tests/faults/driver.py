@@ -7,10 +7,10 @@ import json
 import sys
 from typing import Any
 
-from jobs.cluster import Cluster
-from jobs.pool import Limits
-from jobs.store import open_run
-from jobs.trace import trace_run
+from jobs.cluster.connection import Cluster
+from jobs.pool.pool import Limits
+from jobs.runs.trace_run import open_run
+from jobs.tracing.trace import trace_run
 from schemas.errors import DqfError
 from tests.faults.toy import Faults, ToyWorker
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import psutil
 
-from jobs.attempts import Outcome, attempts
-from jobs.orphans import DRIVER_VARIABLE, orphans
-from jobs.query import run_query
-from jobs.status import status_of
-from jobs.store import Run
-from tests.jobs.small_run import all_units, make_run, score_rows
+from jobs.cluster.processes import DRIVER_VARIABLE, orphans
+from jobs.pool.attempts import Outcome, attempts
+from jobs.query.select import run_query
+from jobs.runs.trace_run import Run
+from jobs.tracing.status import status_of
+from tests.made_up.small_run import all_units, make_run, score_rows
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 120.0

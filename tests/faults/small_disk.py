@@ -9,12 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jobs.attempts import Outcome, attempts
-from jobs.catalog import write_catalog
-from jobs.packs import tidy
-from jobs.work import open_tasks
+from jobs.pool.attempts import Outcome, attempts
+from jobs.pool.driver import open_tasks
+from jobs.query.catalog import write_catalog
+from jobs.runs.packs import tidy
 from tests.faults.running import FAILED, FINISHED, Trial, check_whole
-from tests.jobs.small_run import make_run
+from tests.made_up.small_run import make_run
 
 ROOM_BYTES = 200_000
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from jobs.attempts import begin
-from jobs.chunks import Task
-from jobs.packs import pack
-from jobs.parts import Failure, part_name
-from jobs.query import run_query
-from jobs.status import status_of
+from jobs.pool.attempts import begin
+from jobs.query.select import run_query
+from jobs.runs.packs import pack
+from jobs.runs.parts import Failure, part_name
+from jobs.runs.run import Task
+from jobs.tracing.status import status_of
 from tests.faults.running import FINISHED, KILLED, ROOT, check_whole, new_trial
-from tests.jobs.small_run import commit_scores, score_rows
+from tests.made_up.small_run import commit_scores, score_rows
 
 HOURS = 3600.0
 

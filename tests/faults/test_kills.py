@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.attempts import attempts
-from jobs.packs import tidy
-from jobs.parts import pack_name
-from jobs.work import open_tasks
+from jobs.pool.attempts import attempts
+from jobs.pool.driver import open_tasks
+from jobs.runs.packs import tidy
+from jobs.runs.parts import pack_name
 from tests.faults.running import (
     FINISHED,
     KILLED,
@@ -24,7 +24,7 @@ from tests.faults.running import (
     new_trial,
     wait_until,
 )
-from tests.jobs.small_run import commit_scores
+from tests.made_up.small_run import commit_scores
 
 STORM_S = 60.0
 """How long workers are killed, at most."""
@@ -104,8 +104,8 @@ def kill_driver(trial: Trial) -> None:
 
 PACK = """
 import sys
-from jobs.packs import pack
-from jobs.store import open_run
+from jobs.runs.packs import pack
+from jobs.runs.trace_run import open_run
 pack(open_run(sys.argv[1]), 0)
 """
 

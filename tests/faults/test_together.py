@@ -9,9 +9,9 @@ from tests.faults.running import FINISHED, ROOT, WAIT_S, check_whole, new_trial
 
 READER = """
 import json, pathlib, sys
-from jobs.query import run_query
-from jobs.status import status_of
-from jobs.store import open_run
+from jobs.query.select import run_query
+from jobs.tracing.status import status_of
+from jobs.runs.trace_run import open_run
 
 COUNT = "SELECT count(*), count(DISTINCT (unit_id, component, against)) FROM scores"
 run, stop = open_run(sys.argv[1]), pathlib.Path(sys.argv[2])

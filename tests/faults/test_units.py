@@ -6,10 +6,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs.attempts import attempts
-from jobs.parts import part_name
-from jobs.status import status_of
-from jobs.work import open_tasks
+from jobs.pool.attempts import attempts
+from jobs.pool.driver import open_tasks
+from jobs.runs.parts import part_name
+from jobs.tracing.status import status_of
 from tests.faults.running import FAILED, FINISHED, KILLED, check_whole, new_trial, wait_until
 
 FAULTS = {

@@ -7,11 +7,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.chunks import UnitRow
-from jobs.store import open_run
-from jobs.worker import Worker
+from jobs.pool.worker import Worker
+from jobs.runs.run import UnitRow
+from jobs.runs.trace_run import open_run
 from schemas.errors import ModelUnavailable
-from tests.jobs.small_run import score_rows
+from tests.made_up.small_run import score_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

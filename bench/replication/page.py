@@ -1,0 +1,350 @@
+"""docs/findings.md: what the runs of the replication say, written by rules."""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from bench.replication.claims import (
+    CLAIMS,
+    MIN_CAPTIONS,
+    MOST,
+    SHARED,
+    Claim,
+    Evidence,
+    Finding,
+    Verdict,
+    concentration,
+    overlap,
+    short,
+    unfit,
+)
+from bench.replication.evidence import AGAINST, ATTRIBUTES, FIRST, ROLES, Interval, Row, rows
+from engine.model.registry import default_steps
+from jobs.pool.driver import progress_of
+from jobs.runs.trace_run import Run
+
+TOP = 5
+"""Components of an attribute that are listed."""
+
+Judged = list[tuple[Claim, dict[str, list[Finding]]]]
+"""Each claim with its findings by score."""
+
+
+def write_page(folder: Path, page: Path, figures: Sequence[tuple[str, str]]) -> None:
+    """Write the page; `figures` are files in docs/images with what they show."""
+    by_score = {against: Evidence.of(folder, against) for against in AGAINST}
+    judged = [
+        (claim, {against: claim.judge(evidence) for against, evidence in by_score.items()})
+        for claim in CLAIMS
+    ]
+    evidence = by_score[AGAINST[0]]
+    parts = [
+        HEAD,
+        *_answer(judged),
+        *_claims(judged),
+        *_runs(evidence),
+        *_effects_taken(evidence),
+        *_text(evidence),
+        *_tokens(evidence),
+        *_unet(evidence),
+        *_figures(figures),
+        *_unsaid(evidence, judged),
+        AGAIN,
+    ]
+    page.write_text("\n\n".join(parts) + "\n")
+
+
+HEAD = """# Findings on emoji-sd
+
+Do the claims of Basu et al. 2024 hold on a model that its authors never saw? This page is
+written by `python -m bench.replication report` from three runs and nothing else: numbers are
+computed, and whether a claim "replicates", "does not replicate" or "cannot be told" follows from
+the criterion beside it. Intervals are of 95 %, over captions."""
+
+AGAIN = """## Again
+```bash
+python -m bench.replication trace     # hours on two cores; goes on where it was cut short
+python -m bench.replication report
+```
+
+[Method](method.md) has the definitions, [statistics](statistics.md) the intervals and tests,
+[limits](limits.md) what holds for every trace."""
+
+
+def _answer(judged: Judged) -> Iterator[str]:
+    yield "## In short"
+    lines = []
+    for claim, findings in judged:
+        judgements = findings[AGAINST[0]]
+        told = [
+            f"**{verdict}** for {named}"
+            for verdict in Verdict
+            if (named := _listed([f.about for f in judgements if f.verdict is verdict]))
+        ]
+        lines.append(f"- *{claim.says}*: {', '.join(told)}.")
+    yield "\n".join(lines)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names with commas between them; pairs, which have their own, with semicolons."""
+    return ("; " if any("," in name for name in names) else ", ").join(names)
+
+
+def _claims(judged: Judged) -> Iterator[str]:
+    yield "## The claims"
+    for claim, findings in judged:
+        yield f"### {claim.says}\nCriterion: {claim.criterion}."
+        others = {f.about: f.verdict for f in findings[AGAINST[1]]}
+        yield table(
+            ["", f"by `{AGAINST[0]}`", "numbers", f"by `{AGAINST[1]}`"],
+            [
+                [f.about, f"**{f.verdict}**", f.numbers, others[f.about]]
+                for f in findings[AGAINST[0]]
+            ],
+        )
+    yield (
+        f"`{AGAINST[0]}` is the score against the attribute alone, `{AGAINST[1]}` against the "
+        f"whole caption. An attribute with fewer than {MIN_CAPTIONS} captions, or whose "
+        f"corruption does not lower the score (interval of the total effect above zero), is not "
+        f"judged. The bounds {MOST:.0%} and {SHARED:g} are choices."
+    )
+
+
+def _runs(evidence: Evidence) -> Iterator[str]:
+    yield "## The runs"
+    lines = []
+    for name, run in _named(evidence):
+        if run is None:
+            lines.append([name, "not traced", *[""] * 6])
+            continue
+        plan, done = run.plan, progress_of(run)
+        lines.append(
+            [
+                name,
+                f"{done.done - done.failed} of {done.total}",
+                ", ".join(plan.interventions),
+                ", ".join(plan.tokens) if name != "UNet" else "",
+                str(len(run.components)),
+                f"{plan.numerics.steps}, guidance {plan.numerics.guidance:g}",
+                f"{len(plan.seeds)}, {plan.noise_draws}",
+                f"{plan.numerics.noise_sigmas:g} sigma",
+            ]
+        )
+    yield table(
+        ["run", "units", "interventions", "tokens", "components", "steps", "seeds, draws", "noise"],
+        lines,
+    )
+
+
+def _named(evidence: Evidence) -> list[tuple[str, Run | None]]:
+    return [
+        ("text encoder", evidence.text),
+        ("layer x token", evidence.tokens),
+        ("UNet", evidence.unet),
+    ]
+
+
+def _effects_taken(evidence: Evidence) -> Iterator[str]:
+    yield "## What the corruption takes away"
+    lines = []
+    for name, run in _named(evidence):
+        for row in _totals(run, evidence.against) if run else []:
+            lines.append([name, row["attribute"], str(row["n"]), _interval(row, "te")])
+    yield table(["run", "attribute", "captions", "total effect"], lines)
+
+
+def _totals(run: Run, against: str) -> list[Row]:
+    return rows(
+        run,
+        "SELECT attribute, max(num_captions) AS n, max_by(mean_te, num_captions) AS mean_te, "
+        "max_by(te_low, num_captions) AS te_low, max_by(te_high, num_captions) AS te_high "
+        f"FROM component_effects WHERE against = '{against}' AND intervention = 'restore' "
+        "GROUP BY attribute ORDER BY attribute",
+    )
+
+
+def _text(evidence: Evidence) -> Iterator[str]:
+    yield "## Text encoder, last subject token"
+    if evidence.text is None:
+        yield "Not traced."
+        return
+    yield _ranked(evidence, evidence.text)
+
+
+def _ranked(evidence: Evidence, run: Run) -> str:
+    """Return the leading components of each attribute."""
+    lines = []
+    for attribute in ATTRIBUTES:
+        survivors = evidence.states(run, attribute, view="causal_states")
+        names = {row["component"] for row in survivors}
+        for row in evidence.states(run, attribute)[:TOP]:
+            lines.append(
+                [
+                    attribute,
+                    str(row["rank"]),
+                    f"`{short(row['component'])}`",
+                    _interval(row, "ie"),
+                    "" if row["mean_te"] == 0 else f"{row['mean_ie'] / row['mean_te']:.2f}",
+                    f"{row['q_value']:.2g}",
+                    "yes" if row["component"] in names else "no",
+                ]
+            )
+    heads = ["attribute", "rank", "component", "indirect effect", "of the total", "q", "survives"]
+    return table(heads, lines)
+
+
+def _tokens(evidence: Evidence) -> Iterator[str]:
+    yield "## Layer x token"
+    effects = evidence.token_effects
+    if evidence.tokens is None or effects is None:
+        yield "Not traced."
+        return
+    yield (
+        f"Mean indirect effect of `{short(FIRST)}` at positions of each role: words one by one, "
+        "then their mean; all pads together. What stands before the subject cannot see it: zero, "
+        "as it must be."
+    )
+    told = [a for a in ATTRIBUTES if effects.num_captions.get(a, 0) >= 3]
+    if not told:
+        yield "Too few captions were traced when this was made."
+        return
+    yield table(
+        ["attribute", "captions", *ROLES],
+        [
+            [
+                a,
+                str(effects.num_captions[a]),
+                *(str(effects.effect(a, FIRST, r) or "") for r in ROLES),
+            ]
+            for a in told
+        ],
+    )
+
+
+def _unet(evidence: Evidence) -> Iterator[str]:
+    yield "## UNet"
+    run = evidence.unet
+    if run is None:
+        yield "Not traced."
+        return
+    fit = [a for a in ATTRIBUTES if not unfit(run, a, evidence.against)]
+    yield f"Of {len(run.components)} components, by what is asked of them:"
+    yield table(
+        [
+            "attribute",
+            "restored: above zero",
+            "with another seed too",
+            "beyond another caption",
+            "both",
+        ],
+        [[attribute, *_controls(run, attribute, evidence.against)] for attribute in fit],
+    )
+    yield _ranked(evidence, run)
+    yield (
+        "In how many components the positive effects of restoring are, controls aside. Effects of "
+        "noise count too, so that a weak attribute looks more distributed than it is; the number "
+        "of causal components does not have this flaw, but grows with the captions."
+    )
+    yield table(
+        ["attribute", "effective components of the UNet", "of the text encoder"],
+        [
+            [
+                attribute,
+                str(concentration(run, attribute, evidence.against) or ""),
+                str(
+                    (evidence.text and concentration(evidence.text, attribute, evidence.against))
+                    or ""
+                ),
+            ]
+            for attribute in fit
+        ],
+    )
+    yield table(
+        ["attributes", "causal components of each", "of both"],
+        [
+            [
+                f"{row['attribute_a']}, {row['attribute_b']}",
+                f"{row['num_a']}, {row['num_b']}",
+                str(row["num_both"]),
+            ]
+            for a, b in combinations(fit, 2)
+            if (row := overlap(run, a, b, evidence.against))
+        ],
+    )
+
+
+def _controls(run: Run, attribute: str, against: str) -> list[str]:
+    """Return how many components have an effect, and keep it beside each control."""
+    where = f"attribute = '{attribute}' AND against = '{against}'"
+    (restored,) = rows(
+        run,
+        f"SELECT count(*) AS n FROM component_effects WHERE {where} AND intervention = 'restore' "
+        "AND q_value < 0.05 AND mean_ie > 0",
+    )
+    counts = []
+    for control, name, value in (
+        ("other-seed", "control", "control_ie"),
+        ("other-caption", "difference", "mean_difference"),
+    ):
+        (row,) = rows(
+            run,
+            f"SELECT count(*) AS n FROM controlled_effects WHERE {where} AND control = '{control}' "
+            f"AND q_{name} < 0.05 AND {value} > 0",
+        )
+        counts.append(str(row["n"]))
+    (both,) = rows(run, f"SELECT count(*) AS n FROM causal_states WHERE {where}")
+    return [str(restored["n"]), *counts, str(both["n"])]
+
+
+def _figures(figures: Sequence[tuple[str, str]]) -> Iterator[str]:
+    for file, text in figures:
+        yield f"![{text}](images/{file})\n\n*{text}*"
+
+
+def _unsaid(evidence: Evidence, judged: Judged) -> Iterator[str]:
+    """Say what the numbers leave open, and what no number here could say."""
+    yield "## What this does not say"
+    lines = [
+        "One model of 32 x 32 pixels, whose scorer was trained on the same drawings: neither size "
+        "nor training data are those of Stable Diffusion. A claim that fails here may hold there, "
+        "and the other way round.",
+        "Captions are made from templates with one object each; intervals cover other objects, not "
+        "other ways of asking.",
+        "A component is restored alone. Several that together would suffice, each of which does "
+        "nothing alone, are not seen.",
+    ]
+    runs = dict(_named(evidence))
+    for name, run in runs.items():
+        if run is None:
+            lines.append(f"The run {name} was not there: nothing is said that needs it.")
+        elif (done := progress_of(run)).done < done.total:
+            lines.append(
+                f"The run {name} had {done.done} of {done.total} units when this was made."
+            )
+    plans = {name: run.plan for name, run in runs.items() if run}
+    single = [n for n, plan in plans.items() if len(plan.seeds) * plan.noise_draws == 1]
+    if single:
+        lines.append(
+            f"One seed and one draw ({', '.join(single)}): what varies with them is in the spread "
+            "over captions, and cannot be told from it."
+        )
+    short_runs = [n for n, plan in plans.items() if plan.numerics.steps < default_steps(plan.model)]
+    if short_runs:
+        lines.append(f"Fewer denoising steps than the model's own ({', '.join(short_runs)}).")
+    open_claims = sum(
+        finding.verdict is Verdict.OPEN for _, by in judged for finding in by[AGAINST[0]]
+    )
+    lines.append(
+        f"{open_claims} of the judgements above cannot be told; more captions may tell them."
+    )
+    yield "\n".join(f"- {line}" for line in lines)
+
+
+def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    body = [heads, ["---"] * len(heads), *lines]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in body)
+
+
+def _interval(row: Row, name: str) -> str:
+    return str(Interval.of(row, f"mean_{name}", f"{name}_low", f"{name}_high"))

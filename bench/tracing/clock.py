@@ -1,0 +1,80 @@
+"""Timers and counters that the measurements put around the engine, without a change in it."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+
+from engine.model.opening import Diffusion
+
+T = TypeVar("T")
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until an accelerator has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def timed(
+    device: torch.device, work: Callable[[], T], now: Callable[[], float] = time.perf_counter
+) -> tuple[float, T]:
+    """Return the seconds that `work` took, and what it returned."""
+    synchronize(device)
+    start_s = now()
+    result = work()
+    synchronize(device)
+    return now() - start_s, result
+
+
+@contextmanager
+def counting_rows(model: Diffusion) -> Iterator[list[int]]:
+    """Yield a list that gets the rows of every call of the UNet until exit."""
+    rows: list[int] = []
+    handle = model.unet.register_forward_pre_hook(lambda _m, args: rows.append(len(args[0])))
+    try:
+        yield rows
+    finally:
+        handle.remove()
+
+
+@dataclass(kw_only=True)
+class Clock:
+    """Exclusive seconds by name: a span inside another stops the outer one's."""
+
+    device: torch.device
+    now: Callable[[], float] = time.perf_counter
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    _open: list[str] = field(default_factory=list[str])
+    _since_s: float = 0.0
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        """Count the time until exit as `name`'s."""
+        self._charge()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._charge()
+            self._open.pop()
+
+    def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function with its time counted as `name`'s."""
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with self.span(name):
+                return function(*args, **kwargs)
+
+        return wrapped
+
+    def _charge(self) -> None:
+        synchronize(self.device)
+        now_s = self.now()
+        if self._open:
+            self.seconds[self._open[-1]] += now_s - self._since_s
+        self._since_s = now_s

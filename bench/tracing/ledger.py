@@ -1,0 +1,96 @@
+"""Where a trace's time goes: the engine's functions are timed from outside, by what they do.
+
+The hooks within a call of the UNet are timed apart from it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import torch
+
+import engine.model.hooks
+import engine.tracing.lockstep
+import engine.tracing.trace_unit
+from bench.tracing.clock import Clock
+from engine.model.opening import Diffusion
+from engine.model.schedulers import Rows
+from engine.tracing.measures import Yardstick
+
+UNET = "unet"
+
+
+@dataclass(kw_only=True)
+class Ledger:
+    """What one trace did."""
+
+    seconds: float = 0.0
+    spans: dict[str, float] = field(default_factory=dict[str, float])
+    """Exclusive seconds by what they were spent on, the UNet's among them."""
+    rows: int = 0
+    """Rows that the UNet read, two a guided row."""
+    donors: int = 0
+    """Rows of these that are donors beside the batch."""
+
+
+@contextmanager
+def watched(model: Diffusion, now: Callable[[], float]) -> Iterator[Ledger]:
+    """Yield the ledger of what is traced until exit, by the seconds of `now`."""
+    clock, ledger = Clock(device=model.device, now=now), Ledger()
+    with ExitStack() as stack:
+        for owner, name, replacement in [
+            *_timed_places(model, clock),
+            (engine.tracing.lockstep, "writing", _timed_writing(clock)),
+            (engine.tracing.lockstep, "_edits", _counted_edits(clock, ledger)),
+            (model.unet, "forward", _timed_unet(model, clock, ledger)),
+        ]:
+            stack.enter_context(mock.patch.object(owner, name, replacement))
+        with clock.span("all else"):
+            yield ledger
+    ledger.spans = dict(clock.seconds)
+
+
+def _timed_places(model: Diffusion, clock: Clock) -> Iterator[tuple[Any, str, Any]]:
+    places = {
+        (engine.tracing.trace_unit, "list_changes"): "listing sites and changes",
+        (engine.tracing.trace_unit, "encode_rows"): "text encoding",
+        (type(model.family), "encode"): "text encoding",
+        (engine.tracing.trace_unit, "decode"): "VAE decoding",
+        (Yardstick, "measure"): "scoring",
+        (Rows, "stepped"): "scheduler",
+        (Rows, "model_input"): "scheduler",
+        (engine.tracing.lockstep, "gathered"): "forking rows",
+        (engine.tracing.lockstep, "guided"): "guidance",
+        (engine.tracing.lockstep, "joined"): "joining the text of a batch",
+        (engine.model.hooks, "_register"): "hooks: registering",
+    }
+    for (owner, name), span in places.items():
+        yield owner, name, clock.wrap(span, getattr(owner, name))
+
+
+def _timed_writing(clock: Clock) -> Callable[..., Any]:
+    writing = engine.tracing.lockstep.writing
+    return lambda writes: clock.wrap("hooks: copying rows", writing(writes))
+
+
+def _counted_edits(clock: Clock, ledger: Ledger) -> Callable[..., Any]:
+    edits = clock.wrap("hooks: making edits", engine.tracing.lockstep._edits)
+
+    def counted(batch: Any, **options: Any) -> Any:
+        ledger.donors += len(batch.donors)
+        return edits(batch, **options)
+
+    return counted
+
+
+def _timed_unet(model: Diffusion, clock: Clock, ledger: Ledger) -> Callable[..., Any]:
+    forward = model.unet.forward
+
+    def timed_forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        ledger.rows += len(x)
+        with clock.span(UNET):
+            return forward(x, *args, **kwargs)
+
+    return timed_forward

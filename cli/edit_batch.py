@@ -1,0 +1,210 @@
+"""`dqf edit-batch`: remove or replace a file of concepts in one closed-form edit."""
+
+import json
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from cli.job import follow_to_end, shared
+from cli.options.runs import run_location
+from cli.printing.output import Format, FormatOption, print_rows
+from engine.files import is_folder
+
+if TYPE_CHECKING:
+    from jobs.editing.report import EditReport
+
+
+class Objective(StrEnum):
+    """What an edit minimises."""
+
+    RESIDUAL = "residual"
+    PUBLISHED = "published"
+
+
+def edit_batch(
+    concepts: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV, JSONL, Parquet or YAML file: concept, target, kind, mode, weight, prompts."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the edit; new or empty.")],
+    from_run: Annotated[
+        str | None, typer.Option(help="Run whose top-ranked text-encoder component is edited.")
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Component to edit instead, or a network or layer to edit all that can be edited "
+            "in it; may be given again; see `dqf components`."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model to edit; the run's own by default.")
+    ] = None,
+    scorer: Annotated[
+        str | None, typer.Option(help="Scorer of the images; the model's own by default.")
+    ] = None,
+    images: Annotated[
+        int, typer.Option(min=0, help="Images per prompt before and after; 0: none, no scores.")
+    ] = 2,
+    ridge: Annotated[
+        float | None, typer.Option(help="lambda: keeps the change small in every direction.")
+    ] = None,
+    preserve: Annotated[
+        float | None, typer.Option(min=0.0, help="mu: keeps what no concept says as it was.")
+    ] = None,
+    general: Annotated[
+        float | None, typer.Option(min=0.0, help="nu: keeps general captions by their covariance.")
+    ] = None,
+    exactly: Annotated[
+        Path | None, typer.Option(help="Concept file of what must not change at all.")
+    ] = None,
+    objective: Annotated[
+        Objective, typer.Option(help="`published` reproduces the paper's notebook, bias included.")
+    ] = Objective.RESIDUAL,
+    full_model: Annotated[
+        bool, typer.Option("--full-model", help="Write a complete diffusers folder too.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes of a local Ray that share the prompts.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="http://HOST:8265 of a Ray cluster that does it as a job; else it is done here.",
+        ),
+    ] = None,
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """Edit all CONCEPTS out of a model in one closed-form solve and write the edit's folder.
+
+    An empty target removes the concept: an object becomes "object", a style "photo", a color
+    "plain", an action "standing", a person "person". The folder holds the changed matrices, the
+    same as LoRA files, `edit.json` and `before_after.png`. As a job, run and folder must be where
+    the cluster's nodes find them too, and all that is printed is the job's log, on stderr.
+    """
+    from jobs.cluster.submission import is_job_address
+
+    if address and is_job_address(address):
+        _edit_as_a_job(
+            concepts,
+            {
+                "--out": shared(out),
+                "--from-run": _shared_run(from_run),
+                "--layer": layer,
+                "--model": _shared_model(model),
+                "--scorer": _shared_model(scorer),
+                "--images": images,
+                "--ridge": ridge,
+                "--preserve": preserve,
+                "--general": general,
+                "--exactly": exactly and shared(exactly),
+                "--objective": objective.value,
+                "--full-model": full_model,
+                "--workers": workers,
+                "--format": output_format.value,
+            },
+            address=address,
+        )
+    from jobs.editing.request import EditRequest, run_edit
+
+    request = EditRequest(
+        out=out,
+        run=run_location(from_run) if from_run else None,
+        layers=tuple(layer or ()),
+        model=model,
+        scorer=scorer,
+        images=images,
+        ridge=ridge,
+        preserve=preserve,
+        general=general,
+        exactly=exactly,
+        objective=objective.value,
+        full_model=full_model,
+        workers=workers,
+    )
+    print_report(
+        run_edit(concepts, request, note=lambda line: typer.echo(line, err=True)), output_format
+    )
+
+
+def print_report(report: "EditReport", output_format: Format) -> None:
+    """Print what an edit did."""
+    if output_format is Format.JSON:
+        typer.echo(json.dumps(report.as_dict(), indent=2))
+        return
+    if report.scores:
+        print_rows(_score_rows(report), output_format)
+    for line in _summary(report):
+        typer.echo(line, err=output_format is not Format.TABLE)
+
+
+def _edit_as_a_job(concepts: Path, options: dict[str, object], *, address: str) -> NoReturn:
+    from jobs.cluster.submission import cluster_gpus, submit
+    from jobs.input.concepts import read_concepts
+
+    read_concepts(concepts)
+    shipped = f"concepts{concepts.suffix}"
+    given = [word for name, value in options.items() for word in _words(name, value)]
+    submission_id = submit(
+        address,
+        arguments=["edit-batch", shipped, *given],
+        # The folder that it writes: a job of the run itself is one that traces.
+        run=str(options["--out"]),
+        files={shipped: concepts.read_bytes()},
+        gpus=1 if cluster_gpus(address) else 0,
+        # A run may be of any model.
+        ships_reference_model="emoji-sd"
+        in f"{options['--model'] or 'emoji-sd'} {options['--scorer']}",
+    )
+    follow_to_end(address, submission_id)
+
+
+def _words(name: str, value: object) -> list[str]:
+    """Return an option as it is written on the command line: a list repeats it."""
+    if isinstance(value, list):
+        return [word for item in value for word in (name, str(item))]
+    if isinstance(value, bool):
+        return [name] if value else []
+    return [] if value is None else [name, str(value)]
+
+
+def _shared_run(name: str | None) -> str | None:
+    return name and shared(run_location(name))
+
+
+def _shared_model(name: str | None) -> str | None:
+    """Return a folder's absolute path; the name of a model that dqf or the hub knows as it is."""
+    from engine.model.registry import BUILT_IN
+
+    if name is None or name in BUILT_IN or not is_folder(name):
+        return name
+    return shared(name)
+
+
+def _score_rows(report: "EditReport") -> list[dict[str, object]]:
+    return [
+        {
+            "concept": scores.concept,
+            "target": scores.target,
+            "concept_before": scores.concept_before,
+            "concept_after": scores.concept_after,
+            "target_before": scores.target_before,
+            "target_after": scores.target_after,
+        }
+        for scores in report.scores
+    ]
+
+
+def _summary(report: "EditReport") -> Iterator[str]:
+    if report.untouched_change is not None:
+        yield f"untouched concepts: mean change of the score {report.untouched_change:+.3f}"
+    changed = ", ".join(f"{n} {100 * c:.1f}%" for n, c in report.relative_changes.items())
+    yield f"changed for {len(report.concepts)} concepts: {changed}"
+    yield f"keys {report.key_seconds:.2f} s, solve {report.solve_seconds:.3f} s"
+    yield f"edit: {report.out}"

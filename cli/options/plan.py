@@ -1,0 +1,150 @@
+"""The options that make a plan, shared by `dqf trace submit` and `dqf trace plan`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.options.shared import with_options
+from schemas.component import Kind, Part
+from schemas.intervention import Intervention, TokenRole
+from schemas.window import GRAMMAR
+
+NUMERICS = (
+    "scheduler", "steps", "guidance", "negative_prompt", "height", "width", "cfg_patch", "dtype",
+    "corruption", "noise_sigmas", "noise_absolute", "noise_at",
+)  # fmt: skip
+"""Options that go to the plan's `numerics`."""
+FIELDS = {
+    "noise": "noise_sigmas",
+    "draws": "noise_draws",
+    "seed": "seeds",
+    "kind": "kinds",
+    "component": "components",
+    "window": "windows",
+    "token": "tokens",
+    "intervention": "interventions",
+    "reference": "references",
+    "score": "scores",
+}
+"""The plan's fields that options of another name fill: repeatable ones, but for the first two."""
+
+
+def with_plan_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the plan's options; it gets the plan's fields as `fields`."""
+    return with_options(_declared, into="fields", made_by=_fields)(command)
+
+
+def _declared(
+    *,
+    model: Annotated[
+        str | None, typer.Option(help="Built-in name, diffusers folder or hub id.")
+    ] = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option(help="CSV, JSONL or Parquet: caption, subject, attribute[, target]."),
+    ] = None,
+    probe: Annotated[str | None, typer.Option(help="A whole built-in probe set.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="A YAML plan; other plan options override its fields.")
+    ] = None,
+    part: Annotated[str | None, typer.Option(help="unet, text-encoder or both.")] = None,
+    kind: Annotated[
+        list[Kind] | None, typer.Option(help="Kind of component to trace; repeatable.")
+    ] = None,
+    component: Annotated[
+        list[str] | None, typer.Option(help="Trace only this component; repeatable.")
+    ] = None,
+    consecutive: Annotated[
+        int | None, typer.Option(help="Components of one kind restored together.")
+    ] = None,
+    window: Annotated[
+        list[str] | None,
+        typer.Option(help=f"UNet: steps at which to restore: {GRAMMAR}; repeatable."),
+    ] = None,
+    token: Annotated[
+        list[TokenRole] | None,
+        typer.Option(help="Text encoder: tokens at which to restore; repeatable."),
+    ] = None,
+    intervention: Annotated[
+        list[Intervention] | None,
+        typer.Option(help="What is changed, controls and ablations too; repeatable."),
+    ] = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(help="Caption whose clean run is a donor of mean and other-caption."),
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed of the latent; repeatable.")] = None,
+    draws: Annotated[int | None, typer.Option(help="Noise draws a caption and seed.")] = None,
+    corruption: Annotated[
+        str | None, typer.Option(help="noise, or counterfactual: the captions' column.")
+    ] = None,
+    noise: Annotated[
+        float | None, typer.Option(help="Noise on the subject, in sigmas of the embeddings.")
+    ] = None,
+    noise_absolute: Annotated[
+        float | None, typer.Option(help="Standard deviation of the noise as it is.")
+    ] = None,
+    noise_at: Annotated[
+        str | None, typer.Option(help="UNet trace: noise the text encoder's input or output.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="ddim, euler, dpm++ ...; the model's own if none.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="Negative prompt.")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels; the model's own if none.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels; the model's own if none.")] = None,
+    cfg_patch: Annotated[str | None, typer.Option(help="Restore half cond, or both.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    scorer: Annotated[
+        str | None, typer.Option(help="Scorer: an open_clip folder or ARCHITECTURE:PRETRAINED.")
+    ] = None,
+    score: Annotated[
+        list[str] | None,
+        typer.Option(help="caption, target, clean-image or clean-latent; repeatable."),
+    ] = None,
+) -> None:
+    """Declares the options; never called."""
+
+
+def _fields(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the plan's fields: the plan file's, overridden by options that were given."""
+    from jobs.input.probes import DEMO_CAPTIONS_PER_ATTRIBUTE, probe_set
+    from jobs.tracing.plan import pick, read_captions, read_plan
+    from schemas.errors import PlanError
+
+    given = {
+        FIELDS.get(name, name): value for name, value in options.items() if value not in (None, [])
+    }
+    plan, captions, probe, part = (
+        given.pop(name, None) for name in ("plan", "captions", "probe", "part")
+    )
+    numerics = {name: given.pop(name) for name in list(given) if name in NUMERICS}
+    fields = (read_plan(plan) if plan else {}) | given
+    if part is not None:
+        fields["parts"] = _parts(part)
+    fields["numerics"] = {**(fields.get("numerics") or {}), **numerics}  # pyright: ignore
+    if captions and probe:
+        raise PlanError("give --captions or --probe, not both")
+    if captions:
+        fields["captions"] = read_captions(captions)
+    elif probe:
+        fields["captions"] = probe_set(probe)
+    elif "captions" not in fields:
+        if fields.get("model", "emoji-sd") != "emoji-sd":
+            raise PlanError("give --captions FILE or --probe sd to say what to trace on this model")
+        fields["captions"] = pick(probe_set("emoji-sd"), each=DEMO_CAPTIONS_PER_ATTRIBUTE)
+    return fields
+
+
+def _parts(part: str) -> list[str]:
+    from schemas.errors import PlanError
+
+    if part == "both":
+        return [member.value for member in Part]
+    if part not in list(Part):
+        raise PlanError(f"--part is unet, text-encoder or both, not {part!r}")
+    return [part]

@@ -1,0 +1,82 @@
+"""The options that say where and how a run is worked on; they change no score."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options.shared import with_options
+
+if TYPE_CHECKING:
+    from jobs.cluster.connection import Cluster
+    from jobs.pool.pool import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """Where and how a run is worked on."""
+
+    address: str | None
+    actors: int | None
+    gpus: float | None
+    rows: int | None
+    unit_timeout: float
+    max_failed: float
+
+    def cluster(self) -> "Cluster":
+        """Return where actors run."""
+        from jobs.cluster.connection import Cluster
+
+        return Cluster(address=self.address, actors=self.actors, gpus_an_actor=self.gpus)
+
+    def limits(self) -> "Limits":
+        """Return when a unit and a run are given up."""
+        from jobs.pool.pool import Limits
+
+        return Limits(unit_s=self.unit_timeout, failed=self.max_failed)
+
+    def arguments(self) -> Iterator[str]:
+        """Yield these options as a job's arguments; the job finds its cluster by itself."""
+        for name in ("actors", "gpus", "rows", "unit_timeout", "max_failed"):
+            value = getattr(self, name)
+            if value is not None:
+                yield from (f"--{name.replace('_', '-')}", f"{value:g}")
+
+
+def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a run; it gets RunOptions as `how`."""
+    return with_options(_declared, into="how", made_by=_made)(command)
+
+
+def _made(options: dict[str, Any]) -> RunOptions:
+    return RunOptions(**options)
+
+
+def _declared(
+    *,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="http://HEAD:8265 submits a job; HOST:PORT drives from here; none: a local Ray.",
+        ),
+    ] = None,
+    actors: Annotated[
+        int | None, typer.Option(min=1, help="Ray actors; as many as there is room for if none.")
+    ] = None,
+    gpus: Annotated[
+        float | None, typer.Option(min=0, help="GPUs of one actor; 1 if there are any.")
+    ] = None,
+    rows: Annotated[
+        int | None,
+        typer.Option(min=2, help="Rows of a batch, measured if none; changes no score."),
+    ] = None,
+    unit_timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that a unit may take before it has failed.")
+    ] = 3600.0,
+    max_failed: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of failed units that stops the run.")
+    ] = 0.1,
+) -> None:
+    """Declares the options; never called."""

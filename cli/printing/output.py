@@ -1,0 +1,137 @@
+"""Printing data to stdout, or into a file, in the format that the user asks for."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.printing.formats import (
+    Rows,
+    write_csv,
+    write_json,
+    write_jsonl,
+    write_markdown,
+    write_parquet,
+)
+from cli.printing.table import write_table
+from engine.files import is_folder
+from schemas.errors import DqfError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Format(StrEnum):
+    """How data is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+    MARKDOWN = "markdown"
+
+    @property
+    def is_for_people(self) -> bool:
+        """Whether numbers are rounded and what matters most may be chosen."""
+        return self in (Format.TABLE, Format.MARKDOWN)
+
+
+WRITERS = {
+    Format.TABLE: write_table,
+    Format.JSON: write_json,
+    Format.JSONL: write_jsonl,
+    Format.CSV: write_csv,
+    Format.PARQUET: write_parquet,
+    Format.MARKDOWN: write_markdown,
+}
+SUFFIXES = {
+    ".json": Format.JSON,
+    ".jsonl": Format.JSONL,
+    ".csv": Format.CSV,
+    ".parquet": Format.PARQUET,
+    ".md": Format.MARKDOWN,
+}
+"""Formats by the end of a file's name."""
+
+FormatOption = Annotated[Format, typer.Option("--format", help="How to print the data.")]
+"""The option that every command which prints data has."""
+
+
+class OutputRefused(DqfError):
+    """A format that cannot go where it is to go, or a file that cannot be written."""
+
+
+def print_table(table: "pa.Table", output_format: Format, *, output: Path | None = None) -> None:
+    """Print an Arrow table to stdout or write it into a file."""
+    put(table.schema, table.to_batches(), output_format, output=output)
+
+
+def print_rows(
+    rows: list[dict[str, object]], output_format: Format, *, output: Path | None = None
+) -> None:
+    """Print rows of one shape to stdout or write them into a file."""
+    import pyarrow as pa
+
+    print_table(pa.Table.from_pylist(rows), output_format, output=output)
+
+
+def put(
+    schema: "pa.Schema", batches: Rows, output_format: Format, *, output: Path | None = None
+) -> int:
+    """Write rows as they come to stdout, or to a file all or nothing; return how many they were.
+
+    OutputRefused: Parquet on a terminal, or a file that cannot be written.
+    """
+    check_destination(output_format, output=output)
+    is_binary = output_format is Format.PARQUET
+    if output is None:
+        file = sys.stdout.buffer if is_binary else sys.stdout
+        return _write(schema, batches, output_format, file)
+    try:
+        with _whole_file(output, binary=is_binary) as file:
+            return _write(schema, batches, output_format, file)
+    except OSError as error:
+        raise OutputRefused(f"cannot write {output}: {error.strerror or error}") from error
+
+
+def check_destination(output_format: Format, *, output: Path | None) -> None:
+    """Raise OutputRefused for Parquet on a terminal and for a file that has no folder."""
+    if output_format is Format.PARQUET and output is None and sys.stdout.isatty():
+        raise OutputRefused("a terminal cannot show Parquet: give --output FILE or pipe it")
+    if output is not None and not is_folder(output.parent):
+        raise OutputRefused(f"cannot write {output}: there is no folder {output.parent}")
+
+
+@contextmanager
+def _whole_file(path: Path, *, binary: bool) -> Iterator[IO[Any]]:
+    """Give a new file that takes the place of `path` when all is written."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        mode, encoding = ("wb", None) if binary else ("w", "utf-8")
+        with os.fdopen(descriptor, mode, encoding=encoding) as file:
+            yield file
+        os.umask(mask := os.umask(0))  # the only way to read it
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _write(schema: "pa.Schema", batches: Rows, output_format: Format, file: IO[Any]) -> int:
+    counts: list[int] = []
+    WRITERS[output_format](schema, _counted(batches, counts), file)
+    return sum(counts)
+
+
+def _counted(batches: Rows, counts: list[int]) -> Iterable["pa.RecordBatch"]:
+    for batch in batches:
+        counts.append(batch.num_rows)
+        yield batch

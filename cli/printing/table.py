@@ -1,0 +1,81 @@
+"""A table of text for people: as much of it as a terminal or a page can show."""
+
+import shutil
+from collections.abc import Iterable
+from itertools import chain, islice
+from typing import IO, TYPE_CHECKING
+
+import typer
+
+from cli.printing.formats import Rows, cell, is_number, values
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TERMINAL_ROWS = 100
+"""Rows that a terminal gets, from the first on."""
+FILE_ROWS = 10_000
+"""Rows that a file or a pipe gets: the columns' widths need all of them at once."""
+FILE_WIDTH = 240
+"""Characters of a line that nobody reads on a terminal."""
+NARROWEST = 12
+"""Characters to which text may be folded."""
+GAP = 3
+"""Characters that a column takes beside its text."""
+
+
+def write_table(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
+    """Write a table, and note on stderr which rows and columns are left out."""
+    most, width = (
+        (TERMINAL_ROWS, shutil.get_terminal_size().columns)
+        if file.isatty()
+        else (FILE_ROWS, FILE_WIDTH)
+    )
+    rows = chain.from_iterable(zip(*map(values, b.columns), strict=True) for b in batches)
+    shown = [tuple(map(cell, row)) for row in islice(rows, most)]
+    left = sum(1 for _ in rows)
+    numbers = [is_number(field.type) for field in schema]
+    fitting = _fitting(schema.names, shown, numbers, width=width)
+    _print(schema.names[:fitting], [row[:fitting] for row in shown], numbers, file, width=width)
+    if left:
+        _note(f"the first {len(shown)} of {len(shown) + left} rows are shown")
+    if fitting < len(schema.names):
+        _note(f"columns that do not fit: {', '.join(schema.names[fitting:])}")
+
+
+def _note(line: str) -> None:
+    typer.echo(f"{line}; other formats have all", err=True)
+
+
+def _fitting(
+    names: list[str], rows: list[tuple[str, ...]], numbers: list[bool], *, width: int
+) -> int:
+    """Return how many columns, at least one, fit when text is folded and numbers are not."""
+    left = width - 1
+    for number, (name, is_narrow) in enumerate(zip(names, numbers, strict=True)):
+        longest = max(map(len, (name, *(row[number] for row in rows))))
+        left -= GAP + (longest if is_narrow else min(longest, NARROWEST))
+        if left < 0:
+            return max(number, 1)
+    return len(names)
+
+
+def _print(
+    names: list[str],
+    rows: Iterable[tuple[str, ...]],
+    numbers: list[bool],
+    file: IO[str],
+    *,
+    width: int,
+) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    for name, is_right in zip(names, numbers, strict=False):
+        justify = "right" if is_right else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=is_right)
+    for row in rows:
+        table.add_row(*row)
+    Console(file=file, markup=False, highlight=False, width=width).print(table)

@@ -1,0 +1,116 @@
+"""Writing an edited model: a copy of its diffusers folder with tensors replaced, all or nothing."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from engine.files import is_file, is_folder
+from engine.model.hub import model_folder
+from schemas.errors import ConceptError
+
+
+def source_folder(model: str) -> Path:
+    """Return the folder that a model's name stands for; the local snapshot of a hub model."""
+    return model_folder(model)
+
+
+def refuse_occupied(out: Path) -> None:
+    """Raise ConceptError if `out` is a file or a folder that holds something."""
+    if is_file(out) or (is_folder(out) and any(out.iterdir())):
+        raise ConceptError(f"{out} exists and is not an empty folder; choose another --out")
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `out` when the block ends, and vanishes if it fails.
+
+    ConceptError: it cannot be made; `out` is occupied, before or after the block.
+    """
+    refuse_occupied(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise ConceptError(
+            f"cannot write in {out.parent}: {error.strerror}; choose another --out"
+        ) from error
+    try:
+        yield work
+        _make_readable(work)
+        refuse_occupied(out)
+        # rename(2) replaces an empty folder and fails on any other.
+        work.rename(out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _make_readable(folder: Path) -> None:
+    """Make a folder as readable as any other here: mkdtemp and safetensors leave it private."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod((0o777 if is_folder(path) else 0o666) & ~umask)
+
+
+def copy_with(source: Path, out: Path, *, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Copy the model folder `source` into `out` with tensors replaced, all else as it is.
+
+    They are named by their part (a subfolder) and their name in it, `unet.conv_in.weight`. Each is
+    written in the dtype of the file that holds it. ConceptError: no safetensors file of the part
+    holds a tensor of that name.
+    """
+    shutil.copytree(source, out, dirs_exist_ok=True, symlinks=False)
+    _drop_absent_parts(out / "model_index.json")
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        part, _, parameter = name.partition(".")
+        parts.setdefault(part, {})[parameter] = tensor
+    for part, inside in parts.items():
+        missing = set(inside)
+        # Variants (fp16) and shards: every file that holds the tensor is rewritten.
+        for file in sorted((out / part).glob("*.safetensors")):
+            missing -= _replace(file, inside)
+        if missing:
+            lost = sorted(missing)[0]
+            raise ConceptError(f"{source / part} holds no safetensors file with {lost}")
+        for pickled in (out / part).glob("*.bin"):
+            # A pickled copy would still hold the unedited weights.
+            pickled.unlink()
+
+
+def _drop_absent_parts(index: Path) -> None:
+    """Mark parts that the index lists but that were never fetched (the safety checker) as none."""
+    parts = json.loads(index.read_text())
+    for name, value in parts.items():
+        if isinstance(value, list) and not is_folder(index.parent / name):
+            parts[name] = [None, None]
+    index.write_text(json.dumps(parts, indent=2) + "\n")
+
+
+def _replace(file: Path, tensors: Mapping[str, torch.Tensor]) -> set[str]:
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+        stored = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    found: set[str] = set()
+    for name, tensor in tensors.items():
+        for stored_name in stored:
+            if _same_name(stored_name, name):
+                stored[stored_name] = tensor.to(stored[stored_name].dtype).contiguous()
+                found.add(name)
+    if found:
+        file.unlink()
+        save_file(stored, file, metadata=metadata)
+    return found
+
+
+def _same_name(stored: str, name: str) -> bool:
+    # transformers 5.6 dropped the `text_model.` of CLIPTextModel's names; files keep either.
+    return stored.removeprefix("text_model.") == name.removeprefix("text_model.")

@@ -1,0 +1,159 @@
+"""The weights that an edit changes: by public name, for the time of a block, and in a file.
+
+A weight's public name is `PART.PARAMETER`: the pipeline's part (`text_encoder`, `text_encoder_2`,
+`unet`) and the name in that module's state dict as transformers and diffusers name it now, so
+`text_encoder.encoder.layers.0.self_attn.out_proj.weight` for a `CLIPTextModel`, whose
+`text_model.` transformers 5.6 dropped, and `text_encoder_2.text_model.encoder...` for a
+`CLIPTextModelWithProjection`.
+
+`edit.safetensors` holds the edited matrices alone, in float32, under those names. Its metadata says
+which matrices it was solved from, by their hashes, so that it is never laid over another model.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from engine.files import is_file
+from engine.model.opening import Diffusion, Skeleton
+from schemas.errors import ConceptError
+
+DELTA = "edit.safetensors"
+"""The delta's name in an edit's folder."""
+VERSION = "1"
+"""Version of the delta's format."""
+PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
+"""What a model may be opened in; the originals are hashed as each of them holds them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """What an edit's `edit.safetensors` holds."""
+
+    weights: dict[str, torch.Tensor]
+    """The edited matrices by public name, float32 on the CPU."""
+    model: str
+    """The model that they belong to, as a user opens it."""
+    originals: dict[str, dict[str, str]]
+    """For each the hash of the original, by the precision that holds it."""
+
+
+def weights_of(model: Diffusion | Skeleton) -> dict[str, nn.Parameter]:
+    """Return the weights of the text encoders and the UNet by public name."""
+    parts = [*((e.name, e.module) for e in model.encoders), ("unet", model.unet)]
+    return {
+        f"{part}.{name}": parameter
+        for part, module in parts
+        for name, parameter in module.named_parameters()
+    }
+
+
+def weight_hash(tensor: torch.Tensor) -> str:
+    """Return blake2b (16 bytes, in hex) of a tensor's float32 bytes in row-major order."""
+    content = tensor.detach().float().cpu().contiguous().numpy()
+    return hashlib.blake2b(content.data, digest_size=16).hexdigest()
+
+
+@contextmanager
+def replaced(model: Diffusion, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Run the block with weights replaced, by public name; the very tensors are back afterwards.
+
+    Each is cast to the dtype and device of the one it stands for. ValueError: the model has no
+    weight of that name and shape; nothing is replaced then.
+    """
+    known = weights_of(model)
+    for name, weight in weights.items():
+        if name not in known or known[name].shape != weight.shape:
+            raise ValueError(f"{model.name} has no weight {name} of shape {tuple(weight.shape)}")
+    with ExitStack() as stack:
+        for name, weight in weights.items():
+            stack.enter_context(_replaced(known[name], weight))
+        yield
+
+
+@contextmanager
+def _replaced(parameter: nn.Parameter, weight: torch.Tensor) -> Iterator[None]:
+    original = parameter.data
+    parameter.data = weight.detach().to(original)
+    try:
+        yield
+    finally:
+        parameter.data = original
+
+
+def write_delta(
+    path: Path,
+    weights: Mapping[str, torch.Tensor],
+    *,
+    originals: Mapping[str, torch.Tensor],
+    model: str,
+) -> None:
+    """Write the weights that differ from their originals, both by public name, as float32.
+
+    `model` is the name under which a user opens the model they belong to.
+    """
+    changed = {
+        name: weight.detach().float().cpu().contiguous()
+        for name, weight in weights.items()
+        if not torch.equal(weight.detach().cpu(), originals[name].detach().cpu())
+    }
+    metadata = {
+        "dqf_edit": VERSION,
+        "model": model,
+        "originals": json.dumps({name: _hashes(originals[name]) for name in changed}),
+    }
+    save_file(changed, path, metadata=metadata)
+
+
+def open_delta(folder: Path) -> Delta:
+    """Return the delta of an edit's folder, for whatever model; ConceptError: it has none."""
+    path = folder / DELTA
+    if not is_file(path):
+        raise ConceptError(f"{folder} is no edit folder: it has no {DELTA}")
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ConceptError(f"{path} is damaged ({error}): make the edit again") from error
+    if metadata.get("dqf_edit") != VERSION:
+        found = metadata.get("dqf_edit", "none")
+        raise ConceptError(f"{path} has format version {found}, this dqf reads {VERSION}: update")
+    return Delta(
+        weights=weights, model=metadata["model"], originals=json.loads(metadata["originals"])
+    )
+
+
+def read_delta(folder: Path, model: Diffusion) -> dict[str, torch.Tensor]:
+    """Return the edited weights of an edit's folder, float32 on the CPU, by public name.
+
+    ConceptError: there is no delta, it cannot be read, or it was solved from other weights than
+    those of the opened model.
+    """
+    delta = open_delta(folder)
+    known = weights_of(model)
+    for name in delta.weights:
+        own = known.get(name)
+        if own is None or delta.originals[name][_precision(own)] != weight_hash(own):
+            what = "is not in" if own is None else "differs in"
+            raise ConceptError(
+                f"edit {folder} was made for another model: {name} {what} {model.name}; "
+                f"open the model {delta.model}"
+            )
+    return delta.weights
+
+
+def _hashes(original: torch.Tensor) -> dict[str, str]:
+    return {_precision(held): weight_hash(held) for held in map(original.detach().to, PRECISIONS)}
+
+
+def _precision(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

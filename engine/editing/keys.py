@@ -1,0 +1,126 @@
+"""Keys of an edit and what its outputs should change by, summed batch by batch.
+
+A batch is a function of the concepts alone, never of who reads it: joint, sequential and
+distributed edits sum the same numbers in the same order.
+
+Shapes: N prompts, T tokens, P rows, D a projection's inputs, E its outputs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from engine.editing.closed_form import Sums, sums_of
+from engine.editing.delta import replaced
+from engine.editing.editable import Editable, Prompts, Read, Reader, open_reader, read_prompts
+from engine.editing.positions import RoleWeights, Rows, every_row, facing_places, role_rows
+from engine.editing.prompts import PromptPair
+from engine.model.opening import Diffusion
+from schemas.plan import Caption
+
+BATCH = 512
+"""Prompts that are read together: it bounds the memory of an edit, whatever its concepts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """Rows of one batch: keys, what each projection should change by there, and weights."""
+
+    key_PD: torch.Tensor
+    changes: Mapping[str, torch.Tensor]
+    """r_PE by the projection's public name."""
+    weight_P: torch.Tensor
+
+    def sums(self) -> Sums:
+        """Return their sums."""
+        return sums_of(self.key_PD, self.changes, self.weight_P)
+
+
+@torch.inference_mode()
+def pair_keys(
+    model: Diffusion,
+    target: Editable,
+    pairs: Sequence[PromptPair],
+    *,
+    roles: RoleWeights,
+    edited: Mapping[str, torch.Tensor],
+) -> Keys:
+    """Return the keys of concept prompts and the change to what their targets' prompts say.
+
+    Text encoder: the residual stream after the component becomes the target prompt's at the facing
+    position. UNet: the output becomes W0 k'. Targets are the unedited model's, keys those of the
+    model with the weights `edited` of earlier components: what these left is what is solved for.
+    """
+    reader = open_reader(model, target)
+    sources = read_prompts(model, target.component, [pair.source for pair in pairs])
+    targets, index_N = _distinct([pair.target for pair in pairs])
+    facing = read_prompts(model, target.component, targets)
+    rows = role_rows(sources.spans, sources.length, roles)
+    spans = [facing.spans[n] for n in index_N.tolist()]
+    place_P = facing_places(rows, sources.spans, spans).clamp(max=facing.length - 1)
+    wanted = _read_distinct(reader, facing, index_N[rows.prompt_P], place_P)
+    with replaced(model, edited):
+        said = reader.read(sources, rows)
+    weight_N = torch.tensor([pair.weight for pair in pairs], dtype=torch.float64)
+    return Keys(
+        key_PD=said.key_PD,
+        changes=_changes(target, said, wanted),
+        weight_P=rows.weight_P * weight_N[rows.prompt_P],
+    )
+
+
+@torch.inference_mode()
+def kept_keys(
+    model: Diffusion,
+    target: Editable,
+    captions: Sequence[Caption],
+    *,
+    roles: RoleWeights | None,
+    edited: Mapping[str, torch.Tensor],
+) -> Keys:
+    """Return the keys of captions whose outputs should stay those of the unedited model.
+
+    `roles` None: at every single position.
+    """
+    reader = open_reader(model, target)
+    prompts = read_prompts(model, target.component, captions)
+    if roles is None:
+        rows = every_row(len(prompts.spans), prompts.length)
+    else:
+        rows = role_rows(prompts.spans, prompts.length, roles)
+    wanted = reader.read(prompts, rows)
+    said = wanted
+    if edited:
+        with replaced(model, edited):
+            said = reader.read(prompts, rows)
+    return Keys(key_PD=said.key_PD, changes=_changes(target, said, wanted), weight_P=rows.weight_P)
+
+
+def _changes(target: Editable, said: Read, wanted: Read) -> dict[str, torch.Tensor]:
+    if said.stream_PE is not None and wanted.stream_PE is not None:
+        (name,) = target.projections
+        return {name: wanted.stream_PE - said.stream_PE}
+    ahead_PD = wanted.key_PD - said.key_PD
+    return {
+        name: ahead_PD @ layer.weight.double().cpu().T for name, layer in target.projections.items()
+    }
+
+
+def _distinct(captions: Sequence[Caption]) -> tuple[list[Caption], torch.Tensor]:
+    """Return the captions without repeats and each one's place among them, `_N`."""
+    place: dict[Caption, int] = {}
+    index = [place.setdefault(caption, len(place)) for caption in captions]
+    return list(place), torch.tensor(index)
+
+
+def _read_distinct(
+    reader: Reader, prompts: Prompts, prompt_P: torch.Tensor, place_P: torch.Tensor
+) -> Read:
+    """Return what is read at rows of which many are the same, each of them read once."""
+    code_U, index_P = torch.unique(prompt_P * prompts.length + place_P, return_inverse=True)
+    prompt_U, place_U = code_U // prompts.length, code_U % prompts.length
+    rows = Rows(prompt_P=prompt_U, place_P=place_U, weight_P=torch.ones(len(code_U)))
+    read = reader.read(prompts, rows)
+    stream = None if read.stream_PE is None else read.stream_PE[index_P]
+    return Read(key_PD=read.key_PD[index_P], stream_PE=stream)

@@ -1,0 +1,116 @@
+"""Which token positions of a prompt an edit reads, how much each counts, and what faces what.
+
+Shapes: N prompts, T tokens, P rows that are read (suffixes `_NT`, `_N`, `_P`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from engine.model.tokens import Span
+
+PADS = 4
+"""Positions that stand for all pads: evenly spaced from the first to the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleWeights:
+    """How much each role of a token counts in one prompt, whatever its number of positions.
+
+    The published notebook counts positions: 287 of its 291 pairs are EOS and pads.
+    """
+
+    before: float = 0.0
+    """The tokens before the subject's last, a start token among them, together."""
+    subject: float = 1.0
+    """The last token of the subject."""
+    words: float = 1.0
+    """The words after it, together."""
+    eos: float = 1.0
+    """The first end-of-text token."""
+    pads: float = 1.0
+    """PADS of the positions after that, together."""
+
+
+KEPT_ROLES = RoleWeights(before=1.0)
+"""What is kept is kept at every position."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Single positions of prompts, in order, with the weight of each."""
+
+    prompt_P: torch.Tensor
+    place_P: torch.Tensor
+    weight_P: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.prompt_P)
+
+
+def role_rows(spans: Sequence[Span], length: int, weights: RoleWeights) -> Rows:
+    """Return the positions of prompts of `length` tokens that weigh something."""
+    weight_NT = role_weights(spans, length, weights)
+    prompt_P, place_P = weight_NT.nonzero(as_tuple=True)
+    return Rows(prompt_P=prompt_P, place_P=place_P, weight_P=weight_NT[prompt_P, place_P])
+
+
+def every_row(prompts: int, length: int) -> Rows:
+    """Return every position of prompts of `length` tokens, each of weight 1."""
+    prompt_P = torch.arange(prompts).repeat_interleave(length)
+    return Rows(
+        prompt_P=prompt_P,
+        place_P=torch.arange(length).repeat(prompts),
+        weight_P=torch.ones(len(prompt_P), dtype=torch.float64),
+    )
+
+
+def role_weights(spans: Sequence[Span], length: int, weights: RoleWeights) -> torch.Tensor:
+    """Return the weight of every position, `_NT`; each role's weights sum to its own."""
+    place_T = torch.arange(length)
+    last_N1 = torch.tensor([[span.last] for span in spans])
+    eos_N1 = torch.tensor([[span.eos] for span in spans])
+    pads_NT = torch.zeros(len(spans), length, dtype=torch.bool)
+    for row, span in enumerate(spans):
+        pads_NT[row, pad_places(span.eos, length)] = True
+    roles = (
+        (weights.before, place_T < last_N1),
+        (weights.subject, place_T == last_N1),
+        (weights.words, (place_T > last_N1) & (place_T < eos_N1)),
+        (weights.eos, place_T == eos_N1),
+        (weights.pads, pads_NT),
+    )
+    return sum(
+        (role * on_NT.double() / on_NT.sum(1, keepdim=True).clamp(min=1) for role, on_NT in roles),
+        start=torch.zeros(len(spans), length, dtype=torch.float64),
+    )
+
+
+def pad_places(eos: int, length: int) -> list[int]:
+    """Return up to PADS positions after `eos`, evenly spaced, the first and the last among them."""
+    pads = length - eos - 1
+    if pads <= PADS:
+        return list(range(eos + 1, length))
+    return [eos + 1 + round(n * (pads - 1) / (PADS - 1)) for n in range(PADS)]
+
+
+def facing_places(rows: Rows, sources: Sequence[Span], targets: Sequence[Span]) -> torch.Tensor:
+    """Return the position of the target prompt, `_P`, that faces each row of the source prompt.
+
+    The subjects' last tokens face each other and so do the words after them, in order, the EOS
+    tokens, and pads of one position; where the target has no such token, its nearest.
+    """
+    source_last, source_eos, target_last, target_eos = (
+        torch.tensor(values)[rows.prompt_P]
+        for values in (
+            [s.last for s in sources], [s.eos for s in sources],
+            [t.last for t in targets], [t.eos for t in targets],
+        )
+    )  # fmt: skip
+    ahead = rows.place_P + target_last - source_last
+    word = torch.minimum(torch.maximum(ahead, torch.zeros_like(ahead)), target_eos - 1)
+    pad = torch.maximum(rows.place_P, target_eos + 1)
+    return torch.where(
+        rows.place_P < source_eos, word, torch.where(rows.place_P == source_eos, target_eos, pad)
+    )

@@ -1,0 +1,215 @@
+"""Editing a batch of concepts out of a model, one component after another.
+
+The first component is solved for what the concepts' prompts should say at its output. Each further
+one, in the network's order, is solved on the model as edited so far for what is left to change, and
+for what the earlier edits did to what is kept.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+from types import MappingProxyType
+from typing import Literal
+
+import torch
+
+from engine.editing.closed_form import Anchor, Sums, edited_weight, free_inputs, solve_changes
+from engine.editing.editable import Editable, editable
+from engine.editing.keys import BATCH, kept_keys, pair_keys
+from engine.editing.positions import KEPT_ROLES, RoleWeights
+from engine.editing.prompts import (
+    Phrasebook,
+    PromptPair,
+    general_captions,
+    prompt_pairs,
+    prompts,
+    told_apart,
+)
+from engine.model.components import sites_of
+from engine.model.opening import Diffusion
+from schemas.concept import Concept
+from schemas.plan import Caption
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditSettings:
+    """Everything that determines the edited weights besides model, concepts and prompts."""
+
+    components: tuple[str, ...] = ("text_encoder.layers.0.self_attn",)
+    """What is edited; solved in the network's order."""
+    objective: Literal["residual", "published"] = "residual"
+    """What is minimised; with `published` (see its module) only `ridge` has an effect."""
+    ridge: float = 1e-2
+    """lambda: how much the change is kept small in every direction, in units of the keys."""
+    preserve: float = 3.0
+    """mu: how much the outputs at what no concept says count beside those at the concepts."""
+    general: float = 0.0
+    """nu: the same for general captions, whatever they say: an anchor by their covariance."""
+    exactly: tuple[Concept, ...] = ()
+    """What must not change at all: its prompts' keys are projected out. Targets are not read."""
+    roles: RoleWeights = field(default_factory=RoleWeights)
+    """Weights of a concept prompt's tokens."""
+    preserve_roles: RoleWeights = KEPT_ROLES
+    """Weights of a kept prompt's tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Prompts of one component's edit that are read together."""
+
+    component: str
+    pairs: tuple[PromptPair, ...] = ()
+    """Concept prompts with their targets', or"""
+    captions: tuple[Caption, ...] = ()
+    """captions that are kept."""
+    roles: RoleWeights | None
+    """None: every position of what is kept."""
+
+
+def sum_batches(
+    model: Diffusion, batches: Sequence[Batch], edited: Mapping[str, torch.Tensor]
+) -> Iterator[Sums]:
+    """Yield each batch's sums, read from the model with the weights `edited` so far."""
+    targets = {name: editable(model, name) for name in {batch.component for batch in batches}}
+    for batch in batches:
+        target = targets[batch.component]
+        if batch.pairs and batch.roles:
+            keys = pair_keys(model, target, batch.pairs, roles=batch.roles, edited=edited)
+        else:
+            keys = kept_keys(model, target, batch.captions, roles=batch.roles, edited=edited)
+        yield keys.sums()
+
+
+NOTHING_KNOWN: Mapping[str, Sums] = MappingProxyType({})
+Collect = Callable[[Sequence[Batch], Mapping[str, torch.Tensor]], Iterator[Sums]]
+"""Returns the sums of batches in their order; the workers of a cluster may share them."""
+
+
+def here(model: Diffusion) -> Collect:
+    """Return what sums batches one after another in this process: memory does not grow."""
+    return lambda batches, edited: sum_batches(model, batches, edited)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solved:
+    """The edited weights of a model, and how they came about; all by public names."""
+
+    weights: Mapping[str, torch.Tensor]
+    """W0 + dW in the model's dtype."""
+    changes: Mapping[str, torch.Tensor]
+    """dW_ED, float64."""
+    originals: Mapping[str, torch.Tensor]
+    """W0."""
+    key_pairs: int
+    kept_keys: int
+    key_seconds: float
+    solve_seconds: float
+
+
+def solve_edit(
+    model: Diffusion,
+    concepts: Sequence[Concept],
+    *,
+    book: Phrasebook,
+    settings: EditSettings,
+    general: Mapping[str, Sums] = NOTHING_KNOWN,
+    collect: Collect | None = None,
+) -> Solved:
+    """Return the edited weights for all concepts at once; the model stays as it is.
+
+    `general` holds components' sums over general captions: of every component if
+    `settings.general` is not 0; else it saves time where the first component's are known.
+    ConceptError: a concept does not fit the tokenizer. UnknownComponent: a component is unknown or
+    cannot be edited.
+    """
+    collect = collect or here(model)
+    pairs = prompt_pairs(concepts, book=book)
+    kept, said = told_apart(general_captions(book=book), concepts)
+    exact = [
+        caption
+        for kept_concept in settings.exactly
+        for caption in prompts(
+            kept_concept.concept, kind=kept_concept.kind, book=book, own=kept_concept.prompts
+        )
+    ]
+    weights: dict[str, torch.Tensor] = {}
+    changes: dict[str, torch.Tensor] = {}
+    originals: dict[str, torch.Tensor] = {}
+    counts, seconds = [0, 0], [0.0, 0.0]
+    for target in in_order(model, settings.components):
+        start = time.perf_counter()
+        name = target.component.name
+        edits = total(collect(batches(name, settings.roles, pairs=pairs), weights))
+        kept_sums = None
+        if settings.preserve > 0:
+            # What is known of all general captions, less those that say a concept, is quicker.
+            usable = not weights and settings.preserve_roles == KEPT_ROLES
+            known = general.get(name) if usable else None
+            read = batches(name, settings.preserve_roles, captions=said if known else kept)
+            sums = total(collect(read, weights))
+            kept_sums = known.without(sums) if known and sums else known or sums
+        exact_sums = total(collect(batches(name, None, captions=exact), weights))
+        assert edits is not None
+        collected = time.perf_counter()
+        anchors = [(kept_sums, settings.preserve), (general.get(name), settings.general)]
+        solved = solve_changes(
+            edits,
+            anchors=tuple(Anchor(sums=s, strength=strength) for s, strength in anchors if s),
+            ridge=settings.ridge,
+            free_DR=free_inputs(exact_sums) if exact_sums else None,
+        )
+        originals |= {n: p.weight.detach() for n, p in target.projections.items()}
+        changes |= solved
+        weights |= {n: edited_weight(originals[n], change) for n, change in solved.items()}
+        counts = [counts[0] + edits.keys, counts[1] + (kept_sums.keys if kept_sums else 0)]
+        solved_at = time.perf_counter()
+        seconds = [seconds[0] + collected - start, seconds[1] + solved_at - collected]
+    return Solved(
+        weights=weights,
+        changes=changes,
+        originals=originals,
+        key_pairs=counts[0],
+        kept_keys=counts[1],
+        key_seconds=seconds[0],
+        solve_seconds=seconds[1],
+    )
+
+
+def in_order(model: Diffusion, components: Sequence[str]) -> list[Editable]:
+    """Return the components that are edited, in the network's order, text encoders first."""
+    sites = sites_of(model, components)
+    parts = [e.name for e in model.encoders]
+
+    def order(name: str) -> tuple[int, int]:
+        part = name.split(".")[0]
+        return (parts.index(part) if part in parts else len(parts), sites[name].component.order)
+
+    return [editable(model, name) for name in sorted(set(components), key=order)]
+
+
+def batches(
+    component: str,
+    roles: RoleWeights | None,
+    *,
+    pairs: Sequence[PromptPair] = (),
+    captions: Sequence[Caption] = (),
+) -> list[Batch]:
+    """Return prompts of one component in batches of a fixed size and order."""
+    return [
+        *(
+            Batch(component=component, roles=roles, pairs=tuple(pairs[start : start + BATCH]))
+            for start in range(0, len(pairs), BATCH)
+        ),
+        *(
+            Batch(component=component, roles=roles, captions=tuple(captions[start : start + BATCH]))
+            for start in range(0, len(captions), BATCH)
+        ),
+    ]
+
+
+def total(parts: Iterator[Sums]) -> Sums | None:
+    """Return the sum of sums, in order; None of none."""
+    first = next(parts, None)
+    return first if first is None else reduce(add, parts, first)

@@ -1,0 +1,46 @@
+"""Which names are near to which: by the text encoder's own embedding of the plain phrase.
+
+Shapes: L token positions, D text width, N names (suffixes `_D`, `_ND`).
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from engine.editing.prompts import Phrasebook, plain_phrase
+from engine.model.opening import Diffusion
+from engine.model.sampling import encode
+from engine.model.tokens import find_subject
+from schemas.concept import ConceptKind
+from schemas.plan import Caption
+
+
+class Neighbourhood:
+    """The concepts of each kind, and how near other names are to them."""
+
+    def __init__(self, model: Diffusion, book: Phrasebook) -> None:
+        """Embed names with a model's text encoder."""
+        self._model, self._book = model, book
+        self._known: dict[tuple[str, ConceptKind], torch.Tensor] = {}
+
+    def nearest(
+        self, name: str, concepts: Sequence[str], *, kind: ConceptKind
+    ) -> tuple[str, float] | None:
+        """Return the concept nearest to a name of its kind, with their cosine; None if none is."""
+        if not concepts:
+            return None
+        others_ND = torch.stack([self._embedding(concept, kind) for concept in concepts])
+        cosines = (others_ND @ self._embedding(name, kind)).tolist()
+        best = max(range(len(concepts)), key=cosines.__getitem__)
+        return concepts[best], cosines[best]
+
+    def _embedding(self, name: str, kind: ConceptKind) -> torch.Tensor:
+        """Return the encoder's output at the phrase's end-of-text token, of length 1, float64."""
+        if (name, kind) not in self._known:
+            phrase = plain_phrase(name, kind=kind, book=self._book)
+            caption = Caption(caption=phrase, subject=name, attribute=kind.value)
+            eos = find_subject(self._model.tokenizer, caption).eos
+            with torch.inference_mode():
+                row_D = encode(self._model, [phrase]).text_RLD[0, eos].double().cpu()
+            self._known[name, kind] = row_D / row_D.norm()
+        return self._known[name, kind]

@@ -1,0 +1,62 @@
+"""How many of a concept's images show it: forced choice by a scorer, with an interval.
+
+Shapes: R images, T texts (suffixes `_RCHW`, `_RT`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+
+from engine.editing.prompts import Phrasebook, plain_phrase
+from engine.model.scorer import Scorer
+from schemas.concept import Concept, same_text
+from schemas.errors import ConceptError
+from schemas.views import NORMAL_95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """So many of so many images."""
+
+    shown: int
+    images: int
+
+    @property
+    def rate(self) -> float:
+        """Their share."""
+        return self.shown / self.images
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its 95 % interval (Wilson 1927), which holds for shares of 0 and 1 and for few images.
+
+        (p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n).
+        """
+        n, p, z = self.images, self.rate, NORMAL_95
+        middle = p + z**2 / (2 * n)
+        half = z * sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+        scale = 1 + z**2 / n
+        return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def choice_texts(concept: Concept, names: Sequence[str], *, book: Phrasebook) -> list[str]:
+    """Return the texts of what a concept's image may be taken for, the concept's own first.
+
+    `names` are those of its kind (`engine.evaluation.prompts.choices`). ConceptError: there is no
+    other.
+    """
+    others = [name for name in names if not same_text(name, concept.concept)]
+    if not others:
+        raise ConceptError(
+            f"{concept.concept!r} is the only {concept.kind.value}: its images could be taken for "
+            "nothing else, so no attack on it can be judged; leave it out with --concept"
+        )
+    return [plain_phrase(text, kind=concept.kind, book=book) for text in (concept.concept, *others)]
+
+
+def share_shown(images_RCHW: torch.Tensor, texts: Sequence[str], scorer: Scorer) -> Share:
+    """Return how many images score highest with the first of the texts."""
+    score_RT = scorer.score(images_RCHW, texts)
+    return Share(shown=int((score_RT.argmax(1) == 0).sum()), images=len(images_RCHW))

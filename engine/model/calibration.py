@@ -1,0 +1,97 @@
+"""What a device makes of a model: the batch size that serves it best and the time of a row.
+
+Shapes: R rows.
+"""
+
+import os
+import resource
+import time
+from dataclasses import dataclass
+
+import torch
+
+from engine.model.model import Conditioning, joined
+from engine.model.opening import Diffusion
+from engine.model.sampling import encode, starting_rows, unconditional, unet_output
+from schemas.plan import Numerics
+
+MAX_ROWS = 64
+WORTHWHILE = 0.97
+"""A larger batch is tried until two doublings in a row leave a row's time above this share."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What was measured on a device."""
+
+    device: str
+    rows: int
+    """Of a batch, at the least time a row."""
+    row_seconds: float
+    """Of one row of one step: two rows of the UNet where sampling is guided."""
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether memory ran out; the CPU allocator raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+@torch.inference_mode()
+def calibrate(model: Diffusion, numerics: Numerics) -> Calibration:
+    """Return the best of batches of 2, 4, 8 ... rows, each timed by calls of the UNet.
+
+    It stops where doubling gains little, memory runs out, or the next would not fit the host's.
+    """
+    prompt = encode(model, ["a photo"])
+    uncond = unconditional(model, numerics)
+    if uncond is not None:
+        prompt = joined([uncond, prompt])
+    rows, best = 2, Calibration(device=device_name(model.device), rows=2, row_seconds=float("inf"))
+    misses = 0
+    while rows <= MAX_ROWS and misses < 2:
+        peak_before = _peak_bytes()
+        try:
+            row_seconds = _call_seconds(model, prompt, numerics, rows) / rows
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or rows == 2:
+                raise
+            break
+        misses = 0 if row_seconds < WORTHWHILE * best.row_seconds else misses + 1
+        if row_seconds < best.row_seconds:
+            best = Calibration(device=best.device, rows=rows, row_seconds=row_seconds)
+        if not _fits_host(model.device, 2 * (_peak_bytes() - peak_before)):
+            break
+        rows *= 2
+    return best
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of the GPU, or that of the CPU with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def _call_seconds(model: Diffusion, prompt: Conditioning, numerics: Numerics, rows: int) -> float:
+    """Return the lesser time of two UNet calls on rows, each as often as `prompt` has halves."""
+    start = starting_rows(model, [0] * rows, numerics)
+    x = start.model_input(0).repeat(len(prompt), 1, 1, 1)
+    cond = prompt.take([half for half in range(len(prompt)) for _ in range(rows)])
+    t = start.scheduler.timesteps[0]
+    times = []
+    for _ in range(2):  # the first may warm up
+        begin = time.perf_counter()
+        # The copy to the host waits for the device.
+        float(unet_output(model, x, t, cond, numerics)[0, 0, 0, 0])
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _fits_host(device: torch.device, more_bytes: int) -> bool:
+    if device.type != "cpu":
+        return True
+    return more_bytes < 0.5 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

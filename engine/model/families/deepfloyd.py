@@ -1,0 +1,81 @@
+"""DeepFloyd IF, stage I: T5's encoder, and a UNet over 64 x 64 pixels without a VAE.
+
+One attention of the UNet reads the text and the pixels together, and the UNet's last three channels
+are a variance, which the pipeline's own scheduler reads. The text also reaches the UNet's timestep
+embedding, pooled: that path is no component.
+
+Shapes: R rows, L token positions, D text width, C channels, H x W pixels.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import IFPipeline, UNet2DConditionModel
+from tokenizers import normalizers
+from transformers import T5EncoderModel
+
+from engine.model.model import Conditioning, Family
+
+if TYPE_CHECKING:
+    from engine.model.opening import Diffusion, Skeleton
+
+LENGTH = 77
+"""Token positions that IF was trained on, though T5 has no limit (`IFPipeline.encode_prompt`)."""
+
+
+class DeepFloydIF(Family):
+    """`IFPipeline`."""
+
+    pipeline = "IFPipeline"
+    networks = MappingProxyType({"text_encoder": T5EncoderModel, "unet": UNet2DConditionModel})
+
+    def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
+        """Return the pipeline without its safety checker and watermarker."""
+        return IFPipeline(
+            **parts,
+            safety_checker=None,
+            feature_extractor=None,
+            watermarker=None,
+            requires_safety_checker=False,
+        )
+
+    def prepare_tokenizer(self, tokenizer: Any) -> Any:
+        """Return a tokenizer of IF's length that lowers and strips, as the pipeline does.
+
+        In its normalizer, so that a token's offsets are those of the caption as written.
+        """
+        prepared = copy.deepcopy(tokenizer)
+        prepared.model_max_length = LENGTH
+        backend = prepared.backend_tokenizer
+        own = [] if backend.normalizer is None else [backend.normalizer]
+        backend.normalizer = normalizers.Sequence(
+            [normalizers.Lowercase(), normalizers.Strip(), *own]
+        )
+        return prepared
+
+    def text_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Return float32 in place of float16, in which T5's feed-forward overflows."""
+        return torch.float32 if dtype is torch.float16 else dtype
+
+    def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
+        """Return the encoder's last hidden state; no position attends to padding."""
+        (ids_RL,) = ids
+        text_RLD = self.run_encoder(model.text_encoder, ids_RL)[0]
+        return Conditioning(text_RLD=text_RLD.to(model.unet.dtype))
+
+    def run_encoder(self, encoder: Any, ids_RL: torch.Tensor) -> Any:
+        """Return T5's output with a mask of what is not padding."""
+        mask_RL = (ids_RL != encoder.config.pad_token_id).long()
+        # transformers asks whether a mask hides anything: on the meta device there are no values.
+        return encoder(ids_RL, attention_mask=None if ids_RL.is_meta else mask_RL)
+
+    def vae_factor(self, model: "Diffusion") -> int:
+        """Return 1: there is no VAE."""
+        return 1
+
+    def decode(self, model: "Diffusion", x_RChw: torch.Tensor) -> torch.Tensor:
+        """Return images_RCHW in [0, 1], which the UNet's pixels are in [-1, 1]."""
+        return (x_RChw / 2 + 0.5).clamp(0, 1).float()

@@ -1,0 +1,85 @@
+"""Stable Diffusion XL and SDXL-Turbo: two CLIP text encoders, a pooled embedding, a VAE.
+
+The text rows are each encoder's penultimate hidden state, one beside the other (Podell et al. 2023,
+section 2.1). So the first encoder's last layer tells the UNet nothing, and the second's speaks
+through the pooled embedding alone.
+
+Shapes: R rows, L token positions, D text width, P pooled width.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from engine.model.hooks import Side, Spot, recording
+from engine.model.model import Conditioning, Family
+
+if TYPE_CHECKING:
+    from engine.model.opening import Diffusion, Skeleton
+
+
+class StableDiffusionXL(Family):
+    """`StableDiffusionXLPipeline`."""
+
+    pipeline = "StableDiffusionXLPipeline"
+    networks = MappingProxyType(
+        {
+            "text_encoder": CLIPTextModel,
+            "text_encoder_2": CLIPTextModelWithProjection,
+            "unet": UNet2DConditionModel,
+            "vae": AutoencoderKL,
+        }
+    )
+    encoders = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
+
+    def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
+        """Return the pipeline without its watermarker."""
+        zeros = bool(settings.get("force_zeros_for_empty_prompt", True))
+        return StableDiffusionXLPipeline(
+            **parts, force_zeros_for_empty_prompt=zeros, add_watermarker=False
+        )
+
+    def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
+        """Return both encoders' penultimate hidden states, and the second's projected EOS row."""
+        (first_RLD, _), (second_RLD, pooled_RP) = (
+            _penultimate(encoder.module, ids_RL)
+            for encoder, ids_RL in zip(model.encoders, ids, strict=True)
+        )
+        return Conditioning(
+            text_RLD=torch.cat([first_RLD, second_RLD], dim=-1), pooled_RP=pooled_RP
+        )
+
+    def unconditional(self, model: "Diffusion", prompt: str) -> Conditioning:
+        """Return the one row of the negative prompt: zeros for none, if the pipeline says so."""
+        cond = super().unconditional(model, prompt)
+        if prompt or not model.settings.get("force_zeros_for_empty_prompt", True):
+            return cond
+        assert cond.pooled_RP is not None
+        return Conditioning(
+            text_RLD=torch.zeros_like(cond.text_RLD), pooled_RP=torch.zeros_like(cond.pooled_RP)
+        )
+
+    def unet_options(
+        self, model: "Diffusion | Skeleton", cond: Conditioning, *, pixels: tuple[int, int]
+    ) -> dict[str, Any]:
+        """Return the pooled embedding and the time ids: original size, crop corner, target size."""
+        assert cond.pooled_RP is not None
+        time_ids = cond.text_RLD.new_tensor([*pixels, 0, 0, *pixels]).expand(len(cond), -1)
+        return {"added_cond_kwargs": {"text_embeds": cond.pooled_RP, "time_ids": time_ids}}
+
+
+def _penultimate(encoder: Any, ids_RL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what the last layer reads, hidden_RLD, and the encoder's first output.
+
+    `output_hidden_states=True` would not do: transformers 5 collects them with hooks of its own,
+    which stay, and which see each layer's output before an intervention replaces it.
+    """
+    text_model = getattr(encoder, "text_model", encoder)
+    spot = Spot(text_model.encoder.layers[-1], Side.INPUT)
+    with recording([spot]) as passed:
+        output = encoder(ids_RL)[0]
+    return passed[spot][0], output

@@ -1,0 +1,133 @@
+"""A hub model's files on this node: one process fetches them, the others wait for it.
+
+The hub's own lock guards one file. N workers of a node that start together would still ask the hub
+N times for every file, which it answers with 429; a lock on the whole model asks once.
+"""
+
+import fcntl
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import get_cached_repo_tree, snapshot_download
+from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
+from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
+from huggingface_hub.utils import tqdm
+
+from engine.files import is_file, is_folder
+from engine.model.registry import BUILT_IN, hub_id, model_source
+from engine.model.weight_files import read_json, weight_patterns
+from schemas.errors import ModelUnavailable, first_line
+
+logger = logging.getLogger(__name__)
+
+CONFIGS = ("model_index.json", "*/*.json", "*/*.txt", "*/*.model")
+"""What says what a model is: configs, and the files of tokenizers."""
+UNREAD_PARTS = ("safety_checker", "image_encoder", "feature_extractor", "watermarker")
+"""Parts that no family opens."""
+
+
+class _Silent(tqdm):
+    """No bar: configs are small."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "disable": True})
+
+
+def config_folder(name: str) -> Path:
+    """Return a folder with the configs and tokenizers of the model of that name.
+
+    ModelUnavailable: there is no such folder or hub model, or it cannot be fetched.
+    """
+    source = _known_source(name)
+    if is_folder(source):
+        return Path(source)
+    return _snapshot(name, source, CONFIGS, bar=_Silent)
+
+
+def model_folder(name: str) -> Path:
+    """Return the folder of the model of that name, fetched first if files are missing.
+
+    Asks nothing of the hub under `HF_HUB_OFFLINE`, nor for a commit whose files are all there.
+    ModelUnavailable: there is no such folder or hub model, or it cannot be fetched. PartError: a
+    part has no weights that are read.
+    """
+    source = _known_source(name)
+    if is_folder(source):
+        return Path(source)
+    repo, _ = hub_id(source)
+    with node_lock(repo):
+        folder = _snapshot(name, source, CONFIGS, bar=_Silent)
+        commit = f"{repo}@{folder.name}"
+        return _snapshot(name, commit, (*CONFIGS, *_weights(commit, folder)), bar=tqdm)
+
+
+def _weights(source: str, folder: Path) -> Iterator[str]:
+    """Yield patterns of the weights of every part that `model_index.json` names."""
+    repo, revision = hub_id(source)
+    try:
+        names = [file.path for file in get_cached_repo_tree(repo, revision=revision)]
+    except CachedRepoTreeNotFoundError:  # another library filled the cache
+        names = [str(file.relative_to(folder)) for file in folder.glob("*/*")]
+    for part in read_json(folder / "model_index.json"):
+        if part not in UNREAD_PARTS:
+            inside = [
+                name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")
+            ]
+            yield from weight_patterns(part, inside)
+
+
+def _snapshot(name: str, source: str, patterns: Sequence[str], *, bar: type[tqdm]) -> Path:
+    repo, revision = hub_id(source)
+    try:
+        folder = snapshot_download(
+            repo,
+            revision=revision,
+            allow_patterns=list(patterns),
+            ignore_patterns=[f"{part}/*" for part in UNREAD_PARTS],
+            local_files_only=HF_HUB_OFFLINE,
+            tqdm_class=bar,
+        )
+    except LocalEntryNotFoundError as error:
+        why = "HF_HUB_OFFLINE is set" if HF_HUB_OFFLINE else "the hub cannot be reached"
+        raise ModelUnavailable(
+            f"model {name!r} cannot be fetched: {why} and the cache {HF_HUB_CACHE} lacks it"
+        ) from error
+    except Exception as error:  # the hub's, or of a disk
+        raise ModelUnavailable(f"model {name!r} cannot be fetched: {first_line(error)}") from error
+    return Path(folder)
+
+
+def _known_source(name: str) -> str:
+    """Return a model's source; ModelUnavailable if it is no folder and could be no hub id."""
+    source = model_source(name)
+    if is_folder(source):
+        if not is_file(Path(source) / "model_index.json"):
+            raise ModelUnavailable(
+                f"model folder {name!r} has no model_index.json: give a diffusers pipeline folder"
+            )
+    elif source.count("/") != 1 or source.startswith((".", "/", "~")):
+        raise ModelUnavailable(
+            f"unknown model {name!r}: give one of {', '.join(BUILT_IN)}, an existing diffusers "
+            "folder, or a hub id such as CompVis/stable-diffusion-v1-4"
+        )
+    return source
+
+
+@contextmanager
+def node_lock(name: str) -> Iterator[None]:
+    """Hold a lock beside the hub's cache; the kernel releases it when its process dies."""
+    path = Path(HF_HUB_CACHE) / ".locks" / f"dqf--{name.replace('/', '--')}.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("w")
+    except OSError as error:
+        # A read-only cache is read without one: nobody can fetch into it.
+        logger.info("no lock at %s: %s", path, error)
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

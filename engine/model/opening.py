@@ -1,0 +1,277 @@
+"""Opening a text-to-image model: its networks, tokenizers and scheduler."""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+from torch import nn
+from transformers.utils import logging as transformers_logging
+
+from engine.files import is_folder
+from engine.model.families.known import FAMILIES
+from engine.model.hub import config_folder, model_folder
+from engine.model.model import Family, TextEncoder
+from engine.model.parts import (
+    check_finite,
+    check_part,
+    load_part,
+    load_scheduler,
+    load_tokenizer,
+    part_class,
+    part_skeleton,
+    skeleton,
+)
+from engine.model.registry import model_source
+from engine.model.schedulers import scheduler_named
+from engine.model.tokens import tokenize
+from engine.model.weight_files import PartError, read_json
+from schemas.errors import ModelUnavailable
+
+# Each loading step draws its own bar; the run's is the only one a user should see.
+diffusers_logging.disable_progress_bar()
+transformers_logging.disable_progress_bar()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skeleton:
+    """A model's networks, built from their configs on the meta device: shapes without weights."""
+
+    name: str
+    family: Family
+    encoders: tuple[TextEncoder, ...]
+    unet: Any
+
+    @property
+    def text_encoder(self) -> nn.Module:
+        """The first text encoder."""
+        return self.encoders[0].module
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diffusion:
+    """An opened text-to-image model, in evaluation mode."""
+
+    name: str
+    family: Family
+    encoders: tuple[TextEncoder, ...]
+    """Text encoders with their tokenizers, in the pipeline's order."""
+    unet: Any
+    vae: Any
+    """None where the UNet works on pixels."""
+    scheduler: Any
+    """A template; each run takes a fresh copy from `new_scheduler`."""
+    device: torch.device
+    dtype: torch.dtype
+    """Of the UNet and the text encoders; noise and the VAE stay in float32."""
+    settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """The pipeline's own, from `model_index.json`."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The first text encoder's tokenizer."""
+        return self.encoders[0].tokenizer
+
+    @property
+    def text_encoder(self) -> nn.Module:
+        """The first text encoder."""
+        return self.encoders[0].module
+
+    def token_ids(self, captions: Sequence[str]) -> list[torch.Tensor]:
+        """Return each text encoder's padded token ids of the captions, ids_RL."""
+        return [tokenize(e.tokenizer, captions).to(self.device) for e in self.encoders]
+
+    def latent_shape(self, *, height: int | None, width: int | None) -> tuple[int, int, int]:
+        """Return channels, height and width of a latent for an image of so many pixels.
+
+        None: the model's own size.
+        """
+        size = self.unet.config.sample_size
+        own_height, own_width = (size, size) if isinstance(size, int) else size
+        factor = self.family.vae_factor(self)
+        return (
+            self.unet.config.in_channels,
+            own_height if height is None else height // factor,
+            own_width if width is None else width // factor,
+        )
+
+
+def open_model(
+    name: str, *, dtype: str = "float32", device: torch.device | str | None = None
+) -> Diffusion:
+    """Return the model of that name, folder or hub id, on `device` (the first GPU, else the CPU).
+
+    ModelUnavailable: it is none of these, cannot be fetched, is of no known family, or is not
+    complete, of the right shapes and finite in every part.
+    """
+    torch_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    with _naming(name):
+        described = _described(name, model_folder(name))
+        family, folder = described.family, described.folder
+        variants = {part: check_part(folder / part, kind) for part, kind in described.networks()}
+        networks = {
+            part: load_part(folder / part, kind, variants[part])
+            for part, kind in described.networks()
+        }
+        tokenizers = {part: described.tokenizer(part) for _, part in family.encoders}
+        scheduler = described.scheduler()
+        pipeline = family.assemble(
+            {**networks, **tokenizers, "scheduler": scheduler}, settings=described.index
+        )
+        model = from_pipeline(
+            pipeline, name=name, family=family, device=torch_device, dtype=getattr(torch, dtype)
+        )
+        for part in networks:
+            check_finite(part, getattr(pipeline, part))
+    return model
+
+
+def check_model(name: str) -> None:
+    """Raise ModelUnavailable if a model's weights are not complete, from their headers alone.
+
+    A hub model's are looked at if they are in this machine's cache; else the first worker does.
+    """
+    with _naming(name):
+        described = _described(name, config_folder(name))
+        for part, kind in described.networks():
+            if described.is_local or any((described.folder / part).glob("*.safetensors*")):
+                check_part(described.folder / part, kind)
+        for _, part in described.family.encoders:
+            described.tokenizer(part)
+        described.scheduler()
+
+
+def from_pipeline(
+    pipeline: Any, *, name: str, family: Family, device: torch.device, dtype: torch.dtype
+) -> Diffusion:
+    """Return the model that a diffusers pipeline holds, moved to a device and dtype."""
+    encoders = tuple(
+        TextEncoder(
+            name=part,
+            module=_frozen(getattr(pipeline, part), device, family.text_dtype(dtype)),
+            tokenizer=family.prepare_tokenizer(getattr(pipeline, tokenizer)),
+        )
+        for part, tokenizer in family.encoders
+    )
+    vae = getattr(pipeline, "vae", None)
+    return Diffusion(
+        name=name,
+        family=family,
+        encoders=encoders,
+        unet=_frozen(pipeline.unet, device, dtype),
+        vae=None if vae is None else _frozen(vae, device, torch.float32),
+        scheduler=pipeline.scheduler,
+        device=device,
+        dtype=dtype,
+        settings=pipeline.config,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Described:
+    """A diffusers folder, as its `model_index.json` describes it."""
+
+    folder: Path
+    is_local: bool
+    """Whether it is a folder of the user's, not one of the hub's cache."""
+    family: Family
+    index: Mapping[str, Any]
+
+    def networks(self) -> Iterator[tuple[str, type]]:
+        """Yield every network's part and class; PartError if the index says another class."""
+        for part, kind in self.family.networks.items():
+            if part_class(self.index, part) is not kind:
+                raise PartError(f"its {part} is {self.index.get(part)}: dqf opens {kind.__name__}")
+            yield part, kind
+
+    def tokenizer(self, part: str) -> Any:
+        """Return a tokenizer that reads captions as the pipeline has them read."""
+        return self.family.prepare_tokenizer(
+            load_tokenizer(self.folder / part, part_class(self.index, part))
+        )
+
+    def scheduler(self) -> Any:
+        """Return the model's own scheduler."""
+        return load_scheduler(self.folder / "scheduler", part_class(self.index, "scheduler"))
+
+
+def open_tokenizer(name: str) -> Any:
+    """Return a model's first tokenizer, without its weights."""
+    with _naming(name):
+        described = _described(name, config_folder(name))
+        return described.tokenizer(described.family.encoders[0][1])
+
+
+def open_scheduler(name: str, scheduler: str | None) -> Any:
+    """Return a model's scheduler without its weights, or the one of that name in its place."""
+    with _naming(name):
+        own = _described(name, config_folder(name)).scheduler()
+    return own if scheduler is None else scheduler_named(scheduler, own.config)
+
+
+def open_skeleton(name: str) -> Skeleton:
+    """Return a model's UNet and text encoders on the meta device, from their configs alone."""
+    with _naming(name):
+        described = _described(name, config_folder(name))
+        networks = {
+            part: part_skeleton(described.folder / part, kind)
+            for part, kind in described.networks()
+        }
+    return _skeleton(name, described.family, networks)
+
+
+def skeleton_of(
+    name: str,
+    *,
+    family: Family,
+    unet_config: dict[str, Any],
+    text_configs: dict[str, dict[str, Any]],
+) -> Skeleton:
+    """Return the networks that configs of a UNet and of each text encoder describe."""
+    configs = {"unet": unet_config, **text_configs}
+    networks = {part: skeleton(family.networks[part], config) for part, config in configs.items()}
+    return _skeleton(name, family, networks)
+
+
+def _skeleton(name: str, family: Family, networks: Mapping[str, nn.Module]) -> Skeleton:
+    encoders = tuple(TextEncoder(name=part, module=networks[part]) for part, _ in family.encoders)
+    return Skeleton(name=name, family=family, encoders=encoders, unet=networks["unet"])
+
+
+def new_scheduler(model: Diffusion, *, scheduler: str | None, steps: int) -> Any:
+    """Return a fresh scheduler set to `steps`: the model's own, or the one of that name."""
+    own = model.scheduler
+    fresh = copy.deepcopy(own) if scheduler is None else scheduler_named(scheduler, own.config)
+    fresh.set_timesteps(steps, device=model.device)
+    return fresh
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Have what is wrong with a part say whose it is."""
+    try:
+        yield
+    except PartError as error:
+        raise ModelUnavailable(f"model {name!r} cannot be opened: {error}") from error
+
+
+def _described(name: str, folder: Path) -> _Described:
+    index = read_json(folder / "model_index.json")
+    kind = index.get("_class_name")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise ModelUnavailable(
+            f"model {name!r} is a {kind}: dqf opens {', '.join(FAMILIES)} "
+            "(docs/adding-a-model.md says how to add one)"
+        )
+    is_local = is_folder(model_source(name))
+    return _Described(folder=folder, is_local=is_local, family=FAMILIES[kind], index=index)
+
+
+def _frozen(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    # diffusers warns of every cast, even to the dtype that a module has.
+    cast = module if next(module.parameters()).dtype == dtype else module.to(dtype=dtype)
+    return cast.to(device=device).eval().requires_grad_(False)

@@ -1,0 +1,260 @@
+"""A pipeline's networks, each opened from its own folder: complete, of the right shapes, finite.
+
+What is in the files is compared with what the config asks for by the loaders' own rules, which
+rename old names and know tied weights.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from diffusers import SchedulerMixin
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from engine.files import is_file, is_folder
+from engine.model.weight_files import (
+    LFS,
+    PartError,
+    read_headers,
+    read_json,
+    refuse_pointer,
+    sole_variant,
+    weight_files,
+)
+from schemas.errors import first_line
+
+ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
+"""Settings of a config that say by which code its author's machine computes attention."""
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return a network's config; PartError if it is missing, no JSON or of quantized weights."""
+    config: dict[str, Any] = read_json(folder / "config.json")
+    if config.get("quantization_config"):
+        raise PartError(
+            f"{folder.name} is quantized (quantization_config in its config.json): "
+            "dqf opens float32, float16 and bfloat16 weights"
+        )
+    return {name: value for name, value in config.items() if name not in ATTENTION}
+
+
+def skeleton(kind: Any, config: Mapping[str, Any]) -> nn.Module:
+    """Return the network that a config describes, on the meta device: shapes without weights."""
+    with torch.device("meta"):
+        if issubclass(kind, PreTrainedModel):
+            return kind(_text_config(kind, config)).eval()
+        return kind.from_config(dict(config)).eval()
+
+
+def part_skeleton(folder: Path, kind: type) -> nn.Module:
+    """Return the skeleton of a part's folder; PartError if its config describes no such network."""
+    config = read_config(folder)
+    try:
+        return skeleton(kind, config)
+    except Exception as error:  # whatever a config makes a library raise
+        raise PartError(
+            f"{folder.name}/config.json describes no {kind.__name__}: {first_line(error)}"
+        ) from error
+
+
+def check_part(folder: Path, kind: type) -> str | None:
+    """Return the variant of a part's weights, having read their headers alone.
+
+    PartError: a tensor is missing or of another shape, or a file cannot be read.
+    """
+    if not is_folder(folder):
+        raise PartError(f"there is no folder {folder.name}")
+    variant = sole_variant(folder.name, [file.name for file in folder.iterdir()], _stem(kind))
+    stored = read_headers(weight_files(folder, _stem(kind), variant))
+    network = part_skeleton(folder, kind)
+    with _quiet():
+        missing, mismatched = _compared(network, kind, read_config(folder), stored)
+    if missing:
+        raise PartError(_missing(folder.name, missing, stored))
+    if mismatched:
+        name, got, wanted = sorted(mismatched)[0]
+        count = "a tensor" if len(mismatched) == 1 else f"{len(mismatched)} tensors"
+        raise PartError(
+            f"{folder.name} has {count} of another shape than its config says: "
+            f"{name} is {_size(got)}, not {_size(wanted)}"
+        )
+    return variant
+
+
+def load_part(folder: Path, kind: Any, variant: str | None) -> nn.Module:
+    """Return a part's network with its weights, in float32 on the CPU; PartError if it fails."""
+    options: dict[str, Any] = {
+        "variant": variant,
+        "use_safetensors": True,
+        "local_files_only": True,
+        "output_loading_info": True,
+    }
+    try:
+        with _quiet():
+            if issubclass(kind, PreTrainedModel):
+                config = _text_config(kind, read_config(folder))
+                opened: Any = kind.from_pretrained(
+                    folder, config=config, dtype=torch.float32, **options
+                )
+            else:
+                opened = kind.from_pretrained(
+                    folder, torch_dtype=torch.float32, low_cpu_mem_usage=False, **options
+                )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise PartError(f"{folder.name}: {first_line(error)}") from error
+    network, info = opened
+    missing = _learned(network, info["missing_keys"])
+    if missing:
+        raise PartError(_missing(folder.name, missing, {}))
+    return network
+
+
+def check_finite(part: str, network: nn.Module) -> None:
+    """Raise PartError if a weight is not a finite number in the type that it is used in."""
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            count = int((~tensor.isfinite()).sum())
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            raise PartError(
+                f"{part} has {count} values in {name} that are not finite in {dtype}: "
+                + ("give --dtype bfloat16" if dtype == "float16" else "its file is damaged")
+            )
+
+
+def _compared(
+    network: nn.Module, kind: Any, config: Mapping[str, Any], stored: Mapping[str, torch.Tensor]
+) -> tuple[list[str], list[tuple[str, tuple[int, ...], tuple[int, ...]]]]:
+    """Return the names that are missing, and those of another shape with both shapes."""
+    if issubclass(kind, PreTrainedModel):
+        opened: Any = kind.from_pretrained(
+            None,
+            config=_text_config(kind, config),
+            state_dict={name: _blank(tensor) for name, tensor in stored.items()},
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+        info = opened[1]
+        mismatched = [
+            (name, tuple(got), tuple(want)) for name, got, want in info["mismatched_keys"]
+        ]
+        return _learned(network, info["missing_keys"]), mismatched
+    renamed, wanted = dict(stored), network.state_dict()
+    network._fix_state_dict_keys_on_load(renamed)  # pyright: ignore
+    return _learned(network, set(wanted) - set(renamed)), [
+        (name, tuple(renamed[name].shape), tuple(tensor.shape))
+        for name, tensor in wanted.items()
+        if name in renamed and renamed[name].shape != tensor.shape
+    ]
+
+
+def _blank(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a float32 tensor of that shape that takes no memory, which a loader need not cast."""
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return torch.empty((), dtype=dtype).expand(tensor.shape)
+
+
+def _learned(network: nn.Module, names: "set[str] | list[str]") -> list[str]:
+    """Return those names that hold what was learned: no positions, which a network makes itself."""
+    held = network.state_dict()
+    return sorted(name for name in names if name not in held or held[name].is_floating_point())
+
+
+def _missing(part: str, names: list[str], stored: Mapping[str, torch.Tensor]) -> str:
+    message = f"{part} is incomplete: {len(names)} tensors are missing, {names[0]} the first"
+    if any(".base_layer." in name or ".lora_" in name for name in stored):
+        return f"{message}; it holds an unfused LoRA: save it again after diffusers' fuse_lora()"
+    return message
+
+
+def _text_config(kind: Any, config: Mapping[str, Any]) -> Any:
+    inner = config.get(kind.config_class.base_config_key)  # of a whole CLIP's
+    return kind.config_class.from_dict(dict(inner if isinstance(inner, Mapping) else config))
+
+
+def _stem(kind: type) -> str:
+    return "model" if issubclass(kind, PreTrainedModel) else "diffusion_pytorch_model"
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the loaders from reporting what is checked here in one sentence."""
+    loggers = [logging.getLogger(name) for name in ("transformers", "diffusers")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def part_class(index: Mapping[str, Any], part: str) -> type:
+    """Return the class that `model_index.json` names for a part; PartError if it is none of ours.
+
+    A class of a module beside the model is none: nothing of a model's folder is run as code.
+    """
+    entry = index.get(part)
+    if entry in (None, [None, None]):
+        raise PartError(f"it has no {part}")
+    library, name = entry if isinstance(entry, list) and len(entry) == 2 else (None, entry)
+    modules = {"diffusers": diffusers, "transformers": transformers}
+    found = getattr(modules.get(str(library)), str(name), None)
+    if not isinstance(found, type):
+        raise PartError(f"its {part} is {entry}, which is no class of diffusers or transformers")
+    return found
+
+
+def load_tokenizer(folder: Path, kind: type) -> Any:
+    """Return a part's tokenizer; PartError if a file is missing or damaged.
+
+    Without them transformers opens one whose vocabulary is empty.
+    """
+    if not issubclass(kind, PreTrainedTokenizerBase):
+        raise PartError(f"{folder.name} is a {kind.__name__}, which is no tokenizer")
+    _check_files(folder)
+    files: dict[str, str] = dict(kind.vocab_files_names)
+    whole = files.pop("tokenizer_file", "")
+    missing = [file for file in files.values() if not is_file(folder / file)]
+    if missing and not is_file(folder / whole):
+        raise PartError(f"{folder.name} lacks {' and '.join(missing)}")
+    try:
+        with _quiet():
+            return kind.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # whatever a file makes a library raise
+        raise PartError(f"{folder.name} cannot be opened: {first_line(error)}") from error
+
+
+def load_scheduler(folder: Path, kind: type) -> Any:
+    """Return a model's own scheduler; PartError if its class cannot be made of its config."""
+    if not issubclass(kind, SchedulerMixin):
+        raise PartError(f"{folder.name} is a {kind.__name__}, which is no scheduler")
+    config = read_json(folder / "scheduler_config.json")
+    try:
+        with _quiet():
+            return kind.from_config(config)  # pyright: ignore
+    except Exception as error:  # whatever a config makes a library raise
+        raise PartError(f"{folder.name} cannot be opened: {first_line(error)}") from error
+
+
+def _check_files(folder: Path) -> None:
+    """Raise PartError if a folder is missing, or a file of it is no regular one or not fetched."""
+    if not is_folder(folder):
+        raise PartError(f"there is no {folder.name}")
+    for file in sorted(folder.iterdir()):
+        if not is_file(file) and not is_folder(file):
+            raise PartError(f"{folder.name}/{file.name} is not a regular file")
+        if is_file(file):
+            with file.open("rb") as opened:
+                refuse_pointer(file, opened.read(len(LFS)))

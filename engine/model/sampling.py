@@ -1,0 +1,167 @@
+"""The sampler: text conditionings, denoising with classifier-free guidance, decoding.
+
+Shapes: R rows, L token positions, D text width, C channels, h x w latent, H x W pixels.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.model.model import Conditioning, joined
+from engine.model.opening import Diffusion, new_scheduler
+from engine.model.schedulers import Rows
+from schemas.plan import Numerics
+
+DECODED_TOGETHER = 8
+"""Images that the VAE decodes at once: its activations are larger than the UNet's."""
+
+
+def encode(model: Diffusion, captions: Sequence[str]) -> Conditioning:
+    """Return the conditioning of captions, one row each."""
+    return model.family.encode(model, model.token_ids(captions))
+
+
+def initial_latent(model: Diffusion, seed: int, numerics: Numerics) -> torch.Tensor:
+    """Return z_T, 1 x C x h x w float32, from a CPU generator of that seed."""
+    shape = model.latent_shape(height=numerics.height, width=numerics.width)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn((1, *shape), generator=generator).to(model.device)
+
+
+def starting_rows(model: Diffusion, seeds: Sequence[int], numerics: Numerics) -> Rows:
+    """Return the rows before the first step, row r with the latent of seeds[r]."""
+    scheduler = new_scheduler(model, scheduler=numerics.scheduler, steps=numerics.steps)
+    x_RChw = torch.cat([initial_latent(model, seed, numerics) for seed in seeds])
+    return Rows(x_RChw=x_RChw * scheduler.init_noise_sigma, scheduler=scheduler, seeds=tuple(seeds))
+
+
+def unconditional(model: Diffusion, numerics: Numerics) -> Conditioning | None:
+    """Return the negative prompt's one row; None where the UNet does not run on it.
+
+    So at guidance 1, and for a distilled model, which reads the guidance scale as an embedding.
+    """
+    if numerics.guidance <= 1 or model.unet.config.time_cond_proj_dim is not None:
+        return None
+    return model.family.unconditional(model, numerics.negative_prompt)
+
+
+def unet_output(
+    model: Diffusion,
+    x: torch.Tensor,
+    t: torch.Tensor,
+    cond: Conditioning,
+    numerics: Numerics,
+) -> torch.Tensor:
+    """Return the UNet's output of rows, float32; row r of `x` reads row r of `cond`."""
+    factor = model.family.vae_factor(model)
+    pixels = (x.shape[-2] * factor, x.shape[-1] * factor)
+    options = model.family.unet_options(model, cond, pixels=pixels)
+    embedded = model.unet.config.time_cond_proj_dim
+    if embedded is not None:
+        row_cond = _guidance_embedding(numerics.guidance, embedded, x)
+        options["timestep_cond"] = row_cond.to(model.dtype)
+    return model.unet(
+        x.to(model.dtype), t, encoder_hidden_states=cond.text_RLD, return_dict=False, **options
+    )[0].float()
+
+
+def _guidance_embedding(guidance: float, width: int, x: torch.Tensor) -> torch.Tensor:
+    """Return the sinusoidal embedding of w - 1 for every row (Meng et al. 2023; LCM's pipeline)."""
+    frequency = torch.arange(width // 2, device=x.device, dtype=torch.float32)
+    angle = 1000 * (guidance - 1) * torch.exp(-frequency * math.log(10_000) / (width // 2 - 1))
+    row = torch.cat([angle.sin(), angle.cos()])
+    return torch.nn.functional.pad(row, (0, width % 2)).expand(len(x), -1).to(x.dtype)
+
+
+def guided(
+    uncond: torch.Tensor, cond: torch.Tensor, guidance: float, channels: int
+) -> torch.Tensor:
+    """Return eps_uncond + w (eps_cond - eps_uncond) (Ho and Salimans 2022).
+
+    Channels after the first `channels` are a learned variance (DeepFloyd IF): the conditional's.
+    """
+    mean = uncond[:, :channels] + guidance * (cond[:, :channels] - uncond[:, :channels])
+    return torch.cat([mean, cond[:, channels:]], dim=1)
+
+
+def for_scheduler(prediction: torch.Tensor, rows: Rows) -> torch.Tensor:
+    """Return the prediction without a variance that the scheduler does not read."""
+    if "learned" in str(rows.scheduler.config.get("variance_type")):
+        return prediction
+    return prediction[:, : rows.x_RChw.shape[1]]
+
+
+def denoise(
+    model: Diffusion,
+    cond: Conditioning,
+    *,
+    uncond: Conditioning | None,
+    seeds: Sequence[int],
+    numerics: Numerics,
+) -> torch.Tensor:
+    """Return final latents_RChw; the rows advance together, row r from the latent of seeds[r].
+
+    The UNet's batch is [uncond rows, cond rows], or the cond rows alone where it is not guided.
+    """
+    rows = starting_rows(model, seeds, numerics)
+    both = cond if uncond is None else joined([uncond.take([0] * len(cond)), cond])
+    for step, t in enumerate(rows.scheduler.timesteps):
+        x = rows.model_input(step).repeat(len(both) // len(rows), 1, 1, 1)
+        output = unet_output(model, x, t, both, numerics)
+        if len(both) > len(rows):
+            output = guided(*output.chunk(2), numerics.guidance, rows.x_RChw.shape[1])
+        rows = rows.stepped(for_scheduler(output, rows), step)
+    return rows.x_RChw
+
+
+def decode(model: Diffusion, latents_RChw: torch.Tensor) -> torch.Tensor:
+    """Return images_RCHW in [0, 1], float32 on the CPU."""
+    parts = [model.family.decode(model, x).cpu() for x in latents_RChw.split(DECODED_TOGETHER)]
+    return torch.cat(parts)
+
+
+def sample(
+    model: Diffusion,
+    cond: Conditioning,
+    *,
+    seeds: Sequence[int],
+    numerics: Numerics,
+    rows: int,
+) -> torch.Tensor:
+    """Return final latents_RChw of conditionings, `rows` at a time."""
+    uncond = unconditional(model, numerics)
+    parts = [
+        denoise(
+            model,
+            cond.take(range(start, min(start + rows, len(cond)))),
+            uncond=uncond,
+            seeds=seeds[start : start + rows],
+            numerics=numerics,
+        )
+        for start in range(0, len(cond), rows)
+    ]
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def generate(
+    model: Diffusion,
+    captions: Sequence[str],
+    *,
+    seeds: Sequence[int],
+    numerics: Numerics,
+    rows: int = 16,
+) -> torch.Tensor:
+    """Return one image a caption, images_RCHW in [0, 1]; caption r starts from seeds[r]."""
+    if len(captions) != len(seeds):
+        raise ValueError(f"{len(captions)} captions but {len(seeds)} seeds")
+    cond = encode(model, captions)
+    return decode(model, sample(model, cond, seeds=seeds, numerics=numerics, rows=rows))
+
+
+def pixels_of(images_CHW: torch.Tensor) -> NDArray[np.uint8]:
+    """Return images in [0, 1], whatever axes come before C, as bytes with the channels last."""
+    return (images_CHW * 255).round().to(torch.uint8).movedim(-3, -1).numpy()

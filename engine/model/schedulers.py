@@ -1,0 +1,130 @@
+"""Schedulers by name, and their state row by row: what lets a row fork from a trajectory.
+
+A multistep scheduler remembers earlier predictions. Every tensor of the latents' shape that it
+holds is such a memory, one entry a row; forking copies the entries of the rows that fork.
+
+Shapes: R rows, C channels, h x w latent.
+"""
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import diffusers
+import torch
+
+from engine.model.seeds import derived_seed
+from schemas.errors import PlanError
+
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "pndm": "PNDMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler-a": "EulerAncestralDiscreteScheduler",
+    "heun": "HeunDiscreteScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+    "lcm": "LCMScheduler",
+}
+"""Name to diffusers class; each is tested to fork as separate runs go, to rounding."""
+
+
+def scheduler_named(name: str, config: Mapping[str, Any]) -> Any:
+    """Return the scheduler of that name or class, with the noise schedule of `config`.
+
+    PlanError: it is not one of `SCHEDULERS`.
+    """
+    class_name = SCHEDULERS.get(name, name)
+    if class_name not in SCHEDULERS.values():
+        raise PlanError(f"unknown scheduler {name!r}: there are {', '.join(SCHEDULERS)}")
+    kind = getattr(diffusers, class_name)
+    # diffusers keeps settings of another class, as of a learned variance that this one cannot read.
+    known = inspect.signature(kind.__init__).parameters
+    settings = {k: v for k, v in config.items() if k in known or k.startswith("_")}
+    if class_name == "PNDMScheduler":
+        # As in every Stable Diffusion pipeline, unless the config is PNDM's own and says otherwise.
+        settings.setdefault("skip_prk_steps", True)
+    return kind.from_config(settings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Rows before one denoising step: their latents and what their scheduler remembers of each.
+
+    A value: `stepped` and `gathered` return new ones and leave the old as they were.
+    """
+
+    x_RChw: torch.Tensor
+    """Latents, float32."""
+    scheduler: Any
+    seeds: tuple[int, ...]
+    """Of each row: what a stochastic scheduler draws from."""
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def model_input(self, step: int) -> torch.Tensor:
+        """Return the latents as the UNet reads them at a step."""
+        return self.scheduler.scale_model_input(self.x_RChw, self.scheduler.timesteps[step])
+
+    def stepped(self, prediction: torch.Tensor, step: int) -> "Rows":
+        """Return the rows after a step, given the UNet's guided prediction of each.
+
+        A stochastic scheduler's noise is a function of a row's seed and of the step alone, so that
+        rows of equal seed share it wherever they forked.
+        """
+        scheduler = _copied(self.scheduler)
+        options: dict[str, Any] = {}
+        if _draws_noise(type(scheduler)):
+            options["generator"] = [
+                torch.Generator().manual_seed(derived_seed("scheduler noise", seed, step))
+                for seed in self.seeds
+            ]
+        t = scheduler.timesteps[step]
+        x_RChw = scheduler.step(prediction, t, self.x_RChw, **options, return_dict=False)[0]
+        return Rows(x_RChw=x_RChw, scheduler=scheduler, seeds=self.seeds)
+
+
+def gathered(parts: Sequence[tuple[Rows, Sequence[int]]]) -> Rows:
+    """Return the chosen rows of each part, one after another; all stand before the same step."""
+    scheduler = copy.copy(parts[0][0].scheduler)
+    for name in vars(scheduler):
+        held = [vars(rows.scheduler)[name] for rows, _ in parts]
+        setattr(scheduler, name, _gathered_value(held, parts))
+    return Rows(
+        x_RChw=torch.cat([rows.x_RChw[list(chosen)] for rows, chosen in parts]),
+        scheduler=scheduler,
+        seeds=tuple(rows.seeds[row] for rows, chosen in parts for row in chosen),
+    )
+
+
+def _gathered_value(held: Sequence[Any], parts: Sequence[tuple[Rows, Sequence[int]]]) -> Any:
+    first = held[0]
+    if isinstance(first, list):
+        return [_gathered_value(items, parts) for items in zip(*held, strict=True)]
+    if isinstance(first, torch.Tensor) and first.shape == parts[0][0].x_RChw.shape:
+        return torch.cat([h[list(chosen)] for h, (_, chosen) in zip(held, parts, strict=True)])
+    return first
+
+
+@cache
+def _draws_noise(scheduler_class: type) -> bool:
+    return "generator" in inspect.signature(scheduler_class.step).parameters  # pyright: ignore
+
+
+def _copied(scheduler: Any) -> Any:
+    """Return a scheduler that can step without changing the given one.
+
+    Its lists are appended to, and PNDM adds to a tensor in place; tensors in lists are only read.
+    """
+    fresh = copy.copy(scheduler)
+    for name, value in vars(scheduler).items():
+        if isinstance(value, list):
+            setattr(fresh, name, list(value))
+        elif isinstance(value, torch.Tensor):
+            setattr(fresh, name, value.clone())
+    return fresh

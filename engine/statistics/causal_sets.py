@@ -1,0 +1,139 @@
+"""How knowledge is spread: concentration over components, overlap of causal sets, with intervals.
+
+Shapes: S states, C captions, B resamples, K components (suffixes `_SC`, `_SB`, `_KB`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.statistics.inference import (
+    LOWER,
+    MIN_CAPTIONS,
+    RESAMPLES,
+    UPPER,
+    Array,
+    Draws,
+    Floats,
+    blocks,
+)
+
+Interval = tuple[float, float]
+UNKNOWN: Interval = (float("nan"), float("nan"))
+Bits = NDArray[np.uint8]
+"""Which resamples have a state in the causal set, eight a byte, bits_SB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concentration:
+    """How few components hold the positive effects."""
+
+    num_components: int
+    gini: float
+    gini_interval: Interval
+    effective: float
+    effective_interval: Interval
+
+
+def gini(x_KN: Array) -> Array:
+    """Return the Gini coefficient of each column: 0 all equal, 1 - 1/K all in one.
+
+    sum_i (2 i - K - 1) x_i / (K sum_i x_i), x ascending. NaN where all are zero.
+    """
+    components = len(x_KN)
+    weights_K = 2 * np.arange(1, components + 1) - components - 1
+    with np.errstate(invalid="ignore"):
+        return weights_K @ np.sort(x_KN, axis=0) / (components * x_KN.sum(0))
+
+
+def effective_number(x_KN: Array) -> Array:
+    """Return the inverse Simpson index of each column, (sum x)^2 / sum x^2: 1 to K components.
+
+    The number of equal components that would be as concentrated (Hill 1973, order 2).
+    """
+    with np.errstate(invalid="ignore"):
+        return x_KN.sum(0) ** 2 / (x_KN**2).sum(0)
+
+
+def resampled_means(x_SC: Array, draws: Draws) -> Floats:
+    """Return each state's mean in each resample, mean_SB; a resample of captions it lacks has 0."""
+    counts_CB = draws.counts_BC.T.astype(draws.precision)
+    has_SC = ~np.isnan(x_SC)
+    sums_SB = np.where(has_SC, x_SC, 0).astype(draws.precision) @ counts_CB
+    if has_SC.all():
+        return sums_SB / x_SC.shape[1]
+    sizes_SB = has_SC.astype(draws.precision) @ counts_CB
+    return np.divide(sums_SB, sizes_SB, out=np.zeros_like(sums_SB), where=sizes_SB > 0)
+
+
+def concentration(x_SC: Array, components: Sequence[str], draws: Draws) -> Concentration:
+    """Return how concentrated the effects are: a component's is the sum of its states' above zero.
+
+    `components` names each state's. Intervals are percentiles over resamples of captions.
+    """
+    names, component_S = np.unique(np.asarray(components), return_inverse=True)
+    is_of_KS = np.arange(len(names))[:, None] == component_S
+    total_KB = np.zeros((len(names), RESAMPLES))
+    for rows in blocks(len(x_SC), RESAMPLES):
+        mean_SB = np.maximum(resampled_means(x_SC[rows], draws), 0)
+        total_KB += is_of_KS[:, rows].astype(mean_SB.dtype) @ mean_SB
+    total_K1 = is_of_KS @ np.maximum(np.nanmean(x_SC, axis=1, keepdims=True), 0)
+    is_known = x_SC.shape[1] >= MIN_CAPTIONS
+    return Concentration(
+        num_components=len(total_KB),
+        gini=float(gini(total_K1)[0]),
+        gini_interval=percentiles(gini(total_KB)) if is_known else UNKNOWN,
+        effective=float(effective_number(total_K1)[0]),
+        effective_interval=percentiles(effective_number(total_KB)) if is_known else UNKNOWN,
+    )
+
+
+def resampled_set(x_SC: Array, is_found_S: NDArray[np.bool_], se_S: Array, draws: Draws) -> Bits:
+    """Return in which resamples each state is a discovery.
+
+    A discovery's mean is so many standard errors above zero; the least of these is the threshold
+    that the means of a resample are held against.
+    """
+    if not is_found_S.any():
+        return np.zeros((len(x_SC), -(-RESAMPLES // 8)), dtype=np.uint8)
+    mean_S = np.nanmean(x_SC, axis=1)
+    with np.errstate(divide="ignore"):
+        least = (mean_S[is_found_S] / se_S[is_found_S]).min()
+    threshold_S1 = (np.nan_to_num(se_S, nan=np.inf) * least)[:, None]
+    bits_SB = [
+        np.packbits(resampled_means(x_SC[rows], draws) >= threshold_S1[rows], axis=1)
+        for rows in blocks(len(x_SC), RESAMPLES)
+    ]
+    # A state without spread is not found either: its effect is the same everywhere, zero.
+    return np.concatenate(bits_SB) * (threshold_S1 > 0).astype(np.uint8)
+
+
+def jaccard(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Return |both| / |either| of two sets of states; NaN if both are empty."""
+    either = int((one | other).sum())
+    return int((one & other).sum()) / either if either else float("nan")
+
+
+def jaccard_interval(one: Bits, other: Bits) -> Interval:
+    """Return the percentiles of the overlap of two sets' resamples, over the same states.
+
+    A resample with no state in either set says nothing: it counts as 0 for the lower end and as 1
+    for the upper.
+    """
+    both_B = np.unpackbits(one & other, axis=1, count=RESAMPLES).sum(0, dtype=np.int64)
+    either_B = np.unpackbits(one | other, axis=1, count=RESAMPLES).sum(0, dtype=np.int64)
+    with np.errstate(invalid="ignore"):
+        jaccard_B = both_B / either_B
+    low, _ = percentiles(np.nan_to_num(jaccard_B, nan=0.0))
+    _, high = percentiles(np.nan_to_num(jaccard_B, nan=1.0))
+    return low, high
+
+
+def percentiles(values_B: Array) -> Interval:
+    """Return the 2.5th and 97.5th percentile over resamples; UNKNOWN if some have no value."""
+    if np.isnan(values_B).any():
+        return UNKNOWN
+    ordered_B = np.sort(values_B)
+    return float(ordered_B[LOWER]), float(ordered_B[UPPER])

@@ -1,0 +1,69 @@
+"""The corrupted run: Gaussian noise on the embeddings of the subject's tokens.
+
+Shapes: R rows, L token positions, D embedding width (suffixes `_RLD`, `_LD`).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.model.hooks import Edit
+from engine.model.seeds import derived_seed
+from engine.model.tokens import Span
+from schemas.plan import Numerics, Unit
+
+
+def embedding_sigma(text_encoder: nn.Module) -> float:
+    """Return the standard deviation of all entries of the token embedding table."""
+    return float(token_embedding(text_encoder).weight.float().std())
+
+
+def token_embedding(text_encoder: nn.Module) -> nn.Embedding:
+    """Return the text encoder's token embedding, the module that its forward pass calls.
+
+    T5 shares one table between two modules, and `get_input_embeddings` gives the one that is idle.
+    """
+    encoder: Any = getattr(text_encoder, "encoder", None)
+    return getattr(encoder, "embed_tokens", None) or text_encoder.get_input_embeddings()  # pyright: ignore
+
+
+def noise_draw(unit: Unit, shape: tuple[int, ...], stream: str = "") -> torch.Tensor:
+    """Return standard normal noise, the same for every unit of one caption, subject, seed, draw.
+
+    Draws of another `stream` are independent: the second text encoder's.
+    """
+    caption = unit.caption
+    purpose = f"subject noise{stream}"
+    seed = derived_seed(purpose, caption.caption, caption.subject, unit.seed, unit.draw)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+
+
+def noise_scale(numerics: Numerics, sigma: float) -> float:
+    """Return the noise's standard deviation, where that of what is noised is `sigma`."""
+    if numerics.noise_absolute is not None:
+        return numerics.noise_absolute
+    return numerics.noise_sigmas * sigma
+
+
+def subject_noise(
+    unit: Unit, span: Span, *, shape: tuple[int, int], scale: float, stream: str = ""
+) -> torch.Tensor:
+    """Return noise_LD of standard deviation `scale` on the subject, zero elsewhere."""
+    length, width = shape
+    noise_LD = torch.zeros(length, width)
+    draw_SD = noise_draw(unit, (span.stop - span.start, width), stream)
+    noise_LD[span.start : span.stop] = scale * draw_SD
+    return noise_LD
+
+
+def noising(noise_LD: torch.Tensor, rows: Sequence[int]) -> Edit:
+    """Return the edit that adds the noise to those rows."""
+
+    def edit(h_RLD: torch.Tensor) -> torch.Tensor:
+        noised_RLD = h_RLD.clone()
+        noised_RLD[list(rows)] += noise_LD.to(h_RLD)
+        return noised_RLD
+
+    return edit

@@ -1,0 +1,218 @@
+"""The runs of one unit: reference runs, and the changed runs with what each copies from where.
+
+A reference run is the clean run, the corrupted run or a donor's clean run. A changed run follows
+one of them, its base, until its window opens; while it is open, the activation of a component is
+the mean of the donors' (zero if there is none).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from engine.model.components import Site, choose, list_sites
+from engine.model.hooks import Side, Spot
+from engine.model.model import TextEncoder
+from engine.model.opening import Diffusion
+from engine.model.seeds import derived_seed
+from engine.model.tokens import find_subjects
+from schemas.component import Component, Kind, Part
+from schemas.errors import PlanError, UnknownComponent
+from schemas.intervention import Intervention, TokenRole
+from schemas.plan import Numerics, Unit
+from schemas.window import Window
+
+CLEAN, CORRUPTED = 0, 1
+"""Places of the two runs of every unit among its reference runs."""
+THROUGH = ".."
+"""Joins the first and the last of consecutive components that are restored together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A run that nothing is changed in: the clean run, the corrupted run or a donor."""
+
+    text: str
+    seed: int
+    is_noised: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One changed run."""
+
+    component: str
+    sites: tuple[Site, ...] = field(hash=False)  # a head's has a slice
+    intervention: Intervention
+    window: Window
+    base: int
+    """The reference run that it follows until its window opens."""
+    donors: tuple[int, ...]
+    """The reference runs whose mean activation takes the place of its own."""
+    token: str = "all"
+    positions: tuple[int, ...] | None = None
+    token_text: str | None = None
+    """The tokens at the positions, as the tokenizer writes them."""
+
+    def is_open(self, step: int) -> bool:
+        """Return whether the component is changed at a step."""
+        return self.window[0] <= step < self.window[1]
+
+
+def reference_runs(unit: Unit, numerics: Numerics) -> list[Reference]:
+    """Return the unit's reference runs: clean, corrupted, then the donors that it needs.
+
+    PlanError: a donor's caption or a counterfactual is missing.
+    """
+    caption = unit.caption
+    corrupted = Reference(text=caption.caption, seed=unit.seed, is_noised=True)
+    if numerics.corruption == "counterfactual":
+        corrupted = Reference(text=caption.counterfactual_text, seed=unit.seed)
+    runs = [Reference(text=caption.caption, seed=unit.seed), corrupted]
+    for intervention in unit.interventions:
+        runs += [run for run in _donors(unit, intervention) if run not in runs]
+    return runs
+
+
+def _donors(unit: Unit, intervention: Intervention) -> list[Reference]:
+    """Return the donors of an intervention, other than the clean and the corrupted run."""
+    caption, seed = unit.caption, unit.seed
+    if intervention is Intervention.OTHER_SEED and unit.part is Part.UNET:
+        return [Reference(text=caption.caption, seed=derived_seed("other seed", seed))]
+    if intervention is Intervention.MEAN:
+        if not unit.references:
+            raise PlanError("mean ablation needs references: captions whose mean is taken")
+        return [Reference(text=text, seed=seed) for text in unit.references]
+    if intervention is Intervention.OTHER_CAPTION:
+        return [Reference(text=_unrelated(unit), seed=seed)]
+    return []
+
+
+def _unrelated(unit: Unit) -> str:
+    for text in unit.references:
+        if text != unit.caption.caption and unit.caption.subject not in text:
+            return text
+    raise PlanError(
+        f"no reference is unrelated to {unit.caption.caption!r}: give references without "
+        f"{unit.caption.subject!r} for the other-caption control"
+    )
+
+
+def list_changes(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Change]:
+    """Return the unit's changed runs, those whose window opens first being first.
+
+    UnknownComponent, PlanError: a component, the subject or a donor is missing.
+    """
+    runs = reference_runs(unit, numerics)
+    groups = component_groups(list_sites(model), unit.components)
+    tokens = {encoder.name: _token_groups(encoder, unit) for encoder in model.encoders}
+    return [
+        change
+        for window in sorted(unit.windows)
+        for name, sites in groups.items()
+        for intervention in unit.interventions
+        if allows(intervention, sites[0].component)
+        for change in _at_tokens(
+            Change(
+                component=name,
+                sites=tuple(_patched_at(site, intervention) for site in sites),
+                intervention=intervention,
+                window=window,
+                base=CORRUPTED if intervention.changes_corrupted else CLEAN,
+                donors=_donor_places(unit, intervention, runs),
+            ),
+            None if unit.part is Part.UNET else tokens[name.split(".")[0]],
+        )
+    ]
+
+
+def allows(intervention: Intervention, component: Component) -> bool:
+    """Return whether an intervention makes sense on a component.
+
+    A swap replaces the text that a cross-attention reads. The text encoder knows no seed.
+    """
+    if intervention is Intervention.SWAP:
+        return component.kind in (Kind.CROSS_ATTENTION, Kind.JOINT_ATTENTION)
+    return intervention is not Intervention.OTHER_SEED or component.part is Part.UNET
+
+
+def component_groups(sites: Sequence[Site], names: Sequence[str]) -> dict[str, tuple[Site, ...]]:
+    """Return the sites of each name: one component, or FIRST..LAST and its kind between them.
+
+    UnknownComponent: the model has no such component, or the two ends are no such range.
+    """
+    by_name = {site.component.name: site for site in sites}
+    ends_of = {name: name.split(THROUGH) for name in names}
+    choose([site.component for site in sites], [end for ends in ends_of.values() for end in ends])
+    groups = {}
+    for name, ends in ends_of.items():
+        first, last = by_name[ends[0]].component, by_name[ends[-1]].component
+        groups[name] = tuple(
+            site
+            for site in sites
+            if (site.component.part, site.component.kind) == (first.part, first.kind)
+            and first.order <= site.component.order <= last.order
+        )
+        if by_name[ends[-1]] not in groups[name]:
+            raise UnknownComponent(f"{name!r} is no range: its ends are not of one kind, in order")
+    return groups
+
+
+def consecutive(components: Sequence[Component], count: int) -> list[str]:
+    """Return the name of every `count` components of one kind next to one another in a network."""
+    if count == 1:
+        return [component.name for component in components]
+    names = []
+    for kind in dict.fromkeys((c.kind, c.name.split(".")[0]) for c in components):
+        alike = [c.name for c in components if (c.kind, c.name.split(".")[0]) == kind]
+        names += [
+            f"{alike[n]}{THROUGH}{alike[n + count - 1]}" for n in range(len(alike) - count + 1)
+        ]
+    return names
+
+
+def _patched_at(site: Site, intervention: Intervention) -> Site:
+    if intervention is not Intervention.SWAP:
+        return site
+    return Site(component=site.component, module=site.module, spot=Spot(site.module, Side.TEXT))
+
+
+def _donor_places(
+    unit: Unit, intervention: Intervention, runs: Sequence[Reference]
+) -> tuple[int, ...]:
+    if intervention is Intervention.RESTORE:
+        return (CLEAN,)
+    if intervention in (Intervention.CORRUPT, Intervention.SWAP):
+        return (CORRUPTED,)
+    return tuple(runs.index(run) for run in _donors(unit, intervention))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TokenGroup:
+    """Positions of a text encoder that are changed together."""
+
+    token: str
+    positions: tuple[int, ...]
+    text: str
+
+
+def _token_groups(encoder: TextEncoder, unit: Unit) -> list[_TokenGroup]:
+    """Return the groups of positions that a unit's token roles stand for in an encoder."""
+    ids_1L, (span,) = find_subjects(encoder.tokenizer, [unit.caption])
+    texts = encoder.tokenizer.convert_ids_to_tokens(ids_1L[0].tolist())
+    return [
+        _TokenGroup(
+            token=str(group[0]) if role in (TokenRole.WORDS, TokenRole.EACH) else role.value,
+            positions=group,
+            text=" ".join(texts[position] for position in group),
+        )
+        for role in unit.tokens
+        for group in span.positions(role, len(texts))
+    ]
+
+
+def _at_tokens(change: Change, groups: Sequence[_TokenGroup] | None) -> Iterator[Change]:
+    """Yield the change of a UNet component, or one of a text encoder's for each group of tokens."""
+    if groups is None:
+        yield change
+        return
+    for group in groups:
+        yield replace(change, token=group.token, positions=group.positions, token_text=group.text)

@@ -1,0 +1,89 @@
+"""Images of one unit that are kept while it is traced: clean, corrupted, best and worst restored.
+
+Shapes: R rows, C channels, H x W pixels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import torch
+
+from engine.tracing.interventions import CLEAN, CORRUPTED, Change
+from schemas.intervention import Intervention
+
+
+class Role(StrEnum):
+    """What a kept image shows."""
+
+    CLEAN = "clean"
+    CORRUPTED = "corrupted"
+    BEST = "best"
+    """Of the changed runs, the one with the highest score."""
+    WORST = "worst"
+    """Of the changed runs, the one with the lowest score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """One image that is kept."""
+
+    role: Role
+    image_CHW: torch.Tensor
+    score: float
+    change: Change | None = None
+    """None of the clean and the corrupted run."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Keeper:
+    """Sees the images of a unit batch by batch and holds on to four of them."""
+
+    against: str
+    """The measure that decides."""
+    intervention: Intervention
+    """The changed runs among which the best and the worst are looked for."""
+    kept: dict[Role, Kept] = field(default_factory=dict[Role, Kept])
+
+    @classmethod
+    def of(cls, scores: Sequence[str], interventions: Sequence[Intervention]) -> "Keeper":
+        """Return one that looks at restored runs by the target's score, else at what comes first.
+
+        Which image is kept is thus a rule, not a choice.
+        """
+        return cls(
+            against="target" if "target" in scores else scores[0],
+            intervention=(
+                Intervention.RESTORE if Intervention.RESTORE in interventions else interventions[0]
+            ),
+        )
+
+    def see_references(
+        self, images_RCHW: torch.Tensor, measured: Sequence[Mapping[str, float]]
+    ) -> None:
+        """Keep the clean and the corrupted image."""
+        for role, row in ((Role.CLEAN, CLEAN), (Role.CORRUPTED, CORRUPTED)):
+            self._keep(role, images_RCHW[row], measured[row][self.against])
+
+    def see_changes(
+        self,
+        changes: Sequence[Change],
+        images_RCHW: torch.Tensor,
+        measured: Sequence[Mapping[str, float]],
+    ) -> None:
+        """Keep the best and the worst of a batch if no earlier one is as good or as bad."""
+        for change, image_CHW, values in zip(changes, images_RCHW, measured, strict=True):
+            if change.intervention is not self.intervention:
+                continue
+            score = values[self.against]
+            if Role.BEST not in self.kept or score > self.kept[Role.BEST].score:
+                self._keep(Role.BEST, image_CHW, score, change)
+            if Role.WORST not in self.kept or score < self.kept[Role.WORST].score:
+                self._keep(Role.WORST, image_CHW, score, change)
+
+    def _keep(
+        self, role: Role, image_CHW: torch.Tensor, score: float, change: Change | None = None
+    ) -> None:
+        # A copy: a view would hold on to the images of its whole batch.
+        image = image_CHW.clone()
+        self.kept[role] = Kept(role=role, image_CHW=image, score=score, change=change)

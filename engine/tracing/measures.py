@@ -1,0 +1,116 @@
+"""Measures: what is made of an image, one number each; higher means closer to what was asked.
+
+To add one, write a function of a `Scene` and register it in `MEASURES`.
+
+Shapes: R rows, C channels, h x w latent, H x W pixels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from engine.model.scorer import Scorer
+from schemas.errors import PlanError
+from schemas.plan import Caption
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What runs ended with."""
+
+    images_RCHW: torch.Tensor
+    """In [0, 1], on the CPU."""
+    latents_RChw: torch.Tensor
+
+    def take(self, rows: Sequence[int]) -> "Outcome":
+        """Return the outcome of those rows."""
+        index = list(rows)
+        return Outcome(images_RCHW=self.images_RCHW[index], latents_RChw=self.latents_RChw[index])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """All that a measure may look at."""
+
+    scorer: Scorer
+    caption: Caption
+    clean: Outcome
+    """One row."""
+    outcome: Outcome
+    embedding_RD: torch.Tensor
+    """The scorer's embeddings of the outcome's images, of length 1."""
+
+    def cosine(self, embedding_D: torch.Tensor) -> torch.Tensor:
+        """Return the cosine of each image and an embedding, float64."""
+        return (self.embedding_RD @ embedding_D).double().cpu()
+
+
+Measure = Callable[[Scene], torch.Tensor]
+"""Returns one value a row of `outcome`."""
+
+
+def caption_score(scene: Scene) -> torch.Tensor:
+    """Return the CLIPScore against the caption, a cosine."""
+    return scene.cosine(scene.scorer.embed_texts([scene.caption.caption])[0])
+
+
+def target_score(scene: Scene) -> torch.Tensor:
+    """Return the CLIPScore against the target, the attribute alone, a cosine."""
+    return scene.cosine(scene.scorer.embed_texts([scene.caption.target_text])[0])
+
+
+def clean_image_score(scene: Scene) -> torch.Tensor:
+    """Return the cosine of CLIP's image embedding and the clean image's."""
+    return scene.cosine(scene.scorer.embed_images(scene.clean.images_RCHW)[0])
+
+
+def clean_latent_score(scene: Scene) -> torch.Tensor:
+    """Return minus the root mean square difference to the clean run's final latent."""
+    difference = scene.outcome.latents_RChw - scene.clean.latents_RChw
+    return -difference.double().square().mean(dim=(1, 2, 3)).sqrt().cpu()
+
+
+MEASURES: dict[str, Measure] = {
+    "caption": caption_score,
+    "target": target_score,
+    "clean-image": clean_image_score,
+    "clean-latent": clean_latent_score,
+}
+
+
+def check_measures(names: Sequence[str]) -> None:
+    """Raise PlanError if a measure is unknown or named twice."""
+    for name in names:
+        if name not in MEASURES:
+            raise PlanError(f"unknown score {name!r}: there are {', '.join(MEASURES)}")
+    if len(set(names)) < len(names):
+        raise PlanError(f"a score is named twice: {', '.join(names)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Yardstick:
+    """The measures of one unit's runs."""
+
+    scorer: Scorer
+    caption: Caption
+    clean: Outcome
+    scores: Sequence[str]
+
+    def __post_init__(self) -> None:
+        check_measures(self.scores)
+
+    def measure(self, outcome: Outcome) -> list[dict[str, float]]:
+        """Return the values of every row, by measure."""
+        scene = Scene(
+            scorer=self.scorer,
+            caption=self.caption,
+            clean=self.clean,
+            outcome=outcome,
+            embedding_RD=self.scorer.embed_images(outcome.images_RCHW),
+        )
+        columns = {name: MEASURES[name](scene).tolist() for name in self.scores}
+        return [
+            dict(zip(columns, values, strict=True))
+            for values in zip(*columns.values(), strict=True)
+        ]

@@ -1,0 +1,54 @@
+"""Tracing one caption in a notebook or script, without Ray: a table comes back."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from engine.model.components import list_components
+from engine.model.opening import Diffusion, new_scheduler
+from engine.model.scorer import Scorer
+from engine.tracing.trace_unit import trace_unit
+from schemas.component import PAPER_KINDS, Kind, Part
+from schemas.intervention import Intervention, TokenRole
+from schemas.plan import Caption, Numerics, Unit
+from schemas.window import expand_windows
+
+
+def trace_caption(
+    model: Diffusion,
+    scorer: Scorer,
+    caption: Caption,
+    *,
+    part: Part = Part.UNET,
+    numerics: Numerics,
+    seed: int = 0,
+    kinds: Sequence[Kind] = PAPER_KINDS,
+    windows: Sequence[str] = ("all",),
+    tokens: Sequence[TokenRole] = (TokenRole.LAST_SUBJECT,),
+    interventions: Sequence[Intervention] = (Intervention.RESTORE,),
+    references: Sequence[str] = (),
+    scores: Sequence[str] = ("caption", "target"),
+    rows: int = 24,
+) -> pa.Table:
+    """Return the trials of one caption, one row a changed run and score, as a run's table has them.
+
+    Columns: component, intervention, token, position, step_start, step_stop, against, and the score
+    of the clean, corrupted and changed run (`restored`). The arguments are a plan's fields.
+    PlanError, UnknownComponent: as `trace_unit`.
+    """
+    scheduler = new_scheduler(model, scheduler=numerics.scheduler, steps=numerics.steps)
+    steps = len(scheduler.timesteps)
+    components = [c for c in list_components(model, kinds) if c.part is part]
+    unit = Unit(
+        caption=caption,
+        seed=seed,
+        draw=0,
+        part=part,
+        components=tuple(c.name for c in components),
+        windows=expand_windows(windows, steps) if part is Part.UNET else ((0, steps),),
+        tokens=tuple(tokens),
+        interventions=tuple(interventions),
+        references=tuple(references),
+    )
+    trials = trace_unit(model, scorer, unit, numerics=numerics, rows=rows, scores=scores)
+    return pa.Table.from_pylist([trial.as_row() for trial in trials])

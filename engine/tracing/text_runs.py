@@ -1,0 +1,128 @@
+"""Text-encoder runs as rows of one batch: references, noised or not, and changed rows beside them.
+
+Shapes: R rows, L token positions, D text width, P pooled width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from engine.model.hooks import Edit, Spot, Write, patched, writing
+from engine.model.model import Conditioning
+from engine.model.opening import Diffusion
+from engine.model.tokens import find_subject
+from engine.tracing.corruption import (
+    embedding_sigma,
+    noise_draw,
+    noise_scale,
+    noising,
+    subject_noise,
+    token_embedding,
+)
+from engine.tracing.interventions import CLEAN, Change, Reference
+from schemas.component import Part
+from schemas.plan import Numerics, Unit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextRow:
+    """One row of a text-encoder batch."""
+
+    run: Reference
+    change: Change | None = None
+    """Donors are rows of the same batch."""
+
+
+def encode_rows(
+    model: Diffusion, unit: Unit, rows: Sequence[TextRow], numerics: Numerics
+) -> Conditioning:
+    """Return the conditioning of rows, the clean run being row 0.
+
+    Gaussian noise is added to the noised rows at the encoders' input or at their output.
+    """
+    ids = model.token_ids([row.run.text for row in rows])
+    noised = [n for n, row in enumerate(rows) if row.run.is_noised]
+    at_input = numerics.noise_at == "input" or unit.part is Part.TEXT_ENCODER
+    edits = _writes(rows)
+    if noised and at_input:
+        for spot, edit in _input_noise(model, unit, noised, numerics).items():
+            edits[spot] = edit
+    with patched(edits):
+        cond = model.family.encode(model, ids)
+    if noised and not at_input:
+        return _output_noise(model, unit, cond, noised, numerics)
+    return cond
+
+
+def _writes(rows: Sequence[TextRow]) -> dict[Spot, Edit]:
+    writes: dict[Spot, list[Write]] = {}
+    for n, row in enumerate(rows):
+        change = row.change
+        if change is None:
+            continue
+        for site in change.sites:
+            write = Write(
+                row=n,
+                donors=change.donors,
+                positions=change.positions,
+                channels=site.channels,
+            )
+            writes.setdefault(site.spot, []).append(write)
+    return {spot: writing(spot_writes) for spot, spot_writes in writes.items()}
+
+
+def _input_noise(
+    model: Diffusion, unit: Unit, rows: Sequence[int], numerics: Numerics
+) -> dict[Spot, Edit]:
+    """Return the edit of each encoder's token embedding, in sigmas of its own table."""
+    edits = {}
+    for n, encoder in enumerate(model.encoders):
+        table = token_embedding(encoder.module)
+        noise_LD = subject_noise(
+            unit,
+            find_subject(encoder.tokenizer, unit.caption),
+            shape=(encoder.tokenizer.model_max_length, table.embedding_dim),
+            scale=noise_scale(numerics, embedding_sigma(encoder.module)),
+            stream=str(n or ""),
+        )
+        edits[Spot(table)] = noising(noise_LD, rows)
+    return edits
+
+
+def _output_noise(
+    model: Diffusion, unit: Unit, cond: Conditioning, rows: Sequence[int], numerics: Numerics
+) -> Conditioning:
+    """Return the conditioning with noise on the subject's rows, in sigmas of the clean rows.
+
+    A pooled embedding, which also tells the subject, is noised as a whole in sigmas of its own.
+    """
+    clean_LD = cond.text_RLD[CLEAN]
+    noise_LD = subject_noise(
+        unit,
+        find_subject(model.tokenizer, unit.caption),
+        shape=(clean_LD.shape[0], clean_LD.shape[1]),
+        scale=noise_scale(numerics, float(clean_LD.float().std())),
+    )
+    noisy = replace(cond, text_RLD=noising(noise_LD, rows)(cond.text_RLD))
+    if cond.pooled_RP is None:
+        return noisy
+    clean_P = cond.pooled_RP[CLEAN]
+    scale = noise_scale(numerics, float(clean_P.float().std()))
+    noise_P = scale * noise_draw(unit, tuple(clean_P.shape), "pooled")
+    return replace(noisy, pooled_RP=noising(noise_P, rows)(cond.pooled_RP))
+
+
+def _distinct_key(cond: Conditioning) -> torch.Tensor:
+    flat = cond.text_RLD.flatten(1)
+    return flat if cond.pooled_RP is None else torch.cat([flat, cond.pooled_RP], dim=1)
+
+
+def distinct_rows(cond: Conditioning) -> tuple[list[int], list[int]]:
+    """Return the first row of each distinct conditioning, and of each row the place among those."""
+    _, group_R = torch.unique(_distinct_key(cond), dim=0, return_inverse=True)
+    first: dict[int, int] = {}
+    for row, group in enumerate(group_R.tolist()):
+        first.setdefault(group, row)
+    kept = sorted(first.values())
+    return kept, [kept.index(first[group]) for group in group_R.tolist()]

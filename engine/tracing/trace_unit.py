@@ -1,0 +1,183 @@
+"""Causal mediation analysis: clean, corrupted and changed runs of one caption, in lockstep.
+
+Basu et al. 2024, section 3 (after Meng et al. 2022): the corrupted run noises the subject's
+embedding; a restored run is the corrupted one with the output of one component copied from the
+clean run. Reference runs go first, and their latents before every step are kept: they are small. A
+changed run forks from its base when its window opens, and while it is open the donor's row runs in
+the same batch, so that no activation is stored: any number of components, windows and steps costs
+the memory of `rows` rows.
+
+Shapes: R rows, L token positions, C channels, h x w latent, H x W pixels.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from engine.model.opening import Diffusion
+from engine.model.sampling import decode, sample
+from engine.model.scorer import Scorer
+from engine.tracing.interventions import CLEAN, CORRUPTED, Change, list_changes, reference_runs
+from engine.tracing.kept import Keeper
+from engine.tracing.lockstep import run_changes, run_references
+from engine.tracing.measures import Outcome, Yardstick
+from engine.tracing.text_runs import TextRow, distinct_rows, encode_rows
+from schemas.component import Part
+from schemas.errors import PlanError
+from schemas.plan import Numerics, Trial, Unit
+
+TEXT_ROWS = 128
+"""Rows of a text-encoder batch; they cost little beside the UNet's."""
+
+
+@torch.inference_mode()
+def trace_unit(
+    model: Diffusion,
+    scorer: Scorer,
+    unit: Unit,
+    *,
+    numerics: Numerics,
+    rows: int,
+    scores: Sequence[str] = ("caption", "target"),
+    keeper: Keeper | None = None,
+) -> list[Trial]:
+    """Return the trials of a unit: every change by every score.
+
+    `rows` bounds the rows of a batch, donors included (the UNet sees twice as many under guidance);
+    no score depends on it, nor on `keeper`, which is shown every image. UnknownComponent,
+    PlanError: a component, the subject, a donor or a score is missing.
+    """
+    changes = list_changes(model, unit, numerics)
+    runs = _runs(model, unit, changes, numerics, rows)
+    reference, _ = next(runs)
+    yardstick = Yardstick(
+        scorer=scorer, caption=unit.caption, clean=reference.take([CLEAN]), scores=scores
+    )
+    clean, corrupted = yardstick.measure(reference)
+    if keeper:
+        keeper.see_references(reference.images_RCHW, (clean, corrupted))
+    trials: list[Trial] = []
+    for outcome, made in runs:
+        measured = yardstick.measure(outcome)
+        for change, values in zip(made, measured, strict=True):
+            trials += _trials(change, clean, corrupted, values)
+        if keeper:
+            keeper.see_changes(made, outcome.images_RCHW, measured)
+    return trials
+
+
+def _trials(
+    change: Change,
+    clean: dict[str, float],
+    corrupted: dict[str, float],
+    changed: dict[str, float],
+) -> Iterator[Trial]:
+    for against, value in changed.items():
+        yield Trial(
+            component=change.component,
+            intervention=change.intervention,
+            token=change.token,
+            position=change.positions[0] if change.positions else None,
+            token_text=change.token_text,
+            step_start=change.window[0],
+            step_stop=change.window[1],
+            against=against,
+            clean=clean[against],
+            corrupted=corrupted[against],
+            restored=value,
+        )
+
+
+@torch.inference_mode()
+def trace_images(
+    model: Diffusion, unit: Unit, *, numerics: Numerics, rows: int
+) -> tuple[torch.Tensor, dict[Change, torch.Tensor]]:
+    """Return the clean and the corrupted image, 2CHW, and the image CHW of every change."""
+    changes = list_changes(model, unit, numerics)
+    runs = _runs(model, unit, changes, numerics, rows)
+    reference, _ = next(runs)
+    images = {
+        change: image_CHW
+        for outcome, made in runs
+        for change, image_CHW in zip(made, outcome.images_RCHW, strict=True)
+    }
+    return reference.images_RCHW, images
+
+
+def _runs(
+    model: Diffusion, unit: Unit, changes: Sequence[Change], numerics: Numerics, rows: int
+) -> Iterator[tuple[Outcome, Sequence[Change]]]:
+    """Yield the outcome of the clean and corrupted runs, then those of batches of changes."""
+    run = _unet_runs if unit.part is Part.UNET else _text_runs
+    for latents_RChw, made in run(model, unit, changes, numerics, rows):
+        yield Outcome(images_RCHW=decode(model, latents_RChw), latents_RChw=latents_RChw), made
+
+
+_Latents = Iterator[tuple[torch.Tensor, Sequence[Change]]]
+"""Final latents of the clean and corrupted runs with no change, then of batches of changes."""
+
+
+def _text_runs(
+    model: Diffusion, unit: Unit, changes: Sequence[Change], numerics: Numerics, rows: int
+) -> _Latents:
+    """The text-encoder trace: changes in text batches, then plain sampling of what differs."""
+    runs = reference_runs(unit, numerics)
+    references = [TextRow(run=run) for run in runs]
+    cond = encode_rows(model, unit, references, numerics).take([CLEAN, CORRUPTED])
+    seeds = [unit.seed] * max(2, rows, TEXT_ROWS)
+    known_RChw = sample(model, cond, seeds=seeds[:2], numerics=numerics, rows=rows)
+    yield known_RChw, ()
+    for start in range(0, len(changes), TEXT_ROWS):
+        made = changes[start : start + TEXT_ROWS]
+        batch = [*references, *(TextRow(run=runs[c.base], change=c) for c in made)]
+        cond = encode_rows(model, unit, batch, numerics)
+        distinct, place_of = distinct_rows(cond)
+        rows_of = [distinct[place] for place in place_of[len(runs) :]]
+        # A row may equal a donor's, which is not sampled yet.
+        fresh = sorted({*rows_of} - {CLEAN, CORRUPTED})
+        latents = {CLEAN: known_RChw[CLEAN], CORRUPTED: known_RChw[CORRUPTED]}
+        if fresh:
+            sampled = sample(
+                model, cond.take(fresh), seeds=seeds[: len(fresh)], numerics=numerics, rows=rows
+            )
+            latents |= dict(zip(fresh, sampled, strict=True))
+        yield torch.stack([latents[row] for row in rows_of]), made
+
+
+def _unet_runs(
+    model: Diffusion, unit: Unit, changes: Sequence[Change], numerics: Numerics, rows: int
+) -> _Latents:
+    """The UNet trace: the reference runs, then batches of changes that fork from them."""
+    runs = reference_runs(unit, numerics)
+    cond = encode_rows(model, unit, [TextRow(run=run) for run in runs], numerics)
+    # What opens at once fills the references' batch, where they are its donors.
+    first = [c for c in changes if c.window[0] == 0][: max(0, rows - len(runs))]
+    past, latents_RChw = run_references(model, runs, cond, changes=first, numerics=numerics)
+    yield past.final[[CLEAN, CORRUPTED]], ()
+    if first:
+        yield latents_RChw, first
+    taken = set(first)
+    for made in _batches([change for change in changes if change not in taken], rows):
+        yield run_changes(model, past, made, numerics), made
+
+
+def _batches(changes: Sequence[Change], rows: int) -> Iterator[Sequence[Change]]:
+    """Yield batches of changes with the same donors, few and of nearly equal size.
+
+    Changes of equal donors keep the order of their windows' start, so that those of a batch open
+    close together.
+    """
+    groups: dict[tuple[int, ...], list[Change]] = {}
+    for change in changes:
+        groups.setdefault(change.donors, []).append(change)
+    for donors, group in groups.items():
+        free = rows - len(donors)
+        if free < 1:
+            raise PlanError(
+                f"a batch of {rows} rows has no room beside {len(donors)} donors: give more --rows "
+                "or fewer references"
+            )
+        num_batches = -(-len(group) // free)
+        for n in range(num_batches):
+            start, stop = (len(group) * m // num_batches for m in (n, n + 1))
+            yield group[start:stop]

@@ -1,0 +1,132 @@
+"""Connecting to Ray: a local one on the loopback interface, or a cluster with its token."""
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.files import is_file
+from jobs.cluster.processes import end_orphans, mark_descendants
+from schemas.errors import ClusterUnavailable, first_line
+
+OBJECT_STORE_BYTES = 200 * 2**20
+"""Results never pass through the object store."""
+ANSWER_S = 5.0
+"""How long a cluster may take to accept a connection; Ray itself tries for many minutes."""
+TOKEN_HELP = "put the cluster's token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
+
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Where actors run, and how many."""
+
+    address: str | None = None
+    """A Ray address; None starts a local Ray on the loopback interface."""
+    actors: int | None = None
+    """None: one a GPU, else one a CPU as nodes come and go; four at most on a local Ray."""
+    gpus_an_actor: float | None = None
+    """GPUs that an actor takes; None: one if the cluster has any, else none."""
+
+
+def check_address(address: str) -> None:
+    """Raise ClusterUnavailable if nothing listens at HOST:PORT."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and colon and port.isdecimal()) or "://" in host:
+        raise ClusterUnavailable(f"address {address!r} is not HOST:PORT, such as 10.0.0.5:6379")
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterUnavailable(
+            f"no Ray cluster answers at {address}: {error}; start one, or leave --address out"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """What the cluster that is connected to has room for."""
+
+    actors: Callable[[], int]
+    """Returns the number of actors to have now: nodes come and go."""
+    gpus_an_actor: float
+
+
+@contextmanager
+def connected(cluster: Cluster) -> Iterator[Capacity]:
+    """Connect to Ray and yield its capacity; disconnect at exit.
+
+    ClusterUnavailable: the cluster refuses the token, runs another version of Ray, or has no GPU
+    although actors are to take some.
+    """
+    prepare_environment(cluster.address)
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if cluster.address is None:
+        options |= {"address": "local", "num_cpus": cluster.actors or _default_actors()}
+        options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        end_orphans()
+    else:
+        options |= {"address": cluster.address}
+    try:
+        with mark_descendants() if cluster.address is None else nullcontext():
+            ray.init(**options)
+    except (AuthenticationError, ConnectionError, RuntimeError) as error:
+        if cluster.address is None:
+            raise
+        raise ClusterUnavailable(
+            f"cannot join the Ray cluster at {cluster.address}: {first_line(error)}; if it uses "
+            f"one, {TOKEN_HELP}"
+        ) from error
+    try:
+        yield _capacity(cluster)
+    finally:
+        ray.shutdown()
+
+
+def _capacity(cluster: Cluster) -> Capacity:
+    """Return what there is room for: one actor a GPU, or a CPU where actors take no GPU."""
+    import ray
+
+    gpus = cluster.gpus_an_actor
+    if gpus is None:
+        gpus = 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+        if cluster.address and not gpus:
+            raise ClusterUnavailable(
+                f"the cluster at {cluster.address} has no GPU now: give --gpus 1 --actors N to "
+                "have its autoscaler start nodes with some, or --gpus 0 to trace on CPUs"
+            )
+
+    def actors() -> int:
+        resources = ray.cluster_resources()
+        return int(resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 0))
+
+    if cluster.actors is None and actors() < 1:
+        raise ClusterUnavailable(
+            f"the cluster at {cluster.address} has no {'GPU' if gpus else 'CPU'} for an actor now: "
+            "give --actors N to have its autoscaler start nodes for so many"
+        )
+    fixed = cluster.actors
+    return Capacity(actors=(lambda: fixed) if fixed else actors, gpus_an_actor=gpus)
+
+
+def prepare_environment(address: str | None) -> None:
+    """Set what Ray reads when it is imported: for a cluster, or for a local Ray if None."""
+    if address is None:
+        # Undocumented use of the flag (ray 2.60): makes every listener bind to 127.0.0.1.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        return
+    named = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    if named or is_file(Path("~/.ray/auth_token").expanduser()):
+        # Without it ray 2.60 sends no token to a cluster that was not started from here.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _default_actors() -> int:
+    return min(4, len(os.sched_getaffinity(0)))

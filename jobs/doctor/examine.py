@@ -1,0 +1,183 @@
+"""What is wrong with a run, from its folder alone, and putting right what can be."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from jobs.doctor.findings import Fault, Finding, State
+from jobs.doctor.parts import Audit, audit
+from jobs.doctor.surroundings import catalog_error, counted_strangers, surroundings
+from jobs.doctor.tables import check_tables, compared_units
+from jobs.pool.attempts import attempts
+from jobs.pool.driver import Progress
+from jobs.query.catalog import CATALOG, write_catalog
+from jobs.runs.kept_images import FOLDER, image_faults
+from jobs.runs.run import PLAN
+from jobs.runs.storage.local import LocalStorage, open_storage
+from jobs.runs.trace_run import Run, open_run, write_tables
+from schemas.errors import StoreError, first_line
+
+CHECKS = ("parts", "units", "rows", "scores")
+"""What is asked of every part."""
+SHOWN = 3
+"""Faults that are shown in full."""
+UNREADABLE = (StoreError, ValueError, KeyError, TypeError, AttributeError)
+"""What opening a plan raises that is no JSON, or not of this version, or no plan."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All findings, and the files that a repair moves to the quarantine."""
+
+    findings: tuple[Finding, ...]
+    damaged: tuple[str, ...] = ()
+    is_repairable: bool = False
+    """Whether the plan can be trusted, so that files which contradict it can be moved away."""
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return all(finding.state is not State.WRONG for finding in self.findings)
+
+
+def examine(location: str, on_progress: Callable[[Progress], None]) -> Report:
+    """Return the findings on a run; StoreError if there is none or it cannot be reached."""
+    if not open_storage(location).exists(PLAN):
+        open_run(location)  # raises the error that says how to make one
+    try:
+        run = open_run(location)
+        _ = run.manifest, run.unit_ids
+    except UNREADABLE as error:
+        todo = f"if it was changed, put the run's own {PLAN} back"
+        text = f"{PLAN} cannot be used: {first_line(error)}"
+        return Report(findings=(Finding(check="plan", state=State.WRONG, found=text, todo=todo),))
+    return _examine(run, on_progress)
+
+
+def _examine(run: Run, on_progress: Callable[[Progress], None]) -> Report:
+    def on_file(found: Audit, total: int) -> None:
+        on_progress(Progress(done=found.num_files, failed=len(found.faults), total=total))
+
+    tables, audited, images = check_tables(run), audit(run, on_file), image_faults(run)
+    plan = _plan(run, tables.run_ids + audited.run_ids)
+    checks = [
+        _tables(run, tables.faults),
+        *_parts(run, audited),
+        _images(run, images),
+        _progress(run, audited),
+    ]
+    names = [fault.name for fault in (*tables.faults, *audited.faults, *images)]
+    return Report(
+        findings=(plan, *checks, *surroundings(run)),
+        damaged=tuple(dict.fromkeys([*names, *counted_strangers(run)])),
+        is_repairable=plan.state is State.OK,
+    )
+
+
+def repair(run: Run, report: Report) -> Iterator[str]:
+    """Put right what can be without losing a score that counts, and yield what was done.
+
+    StoreError: the plan is to be put right first, or a process works on the run.
+    """
+    if not report.is_repairable:
+        raise StoreError(f"nothing can be repaired before {PLAN} is put right")
+    for attempt in attempts(run):
+        if attempt.is_alive:
+            raise StoreError(f"process {attempt.pid} works on run {run.location}: stop it first")
+    for name in filter(run.storage.exists, report.damaged):
+        run.quarantine(name)
+        yield f"{name} was moved to quarantine/"
+    write_tables(run)
+    # Asked anew: a part whose pack was moved away counts again.
+    for name in run.live().packed:
+        run.storage.remove(name)
+        yield f"{name} was removed: its pack holds it"
+    run.storage.remove_leftovers()
+    _repair_catalog(run)
+
+
+def _repair_catalog(run: Run) -> None:
+    if not isinstance(run.storage, LocalStorage):
+        return
+    if catalog_error(run):
+        run.quarantine(CATALOG)
+    write_catalog(run)
+
+
+def _plan(run: Run, run_ids: Counter[str]) -> Finding:
+    """Return whether the plan is that by which most files were made."""
+    others = run_ids.total() - run_ids[run.id]
+    if others > run_ids[run.id]:
+        found = f"{others} of {run_ids.total()} parts are of another plan: {PLAN} was edited"
+        todo = "put the run's own plan.json back before anything else; resume would move all away"
+        return Finding(check="plan", state=State.WRONG, found=found, todo=todo)
+    found = f"{PLAN} is whole and the one of the parts: run {run.id}"
+    return Finding(check="plan", state=State.OK, found=found)
+
+
+def _tables(run: Run, faults: Sequence[Fault]) -> Finding:
+    compared, total = len(compared_units(run)), len(run.units)
+    units = f"all {total}" if compared == total else f"a sample of {compared} of {total}"
+    fine = f"tables are whole and as the plan says: {units} units compared"
+    todo = f"dqf doctor {run.location} --repair writes them anew from the plan"
+    return _of_faults("tables", faults, fine=fine, todo=todo)
+
+
+def _parts(run: Run, found: Audit) -> Iterator[Finding]:
+    todo = f"dqf doctor {run.location} --repair moves them away, then dqf trace resume traces again"
+    faults = {check: [f for f in found.faults if f.check == check] for check in CHECKS}
+    if found.gone and not faults["parts"]:
+        text = f"{found.gone} of the parts were packed while this ran"
+        yield Finding(check="parts", state=State.NOTE, found=text, todo="ask again")
+    else:
+        fine = f"{found.num_files} parts and packs are whole and of this run"
+        yield _of_faults("parts", faults["parts"], fine=fine, todo=todo)
+    fine = "every unit of a committed chunk is in it, either scored or failed"
+    yield _of_faults("units", faults["units"], fine=fine, todo=todo)
+    uneven = [slab for slab, sizes in found.sizes.items() if len(sizes) > 1]
+    if uneven and not faults["rows"]:
+        yield _uneven(found, uneven)
+    else:
+        fine = "every unit has as many scores as the plan says"
+        yield _of_faults("rows", faults["rows"], fine=fine, todo=todo)
+    yield _scores(found, faults["scores"], todo)
+
+
+def _scores(found: Audit, faults: Sequence[Fault], todo: str) -> Finding:
+    if found.repeated and not faults:
+        # The file that holds them beside its own units is named by another check.
+        text = f"{found.repeated} of {found.num_scores} scores are there more than once"
+        return Finding(check="scores", state=State.WRONG, found=text, todo=todo)
+    return _of_faults("scores", faults, fine=f"{found.num_scores} scores, each once", todo=todo)
+
+
+def _images(run: Run, faults: Sequence[Fault]) -> Finding:
+    fine = f"{len(run.storage.files(FOLDER))} files of kept images are whole"
+    todo = f"no score depends on them: dqf doctor {run.location} --repair moves them away"
+    return _of_faults("images", faults, fine=fine, todo=todo)
+
+
+def _uneven(found: Audit, slabs: Sequence[int]) -> Finding:
+    least, most = min(found.sizes[slabs[0]]), max(found.sizes[slabs[0]])
+    text = f"units of slab {slabs[0]} have {least} to {most} scores, as their captions' tokens do"
+    todo = "nothing, where captions differ in length: how many there should be is not known here"
+    return Finding(check="rows", state=State.NOTE, found=text, todo=todo)
+
+
+def _of_faults(check: str, faults: Sequence[Fault], *, fine: str, todo: str) -> Finding:
+    if not faults:
+        return Finding(check=check, state=State.OK, found=fine)
+    texts = [fault.text for fault in faults[:SHOWN]]
+    more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+    found = "; ".join([*texts, *more])
+    return Finding(check=check, state=State.WRONG, found=found, todo=todo)
+
+
+def _progress(run: Run, found: Audit) -> Finding:
+    planned = len(run.units)
+    left = planned - found.scored - found.failed
+    text = f"{planned} units planned, {found.scored} scored, {found.failed} failed, {left} left"
+    todo = f"dqf trace resume {run.location}"
+    if not left:
+        todo = f"{todo} --retry-failed" if found.failed else ""
+    return Finding(check="progress", state=State.OK, found=text, todo=todo)

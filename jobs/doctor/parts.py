@@ -1,0 +1,354 @@
+"""Auditing a run's parts: whole, of this run, and every score of every unit once.
+
+Files are read one at a time, a group of chunks after the other. A unit belongs to one chunk, and a
+later generation may only try what the one before it says has failed: where that holds, and no file
+repeats a score, no two files do.
+"""
+
+import io
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import NamedTuple
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.doctor.findings import Fault
+from jobs.runs.packs import group_chunks
+from jobs.runs.parts import (
+    GROUP_CHUNKS,
+    NOT_PARQUET,
+    RUN_KEY,
+    Commit,
+    CorruptPart,
+    Live,
+    PartContent,
+    read_part,
+)
+from jobs.runs.run import Task
+from jobs.runs.storage.local import LocalStorage
+from jobs.runs.trace_run import Run
+from schemas.component import Part
+from schemas.errors import first_line
+from schemas.intervention import Intervention, TokenRole
+from schemas.plan import Slab
+from schemas.tables import SCHEMA_VERSION, SCORES, VERSION_KEY
+from schemas.views import exactly, read_parquet
+
+SCORED_UNITS = """
+SELECT unit_id, caption_id, seed, draw, part, count(*) AS num_rows, count(DISTINCT
+  (component, intervention, token, position, step_start, step_stop, against)) AS num_scores
+FROM part GROUP BY ALL
+"""
+FINGERPRINT = "SELECT count(*), sum(hash(r)::HUGEINT), any_value(typeof(r)) FROM {} AS r"
+"""Differs where rows do, whatever their order."""
+CAPTIONS_OWN = {TokenRole.WORDS, TokenRole.EACH, TokenRole.PADS}
+"""Roles that stand for as many tokens as a caption has."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Audit:
+    """What an audit has found so far."""
+
+    num_files: int = 0
+    gone: int = 0
+    """Files that another process packed or moved while this one was about to read them."""
+    faults: list[Fault] = field(default_factory=list[Fault])
+    run_ids: Counter[str] = field(default_factory=Counter[str])
+    """How many files carry each run's id."""
+    scored: int = 0
+    failed: int = 0
+    """Units, in files that nothing is wrong with."""
+    num_scores: int = 0
+    repeated: int = 0
+    """Scores that are there once more."""
+    sizes: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    """Rows that units have, by slab, where the plan does not tell."""
+
+
+class Planned(NamedTuple):
+    """What the plan says of a unit."""
+
+    labels: tuple[str, int, int, str]
+    """Caption's id, seed, noise draw and part, which each of its rows repeats."""
+    slab: int
+
+
+class Scored(NamedTuple):
+    """What a file holds of a unit; columns of SCORED_UNITS."""
+
+    unit_id: str
+    caption_id: str
+    seed: int
+    draw: int
+    part: str
+    num_rows: int
+    num_scores: int
+
+
+class PartFile(NamedTuple):
+    """A live file and the tasks that its name says it commits."""
+
+    name: str
+    tasks: tuple[Task, ...]
+
+
+Tried = dict[int, dict[str, Planned]]
+"""Units that a file should hold, by chunk and id."""
+
+
+def audit(run: Run, on_file: Callable[[Audit, int], None]) -> Audit:
+    """Return what is found in all parts that count; `on_file` gets it and the number of files."""
+    live = run.live()
+    total = len(live.packs) + len(live.parts)
+    found = Audit()
+    with duckdb.connect() as connection:
+        for files in _groups(run, live):
+            group = _Group(run, connection, found)
+            for file in files:
+                group.read(file)
+                on_file(found, total)
+            found.failed += sum(len(failed) for _, failed in group.latest.values())
+    return found
+
+
+def carried_id(content: bytes) -> str | None:
+    """Return the id of the run that a part says it belongs to; None if it says nothing."""
+    try:
+        metadata = pq.read_metadata(io.BytesIO(content)).metadata or {}
+    except NOT_PARQUET:
+        return None
+    return metadata.get(RUN_KEY, b"").decode(errors="replace")
+
+
+def whole_part(content: bytes, name: str, *, run_id: str) -> PartContent:
+    """Return a part; CorruptPart if it is not whole, another run's or of another version."""
+    part = read_part(content, name, run_id=run_id, schema=SCORES)
+    version = (pq.read_metadata(io.BytesIO(content)).metadata or {}).get(VERSION_KEY)
+    if version != str(SCHEMA_VERSION).encode():
+        raise CorruptPart(f"{name} has tables of another version")
+    return part
+
+
+@contextmanager
+def on_disk(run: Run, name: str, content: bytes) -> Iterator[str]:
+    """Yield a path that holds a file's content, past any cache."""
+    if isinstance(run.storage, LocalStorage):
+        yield str(Path(run.location, name))
+        return
+    with NamedTemporaryFile(suffix=".parquet") as file:
+        file.write(content)
+        file.flush()
+        yield file.name
+
+
+def fingerprint(connection: duckdb.DuckDBPyConnection, path: str) -> tuple:
+    """Return the number, hash and type of the rows that DuckDB reads in a file.
+
+    CorruptPart: it reads none. Of a footer, which has no checksum, it accepts less than Arrow.
+    """
+    try:
+        query = FINGERPRINT.format(read_parquet([exactly(path)]))
+        return connection.execute(query).fetchall()[0]
+    except duckdb.Error as error:
+        raise CorruptPart(f"cannot be read by DuckDB: {first_line(error)}") from error
+
+
+def rows_of_unit(run: Run, slab: Slab) -> int | None:
+    """Return the rows that each unit of a slab has; None if that depends on the caption."""
+    plan = run.plan
+    is_text = slab.part is Part.TEXT_ENCODER
+    if is_text and CAPTIONS_OWN & set(plan.tokens):
+        return None
+    tokens = len(plan.tokens) if is_text else 1
+    return _interventions(run, slab) * len(slab.windows) * tokens * len(plan.scores)
+
+
+def _interventions(run: Run, slab: Slab) -> int:
+    """Return how many pairs of a component and an intervention a slab has."""
+    chosen = run.plan.interventions
+    if not {Intervention.SWAP, Intervention.OTHER_SEED} & set(chosen):
+        return len(slab.components) * len(chosen)
+    from engine.tracing.interventions import allows  # it imports torch, which takes seconds
+
+    components = [c for c in run.components if c.name in set(slab.components)]
+    return sum(allows(intervention, c) for c in components for intervention in chosen)
+
+
+def _groups(run: Run, live: Live) -> Iterator[list[PartFile]]:
+    """Yield the files of each group of chunks: its pack, then its parts, oldest first."""
+    groups: dict[int, list[PartFile]] = defaultdict(list)
+    for group, name in live.packs.items():
+        tasks = tuple(Task(chunk=chunk) for chunk in group_chunks(run, group))
+        groups[group].append(PartFile(name, tasks))
+    for (chunk, generation), name in sorted(live.parts.items()):
+        task = Task(chunk=chunk, generation=generation)
+        groups[chunk // GROUP_CHUNKS].append(PartFile(name, (task,)))
+    for group in sorted(groups):
+        yield groups[group]
+
+
+class _Group:
+    """The audit of a group of chunks."""
+
+    def __init__(self, run: Run, connection: duckdb.DuckDBPyConnection, found: Audit) -> None:
+        self._run = run
+        self._connection = connection
+        self._found = found
+        self._rows = {n: rows_of_unit(run, slab) for n, slab in enumerate(run.units.slabs)}
+        self._scored: set[str] = set()
+        """Units that files hold which nothing is wrong with."""
+        self._seen: set[str] = set()
+        """Units that any file holds."""
+        self._is_torn = False
+        """Whether a file of the group was packed or moved since it was listed."""
+        self.latest: dict[int, tuple[int, list[str]]] = {}
+        """The last generation of each chunk that nothing is wrong with, and what failed in it."""
+
+    def read(self, file: PartFile) -> None:
+        """Audit the group's next file."""
+        content = self._content(file)
+        if content is None:
+            self._found.gone += 1
+            return
+        self._found.num_files += 1
+        faults = [Fault(check=c, name=file.name, text=t) for c, t in self._faults(file, content)]
+        self._found.faults += faults
+
+    def _content(self, file: PartFile) -> bytes | None:
+        """Return a file's content; None if it, or what it tries again, may be gone."""
+        if self._is_torn and any(task.generation for task in file.tasks):
+            return None
+        try:
+            return self._run.storage.read(file.name)
+        except FileNotFoundError:
+            self._is_torn = True
+            return None
+
+    def _faults(self, file: PartFile, content: bytes) -> Iterator[tuple[str, str]]:
+        """Yield the check and the text of each fault of a file, and note what it holds if none."""
+        if (run_id := carried_id(content)) is not None:
+            self._found.run_ids[run_id] += 1
+        try:
+            part = whole_part(content, file.name, run_id=self._run.id)
+        except CorruptPart as error:
+            yield "parts", first_line(error)
+            return
+        if wrong := self._unlike(file, content, part.table):
+            yield "parts", f"{file.name} {wrong}"
+            return
+        if wrong := self._misnamed(file, part.commits):
+            yield "parts", f"{file.name} {wrong}"
+            return
+        tried = {task.chunk: self._tried(task) for task in file.tasks}
+        units = self._units()
+        faults = [*self._unit_faults(part.commits, tried, units), *self._row_faults(tried, units)]
+        yield from ((check, f"{file.name}: {text}") for check, text in faults)
+        self._count(part.commits, units, is_sound=not faults)
+
+    def _unlike(self, file: PartFile, content: bytes, table: pa.Table) -> str:
+        """Return how DuckDB, which queries use, reads a file otherwise than Arrow; or ""."""
+        self._connection.register("part", table)
+        ours = self._connection.execute(FINGERPRINT.format("part")).fetchall()[0]
+        try:
+            with on_disk(self._run, file.name, content) as path:
+                theirs = fingerprint(self._connection, path)
+        except CorruptPart as error:
+            return str(error)
+        return "" if ours == theirs else "has a damaged footer: DuckDB reads other rows in it"
+
+    def _misnamed(self, file: PartFile, commits: tuple[Commit, ...]) -> str:
+        """Return how a file's commits are not those of its name or have none to follow; or ""."""
+        if not file.tasks or file.tasks[0].chunk >= self._run.num_chunks:
+            return "is of a chunk that the plan does not have"
+        said = [(commit.chunk, commit.generation) for commit in commits]
+        if said != [(task.chunk, task.generation) for task in file.tasks]:
+            return f"commits other chunks than its name says: {said[:3]}"
+        for chunk, generation in said:
+            if generation and self.latest.get(chunk, (-1,))[0] != generation - 1:
+                return f"tries generation {generation - 1} again, which is missing or damaged"
+        return ""
+
+    def _tried(self, task: Task) -> dict[str, Planned]:
+        """Return the units of a task: a whole chunk, or what has failed in it before."""
+        units, ids, plan = self._run.units, self._run.unit_ids, self._run.plan
+        planned: dict[str, Planned] = {}
+        for ordinal in self._run.ordinals(task.chunk):
+            caption, seed, draw, slab = units.place(ordinal)
+            labels = (ids.captions[caption], plan.seeds[seed], draw, units.slabs[slab].part.value)
+            planned[ids[ordinal]] = Planned(labels, slab)
+        if task.generation == 0:
+            return planned
+        return {unit_id: planned[unit_id] for unit_id in self.latest[task.chunk][1]}
+
+    def _units(self) -> list[Scored]:
+        return [Scored(*row) for row in self._connection.execute(SCORED_UNITS).fetchall()]
+
+    def _unit_faults(
+        self, commits: tuple[Commit, ...], tried: Tried, units: list[Scored]
+    ) -> Iterator[tuple[str, str]]:
+        """Yield how the units of a file are not those tried, each either scored or failed."""
+        scored = {unit.unit_id for unit in units}
+        strange = scored - {unit_id for planned in tried.values() for unit_id in planned}
+        for commit in commits:
+            planned = tried[commit.chunk]
+            failed = {failure.unit_id for failure in commit.failures}
+            strange |= failed - planned.keys()
+            missing = [
+                unit_id
+                for unit_id in planned.keys() - scored - failed
+                if self._rows[planned[unit_id].slab] != 0
+            ]
+            if missing:
+                yield "units", f"{len(missing)} units are neither scored nor failed"
+            if both := scored & failed:
+                yield "units", f"{len(both)} units are both scored and failed"
+            size = len(planned) if commit.generation else len(self._run.ordinals(commit.chunk))
+            if commit.units != size:
+                yield "units", f"commits {commit.units} units of chunk {commit.chunk}, not {size}"
+        if strange:
+            yield "units", f"{len(strange)} units are not among those to be tried in it"
+
+    def _row_faults(self, tried: Tried, units: list[Scored]) -> Iterator[tuple[str, str]]:
+        """Yield how the rows of a file are not those of its units, each score once."""
+        planned = {unit_id: unit for chunk in tried.values() for unit_id, unit in chunk.items()}
+        known = [(unit, planned[unit.unit_id]) for unit in units if unit.unit_id in planned]
+        if wrong := sum(unit[1:5] != plan.labels for unit, plan in known):
+            yield "units", f"{wrong} units have another caption, seed, draw or part"
+        wrong = 0
+        for unit, plan in known:
+            rows = self._rows[plan.slab]
+            if rows is None:
+                self._found.sizes[plan.slab].add(unit.num_scores)
+            wrong += rows is not None and unit.num_scores != rows
+        if wrong:
+            yield "rows", f"{wrong} units have not as many scores as the plan says"
+        if repeated := _repeated(units, self._scored):
+            yield "scores", f"{repeated} scores are there already"
+
+    def _count(self, commits: tuple[Commit, ...], units: list[Scored], *, is_sound: bool) -> None:
+        found = self._found
+        found.num_scores += sum(unit.num_rows for unit in units)
+        found.repeated += _repeated(units, self._seen)
+        held = {unit.unit_id for unit in units}
+        self._seen |= held
+        if not is_sound:
+            return
+        self._scored |= held
+        for commit in commits:
+            failed = [failure.unit_id for failure in commit.failures]
+            found.scored += commit.units - len(failed)
+            self.latest[commit.chunk] = (commit.generation, failed)
+
+
+def _repeated(units: list[Scored], before: set[str]) -> int:
+    """Return how many scores a file repeats, its own or those of units that were there before."""
+    return sum(
+        unit.num_rows if unit.unit_id in before else unit.num_rows - unit.num_scores
+        for unit in units
+    )

@@ -1,0 +1,189 @@
+"""What is around a run's data: files of others, leftovers, the catalog, attempts, processes."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+
+from engine.files import is_file
+from jobs.cluster.processes import orphans
+from jobs.doctor.findings import Finding, State
+from jobs.pool.attempts import Attempt, attempts, changed_versions
+from jobs.query.catalog import CATALOG
+from jobs.query.kept_statistics import FOLDER as STATISTICS_FOLDER
+from jobs.query.kept_statistics import NAME as STATISTICS_NAME
+from jobs.query.kept_statistics import damaged_statistics, kept_statistics, key_of
+from jobs.runs.kept_images import FOLDER as IMAGES_FOLDER
+from jobs.runs.kept_images import IMAGE_NAME
+from jobs.runs.storage.local import TEMPORARY, LocalStorage
+from jobs.runs.trace_run import Run
+from schemas.errors import first_line
+from schemas.views import TABLES
+
+SHOWN = 10
+"""Names that are listed."""
+FOLDERS = ("", "parts", "packs", "attempts", "quarantine", IMAGES_FOLDER, STATISTICS_FOLDER)
+"""Where dqf writes in a run's folder."""
+OWN = re.compile(
+    rf"plan\.json|({'|'.join(TABLES)})\.parquet|catalog\.duckdb.*|report\.html|quarantine/.+"
+    r"|parts/(empty|c\d{8}(\.r\d{2})?)\.parquet|packs/(empty|g\d{6})\.parquet"
+    rf"|{IMAGE_NAME.pattern}"
+    r"|attempts/\d{4}(\.end\.json|\.json|\.log)"
+)
+"""Names of the files that dqf makes there."""
+COUNTED = re.compile(r"(parts|packs)/[^/.][^/]*\.parquet")
+"""Files that the catalog's views read, whatever dqf calls them."""
+
+
+def surroundings(run: Run) -> list[Finding]:
+    """Return the findings on what is around a run's data."""
+    names = list(_names(run))
+    return [
+        _foreign(run, [name for name in names if not _is_own(name)]),
+        _leftovers(run, [name for name in names if _is_leftover(name)]),
+        _quarantine([name for name in names if name.startswith("quarantine/")]),
+        _catalog(run),
+        _statistics(run),
+        _attempts(run),
+        _processes(),
+    ]
+
+
+def counted_strangers(run: Run) -> list[str]:
+    """Return the files that dqf did not make and the catalog counts nevertheless."""
+    return [name for name in _names(run) if COUNTED.fullmatch(name) and not _is_own(name)]
+
+
+def catalog_error(run: Run) -> str:
+    """Return why a local run's catalog cannot be opened; "" if it can or there is none."""
+    path = Path(run.location, CATALOG)
+    if not isinstance(run.storage, LocalStorage) or not is_file(path):
+        return ""
+    try:
+        with duckdb.connect(str(path), read_only=True) as connection:
+            connection.execute("SELECT view_name FROM duckdb_views()").fetchall()
+    except duckdb.Error as error:
+        return first_line(error)
+    return ""
+
+
+def _names(run: Run) -> Iterator[str]:
+    """Yield the names of the run's files; of a bucket those where dqf writes."""
+    if not isinstance(run.storage, LocalStorage):
+        for folder in FOLDERS:
+            yield from (file.name for file in run.storage.files(folder))
+        return
+    for folder, _, names in os.walk(run.location):
+        yield from (Path(folder, name).relative_to(run.location).as_posix() for name in names)
+
+
+def _is_leftover(name: str) -> bool:
+    return TEMPORARY.fullmatch(name.rpartition("/")[2]) is not None
+
+
+def _is_own(name: str) -> bool:
+    known = OWN.fullmatch(name) or STATISTICS_NAME.fullmatch(name)
+    return known is not None or _is_leftover(name)
+
+
+def _foreign(run: Run, names: list[str]) -> Finding:
+    counted = [name for name in names if COUNTED.fullmatch(name)]
+    found = f"{len(names)} files that dqf did not make"
+    if not names:
+        return Finding(check="files", state=State.OK, found=found)
+    found += ": " + ", ".join(sorted(names)[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
+    if counted:
+        return Finding(
+            check="files",
+            state=State.WRONG,
+            found=f"{found}; {CATALOG} counts {len(counted)} of them",
+            todo=f"dqf doctor {run.location} --repair moves those to quarantine/",
+        )
+    todo = "dqf reads none of them: move them away"
+    return Finding(check="files", state=State.NOTE, found=found, todo=todo)
+
+
+def _leftovers(run: Run, names: list[str]) -> Finding:
+    packed = run.live().packed
+    found = f"{len(packed)} parts that a pack took the place of, {len(names)} temporary files"
+    if not packed and not names:
+        return Finding(check="leftovers", state=State.OK, found=found)
+    todo = "they count no more: dqf trace resume removes them, temporary files after an hour"
+    return Finding(check="leftovers", state=State.NOTE, found=found, todo=todo)
+
+
+def _quarantine(names: list[str]) -> Finding:
+    found = f"{len(names)} files were damaged and moved away"
+    if not names:
+        return Finding(check="quarantine", state=State.OK, found=found)
+    todo = "nothing reads quarantine/: delete it when you need it no more"
+    return Finding(check="quarantine", state=State.NOTE, found=found, todo=todo)
+
+
+def _catalog(run: Run) -> Finding:
+    if not isinstance(run.storage, LocalStorage):
+        return Finding(check="catalog", state=State.OK, found="a run in a bucket has none")
+    if not is_file(Path(run.location, CATALOG)):
+        todo = "dqf trace resume writes it"
+        return Finding(check="catalog", state=State.NOTE, found=f"no {CATALOG}", todo=todo)
+    if error := catalog_error(run):
+        todo = f"dqf doctor {run.location} --repair writes it anew, unless a program has it open"
+        return Finding(check="catalog", state=State.WRONG, found=error, todo=todo)
+    return Finding(check="catalog", state=State.OK, found=f"{CATALOG} opens")
+
+
+def _statistics(run: Run) -> Finding:
+    damaged = damaged_statistics(run)
+    if damaged:
+        todo = f"delete {damaged[0]}: dqf rank makes it anew"
+        found = f"{', '.join(damaged)} cannot be read"
+        return Finding(check="statistics", state=State.WRONG, found=found, todo=todo)
+    is_kept = kept_statistics(run, key_of(run, run.live())) is not None
+    fine = "those kept are of" if is_kept else "dqf rank makes and keeps those of"
+    return Finding(check="statistics", state=State.OK, found=f"{fine} what is traced now")
+
+
+def _attempts(run: Run) -> Finding:
+    try:
+        tried = attempts(run)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        found = f"a file of attempts/ cannot be read: {first_line(error)}"
+        todo = "move it away: no score depends on it"
+        return Finding(check="attempts", state=State.WRONG, found=found, todo=todo)
+    odd = [text for attempt in tried if (text := _oddity(run, attempt))]
+    found = "; ".join([f"{len(tried)} attempts", *odd[-SHOWN:]])
+    if not odd:
+        return Finding(check="attempts", state=State.OK, found=found)
+    todo = "scores of other versions may differ: compare them before you rely on both"
+    killed = any(attempt.outcome is None and not attempt.is_alive for attempt in tried)
+    todo = "dqf trace resume goes on where one was killed" if killed else todo
+    return Finding(check="attempts", state=State.NOTE, found=found, todo=todo)
+
+
+def _oddity(run: Run, attempt: Attempt) -> str:
+    """Return in what an attempt differs from the run's manifest and how it ended oddly, or ""."""
+    odd = [
+        f"had {name} {now}, the run was made with {then}"
+        for name, then, now in changed_versions(run, attempt)
+    ]
+    if attempt.code_hash != run.manifest.code_hash:
+        odd.append("had other code of dqf")
+    if attempt.outcome is None and attempt.is_alive:
+        odd.append(f"runs now as process {attempt.pid}")
+    elif attempt.outcome is None and attempt.is_alive is None:
+        odd.append(f"has not ended, on {attempt.host}, which is not this machine")
+    elif attempt.outcome is None:
+        odd.append(f"was killed: process {attempt.pid} is gone")
+    return f"attempt {attempt.number} " + " and ".join(odd) if odd else ""
+
+
+def _processes() -> Finding:
+    left = orphans()
+    found = f"{len(left)} processes of killed drivers on this machine"
+    if not left:
+        return Finding(check="processes", state=State.OK, found=found)
+    pids = ", ".join(str(process.pid) for process in left[:SHOWN])
+    todo = "they hold memory: --repair, or the next local Ray of dqf, ends them"
+    return Finding(check="processes", state=State.NOTE, found=f"{found}: {pids}", todo=todo)

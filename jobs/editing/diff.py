@@ -1,0 +1,117 @@
+"""What differs between two edits: their concepts, settings and matrices."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.editing.delta import Delta, open_delta
+from jobs.editing.manifest import read_manifest
+from schemas.concept import Concept, plain_text
+from schemas.manifest import EditManifest, Matrix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One thing in which two edits differ, and every matrix of either."""
+
+    what: str
+    """model, concept, setting or matrix."""
+    name: str
+    first: str | None
+    second: str | None
+    """What each edit says of it; None where it does not have it."""
+    distance: float | None = None
+    """Of a matrix: |W_A - W_B| / |W0|; None where the two started from unequal ones."""
+
+
+def diff_edits(first: Path, second: Path) -> list[Difference]:
+    """Return what differs between two edits' folders; ConceptError: one of them is none."""
+    a, b = read_manifest(first), read_manifest(second)
+    delta_a, delta_b = open_delta(first), open_delta(second)
+    found: list[Difference] = []
+    if a.model_hash != b.model_hash:
+        found.append(Difference(what="model", name="model", first=a.model, second=b.model))
+    found += _concepts(a, b)
+    found += _settings(a, b)
+    return [*found, *_matrices((a, delta_a), (b, delta_b))]
+
+
+def _concepts(a: EditManifest, b: EditManifest) -> Iterator[Difference]:
+    of_a, of_b = ({plain_text(c.concept): c for c in m.concepts} for m in (a, b))
+    for key in dict.fromkeys([*of_a, *of_b]):
+        in_a, in_b = of_a.get(key), of_b.get(key)
+        said_a, said_b = (None if c is None else _said(c) for c in (in_a, in_b))
+        if said_a == said_b:
+            continue
+        shared = set() if said_a is None or said_b is None else said_a.items() & said_b.items()
+        yield Difference(
+            what="concept",
+            name=(in_a or in_b or a.concepts[0]).concept,
+            first=_listed(said_a, shared),
+            second=_listed(said_b, shared),
+        )
+
+
+def _said(concept: Concept) -> dict[str, str]:
+    return {
+        "target": concept.target_text,
+        "kind": concept.kind.value,
+        "mode": concept.mode.value,
+        "weight": f"{concept.weight:g}",
+        **({"prompts": "|".join(concept.prompts)} if concept.prompts else {}),
+    }
+
+
+def _listed(said: Mapping[str, str] | None, shared: set[tuple[str, str]]) -> str | None:
+    if said is None:
+        return None
+    return ", ".join(
+        f"{name} {value}" for name, value in said.items() if (name, value) not in shared
+    )
+
+
+def _settings(a: EditManifest, b: EditManifest) -> Iterator[Difference]:
+    of_a, of_b = (dict(_flat(m.settings)) for m in (a, b))
+    for name in dict.fromkeys([*of_a, *of_b]):
+        if of_a.get(name) != of_b.get(name):
+            yield Difference(what="setting", name=name, first=of_a.get(name), second=of_b.get(name))
+
+
+def _flat(settings: Mapping[str, object], within: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{within}{name}.")
+        else:
+            yield f"{within}{name}", str(value)
+
+
+def _matrices(a: tuple[EditManifest, Delta], b: tuple[EditManifest, Delta]) -> Iterator[Difference]:
+    of_a, of_b = ({m.name: m for m in manifest.matrices} for manifest, _ in (a, b))
+    for name in dict.fromkeys([*of_a, *of_b]):
+        yield Difference(
+            what="matrix",
+            name=name,
+            first=_change(of_a.get(name)),
+            second=_change(of_b.get(name)),
+            distance=_distance((of_a.get(name), a[1]), (of_b.get(name), b[1])),
+        )
+
+
+def _change(matrix: Matrix | None) -> str | None:
+    changed = matrix and f"{100 * matrix.relative_change:.2f}%, rank {matrix.rank}"
+    return changed or None
+
+
+def _distance(a: tuple[Matrix | None, Delta], b: tuple[Matrix | None, Delta]) -> float | None:
+    changed = [
+        (matrix, delta.weights[matrix.name])
+        for matrix, delta in (a, b)
+        if matrix is not None and matrix.name in delta.weights
+    ]
+    if len(changed) < 2:
+        # The other one has the original, from which this one's own change is the distance.
+        return changed[0][0].relative_change if changed else 0.0
+    (first, weight_a), (second, weight_b) = changed
+    if first.hash_before != second.hash_before:
+        return None
+    return float((weight_a.double() - weight_b.double()).norm()) / first.norm_before

@@ -1,0 +1,141 @@
+"""Drawing prompts with a model, or with and without an edit from the same latents.
+
+Shapes: R images (prompts x seeds, the seeds of a prompt together), C H W an image.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from engine.editing.delta import read_delta, replaced, weights_of
+from engine.files import is_folder
+from engine.model.opening import Diffusion, open_model, open_skeleton
+from engine.model.registry import default_guidance, default_steps
+from engine.model.sampling import generate, pixels_of
+from jobs.editing.grid import draw_grid
+from jobs.editing.manifest import read_manifest
+from schemas.errors import ConceptError, PlanError
+from schemas.manifest import EditManifest
+from schemas.plan import Numerics
+
+Note = Callable[[str], None]
+"""Receives one line of progress."""
+DEFAULT_MODEL = "emoji-sd"
+BATCH = 8
+"""Images between two lines of progress."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """What is drawn, and with what."""
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...] = (0,)
+    model: str | None = None
+    """None: the edit's own model, or emoji-sd."""
+    edit: Path | None = None
+    """An edit's folder."""
+    steps: int | None = None
+    guidance: float | None = None
+    """None: the model's own."""
+
+
+def draw_images(drawing: Drawing, *, out: Path, note: Note) -> list[Path]:
+    """Write a PNG for each prompt and seed, of the edited model if there is an edit.
+
+    Returns their paths: `out` for a single one, else `out` with the prompt's number and the seed.
+    PlanError, ConceptError, ModelUnavailable: nothing is written.
+    """
+    _check_out(out)
+    model, weights = _opened(drawing, note)
+    with replaced(model, weights):
+        pixels = _draw(model, drawing, note)
+    numbered = [(n, seed) for n in range(1, len(drawing.prompts) + 1) for seed in drawing.seeds]
+    names = [out.with_name(f"{out.stem}-{n}-seed{seed}.png") for n, seed in numbered]
+    paths = [out] if len(names) == 1 else names
+    images = pixels.reshape(-1, *pixels.shape[2:])
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+        for path, image in zip(paths, images, strict=True):
+            Image.fromarray(image).save(Path(folder, path.name))
+        for path in paths:
+            os.replace(Path(folder, path.name), path)
+    return paths
+
+
+def draw_before_and_after(drawing: Drawing, *, out: Path, note: Note) -> Path:
+    """Write one PNG: a row a prompt, each seed's image without and with the edit side by side.
+
+    PlanError, ConceptError, ModelUnavailable: nothing is written.
+    """
+    _check_out(out)
+    model, weights = _opened(drawing, note)
+    before = _draw(model, drawing, note, doing="before: ")
+    with replaced(model, weights):
+        after = _draw(model, drawing, note, doing="after: ")
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+        draw_grid(drawing.prompts, before=before, after=after, path=Path(folder, out.name))
+        os.replace(Path(folder, out.name), out)
+    return out
+
+
+def _opened(drawing: Drawing, note: Note) -> tuple[Diffusion, Mapping[str, torch.Tensor]]:
+    """Return the model and the edit's weights; what can be refused is, before the model loads."""
+    manifest = None if drawing.edit is None else read_manifest(drawing.edit)
+    name = drawing.model or (DEFAULT_MODEL if manifest is None else manifest.model)
+    if manifest is not None:
+        _check_fits(name, manifest, drawing.edit)
+    note(f"opening {name}")
+    model = open_model(name)
+    weights = {} if drawing.edit is None else read_delta(drawing.edit, model)
+    limit = model.tokenizer.model_max_length
+    for prompt in drawing.prompts:
+        if len(model.tokenizer(prompt).input_ids) > limit:
+            note(f"warning: the model reads the first {limit} tokens of {prompt!r}")
+    return model, weights
+
+
+def _check_fits(model: str, manifest: EditManifest, edit: Path | None) -> None:
+    """Refuse a model that has other matrices than the edit; their values are compared later."""
+    shapes = {name: tuple(w.shape) for name, w in weights_of(open_skeleton(model)).items()}
+    for matrix in manifest.matrices:
+        if shapes.get(matrix.name) != matrix.shape:
+            raise ConceptError(
+                f"edit {edit} was made for another model: {model} has no {matrix.name} of "
+                f"{' x '.join(map(str, matrix.shape))}; open the model {manifest.model}"
+            )
+
+
+def _draw(model: Diffusion, drawing: Drawing, note: Note, *, doing: str = "") -> NDArray[np.uint8]:
+    """Return `(prompt, seed, height, width, 3)`; an image's latent is its seed's alone."""
+    numerics = Numerics(
+        steps=drawing.steps or default_steps(model.name),
+        guidance=drawing.guidance or default_guidance(model.name),
+    )
+    asked = [(prompt, seed) for prompt in drawing.prompts for seed in drawing.seeds]
+    parts: list[torch.Tensor] = []
+    for start in range(0, len(asked), BATCH):
+        captions, seeds = zip(*asked[start : start + BATCH], strict=True)
+        parts.append(generate(model, captions, seeds=seeds, numerics=numerics))
+        note(f"{doing}{min(start + BATCH, len(asked))} of {len(asked)} images drawn")
+    bytes_RHWC = pixels_of(torch.cat(parts))
+    return bytes_RHWC.reshape(len(drawing.prompts), len(drawing.seeds), *bytes_RHWC.shape[1:])
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix.lower() != ".png":
+        raise PlanError(f"--out {out} is no .png file")
+    if is_folder(out):
+        raise PlanError(f"--out {out} is a folder: name a file in it")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlanError(f"cannot write in {out.parent}: {error.strerror}") from error
+    if not os.access(out.parent, os.W_OK):
+        raise PlanError(f"cannot write in {out.parent}: choose another --out")

@@ -1,0 +1,126 @@
+"""Images of an edit's concepts and of untouched ones, before and after, scored and drawn.
+
+Shapes: R images (rows of prompts x seeds), C H W image.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from engine.editing.delta import replaced
+from engine.editing.prompts import Phrasebook, kept_names, plain_phrase, with_article
+from engine.model.opening import Diffusion
+from engine.model.sampling import generate, pixels_of
+from engine.model.scorer import open_scorer
+from jobs.editing.grid import draw_grid
+from jobs.editing.report import ConceptScores
+from schemas.concept import Concept, ConceptKind
+from schemas.plan import Numerics
+
+CONCEPTS = 12
+"""Concepts that are drawn and scored, the first of the file: an edit of thousands takes seconds."""
+UNTOUCHED = 4
+"""Kept objects that are drawn and scored beside the concepts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """Scores of the images before and after."""
+
+    scores: tuple[ConceptScores, ...] = ()
+    untouched_change: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """One prompt of the grid and the texts its images are scored against."""
+
+    prompt: str
+    text: str
+    target_text: str
+
+
+def compare(
+    model: Diffusion,
+    weights: Mapping[str, torch.Tensor],
+    *,
+    concepts: Sequence[Concept],
+    book: Phrasebook,
+    images: int,
+    numerics: Numerics,
+    scorer: str,
+    path: Path,
+) -> Shown:
+    """Draw `images` seeds of every row with the old and the new weights; write the grid to `path`.
+
+    Both columns start from the same latents.
+    """
+    drawn = concepts[:CONCEPTS]
+    rows = [_concept_row(concept, book) for concept in drawn] + _untouched(concepts, book)
+    before_RCHW = _draw(model, rows, images, numerics)
+    with replaced(model, weights):
+        after_RCHW = _draw(model, rows, images, numerics)
+    draw_grid(
+        [row.prompt for row in rows],
+        before=_pixels(before_RCHW, images),
+        after=_pixels(after_RCHW, images),
+        path=path,
+    )
+    opened = open_scorer(scorer)
+    sides = [
+        [opened.score(row_CHW, [row.text, row.target_text]).mean(0).tolist() for row, row_CHW in
+         zip(rows, images_RCHW.split(images), strict=True)]
+        for images_RCHW in (before_RCHW, after_RCHW)
+    ]  # fmt: skip
+    return _shown(drawn, *sides)
+
+
+def _concept_row(concept: Concept, book: Phrasebook) -> _Row:
+    text, target = (
+        plain_phrase(words, kind=concept.kind, book=book)
+        for words in (concept.concept, concept.target_text)
+    )
+    return _Row(prompt=f"a photo of {text}", text=text, target_text=target)
+
+
+def _untouched(concepts: Sequence[Concept], book: Phrasebook) -> list[_Row]:
+    targets = {concept.target_text for concept in concepts}
+    names = kept_names(concepts, kind=ConceptKind.OBJECT, book=book)
+    # A target is kept too, but its images are the concepts' new ones: others tell more.
+    names = [n for n in names if n not in targets] or names
+    step = max(1, len(names) // UNTOUCHED)
+    texts = [with_article(name) for name in names[::step][:UNTOUCHED]]
+    return [_Row(prompt=f"a photo of {text}", text=text, target_text=text) for text in texts]
+
+
+def _draw(model: Diffusion, rows: Sequence[_Row], images: int, numerics: Numerics) -> torch.Tensor:
+    prompts = [row.prompt for row in rows for _ in range(images)]
+    return generate(model, prompts, seeds=list(range(images)) * len(rows), numerics=numerics)
+
+
+def _pixels(images_RCHW: torch.Tensor, images: int) -> np.ndarray:
+    bytes_RHWC = pixels_of(images_RCHW)
+    return bytes_RHWC.reshape(-1, images, *bytes_RHWC.shape[1:])
+
+
+def _shown(
+    concepts: Sequence[Concept], before: list[list[float]], after: list[list[float]]
+) -> Shown:
+    scores = tuple(
+        ConceptScores(
+            concept=concept.concept,
+            target=concept.target_text,
+            kind=concept.kind.value,
+            concept_before=old[0],
+            concept_after=new[0],
+            target_before=old[1],
+            target_after=new[1],
+        )
+        for concept, old, new in zip(concepts, before, after, strict=False)
+    )
+    pairs = list(zip(before, after, strict=True))[len(concepts) :]
+    changes = [new[0] - old[0] for old, new in pairs]
+    return Shown(scores=scores, untouched_change=sum(changes) / len(changes) if changes else None)

@@ -1,0 +1,64 @@
+"""Summing an edit's keys on Ray: batches are shared by actors, each with the model open.
+
+A batch does not know who reads it and the sums are added in the batches' order, so the edit is the
+same from any number of workers.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from jobs.cluster.connection import Cluster, connected
+
+if TYPE_CHECKING:
+    from engine.editing.closed_form import Sums
+    from engine.editing.solve import Batch, Collect
+    from engine.model.opening import Diffusion
+
+
+class KeyWorker:
+    """Holds a model and sums batches of prompts; a plain class, which Ray wraps as an actor."""
+
+    def __init__(self, model: str, threads: int) -> None:
+        """Open the model; ModelUnavailable if it cannot be opened."""
+        import torch
+
+        from engine.model.opening import open_model
+
+        if not torch.cuda.is_available():
+            torch.set_num_threads(threads)
+        self._model = open_model(model)
+
+    def sum(self, batch: "Batch", edited: "Mapping[str, Any]") -> "Sums":
+        """Return the sums of a batch, with the weights `edited` so far."""
+        from engine.editing.solve import sum_batches
+
+        return next(sum_batches(self._model, [batch], edited))
+
+
+def shared(cluster: Cluster) -> "Callable[[Diffusion], AbstractContextManager[Collect]]":
+    """Return what opens the workers of an edit on `cluster`."""
+
+    @contextmanager
+    def opened(model: "Diffusion") -> "Iterator[Collect]":
+        import ray
+        from ray.util import ActorPool
+
+        with connected(cluster) as capacity:
+            actor_class: Any = ray.remote(KeyWorker).options(
+                num_cpus=1, num_gpus=capacity.gpus_an_actor
+            )
+            actors = [actor_class.remote(model.name, threads=1) for _ in range(capacity.actors())]
+
+            def collect(
+                batches: "Sequence[Batch]", edited: "Mapping[str, Any]"
+            ) -> "Iterator[Sums]":
+                weights = ray.put(dict(edited))
+                pool: Any = ActorPool(actors)
+                return pool.map(
+                    lambda actor, batch: actor.sum.remote(batch, weights), list(batches)
+                )
+
+            yield collect
+
+    return opened

@@ -1,0 +1,141 @@
+"""From what the user asks for to an `EditJob`: concepts, components, model, settings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from engine.editing.checkpoint import refuse_occupied
+from engine.editing.editable import editables
+from engine.editing.published import RIDGE as PUBLISHED_RIDGE
+from engine.editing.solve import EditSettings
+from engine.model.opening import check_model, open_skeleton
+from engine.model.registry import default_guidance, default_scorer, default_steps, unpinned
+from engine.model.scorer import check_scorer
+from jobs.cluster.connection import Cluster
+from jobs.editing.edit import EditJob, Note, edit_batch
+from jobs.editing.key_workers import shared
+from jobs.editing.locate import locate
+from jobs.editing.report import EditReport, Located
+from jobs.input.concepts import read_concepts
+from jobs.runs.trace_run import open_run
+from schemas.concept import Concept
+from schemas.errors import ConceptError
+from schemas.plan import Numerics
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditRequest:
+    """What the user asks for; None: the default."""
+
+    out: Path
+    run: str | None = None
+    """Whose top-ranked text-encoder component is edited."""
+    layers: tuple[str, ...] = ()
+    """Components to edit instead, or networks, blocks and layers whose components are."""
+    model: str | None = None
+    scorer: str | None = None
+    images: int = 2
+    ridge: float | None = None
+    preserve: float | None = None
+    general: float | None = None
+    exactly: Path | None = None
+    """A concept file of what must not change at all."""
+    objective: Literal["residual", "published"] = "residual"
+    full_model: bool = False
+    workers: int | None = None
+    """Processes that share the prompts; None: this one."""
+
+
+def run_edit(concepts_path: Path, request: EditRequest, *, note: Note) -> EditReport:
+    """Return the report of an edit; all that can be refused cheaply is refused first."""
+    return edit_batch(edit_job(read_concepts(concepts_path), request, note=note), note=note)
+
+
+def edit_job(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note) -> EditJob:
+    """Return the job of a request, checked against the run and the model's configs."""
+    refuse_occupied(request.out)
+    if request.run is None and not (request.layers and request.model):
+        raise ConceptError("name a run (--from-run), or both a model and a component (--layer)")
+    plan = open_run(request.run).plan if request.run else None
+    located = (
+        Located(component=request.layers[0])
+        if request.layers
+        else locate(_given(request.run), concepts)
+    )
+    note(describe(located))
+    if located.is_doubtful:
+        note(
+            "warning: the 95% interval of this effect reaches zero, so that these captions do "
+            "not show it to be causal: look at the images, trace more captions, or name a --layer"
+        )
+    name = request.model or _given(plan).model
+    check_model(name)
+    # A run's own numerics belong to its own model only.
+    same = plan if plan and name in (plan.model, unpinned(plan.model)) else None
+    components = editables(open_skeleton(name), request.layers or (located.component,))
+    scorer = request.scorer or (same.scorer if same else default_scorer(name))
+    check_scorer(scorer)
+    job = EditJob(
+        concepts=concepts,
+        model=name,
+        located=located,
+        out=request.out,
+        settings=settings(request, components),
+        numerics=same.numerics if same else default_numerics(name),
+        scorer=scorer,
+        images=request.images,
+        full_model=request.full_model,
+    )
+    if request.workers is None:
+        return job
+    return replace(job, workers=shared(Cluster(actors=request.workers)))
+
+
+def default_numerics(model: str) -> Numerics:
+    """Return the steps and guidance that a model's images are drawn with by default."""
+    return Numerics(steps=default_steps(model), guidance=default_guidance(model))
+
+
+def describe(located: Located) -> str:
+    """Return one line that says which component is edited and why."""
+    if located.mean_ie is None:
+        return f"editing {located.component}, as asked"
+    over = f"attribute {located.attribute}" if located.attribute else "all attributes"
+    interval = (
+        ""
+        if located.ie_low is None or located.ie_high is None
+        else f" (95 % interval {located.ie_low:+.4f} to {located.ie_high:+.4f})"
+    )
+    return (
+        f"editing {located.component}: highest mean indirect effect on the target's score, "
+        f"{located.mean_ie:+.4f}{interval} over {over} of {located.run}"
+    )
+
+
+def settings(request: EditRequest, components: Sequence[str]) -> EditSettings:
+    """Return the default settings with those that are given in their place."""
+    if request.ridge is not None and request.ridge <= 0:
+        raise ConceptError(f"--ridge must be positive, not {request.ridge}")
+    if request.objective == "published":
+        if len(components) > 1:
+            raise ConceptError("the published objective edits one component: give one --layer")
+        ridge = PUBLISHED_RIDGE if request.ridge is None else request.ridge
+        return EditSettings(components=tuple(components), objective="published", ridge=ridge)
+    given = {
+        "ridge": request.ridge,
+        "preserve": request.preserve,
+        "general": request.general,
+        "exactly": read_concepts(request.exactly) if request.exactly else None,
+    }
+    return replace(
+        EditSettings(components=tuple(components)),
+        **{k: v for k, v in given.items() if v is not None},
+    )
+
+
+def _given(value: T | None) -> T:
+    assert value is not None
+    return value

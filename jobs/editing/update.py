@@ -1,0 +1,98 @@
+"""Adding concepts to an edit and taking some back: solved anew from the unedited weights.
+
+So an edit does not depend on the order in which its concepts came, and what is taken back leaves
+no trace: the weights are those of an edit that never had it.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.editing.checkpoint import refuse_occupied
+from engine.editing.positions import RoleWeights
+from engine.editing.solve import EditSettings
+from jobs.editing.edit import EditJob
+from jobs.editing.manifest import read_manifest
+from jobs.editing.report import Located
+from jobs.input.concepts import Numbered, read_numbered, refuse_lines
+from jobs.input.rows import Problem
+from schemas.concept import Concept, plain_text, same_text
+from schemas.errors import ConceptError
+from schemas.manifest import EditManifest
+from schemas.plan import Numerics
+
+
+def with_added(folder: Path, concepts: Path, *, out: Path, images: int) -> EditJob:
+    """Return the job of an edit that has the concepts of a file besides its own.
+
+    ConceptError: one is in the edit already, or conflicts with one that is.
+    """
+    manifest = read_manifest(folder)
+    added = read_numbered(concepts)
+    refuse_lines(concepts, _conflicts(folder, manifest.concepts, added))
+    together = (*manifest.concepts, *(concept for _, concept in added))
+    return _job(manifest, together, out=out, images=images)
+
+
+def _conflicts(
+    folder: Path, own: Sequence[Concept], added: Sequence[Numbered]
+) -> Iterator[Problem]:
+    edited = {plain_text(concept.concept) for concept in own}
+    targets = {plain_text(concept.target_text) for concept in own}
+    for line, concept in added:
+        if plain_text(concept.concept) in edited:
+            yield line, f"concept {concept.concept!r} is in {folder} already: remove it there first"
+        elif plain_text(concept.concept) in targets:
+            yield line, f"concept {concept.concept!r} is the target of another in {folder}"
+        elif plain_text(concept.target_text) in edited:
+            yield line, f"target {concept.target_text!r} is edited in {folder}: choose another"
+
+
+def with_removed(folder: Path, names: Sequence[str], *, out: Path, images: int) -> EditJob:
+    """Return the job of an edit without the concepts of those names.
+
+    ConceptError: the edit has no such concept, or would have none left.
+    """
+    manifest = read_manifest(folder)
+    for name in names:
+        if not any(same_text(name, concept.concept) for concept in manifest.concepts):
+            raise ConceptError(f"{folder} has no concept {name!r}: `dqf edit list` shows them")
+    left = tuple(
+        c for c in manifest.concepts if not any(same_text(c.concept, name) for name in names)
+    )
+    if not left:
+        raise ConceptError(
+            f"no concept of {folder} would be left: use {manifest.model} as it is, without an edit"
+        )
+    return _job(manifest, left, out=out, images=images)
+
+
+def _job(
+    manifest: EditManifest, concepts: tuple[Concept, ...], *, out: Path, images: int
+) -> EditJob:
+    refuse_occupied(out)
+    extra: dict[str, Any] = manifest.model_extra or {}
+    return EditJob(
+        concepts=concepts,
+        model=manifest.model,
+        located=Located(**extra["located"]),
+        out=out,
+        settings=settings_of(manifest),
+        numerics=Numerics.model_validate(extra["numerics"]),
+        scorer=extra["scorer"],
+        images=images,
+    )
+
+
+def settings_of(manifest: EditManifest) -> EditSettings:
+    """Return the settings that an edit was solved with."""
+    fields: dict[str, Any] = dict(manifest.settings)
+    return EditSettings(
+        **{
+            **fields,
+            "components": tuple(fields["components"]),
+            "exactly": tuple(Concept.model_validate(c) for c in fields["exactly"]),
+            "roles": RoleWeights(**fields["roles"]),
+            "preserve_roles": RoleWeights(**fields["preserve_roles"]),
+        }
+    )

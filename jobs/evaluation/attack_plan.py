@@ -1,0 +1,147 @@
+"""What an attack on an edit consists of, checked before a weight is loaded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from engine.editing.checkpoint import source_folder
+from engine.editing.prompts import Phrasebook, plain_phrase, read_phrasebook
+from engine.evaluation.inversion import InversionBudget, check_attackable
+from engine.evaluation.prompt_search import SearchBudget
+from engine.evaluation.prompts import choices, read_words
+from engine.evaluation.recognition import choice_texts
+from engine.model import registry
+from engine.model.opening import check_model, open_skeleton, open_tokenizer
+from engine.model.scorer import check_scorer
+from engine.model.tokens import find_subjects
+from jobs.editing.manifest import read_manifest
+from jobs.runs.evaluation_run import delta_hash
+from schemas.attack import ATTACK_VERSION, Attack, Side
+from schemas.concept import Concept, ConceptKind, same_text
+from schemas.errors import ConceptError, PlanError
+from schemas.plan import Caption, Numerics, content_id
+
+OPENING = "a photo of"
+"""What opens every prompt of an attack."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttackRequest:
+    """What a user asks of an attack."""
+
+    edit: Path
+    """The edit's folder."""
+    concepts: tuple[str, ...] = ()
+    """Those of the edit that are attacked; all if none."""
+    attacks: tuple[Attack, ...] = (Attack.EMBEDDING, Attack.PROMPT)
+    seeds: int = 32
+    """Images of every prompt."""
+    steps: int | None = None
+    """Of either attack; None: each budget's own."""
+    scorer: str | None = None
+    """The model's own by default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttackJob:
+    """Everything that determines the rows of an attack."""
+
+    edit: Path
+    model: str
+    scorer: str
+    names: Mapping[ConceptKind, tuple[str, ...]]
+    """What an image may be taken for, by kind."""
+    attacked: tuple[Concept, ...]
+    attacks: tuple[Attack, ...]
+    seeds: int
+    numerics: Numerics
+    inversion: InversionBudget
+    search: SearchBudget
+    book: Phrasebook = field(repr=False)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all searches for one concept, on both models."""
+        budgets = {Attack.EMBEDDING: self.inversion.steps, Attack.PROMPT: self.search.steps}
+        return len(Side) * sum(budgets[kind] for kind in self.attacks)
+
+
+def plan_attack(request: AttackRequest) -> AttackJob:
+    """Return the job that a request asks for; no weights are loaded and nothing is written.
+
+    ConceptError: the folder is no edit, it has no such concept, a concept cannot be judged or does
+    not fit the tokenizer, or the text encoders are not CLIP's. ModelUnavailable: the model or the
+    scorer is not there.
+    """
+    delta_hash(request.edit)  # refuses a folder without a delta
+    manifest = read_manifest(request.edit)
+    edited, model = manifest.concepts, manifest.model
+    attacked = _named(edited, request.concepts, request.edit)
+    check_model(model)
+    check_attackable(open_skeleton(model))
+    scorer = request.scorer or registry.default_scorer(model)
+    check_scorer(scorer)
+    folder = source_folder(model)
+    book, names = read_phrasebook(folder), choices(edited, read_words(folder, edited))
+    changed = {} if request.steps is None else {"steps": request.steps}
+    _check_captions(open_tokenizer(model), attacked, book)
+    for concept in attacked:
+        choice_texts(concept, names[concept.kind], book=book)
+    return AttackJob(
+        edit=request.edit,
+        model=model,
+        scorer=scorer,
+        names=names,
+        attacked=attacked,
+        attacks=request.attacks,
+        seeds=request.seeds,
+        numerics=Numerics(
+            steps=registry.default_steps(model), guidance=registry.default_guidance(model)
+        ),
+        inversion=replace(InversionBudget(), **changed),
+        search=replace(SearchBudget(), **changed),
+        book=book,
+    )
+
+
+def _named(
+    edited: tuple[Concept, ...], names: tuple[str, ...], folder: Path
+) -> tuple[Concept, ...]:
+    for name in names:
+        if not any(same_text(name, concept.concept) for concept in edited):
+            said = ", ".join(concept.concept for concept in edited)
+            raise ConceptError(f"edit {folder} has no concept {name!r}: it has {said}")
+    if not names:
+        return edited
+    return tuple(c for c in edited if any(same_text(name, c.concept) for name in names))
+
+
+def _check_captions(tokenizer: object, attacked: tuple[Concept, ...], book: Phrasebook) -> None:
+    try:
+        find_subjects(tokenizer, [caption_of(concept, book) for concept in attacked])
+    except PlanError as error:
+        raise ConceptError(f"the concept cannot be attacked: {error}") from error
+
+
+def caption_of(concept: Concept, book: Phrasebook) -> Caption:
+    """Return the plain prompt of a concept."""
+    phrase = plain_phrase(concept.concept, kind=concept.kind, book=book)
+    return Caption(
+        caption=f"{OPENING} {phrase}", subject=concept.concept, attribute=concept.kind.value
+    )
+
+
+def attack_ids(job: AttackJob) -> dict[Concept, str]:
+    """Return the id of each concept's rows: a hash of all that determines them."""
+    shared = [
+        ATTACK_VERSION,
+        delta_hash(job.edit),
+        registry.model_hash(job.model),
+        registry.scorer_hash(job.scorer),
+        job.names,
+        str(job.inversion) if Attack.EMBEDDING in job.attacks else None,
+        str(job.search) if Attack.PROMPT in job.attacks else None,
+        job.seeds,
+        job.numerics.model_dump(mode="json"),
+    ]
+    return {c: content_id([shared, c.model_dump(mode="json")]) for c in job.attacked}

@@ -1,0 +1,157 @@
+"""Evaluating an edit: plan what is drawn, work through it on Ray, sum up and draw the pictures."""
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from engine.editing.checkpoint import source_folder
+from engine.evaluation.prompts import choices, read_words, subjects
+from engine.model import registry
+from engine.model.opening import check_model
+from engine.model.scorer import check_scorer
+from engine.statistics.bootstrap import PERCENTILES, RESAMPLES
+from jobs.cluster.connection import Cluster
+from jobs.editing.grid import draw_grid
+from jobs.editing.manifest import read_manifest
+from jobs.evaluation.measures import GroupResult, results, shown_images
+from jobs.evaluation.worker import EvaluationWorker
+from jobs.pool.driver import Note, Progress, work_through
+from jobs.pool.pool import Limits
+from jobs.runs.evaluation_run import EDIT, EvaluationRun, create_evaluation, delta_hash
+from jobs.runs.run import manifest_of
+from schemas.concept import Concept, ConceptKind
+from schemas.evaluation import PICTURES, SUMMARY, EvaluationPlan
+from schemas.plan import Numerics
+from schemas.prompt_set import PromptSet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a user asks of an evaluation."""
+
+    edit: Path
+    """The edit's folder."""
+    seeds: int = 4
+    steps: int | None = None
+    """Denoising steps; the model's own by default."""
+    scorer: str | None = None
+    """The model's own by default."""
+    prompts: PromptSet = PromptSet.FULL
+
+
+def prepare_evaluation(request: Request, out: Path) -> EvaluationRun:
+    """Return the evaluation of an edit at `out`, made if there is none.
+
+    ConceptError, ModelUnavailable: the edit, its model or the scorer is not there. StoreError:
+    another evaluation is at `out`, or it cannot be written.
+    """
+    edits = {EDIT: delta_hash(request.edit)}
+    manifest = read_manifest(request.edit)
+    plan = make_plan(manifest.concepts, model=manifest.model, edits=edits, request=request)
+    return create_evaluation(out, plan, manifest_of(model=plan.model, scorer=plan.scorer))
+
+
+def make_plan(
+    concepts: Sequence[Concept], *, model: str, edits: Mapping[str, str], request: Request
+) -> EvaluationPlan:
+    """Return what is drawn to evaluate edits of `concepts`; `edits` has their deltas' hashes."""
+    scorer = request.scorer or registry.default_scorer(model)
+    check_scorer(scorer)
+    check_model(model)
+    words = read_words(source_folder(model), concepts)
+    return EvaluationPlan(
+        edits=dict(edits),
+        model=model,
+        scorer=scorer,
+        concepts=_by_kind(concepts),
+        names=choices(concepts, words),
+        subjects=subjects(concepts, words, prompt_set=request.prompts),
+        seeds=tuple(range(request.seeds)),
+        numerics=Numerics(
+            steps=request.steps or registry.default_steps(model),
+            guidance=registry.default_guidance(model),
+        ),
+    )
+
+
+def evaluate(
+    run: EvaluationRun,
+    edit: Path,
+    *,
+    cluster: Cluster,
+    retry_failed: bool,
+    on_progress: Callable[[Progress], None],
+    note: Note,
+) -> Progress:
+    """Do what an evaluation lacks, write its summary and pictures, and return where it stands.
+
+    A unit that fails is recorded and ends nothing.
+    """
+    end = work_through(
+        run,
+        cluster=cluster,
+        worker_class=EvaluationWorker,
+        options={"edits": {EDIT: str(edit.resolve())}},
+        limits=Limits(failed=1.0),
+        retry_failed=retry_failed,
+        on_progress=on_progress,
+        note=note,
+    )
+    write_summary(run, results(run), end)
+    draw_pictures(run)
+    return end
+
+
+def write_summary(run: EvaluationRun, found: Sequence[GroupResult], end: Progress) -> None:
+    """Write `evaluation.json`: how the images came about, and every measure."""
+    plan = run.plan
+    summary = {
+        "edit": plan.edits[EDIT],
+        "model": plan.model,
+        "scorer": plan.scorer,
+        "concepts": plan.concepts,
+        "numerics": plan.numerics.model_dump(),
+        "seeds": len(plan.seeds),
+        "units": asdict(end),
+        "intervals": f"bootstrap over names, {RESAMPLES} resamples, percentiles {PERCENTILES}",
+        "results": [asdict(result) for result in found],
+    }
+    temporary = Path(run.location, f".{SUMMARY}")
+    temporary.write_text(json.dumps(summary, indent=2) + "\n")
+    temporary.replace(Path(run.location, SUMMARY))
+
+
+def draw_pictures(run: EvaluationRun) -> None:
+    """Write a picture of each group: a few of its prompts, evenly spread over its names."""
+    for group, group_rows in groupby(shown_images(run), key=lambda row: row["group"]):
+        by_prompt = {
+            prompt: list(rows) for prompt, rows in groupby(group_rows, key=lambda r: r["prompt"])
+        }
+        most = max(map(len, by_prompt.values()))
+        # A unit that failed leaves a gap: its prompt is left out.
+        whole = {prompt: rows for prompt, rows in by_prompt.items() if len(rows) == most}
+        before, after = (
+            np.stack([_pixels(row[side] for row in rows) for rows in whole.values()])
+            for side in ("image_before", "image_after")
+        )
+        folder = Path(run.location, PICTURES)
+        folder.mkdir(exist_ok=True)
+        temporary = folder / f".{group}.png"
+        draw_grid(list(whole), before=before, after=after, path=temporary)
+        temporary.replace(folder / f"{group}.png")
+
+
+def _pixels(pngs: Any) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(io.BytesIO(content))) for content in pngs])
+
+
+def _by_kind(concepts: Sequence[Concept]) -> dict[ConceptKind, tuple[str, ...]]:
+    kinds = dict.fromkeys(concept.kind for concept in concepts)
+    return {kind: tuple(c.concept for c in concepts if c.kind is kind) for kind in kinds}

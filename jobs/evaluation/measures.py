@@ -1,0 +1,196 @@
+"""The measures of an evaluation: one row a group of prompts, from the tables of its images.
+
+Two accuracies stand side by side: over all images, and over those that the unedited model draws
+right (`right_before`), as MACE and SPEED chose concepts that their model draws with over 99 %.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.evaluation.quality import cmmd
+from engine.model.seeds import derived_seed
+from engine.statistics.bootstrap import Interval, harmonic_interval, harmonic_mean, ratio_interval
+from jobs.runs.evaluation_run import EDIT, EvaluationRun
+from schemas.evaluation import COUNTED, NEIGHBOUR, Group
+from schemas.views import exactly, quoted, read_parquet
+
+ERASED, HARMONIC = "erased", "harmonic mean"
+"""Rows that pool groups: all efficacy prompts; erased and kept together."""
+ORDER = (
+    HARMONIC, ERASED, Group.CONCEPT, Group.PARAPHRASE, Group.POSITION, Group.KEPT, NEIGHBOUR,
+    Group.OBJECT, Group.STYLE, Group.COLOUR, Group.UNRELATED, Group.GENERAL,
+)  # fmt: skip
+HEADLINE = (HARMONIC, ERASED, Group.KEPT)
+"""Rows that are printed even where there is nothing to measure."""
+EMBEDDINGS = f"""
+SELECT embedding_before, embedding_after FROM images
+WHERE "group" = '{Group.GENERAL}' ORDER BY prompt, seed
+"""
+SHOWN_IMAGES = """
+SELECT "group", prompt, seed, image_before, image_after FROM images
+WHERE image_before IS NOT NULL ORDER BY "group", prompt, seed
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupResult:
+    """What an evaluation measured of a group; null where there is nothing to measure.
+
+    Intervals are of 95 %, by a bootstrap over names; null for a single one.
+    """
+
+    group: str
+    """`erased` pools concept, paraphrase and position; `kept` has the neighbours too."""
+    names: int | None = None
+    """Concepts or kept names; of general prompts, their number."""
+    images: int | None = None
+    """Images of each side."""
+    before: float | None = None
+    """Share of unedited images that show the name which their prompt says."""
+    after: float | None = None
+    """The same of edited images; of `harmonic mean` the mean H of 1 - erased and kept."""
+    after_low: float | None = None
+    after_high: float | None = None
+    right_before: int | None = None
+    """Images that were right before."""
+    of_right: float | None = None
+    """Share of those that still are after the edit; H of these shares."""
+    of_right_low: float | None = None
+    of_right_high: float | None = None
+    as_target: float | None = None
+    """Share of edited images of updated concepts that show the target."""
+    as_target_low: float | None = None
+    as_target_high: float | None = None
+    as_target_of_right: float | None = None
+    """The same where the unedited image showed the concept."""
+    clip_before: float | None = None
+    """Mean cosine of images with their own prompts (CLIPScore without its factor 2.5)."""
+    clip_after: float | None = None
+    similarity: float | None = None
+    """Mean cosine of the edited with the unedited image."""
+    cmmd: float | None = None
+    """Of all edited from all unedited images of general prompts; 0: alike."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counts:
+    """A group's sums, one row a cluster."""
+
+    columns: dict[str, NDArray[np.float64]]
+
+    def pair(self, top: str, bottom: str) -> NDArray[np.float64]:
+        """Return two columns side by side."""
+        return np.stack([self.columns[top], self.columns[bottom]], axis=1)
+
+    def ratio(self, top: str, bottom: str) -> float | None:
+        """Return the quotient of two columns' sums; None if the second is 0."""
+        whole = self.columns[bottom].sum()
+        return float(self.columns[top].sum() / whole) if whole else None
+
+
+def results(run: EvaluationRun, edit: str = EDIT) -> list[GroupResult]:
+    """Return an edit's measures of what is committed; a group without images has nulls alone."""
+    with duckdb.connect() as connection:
+        _view(connection, run, edit)
+        counted = connection.sql(COUNTED).to_arrow_table()
+        embeddings = connection.sql(EMBEDDINGS).to_arrow_table()
+    groups = _by_group(counted.to_pylist())
+    distance = None
+    if embeddings.num_rows:
+        sides = [torch.tensor(column.to_pylist()) for column in embeddings.columns]
+        distance = cmmd(*sides)
+    found = {name: _result(name, counts) for name, counts in groups.items()}
+    if Group.GENERAL in found:
+        found[Group.GENERAL] = GroupResult(**{**asdict(found[Group.GENERAL]), "cmmd": distance})
+    if ERASED in groups and Group.KEPT in groups:
+        found[HARMONIC] = _harmonic(groups[ERASED], groups[Group.KEPT])
+    return [found.get(name) or GroupResult(group=name) for name in ORDER]
+
+
+def shown_images(run: EvaluationRun, edit: str = EDIT) -> list[dict[str, Any]]:
+    """Return an edit's rows whose images were kept, in the order of group, prompt and seed."""
+    with duckdb.connect() as connection:
+        _view(connection, run, edit)
+        return connection.sql(SHOWN_IMAGES).to_arrow_table().to_pylist()
+
+
+def _view(connection: duckdb.DuckDBPyConnection, run: EvaluationRun, edit: str) -> None:
+    paths = [exactly(str(path)) for path in run.storage.local(run.live().names)]
+    rows = f"FROM {read_parquet(paths)} WHERE edit = {quoted(edit)}"
+    connection.execute(f"CREATE VIEW images AS {rows}")
+
+
+def _by_group(counted: Sequence[Mapping[str, Any]]) -> dict[str, _Counts]:
+    names = [name for name in counted[0] if name not in ("group", "cluster")] if counted else []
+    return {
+        group: _Counts(
+            columns={
+                name: np.array(
+                    [row[name] for row in counted if row["group"] == group], dtype=np.float64
+                )
+                for name in names
+            }
+        )
+        for group in dict.fromkeys(row["group"] for row in counted)
+    }
+
+
+def _result(group: str, counts: _Counts) -> GroupResult:
+    after_low, after_high = _ends(_interval(group, counts, "after", "choices"))
+    right_low, right_high = _ends(_interval(group, counts, "both", "before"))
+    target_low, target_high = _ends(_interval(group, counts, "as_target", "targets"))
+    total = {name: column.sum() for name, column in counts.columns.items()}
+    return GroupResult(
+        group=group,
+        names=len(counts.columns["images"]),
+        images=int(total["images"]),
+        before=counts.ratio("before", "choices"),
+        after=counts.ratio("after", "choices"),
+        after_low=after_low,
+        after_high=after_high,
+        right_before=int(total["before"]) if total["choices"] else None,
+        of_right=counts.ratio("both", "before"),
+        of_right_low=right_low,
+        of_right_high=right_high,
+        as_target=counts.ratio("as_target", "targets"),
+        as_target_low=target_low,
+        as_target_high=target_high,
+        as_target_of_right=counts.ratio("both_target", "targets_before"),
+        clip_before=counts.ratio("clip_before", "images"),
+        clip_after=counts.ratio("clip_after", "images"),
+        similarity=counts.ratio("similarity", "images"),
+    )
+
+
+def _interval(group: str, counts: _Counts, top: str, bottom: str) -> Interval | None:
+    return ratio_interval(counts.pair(top, bottom), _generator(group, top))
+
+
+def _harmonic(erased: _Counts, kept: _Counts) -> GroupResult:
+    """Return the row of the harmonic mean, over all images and over those right before."""
+    value: dict[str, Any] = {}
+    for name, top, bottom in (("after", "after", "choices"), ("of_right", "both", "before")):
+        shares = erased.ratio(top, bottom), kept.ratio(top, bottom)
+        if shares[0] is None or shares[1] is None:
+            continue
+        value[name] = float(harmonic_mean(shares[0], shares[1]))
+        value[f"{name}_low"], value[f"{name}_high"] = _ends(
+            harmonic_interval(
+                erased.pair(top, bottom), kept.pair(top, bottom), _generator(HARMONIC, top)
+            )
+        )
+    return GroupResult(group=HARMONIC, **value)
+
+
+def _ends(found: Interval | None) -> tuple[float | None, float | None]:
+    return found or (None, None)
+
+
+def _generator(*of: str) -> np.random.Generator:
+    return np.random.default_rng(derived_seed("bootstrap", *of))

@@ -1,0 +1,277 @@
+"""Sweeping an edit's settings: each edit is made, all are evaluated together, the best are marked.
+
+The edits of a sweep share one evaluation, in which the unedited images are drawn once.
+"""
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from engine.editing import checkpoint as folder
+from engine.editing.covariance import known_sums
+from engine.editing.editable import editables
+from engine.editing.positions import RoleWeights
+from engine.editing.prompts import read_phrasebook
+from engine.editing.solve import EditSettings, solve_edit
+from engine.files import is_folder
+from engine.model.opening import check_model, open_model, open_skeleton
+from jobs.cluster.connection import Cluster
+from jobs.editing.folder import write_edit
+from jobs.editing.manifest import read_manifest
+from jobs.evaluation.evaluate import Request, make_plan
+from jobs.evaluation.measures import ERASED, HARMONIC, GroupResult, results
+from jobs.evaluation.worker import EvaluationWorker
+from jobs.pool.driver import Note, Progress, work_through
+from jobs.pool.pool import Limits
+from jobs.runs.evaluation_run import EvaluationRun, create_evaluation, delta_hash
+from jobs.runs.run import manifest_of
+from schemas.concept import Concept
+from schemas.errors import ConceptError
+from schemas.evaluation import Group
+
+
+class Anchor(StrEnum):
+    """What holds an edit back, besides its ridge."""
+
+    IDENTITY = "identity"
+    """Nothing else: the published objective's."""
+    KEPT = "kept"
+    """The keys of every other name."""
+    GENERAL = "general"
+    """The covariance of keys over general captions."""
+
+
+ROLES = {
+    "all": RoleWeights(),
+    "subject": RoleWeights(words=0.0, eos=0.0, pads=0.0),
+    "no-pads": RoleWeights(pads=0.0),
+    "few-pads": RoleWeights(pads=0.1),
+}
+"""Weights of a concept prompt's tokens by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """The settings of a sweep; every combination is an edit."""
+
+    components: tuple[str, ...]
+    anchors: tuple[Anchor, ...] = (Anchor.KEPT,)
+    strengths: tuple[float, ...]
+    """mu of `kept`, nu of `general`."""
+    ridges: tuple[float, ...]
+    roles: tuple[str, ...] = ("all",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One edit of a sweep."""
+
+    anchor: Anchor
+    strength: float | None
+    ridge: float
+    roles: str
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        strength = "" if self.strength is None else f"-{self.strength:g}"
+        return f"{self.anchor}{strength}-ridge-{self.ridge:g}-{self.roles}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trade:
+    """What an edit of a sweep erases, keeps and costs; null where nothing is measured.
+
+    `of_right`: over images that the unedited model draws right.
+    """
+
+    edit: str
+    is_best: bool = False
+    """No other edit is as good in erased, kept (both of right) and CMMD, and better in one."""
+    erased: float | None
+    kept: float | None
+    harmonic_mean: float | None
+    erased_of_right: float | None
+    kept_of_right: float | None
+    harmonic_of_right: float | None
+    harmonic_of_right_low: float | None
+    harmonic_of_right_high: float | None
+    as_target: float | None
+    clip_before: float | None
+    clip_after: float | None
+    cmmd: float | None
+
+
+def settings_of(grid: Grid) -> list[Setting]:
+    """Return every combination of a grid; ConceptError if a value cannot be used."""
+    if min(grid.ridges) <= 0 or min(grid.strengths) <= 0:
+        raise ConceptError("ridges and strengths must be positive: leave the others out")
+    unknown = [name for name in grid.roles if name not in ROLES]
+    if unknown:
+        raise ConceptError(f"unknown roles {unknown[0]!r}: give {', '.join(ROLES)}")
+    found = [
+        Setting(
+            anchor=anchor,
+            strength=None if anchor is Anchor.IDENTITY else strength,
+            ridge=ridge,
+            roles=roles,
+        )
+        for anchor, strength, ridge, roles in itertools.product(
+            grid.anchors, grid.strengths, grid.ridges, grid.roles
+        )
+    ]
+    return list(dict.fromkeys(found))
+
+
+def prepare_sweep(
+    concepts: tuple[Concept, ...], grid: Grid, request: Request, *, model: str, note: Note
+) -> EvaluationRun:
+    """Make the edits that are missing in the folder `request.edit`; return their evaluation.
+
+    ConceptError, UnknownComponent, ModelUnavailable, StoreError: what is wrong, in one sentence.
+    """
+    settings = settings_of(grid)
+    check_model(model)
+    grid = replace(grid, components=editables(open_skeleton(model), grid.components))
+    missing = [s for s in settings if not _is_made(_place(request, s), concepts)]
+    if missing:
+        note(f"opening {model} for {len(missing)} edits")
+        _make(missing, concepts, grid, request, model=model, note=note)
+    hashes = {s.name: delta_hash(_place(request, s)) for s in settings}
+    plan = make_plan(concepts, model=model, edits=hashes, request=request)
+    plan = plan.model_copy(update={"shown_seeds": 0})
+    manifest = manifest_of(model=plan.model, scorer=plan.scorer)
+    return create_evaluation(request.edit / "evaluation", plan, manifest)
+
+
+def sweep(
+    run: EvaluationRun,
+    out: Path,
+    *,
+    cluster: Cluster,
+    on_progress: Callable[[Progress], None],
+    note: Note,
+) -> list[Trade]:
+    """Evaluate the edits of a sweep in the folder `out` and return what each trades."""
+    edits = {name: str((out / "edits" / name).resolve()) for name in run.plan.edits}
+    work_through(
+        run,
+        cluster=cluster,
+        worker_class=EvaluationWorker,
+        options={"edits": edits},
+        limits=Limits(failed=1.0),
+        retry_failed=False,
+        on_progress=on_progress,
+        note=note,
+    )
+    trades = marked([_trade(name, results(run, name)) for name in edits])
+    content = json.dumps([asdict(trade) for trade in trades], indent=2)
+    (out / "sweep.json").write_text(content + "\n")
+    return trades
+
+
+def marked(trades: Sequence[Trade]) -> list[Trade]:
+    """Return the trades with the non-dominated ones marked, the highest harmonic mean first."""
+    found = [
+        Trade(**{**asdict(t), "is_best": not any(_dominates(other, t) for other in trades)})
+        for t in trades
+    ]
+    return sorted(found, key=lambda t: (-(t.harmonic_of_right or 0.0), t.edit))
+
+
+def _dominates(one: Trade, other: Trade) -> bool:
+    pairs = list(zip(_losses(one), _losses(other), strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+def _losses(trade: Trade) -> Iterator[float]:
+    """Yield what should be low; a measure that is null is so for every edit of a sweep."""
+    yield trade.erased_of_right or 0.0
+    yield -(trade.kept_of_right or 0.0)
+    yield trade.cmmd or 0.0
+
+
+def _trade(name: str, found: Sequence[GroupResult]) -> Trade:
+    by_group = {result.group: result for result in found}
+    nothing = GroupResult(group="")
+    erased, kept, mean, general = (
+        by_group.get(group, nothing) for group in (ERASED, Group.KEPT, HARMONIC, Group.GENERAL)
+    )
+    return Trade(
+        edit=name,
+        erased=erased.after,
+        kept=kept.after,
+        harmonic_mean=mean.after,
+        erased_of_right=erased.of_right,
+        kept_of_right=kept.of_right,
+        harmonic_of_right=mean.of_right,
+        harmonic_of_right_low=mean.of_right_low,
+        harmonic_of_right_high=mean.of_right_high,
+        as_target=erased.as_target,
+        clip_before=general.clip_before,
+        clip_after=general.clip_after,
+        cmmd=general.cmmd,
+    )
+
+
+def _place(request: Request, setting: Setting) -> Path:
+    return request.edit / "edits" / setting.name
+
+
+def _is_made(place: Path, concepts: tuple[Concept, ...]) -> bool:
+    """Return whether an edit is there; ConceptError if it is one of other concepts."""
+    if not is_folder(place):
+        return False
+    if read_manifest(place).concepts != concepts:
+        raise ConceptError(f"{place} is an edit of other concepts: choose another --out")
+    return True
+
+
+def _make(
+    settings: Sequence[Setting],
+    concepts: tuple[Concept, ...],
+    grid: Grid,
+    request: Request,
+    *,
+    model: str,
+    note: Note,
+) -> None:
+    opened = open_model(model)
+    book = read_phrasebook(folder.source_folder(model))
+    for setting in settings:
+        chosen = _edit_settings(setting, grid.components)
+        solved = solve_edit(
+            opened,
+            concepts,
+            book=book,
+            settings=chosen,
+            general=known_sums(opened, chosen, book=book),
+        )
+        with folder.new_folder(_place(request, setting)) as work:
+            write_edit(
+                work,
+                model=opened,
+                originals=solved.originals,
+                weights=solved.weights,
+                changes_float64=solved.changes,
+                manifest={
+                    "concepts": [concept.model_dump(mode="json") for concept in concepts],
+                    "settings": {"components": grid.components, **asdict(setting)},
+                },
+                full_model=False,
+            )
+        note(f"{setting.name}: {solved.key_seconds + solved.solve_seconds:.2f} s")
+
+
+def _edit_settings(setting: Setting, components: tuple[str, ...]) -> EditSettings:
+    strength = setting.strength or 0.0
+    return EditSettings(
+        components=components,
+        ridge=setting.ridge,
+        preserve=strength if setting.anchor is Anchor.KEPT else 0.0,
+        general=strength if setting.anchor is Anchor.GENERAL else 0.0,
+        roles=ROLES[setting.roles],
+    )

@@ -1,0 +1,141 @@
+"""What an actor of an evaluation does: draw and score the pairs of a unit."""
+
+import io
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from engine.editing.checkpoint import source_folder
+from engine.editing.delta import read_delta
+from engine.editing.prompts import read_phrasebook
+from engine.evaluation.neighbours import Neighbourhood
+from engine.evaluation.pairs import Pair, Side, draw_pairs
+from engine.model.calibration import is_out_of_memory
+from engine.model.opening import open_model
+from engine.model.sampling import pixels_of
+from engine.model.scorer import open_scorer
+from jobs.editing.grid import CELL
+from jobs.pool.worker import Worker
+from jobs.runs.evaluation_run import EvaluationRun, delta_hash, open_evaluation
+from jobs.runs.run import UnitRow
+from schemas.errors import ConceptError
+from schemas.evaluation import EvaluationPrompt, EvaluationUnit, Group
+
+logger = logging.getLogger(__name__)
+
+
+class EvaluationWorker(Worker):
+    """A worker that draws with the unedited and the edited model of an evaluation."""
+
+    def __init__(self, location: str, *, edits: Mapping[str, str], threads: int) -> None:
+        """Open the scorer, the model and the deltas in the folders `edits`, by name.
+
+        ModelUnavailable, ConceptError: one of them cannot be opened, or the delta is another's.
+        """
+        run = open_evaluation(location)
+        super().__init__(run, PairTracer(run, edits))
+
+
+class PairTracer:
+    """Draws and scores units on this process's device."""
+
+    def __init__(self, run: EvaluationRun, edits: Mapping[str, str]) -> None:
+        # On a CPU one thread, whatever there are: the last bits of an image depend on their number.
+        if not torch.cuda.is_available():
+            torch.set_num_threads(1)
+        self._plan = run.plan
+        for name, folder in edits.items():
+            if delta_hash(Path(folder)) != self._plan.edits[name]:
+                raise ConceptError(f"the delta in {folder} is not the one that is evaluated")
+        self._scorer = open_scorer(self._plan.scorer)
+        self._model = open_model(self._plan.model, dtype=self._plan.numerics.dtype)
+        self._edits = {n: read_delta(Path(folder), self._model) for n, folder in edits.items()}
+        self._near = Neighbourhood(self._model, read_phrasebook(source_folder(self._plan.model)))
+        self._rows = self._plan.rows
+
+    def score_rows(self, row: UnitRow[EvaluationUnit]) -> list[dict]:
+        """Return a unit's rows, one an edit and prompt."""
+        unit = row.unit
+        shared = {
+            "unit_id": row.unit_id,
+            "subject": unit.subject.name,
+            "subject_kind": unit.subject.kind,
+            "target": unit.subject.target,
+            "seed": unit.seed,
+        }
+        near = self._nearness(unit)
+        return [
+            {
+                **shared,
+                **near,
+                "edit": edit,
+                **_pair_row(prompt, pair, is_shown=unit.is_shown and prompt.shown),
+            }
+            for edit, pairs in self._pairs(unit).items()
+            for prompt, pair in zip(unit.subject.prompts, pairs, strict=True)
+        ]
+
+    def _nearness(self, unit: EvaluationUnit) -> Mapping[str, Any]:
+        """Return the nearest concept of a kept name, and how near it is."""
+        subject = unit.subject
+        if subject.kind is None or subject.prompts[0].group is not Group.KEPT:
+            return {}
+        concepts = self._plan.concepts.get(subject.kind, ())
+        found = self._near.nearest(subject.name, concepts, kind=subject.kind)
+        return {} if found is None else {"nearest_concept": found[0], "nearness": found[1]}
+
+    def _pairs(self, unit: EvaluationUnit) -> dict[str, list[Pair]]:
+        """Draw a unit's pairs, with half the rows each time memory runs out."""
+        while True:
+            try:
+                return draw_pairs(
+                    self._model,
+                    self._scorer,
+                    self._edits,
+                    unit.subject.prompts,
+                    seed=unit.seed,
+                    names=self._plan.names,
+                    numerics=self._plan.numerics,
+                    rows=self._rows,
+                )
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or self._rows <= 1:
+                    raise
+                self._rows //= 2
+                logger.warning("out of memory: going on with %d rows", self._rows)
+            torch.cuda.empty_cache()
+
+
+def _pair_row(prompt: EvaluationPrompt, pair: Pair, *, is_shown: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "group": prompt.group.value,
+        "prompt": prompt.text,
+        "kind": prompt.kind,
+        "name": prompt.name,
+        "similarity": pair.similarity,
+    }
+    for name, side in (("before", pair.before), ("after", pair.after)):
+        row |= _side(name, side, keeps_embedding=prompt.group is Group.GENERAL, is_shown=is_shown)
+    return row
+
+
+def _side(name: str, side: Side, *, keeps_embedding: bool, is_shown: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {f"chosen_{name}": side.chosen, f"clip_{name}": side.clip}
+    if keeps_embedding:
+        row[f"embedding_{name}"] = side.embedding_D.float().tolist()
+    if is_shown:
+        row[f"image_{name}"] = png(side.image_CHW)
+    return row
+
+
+def png(image_CHW: torch.Tensor) -> bytes:
+    """Return an image in [0, 1] as PNG, no larger than the picture shows it."""
+    image = Image.fromarray(pixels_of(image_CHW))
+    image.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    return file.getvalue()

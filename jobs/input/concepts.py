@@ -1,0 +1,103 @@
+"""Reading a concept file: CSV, JSON Lines, Parquet or YAML, every line that is wrong named."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from jobs.input.rows import Problem, Table, first_message
+from schemas.concept import Concept, plain_text
+from schemas.errors import ConceptError
+
+TABLE = Table(
+    holds="concept",
+    required=("concept",),
+    optional=("target", "kind", "mode", "weight", "prompts"),
+    error=ConceptError,
+)
+"""What a concept file looks like."""
+SHOWN = 20
+"""Wrong lines of a file that are named; the rest are counted."""
+
+Numbered = tuple[int, Concept]
+"""A concept and its line in the file."""
+
+
+def read_concepts(path: Path) -> tuple[Concept, ...]:
+    """Return the concepts of `path` in order; ConceptError names every line that is wrong."""
+    return tuple(concept for _, concept in read_numbered(path))
+
+
+def read_numbered(path: Path) -> list[Numbered]:
+    """Return the concepts of `path` in order, each with its line.
+
+    ConceptError names every line that is wrong, one sentence each.
+    """
+    rows, problems = TABLE.read_all(path)
+    numbered: list[Numbered] = []
+    for line, row in rows:
+        concept = _concept(row)
+        if isinstance(concept, str):
+            problems.append((line, concept))
+        else:
+            numbered.append((line, concept))
+    refuse_lines(path, [*problems, *_repeats(numbered), *_chains(numbered)])
+    return numbered
+
+
+def refuse_lines(path: Path, problems: Iterable[Problem]) -> None:
+    """Raise ConceptError if there are wrong lines: one sentence a line, SHOWN of them at most."""
+    in_order = sorted(problems)
+    if not in_order:
+        return
+    if len(in_order) == 1:
+        line, wrong = in_order[0]
+        raise ConceptError(f"{path}, line {line}: {wrong}")
+    said = [f"  line {line}: {wrong}" for line, wrong in in_order[:SHOWN]]
+    more = [f"  and {len(in_order) - SHOWN} more"] if len(in_order) > SHOWN else []
+    raise ConceptError("\n".join([f"{path} has {len(in_order)} problems:", *said, *more]))
+
+
+def _concept(row: Mapping[str, object]) -> Concept | str:
+    """Return the concept of a row, or what is wrong with it."""
+    try:
+        return Concept.model_validate(row)
+    except ValidationError as error:
+        return first_message(error)
+
+
+def _repeats(numbered: Sequence[Numbered]) -> Iterator[Problem]:
+    seen: dict[str, Numbered] = {}
+    for line, concept in numbered:
+        first_at, first = seen.setdefault(plain_text(concept.concept), (line, concept))
+        if first is concept:
+            continue
+        said = f"concept {concept.concept!r}"
+        if _wish(first) == _wish(concept):
+            yield line, f"{said} repeats line {first_at}"
+        elif plain_text(first.target_text) == plain_text(concept.target_text):
+            yield line, f"{said} conflicts with line {first_at}, which has other settings"
+        else:
+            yield line, f"{said} conflicts with line {first_at}, which has another target"
+
+
+def _wish(concept: Concept) -> Concept:
+    """Return the concept with its texts as a tokenizer reads them."""
+    texts = {
+        "concept": plain_text(concept.concept),
+        "target": plain_text(concept.target_text),
+    }
+    return concept.model_copy(update=texts)
+
+
+def _chains(numbered: Sequence[Numbered]) -> Iterator[Problem]:
+    """Yield the lines whose target is itself edited: what it would look like is not known."""
+    edited = {plain_text(concept.concept): line for line, concept in reversed(numbered)}
+    for line, concept in numbered:
+        at = edited.get(plain_text(concept.target_text))
+        if at is not None:
+            yield (
+                line,
+                f"concept {concept.concept!r} becomes {concept.target_text!r}, which line {at} "
+                "edits: choose another target, or drop one of the two",
+            )

@@ -1,0 +1,181 @@
+"""Attempts: who worked on a run, from where and how it ended. No score depends on them."""
+
+import json
+import logging
+import os
+import re
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from jobs.processes import started
+from jobs.runs.provenance import code_hash, versions
+from jobs.runs.run import ChunkedRun
+from jobs.runs.storage.local import LocalStorage, StoredFile
+
+SUBMISSION_VARIABLE = "DQF_SUBMISSION_ID"
+"""Environment variable of a submitted job that holds its id."""
+JOBS_ADDRESS_VARIABLE = "DQF_JOBS_ADDRESS"
+"""Environment variable of a submitted job that holds the address it was submitted to."""
+RECORD = re.compile(r"attempts/\d{4}\.json")
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    """By a signal or `dqf trace stop`."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One process that drives a run."""
+
+    number: int
+    host: str
+    pid: int
+    pid_started: float
+    """When the process started, as `started`, which tells it from a later one of the same pid."""
+    submission_id: str | None
+    """Of the Ray job that it is, if any."""
+    jobs_address: str | None
+    started: str
+    code_hash: str
+    versions: dict[str, str]
+    outcome: Outcome | None = None
+    """None: it has not ended, or was killed."""
+    message: str = ""
+    """Why it ended."""
+
+    @property
+    def is_alive(self) -> bool | None:
+        """Whether the process is running; None if it is on another machine."""
+        if self.outcome is not None:
+            return False
+        if self.host != socket.gethostname():
+            return None
+        return started(self.pid) == self.pid_started
+
+
+def begin(run: ChunkedRun) -> Attempt:
+    """Record that this process drives the run from now on."""
+    pid = os.getpid()
+    pid_started = started(pid)
+    assert pid_started is not None, "this process runs"
+    for number in range(len(_records(run)), 10_000):
+        attempt = Attempt(
+            number=number,
+            host=socket.gethostname(),
+            pid=pid,
+            pid_started=pid_started,
+            submission_id=os.environ.get(SUBMISSION_VARIABLE),
+            jobs_address=os.environ.get(JOBS_ADDRESS_VARIABLE),
+            started=_now(),
+            code_hash=code_hash(),
+            versions=versions(),
+        )
+        fields = asdict(attempt)
+        del fields["outcome"], fields["message"]
+        if run.storage.create(f"attempts/{number:04d}.json", json.dumps(fields, indent=1).encode()):
+            return attempt
+    raise RuntimeError(f"run {run.location} has had 10,000 attempts")
+
+
+def end(run: ChunkedRun, attempt: Attempt, outcome: Outcome, message: str = "") -> None:
+    """Record how an attempt ended."""
+    fields = {"outcome": outcome, "message": message, "ended": _now()}
+    name = f"attempts/{attempt.number:04d}.end.json"
+    run.storage.create(name, json.dumps(fields, indent=1).encode())
+
+
+def attempts(run: ChunkedRun) -> list[Attempt]:
+    """Return the attempts at a run, oldest first."""
+    names = {file.name for file in run.storage.files("attempts")}
+    return [_read(run, name, names) for name in sorted(names) if RECORD.fullmatch(name)]
+
+
+def last_begun(run: ChunkedRun) -> float:
+    """Return when the last attempt began, in seconds by the storage's clock; 0 without any."""
+    records = _records(run)
+    return records[-1].modified if records else 0.0
+
+
+def _records(run: ChunkedRun) -> list[StoredFile]:
+    return [file for file in run.storage.files("attempts") if RECORD.fullmatch(file.name)]
+
+
+def changed_versions(run: ChunkedRun, attempt: Attempt) -> list[tuple[str, str, str]]:
+    """Return what an attempt had another version of: its name, the run's version, the attempt's."""
+    known = run.manifest.versions
+    return [
+        (name, known[name], now)
+        for name, now in attempt.versions.items()
+        if known.get(name) not in (None, now)
+    ]
+
+
+def others_alive(run: ChunkedRun, mine: Attempt) -> Sequence[Attempt]:
+    """Return the other attempts that are running on this machine."""
+    return [a for a in attempts(run) if a.number != mine.number and a.is_alive]
+
+
+def _read(run: ChunkedRun, name: str, names: set[str]) -> Attempt:
+    fields = json.loads(run.storage.read(name))
+    ended = name.replace(".json", ".end.json")
+    if ended in names:
+        end_fields = json.loads(run.storage.read(ended))
+        fields |= {"outcome": Outcome(end_fields["outcome"]), "message": end_fields["message"]}
+    return Attempt(**fields)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def log_path(run: ChunkedRun, attempt: Attempt) -> Path | None:
+    """Return where an attempt's log is written; a run in a bucket has none."""
+    if not isinstance(run.storage, LocalStorage):
+        return None
+    return Path(run.location, "attempts", f"{attempt.number:04d}.log")
+
+
+@contextmanager
+def logged(run: ChunkedRun, attempt: Attempt) -> Iterator[None]:
+    """Write what this package logs to the attempt's log until exit, as far as that can be."""
+    logger = logging.getLogger("jobs")
+    path = log_path(run, attempt)
+    if path is None:
+        yield
+        return
+    handler = _open_log(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        with suppress(OSError):
+            handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log whose disk may be full: a line is lost then, not the run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, a name of logging's
+        """Do nothing."""
+
+
+def _open_log(path: Path) -> logging.Handler:
+    try:
+        return _LogFile(path, encoding="utf-8")
+    except OSError:
+        return logging.NullHandler()

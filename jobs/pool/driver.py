@@ -1,0 +1,168 @@
+"""Working through a run of any kind on Ray: what a crash left is put right, the rest is done."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jobs.cluster.connection import Cluster, connected
+from jobs.pool import attempts
+from jobs.pool.actors import Staff
+from jobs.pool.attempts import Attempt, Outcome
+from jobs.pool.metrics import DriverMetrics
+from jobs.pool.pool import Limits, drive
+from jobs.pool.signals import noted_signals, sigterm_raises
+from jobs.pool.worker import TaskDone
+from jobs.runs.packs import tidy
+from jobs.runs.run import ChunkedRun, Task
+from schemas.errors import DqfError, Interrupted, StoreError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is, in units."""
+
+    done: int
+    """Units that were tried, those that failed among them."""
+    failed: int
+    total: int
+
+
+logger = logging.getLogger(__name__)
+
+LOG_S = 10.0
+"""How often the log says how far a run is."""
+
+Note = Callable[[str], None]
+"""Shows a line to the user."""
+
+
+def work_through(
+    run: ChunkedRun,
+    *,
+    cluster: Cluster,
+    worker_class: type,
+    options: Mapping[str, Any],
+    limits: Limits,
+    retry_failed: bool,
+    on_progress: Callable[[Progress], None],
+    note: Note,
+) -> Progress:
+    """Do what the run lacks with actors of a `Worker` class and return where it stands.
+
+    The class takes the run's location, `options` and `threads`, its share of the CPUs. With
+    `retry_failed` only the units that have failed are tried, once more.
+    TooManyFailures, StoreError, ModelUnavailable: it cannot go on. Interrupted: a signal came.
+    """
+    attempt = attempts.begin(run)
+    try:
+        with attempts.logged(run, attempt), sigterm_raises():
+            _repair(run, attempt, note)
+            tasks = failed_tasks(run) if retry_failed else open_tasks(run)
+            _work(
+                run, tasks, cluster=cluster, limits=limits, on_progress=on_progress,
+                worker_class=worker_class, options=options,
+            )  # fmt: skip
+    except BaseException as error:
+        with suppress(StoreError):  # what ended the run may be a full disk
+            attempts.end(run, attempt, *_outcome(error))
+        raise
+    attempts.end(run, attempt, Outcome.FINISHED)
+    return progress_of(run)
+
+
+def _outcome(error: BaseException) -> tuple[Outcome, str]:
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return Outcome.STOPPED, ""
+    name = "" if isinstance(error, DqfError) else f"{type(error).__name__}: "
+    return Outcome.FAILED, f"{name}{error}"
+
+
+def _repair(run: ChunkedRun, attempt: Attempt, note: Note) -> None:
+    """Put right what a crash may have left, and say what was found."""
+    run.complete()
+    for name in tidy(run):
+        logger.warning("%s was damaged", name)
+        note(f"{name} was damaged: moved to quarantine/, its units are done again")
+    for other in attempts.others_alive(run, attempt):
+        note(f"process {other.pid} works on this run too: no unit will count twice")
+    for name, then, now in attempts.changed_versions(run, attempt):
+        note(f"warning: the run was made with {name} {then}, this is {now}")
+
+
+def open_tasks(run: ChunkedRun) -> list[Task]:
+    """Return the chunks that are not committed."""
+    done = run.done_chunks()
+    return [Task(chunk=chunk) for chunk in range(run.num_chunks) if chunk not in done]
+
+
+def failed_tasks(run: ChunkedRun) -> list[Task]:
+    """Return the tasks that try again what has failed, one generation on."""
+    return [
+        Task(chunk=commit.chunk, generation=commit.generation + 1)
+        for commit in run.commits()
+        if commit.failures
+    ]
+
+
+def _work(
+    run: ChunkedRun,
+    tasks: Sequence[Task],
+    *,
+    cluster: Cluster,
+    limits: Limits,
+    on_progress: Callable[[Progress], None],
+    worker_class: type,
+    options: Mapping[str, Any],
+) -> None:
+    progress = progress_of(run)
+    on_progress(progress)
+    if not tasks:
+        return
+
+    logger.info("%d tasks to do, %d of %d units done", len(tasks), progress.done, progress.total)
+    next_line = time.monotonic() + LOG_S
+    is_retry = tasks[0].generation > 0
+
+    def on_task(done: TaskDone) -> None:
+        nonlocal progress, next_line
+        progress = _advanced(progress, done, is_retry=is_retry)
+        if time.monotonic() > next_line:
+            logger.info("%d of %d units, %d failed", progress.done, progress.total, progress.failed)
+            next_line = time.monotonic() + LOG_S
+        metrics.task_done(done)
+        on_progress(progress)
+
+    with connected(cluster) as capacity, noted_signals() as check_signals:
+        metrics = DriverMetrics(run.name, left=sum(len(run.ordinals(task.chunk)) for task in tasks))
+        staff = Staff(
+            worker_class=worker_class,
+            options={**options, "threads": _threads(capacity.actors())},
+            gpus=capacity.gpus_an_actor,
+            target=capacity.actors,
+        )
+        drive(run, tasks, staff, limits=limits, on_task=on_task, on_turn=check_signals)
+
+
+def _advanced(progress: Progress, done: TaskDone, *, is_retry: bool) -> Progress:
+    """Return the progress after a task; what is tried again has been counted before."""
+    if is_retry:
+        return replace(progress, failed=progress.failed - done.units + done.failed)
+    return replace(progress, done=progress.done + done.units, failed=progress.failed + done.failed)
+
+
+def progress_of(run: ChunkedRun) -> Progress:
+    """Return how far a run is, from its folder alone."""
+    commits = run.commits()
+    return Progress(
+        done=sum(len(run.ordinals(commit.chunk)) for commit in commits),
+        failed=sum(len(commit.failures) for commit in commits),
+        total=len(run.units),
+    )
+
+
+def _threads(actors: int) -> int:
+    return max(1, len(os.sched_getaffinity(0)) // max(1, actors))

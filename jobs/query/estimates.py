@@ -1,0 +1,365 @@
+"""The statistics of a run as Arrow tables: estimates, controls, overlaps, concentration.
+
+Shapes: S states of a family, C its captions (suffixes `_SC`, `_S`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from engine.statistics.causal_sets import (
+    UNKNOWN,
+    Bits,
+    concentration,
+    jaccard,
+    jaccard_interval,
+    resampled_set,
+)
+from engine.statistics.composite import above_zero_p, composite_p, q_values
+from engine.statistics.inference import (
+    MIN_CAPTIONS,
+    Array,
+    by_captions,
+    draws_of,
+    mean_estimates,
+    ratio_interval,
+    sign_flip_p,
+    tied_ranks,
+)
+from jobs.query.caption_means import Effects, Family, Places, reduced
+from schemas.intervention import CONTROLS, Intervention
+from schemas.statistics import STATISTICS
+from schemas.views import MIN_TOTAL_EFFECT
+
+DISCOVERY_RATE = 0.05
+"""A q-value under this makes a discovery."""
+RESTORE = Intervention.RESTORE.value
+
+Columns = dict[str, Any]
+Found = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimates:
+    """Means over captions and their tests, one each state; NaN where it has none."""
+
+    x_SC: Array
+    mean_S: Array
+    se_S: Array
+    low_S: Array
+    high_S: Array
+    p_S: Array
+    q_S: Array
+    """Over the states that have a mean."""
+
+    @property
+    def above_p(self) -> Array:
+        """One-sided p-values of "the mean is above zero"."""
+        return above_zero_p(self.p_S, self.mean_S)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Controlled:
+    """A control over the captions that it shares with restoring."""
+
+    restored_S: Array
+    own: Estimates
+    difference: Estimates
+    """Restored less control, caption by caption."""
+
+    def decisive(self, control: Intervention) -> Estimates:
+        """Return what has to be above zero for a state to survive."""
+        return self.own if control is Intervention.OTHER_SEED else self.difference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """The claims that states are above zero by all of their tests, one each state."""
+
+    tests: tuple[Estimates, ...]
+    p_S: Array
+    q_S: Array
+
+    @property
+    def is_found(self) -> Found:
+        """Which claims hold."""
+        return self.q_S < DISCOVERY_RATE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CausalSet:
+    """Which states of a family are causal, and in which resamples of its captions they are."""
+
+    attribute: str
+    num_captions: int
+    places_S: Places
+    is_causal_S: Found
+    bits_SB: Bits
+
+
+def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table]:
+    """Return the tables of `schemas.statistics` of the run whose views a connection has."""
+    tables = {name: [schema.empty_table()] for name, schema in STATISTICS.items()}
+    sets: dict[tuple[str, str], list[CausalSet]] = {}
+    with reduced(connection) as (places, families):
+        for family in families:
+            estimates = {name: _estimates(e.ie_SC, family) for name, e in family.effects.items()}
+            controls = _controls(family)
+            claims = {name: _claims(name, e, controls) for name, e in estimates.items()}
+            causal = _causal_set(family, claims.get(RESTORE))
+            sets.setdefault((family.part, family.against), []).append(causal)
+            for name, found in estimates.items():
+                columns = _ranking(family, name, found, controls, claims[name])
+                tables["ranking"].append(_table("ranking", family, places, columns))
+            for control, found in controls.items():
+                columns = _controlled(control, found)
+                tables["controlled_effects"].append(
+                    _table("controlled_effects", family, places, columns)
+                )
+            if RESTORE in family.effects:
+                tables["concentration"].append(_concentration(family, places))
+    tables["overlap"] += [
+        _overlap(part, against, one, other)
+        for (part, against), found in sets.items()
+        for one, other in combinations(found, 2)
+    ]
+    return {name: pa.concat_tables(found) for name, found in tables.items()}
+
+
+def _estimates(x_SC: Array, family: Family) -> Estimates:
+    found = {name: np.full(len(x_SC), np.nan) for name in ("mean", "se", "low", "high", "p", "q")}
+    for states, captions in by_captions(x_SC):
+        draws = draws_of(tuple(family.captions[caption] for caption in captions))
+        own_SC = x_SC[np.ix_(states, captions)]
+        means = mean_estimates(own_SC, draws)
+        for name in ("mean", "se", "low", "high"):
+            found[name][states] = getattr(means, f"{name}_S")
+        found["p"][states] = sign_flip_p(own_SC, draws)
+    found["q"] = q_values(found["p"])
+    return Estimates(x_SC=x_SC, **{f"{name}_S": values for name, values in found.items()})
+
+
+def _controls(family: Family) -> dict[Intervention, Controlled]:
+    found: dict[Intervention, Controlled] = {}
+    for control in CONTROLS:
+        if {RESTORE, control.value} <= family.effects.keys():
+            restored_SC = family.effects[RESTORE].ie_SC
+            control_SC = family.effects[control.value].ie_SC
+            has_both_SC = ~np.isnan(restored_SC + control_SC)
+            found[control] = Controlled(
+                restored_S=_mean(np.where(has_both_SC, restored_SC, np.nan)),
+                own=_estimates(np.where(has_both_SC, control_SC, np.nan), family),
+                difference=_estimates(restored_SC - control_SC, family),
+            )
+    return found
+
+
+def _mean(x_SC: Array) -> Array:
+    sizes_S = (~np.isnan(x_SC)).sum(1)
+    return np.where(sizes_S > 0, np.nansum(x_SC, axis=1) / np.maximum(sizes_S, 1), np.nan)
+
+
+def _claims(
+    intervention: str, own: Estimates, controls: Mapping[Intervention, Controlled]
+) -> Claims:
+    """Return the claims of an intervention's states: restored ones have to pass the controls."""
+    tests = [own]
+    if intervention == RESTORE:
+        tests += [found.decisive(control) for control, found in controls.items()]
+    p_S = composite_p([test.above_p for test in tests])
+    return Claims(tests=tuple(tests), p_S=p_S, q_S=q_values(p_S))
+
+
+def _causal_set(family: Family, claims: Claims | None) -> CausalSet:
+    """Return the restored states whose claim holds; none where nothing was restored."""
+    states = len(family.places_S)
+    is_causal_S = claims.is_found if claims else np.zeros(states, np.bool_)
+    bits_SB = np.full((states, 1), 0xFF if claims else 0, np.uint8)
+    for test in claims.tests if claims else ():
+        # A control that was not traced there, or not yet, decides nothing.
+        applies_S1 = ~np.isnan(test.mean_S)[:, None]
+        own_SB = resampled_set(test.x_SC, is_causal_S, test.se_S, draws_of(family.captions))
+        bits_SB = bits_SB & np.where(applies_S1, own_SB, np.uint8(0xFF))
+    return CausalSet(
+        attribute=family.attribute,
+        num_captions=len(family.captions),
+        places_S=family.places_S,
+        is_causal_S=is_causal_S,
+        bits_SB=bits_SB,
+    )
+
+
+def _ranking(
+    family: Family,
+    intervention: str,
+    found: Estimates,
+    controls: Mapping[Intervention, Controlled],
+    claims: Claims,
+) -> Columns:
+    """Return the columns of an intervention's states; those of others are NaN in `mean_ie`."""
+    effects, is_restored = family.effects[intervention], intervention == RESTORE
+    ranks_S = np.zeros(len(found.mean_S), np.int64)
+    is_known_S = ~np.isnan(found.mean_S)
+    ranks_S[is_known_S] = tied_ranks(found.low_S[is_known_S], found.high_S[is_known_S])
+    traced = {control.value: ~np.isnan(c.own.mean_S) for control, c in controls.items()}
+    return {
+        "rank": ranks_S,
+        "intervention": [intervention] * len(ranks_S),
+        "mean_ie": found.mean_S,
+        "ie_low": found.low_S,
+        "ie_high": found.high_S,
+        "se_ie": found.se_S,
+        **_total_effects(effects, family),
+        "num_captions": (~np.isnan(effects.ie_SC)).sum(1),
+        "num_seeds": effects.num_seeds_S,
+        "num_draws": effects.num_draws_S,
+        "num_trials": effects.num_trials_S,
+        "p_value": found.p_S,
+        "q_value": found.q_S,
+        "p_causal": claims.p_S,
+        "q_causal": claims.q_S,
+        "controls": [
+            [name for name, has_S in traced.items() if is_restored and has_S[state]]
+            for state in range(len(ranks_S))
+        ],
+        "is_causal": claims.is_found & is_restored,
+    }
+
+
+def _total_effects(effects: Effects, family: Family) -> Columns:
+    """Return total effects, which are the same for many states, and recoveries."""
+    names = ("mean_te", "te_low", "te_high", "mean_recovery", "recovery_low", "recovery_high")
+    columns = {name: np.full(len(effects.te_SC), np.nan) for name in names}
+    for states, captions in by_captions(effects.ie_SC):
+        draws = draws_of(tuple(family.captions[caption] for caption in captions))
+        ie_SC = effects.ie_SC[np.ix_(states, captions)]
+        te_SC = effects.te_SC[np.ix_(states, captions)]
+        distinct, which_S = _distinct(te_SC)
+        te = mean_estimates(te_SC[distinct], draws)
+        columns["mean_te"][states] = te.mean_S[which_S]
+        columns["te_low"][states] = te.low_S[which_S]
+        columns["te_high"][states] = te.high_S[which_S]
+        low_S, high_S = ratio_interval(ie_SC, te_SC, draws)
+        columns["recovery_low"][states], columns["recovery_high"][states] = low_S, high_S
+        is_noise_S = np.abs(te.mean_S[which_S]) < MIN_TOTAL_EFFECT
+        if len(captions) > 1:
+            is_noise_S |= np.isnan(low_S)
+        te_S = np.where(is_noise_S, np.nan, te.mean_S[which_S])
+        columns["mean_recovery"][states] = ie_SC.mean(1) / te_S
+    is_noise_S = np.isnan(columns["mean_recovery"])
+    columns["recovery_low"][is_noise_S] = columns["recovery_high"][is_noise_S] = np.nan
+    return columns
+
+
+def _distinct(te_SC: Array) -> tuple[list[int], NDArray[np.int64]]:
+    """Return states whose rows are all different, and which of them equals each state's."""
+    rows = [row.tobytes() for row in te_SC.round(12)]
+    first = {row: state for state, row in reversed(list(enumerate(rows)))}
+    number = {row: n for n, row in enumerate(first)}
+    return list(first.values()), np.array([number[row] for row in rows], np.int64)
+
+
+def _controlled(control: Intervention, found: Controlled) -> Columns:
+    own, difference = found.own, found.difference
+    return {
+        "control": [control.value] * len(own.mean_S),
+        "mean_ie": found.restored_S,
+        "control_ie": own.mean_S,
+        "control_low": own.low_S,
+        "control_high": own.high_S,
+        "se_control": own.se_S,
+        "p_control": own.p_S,
+        "q_control": own.q_S,
+        "mean_difference": difference.mean_S,
+        "difference_low": difference.low_S,
+        "difference_high": difference.high_S,
+        "se_difference": difference.se_S,
+        "p_difference": difference.p_S,
+        "q_difference": difference.q_S,
+        "num_captions": (~np.isnan(own.x_SC)).sum(1),
+    }
+
+
+def _table(name: str, family: Family, places: pa.Table, columns: Columns) -> pa.Table:
+    """Return one of the tables with a row each state that has a mean."""
+    count = len(family.places_S)
+    placed = places.take(pa.array(family.places_S))
+    known = {
+        "attribute": [family.attribute] * count,
+        "against": [family.against] * count,
+        **{name: placed[name] for name in placed.column_names},
+        **columns,
+    }
+    return _arrow(name, known).filter(pa.array(~np.isnan(columns["mean_ie"])))
+
+
+def _arrow(name: str, columns: Mapping[str, Any]) -> pa.Table:
+    """Return a table of `schemas.statistics`; NaN becomes null."""
+    schema = STATISTICS[name]
+    arrays = [
+        columns[field.name].cast(field.type)
+        if isinstance(columns[field.name], pa.ChunkedArray)
+        else pa.array(columns[field.name], field.type, from_pandas=True)
+        for field in schema
+    ]
+    return pa.table(arrays, schema=schema)
+
+
+def _concentration(family: Family, places: pa.Table) -> pa.Table:
+    restored_SC = family.effects[RESTORE].ie_SC
+    has_S = ~np.isnan(restored_SC).all(1)
+    names: Sequence[str] = places["component"].take(pa.array(family.places_S[has_S])).to_pylist()
+    found = concentration(restored_SC[has_S], names, draws_of(family.captions))
+    row = {
+        "attribute": family.attribute,
+        "part": family.part,
+        "against": family.against,
+        "num_components": found.num_components,
+        "gini": found.gini,
+        "gini_low": found.gini_interval[0],
+        "gini_high": found.gini_interval[1],
+        "effective_components": found.effective,
+        "effective_low": found.effective_interval[0],
+        "effective_high": found.effective_interval[1],
+    }
+    return _arrow("concentration", {name: [value] for name, value in row.items()})
+
+
+def _overlap(part: str, against: str, one: CausalSet, other: CausalSet) -> pa.Table:
+    places = np.union1d(one.places_S, other.places_S)
+    is_one, is_other = (
+        _on(places, one.places_S, one.is_causal_S),
+        _on(places, other.places_S, other.is_causal_S),
+    )
+    can_resample = min(one.num_captions, other.num_captions) >= MIN_CAPTIONS
+    interval = UNKNOWN
+    if can_resample and is_one.any() and is_other.any():
+        interval = jaccard_interval(
+            _on(places, one.places_S, one.bits_SB), _on(places, other.places_S, other.bits_SB)
+        )
+    row = {
+        "part": part,
+        "against": against,
+        "attribute_a": one.attribute,
+        "attribute_b": other.attribute,
+        "num_a": int(is_one.sum()),
+        "num_b": int(is_other.sum()),
+        "num_both": int((is_one & is_other).sum()),
+        "jaccard": jaccard(is_one, is_other),
+        "jaccard_low": interval[0],
+        "jaccard_high": interval[1],
+    }
+    return _arrow("overlap", {name: [value] for name, value in row.items()})
+
+
+def _on(places: Places, own: Places, values: NDArray[Any]) -> NDArray[Any]:
+    """Return a set's values at each of `places`, zero where it has none."""
+    spread = np.zeros((len(places), *values.shape[1:]), values.dtype)
+    spread[np.searchsorted(places, own)] = values
+    return spread

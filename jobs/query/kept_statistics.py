@@ -1,0 +1,120 @@
+"""Statistics that are kept beside a run's scores, for the next reader and for `catalog.duckdb`.
+
+Each table is a file `statistics/TABLE.nSCORES-KEY.parquet`: how many scores it was made of, and a
+hash of all that was read. Files are never changed, so that readers need no lock: whose key is not
+that of the run now does not count, and goes when newer ones are kept. DuckDB's own clients, which
+cannot make estimates, read the file of most scores.
+"""
+
+import io
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from hashlib import sha256
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.runs.parts import NOT_PARQUET, Live
+from jobs.runs.run import ChunkedRun
+from schemas.errors import StoreError
+from schemas.statistics import STATISTICS, STATISTICS_VERSION
+from schemas.views import quoted, read_parquet
+
+FOLDER = "statistics"
+NAME = re.compile(
+    rf"{FOLDER}/(?P<table>{'|'.join(STATISTICS)})\.(empty|n(?P<scores>\d{{15}})-[0-9a-f]{{16}})\.parquet"
+)
+"""The tables' files; the empty ones are there before any score is."""
+
+
+def key_of(run: ChunkedRun, live: Live) -> str:
+    """Return a hash of what statistics follow from: the plan, the parts that count, the code."""
+    parts = [(name, live.modified.get(name)) for name in live.names]
+    text = json.dumps([run.id, STATISTICS_VERSION, parts])
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+def kept_statistics(run: ChunkedRun, key: str) -> dict[str, pa.Table] | None:
+    """Return the tables kept under a key; None if they are not all there and whole."""
+    try:
+        names = [file.name for file in run.storage.files(FOLDER)]
+    except StoreError:  # what cannot be read is made anew
+        return None
+    found = {
+        table: name
+        for table in STATISTICS
+        for name in names
+        if re.fullmatch(rf"{FOLDER}/{table}\.n\d+-{key}\.parquet", name)
+    }
+    if found.keys() != STATISTICS.keys():
+        return None
+    try:
+        return {table: _read(run.storage.read(found[table]), table) for table in STATISTICS}
+    except NOT_PARQUET:  # damaged, or gone since: they are made anew
+        return None
+
+
+def damaged_statistics(run: ChunkedRun) -> list[str]:
+    """Return the names of kept files that cannot be read."""
+    return [file.name for file in run.storage.files(FOLDER) if not _is_whole(run, file.name)]
+
+
+def _is_whole(run: ChunkedRun, name: str) -> bool:
+    match = NAME.fullmatch(name)
+    try:
+        if match:
+            _read(run.storage.read(name), match["table"])
+    except FileNotFoundError:  # newer ones took its place
+        return True
+    except NOT_PARQUET:
+        return False
+    return True
+
+
+def _read(content: bytes, table: str) -> pa.Table:
+    file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+    return file.read().cast(STATISTICS[table])
+
+
+def keep_statistics(
+    run: ChunkedRun, key: str, tables: Mapping[str, pa.Table], *, scores: int
+) -> None:
+    """Keep the statistics of so many scores in place of those of fewer.
+
+    A run that cannot be written does without.
+    """
+    with suppress(StoreError):
+        names = {table: f"{FOLDER}/{table}.n{scores:015d}-{key}.parquet" for table in tables}
+        for table, name in names.items():
+            run.storage.remove(name)  # a damaged one
+            run.storage.create(name, _parquet(tables[table]))
+        for file in run.storage.files(FOLDER):
+            match = NAME.fullmatch(file.name)
+            is_old = match and match["scores"] is not None and int(match["scores"]) <= scores
+            if is_old and file.name not in names.values():
+                run.storage.remove(file.name)
+
+
+def write_empty_statistics(run: ChunkedRun) -> None:
+    """Write the files without rows that are not there."""
+    for table, schema in STATISTICS.items():
+        name = f"{FOLDER}/{table}.empty.parquet"
+        if not run.storage.exists(name):
+            run.storage.create(name, _parquet(schema.empty_table()))
+
+
+def select_kept(table: str) -> str:
+    """Return the SELECT of a table's newest file, with paths relative to the run's folder."""
+    files = f"{FOLDER}/{table}.*.parquet"
+    return f"""
+SELECT * EXCLUDE file FROM {read_parquet([files], named=True)}
+WHERE file = (SELECT max(file) FROM glob({quoted(files)})
+  WHERE regexp_full_match(file, '(.*/)?{re.sub("[?]P<[a-z]+>", "", NAME.pattern)}'))"""
+
+
+def _parquet(table: pa.Table) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+    return file.getvalue()

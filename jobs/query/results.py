@@ -1,0 +1,65 @@
+"""Reading runs from Python: open one, rank its components, get effects, query, all as Arrow."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from jobs.query.select import open_query, run_query
+from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import open_run as _open_run
+from schemas.errors import PlanError
+from schemas.intervention import Intervention
+
+RANKED = """
+SELECT * FROM ranking
+WHERE intervention = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
+  AND ($4 IS NULL OR against = $4)
+ORDER BY attribute, part, against, mean_ie DESC, component, token, step_start, step_stop
+"""
+
+
+def open_run(location: str | Path) -> Run:
+    """Return the run in a folder or at an s3:// or gs:// URL.
+
+    StoreError: there is none, or it was made by another version of dqf.
+    """
+    return _open_run(location)
+
+
+def rank(
+    run: Run,
+    *,
+    attribute: str | None = None,
+    part: str | None = None,
+    against: str | None = None,
+    intervention: str = Intervention.RESTORE,
+) -> pa.Table:
+    """Return the rows of the view `ranking`, the largest effect of each attribute and part first.
+
+    PlanError: the run has no such intervention or measure.
+    """
+    _check("intervention", intervention, run.plan.interventions)
+    _check("score", against, run.plan.scores)
+    return run_query(run, RANKED, [str(intervention), attribute, part, against])
+
+
+def effects(run: Run) -> pa.Table:
+    """Return the view `effects`: one row a changed run and measure, with its effects."""
+    return run_query(run, "FROM effects")
+
+
+def query(runs: Run | Mapping[str, Run], sql: str) -> pa.Table:
+    """Return the result of one SELECT over a run, or over several by their names in SQL.
+
+    QueryRefused: it is anything but one SELECT over their views, or DuckDB rejects it.
+    """
+    if isinstance(runs, Run):
+        return run_query(runs, sql)
+    with open_query(runs, sql) as result:
+        return pa.Table.from_batches(list(result.batches), schema=result.schema)
+
+
+def _check(kind: str, value: str | None, known: tuple[str, ...]) -> None:
+    if value is not None and value not in known:
+        raise PlanError(f"the run has no {kind} {value!r}: it has {', '.join(known)}")

@@ -1,0 +1,154 @@
+"""The views of a run on a connection: its files as they are now, its statistics."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from jobs.query.estimates import make_statistics
+from jobs.query.kept_statistics import keep_statistics, kept_statistics, key_of
+from jobs.runs.parts import EMPTY_PACK, EMPTY_PART
+from jobs.runs.trace_run import Run
+from schemas.errors import StoreError
+from schemas.statistics import STATISTICS
+from schemas.views import (
+    STATISTICS_VIEWS,
+    TABLES,
+    commits_of,
+    exactly,
+    identifier,
+    scores_of,
+    view_statements,
+)
+
+HIDDEN = "dqf"
+"""Prefix of the schemas that hold what views read from memory; no user sees them listed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """Paths of what a query reads of a run."""
+
+    tables: dict[str, str]
+    packs: list[str]
+    """Those that count; they stay."""
+    parts: list[str]
+    """Those that count now; each goes when its group is packed."""
+    key: str
+    """Of the statistics that follow from them."""
+
+    @property
+    def paths(self) -> list[str]:
+        """All of them."""
+        return [*self.tables.values(), *self.packs, *self.parts]
+
+
+def files_of(run: Run) -> Files:
+    """Return a run's files; StoreError if its tables are not all there."""
+    names = [f"{table}.parquet" for table in TABLES]
+    try:
+        *tables, empty_pack, empty_part = _paths(run, [*names, EMPTY_PACK, EMPTY_PART])
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"run {run.location} is not whole: `dqf trace resume` completes it"
+        ) from error
+    live = run.live()
+    return Files(
+        tables=dict(zip(TABLES, tables, strict=True)),
+        packs=[*_paths(run, sorted(live.packs.values())), empty_pack],
+        parts=[*_paths(run, sorted(live.parts.values())), empty_part],
+        key=key_of(run, live),
+    )
+
+
+def _paths(run: Run, names: Sequence[str]) -> list[str]:
+    return [str(path) for path in run.storage.local(names)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selects:
+    """The SELECTs that a run's scores and commits come from."""
+
+    scores: str
+    commits: str
+
+
+Source = Callable[[duckdb.DuckDBPyConnection, Files, str], Selects]
+"""Makes the SELECTs of files; what it reads goes into the schema that it is given."""
+
+
+def in_place(_: duckdb.DuckDBPyConnection, files: Files, __: str) -> Selects:
+    """Return SELECTs over the files."""
+    # DuckDB takes all files to be as large as the first: by an empty one it would keep the scores
+    # in memory and look up what they are joined with, ten times as slow.
+    first, then = sorted((files.packs, files.parts), key=len, reverse=True)
+    paths = list(map(exactly, (*first, *then)))
+    return Selects(scores=scores_of(paths), commits=commits_of(paths))
+
+
+def read_first(connection: duckdb.DuckDBPyConnection, files: Files, schema: str) -> Selects:
+    """Read the parts into memory: a query longer than packing takes would never end otherwise."""
+    parts, packs = list(map(exactly, files.parts)), list(map(exactly, files.packs))
+    connection.execute(f"CREATE TABLE {schema}.scores AS {scores_of(parts)}")
+    connection.execute(f"CREATE TABLE {schema}.commits AS {commits_of(parts)}")
+    return Selects(
+        scores=f"{scores_of(packs)} UNION ALL FROM {schema}.scores",
+        commits=f"{commits_of(packs)} UNION ALL FROM {schema}.commits",
+    )
+
+
+def make_views(
+    connection: duckdb.DuckDBPyConnection, name: str, files: Files, *, source: Source, hidden: str
+) -> None:
+    """Make a run's views in a schema of its name, which is then in use.
+
+    What they read from memory is in the schema `hidden`. Those over estimates are empty yet.
+    """
+    connection.execute(f"CREATE SCHEMA {hidden}")
+    selects = source(connection, files, hidden)
+    connection.execute(f"CREATE SCHEMA {identifier(name)}")
+    connection.execute(f"USE {identifier(name)}")
+    for table, schema in STATISTICS.items():
+        _put(connection, f"{hidden}.{table}", schema.empty_table())
+    for statement in view_statements(
+        {name: exactly(path) for name, path in files.tables.items()},
+        scores=selects.scores,
+        commits=selects.commits,
+        statistics={table: f"FROM {hidden}.{table}" for table in STATISTICS},
+    ):
+        connection.execute(statement)
+
+
+def fill_statistics(
+    connection: duckdb.DuckDBPyConnection, run: Run, files: Files, *, hidden: str
+) -> None:
+    """Fill the views over estimates; the run's schema is in use."""
+    for table, content in _statistics(connection, run, files).items():
+        _put(connection, f"{hidden}.{table}", content)
+
+
+def reads_statistics(sql: str) -> bool:
+    """Return whether a statement names a view over estimates, which take time to make."""
+    return re.search(rf"\b({'|'.join(STATISTICS_VIEWS)})\b", sql, re.IGNORECASE) is not None
+
+
+def _put(connection: duckdb.DuckDBPyConnection, table: str, content: pa.Table) -> None:
+    connection.register("content", content)
+    connection.execute(f"CREATE OR REPLACE TABLE {table} AS FROM content")
+    connection.unregister("content")
+
+
+def _statistics(
+    connection: duckdb.DuckDBPyConnection, run: Run, files: Files
+) -> dict[str, pa.Table]:
+    """Return the run's statistics: those that are kept, or new ones, which are kept then."""
+    kept = kept_statistics(run, files.key)
+    if kept is not None:
+        return kept
+    tables = make_statistics(connection)
+    ((scores,),) = connection.execute("SELECT count(*) FROM scores").fetchall()
+    if scores:
+        keep_statistics(run, files.key, tables, scores=scores)
+    return tables

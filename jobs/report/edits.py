@@ -1,0 +1,170 @@
+"""The edits of a report: what each erases and keeps, its images, and a sweep's trades."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.files import is_file
+from jobs.editing.manifest import BEFORE_AFTER, MANIFEST, read_manifest
+from jobs.report.figures.edits import MEASURES
+from jobs.report.images import picture_uri
+from schemas.errors import ConceptError
+from schemas.evaluation import PICTURES, SUMMARY
+from schemas.manifest import EditManifest
+
+SWEEP = "sweep.json"
+
+CONCEPTS = 30
+"""Concepts that a page lists of an edit."""
+ORDER = ("erased", "kept", "concept", "paraphrase", "position")
+"""Groups whose pictures come first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A grid of images, before and after."""
+
+    source: str
+    title: str
+    alt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditSection:
+    """What a report says of one folder of `--edit`."""
+
+    name: str
+    manifest: EditManifest | None
+    """None of a sweep."""
+    results: tuple[dict[str, Any], ...]
+    """The rows of its evaluation, those without images left out; none if it has no evaluation."""
+    trades: tuple[dict[str, Any], ...]
+    """The edits of a sweep."""
+    pictures: tuple[Picture, ...]
+    sentence: str
+
+
+def edit_sections(folders: Sequence[Path]) -> list[EditSection]:
+    """Return the sections of folders; ConceptError: one is no edit nor a sweep, or damaged."""
+    counts = Counter(folder.resolve().name for folder in folders)
+    return [
+        _section(
+            folder, folder.resolve().name if counts[folder.resolve().name] == 1 else str(folder)
+        )
+        for folder in folders
+    ]
+
+
+def _section(folder: Path, name: str) -> EditSection:
+    if is_file(folder / SWEEP):
+        return _sweep(folder, name)
+    if not is_file(folder / MANIFEST):
+        raise ConceptError(f"{folder} is no edit folder, nor a sweep: no {MANIFEST}, no {SWEEP}")
+    manifest = read_manifest(folder)
+    summary = folder / "evaluation" / SUMMARY
+    results = _rows(summary, "results") if is_file(summary) else ()
+    return EditSection(
+        name=name,
+        manifest=manifest,
+        results=tuple(r for r in results if r["images"] or r["group"] in MEASURES),
+        trades=(),
+        pictures=tuple(_pictures(folder, manifest)),
+        sentence=_edit_sentence(results, name),
+    )
+
+
+def _sweep(folder: Path, name: str) -> EditSection:
+    trades = _rows(folder / SWEEP, None)
+    best = [trade["edit"] for trade in trades if trade["is_best"]]
+    return EditSection(
+        name=name,
+        manifest=None,
+        results=(),
+        trades=trades,
+        pictures=(),
+        sentence=f"Of {len(trades)} edits {len(best)} are beaten by no other: "
+        f"{', '.join(best[:8])}{' and more' if len(best) > 8 else ''}.",
+    )
+
+
+def _rows(path: Path, key: str | None) -> tuple[dict[str, Any], ...]:
+    try:
+        document = json.loads(path.read_text())
+        rows = tuple(dict(row) for row in (document if key is None else document[key]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConceptError(f"{path} is damaged: evaluate the edit again") from error
+    return rows
+
+
+def _edit_sentence(results: Sequence[dict[str, Any]], name: str) -> str:
+    by_group = {row["group"]: row for row in results}
+    erased, kept, mean = (by_group.get(group) for group in ("erased", "kept", "harmonic mean"))
+    if not results:
+        return f"Not evaluated yet: dqf edit evaluate {name} measures what it erases and keeps."
+    parts: list[str] = []
+    if erased and erased["of_right"] is not None:
+        parts.append(f"{share_text(erased)} of the concepts' images still show them")
+    if kept and kept["of_right"] is not None:
+        parts.append(f"{share_text(kept)} of what is kept is still recognised")
+    if mean and mean["of_right"] is not None:
+        parts.append(f"the harmonic mean is {share_text(mean)}")
+    if not parts:
+        return "The evaluation has nothing to choose between, so that no accuracy is measured."
+    return f"Of the images that the unedited model draws right: {'; '.join(parts)}."
+
+
+def share_text(row: dict[str, Any], name: str = "of_right") -> str:
+    """Return a share with its interval; "" if there is none."""
+    if row[name] is None:
+        return ""
+    text = _percent(row[name])
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    return text if low is None or high is None else f"{text} ({_percent(low)} to {_percent(high)})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def measure_rows(sections: Sequence[EditSection]) -> list[dict[str, Any]]:
+    """Return the rows of the figure `edits`."""
+    return [
+        {
+            "edit": section.name,
+            "place": place,
+            "measure": row["group"],
+            "value": row["of_right"],
+            "low": row["of_right_low"],
+            "high": row["of_right_high"],
+            "names": row["names"],
+            "images": row["images"],
+        }
+        for place, section in enumerate(sections)
+        for row in section.results
+        if row["group"] in MEASURES and row["of_right"] is not None
+    ]
+
+
+def _pictures(folder: Path, manifest: EditManifest) -> list[Picture]:
+    concepts = ", ".join(concept.concept for concept in manifest.concepts[:12])
+    paths = [(folder / BEFORE_AFTER, "before and after", f"Images of {concepts} and of kept names")]
+    groups = sorted((folder / "evaluation" / PICTURES).glob("*.png"), key=_place)
+    paths += [
+        (path, path.stem, f"Images of the group {path.stem} of the evaluation") for path in groups
+    ]
+    found: list[Picture] = []
+    for path, title, alt in paths:
+        try:
+            source = picture_uri(path)
+        except OSError:  # none was drawn, or it is damaged: the numbers stand without it
+            continue
+        alt = f"{alt}, each before and after the edit from the same latent"
+        found.append(Picture(source=source, title=title, alt=alt))
+    return found
+
+
+def _place(path: Path) -> tuple[int, str]:
+    return (ORDER.index(path.stem) if path.stem in ORDER else len(ORDER), path.stem)

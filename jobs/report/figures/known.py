@@ -1,0 +1,97 @@
+"""The figures of a run by name, and which rows each is drawn of."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from jobs.report.figures.data import FigureData, Row
+from jobs.report.figures.maps import overlaps, timesteps, tokens
+from jobs.report.figures.network import network
+from jobs.report.figures.parts import spec_of
+from jobs.report.figures.ranking import controls, ranking
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One kind of figure."""
+
+    title: str
+    draw: Callable[[Sequence[Row]], alt.TopLevelMixin]
+    source: str
+    """The field of `FigureData` that has its rows."""
+    where: str | None
+    """A field that is None in rows which are not for it; every row is if None."""
+    chosen_by: tuple[str, ...]
+    """The fields by which a reader chooses its rows."""
+    needs: str
+    """What a run must have been traced with to have such rows."""
+
+    def rows(self, data: FigureData) -> list[Row]:
+        """Return all rows that the figure may show."""
+        rows: list[Row] = getattr(data, self.source)
+        return [row for row in rows if self.where is None or row[self.where] is not None]
+
+    def spec(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Return the figure of some of its rows as Vega-Lite."""
+        return spec_of(self.draw, rows)
+
+
+ANY_STATE = ("attribute", "part", "against", "intervention")
+FIGURES = {
+    "network": Figure(
+        title="The network",
+        draw=network,
+        source="states",
+        where="main",
+        chosen_by=ANY_STATE,
+        needs="scores of this choice",
+    ),
+    "ranking": Figure(
+        title="Ranking",
+        draw=ranking,
+        source="states",
+        where=None,
+        chosen_by=ANY_STATE,
+        needs="scores of this choice",
+    ),
+    "timesteps": Figure(
+        title="Components and denoising steps",
+        draw=timesteps,
+        source="states",
+        where="window",
+        chosen_by=ANY_STATE,
+        needs="several windows of steps (--window each, say)",
+    ),
+    "tokens": Figure(
+        title="Layers and tokens",
+        draw=tokens,
+        source="tokens",
+        where=None,
+        chosen_by=ANY_STATE,
+        needs="the text encoder at several tokens (--token words, say)",
+    ),
+    "controls": Figure(
+        title="Controls",
+        draw=controls,
+        source="states",
+        where="controlled",
+        chosen_by=("attribute", "part", "against"),
+        needs="controls (--intervention other-seed or other-caption beside restore)",
+    ),
+    "overlaps": Figure(
+        title="Attributes that share components",
+        draw=overlaps,
+        source="overlaps",
+        where="jaccard",
+        chosen_by=("part", "against"),
+        needs="two attributes with causal states",
+    ),
+}
+"""The figures of a run in the order of its report."""
+
+
+def default_measure(scores: Sequence[str]) -> str:
+    """Return the measure that is shown first: of the target if there is one."""
+    return "target" if "target" in scores else scores[0]

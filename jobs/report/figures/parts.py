@@ -1,0 +1,114 @@
+"""Pieces that several figures share: their data, hover values, the scale of effects."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import altair as alt
+from altair.utils.schemapi import debug_mode
+
+from jobs.report.figures.style import KIND_COLOURS
+
+Rows = Sequence[dict[str, Any]]
+
+ROWS = "rows"
+"""The name of a figure's data: the report's page puts other rows in its place."""
+BOUND = "bound"
+"""The parameter of a figure that is the end of its scale of effects; the page sets it too."""
+NO_INTERVAL = "none: a single caption"
+INTERVAL = f"""isValid(datum.low) && isValid(datum.high)
+  ? format(datum.low, '+.4f') + ' to ' + format(datum.high, '+.4f') : '{NO_INTERVAL}'"""
+Q_VALUE = "!isValid(datum.q) ? 'none' : datum.q < 0.0001 ? '< 0.0001' : format(datum.q, '.4f')"
+# A state without an interval has its mean at both ends.
+FROM = "isValid(datum.low) ? datum.low : datum.{mean}"
+TO = "isValid(datum.high) ? datum.high : datum.{mean}"
+RECOVERY = "isValid(datum.recovery) ? format(datum.recovery, '.0%') : 'none'"
+
+
+def spec_of(draw: Callable[[Rows], alt.TopLevelMixin], rows: Rows) -> dict[str, Any]:
+    """Return a figure of rows as Vega-Lite."""
+    # Altair's checks take seconds, as it would look at every value of the rows: the tests check.
+    with debug_mode(False):
+        spec = draw(rows).to_dict(validate=False)
+    return {**spec, "datasets": {**spec.get("datasets", {}), ROWS: list(rows)}}
+
+
+def ends(mean: str) -> dict[str, str]:
+    """Return what calculates the ends of the drawn interval of the field `mean`."""
+    return {"lower": FROM.format(mean=mean), "upper": TO.format(mean=mean)}
+
+
+def effects() -> alt.Chart:
+    """Return a chart of effects with the texts of their hover values."""
+    return alt.Chart(alt.NamedData(name=ROWS)).transform_calculate(
+        **ends("mean"), interval=INTERVAL, q_text=Q_VALUE, recovery_text=RECOVERY
+    )
+
+
+def tooltips(*first: tuple[str, str]) -> list[alt.Tooltip]:
+    """Return what hovering over an effect shows: these fields with titles, then its values."""
+    texts = (*first, ("steps", "steps"))
+    return [
+        *(alt.Tooltip(f"{field}:N", title=title) for field, title in texts),
+        alt.Tooltip("mean:Q", title="mean indirect effect", format="+.4f"),
+        alt.Tooltip("interval:N", title="95 % interval"),
+        alt.Tooltip("q_text:N", title="q-value"),
+        alt.Tooltip("recovery_text:N", title="of the total effect"),
+        alt.Tooltip("captions:Q", title="captions"),
+        alt.Tooltip("survives:N", title="survives"),
+    ]
+
+
+def bound_of(rows: Rows) -> float:
+    """Return the end of a scale of effects that is centred at zero and holds them all."""
+    return max((abs(row["mean"]) for row in rows), default=0.0) or 1.0
+
+
+def bound_parameter(rows: Rows) -> alt.Parameter:
+    """Return the parameter BOUND of a figure of these rows."""
+    return alt.param(name=BOUND, value=bound_of(rows))
+
+
+def effect_colour(*, legend: bool = True) -> alt.Color:
+    """Return the colour of a mean effect: diverging, with zero in the middle."""
+    return alt.Color(
+        "mean:Q",
+        title="mean indirect effect",
+        scale=alt.Scale(
+            domainMin=alt.ExprRef(f"-{BOUND}"),
+            domainMax=alt.ExprRef(BOUND),
+            domainMid=0,
+            range="diverging",
+            interpolate="lab",
+        ),
+        legend=alt.Legend(
+            orient="top",
+            gradientLength=180,
+            values=alt.ExprRef(f"[-{BOUND}, 0, {BOUND}]"),
+            labelExpr="datum.value === 0 ? '0' : format(datum.value, '+.2r')",
+        )
+        if legend
+        else None,
+    )
+
+
+def kind_scale(rows: Rows) -> alt.Scale:
+    """Return the colours of the kinds of components that rows have."""
+    there = {row["kind"] for row in rows}
+    kinds = [kind for kind in KIND_COLOURS if kind in there]
+    return alt.Scale(domain=kinds, range=[KIND_COLOURS[kind] for kind in kinds])
+
+
+def effect_axis() -> alt.X:
+    """Return the axis of mean effects."""
+    axis = alt.Axis(format="+.2~f", tickCount=6, labelExpr="datum.value === 0 ? '0' : datum.label")
+    return alt.X("mean:Q", title="mean indirect effect", axis=axis)
+
+
+def by_field(field: str) -> alt.EncodingSortField:
+    """Return the order of an axis by another field of its rows."""
+    return alt.EncodingSortField(field=field, op="min", order="ascending")  # pyright: ignore
+
+
+def kinds_of(rows: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Return the kinds in rows by the letters that stand for them."""
+    return {row["letter"]: row["kind"] for row in sorted(rows, key=lambda row: row["y"])}

@@ -1,0 +1,83 @@
+"""Figures of effects with their intervals: rankings, and restoring beside its controls."""
+
+import altair as alt
+
+from jobs.report.figures.parts import (
+    Rows,
+    by_field,
+    effect_axis,
+    effects,
+    kind_scale,
+    tooltips,
+)
+from jobs.report.figures.style import SERIES
+
+RANKED = 20
+"""States that a ranking shows."""
+RUNS = {
+    "restore": "restored",
+    "other-seed": "control: same caption, other seed",
+    "other-caption": "control: unrelated caption",
+}
+"""What restorations and their controls are called."""
+
+
+def ranking(rows: Rows) -> alt.TopLevelMixin:
+    """Return the states of largest mean effect, first on top, with 95 % intervals."""
+    scale = kind_scale(rows)
+    top = (
+        effects()
+        .transform_window(place="row_number()", sort=[alt.SortField("mean", order="descending")])
+        .transform_filter(f"datum.place <= {RANKED}")
+        .encode(
+            y=alt.Y("state:N", title=None, sort=by_field("place")),
+            tooltip=tooltips(("component", "component"), ("kind", "kind"), ("token", "token")),
+        )
+    )
+    intervals = top.mark_rule(style="interval").encode(x=alt.X("lower:Q", title=""), x2="upper:Q")
+    # A hollow point is a state that does not survive.
+    points = top.mark_point(size=95, strokeWidth=2, opacity=1).encode(
+        x=effect_axis(),
+        stroke=alt.Stroke("kind:N", title=None, scale=scale, legend=alt.Legend(orient="top")),
+        fill=alt.when("datum.survives === 'yes'")
+        .then(alt.Fill("kind:N", title=None, scale=scale))
+        .otherwise(alt.value("transparent")),
+    )
+    chart = alt.layer(_zero(), intervals, points)
+    return chart.properties(width="container", height=alt.Step(22))
+
+
+def _zero() -> alt.Chart:
+    zero = alt.Chart(alt.Data(values=[{}]))
+    return zero.mark_rule(style="zero").encode(x=alt.datum(0))
+
+
+def controls(rows: Rows) -> alt.TopLevelMixin:
+    """Return the leading states, each restored from its own clean run and from those of controls.
+
+    An effect that `other-caption` has too is not the attribute; one that `other-seed` lacks was the
+    layout of this image.
+    """
+    there = [name for name in RUNS if name in {row["intervention"] for row in rows}]
+    shown = alt.Scale(domain=[RUNS[name] for name in there], range=list(SERIES[: len(there)]))
+    shapes = alt.Scale(domain=[RUNS[name] for name in there], range=["circle", "diamond", "square"])
+    names = "{" + ", ".join(f"'{name}': '{RUNS[name]}'" for name in there) + "}"
+    base = (
+        effects()
+        .transform_calculate(run=f"{names}[datum.intervention]")
+        .encode(
+            y=alt.Y("state:N", title=None, sort=by_field("controlled")),
+            yOffset=alt.YOffset("run:N", sort=[RUNS[name] for name in there]),
+            color=alt.Color(
+                "run:N", title=None, scale=shown, legend=alt.Legend(orient="top", columns=1)
+            ),
+            tooltip=tooltips(("run", "run"), ("component", "component")),
+        )
+    )
+    intervals = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("lower:Q", title=""), x2="upper:Q")
+    points = base.mark_point(size=60, filled=True, opacity=1).encode(
+        x=effect_axis(), shape=alt.Shape("run:N", title=None, scale=shapes)
+    )
+    chart = alt.layer(_zero(), intervals, points)
+    step = alt.Step(11, **{"for": "offset"})
+    return chart.properties(width="container", height=step)

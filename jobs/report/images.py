@@ -1,0 +1,115 @@
+"""The images of a report, as text that stands in the page itself."""
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from jobs.report.figures.labels import Place
+from jobs.report.words import PARTS
+from jobs.runs.kept_images import KeptImages, LabelledImage, kept_images
+from jobs.runs.trace_run import Run
+
+STRIPS = 64
+"""Strips in a page, evenly by attribute."""
+LOSSLESS = 96
+"""Pixels of a side up to which an image keeps every pixel."""
+QUALITY = 82
+DONE = {
+    "restore": "restored",
+    "corrupt": "corrupted",
+    "zero": "zeroed",
+    "mean": "averaged",
+    "swap": "swapped",
+    "other-seed": "from another seed",
+    "other-caption": "from another caption",
+}
+"""What was done to the component of the best and the worst image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownImage:
+    """One image of a strip."""
+
+    source: str
+    """A data: URI."""
+    title: str
+    detail: str
+    """What was changed, and the score."""
+    alt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strip:
+    """The images of a unit."""
+
+    caption: str
+    subject: str
+    attribute: str
+    part: str
+    seed: int
+    against: str
+    images: tuple[ShownImage, ...]
+
+
+def data_uri(image: Image.Image) -> str:
+    """Return an image as a data: URI: WebP, lossless if it is small."""
+    file = io.BytesIO()
+    is_small = max(image.size) <= LOSSLESS
+    image.convert("RGB").save(file, format="WEBP", lossless=is_small, quality=QUALITY, method=4)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def picture_uri(path: Path) -> str:
+    """Return a picture's file as a data: URI; OSError if it is none."""
+    with Image.open(path) as image:
+        return data_uri(image)
+
+
+def strips(run: Run, drawn: Mapping[str, Place]) -> list[Strip]:
+    """Return the strips of a run's kept images, at most STRIPS."""
+    kept = kept_images(run)
+    share = max(1, STRIPS // max(1, len({(k.attribute, k.part) for k in kept})))
+    seen: Counter[tuple[str, str]] = Counter()
+    found: list[Strip] = []
+    for images in kept:
+        seen[images.attribute, images.part] += 1
+        if seen[images.attribute, images.part] <= share:
+            found.append(_strip(images, drawn))
+    return found
+
+
+def _strip(kept: KeptImages, drawn: Mapping[str, Place]) -> Strip:
+    return Strip(
+        caption=kept.caption,
+        subject=kept.subject,
+        attribute=kept.attribute,
+        part=kept.part,
+        seed=kept.seed,
+        against=kept.against,
+        images=tuple(_shown(kept, image, drawn) for image in kept.images),
+    )
+
+
+def _shown(kept: KeptImages, image: LabelledImage, drawn: Mapping[str, Place]) -> ShownImage:
+    what = ""
+    if image.component is not None:
+        place = drawn.get(image.component)
+        what = place.label if place else image.component
+        if image.token not in (None, "all"):
+            what += f" @{image.token}"
+    title = f"{image.role} {DONE[kept.intervention]}" if what else image.role
+    score = f"{image.score:.3f}".replace("-", "\N{MINUS SIGN}")
+    return ShownImage(
+        source=data_uri(image.image),
+        title=title,
+        detail=f"{what}: {score}" if what else score,
+        alt=f"{title} image of \N{LEFT DOUBLE QUOTATION MARK}{kept.caption}"
+        f"\N{RIGHT DOUBLE QUOTATION MARK}, {PARTS.get(kept.part, kept.part)}"
+        + (f", {what}" if what else "")
+        + f", score {score}",
+    )

@@ -1,0 +1,94 @@
+"""One figure of a run as a file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import vl_convert
+
+from jobs.report.figures.data import Row, read_figure_data
+from jobs.report.figures.known import FIGURES, default_measure
+from jobs.report.figures.style import LIGHT, config
+from jobs.report.words import PARTS, findings
+from jobs.runs.trace_run import Run
+from schemas.errors import PlanError
+
+WIDTH = 460
+"""Pixels of a figure's plot where its own width does not follow from its rows; 96 an inch."""
+PIXELS_PER_INCH = 300
+FORMATS = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What a figure shows; None: what comes first."""
+
+    attribute: str | None = None
+    part: str | None = None
+    against: str | None = None
+    intervention: str = "restore"
+
+
+def plot_figure(run: Run, name: str, choice: Choice, path: Path) -> str:
+    """Write the figure `name` of a run to `path` and return what it shows, in words.
+
+    PlanError: the path's ending is none of FORMATS, the run has not what is chosen, or it was not
+    traced with what the figure needs.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise PlanError(f"{path}: figures are saved as {', '.join(FORMATS)}")
+    figure, whole = FIGURES[name], _complete(run, choice)
+    rows = figure.rows(read_figure_data(run))
+    chosen = _chosen(rows, whole, figure.chosen_by)
+    if not chosen:
+        raise PlanError(
+            f"run {run.name} has nothing to draw in the figure {name!r}: it needs {figure.needs}"
+        )
+    spec = figure.spec(chosen)
+    (shows,) = findings(name, chosen).values()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_rendered(_for_paper(spec, shows), suffix))
+    return shows
+
+
+def _complete(run: Run, choice: Choice) -> Choice:
+    """Return a choice with an attribute and a measure; PlanError names one that the run lacks."""
+    plan = run.plan
+    attributes = list(dict.fromkeys(caption.attribute for caption in plan.captions))
+    measure = choice.against or default_measure(plan.scores)
+    known = {
+        "attribute": (choice.attribute or attributes[0], attributes),
+        "part": (choice.part or plan.parts[0].value, [part.value for part in plan.parts]),
+        "score": (measure, list(plan.scores)),
+        "intervention": (choice.intervention, [i.value for i in plan.interventions]),
+    }
+    for what, (value, there) in known.items():
+        if value not in there:
+            raise PlanError(f"run {run.name} has no {what} {value!r}: it has {', '.join(there)}")
+    return replace(choice, attribute=known["attribute"][0], against=measure)
+
+
+def _chosen(rows: Sequence[Row], choice: Choice, fields: Sequence[str]) -> list[Row]:
+    """Return the rows of a choice; of the first part that has some if it names none."""
+    for part in [choice.part] if choice.part else PARTS:
+        own = replace(choice, part=part)
+        found = [row for row in rows if all(row[name] == getattr(own, name) for name in fields)]
+        if found:
+            return found
+    return []
+
+
+def _for_paper(spec: dict[str, Any], shows: str) -> dict[str, Any]:
+    """Return a figure with a width of its own, not its container's, and colours for paper."""
+    width = WIDTH if spec.get("width") == "container" else spec["width"]
+    return {**spec, "width": width, "config": config(LIGHT), "description": shows}
+
+
+def _rendered(spec: dict[str, Any], suffix: str) -> bytes:
+    if suffix == ".svg":
+        return vl_convert.vegalite_to_svg(spec).encode()
+    if suffix == ".pdf":
+        return vl_convert.vegalite_to_pdf(spec)
+    return vl_convert.vegalite_to_png(spec, ppi=PIXELS_PER_INCH)

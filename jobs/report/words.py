@@ -1,0 +1,240 @@
+"""What a run found, in words: the answer for each attribute, and what each figure shows."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.report.figures.data import ALPHA, FigureData, Row, group_of
+from jobs.report.figures.known import FIGURES
+
+PARTS = {"unet": "UNet", "text-encoder": "text encoder"}
+NAMED = 3
+"""Survivors that a sentence names."""
+INTERVENTIONS = {
+    "restore": "restored",
+    "corrupt": "corrupted in the clean run",
+    "zero": "set to zero in the clean run",
+    "mean": "set to its mean in the clean run",
+    "swap": "given the corrupted text in the clean run",
+    "other-seed": "restored from another seed (control)",
+    "other-caption": "restored from an unrelated caption (control)",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a run says of where one part of the model keeps an attribute."""
+
+    attribute: str
+    part: str
+    captions: int
+    states: int
+    """States that were restored."""
+    survivors: int
+    sentence: str
+    total_effect: str
+    """With its interval."""
+    strongest: str
+    """The name of the state of the largest effect, "" if nothing survives."""
+    effect: str
+    """Its effect with the interval."""
+    share: str
+    """Of the total effect."""
+    spread: str
+    """Effective number of components with its interval, of how many."""
+
+
+def effect_text(row: Row, name: str = "mean", low: str = "low", high: str = "high") -> str:
+    """Return an effect with its interval."""
+    if row[low] is None or row[high] is None:
+        return f"{_signed(row[name])} (no interval)"
+    return f"{_signed(row[name])} ({_signed(row[low])} to {_signed(row[high])})"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def answers(data: FigureData, against: str, attributes: Sequence[str]) -> list[Answer]:
+    """Return the answer of every attribute, in this order, and part, by one measure."""
+    groups = _groups(data.states)
+    found: list[Answer] = []
+    for attribute in attributes:
+        for part in PARTS:
+            rows = groups.get((attribute, part, against, "restore"))
+            if rows:
+                found.append(_answer(rows, data.concentration))
+    return found
+
+
+def _groups(states: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
+    groups = defaultdict[tuple[Any, ...], list[Row]](list)
+    for row in states:
+        groups[group_of(row)].append(row)
+    return groups
+
+
+def _answer(rows: list[Row], concentration: Sequence[Row]) -> Answer:
+    best = max(rows, key=lambda row: row["mean"])
+    survivors = sorted((r for r in rows if r["survives"] == "yes"), key=lambda r: -r["mean"])
+    leader = survivors[0] if survivors else None
+    own = [
+        row
+        for row in concentration
+        if all(row[name] == best[name] for name in ("attribute", "part", "against"))
+    ]
+    return Answer(
+        attribute=best["attribute"],
+        part=PARTS[best["part"]],
+        captions=best["captions"],
+        states=len(rows),
+        survivors=len(survivors),
+        sentence=_sentence(rows, survivors, best),
+        total_effect=effect_text(best, "mean_te", "te_low", "te_high"),
+        strongest=leader["state"] if leader else "",
+        effect=effect_text(leader) if leader else "",
+        share=share_text(leader) if leader else "",
+        spread=_spread(own[0]) if own else "",
+    )
+
+
+def share_text(row: Row) -> str:
+    """Return the share of the total effect, "" where there is none to divide by."""
+    if row["recovery"] is None:
+        return ""
+    return f"{100 * row['recovery']:.0f} %".replace("-", "\N{MINUS SIGN}")
+
+
+def _spread(row: Row) -> str:
+    if row["effective_components"] is None:
+        return ""
+    text = f"{row['effective_components']:.1f}"
+    if row["effective_low"] is not None:
+        text += f" ({row['effective_low']:.1f} to {row['effective_high']:.1f})"
+    return f"{text} of {row['num_components']}"
+
+
+def _sentence(rows: Sequence[Row], survivors: Sequence[Row], best: Row) -> str:
+    if not survivors:
+        return _nothing(rows, best)
+    leader = survivors[0]
+    share = share_text(leader)
+    of_total = f", {share} of the total effect" if share else ""
+    if len(rows) == len(survivors):
+        count = f"All {len(rows)} states that were restored carry it."
+    else:
+        carry = "carries" if len(survivors) == 1 else "carry"
+        count = f"{len(survivors)} of {len(rows)} states {carry} it."
+    text = f"{count} The strongest is {leader['state']}: {effect_text(leader)}{of_total}."
+    tied = [row["state"] for row in survivors[1:] if row["rank"] == leader["rank"]]
+    if tied:
+        text += f" Its interval overlaps with {_listed(tied)}: their order is open."
+    elif len(survivors) > 1:
+        text += f" Next: {_listed([row['state'] for row in survivors[1:]])}."
+    return text
+
+
+def _nothing(rows: Sequence[Row], best: Row) -> str:
+    captions = f"{best['captions']} caption" + ("s" if best["captions"] != 1 else "")
+    # The smallest p-value of a sign-flip test: of all 2^n flips two are as extreme.
+    if (smallest := 2.0 ** (1 - best["captions"])) >= ALPHA:
+        return (
+            f"Nothing can be said: with {captions} no p-value is under {smallest:.3g}, so that no "
+            f"effect can be told from chance. The largest, of {best['state']}, is "
+            f"{effect_text(best)}."
+        )
+    if best["te_low"] is not None and best["te_low"] <= 0:
+        return (
+            f"Nothing can be said. In {captions} the corruption did not surely lower the score "
+            f"(total effect {effect_text(best, 'mean_te', 'te_low', 'te_high')}), so that there "
+            "is little to restore."
+        )
+    return (
+        f"Nothing can be said: of {len(rows)} states none survives in {captions}. The largest "
+        f"effect, of {best['state']}, is {effect_text(best)}."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) > NAMED:
+        names = [*names[:NAMED], f"{len(names) - NAMED} more"]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def findings(name: str, rows: Sequence[Row]) -> dict[str, str]:
+    """Return a sentence on each choice of the figure `name`, for those who do not see it.
+
+    `rows` are all that the figure may show. The key is the choice's values, joined by `|`.
+    """
+    fields = FIGURES[name].chosen_by
+    groups = defaultdict[str, list[Row]](list)
+    for row in rows:
+        groups["|".join(row[field] for field in fields)].append(row)
+    words = {"controls": _controls, "overlaps": _overlaps, "ranking": _ranked, "tokens": _placed}
+    return {key: words.get(name, _effects)(own) for key, own in groups.items()}
+
+
+def _choice(row: Row) -> str:
+    how = INTERVENTIONS[row["intervention"]]
+    return f"{row['attribute']}, {PARTS[row['part']]}, {how}, scored against {row['against']}"
+
+
+def _effects(rows: Sequence[Row]) -> str:
+    best, least = max(rows, key=lambda r: r["mean"]), min(rows, key=lambda r: r["mean"])
+    survivors = sum(row["survives"] == "yes" for row in rows)
+    text = (
+        f"{_choice(best)}: the largest mean indirect effect is that of {best['state']}, "
+        f"{effect_text(best)}"
+    )
+    if len(rows) > 1:
+        text += f", the lowest that of {least['state']}, {effect_text(least)}"
+    return f"{text}. {survivors} of {len(rows)} survive."
+
+
+def _ranked(rows: Sequence[Row]) -> str:
+    first = sorted((r for r in rows if r["rank"] == 1), key=lambda r: -r["mean"])
+    names = _listed([f"{row['state']}, {effect_text(row)}" for row in first])
+    if len(first) == 1:
+        return (
+            f"{_choice(first[0])}: first of {len(rows)} is {names}; no other interval reaches it."
+        )
+    return (
+        f"{_choice(first[0])}: of {len(rows)} states {len(first)} share the first rank, as their "
+        f"intervals overlap: {names}."
+    )
+
+
+def _placed(rows: Sequence[Row]) -> str:
+    best = max(rows, key=lambda row: row["mean"])
+    return (
+        f"{_choice(best)}: the largest mean indirect effect is that of {best['label']} at the "
+        f"place {best['place']}, {effect_text(best)}."
+    )
+
+
+def _controls(rows: Sequence[Row]) -> str:
+    leading = [row for row in rows if row["controlled"] == 1]
+    runs = {row["intervention"]: effect_text(row) for row in leading}
+    restored = [row for row in rows if row["intervention"] == "restore"]
+    survivors = sum(row["survives"] == "yes" for row in restored)
+    others = "; ".join(f"{INTERVENTIONS[i]} {text}" for i, text in runs.items() if i != "restore")
+    return (
+        f"{leading[0]['attribute']}, {PARTS[leading[0]['part']]}: {leading[0]['state']} has "
+        f"{runs['restore']} restored; {others}. "
+        f"Of the {len(restored)} leading states {survivors} survive."
+    )
+
+
+def _overlaps(rows: Sequence[Row]) -> str:
+    return " ".join(
+        f"{row['attribute_a']} ({row['num_a']} states) and {row['attribute_b']} ({row['num_b']}) "
+        f"share {row['num_both']}, Jaccard index {row['jaccard']:.2f}"
+        + (
+            f" ({row['jaccard_low']:.2f} to {row['jaccard_high']:.2f})."
+            if row["jaccard_low"] is not None
+            else "."
+        )
+        for row in rows
+        if row["jaccard"] is not None
+    )

@@ -1,0 +1,213 @@
+"""The report of a run: one HTML file that holds all it shows, and asks no network for anything."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import vl_convert
+from markupsafe import Markup
+
+from jobs.pool.driver import progress_of
+from jobs.query.select import run_query
+from jobs.report.edits import CONCEPTS, EditSection, edit_sections, measure_rows, share_text
+from jobs.report.figures.data import ALPHA, FigureData, read_figure_data
+from jobs.report.figures.edits import edits, pareto
+from jobs.report.figures.known import FIGURES, default_measure
+from jobs.report.figures.labels import places
+from jobs.report.figures.parts import ROWS, spec_of
+from jobs.report.figures.style import DARK, EFFECT_SCALE, LIGHT, config
+from jobs.report.images import strips
+from jobs.report.tables import (
+    COLUMNS,
+    OVERLAP_FIELDS,
+    STATE_FIELDS,
+    TOKEN_FIELDS,
+    packed,
+)
+from jobs.report.words import (
+    INTERVENTIONS,
+    PARTS,
+    Answer,
+    answers,
+    findings,
+)
+from jobs.runs.trace_run import Run
+
+PAGE = Path(__file__).with_name("page")
+"""Folder of the page's template, style and script."""
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+FAILURES = 50
+"""Failures that a page lists."""
+FAILED = f"""
+SELECT unit_id, error, message, (SELECT count(*) FROM failures) AS total
+FROM failures ORDER BY chunk, unit_id LIMIT {FAILURES}
+"""
+COUNTS = "SELECT count(*) AS trials, count(DISTINCT unit_id) AS units FROM scores"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A report that was written."""
+
+    path: Path
+    bytes: int
+    answers: tuple[Answer, ...]
+
+
+def write_report(run: Run, folders: Sequence[Path], path: Path) -> Report:
+    """Write the report of a run, and of the edits and sweeps in `folders`, to `path`.
+
+    ConceptError: a folder is neither. StoreError, QueryRefused: the run cannot be read.
+    """
+    sections = edit_sections(folders)
+    data = read_figure_data(run)
+    against = default_measure(run.plan.scores)
+    attributes = list(dict.fromkeys(caption.attribute for caption in run.plan.captions))
+    found = answers(data, against, attributes)
+    html = _rendered(
+        run=run,
+        answers=found,
+        attributes=attributes,
+        against=against,
+        strips=strips(run, places(run.components)),
+        edits=sections,
+        failures=run_query(run, FAILED).to_pylist(),
+        counts=run_query(run, COUNTS).to_pylist()[0],
+        data=data,
+        figures=_run_figures(data) + _edit_figures(sections),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(html, encoding="utf-8")
+    temporary.replace(path)
+    return Report(path=path, bytes=path.stat().st_size, answers=tuple(found))
+
+
+def _run_figures(data: FigureData) -> list[dict[str, Any]]:
+    """Return what the page needs of each figure of the run that has rows, in their order."""
+    found: list[dict[str, Any]] = []
+    for name, figure in FIGURES.items():
+        rows = figure.rows(data)
+        for part in PARTS:
+            own = [row for row in rows if row["part"] == part]
+            if own:
+                found.append(
+                    {
+                        "id": f"{name}-{part}",
+                        "name": name,
+                        "title": figure.title,
+                        "part": part,
+                        "source": figure.source,
+                        "where": figure.where,
+                        "chosenBy": figure.chosen_by,
+                        "columns": COLUMNS[name],
+                        "spec": _without_rows(figure.spec(own)),
+                    }
+                )
+    return found
+
+
+def _edit_figures(sections: Sequence[EditSection]) -> list[dict[str, Any]]:
+    """Return the figures of edits, which hold their rows themselves."""
+    found: list[dict[str, Any]] = []
+    if rows := measure_rows(sections):
+        found.append(_own_figure("edits", "edits", spec_of(edits, rows), _said(sections)))
+    for number, section in enumerate(sections):
+        if section.trades:
+            spec = spec_of(pareto, section.trades)
+            found.append(_own_figure("pareto", f"pareto-{number}", spec, section.sentence))
+    return found
+
+
+def _own_figure(name: str, place: str, spec: dict[str, Any], words: str) -> dict[str, Any]:
+    own = {"part": None, "source": None, "columns": None}
+    return {"id": place, "name": name, **own, "spec": {**spec, "description": words}}
+
+
+def _said(sections: Sequence[EditSection]) -> str:
+    return " ".join(f"{s.name}: {s.sentence}" for s in sections if s.results)
+
+
+def _without_rows(spec: dict[str, Any]) -> dict[str, Any]:
+    return {**spec, "datasets": {**spec["datasets"], ROWS: []}}
+
+
+def _page_data(data: FigureData, figures: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the page's script reads."""
+    return {
+        "tables": {
+            "states": packed(data.states, STATE_FIELDS),
+            "tokens": packed(data.tokens, TOKEN_FIELDS),
+            "overlaps": packed(data.overlaps, OVERLAP_FIELDS),
+        },
+        "findings": {name: findings(name, figure.rows(data)) for name, figure in FIGURES.items()},
+        "figures": figures,
+        "themes": {
+            "light": config(LIGHT, font=FONT),
+            "dark": config(DARK, font=FONT),
+        },
+    }
+
+
+def _rendered(
+    *, run: Run, data: FigureData, figures: list[dict[str, Any]], against: str, **shown: Any
+) -> str:
+    script = (PAGE / "report.js").read_text()
+    libraries = _libraries()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PAGE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["share"] = share_text
+    return environment.get_template("report.html").render(
+        run=run,
+        plan=run.plan,
+        progress=progress_of(run),
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        version=version("dqf"),
+        alpha=ALPHA,
+        listed=CONCEPTS,
+        scale=EFFECT_SCALE,
+        parts=PARTS,
+        interventions=INTERVENTIONS,
+        against=against,
+        figures=figures,
+        data=data,
+        page_data=_json(_page_data(data, figures)),
+        style=Markup((PAGE / "report.css").read_text()),
+        libraries=Markup(libraries),
+        script=Markup(script),
+        hashes=Markup(" ".join(map(_hash, (libraries, script)))),
+        **shown,
+    )
+
+
+@cache
+def _libraries() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script; they stand in the page once."""
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    assert "</script" not in bundle.lower()
+    return bundle
+
+
+def _json(value: Any) -> Markup:
+    """Return JSON that may stand in a script element: no text in it can end that."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))
+
+
+def _hash(script: str) -> str:
+    """Return how the page's policy names a script that may run."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

@@ -1,0 +1,208 @@
+"""Images of a run that are kept, so that people see what was scored; no score is read from them.
+
+The rule: of the first four captions of each attribute, in the plan's order, the unit of the first
+seed and the first noise draw, every slab of it. Of each such unit the clean and the corrupted
+image, and of the restored ones (if the plan restores; else of its first intervention) those with
+the highest and the lowest score against the target (if the plan scores it; else its first score);
+of equal ones the first. A unit's images are one file, written before its scores are committed.
+"""
+
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from jobs.doctor.findings import Fault
+from jobs.runs.trace_run import Run
+from schemas.errors import StoreError, first_line
+from schemas.plan import Unit
+
+if TYPE_CHECKING:
+    from engine.tracing.kept import Keeper, Kept
+
+CAPTIONS = 4
+"""Captions of an attribute whose images are kept."""
+SIDE = 256
+"""Pixels of a kept image's longer side at most; larger ones are scaled down."""
+FOLDER = "images"
+IMAGE_NAME = re.compile(rf"{FOLDER}/(?P<unit_id>[0-9a-f]{{32}})\.png")
+LABELS = "dqf"
+"""Key of the PNG's text chunk that says, as JSON, what its images are."""
+DAMAGED = (OSError, SyntaxError, ValueError, KeyError, TypeError, AttributeError)
+"""What Pillow raises on a damaged PNG, and what reading labels that are none raises."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledImage:
+    """One image of a unit."""
+
+    role: str
+    """`clean`, `corrupted`, `best` or `worst` of the changed runs."""
+    score: float
+    """Of the image, by the measure that its unit's `against` names."""
+    component: str | None
+    """The component that was changed; None of the clean and the corrupted run, like the rest."""
+    token: str | None
+    step_start: int | None
+    step_stop: int | None
+    image: Image.Image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptImages:
+    """The images of one unit: clean, corrupted, and the best and worst changed ones if any."""
+
+    unit_id: str
+    caption: str
+    subject: str
+    attribute: str
+    part: str
+    seed: int
+    draw: int
+    against: str
+    """The measure by which the best and the worst were chosen."""
+    intervention: str
+    images: tuple[LabelledImage, ...]
+
+
+class CorruptImage(StoreError):
+    """A file of images that is not whole."""
+
+
+def image_name(unit_id: str) -> str:
+    """Return the name of the file of a unit's images."""
+    return f"{FOLDER}/{unit_id}.png"
+
+
+def picked_units(run: Run) -> dict[str, Unit]:
+    """Return the units whose images are kept, by id, in the plan's order."""
+    units, ids, seen = run.units, run.unit_ids, Counter[str]()
+    per_caption = len(units) // len(run.plan.captions)
+    picked: dict[str, Unit] = {}
+    for number, caption in enumerate(run.plan.captions):
+        seen[caption.attribute] += 1
+        if seen[caption.attribute] > CAPTIONS:
+            continue
+        # A caption's units begin with all slabs of its first seed and draw.
+        first = number * per_caption
+        for ordinal in range(first, first + len(units.slabs)):
+            picked[ids[ordinal]] = units[ordinal]
+    return picked
+
+
+def keep_images(run: Run, unit_id: str, unit: Unit, keeper: "Keeper") -> None:
+    """Write the images that were kept of a unit, unless they are there; StoreError if it fails."""
+    run.storage.create(image_name(unit_id), _strip(unit_id, unit, keeper))
+
+
+def kept_images(run: Run) -> list[KeptImages]:
+    """Return the kept images of a run in the plan's order; damaged files are left out.
+
+    Which those are, `image_faults` says.
+    """
+    there = {file.name for file in run.storage.files(FOLDER)}
+    names = {u: name for u in picked_units(run) if (name := image_name(u)) in there}
+    paths = run.storage.local(list(names.values()))
+    return list(_whole(dict(zip(names, paths, strict=True))))
+
+
+def image_faults(run: Run) -> list[Fault]:
+    """Return what is wrong with the files of kept images, each read whole."""
+    picked = picked_units(run)
+    texts: dict[str, str] = {}
+    for file in run.storage.files(FOLDER):
+        match = IMAGE_NAME.fullmatch(file.name)
+        if match is None:
+            continue
+        if match["unit_id"] not in picked:
+            texts[file.name] = "is of no unit whose images are kept"
+            continue
+        try:
+            read_images(run.storage.read(file.name), match["unit_id"])
+        except CorruptImage as error:
+            texts[file.name] = first_line(error)
+    return [Fault(check="images", name=n, text=f"{n} {text}") for n, text in texts.items()]
+
+
+def read_images(content: bytes, unit_id: str) -> KeptImages:
+    """Return what a unit's file holds; CorruptImage if it is not whole or another unit's."""
+    try:
+        Image.open(io.BytesIO(content)).verify()  # checksums, which decoding passes over
+        strip = Image.open(io.BytesIO(content))
+        labels: dict[str, Any] = json.loads(strip.info[LABELS])
+        images = tuple(_cut(strip, labels.pop("images")))
+        found = KeptImages(**labels, images=images)
+    except DAMAGED as error:
+        raise CorruptImage(f"is not a whole file of images: {first_line(error)}") from error
+    if found.unit_id != unit_id:
+        raise CorruptImage(f"holds the images of unit {found.unit_id}")
+    return found
+
+
+def _whole(paths: dict[str, Path]) -> Iterator[KeptImages]:
+    for unit_id, path in paths.items():
+        try:
+            yield read_images(path.read_bytes(), unit_id)
+        except CorruptImage:
+            continue
+
+
+def _cut(strip: Image.Image, labels: list[dict[str, Any]]) -> Iterator[LabelledImage]:
+    width = strip.width // len(labels)
+    for number, label in enumerate(labels):
+        box = (number * width, 0, (number + 1) * width, strip.height)
+        yield LabelledImage(**label, image=strip.crop(box))
+
+
+def _strip(unit_id: str, unit: Unit, keeper: "Keeper") -> bytes:
+    """Return the images side by side as PNG, what they are in its text."""
+    kept = list(keeper.kept.values())
+    images = [_small(image) for image in kept]
+    width, height = images[0].size
+    strip = Image.new("RGB", (width * len(images), height))
+    for number, image in enumerate(images):
+        strip.paste(image, (number * width, 0))
+    labels = {
+        "unit_id": unit_id,
+        "caption": unit.caption.caption,
+        "subject": unit.caption.subject,
+        "attribute": unit.caption.attribute,
+        "part": unit.part.value,
+        "seed": unit.seed,
+        "draw": unit.draw,
+        "against": keeper.against,
+        "intervention": keeper.intervention.value,
+        "images": [_label(image) for image in kept],
+    }
+    text = PngInfo()
+    text.add_text(LABELS, json.dumps(labels))
+    file = io.BytesIO()
+    strip.save(file, format="PNG", pnginfo=text)
+    return file.getvalue()
+
+
+def _label(kept: "Kept") -> dict[str, Any]:
+    change = kept.change
+    return {
+        "role": kept.role.value,
+        "score": kept.score,
+        "component": change and change.component,
+        "token": change and change.token,
+        "step_start": change and change.window[0],
+        "step_stop": change and change.window[1],
+    }
+
+
+def _small(kept: "Kept") -> Image.Image:
+    from engine.model.sampling import pixels_of  # it imports torch, which readers do without
+
+    image = Image.fromarray(pixels_of(kept.image_CHW))
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return image

@@ -1,0 +1,187 @@
+"""Parts: the Parquet files that hold a run's scores, one a chunk, and which of them count.
+
+A part has a deterministic name, is written once and never changed. Its footer says which chunks it
+commits and which of their units failed, so that scores and failures are committed together.
+A pack holds the parts of a whole group of chunks; a part whose group has a pack counts no more.
+"""
+
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.runs.storage.local import Storage
+from schemas.errors import StoreError
+from schemas.views import COMMITS_KEY
+
+EMPTY_PART = "parts/empty.parquet"
+EMPTY_PACK = "packs/empty.parquet"
+"""Files without rows, so that a run can be queried before its first chunk and pack."""
+GROUP_CHUNKS = 256
+"""Chunks of one pack."""
+RUN_KEY = b"dqf.run"
+"""Key of a part's footer that holds the id of the run it belongs to."""
+ROW_GROUP_ROWS = 2**17
+NOT_PARQUET = (pa.ArrowException, OSError, ValueError)
+"""What pyarrow raises on damage; ValueError where a name in the footer is no UTF-8."""
+DAMAGED = (*NOT_PARQUET, KeyError, TypeError)
+"""What reading a damaged part raises: footers have no checksum, and may be no JSON any more."""
+
+PART_NAME = re.compile(r"parts/c(?P<chunk>\d{8})(\.r(?P<generation>\d{2}))?\.parquet")
+PACK_NAME = re.compile(r"packs/g(?P<group>\d{6})\.parquet")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A unit that could not be scored, and why."""
+
+    unit_id: str
+    error: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """What a part says of a chunk: how many of its units were tried, and which failed."""
+
+    chunk: int
+    generation: int
+    """0, then one more each time the failed units are tried again."""
+    units: int
+    failures: tuple[Failure, ...]
+
+
+class CorruptPart(StoreError):
+    """A part that is not whole, or not of this run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartContent:
+    """Scores, and what is committed with them."""
+
+    table: pa.Table
+    commits: tuple[Commit, ...]
+
+
+def part_name(chunk: int, generation: int = 0) -> str:
+    """Return the name of a chunk's part."""
+    return f"parts/c{chunk:08d}{f'.r{generation:02d}' if generation else ''}.parquet"
+
+
+def pack_name(group: int) -> str:
+    """Return the name of a group's pack."""
+    return f"packs/g{group:06d}.parquet"
+
+
+def write_part(parts: Iterable[PartContent], *, run_id: str, schema: pa.Schema) -> bytes:
+    """Return the content of one part that holds `parts`, one after the other."""
+    file = io.BytesIO()
+    commits: list[Commit] = []
+    labelled = schema.with_metadata({**(schema.metadata or {}), RUN_KEY: run_id})
+    with pq.ParquetWriter(file, labelled, compression="zstd", write_page_checksum=True) as writer:
+        for table in _row_groups(parts, commits):
+            writer.write_table(table.cast(labelled))
+        described = json.dumps([asdict(commit) for commit in commits])
+        writer.add_key_value_metadata({COMMITS_KEY: described})
+    return file.getvalue()
+
+
+def _row_groups(parts: Iterable[PartContent], commits: list[Commit]) -> Iterator[pa.Table]:
+    """Yield the parts' tables, small ones together, and note what they commit."""
+    waiting: list[pa.Table] = []
+    for part in parts:
+        commits += part.commits
+        waiting.append(part.table)
+        if sum(map(len, waiting)) >= ROW_GROUP_ROWS:
+            yield pa.concat_tables(waiting).combine_chunks()
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting).combine_chunks()
+
+
+def read_part(content: bytes, name: str, *, run_id: str, schema: pa.Schema) -> PartContent:
+    """Return a part; CorruptPart if it is cut short, damaged, or another run's."""
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        table = file.read(use_threads=False)  # parts are too small for threads to pay
+        metadata = file.metadata.metadata or {}
+        commits = _commits(metadata)
+    except DAMAGED as error:
+        raise CorruptPart(f"{name} is not a whole Parquet file: {error}") from error
+    if metadata.get(RUN_KEY) != run_id.encode() or not table.schema.equals(schema):
+        raise CorruptPart(f"{name} is no part of this run")
+    return PartContent(table=table.replace_schema_metadata(None), commits=commits)
+
+
+def read_commits(path: Path, *, run_id: str) -> tuple[Commit, ...]:
+    """Return what a part commits, from its footer alone; CorruptPart as `read_part`."""
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+        commits = _commits(metadata)
+    except FileNotFoundError:
+        raise
+    except DAMAGED as error:
+        raise CorruptPart(
+            f"{path} is damaged, `dqf trace resume` moves it away: {error}"
+        ) from error
+    if metadata.get(RUN_KEY) != run_id.encode():
+        raise CorruptPart(f"{path} is no part of this run")
+    return commits
+
+
+def _commits(metadata: Mapping[bytes, bytes]) -> tuple[Commit, ...]:
+    return tuple(
+        Commit(**{**commit, "failures": tuple(Failure(**f) for f in commit["failures"])})
+        for commit in json.loads(metadata.get(COMMITS_KEY.encode(), b"[]"))
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """The parts of a run at one moment."""
+
+    parts: dict[tuple[int, int], str] = field(default_factory=dict[tuple[int, int], str])
+    """Parts that count, by chunk and generation."""
+    packs: dict[int, str] = field(default_factory=dict[int, str])
+    """Packs by group."""
+    packed: list[str] = field(default_factory=list[str])
+    """Parts that a pack has taken the place of."""
+    modified: dict[str, float] = field(default_factory=dict[str, float], compare=False)
+    """When each part and pack was written, by name, in seconds by the storage's clock."""
+
+    @property
+    def names(self) -> list[str]:
+        """The files that together hold every score once, the empty part among them."""
+        return [EMPTY_PART, *sorted(self.packs.values()), *sorted(self.parts.values())]
+
+    def has(self, chunk: int) -> bool:
+        """Return whether a chunk is committed."""
+        return (chunk, 0) in self.parts or chunk // GROUP_CHUNKS in self.packs
+
+
+def live_parts(storage: Storage) -> Live:
+    """Return the parts that count.
+
+    Parts are listed before packs: one that disappears in between is in a pack that is seen.
+    """
+    parts, packs = storage.files("parts"), storage.files("packs")
+    live = Live(modified={file.name: file.modified for file in (*parts, *packs)})
+    for file in packs:
+        if match := PACK_NAME.fullmatch(file.name):
+            live.packs[int(match["group"])] = file.name
+    for file in parts:
+        match = PART_NAME.fullmatch(file.name)
+        if match is None:
+            continue
+        chunk, generation = int(match["chunk"]), int(match["generation"] or 0)
+        if generation == 0 and chunk // GROUP_CHUNKS in live.packs:
+            live.packed.append(file.name)
+        else:
+            live.parts[chunk, generation] = file.name
+    return live

@@ -1,0 +1,243 @@
+"""A run of any kind: units of work in chunks, each committed once, whatever happens to workers.
+
+`plan.json` is the run. What a unit is, and what its rows are, follows from the plan; the kinds of
+run differ in nothing else. What is done is a listing; nothing else records it.
+"""
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import pyarrow as pa
+
+from engine.model import registry
+from jobs.runs.parts import (
+    GROUP_CHUNKS,
+    Commit,
+    Failure,
+    Live,
+    PartContent,
+    live_parts,
+    pack_name,
+    part_name,
+    read_commits,
+    write_part,
+)
+from jobs.runs.provenance import code_hash, git_commit, versions
+from jobs.runs.storage.local import Storage
+from schemas.errors import StoreError
+from schemas.plan import content_id
+
+PLAN = "plan.json"
+RELISTS = 5
+"""How often a reader lists the parts anew because some were packed under it."""
+U = TypeVar("U")
+"""A unit of work."""
+V = TypeVar("V", covariant=True)
+
+
+class Listed(Protocol[V]):
+    """Things in order that may be made when they are asked for."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def __getitem__(self, ordinal: int, /) -> V:
+        """Return one by its place."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Where a run's numbers come from, besides its plan."""
+
+    model_hash: str
+    scorer_hash: str
+    versions: dict[str, str]
+    code_hash: str
+    git_commit: str
+    created: str
+
+
+def manifest_of(*, model: str, scorer: str) -> Manifest:
+    """Return where the numbers of a run that is made now come from."""
+    return Manifest(
+        model_hash=registry.model_hash(model),
+        scorer_hash=registry.scorer_hash(scorer),
+        versions=versions(),
+        code_hash=code_hash(),
+        git_commit=git_commit(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What a worker does in one call: a chunk, or what had failed in it one generation before."""
+
+    chunk: int
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitRow(Generic[U]):
+    """A unit and its id."""
+
+    unit_id: str
+    unit: U
+
+
+@dataclass(frozen=True)
+class ChunkedRun(ABC, Generic[U]):
+    """A run that exists."""
+
+    storage: Storage
+    resumed_by: ClassVar[str]
+    """The command that goes on with a run of this kind."""
+
+    @property
+    @abstractmethod
+    def units(self) -> Listed[U]:
+        """The units, in the plan's order."""
+
+    @property
+    @abstractmethod
+    def unit_ids(self) -> Listed[str]:
+        """The units' ids, in the plan's order."""
+
+    @property
+    @abstractmethod
+    def chunk_units(self) -> int:
+        """Units that are committed together."""
+
+    @property
+    @abstractmethod
+    def schema(self) -> pa.Schema:
+        """The columns of a unit's rows."""
+
+    @abstractmethod
+    def complete(self) -> None:
+        """Write those files that follow from the plan and are not there."""
+
+    @property
+    def location(self) -> str:
+        """The folder or URL that opens the run from anywhere."""
+        return self.storage.location
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.location.rstrip("/").rpartition("/")[2]
+
+    @cached_property
+    def _content(self) -> bytes:
+        return self.storage.read(PLAN)
+
+    @cached_property
+    def _document(self) -> dict[str, Any]:
+        return json.loads(self._content)
+
+    @cached_property
+    def id(self) -> str:
+        """Content hash of the plan, which every part of the run carries."""
+        return content_id(self._content.decode())
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The manifest."""
+        return Manifest(**self._document["manifest"])
+
+    @property
+    def num_chunks(self) -> int:
+        """The number of chunks planned."""
+        return -(-len(self.units) // self.chunk_units)
+
+    def ordinals(self, chunk: int) -> range:
+        """Return the places of a chunk's units in the plan's order."""
+        size = self.chunk_units
+        return range(chunk * size, min((chunk + 1) * size, len(self.units)))
+
+    def unit_rows(self, task: Task) -> list[UnitRow[U]]:
+        """Return the units of a task, in order."""
+        rows = [
+            UnitRow(unit_id=self.unit_ids[ordinal], unit=self.units[ordinal])
+            for ordinal in self.ordinals(task.chunk)
+        ]
+        if task.generation == 0:
+            return rows
+        before = part_name(task.chunk, task.generation - 1)
+        failed = {failure.unit_id for failure in self._commit_of(before, task.chunk).failures}
+        return [row for row in rows if row.unit_id in failed]
+
+    def _commit_of(self, name: str, chunk: int) -> Commit:
+        """Return what was committed of a chunk by a part, or by the pack that it went into."""
+        try:
+            (path,) = self.storage.local([name])
+        except FileNotFoundError:
+            (path,) = self.storage.local([pack_name(chunk // GROUP_CHUNKS)])
+        commits = read_commits(path, run_id=self.id)
+        return next(commit for commit in commits if commit.chunk == chunk)
+
+    def live(self) -> Live:
+        """Return the parts that count now."""
+        return live_parts(self.storage)
+
+    def done_chunks(self) -> set[int]:
+        """Return the numbers of the committed chunks."""
+        live = self.live()
+        return {chunk for chunk in range(self.num_chunks) if live.has(chunk)}
+
+    def is_done(self, task: Task) -> bool:
+        """Return whether a task is committed, by looking for its own files alone."""
+        return self.storage.exists(part_name(task.chunk, task.generation)) or (
+            task.generation == 0 and self.storage.exists(pack_name(task.chunk // GROUP_CHUNKS))
+        )
+
+    def commit(
+        self, task: Task, rows: Sequence[dict], failures: Sequence[Failure], *, units: int
+    ) -> bool:
+        """Publish a task's rows and failures; False if another writer had published it."""
+        commit = Commit(
+            chunk=task.chunk,
+            generation=task.generation,
+            units=units,
+            failures=tuple(failures),
+        )
+        table = pa.Table.from_pylist(list(rows), schema=self.schema)
+        content = write_part(
+            [PartContent(table=table, commits=(commit,))], run_id=self.id, schema=self.schema
+        )
+        return self.storage.create(part_name(task.chunk, task.generation), content)
+
+    def commits(self) -> list[Commit]:
+        """Return what is committed of every chunk: its latest generation."""
+        latest: dict[int, Commit] = {}
+        for commit in self._all_commits():
+            known = latest.get(commit.chunk)
+            if known is None or commit.generation > known.generation:
+                latest[commit.chunk] = commit
+        return [latest[chunk] for chunk in sorted(latest)]
+
+    def _all_commits(self) -> list[Commit]:
+        """Return what the live parts commit; they are listed anew if some are packed meanwhile."""
+        for _ in range(RELISTS):
+            with suppress(FileNotFoundError):
+                paths = self.storage.local(self.live().names)
+                return [commit for path in paths for commit in read_commits(path, run_id=self.id)]
+        raise StoreError(f"run {self.location} is not whole: `{self.resumed_by}` completes it")
+
+    def failures(self) -> list[Failure]:
+        """Return the units that have failed and not been scored since."""
+        return [failure for commit in self.commits() for failure in commit.failures]
+
+    def quarantine(self, name: str) -> None:
+        """Move a damaged part away: its chunk counts as not done."""
+        flat = name.replace("/", ".")
+        self.storage.move(name, f"quarantine/{flat}.{time.time_ns()}")

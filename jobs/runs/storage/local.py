@@ -1,0 +1,279 @@
+"""Where a run's files live: a folder of immutable files, on a file system or in a bucket.
+
+A file appears whole or not at all, the first writer of a name wins, and nothing is overwritten.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from schemas.errors import StoreError
+
+LEFTOVER_AGE_S = 3600.0
+"""A writer holds its temporary file for seconds; one this old has no writer any more."""
+NO_ANONYMOUS_FILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
+"""What a kernel or file system without O_TMPFILE answers, as NFS, or without /proc."""
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
+"""A named temporary file: a dot, the file's own name, and mkstemp's eight characters."""
+BUCKET_URL = re.compile(r"(s3|gs)://([a-z0-9][a-z0-9._-]+)(?:/(?!\.\.?(?:/|$))[^/?#]+)*/*")
+"""Scheme, bucket and prefix; credentials have no place in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """A file as a listing shows it."""
+
+    name: str
+    """Relative to the storage's root, with forward slashes."""
+    size: int
+    """In bytes."""
+    modified: float
+    """Seconds since the epoch, by the storage's own clock."""
+
+
+class Storage(Protocol):
+    """A folder of immutable files; names that begin with a dot are its own."""
+
+    @property
+    def location(self) -> str:
+        """The absolute path or URL with which another process opens the same storage."""
+        ...
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file, durable and whole; False if it exists, whose content then stays."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content; FileNotFoundError if there is none."""
+        ...
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is such a file."""
+        ...
+
+    def files(self, folder: str) -> list[StoredFile]:
+        """Return the files directly in `folder` by name; "" is the root, a missing one has none."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file; a missing one is fine."""
+        ...
+
+    def move(self, name: str, new: str) -> None:
+        """Rename a file, over any at `new`; a missing one is fine: another process moved it."""
+        ...
+
+    def local(self, names: Sequence[str]) -> list[Path]:
+        """Return paths on this machine that hold these files; FileNotFoundError if one is gone."""
+        ...
+
+    def remove_leftovers(self) -> None:
+        """Remove temporary files that killed writers left."""
+        ...
+
+
+def open_storage(location: str) -> Storage:
+    """Return the storage at a path or bucket URL, without asking it; StoreError for a bad URL."""
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", location):
+        return LocalStorage(location=os.path.abspath(location))
+    match = BUCKET_URL.fullmatch(location)
+    if match is None:
+        # Before an @ or after a ? may stand a secret, which no message shows.
+        shown = location if not re.search("[@?#]", location) else "this URL"
+        raise StoreError(
+            f"{shown} is no storage: give a path, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, "
+            "with credentials in the environment"
+        )
+    from jobs.runs.storage.bucket import open_bucket  # a run on disk does without its library
+
+    return open_bucket(location.rstrip("/"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalStorage:
+    """A folder of a local or shared file system."""
+
+    location: str
+    """Its absolute path."""
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file, durable and whole; False if it exists, whose content then stays."""
+        path = self._path(name)
+        with _user_errors(path):
+            _make_folder(path.parent)
+            created = _publish(path, content)
+            _sync_folder(path.parent)
+        return created
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content; FileNotFoundError if there is none."""
+        path = self._path(name)
+        with _user_errors(path):
+            return path.read_bytes()
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is such a file."""
+        path = self._path(name)
+        with _user_errors(path):
+            return path.is_file()
+
+    def files(self, folder: str) -> list[StoredFile]:
+        """Return the files directly in `folder`, by name, without writers' temporary files."""
+        path = self._path(folder)
+        try:
+            with _user_errors(path), os.scandir(path) as entries:
+                found = list(_stored_files(entries, prefix=f"{folder}/" if folder else ""))
+        except FileNotFoundError:
+            return []
+        return sorted(found, key=attrgetter("name"))
+
+    def remove(self, name: str) -> None:
+        """Remove a file; a missing one is fine."""
+        path = self._path(name)
+        with _user_errors(path):
+            path.unlink(missing_ok=True)
+
+    def move(self, name: str, new: str) -> None:
+        """Rename a file, over any at `new`; a missing one is fine."""
+        path, target = self._path(name), self._path(new)
+        with _user_errors(target):
+            if not path.is_file():
+                return
+            _make_folder(target.parent)
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(target)
+            _sync_folder(target.parent)
+            _sync_folder(path.parent)
+
+    def local(self, names: Sequence[str]) -> list[Path]:
+        """Return the files' paths; FileNotFoundError if one is gone."""
+        for name in names:
+            if not self.exists(name):
+                raise not_found(str(self._path(name)))
+        return [self._path(name) for name in names]
+
+    def remove_leftovers(self) -> None:
+        """Remove temporary files an hour away from the file system's own clock, either way."""
+        root = Path(self.location)
+        with _user_errors(root):
+            leftovers = list(_temporary_files(root))
+            now = _clock(root) if leftovers else 0.0
+            for path in leftovers:
+                with contextlib.suppress(FileNotFoundError):
+                    # One from the future was written before the clock was set back.
+                    if abs(now - path.stat().st_mtime) > LEFTOVER_AGE_S:
+                        path.unlink()
+
+    def _path(self, name: str) -> Path:
+        return Path(self.location, name)
+
+
+def not_found(path: str) -> FileNotFoundError:
+    """Return the error of a missing file."""
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+
+@contextlib.contextmanager
+def _user_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError):  # answers, not faults
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StoreError(f"cannot use {path}: {reason or error}") from error
+
+
+def _stored_files(entries: Iterable[os.DirEntry[str]], *, prefix: str) -> Iterator[StoredFile]:
+    for entry in entries:
+        if entry.name.startswith(".") or not entry.is_file():
+            continue
+        try:
+            stat = entry.stat()
+        except FileNotFoundError:  # another process removed it since
+            continue
+        yield StoredFile(name=prefix + entry.name, size=stat.st_size, modified=stat.st_mtime)
+
+
+def _temporary_files(root: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(root):
+        for name in names:
+            if TEMPORARY.fullmatch(name):
+                yield Path(folder, name)
+
+
+def _clock(folder: Path) -> float:
+    with tempfile.TemporaryFile(prefix=".clock.", dir=folder) as file:
+        return os.fstat(file.fileno()).st_mtime
+
+
+def _publish(path: Path, content: bytes) -> bool:
+    try:
+        return _publish_anonymous(path, content)
+    except OSError as error:
+        if error.errno not in NO_ANONYMOUS_FILE:
+            raise
+    return _publish_named(path, content)
+
+
+def _publish_anonymous(path: Path, content: bytes) -> bool:
+    descriptor = os.open(path.parent, os.O_WRONLY | os.O_TMPFILE, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        _write(file, content)
+        try:
+            # Only when given a descriptor does Python ask link to follow /proc's symbolic link;
+            # which one does not matter, as the path is absolute.
+            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)
+        except FileExistsError:
+            return False
+    return True
+
+
+def _publish_named(path: Path, content: bytes) -> bool:
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            _write(file, content)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            # Over NFS the answer to a link that was made may get lost and the second try fail.
+            return os.stat(temporary).st_nlink > 1
+    finally:
+        os.unlink(temporary)
+    return True
+
+
+def _write(file: BinaryIO, content: bytes) -> None:
+    file.write(content)
+    file.flush()
+    os.fchmod(file.fileno(), 0o644)
+    os.fsync(file.fileno())
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    # If a file stands there, opening the folder says so in the user's terms.
+    with contextlib.suppress(FileExistsError):
+        try:
+            folder.mkdir()
+        except FileNotFoundError as error:  # /proc and its like
+            raise StoreError(f"cannot use {folder}: no folder can be made there") from error
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,121 @@
+"""What a plan costs before it runs: units, changed runs, row evaluations, bytes, hours."""
+
+import io
+import random
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.model.opening import open_model, open_tokenizer
+from engine.model.tokens import Span, find_subjects
+from engine.tracing.interventions import allows, reference_runs
+from jobs.tracing.plan import Planned
+from schemas.component import Part, names_by_part
+from schemas.plan import Caption, Unit, plan_units
+from schemas.tables import SCORES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """A plan's size."""
+
+    units: int
+    changed_runs: int
+    row_evaluations: float
+    """Of the UNet: one row of one step, with its unconditional half where sampling is guided.
+
+    Donors' rows are not counted: there are few in a batch. An upper bound for the text encoder:
+    conditionings that come out equal are sampled once.
+    """
+    scores: int
+    bytes: int
+    """Of the Parquet files, by writing one unit of random scores."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceTime:
+    """How long one device works on a plan, by a short calibration of the UNet alone."""
+
+    device: str
+    rows: int
+    """Rows of a batch that serve the device best."""
+    row_seconds: float
+    hours: float
+
+
+def plan_cost(planned: Planned) -> Cost:
+    """Return what a plan consists of; opens the tokenizer alone."""
+    plan = planned.plan
+    ids_NT, spans = find_subjects(open_tokenizer(plan.model), plan.captions)
+    by_caption: dict[Caption, Span] = dict(zip(plan.captions, spans, strict=True))
+    units = runs = evaluations = first_unit_runs = 0
+    for unit in plan_units(plan, names=names_by_part(planned.components), steps=planned.steps):
+        span = by_caption[unit.caption]
+        unit_runs, unit_evaluations = _unit_cost(planned, unit, span, length=ids_NT.shape[1])
+        units, runs, evaluations = units + 1, runs + unit_runs, evaluations + unit_evaluations
+        first_unit_runs = first_unit_runs or unit_runs
+    scores = runs * len(plan.scores)
+    return Cost(
+        units=units,
+        changed_runs=runs,
+        row_evaluations=evaluations,
+        scores=scores,
+        bytes=round(scores * _bytes_a_score(planned, first_unit_runs * len(plan.scores))),
+    )
+
+
+def device_time(planned: Planned, cost: Cost) -> DeviceTime:
+    """Return the time of a plan on this machine's device; opens the model and times its UNet."""
+    from engine.model.calibration import calibrate
+
+    numerics = planned.plan.numerics
+    measured = calibrate(open_model(planned.plan.model, dtype=numerics.dtype), numerics)
+    return DeviceTime(
+        device=measured.device,
+        rows=measured.rows,
+        row_seconds=measured.row_seconds,
+        hours=cost.row_evaluations * measured.row_seconds / 3600,
+    )
+
+
+def _unit_cost(planned: Planned, unit: Unit, span: Span, *, length: int) -> tuple[int, float]:
+    """Return the changed runs of a unit and its row evaluations."""
+    by_name = {component.name: component for component in planned.components}
+    changes = sum(
+        allows(intervention, by_name[name])
+        for name in unit.components
+        for intervention in unit.interventions
+    )
+    if unit.part is Part.TEXT_ENCODER:
+        groups = sum(len(span.positions(role, length)) for role in unit.tokens)
+        return changes * groups, (2 + changes * groups) * planned.steps
+    numerics = planned.plan.numerics
+    references = len(reference_runs(unit, numerics)) * planned.steps
+    # A row's unconditional half is known at the step where it forks.
+    known = 0.5 if numerics.guidance > 1 and numerics.cfg_patch == "cond" else 0.0
+    open_steps = sum(planned.steps - start - known for start, _ in unit.windows)
+    return changes * len(unit.windows), references + changes * open_steps
+
+
+def _bytes_a_score(planned: Planned, scores: int) -> float:
+    """Return the bytes of a score in a part that holds one chunk's."""
+    rng = random.Random(0)
+    count = max(1, scores) * planned.plan.chunk_units
+    numbers = [[rng.random() for _ in range(count)] for _ in range(3)]
+    names = [component.name for component in planned.components]
+    columns = {
+        field.name: pa.array([_example(field, names, n) for n in range(count)], field.type)
+        for field in SCORES
+        if field.type != pa.float64()
+    }
+    floats = dict(zip(("clean", "corrupted", "restored"), map(pa.array, numbers), strict=True))
+    file = io.BytesIO()
+    pq.write_table(pa.table({**columns, **floats}), file)
+    return file.tell() / count
+
+
+def _example(field: pa.Field, names: list[str], n: int) -> object:
+    if field.name == "component":
+        return names[n % len(names)]
+    return n % 8 if pa.types.is_integer(field.type) else "0123456789abcdef0123456789abcdef"

@@ -1,0 +1,106 @@
+"""How a run stands, from its folder alone: state, counts, rate, what leads so far."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jobs.pool.attempts import Attempt, attempts, last_begun
+from jobs.pool.driver import progress_of
+from jobs.query.select import run_query
+from jobs.runs.packs import group_chunks
+from jobs.runs.trace_run import Run
+
+WINDOW_S = 600.0
+"""The rate is that of the last ten minutes in which anything was committed."""
+LEADING = """
+SELECT attribute, part, component, token, step_start || ':' || step_stop AS steps,
+  avg(ie) AS mean_ie, stddev_samp(ie) / sqrt(count(*)) AS se_ie, count(*) AS num_captions
+FROM caption_effects
+WHERE intervention = 'restore' AND against = $1
+GROUP BY attribute, part, component, token, step_start, step_stop
+QUALIFY row_number() OVER (PARTITION BY attribute, part ORDER BY avg(ie) DESC, component, token,
+  step_start) = 1
+ORDER BY attribute, part
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How a run stands; the fields are what `dqf trace status` prints."""
+
+    run: str
+    state: str
+    """planned, running, finished, stopped, failed, interrupted (the driver was killed), or
+    `on HOST`: what its driver does there is not known here, and nothing was committed lately."""
+    done: int
+    """Units that were tried."""
+    failed: int
+    left: int
+    units_per_minute: float | None
+    eta_minutes: float | None
+    attempts: int
+    message: str
+    """Why the last attempt ended, if it failed."""
+
+
+def status_of(run: Run) -> Status:
+    """Return how a run stands."""
+    progress = progress_of(run)
+    tried = attempts(run)
+    last = tried[-1] if tried else None
+    rate, idle_s = _rate(run)
+    left = progress.total - progress.done
+    state = _state(last, left=left, idle_s=idle_s)
+    return Status(
+        run=run.location,
+        state=state,
+        done=progress.done,
+        failed=progress.failed,
+        left=left,
+        units_per_minute=rate,
+        eta_minutes=left / rate if rate and state == "running" else None,
+        attempts=len(tried),
+        message=last.message if last else "",
+    )
+
+
+def leading(run: Run, *, against: str) -> list[dict[str, object]]:
+    """Return the component with the highest mean indirect effect of each attribute and part."""
+    return run_query(run, LEADING, [against]).to_pylist()
+
+
+def _state(last: Attempt | None, *, left: int, idle_s: float | None) -> str:
+    if last is None:
+        return "planned" if left else "finished"
+    if last.outcome is not None:
+        return last.outcome.value
+    if last.is_alive is None:
+        return "running" if idle_s is not None and idle_s < WINDOW_S else f"on {last.host}"
+    if last.is_alive:
+        return "running"
+    return "interrupted" if left else "finished"
+
+
+def _rate(run: Run) -> tuple[float | None, float | None]:
+    """Return the units a minute lately, and the seconds since the last commit.
+
+    Times are those of the storage's clock; a rate that they do not give is None.
+    """
+    commits = sorted(_commits(run))
+    if not commits:
+        return None, None
+    newest = commits[-1][0]
+    start = max(newest - WINDOW_S, last_begun(run))
+    minutes = (newest - start) / 60
+    units = sum(units for at, units in commits if at > start)
+    return units / minutes if minutes > 0 else None, time.time() - newest
+
+
+def _commits(run: Run) -> Iterator[tuple[float, int]]:
+    """Yield when each part that counts was written and how many units it holds."""
+    live = run.live()
+    for (chunk, generation), name in live.parts.items():
+        if generation == 0:
+            yield live.modified[name], len(run.ordinals(chunk))
+    for group, name in live.packs.items():
+        yield live.modified[name], sum(len(run.ordinals(c)) for c in group_chunks(run, group))

@@ -1,0 +1,40 @@
+"""A trace as a job on a cluster: what is checked here, and what is sent."""
+
+from collections.abc import Sequence
+
+from jobs.cluster.submission import submit
+from jobs.pool.driver import Note
+from jobs.tracing.plan import check_plan
+from schemas.errors import ModelUnavailable
+from schemas.plan import TracePlan
+
+PLAN_FILE = "submitted-plan.json"
+"""The plan's name in the job's working directory."""
+
+
+def submit_plan(
+    plan: TracePlan, location: str, address: str, arguments: Sequence[str], note: Note
+) -> str:
+    """Submit the trace of a plan as the run at `location`; return the job's id.
+
+    The plan is checked here, and a hub model pinned to its commit, if its configs can be opened
+    here; the job checks it in any case.
+    """
+    try:
+        plan = check_plan(plan).plan
+    except ModelUnavailable as error:  # the weights may be on the cluster alone
+        note(f"not checked here ({error}): the job does")
+    return submit(
+        address,
+        arguments=["trace", "submit", "--plan", PLAN_FILE, "--run", location, *arguments],
+        run=location,
+        files={PLAN_FILE: plan.model_dump_json().encode()},
+        ships_reference_model=plan.model == "emoji-sd",
+    )
+
+
+def submit_resume(location: str, address: str, arguments: Sequence[str]) -> str:
+    """Submit a job that goes on with the run at `location`; return the job's id."""
+    return submit(
+        address, arguments=["trace", "resume", location, *arguments], run=location, files={}
+    )

@@ -1,0 +1,145 @@
+"""The replication report on made-up runs: it says what is true of them, and no more."""
+
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.made_up_runs import MANIFEST, commit_all, score_row
+from bench.replication.claims import CLAIMS, Evidence, Verdict
+from bench.replication.evidence import FIRST, LAST, role_of
+from bench.replication.figures import draw_figures
+from bench.replication.page import write_page
+from engine.model.components import list_components
+from engine.model.opening import open_model, open_skeleton
+from engine.model.tokens import find_subject
+from jobs.input.probes import probe_set
+from jobs.runs.run import UnitRow
+from jobs.runs.trace_run import Run, create_run
+from jobs.tracing.plan import pick
+from schemas.component import PAPER_KINDS, Component, Part
+from schemas.plan import TracePlan
+
+Effect = Callable[[str, str, str, str], float]
+"""The share of the total effect by attribute, component, intervention and role of token."""
+STEPS = 10
+PLANS: dict[str, dict] = {
+    "text": {"parts": [Part.TEXT_ENCODER], "interventions": ["restore", "other-caption"]},
+    "tokens": {"parts": [Part.TEXT_ENCODER], "tokens": ["words", "pads"]},
+    "unet": {"parts": [Part.UNET], "interventions": ["restore", "other-seed", "other-caption"]},
+}
+
+
+def make_world(folder: Path, effect: Effect, *, each: int) -> None:
+    """Write the three runs with scores that an effect determines, and noise."""
+    tokenizer = open_model("emoji-sd").encoders[0].tokenizer
+    for name, fields in PLANS.items():
+        captions = pick(probe_set("emoji-sd"), each=each)
+        plan = TracePlan(scorer="builtin:emoji-sd", captions=captions, chunk_units=500, **fields)
+        parts = [c for c in components() if c.part in plan.parts]
+        run = create_run(folder / f"replication-{name}", plan, MANIFEST, parts, steps=STEPS)
+        commit_all(run, partial(score_rows, run, effect=effect, tokenizer=tokenizer))
+
+
+def score_rows(run: Run, row: UnitRow, *, effect: Effect, tokenizer: object) -> Iterator[dict]:
+    unit, plan = row.unit, run.plan
+    span = find_subject(tokenizer, unit.caption)
+    noise = np.random.default_rng(int(row.unit_id[:8], 16))
+    is_map = plan.tokens[0] == "words"
+    positions = range(1, span.eos + 2) if is_map else [span.last]
+    for component in unit.components:
+        for intervention in plan.interventions:
+            for position in positions:
+                role = role_of(position, span)
+                share = effect(unit.caption.attribute, component, intervention, role)
+                for against in plan.scores:
+                    yield score_row(
+                        row,
+                        component,
+                        intervention=intervention,
+                        token=str(position) if is_map else "last_subject",
+                        position=position if unit.part is Part.TEXT_ENCODER else None,
+                        step_stop=STEPS,
+                        against=against,
+                        clean=0.3,
+                        corrupted=0.1,
+                        restored=0.1 + 0.2 * share + 0.01 * noise.standard_normal(),
+                    )
+
+
+@cache
+def components() -> list[Component]:
+    return list_components(open_skeleton("emoji-sd"), PAPER_KINDS)
+
+
+@cache
+def unet_names() -> list[str]:
+    return [c.name for c in components() if c.part is Part.UNET]
+
+
+def as_the_paper_says(attribute: str, component: str, intervention: str, role: str) -> float:
+    """One state of the text encoder; in the UNet seven components, of its own each attribute."""
+    if component.startswith("text_encoder"):
+        is_state = component == FIRST and role == LAST and intervention == "restore"
+        return 0.9 if is_state else 0.0
+    first = 7 * ("object", "style", "color", "viewpoint").index(attribute)
+    holds = component in unet_names()[first : first + 7]
+    return 0.5 if holds and intervention != "other-caption" else 0.0
+
+
+def as_it_does_not(attribute: str, component: str, intervention: str, role: str) -> float:
+    """Every layer of the text encoder at every later token; one place of the UNet for all."""
+    if component.startswith("text_encoder"):
+        return 0.2 + 0.2 * (role == "EOS") if intervention == "restore" else 0.0
+    return 0.9 * (component == "unet.up_blocks.1.resnets.0")
+
+
+def verdicts(folder: Path) -> list[set[Verdict]]:
+    evidence = Evidence.of(folder, "target")
+    return [{finding.verdict for finding in claim.judge(evidence)} for claim in CLAIMS]
+
+
+def test_what_the_paper_says_replicates_where_it_is_true(tmp_path: Path) -> None:
+    make_world(tmp_path, as_the_paper_says, each=12)
+    assert verdicts(tmp_path) == [{Verdict.YES}] * len(CLAIMS)
+
+
+def test_it_does_not_replicate_where_it_is_false(tmp_path: Path) -> None:
+    make_world(tmp_path, as_it_does_not, each=12)
+    causal, *others = verdicts(tmp_path)
+    assert causal == {Verdict.YES}, "the first layer does carry a fifth of it"
+    assert Verdict.YES not in set.union(*others)
+    assert others[:3] == [{Verdict.NO}] * 3
+
+
+@pytest.mark.slow
+def test_few_captions_tell_nothing_and_the_page_says_so(tmp_path: Path) -> None:
+    make_world(tmp_path, as_the_paper_says, each=4)
+    assert verdicts(tmp_path) == [{Verdict.OPEN}] * len(CLAIMS)
+    page = tmp_path / "findings.md"
+    write_page(tmp_path, page, draw_figures(tmp_path, tmp_path / "images"))
+    text = page.read_text()
+    assert "**replicates**" not in text
+    assert "| object | **cannot be told** | 4 captions |" in text
+    assert len(list((tmp_path / "images").glob("*.svg"))) == 3
+
+
+def test_runs_that_are_not_there_tell_nothing(tmp_path: Path) -> None:
+    assert verdicts(tmp_path) == [{Verdict.OPEN}] * len(CLAIMS)
+    write_page(tmp_path, tmp_path / "findings.md", draw_figures(tmp_path, tmp_path / "images"))
+    assert "not traced" in (tmp_path / "findings.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("position", "role"),
+    [(0, "before the subject"), (5, LAST), (6, "words after it"), (11, "EOS"), (31, "pads")],
+)
+def test_roles_of_positions(position: int, role: str) -> None:
+    (caption,) = [
+        c for c in probe_set("emoji-sd")
+        if c.caption == "a photo of a cat in the style of noto" and c.subject == "cat"
+    ]  # fmt: skip
+    span = find_subject(open_model("emoji-sd").encoders[0].tokenizer, caption)
+    assert role_of(position, span) == role

@@ -1,0 +1,332 @@
+"""Keys of an edit: what a full forward pass reads, in every family, and what faces what.
+
+Shapes: N prompts, T tokens, P rows, D width.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.editing.closed_form import edited_weight
+from engine.editing.covariance import SHIPPED, computed_sums, file_name, read_sums
+from engine.editing.delta import replaced
+from engine.editing.editable import editable, editables, open_reader, read_prompts
+from engine.editing.keys import kept_keys, pair_keys
+from engine.editing.positions import (
+    KEPT_ROLES,
+    RoleWeights,
+    facing_places,
+    pad_places,
+    role_rows,
+    role_weights,
+)
+from engine.editing.prompts import (
+    Phrasebook,
+    general_captions,
+    prompt_pairs,
+    read_phrasebook,
+    told_apart,
+    with_article,
+)
+from engine.editing.solve import EditSettings, solve_edit
+from engine.model.components import module_of
+from engine.model.hooks import Side, Spot, recording
+from engine.model.opening import Diffusion, open_model, open_skeleton
+from engine.model.registry import EMOJI_SD
+from engine.model.sampling import encode
+from engine.model.tokens import Span
+from engine.reference.statistics import COMPONENTS as SHIPPED_COMPONENTS
+from schemas.concept import Concept, ConceptKind
+from schemas.errors import ConceptError, UnknownComponent
+from schemas.plan import Caption
+
+BOOK = Phrasebook(
+    openings=("", "see"),
+    modifiers=("", "red"),
+    endings=("", "by noto"),
+    carriers=("a cat", "a dog"),
+    objects=("cat", "dog", "fire engine", "hippopotamus"),
+    styles=("noto", "neon"),
+)
+COMPONENTS = [
+    ("sd", "text_encoder.layers.0.self_attn"),
+    ("sd", "text_encoder.layers.0.mlp"),
+    ("sd", "text_encoder.layers.1.self_attn"),
+    ("sd", "text_encoder.layers.1.mlp"),
+    ("sd2", "text_encoder.layers.0.self_attn"),
+    ("sd2", "text_encoder.layers.0.mlp"),
+    ("sdxl", "text_encoder.layers.0.self_attn"),
+    ("sdxl", "text_encoder_2.layers.0.self_attn"),
+    ("sdxl", "text_encoder_2.layers.1.mlp"),
+    ("if", "text_encoder.layers.0.self_attn"),
+    ("if", "text_encoder.layers.1.mlp"),
+]
+CROSS = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2"
+CAPTIONS = [
+    Caption(caption=text, subject=subject, attribute="object")
+    for text, subject in (
+        ("a cat", "cat"),
+        ("a fire engine by the sea", "fire engine"),
+        ("hippopotamus", "hippopotamus"),
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def models(tiny_sd: Path, tiny_families: dict[str, Path]) -> dict[str, Diffusion]:
+    folders: Mapping[str, Path] = {"sd": tiny_sd, **tiny_families}
+    return {
+        name: open_model(str(folders[name]), device="cpu") for name in ("sd", "sd2", "sdxl", "if")
+    }
+
+
+@pytest.mark.parametrize(("family", "component"), COMPONENTS)
+def test_rows_are_what_a_full_forward_reads_and_leaves(
+    models: dict[str, Diffusion], family: str, component: str
+) -> None:
+    model = models[family]
+    target = editable(model, component)
+    (projection,) = target.projections.values()
+    prompts = read_prompts(model, target.component, CAPTIONS)
+    rows = role_rows(prompts.spans, prompts.length, KEPT_ROLES)
+    read = open_reader(model, target).read(prompts, rows)
+    layer = module_of(model, component.rpartition(".")[0])
+    spots = [Spot(projection, Side.INPUT), Spot(layer, Side.INPUT), Spot(layer)]
+    with recording(spots) as passed:
+        encode(model, [caption.caption for caption in CAPTIONS])
+    key_NTD, before_NTD, after_NTD = (passed[spot][0] for spot in spots)
+    at = (rows.prompt_P, rows.place_P)
+    assert read.key_PD.dtype == torch.float64
+    torch.testing.assert_close(read.key_PD.float(), key_NTD[at], rtol=1e-4, atol=1e-5)
+    said_PD = projection(key_NTD[at])
+    wanted = after_NTD[at] if component.endswith("mlp") else before_NTD[at] + said_PD
+    assert read.stream_PE is not None
+    torch.testing.assert_close(read.stream_PE.float(), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["sd", "sd2", "sdxl"])
+def test_cross_attention_reads_the_text_rows(models: dict[str, Diffusion], family: str) -> None:
+    model = models[family]
+    cross = CROSS.replace("blocks.0", "blocks.1", 1) if family == "sdxl" else CROSS
+    target = editable(model, cross)
+    assert [name.rpartition(f"{cross[5:]}.")[2] for name in target.projections] == [
+        "to_k.weight",
+        "to_v.weight",
+    ]
+    prompts = read_prompts(model, target.component, CAPTIONS)
+    rows = role_rows(prompts.spans, prompts.length, RoleWeights())
+    read = open_reader(model, target).read(prompts, rows)
+    text_NTD = encode(model, [caption.caption for caption in CAPTIONS]).text_RLD
+    torch.testing.assert_close(read.key_PD.float(), text_NTD[rows.prompt_P, rows.place_P])
+
+
+@pytest.mark.parametrize(
+    "component", ["unet.mid_block.resnets.0", "text_encoder.layers.0", "text_encoder.layers.0.x"]
+)
+def test_what_cannot_be_edited_is_refused_on_the_configs_alone(
+    tiny_sd: Path, component: str
+) -> None:
+    with pytest.raises(UnknownComponent):
+        editable(open_skeleton(str(tiny_sd)), component)
+
+
+def test_a_network_or_layer_stands_for_what_can_be_edited_in_it(tiny_sd: Path) -> None:
+    skeleton = open_skeleton(str(tiny_sd))
+    first = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp")
+    assert editables(skeleton, ["text_encoder.layers.0"]) == first
+    assert editables(skeleton, [first[1], "text_encoder.layers.0"]) == (first[1], first[0])
+    encoder = editables(skeleton, ["text_encoder"])
+    assert encoder[:2] == first
+    layers = skeleton.encoders[0].module.config.num_hidden_layers
+    assert len(encoder) == 2 * layers
+    crossed = editables(skeleton, ["unet"])
+    assert crossed
+    assert all(name.endswith("attn2") for name in crossed)
+    for name in ("text_encoder.layers.0.self", "vae", "unet.mid_block.resnets.0"):
+        with pytest.raises(UnknownComponent):
+            editables(skeleton, [name])
+
+
+def test_prompt_that_is_cut_is_a_concept_error(models: dict[str, Diffusion]) -> None:
+    component = editable(models["sd"], "text_encoder.layers.0.mlp").component
+    long = "qxz" * 80
+    with pytest.raises(ConceptError, match="cannot be edited"):
+        read_prompts(
+            models["sd"], component, [Caption(caption=long, subject=long, attribute="object")]
+        )
+
+
+SPANS = (Span(start=2, stop=4, eos=6), Span(start=5, stop=6, eos=11))
+
+
+def test_each_role_weighs_the_same_whatever_its_length() -> None:
+    weights = RoleWeights(before=6, subject=1, words=2, eos=3, pads=4)
+    weight_NT = role_weights(SPANS, 12, weights)
+    assert weight_NT[0].tolist() == pytest.approx([2, 2, 2, 1, 1, 1, 3, 1, 0.0, 1, 1, 1], abs=1.01)
+    assert weight_NT.sum(1).tolist() == pytest.approx([16, 12])  # the second prompt has no pads
+    assert weight_NT[0, :3].sum() == pytest.approx(6)
+    assert weight_NT[0, 7:].sum() == pytest.approx(4)
+
+
+@pytest.mark.parametrize(
+    ("eos", "length", "places"),
+    [(6, 77, [7, 30, 53, 76]), (6, 9, [7, 8]), (8, 9, []), (4, 9, [5, 6, 7, 8])],
+)
+def test_pads_stand_for_all_of_them(eos: int, length: int, places: list[int]) -> None:
+    assert pad_places(eos, length) == places
+
+
+def test_positions_face_from_the_subject_and_by_place_after_the_end() -> None:
+    """Source: subject 2-3, words 4-5, EOS 6, pads. Target: subject 5, words 6-7, EOS 8, pads."""
+    source, target = Span(start=2, stop=4, eos=6), Span(start=5, stop=6, eos=8)
+    rows = role_rows([source], 12, RoleWeights(before=1))
+    facing = dict(
+        zip(rows.place_P.tolist(), facing_places(rows, [source], [target]).tolist(), strict=True)
+    )
+    assert {p: facing[p] for p in (3, 4, 5, 6)} == {3: 5, 4: 6, 5: 7, 6: 8}
+    assert facing[7] == 9  # no pad of the target stands so early
+    assert facing[11] == 11
+    back = role_rows([target], 12, RoleWeights())
+    places = facing_places(back, [target], [source]).tolist()
+    assert dict(zip(back.place_P.tolist(), places, strict=True))[8] == 6
+
+
+@pytest.mark.parametrize(
+    ("family", "components"),
+    [
+        ("sd", ("text_encoder.layers.0.self_attn",)),
+        ("sd", ("text_encoder.layers.0.mlp",)),
+        ("sdxl", ("text_encoder_2.layers.0.self_attn",)),
+        ("if", ("text_encoder.layers.0.mlp",)),
+        ("sd", (CROSS,)),
+    ],
+)
+def test_edited_model_says_the_concept_as_it_said_the_target(
+    models: dict[str, Diffusion], family: str, components: tuple[str, ...]
+) -> None:
+    """With one prompt and the ridge going to zero the component's output is the target's."""
+    model = models[family]
+    concept = Concept(concept="cat", target="dog", prompts=("a photo of a {}",))
+    settings = EditSettings(
+        components=components, ridge=1e-12, preserve=0.0, roles=RoleWeights(pads=0)
+    )
+    solved = solve_edit(model, [concept], book=BOOK, settings=settings)
+    target = editable(model, components[0])
+    pairs = prompt_pairs([concept], book=BOOK)
+    wanted = pair_keys(model, target, pairs, roles=settings.roles, edited={})
+    left = pair_keys(model, target, pairs, roles=settings.roles, edited=solved.weights)
+    assert solved.weights.keys() == target.projections.keys()
+    for name, change_PE in wanted.changes.items():
+        if family == "sd" and components == (CROSS,):
+            layer = target.projections[name]
+            said = left.key_PD @ solved.weights[name].double().T
+            asked = left.key_PD @ layer.weight.double().T + change_PE
+            torch.testing.assert_close(said, asked, rtol=1e-3, atol=1e-4)
+        else:
+            assert float(left.changes[name].norm() / change_PE.norm()) < 1e-3
+
+
+def test_second_component_finishes_what_the_first_left(models: dict[str, Diffusion]) -> None:
+    model = models["sd"]
+    concepts = [Concept(concept="cat", target="dog")]
+    names = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp")
+    last = editable(model, names[1])
+    pairs = prompt_pairs(concepts, book=BOOK)
+
+    def left(components: tuple[str, ...]) -> float:
+        settings = EditSettings(components=components, ridge=0.3, preserve=0.0)
+        solved = solve_edit(model, concepts, book=BOOK, settings=settings)
+        keys = pair_keys(model, last, pairs, roles=RoleWeights(), edited=solved.weights)
+        (change_PE,) = keys.changes.values()
+        return float((keys.weight_P[:, None] * change_PE.square()).sum())
+
+    assert left(names) < left(names[:1])
+    assert left(names) == left(names[::-1])  # solved in the network's order, however asked
+
+
+def test_edit_leaves_the_model_as_it_was(models: dict[str, Diffusion]) -> None:
+    model = models["sd"]
+    before = {n: p.clone() for n, p in model.text_encoder.named_parameters()}
+    settings = EditSettings(components=("text_encoder.layers.0.mlp",))
+    solved = solve_edit(model, [Concept(concept="cat")], book=BOOK, settings=settings)
+    assert all(torch.equal(p, before[n]) for n, p in model.text_encoder.named_parameters())
+    (name,) = solved.weights
+    rebuilt_ED = edited_weight(solved.originals[name], solved.changes[name])
+    assert torch.equal(solved.weights[name], rebuilt_ED)
+
+
+def test_what_is_kept_exactly_stays_bit_near(models: dict[str, Diffusion]) -> None:
+    model = models["sd"]
+    exact = Concept(concept="hippopotamus", prompts=("a {}",))
+    settings = EditSettings(
+        components=("text_encoder.layers.0.mlp",), ridge=1e-6, preserve=0.0, exactly=(exact,)
+    )
+    solved = solve_edit(model, [Concept(concept="cat", target="dog")], book=BOOK, settings=settings)
+    before = encode(model, ["a hippopotamus"]).text_RLD
+    cat_before = encode(model, ["a cat"]).text_RLD
+    with replaced(model, solved.weights):
+        after, cat_after = encode(model, ["a hippopotamus", "a cat"]).text_RLD.split(1)
+    moved, cat_moved = (after - before).norm(), (cat_after - cat_before).norm()
+    assert float(moved / before.norm()) < 1e-3
+    assert float(cat_moved) > 30 * float(moved)
+
+
+def test_kept_captions_never_say_a_concept(models: dict[str, Diffusion]) -> None:
+    concepts = [
+        Concept(concept="cat", target="dog"),
+        Concept(concept="noto", target="neon", kind=ConceptKind.STYLE),
+    ]
+    captions, said = told_apart(general_captions(book=BOOK), concepts)
+    assert captions
+    assert all("cat" in c.caption or "noto" in c.caption for c in said)
+    assert not [c for c in captions if "cat" in c.caption or "noto" in c.caption]
+    target = editable(models["sd"], "text_encoder.layers.0.mlp")
+    kept = kept_keys(models["sd"], target, captions, roles=KEPT_ROLES, edited={})
+    (change_PE,) = kept.changes.values()
+    assert len(kept.key_PD) == len(kept.weight_P)
+    assert float(change_PE.abs().max()) == 0.0
+
+
+@pytest.mark.parametrize("kind", list(ConceptKind))
+def test_concept_and_target_prompts_align(kind: ConceptKind) -> None:
+    pairs = prompt_pairs([Concept(concept="fox", target="owl", kind=kind, weight=3.0)], book=BOOK)
+    assert sum(pair.weight for pair in pairs) == pytest.approx(3.0)
+    for pair in pairs:
+        said = pair.source.caption.replace("fox", "owl").replace("a owl", "an owl")
+        assert pair.target.caption == said.replace("aan", "an")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("owl", "an owl"), ("unicorn", "a unicorn"), ("umbrella", "an umbrella"), ("cat", "a cat")],
+)
+def test_article_follows_the_sound(words: str, said: str) -> None:
+    assert with_article(words) == said
+
+
+def test_shipped_sums_are_those_of_the_model_and_its_words() -> None:
+    model, book = open_model("emoji-sd", device="cpu"), read_phrasebook(EMOJI_SD)
+    assert {file.name for file in SHIPPED.iterdir()} == {
+        file_name(c, book) for c in SHIPPED_COMPONENTS
+    }
+    for component in SHIPPED_COMPONENTS:
+        file = SHIPPED / file_name(component, book)
+        shipped, found = read_sums(file), computed_sums(model, component, book)
+        assert (shipped.keys, shipped.weight) == (found.keys, pytest.approx(found.weight))
+        torch.testing.assert_close(shipped.gram_DD, found.gram_DD, rtol=1e-6, atol=1e-6)
+
+
+def test_kept_sums_from_general_ones_are_those_that_are_read() -> None:
+    model, book = open_model("emoji-sd", device="cpu"), read_phrasebook(EMOJI_SD)
+    component = "text_encoder.layers.0.self_attn"
+    general = {component: computed_sums(model, component, book)}
+    concepts = [Concept(concept="cat", target="dog"), Concept(concept="fire engine", target="bus")]
+    known, read = (
+        solve_edit(model, concepts, book=book, settings=EditSettings(), general=sums)
+        for sums in (general, {})
+    )
+    assert known.kept_keys == read.kept_keys
+    (change,), (other,) = known.changes.values(), read.changes.values()
+    assert float((change - other).norm() / other.norm()) < 1e-8

@@ -1,0 +1,99 @@
+"""The prompts of an evaluation: unseen, complete, and without what was removed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.editing.prompts import general_captions, prompt_pairs, read_phrasebook
+from engine.evaluation.prompts import choices, fill, read_words, subjects
+from engine.model.registry import EMOJI_SD
+from schemas.concept import Concept, ConceptKind, ConceptMode
+from schemas.evaluation import EFFICACY, Group
+from schemas.prompt_set import PromptSet
+
+KINDS = [
+    Concept(concept="cat", target="dog"),
+    Concept(concept="neon", kind=ConceptKind.STYLE),
+    Concept(concept="red", target="green", kind=ConceptKind.COLOR),
+    Concept(
+        concept="Ada Lovelace", target="a poet", kind=ConceptKind.PERSON, mode=ConceptMode.REMOVE
+    ),
+    Concept(concept="the mayor", target="Ann", kind=ConceptKind.FACT),
+    Concept(concept="jumping", kind=ConceptKind.ACTION),
+    Concept(concept="a {weird} name"),
+]
+
+
+@pytest.mark.parametrize("has_vocabulary", [True, False])
+def test_prompts_of_all_kinds_are_unseen_and_say_no_concept_beside_theirs(
+    has_vocabulary: bool, tmp_path: Path
+) -> None:
+    folder = EMOJI_SD if has_vocabulary else tmp_path
+    words, book = read_words(folder, KINDS), read_phrasebook(folder)
+    names = choices(KINDS, words)
+    found = subjects(KINDS, words)
+    fitted = {
+        caption.caption
+        for pair in prompt_pairs(KINDS, book=book)
+        for caption in (pair.source, pair.target)
+    } | {caption.caption for caption in general_captions(book=book)}
+    for concept, subject in zip(KINDS, found, strict=False):
+        assert (subject.name, subject.kind) == (concept.concept, concept.kind)
+        updated = concept.mode is ConceptMode.UPDATE
+        assert subject.target == (concept.target if updated else None)
+        assert {p.group for p in subject.prompts} & set(EFFICACY)
+    for subject in found:
+        for prompt in subject.prompts:
+            if prompt.template is None:
+                continue
+            assert prompt.text == fill(prompt.template, prompt.name or "")
+            assert prompt.name in names[prompt.kind or ConceptKind.OBJECT]
+            assert prompt.text not in fitted
+    for subject in found[len(KINDS) :]:
+        for prompt in subject.prompts:
+            spoken = f" {prompt.text} "
+            assert not any(f" {concept.concept} " in spoken for concept in KINDS)
+
+
+def test_what_is_said_beside_an_updated_concept_is_judged_as_its_targets() -> None:
+    found = subjects(KINDS, read_words(EMOJI_SD, KINDS))
+    cat, neon, red = found[:3]
+    edited = {prompt.group: prompt.edited_template for prompt in cat.prompts}
+    assert edited[Group.STYLE] == "a drawing of a dog in the style of {name}"
+    assert edited[Group.COLOUR] == "a drawing of {article} dog"
+    assert {edited[group] for group in EFFICACY} == {None}
+    assert {p.edited_template for p in red.prompts if p.group is Group.OBJECT} == {
+        "a drawing of a green {name}"
+    }
+    assert {prompt.edited_template for prompt in neon.prompts} == {None}
+
+
+def test_every_other_name_is_kept_and_other_kinds_are_unrelated() -> None:
+    vocabulary = json.loads((EMOJI_SD / "vocabulary.json").read_text())
+    concepts = KINDS[:1]
+    found = subjects(concepts, read_words(EMOJI_SD, concepts))
+    kept = [s.name for s in found if s.prompts[0].group is Group.KEPT]
+    assert kept == [name for name in vocabulary["objects"] if name != "cat"]
+    unrelated = {s.name for s in found if s.prompts[0].group is Group.UNRELATED}
+    assert unrelated == {*vocabulary["styles"], *vocabulary["colours"]} - {"natural"}
+    small = subjects(concepts, read_words(EMOJI_SD, concepts), prompt_set=PromptSet.SMALL)
+    assert sum(len(s.prompts) for s in small) < 0.5 * sum(len(s.prompts) for s in found)
+
+
+def test_choices_are_concepts_given_targets_and_names_each_once(tmp_path: Path) -> None:
+    concepts = [Concept(concept="Cat"), Concept(concept="unheard of", target="also new")]
+    names = choices(concepts, read_words(tmp_path, concepts))[ConceptKind.OBJECT]
+    assert names[:3] == ("Cat", "unheard of", "also new")
+    assert len({name.casefold() for name in names}) == len(names)
+    assert "object" not in names
+    person = Concept(concept="Ada", target="Grace", kind=ConceptKind.PERSON)
+    assert choices([person], read_words(tmp_path, [person]))[ConceptKind.PERSON] == ("Ada", "Grace")
+
+
+def test_a_few_prompts_of_each_group_are_shown() -> None:
+    found = subjects(KINDS[:1], read_words(EMOJI_SD, KINDS[:1]))
+    for group in Group:
+        shown = [p for s in found for p in s.prompts if p.group is group and p.shown]
+        there = [s for s in found if any(p.group is group for p in s.prompts)]
+        assert len(shown) == min(4, len(there))

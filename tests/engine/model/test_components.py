@@ -1,0 +1,226 @@
+"""Components: their numbers in published architectures, their order, their names."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine.model.components import list_components, module_of
+from engine.model.families.known import FAMILIES
+from engine.model.opening import Skeleton, open_model, skeleton_of
+from engine.model.sampling import generate
+from schemas.component import PAPER_KINDS, Kind, Part
+from schemas.errors import UnknownComponent
+from schemas.plan import Numerics
+
+SD_1_UNET: dict[str, Any] = {
+    "sample_size": 64,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "layers_per_block": 2,
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
+    "down_block_types": [*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", *["CrossAttnUpBlock2D"] * 3],
+}
+SD_2_UNET = SD_1_UNET | {
+    "sample_size": 96,
+    "cross_attention_dim": 1024,
+    "attention_head_dim": [5, 10, 20, 20],
+    "use_linear_projection": True,
+}
+SDXL_UNET = SD_1_UNET | {
+    "sample_size": 128,
+    "block_out_channels": [320, 640, 1280],
+    "transformer_layers_per_block": [1, 2, 10],
+    "cross_attention_dim": 2048,
+    "attention_head_dim": [5, 10, 20],
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+    "down_block_types": ["DownBlock2D", *["CrossAttnDownBlock2D"] * 2],
+    "up_block_types": [*["CrossAttnUpBlock2D"] * 2, "UpBlock2D"],
+}
+# From diffusers' scripts/convert_if.py, and of the published 4.3 billion parameters.
+IF_UNET = {
+    "sample_size": 64,
+    "in_channels": 3,
+    "out_channels": 6,
+    "block_out_channels": [704, 1408, 2112, 2816],
+    "layers_per_block": 3,
+    "cross_attention_dim": 2816,
+    "attention_head_dim": 64,
+    "cross_attention_norm": "group_norm",
+    "encoder_hid_dim": 4096,
+    "addition_embed_type": "text",
+    "resnet_time_scale_shift": "scale_shift",
+    "act_fn": "gelu",
+    "down_block_types": ["ResnetDownsampleBlock2D", *["SimpleCrossAttnDownBlock2D"] * 3],
+    "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+    "up_block_types": [*["SimpleCrossAttnUpBlock2D"] * 3, "ResnetUpsampleBlock2D"],
+}
+CLIP_L = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+}
+OPEN_CLIP_H = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 23,
+    "num_attention_heads": 16,
+}
+OPEN_CLIP_G = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "projection_dim": 1280,
+}
+T5_XXL = {
+    "vocab_size": 32128,
+    "d_model": 4096,
+    "d_kv": 64,
+    "d_ff": 10240,
+    "num_layers": 24,
+    "num_heads": 64,
+    "feed_forward_proj": "gated-gelu",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A published architecture: the configs' relevant fields, and what dqf finds in it."""
+
+    pipeline: str
+    unet: dict[str, Any]
+    texts: dict[str, dict[str, Any]]
+    kinds: dict[Kind, int]
+    """Of the paper's kinds in the UNet."""
+    text: int
+    """Components of the paper's kinds in all text encoders."""
+    unet_parameters: float
+    """In billions, as published."""
+
+
+SD_KINDS = {
+    Kind.SELF_ATTENTION: 16,
+    Kind.CROSS_ATTENTION: 16,
+    Kind.FEED_FORWARD: 16,
+    Kind.RESNET: 22,
+}
+SDXL_KINDS = {
+    Kind.SELF_ATTENTION: 70,
+    Kind.CROSS_ATTENTION: 70,
+    Kind.FEED_FORWARD: 70,
+    Kind.RESNET: 17,
+}
+PUBLISHED = {
+    "SD 1": Published(
+        pipeline="StableDiffusionPipeline",
+        unet=SD_1_UNET,
+        texts={"text_encoder": CLIP_L},
+        kinds=SD_KINDS,
+        text=24,
+        unet_parameters=0.86,
+    ),
+    "SD 2.1": Published(
+        pipeline="StableDiffusionPipeline",
+        unet=SD_2_UNET,
+        texts={"text_encoder": OPEN_CLIP_H},
+        kinds=SD_KINDS,
+        text=46,
+        unet_parameters=0.87,
+    ),
+    "LCM": Published(
+        pipeline="LatentConsistencyModelPipeline",
+        unet=SD_1_UNET | {"sample_size": 96, "time_cond_proj_dim": 256},
+        texts={"text_encoder": CLIP_L},
+        kinds=SD_KINDS,
+        text=24,
+        unet_parameters=0.86,
+    ),
+    "SDXL": Published(
+        pipeline="StableDiffusionXLPipeline",
+        unet=SDXL_UNET,
+        texts={"text_encoder": CLIP_L, "text_encoder_2": OPEN_CLIP_G},
+        kinds=SDXL_KINDS,
+        text=24 + 64,
+        unet_parameters=2.57,
+    ),
+    "IF-I-XL": Published(
+        pipeline="IFPipeline",
+        unet=IF_UNET,
+        texts={"text_encoder": T5_XXL},
+        kinds={Kind.JOINT_ATTENTION: 22, Kind.RESNET: 36},
+        text=48,
+        unet_parameters=4.3,
+    ),
+}
+
+
+def open_published(name: str) -> Skeleton:
+    model = PUBLISHED[name]
+    return skeleton_of(
+        name,
+        family=FAMILIES[model.pipeline],
+        unet_config=model.unet,
+        text_configs=model.texts,
+    )
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_architectures_have_these_components(name: str) -> None:
+    expected, skeleton = PUBLISHED[name], open_published(name)
+    components = list_components(skeleton, PAPER_KINDS)
+    assert Counter(c.kind for c in components if c.part is Part.UNET) == expected.kinds
+    assert sum(c.part is Part.TEXT_ENCODER for c in components) == expected.text
+    billions = sum(p.numel() for p in skeleton.unet.parameters()) / 1e9
+    assert billions == pytest.approx(expected.unet_parameters, abs=0.05)
+
+
+def test_stable_diffusion_has_70_unet_components_and_xl_227() -> None:
+    assert sum(SD_KINDS.values()) == 70
+    assert sum(SDXL_KINDS.values()) == 227
+
+
+@pytest.mark.parametrize("family", ["sd", "sd2", "lcm", "sdxl", "if"])
+def test_order_is_the_order_of_execution(
+    tiny_sd: Path, tiny_families: dict[str, Path], family: str
+) -> None:
+    model = open_model(str({"sd": tiny_sd, **tiny_families}[family]), device="cpu")
+    listed = [c.name for c in list_components(model)]
+    ran: list[str] = []
+    hooks = [
+        module_of(model, name).register_forward_hook(lambda *_, name=name: ran.append(name))
+        for name in listed
+    ]
+    generate(model, ["a red apple"], seeds=[0], numerics=Numerics(steps=1, guidance=1.0))
+    for hook in hooks:
+        hook.remove()
+    # The text encoders run first, and are listed last.
+    assert sorted(ran, key=lambda name: not name.startswith("unet.")) == listed
+
+
+def test_parameter_counts_are_the_modules_own(tiny_sd: Path) -> None:
+    model = open_model(str(tiny_sd), device="cpu")
+    for component in list_components(model, PAPER_KINDS):
+        module = module_of(model, component.name)
+        assert component.num_parameters == sum(p.numel() for p in module.parameters())
+
+
+def test_unknown_name_gets_the_nearest() -> None:
+    skeleton = open_published("SD 1")
+    with pytest.raises(UnknownComponent, match=r"text_encoder\.layers\.0\.self_attn"):
+        module_of(skeleton, "text_encoder.layers.0.self_attention")
+
+
+def test_skeleton_holds_no_weights() -> None:
+    skeleton = open_published("SD 1")
+    assert all(p.device == torch.device("meta") for p in skeleton.unet.parameters())

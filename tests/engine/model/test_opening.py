@@ -1,0 +1,86 @@
+"""Opening models and scorers: what is wrong is said in one sentence."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.functional import to_pil_image
+
+from engine.model.opening import open_model, open_skeleton, open_tokenizer
+from engine.model.registry import EMOJI_SD, default_guidance, default_steps, model_hash
+from engine.model.scorer import open_scorer
+from schemas.errors import ModelUnavailable
+
+
+@pytest.mark.parametrize("opening", [open_model, open_skeleton, open_tokenizer])
+def test_an_unknown_name_is_refused_with_what_can_be_given(opening) -> None:  # noqa: ANN001
+    with pytest.raises(ModelUnavailable, match=r"unknown model 'nope': give one of emoji-sd"):
+        opening("nope")
+
+
+def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match=r"no model_index\.json"):
+        open_model(str(tmp_path))
+
+
+def test_another_kind_of_pipeline_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    with pytest.raises(ModelUnavailable, match="is a FluxPipeline"):
+        open_model(str(tmp_path))
+
+
+def test_a_broken_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    with pytest.raises(ModelUnavailable, match="text_encoder"):
+        open_skeleton(str(tmp_path))
+    (tmp_path / "model_index.json").write_text("{")
+    with pytest.raises(ModelUnavailable, match="not JSON"):
+        open_skeleton(str(tmp_path))
+
+
+def test_an_unknown_scorer_is_refused() -> None:
+    with pytest.raises(ModelUnavailable, match="ARCHITECTURE:PRETRAINED"):
+        open_scorer("ViT-B-16:nobody")
+
+
+def test_the_embedded_models_defaults_are_its_vocabularys() -> None:
+    vocabulary = json.loads((EMOJI_SD / "vocabulary.json").read_text())
+    assert default_steps("emoji-sd") == vocabulary["steps"]
+    assert default_guidance("emoji-sd") == vocabulary["guidance"]
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "guidance"),
+    [("sd-1.4", 50, 7.5), ("sdxl-turbo", 1, 1.0), ("lcm", 4, 8.0), ("owner/any", 50, 7.5)],
+)
+def test_a_model_has_the_defaults_of_its_kind(name: str, steps: int, guidance: float) -> None:
+    assert (default_steps(name), default_guidance(name)) == (steps, guidance)
+
+
+def test_the_hash_follows_the_content(tiny_sd: Path) -> None:
+    before = model_hash(str(tiny_sd))
+    assert model_hash(str(tiny_sd)) == before
+    note = tiny_sd / "unet" / "note.json"
+    note.write_text("{}")
+    try:
+        assert model_hash(str(tiny_sd)) != before
+    finally:
+        note.unlink()
+
+
+def test_scores_are_those_of_the_models_own_preprocessing(tiny_scorer: Path) -> None:
+    import open_clip
+
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    images = (images * 255).round() / 255
+    name = f"local-dir:{tiny_scorer}"
+    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    pictures: list[Image.Image] = [to_pil_image(image) for image in images]
+    with torch.inference_mode():
+        batch = torch.stack([preprocess(picture) for picture in pictures])  # pyright: ignore
+        image_RD = model.eval().encode_image(batch, normalize=True)
+        text_TD = model.encode_text(open_clip.get_tokenizer(name)(["a cat"]), normalize=True)
+    got = open_scorer(str(tiny_scorer)).score(images, ["a cat"])
+    assert torch.allclose(got, (image_RD @ text_TD.T).double(), atol=5e-3)

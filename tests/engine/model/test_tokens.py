@@ -1,0 +1,80 @@
+"""Subject spans, by character offsets."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.model.families.deepfloyd import DeepFloydIF
+from engine.model.tokens import find_subject, tokenize
+from schemas.errors import PlanError
+from schemas.plan import Caption
+from tests.models.families import open_clip_tokenizer, t5_tokenizer
+from tests.models.tiny import LENGTH, build_tokenizer
+
+TOKENIZER = build_tokenizer()
+T5 = DeepFloydIF().prepare_tokenizer(t5_tokenizer())
+WORDS = ("apple", "castle", "hippopotamus", "sea", "night", "Forest")
+
+
+def text_of(tokens: list[int]) -> str:
+    return TOKENIZER.decode(tokens).replace(" ", "").lower()
+
+
+@given(
+    before=st.lists(st.sampled_from(("a", "red", "photo", "of")), max_size=3),
+    subject=st.lists(st.sampled_from(WORDS), min_size=1, max_size=1),
+    after=st.lists(st.sampled_from(("by", "the", "table")), max_size=3),
+)
+def test_the_span_decodes_to_the_subject(
+    before: list[str], subject: list[str], after: list[str]
+) -> None:
+    words = " ".join(subject)
+    caption = Caption(
+        caption=" ".join([*before, *subject, *after]), subject=words, attribute="object"
+    )
+    span = find_subject(TOKENIZER, caption)
+    ids = tokenize(TOKENIZER, [caption.caption])[0].tolist()
+    assert text_of(ids[span.start : span.stop]) == words.replace(" ", "").lower()
+    assert span.last == span.stop - 1
+
+
+def test_a_word_that_only_contains_the_subject_is_passed_over() -> None:
+    caption = Caption(caption="seaside by the sea", subject="sea", attribute="object")
+    span = find_subject(TOKENIZER, caption)
+    offsets = TOKENIZER(caption.caption, return_offsets_mapping=True).offset_mapping
+    assert offsets[span.start][0] == caption.caption.rindex("sea")
+
+
+def test_a_caption_over_the_limit_names_both_numbers() -> None:
+    caption = Caption(caption="apple " * 40 + "castle", subject="castle", attribute="object")
+    with pytest.raises(PlanError, match=rf"has \d+ tokens.*limit is {LENGTH}"):
+        find_subject(TOKENIZER, caption)
+
+
+@given(
+    before=st.lists(st.sampled_from(("a", "Red", "photo", "of")), max_size=3),
+    subject=st.lists(st.sampled_from(WORDS), min_size=1, max_size=2),
+    after=st.lists(st.sampled_from(("by", "the", "table")), max_size=3),
+)
+def test_t5s_span_decodes_to_the_subject_without_a_start_token(
+    before: list[str], subject: list[str], after: list[str]
+) -> None:
+    words = " ".join(subject)
+    caption = Caption(
+        caption=" ".join([*before, *subject, *after]), subject=words, attribute="object"
+    )
+    span = find_subject(T5, caption)
+    ids = tokenize(T5, [caption.caption])[0].tolist()
+    assert T5.decode(ids[span.start : span.stop]) == words.lower()
+    assert ids[span.eos] == T5.eos_token_id
+    assert span.words == 0
+    assert set(ids[span.eos + 1 :]) == {T5.pad_token_id}
+
+
+def test_padding_with_an_ordinary_token_is_no_part_of_the_caption() -> None:
+    tokenizer = open_clip_tokenizer()
+    caption = Caption(caption="a red apple!", subject="apple", attribute="object")
+    span = find_subject(tokenizer, caption)
+    ids = tokenize(tokenizer, [caption.caption])[0].tolist()
+    assert ids[span.eos] == tokenizer.eos_token_id
+    assert set(ids[span.eos + 1 :]) == {tokenizer.pad_token_id} == {0}

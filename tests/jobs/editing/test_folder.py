@@ -1,0 +1,138 @@
+"""An edit's folder: what is in it, that it shows the edit, and what is refused as none."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.editing.checkpoint import new_folder
+from engine.editing.delta import DELTA, read_delta, replaced, weights_of
+from engine.editing.lora import KOHYA_FILE, PEFT_FILE
+from engine.model.opening import Diffusion, open_model
+from engine.model.sampling import generate
+from jobs.editing.folder import FULL_MODEL, write_edit
+from jobs.editing.manifest import MANIFEST, read_manifest
+from schemas.concept import Concept
+from schemas.errors import ConceptError
+from schemas.manifest import EditManifest
+from schemas.plan import Numerics
+
+OUT_PROJ = "encoder.layers.0.self_attn.out_proj.weight"
+NAMES = {
+    "sd1": (f"text_encoder.{OUT_PROJ}",),
+    "sdxl": (
+        f"text_encoder.{OUT_PROJ}",
+        f"text_encoder_2.text_model.{OUT_PROJ}",
+        "unet.up_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight",
+    ),
+    "if": ("text_encoder.encoder.block.0.layer.0.SelfAttention.o.weight",),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_sd: Path, tiny_families: dict[str, Path]) -> dict[str, Path]:
+    return {"sd1": tiny_sd, **tiny_families}
+
+
+def write(folder: Path, model: Diffusion, names: tuple[str, ...], *, full_model: bool = False):  # noqa: ANN201
+    """Write an edit of rank 1 and return its weights."""
+    folder.mkdir(parents=True)
+    rng = torch.Generator().manual_seed(0)
+    originals = {name: weights_of(model)[name].detach() for name in names}
+    changes = {
+        name: torch.outer(
+            *(torch.randn(n, generator=rng, dtype=torch.float64) for n in original.shape)
+        )
+        / 3
+        for name, original in originals.items()
+    }
+    weights = {name: (originals[name].double() + changes[name]).float() for name in names}
+    concept = Concept(concept="cat", target="dog", prompts=("a {}",))
+    write_edit(
+        folder,
+        model=model,
+        originals=originals,
+        weights=weights,
+        changes_float64=changes,
+        manifest={
+            "concepts": [concept.model_dump(mode="json")],
+            "settings": {"ridge": 0.1, "roles": {"eos": 1.0}},
+            "note": "added by the caller",
+            "model": "a/relative/name",
+        },
+        full_model=full_model,
+    )
+    return weights
+
+
+@pytest.mark.parametrize("name", ["sd1", "sdxl", "if"])
+def test_the_whole_model_shows_what_the_delta_shows(
+    folders: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    model = open_model(str(folders[name]))
+    write(tmp_path / "edit", model, NAMES[name], full_model=True)
+
+    def images(drawn_by: Diffusion) -> torch.Tensor:
+        numerics = Numerics(steps=2, guidance=3.0)
+        return generate(drawn_by, ["a red apple", "an old castle"], seeds=[0, 1], numerics=numerics)
+
+    before = images(model)
+    with replaced(model, read_delta(tmp_path / "edit", model)):
+        after = images(model)
+    whole = images(open_model(str(tmp_path / "edit" / FULL_MODEL)))
+    torch.testing.assert_close(whole, after, rtol=0, atol=1e-5)
+    assert (after - before).abs().max() > 1e-3
+    has_lora = name != "if"
+    found = {path.name for path in (tmp_path / "edit").iterdir()}
+    assert found == {DELTA, MANIFEST, FULL_MODEL, *((PEFT_FILE, KOHYA_FILE) if has_lora else ())}
+    assert ("none" in read_manifest(tmp_path / "edit").lora) != has_lora
+
+
+def test_the_manifest_says_what_was_done(folders: dict[str, Path], tmp_path: Path) -> None:
+    model = open_model(str(folders["sdxl"]))
+    weights = write(tmp_path / "edit", model, NAMES["sdxl"])
+    manifest = read_manifest(tmp_path / "edit")
+    assert isinstance(manifest, EditManifest)
+    assert manifest.concepts == (Concept(concept="cat", target="dog", prompts=("a {}",)),)
+    assert manifest.settings == {"ridge": 0.1, "roles": {"eos": 1.0}}
+    assert manifest.model == str(folders["sdxl"].resolve())
+    assert manifest.model_dump()["note"] == "added by the caller"
+    assert [m.name for m in manifest.matrices] == list(NAMES["sdxl"])
+    for matrix in manifest.matrices:
+        original = weights_of(model)[matrix.name]
+        change = (weights[matrix.name] - original).norm() / original.norm()
+        assert matrix.rank == 1
+        assert matrix.shape == tuple(original.shape)
+        assert matrix.relative_change == pytest.approx(float(change), rel=1e-4)
+        assert matrix.hash_before != matrix.hash_after
+
+
+def test_its_files_are_as_readable_as_any_other(folders: dict[str, Path], tmp_path: Path) -> None:
+    with new_folder(tmp_path / "edit") as work:
+        write(work / "inner", open_model(str(folders["sd1"])), NAMES["sd1"], full_model=True)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "edit").rglob("*"):
+        like = tmp_path / ("folder" if path.is_dir() else "file")
+        assert path.stat().st_mode == like.stat().st_mode, path
+
+
+def test_what_is_no_edit_is_one_sentence(folders: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ConceptError, match=f"is no edit folder: it has no {MANIFEST}"):
+        read_manifest(tmp_path)
+    write(tmp_path / "edit", open_model(str(folders["sd1"])), NAMES["sd1"])
+    path = tmp_path / "edit" / MANIFEST
+    whole = path.read_text()
+    for text, sentence in (
+        (whole[:-9], "is damaged, it is not JSON"),
+        ("[]", "has no version"),
+        ("{}", "has no version"),
+        (json.dumps({**json.loads(whole), "version": 2}), "has version 2, this dqf reads up to 1"),
+        (json.dumps({**json.loads(whole), "concepts": [{"concept": ""}]}), "concepts.0.concept"),
+        (json.dumps({**json.loads(whole), "matrices": 3}), "is damaged: matrices"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConceptError, match=sentence) as caught:
+            read_manifest(tmp_path / "edit")
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,97 @@
+"""Locating: the top-ranked text-encoder component of a run, by attribute where it can be."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.made_up_runs import MANIFEST, commit_all, score_row
+from jobs.editing.locate import locate
+from jobs.runs.run import UnitRow
+from jobs.runs.trace_run import create_run
+from schemas.component import Component, Kind, Part
+from schemas.concept import Concept, ConceptKind
+from schemas.errors import ConceptError, StoreError
+from schemas.plan import Caption, TracePlan
+
+NAMES = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp", "unet.mid_block.resnets.0")
+EFFECT = {
+    ("object", NAMES[0]): 0.3, ("object", NAMES[1]): 0.1,
+    ("style", NAMES[0]): -0.2, ("style", NAMES[1]): 0.2,
+}  # fmt: skip
+CAPTIONS = (
+    Caption(caption="a cat", subject="cat", attribute="object"),
+    Caption(caption="a dog in the style of noto", subject="noto", attribute="style"),
+)
+
+
+def scores(row: UnitRow) -> list[dict]:
+    return [
+        score_row(
+            row,
+            name,
+            against=against,
+            clean=0.5,
+            corrupted=0.1,
+            # The UNet and the caption's score, larger, must not count.
+            restored=0.1 + EFFECT.get((row.unit.caption.attribute, name), 0.39)
+            if against == "target"
+            else 0.4,
+        )
+        for name in row.unit.components
+        for against in ("caption", "target")
+    ]
+
+
+@pytest.fixture
+def run_path(tmp_path: Path) -> Path:
+    plan = TracePlan(model="emoji-sd", scorer="builtin:emoji-sd", captions=CAPTIONS)
+    parts = {Part.UNET: NAMES[2:], Part.TEXT_ENCODER: NAMES[:2]}
+    components = [
+        Component(
+            name=name,
+            part=part,
+            kind=Kind.MLP,
+            order=0,
+            layer=0,
+            num_parameters=1,
+        )
+        for part, names in parts.items()
+        for name in names
+    ]
+    run = create_run(tmp_path / "run", plan, MANIFEST, components, steps=50)
+    commit_all(run, scores)
+    return Path(run.location)
+
+
+def concept(kind: str) -> Concept:
+    return Concept(concept="x", target="y", kind=ConceptKind(kind))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "component", "attribute", "mean_ie"),
+    [
+        (("object",), NAMES[0], "object", 0.3),
+        (("style",), NAMES[1], "style", 0.2),
+        (("object", "style"), NAMES[1], None, 0.15),  # pooled: 0.05 against 0.15
+        (("action",), NAMES[1], None, 0.15),  # not traced
+    ],
+)
+def test_top_text_encoder_component_is_found(
+    run_path: Path, kinds: tuple[str, ...], component: str, attribute: str | None, mean_ie: float
+) -> None:
+    located = locate(run_path, [concept(kind) for kind in kinds])
+    assert located.component == component
+    assert located.attribute == attribute
+    assert located.mean_ie == pytest.approx(mean_ie)
+
+
+def test_run_without_scores_is_refused(run_path: Path) -> None:
+    for part in (run_path / "parts").glob("c*.parquet"):
+        part.unlink()
+    with pytest.raises(ConceptError, match="no trial of a text-encoder component"):
+        locate(run_path, [concept("object")])
+
+
+def test_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError):
+        locate(tmp_path, [concept("object")])

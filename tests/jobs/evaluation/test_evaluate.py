@@ -1,0 +1,167 @@
+"""An evaluation: what is drawn, what is measured, and edits whose measures are known."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.evaluation.pairs import judged
+from engine.model.scorer import open_scorer
+from jobs.evaluation.evaluate import Request, draw_pictures, prepare_evaluation, write_summary
+from jobs.evaluation.measures import GroupResult, results
+from jobs.evaluation.worker import EvaluationWorker
+from jobs.pool.driver import progress_of
+from jobs.runs.evaluation_run import EDIT, EvaluationRun, open_evaluation
+from jobs.runs.run import Task
+from schemas.concept import ConceptKind
+from schemas.errors import ConceptError, StoreError
+from schemas.evaluation import EvaluationPrompt, Group
+from schemas.prompt_set import PromptSet
+from tests.made_up.evaluated import few_names, write_edit
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return few_names(tmp_path_factory.mktemp("models") / "few")
+
+
+def request_of(edit: Path, **changes: object) -> Request:
+    fields: dict = {"seeds": 2, "steps": 6, "scorer": "builtin:emoji-sd"}
+    return Request(edit=edit, **(fields | changes))
+
+
+def evaluated(edit: Path, **changes: object) -> EvaluationRun:
+    """Return a whole evaluation, made by one worker in this process."""
+    run = prepare_evaluation(request_of(edit, **changes), edit / "evaluation")
+    run.complete()
+    worker = EvaluationWorker(run.location, edits={EDIT: str(edit)}, threads=1)
+    for chunk in range(run.num_chunks):
+        assert not worker.run(Task(chunk=chunk)).errors
+    return run
+
+
+def by_group(run: EvaluationRun) -> dict[str, GroupResult]:
+    return {result.group: result for result in results(run)}
+
+
+def test_an_edit_that_changes_nothing_keeps_everything(model: Path, tmp_path: Path) -> None:
+    edit = write_edit(tmp_path / "edit", model, lambda weight: weight)
+    run = evaluated(edit, steps=4)
+    found = by_group(run)
+    for result in found.values():
+        assert result.after == result.before or result.group == "harmonic mean"
+        assert result.of_right in (None, 1.0) or result.group == "harmonic mean"
+        assert result.clip_after == result.clip_before
+        assert result.similarity in (None, 1.0)
+    assert found["erased"].of_right == 1.0
+    assert found["harmonic mean"].of_right == 0.0
+    assert found["general"].cmmd == 0.0
+    # The target's own names are the four that no concept says; a third of them are neighbours.
+    assert (found["kept"].names, found["neighbour"].names) == (4, 2)
+    assert found["concept"].as_target is not None
+    write_summary(run, results(run), progress_of(run))
+    draw_pictures(run)
+    assert (edit / "evaluation" / "evaluation.json").is_file()
+    pictures = {path.stem for path in (edit / "evaluation" / "images").glob("*.png")}
+    drawn = {group for group, result in found.items() if result.images}
+    assert pictures == drawn - {"erased", "neighbour"}
+    assert found["object"] == GroupResult(group="object")
+
+
+def test_a_destroyed_layer_loses_what_is_kept(model: Path, tmp_path: Path) -> None:
+    edit = write_edit(tmp_path / "edit", model, torch.zeros_like)
+    found = by_group(evaluated(edit, prompts=PromptSet.SMALL, seeds=1))
+    kept, general = found["kept"], found["general"]
+    assert kept.before is not None
+    assert kept.after is not None
+    assert kept.after < 0.5 < kept.before
+    assert general.cmmd is not None
+    assert general.cmmd > 0.5
+    assert found["style"].images is None
+
+
+def test_a_unit_that_fails_is_recorded_and_the_rest_is_measured(
+    model: Path, tmp_path: Path
+) -> None:
+    edit = write_edit(tmp_path / "edit", model, lambda weight: weight)
+    request = request_of(edit, seeds=1, prompts=PromptSet.SMALL)
+    run = prepare_evaluation(request, edit / "evaluation")
+    run.complete()
+    broken, sound = (
+        EvaluationWorker(run.location, edits={EDIT: str(edit)}, threads=1) for _ in range(2)
+    )
+    broken._tracer._edits = {EDIT: {"no such weight": torch.zeros(1)}}  # pyright: ignore
+    for chunk in range(run.num_chunks):
+        done = (broken if chunk == 2 else sound).run(Task(chunk=chunk))
+        assert done.errors == (("ValueError",) if chunk == 2 else ())
+    assert [failure.error for failure in run.failures()] == ["ValueError"]
+    before = by_group(run)["kept"].images
+    sound.run(Task(chunk=2, generation=1))
+    assert not run.failures()
+    after = by_group(run)["kept"].images
+    assert before is not None
+    assert after == before + 1
+
+
+def test_another_evaluation_is_not_mixed_in(model: Path, tmp_path: Path) -> None:
+    edit = write_edit(tmp_path / "edit", model, lambda weight: weight)
+    out = edit / "evaluation"
+    prepare_evaluation(request_of(edit), out)
+    prepare_evaluation(request_of(edit), out)
+    with pytest.raises(StoreError, match="another numerics: choose another --out"):
+        prepare_evaluation(request_of(edit, steps=7), out)
+    other = write_edit(tmp_path / "other", model, torch.zeros_like)
+    with pytest.raises(StoreError, match="another edits"):
+        prepare_evaluation(request_of(other), out)
+    with pytest.raises(StoreError, match="exists and is no evaluation"):
+        prepare_evaluation(request_of(edit), edit)
+    with pytest.raises(ConceptError, match=r"no edit.safetensors"):
+        prepare_evaluation(request_of(model), tmp_path / "out")
+    with pytest.raises(StoreError, match="dqf edit evaluate"):
+        open_evaluation(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_delta_of_another_model_is_refused(model: Path, tmp_path: Path) -> None:
+    edit = write_edit(tmp_path / "edit", model, lambda weight: weight)
+    run = prepare_evaluation(request_of(edit), edit / "evaluation")
+    replacement = write_edit(tmp_path / "other", model, torch.zeros_like)
+    with pytest.raises(ConceptError, match="is not the one that is evaluated"):
+        EvaluationWorker(run.location, edits={EDIT: str(replacement)}, threads=1)
+
+
+def test_a_model_without_a_vocabulary_and_a_single_person(
+    tiny_sd: Path, tiny_scorer: Path, tmp_path: Path
+) -> None:
+    concepts = (
+        {"concept": "Ada Lovelace", "kind": "person"},
+        {"concept": "apple", "target": "castle", "kind": "object"},
+    )
+    edit = write_edit(tmp_path / "edit", tiny_sd, lambda weight: weight * 2, concepts)
+    request = request_of(edit, scorer=str(tiny_scorer), seeds=1, steps=2, prompts=PromptSet.SMALL)
+    run = prepare_evaluation(request, edit / "evaluation")
+    run.complete()
+    worker = EvaluationWorker(run.location, edits={EDIT: str(edit)}, threads=1)
+    for chunk in range(run.num_chunks):
+        assert not worker.run(Task(chunk=chunk)).errors
+    found = by_group(run)
+    # Nothing is chosen between a single person and nobody else: three prompts of an object count.
+    assert found["erased"].images == 6
+    assert found["erased"].right_before is not None
+    person = EvaluationPrompt(
+        group=Group.CONCEPT, text="x", template="{name}", kind=ConceptKind.PERSON, name="x"
+    )
+    assert run.plan.names[ConceptKind.PERSON] == ("Ada Lovelace",)
+    image = torch.zeros(1, 3, 16, 16)
+    side = judged(
+        image,
+        [person],
+        [person.template],
+        names=run.plan.names,
+        scorer=open_scorer(str(tiny_scorer)),
+    )
+    assert side[0].chosen is None
+    assert found["concept"].after_low is None
+    assert (found["kept"].names, found["neighbour"].names) == (62, 3)
+    assert found["general"].images == 32
+    assert len(run.plan.names[ConceptKind.OBJECT]) == 63

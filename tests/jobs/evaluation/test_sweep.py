@@ -1,0 +1,96 @@
+"""A sweep: its grid, the edits that it makes once, and which of them are marked as best."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from jobs.editing.manifest import read_manifest
+from jobs.evaluation.evaluate import Request
+from jobs.evaluation.measures import results
+from jobs.evaluation.sweep import Anchor, Grid, Trade, marked, prepare_sweep, settings_of
+from jobs.evaluation.worker import EvaluationWorker
+from jobs.runs.run import Task
+from schemas.concept import Concept
+from schemas.errors import ConceptError, UnknownComponent
+from schemas.prompt_set import PromptSet
+from tests.made_up.evaluated import few_names
+
+LAYER = "text_encoder.layers.0.self_attn"
+CONCEPTS = (Concept(concept="cat", target="bus"), Concept(concept="house"))
+
+
+def trade(edit: str, *, erased: float, kept: float, cmmd: float | None) -> Trade:
+    measured = dict.fromkeys(Trade.__dataclass_fields__) | {"edit": edit, "is_best": False}
+    measured |= {"erased_of_right": erased, "kept_of_right": kept, "cmmd": cmmd}
+    return Trade(**measured | {"harmonic_of_right": kept - erased})  # pyright: ignore
+
+
+def test_what_another_beats_is_not_marked() -> None:
+    found = marked(
+        [
+            trade("worse", erased=0.1, kept=0.9, cmmd=2.0),
+            trade("good", erased=0.1, kept=0.9, cmmd=1.0),
+            trade("keeps", erased=0.3, kept=0.95, cmmd=1.5),
+            trade("same", erased=0.1, kept=0.9, cmmd=1.0),
+        ]
+    )
+    assert [t.edit for t in found] == ["good", "same", "worse", "keeps"]
+    assert [t.edit for t in found if t.is_best] == ["good", "same", "keeps"]
+
+
+def test_a_grid_is_every_combination_once() -> None:
+    grid = Grid(
+        components=(LAYER,), anchors=tuple(Anchor), strengths=(1.0, 6.0), ridges=(1e-3,),
+        roles=("all",),
+    )  # fmt: skip
+    names = [setting.name for setting in settings_of(grid)]
+    assert len(names) == len(set(names)) == 5
+    assert "identity-ridge-0.001-all" in names
+    assert "kept-6-ridge-0.001-all" in names
+    with pytest.raises(ConceptError, match="unknown roles 'no': give all"):
+        settings_of(replace(grid, roles=("no",)))
+    with pytest.raises(ConceptError, match="must be positive"):
+        settings_of(replace(grid, ridges=(0.0,)))
+
+
+def test_edits_are_made_once_and_share_the_unedited_images(tmp_path: Path) -> None:
+    model = str(few_names(tmp_path / "few"))
+    request = Request(
+        edit=tmp_path / "sweep", seeds=1, steps=3, scorer="builtin:emoji-sd",
+        prompts=PromptSet.SMALL,
+    )  # fmt: skip
+    grid = Grid(
+        components=(LAYER,), anchors=tuple(Anchor), strengths=(6.0,), ridges=(1e-3,)
+    )  # fmt: skip
+    said: list[str] = []
+    with pytest.raises(UnknownComponent):
+        prepare_sweep(
+            CONCEPTS,
+            replace(grid, components=("no.layer",)),
+            request,
+            model=model,
+            note=said.append,
+        )
+    assert not request.edit.exists()
+    run = prepare_sweep(CONCEPTS, grid, request, model=model, note=said.append)
+    assert len(said) == 4
+    assert prepare_sweep(CONCEPTS, grid, request, model=model, note=said.append).id == run.id
+    assert len(said) == 4
+    folders = {name: str(request.edit / "edits" / name) for name in run.plan.edits}
+    assert read_manifest(Path(folders["kept-6-ridge-0.001-all"])).concepts == CONCEPTS
+    run.complete()
+    worker = EvaluationWorker(run.location, edits=folders, threads=1)
+    for chunk in range(3):
+        assert not worker.run(Task(chunk=chunk)).errors
+    paths = [str(path) for path in run.storage.local(run.live().names)]
+    sides = duckdb.sql(
+        "SELECT count(*), count(DISTINCT edit), count(DISTINCT clip_before), count(DISTINCT "
+        f"clip_after) FROM read_parquet({paths}) GROUP BY prompt"
+    ).fetchall()
+    assert all((rows, edits, before) == (3, 3, 1) for rows, edits, before, _ in sides)
+    assert any(after == 3 for *_, after in sides)
+    assert {r.group for r in results(run, "kept-6-ridge-0.001-all")} >= {"erased", "concept"}
+    with pytest.raises(ConceptError, match="an edit of other concepts"):
+        prepare_sweep(CONCEPTS[:1], grid, request, model=model, note=said.append)

@@ -1,0 +1,105 @@
+"""Causal states that are reported where there are none: the rate is held over whole sets."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from bench.claims import FAILING, RATE, found_by_rule, simulated
+from bench.made_up_runs import make_components, make_run
+from jobs.query.select import run_query
+from jobs.runs.parts import PartContent, part_name, write_part
+from jobs.runs.trace_run import Run
+from schemas.component import Part
+from schemas.intervention import Intervention
+from schemas.plan import Caption, TracePlan
+from schemas.tables import SCORES
+
+NULLS = 40
+CAPTIONS = 12
+STATES = 48
+
+
+def most(runs: int) -> float:
+    """Return how many of `runs` may report a state: 5 % and three binomial errors."""
+    return RATE * runs + 3 * np.sqrt(RATE * (1 - RATE) * runs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("captions", [12, 36, 72])
+def test_without_causal_states_few_runs_report_one(captions: int) -> None:
+    found = found_by_rule(runs=300, captions=captions)
+    reporting = {rule: is_found_RS.any(1).sum() for rule, is_found_RS in found.items()}
+    assert reporting["new"] <= most(300) < reporting["old"]
+
+
+OLD_RULE = """
+SELECT attribute FROM ranking
+JOIN controlled_effects AS seed USING (attribute, component)
+JOIN controlled_effects AS caption USING (attribute, component)
+WHERE intervention = 'restore' AND seed.control = 'other-seed'
+  AND caption.control = 'other-caption'
+  AND ranking.q_value < 0.05 AND ranking.mean_ie > 0
+  AND seed.q_control < 0.05 AND seed.control_ie > 0
+  AND caption.q_difference < 0.05 AND caption.mean_difference > 0
+"""
+"""States that are discoveries by each test's own q-values: what version 1 called causal."""
+
+
+def test_views_report_few_states_without_causal_ones(tmp_path: Path) -> None:
+    run = null_run(tmp_path / "run")
+    assert run_query(run, "SELECT DISTINCT attribute FROM ranking").num_rows == NULLS
+    new = set(run_query(run, "FROM causal_states")["attribute"].to_pylist())
+    old = set(run_query(run, OLD_RULE)["attribute"].to_pylist())
+    assert len(new) <= most(NULLS) < len(old)
+
+
+def null_run(location: Path) -> Run:
+    """Return a run of NULLS attributes, each with captions and a simulated null of its own."""
+    plan = TracePlan(
+        scorer="builtin:emoji-sd",
+        captions=tuple(
+            Caption(caption=f"{name} {n}", subject=name, attribute=name)
+            for name in attributes()
+            for n in range(CAPTIONS)
+        ),
+        parts=(Part.TEXT_ENCODER,),
+        scores=("target",),
+        interventions=tuple(Intervention(name) for name in FAILING),
+    )
+    run = make_run(location, plan, components=STATES)
+    table = pa.concat_tables(null_scores(run))
+    content = write_part([PartContent(table=table, commits=())], run_id=run.id, schema=SCORES)
+    run.storage.create(part_name(0), content)
+    return run
+
+
+def attributes() -> list[str]:
+    return [f"null{number:02}" for number in range(NULLS)]
+
+
+def null_scores(run: Run) -> list[pa.Table]:
+    generator = np.random.default_rng(0)
+    components = pa.array([component.name for component in make_components(STATES)])
+    tables = []
+    for attribute in attributes():
+        ids = pa.array([c.id for c in run.plan.captions if c.attribute == attribute])
+        state, caption = np.indices((STATES, CAPTIONS)).reshape(2, -1)
+        for intervention, ie_SC in simulated(generator, captions=CAPTIONS, states=STATES).items():
+            fixed = {
+                "unit_id": "u" * 32, "seed": 0, "draw": 0, "part": "text-encoder",
+                "intervention": intervention, "token": "last_subject", "step_start": 0,
+                "step_stop": 50, "against": "target", "clean": 0.3, "corrupted": 0.1,
+            }  # fmt: skip
+            columns = {
+                **{name: [value] * ie_SC.size for name, value in fixed.items()},
+                "caption_id": ids.take(pa.array(caption)),
+                "component": components.take(pa.array(state)),
+                "position": pa.nulls(ie_SC.size, pa.int32()),
+                "token_text": pa.nulls(ie_SC.size, pa.string()),
+                "restored": 0.1 + ie_SC.ravel(),
+            }
+            arrays = [pa.array(columns[field.name], field.type) for field in SCORES]
+            tables.append(pa.table(arrays, schema=SCORES))
+    return tables

@@ -1,0 +1,325 @@
+"""The statistics of a run: against plain Python over its scores, kept, and beside the catalog."""
+
+import threading
+from collections import defaultdict
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import stats
+
+import jobs.query.views
+from bench.made_up_runs import MANIFEST, commit_all, score_row
+from jobs.editing.locate import locate
+from jobs.query.catalog import CATALOG, write_catalog
+from jobs.query.kept_statistics import FOLDER, damaged_statistics
+from jobs.query.select import run_query
+from jobs.query.verdicts import verdicts
+from jobs.runs.run import UnitRow
+from jobs.runs.trace_run import Run, create_run, open_run
+from schemas.component import Component, Kind, Part
+from schemas.concept import Concept, ConceptKind
+from schemas.plan import Caption, TracePlan
+from schemas.views import STATISTICS_VIEWS
+
+EFFECT = {
+    "object": {"a": 0.3, "b": 0.1, "c": 0.0, "d": -0.1},
+    "style": {"a": 0.2, "b": 0.0, "c": 0.1, "d": 0.0},
+}
+"""True effects by attribute and component."""
+CONTROL = {"a": 0.1, "b": 0.1, "c": 0.0, "d": 0.0}
+"""Those of the control from another caption: b has no more than it."""
+SEEDS = (3, 70_000)
+
+
+def make_run(path: Path, *, captions: int, seed: int = 0) -> Run:
+    """Return a traced run; the last caption of an attribute lacks component d, one seed a draw."""
+    plan = TracePlan(
+        scorer="builtin:emoji-sd",
+        captions=tuple(
+            Caption(caption=f"{attribute} {n}", subject=attribute, attribute=attribute)
+            for attribute in EFFECT
+            for n in range(captions)
+        ),
+        parts=(Part.TEXT_ENCODER,),
+        scores=("target",),
+        seeds=SEEDS,
+        chunk_units=4,
+    )
+    components = [
+        Component(
+            name=name, part=Part.TEXT_ENCODER, kind=Kind.MLP, order=order, layer=order,
+            num_parameters=1,
+        )
+        for order, name in enumerate(CONTROL)
+    ]  # fmt: skip
+    run = create_run(path, plan, MANIFEST, components, steps=50)
+    generator = np.random.default_rng(seed)
+    commit_all(run, lambda row: unit_scores(row, generator, captions))
+    return run
+
+
+def unit_scores(row: UnitRow, generator: np.random.Generator, captions: int) -> list[dict]:
+    unit = row.unit
+    attribute, number = unit.caption.caption.split()
+    clean, corrupted = 0.5 + 0.05 * generator.normal(), 0.1 + 0.05 * generator.normal()
+    return [
+        score_row(
+            row,
+            component,
+            intervention=intervention,
+            against="target",
+            clean=clean,
+            corrupted=corrupted,
+            restored=corrupted + effect + 0.05 * generator.normal(),
+        )
+        for component in unit.components
+        if component != "d" or int(number) < captions - 1
+        for intervention, effect in (
+            ("restore", EFFECT[attribute][component]),
+            ("other-caption", CONTROL[component]),
+        )
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_run(tmp_path_factory.mktemp("statistics") / "run", captions=20)
+
+
+def caption_means(run: Run, attribute: str, component: str, intervention: str) -> dict:
+    """Return each caption's mean indirect and total effect, by plain Python."""
+    found = defaultdict(list)
+    for row in run_query(run, "FROM trials").to_pylist():
+        if (row["attribute"], row["component"], row["intervention"]) == (
+            attribute, component, intervention,
+        ):  # fmt: skip
+            found[row["caption_id"]].append(
+                (row["restored"] - row["corrupted"], row["clean"] - row["corrupted"])
+            )
+    return {caption: np.mean(values, axis=0) for caption, values in found.items()}
+
+
+def test_estimates_are_those_of_plain_python_and_scipy(run: Run) -> None:
+    rows = run_query(run, "FROM component_effects").to_pylist()
+    assert len(rows) == 2 * 4 * 2
+    for row in rows:
+        means = caption_means(run, row["attribute"], row["component"], row["intervention"])
+        ie, te = np.array(list(means.values())).T
+        assert row["num_captions"] == len(ie) == (19 if row["component"] == "d" else 20)
+        assert (row["num_seeds"], row["num_draws"]) == (2, 1)
+        assert row["num_trials"] == 2 * len(ie)
+        assert row["mean_ie"] == pytest.approx(ie.mean())
+        assert row["se_ie"] == pytest.approx(stats.sem(ie))
+        assert row["mean_te"] == pytest.approx(te.mean())
+        assert row["mean_recovery"] == pytest.approx(ie.mean() / te.mean())
+        for mean, low, high, values in (
+            ("mean_ie", "ie_low", "ie_high", ie), ("mean_te", "te_low", "te_high", te),
+        ):  # fmt: skip
+            student = stats.t.interval(0.95, len(values) - 1, row[mean], stats.sem(values))
+            assert row[low] <= student[0] + 1e-9
+            assert row[high] >= student[1] - 1e-9
+            assert (row[low], row[high]) == pytest.approx(student, abs=stats.sem(values))
+        residual = stats.sem(ie - row["mean_recovery"] * te) / te.mean()
+        assert row["recovery_low"] == pytest.approx(
+            row["mean_recovery"] - 2.1 * residual, abs=residual
+        )
+        permuted = stats.permutation_test(
+            (ie,), np.sum, permutation_type="samples", n_resamples=9999, rng=1
+        )
+        # Both are drawn; SciPy doubles one tail's share, so that its error is twice ours.
+        assert row["p_value"] == pytest.approx(permuted.pvalue, abs=0.04)
+
+
+def test_q_values_are_those_of_a_family(run: Run) -> None:
+    rows = run_query(run, "FROM component_effects").to_pylist()
+    families = defaultdict(list)
+    for row in rows:
+        families[row["attribute"], row["intervention"]].append((row["p_value"], row["q_value"]))
+    assert len(families) == 4
+    for tests in families.values():
+        p, q = zip(*tests, strict=True)
+        assert q == pytest.approx(stats.false_discovery_control(p))
+
+
+def test_ranks_are_tied_where_intervals_overlap(run: Run) -> None:
+    rows = run_query(run, "FROM ranking WHERE intervention = 'restore'").to_pylist()
+    for row in rows:
+        above = [
+            o for o in rows
+            if o["attribute"] == row["attribute"] and o["ie_low"] > row["ie_high"]
+        ]  # fmt: skip
+        assert row["rank"] == 1 + len(above)
+    ranks = {(row["attribute"], row["component"]): row["rank"] for row in rows}
+    assert [ranks["object", name] for name in "abcd"] == [1, 2, 3, 4]
+    assert ranks["style", "b"] == ranks["style", "d"] == 3
+
+
+def test_causal_states_survive_their_control(run: Run) -> None:
+    causal = run_query(run, "FROM causal_states").to_pylist()
+    assert {(row["attribute"], row["component"]) for row in causal} == {
+        ("object", "a"), ("style", "a"), ("style", "c"),
+    }  # fmt: skip
+    assert all(row["controls"] == ["other-caption"] for row in causal)
+    controlled = {
+        (row["attribute"], row["component"]): row
+        for row in run_query(run, "FROM controlled_effects").to_pylist()
+    }
+    for (attribute, component), row in controlled.items():
+        restored = caption_means(run, attribute, component, "restore")
+        control = caption_means(run, attribute, component, "other-caption")
+        difference = [restored[c][0] - control[c][0] for c in restored]
+        assert row["mean_difference"] == pytest.approx(np.mean(difference))
+        assert row["se_difference"] == pytest.approx(stats.sem(difference))
+        assert row["difference_low"] < np.mean(difference) < row["difference_high"]
+        assert row["control_ie"] == pytest.approx(np.mean([ie for ie, _ in control.values()]))
+    assert controlled["object", "b"]["q_difference"] > 0.05
+    assert controlled["object", "b"]["q_control"] < 0.05
+
+
+def test_overlap_and_concentration(run: Run) -> None:
+    (overlap,) = run_query(run, "FROM overlap").to_pylist()
+    assert (overlap["attribute_a"], overlap["attribute_b"]) == ("object", "style")
+    assert (overlap["num_a"], overlap["num_b"], overlap["num_both"]) == (1, 2, 1)
+    assert overlap["jaccard"] == pytest.approx(0.5)
+    assert overlap["jaccard_low"] <= 0.5 <= overlap["jaccard_high"]
+    for row in run_query(run, "FROM concentration").to_pylist():
+        means = [
+            np.mean([ie for ie, _ in caption_means(run, row["attribute"], c, "restore").values()])
+            for c in CONTROL
+        ]
+        positive = np.maximum(means, 0)
+        assert row["num_components"] == 4
+        assert row["effective_components"] == pytest.approx(
+            positive.sum() ** 2 / (positive**2).sum()
+        )
+        assert row["effective_low"] <= row["effective_components"] <= row["effective_high"]
+        assert row["gini_low"] <= row["gini"] <= row["gini_high"]
+
+
+def test_few_captions_find_nothing_and_say_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", captions=4)
+    assert run_query(run, "FROM causal_states").num_rows == 0
+    (row,) = run_query(
+        run, "FROM ranking WHERE attribute = 'object' AND component = 'a' AND rank = 1 "
+        "AND intervention = 'restore'",
+    ).to_pylist()  # fmt: skip
+    assert row["p_value"] == 0.125
+    (sentence,) = verdicts(run, against="target", attribute=None, part=None)
+    assert "object, style" in sentence
+    assert "with 4 captions" in sentence
+    assert "0.12" in sentence
+
+
+def test_verdicts_say_what_is_causal_and_how_surely(run: Run) -> None:
+    first, second = verdicts(run, against="target", attribute=None, part=None)
+    assert first.startswith("object, text-encoder: 1 of 4 states are causal")
+    assert "other-caption" in first
+    assert "led by a: +0.3" in first
+    assert second.startswith("style, text-encoder: 2 of 4")
+
+
+def test_one_caption_has_means_and_no_intervals(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", captions=1)
+    for row in run_query(run, "FROM component_effects").to_pylist():
+        assert row["mean_ie"] is not None
+        assert row["ie_low"] is row["ie_high"] is row["se_ie"] is row["recovery_low"] is None
+        assert row["p_value"] == 1
+
+
+def names(run: Run) -> set[str]:
+    return {file.name for file in run.storage.files(FOLDER)}
+
+
+def test_only_statements_that_read_them_make_statistics(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", captions=4)
+    run_query(run, "SELECT count(*) FROM scores")
+    assert names(run) == set()
+    run_query(run, "SELECT max(mean_ie) FROM RANKING")
+    assert len(names(run)) == 4
+
+
+def test_kept_statistics_are_read_until_scores_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "run", captions=4)
+    part = run.storage.read("parts/c00000003.parquet")
+    run.storage.remove("parts/c00000003.parquet")
+    before, kept = run_query(run, "FROM ranking"), names(run)
+    with monkeypatch.context() as nothing_makes_them:
+        nothing_makes_them.delattr(jobs.run_views, "make_statistics")
+        assert run_query(run, "FROM ranking").equals(before)
+        run.storage.create("parts/c00000003.parquet", part)
+        with pytest.raises(NameError):
+            run_query(run, "FROM ranking")
+    assert not run_query(run, "FROM ranking").equals(before)
+    assert len(names(run)) == 4
+    assert not names(run) & kept
+
+
+def test_damaged_statistics_are_made_anew(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", captions=4)
+    before = run_query(run, "FROM ranking")
+    (name,) = [name for name in names(run) if "ranking" in name]
+    path = Path(run.location, name)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 4
+    path.write_bytes(content)
+    assert damaged_statistics(run) == [name]
+    assert run_query(run, "FROM ranking").equals(before)
+    assert damaged_statistics(run) == []
+
+
+def test_readers_at_once_agree(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", captions=4)
+    found: list[pa.Table] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(run_query(run, "FROM ranking ORDER BY ALL")))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert all(table.equals(found[0]) for table in found)
+
+
+def test_a_run_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", captions=4)
+    Path(run.location, FOLDER).write_text("in the way, as root may write anywhere")
+    assert run_query(run, "FROM ranking").num_rows == 16
+
+
+def test_the_catalog_has_the_same_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path / "run", captions=6)
+    write_catalog(run)
+    monkeypatch.chdir(run.location)
+    with duckdb.connect(CATALOG, read_only=True) as connection:
+        assert connection.execute("SELECT count(*) FROM ranking").fetchall() == [(0,)]
+        for view in STATISTICS_VIEWS:
+            ours = run_query(open_run(run.location), f"FROM {view} ORDER BY ALL")
+            theirs = connection.sql(f"FROM {view} ORDER BY ALL").to_arrow_table()
+            assert theirs.equals(ours)
+    for file in Path(FOLDER).glob("*.empty.parquet"):
+        file.with_name(file.name.replace("empty", "zzz")).write_bytes(file.read_bytes())
+    with duckdb.connect(CATALOG, read_only=True) as connection:  # files of others do not count
+        assert connection.execute("SELECT count(*) FROM ranking").fetchall() == [(16,)]
+
+
+def test_locating_tells_its_uncertainty(run: Run) -> None:
+    one = locate(run.location, [Concept(concept="x", target="y", kind=ConceptKind.OBJECT)])
+    (top,) = run_query(
+        run, "FROM component_effects WHERE attribute = 'object' AND component = 'a' "
+        "AND intervention = 'restore'",
+    ).to_pylist()  # fmt: skip
+    assert (one.component, one.token, one.num_captions) == ("a", "last_subject", 20)
+    assert (one.ie_low, one.ie_high) == (top["ie_low"], top["ie_high"])
+    assert not one.is_doubtful
+    pooled = locate(run.location, [Concept(concept="x", target="y", kind=ConceptKind.ACTION)])
+    assert (pooled.component, pooled.num_captions) == ("a", 40)
+    assert pooled.mean_ie is not None
+    assert pooled.se_ie is not None
+    assert pooled.ie_low == pytest.approx(pooled.mean_ie - 1.96 * pooled.se_ie)

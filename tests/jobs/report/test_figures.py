@@ -1,0 +1,254 @@
+"""Figures: valid Vega-Lite of the right rows, names that fit, colours that can be told apart."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.query.select import run_query
+from jobs.report.edits import edit_sections, measure_rows
+from jobs.report.figures.data import ALPHA, FigureData, Row, capped, place_name, read_figure_data
+from jobs.report.figures.edits import edits, pareto
+from jobs.report.figures.known import FIGURES
+from jobs.report.figures.labels import places, short_name
+from jobs.report.figures.style import DARK, LIGHT, Theme
+from jobs.report.plot import Choice, plot_figure
+from jobs.report.words import answers, findings
+from jobs.runs.trace_run import Run
+from schemas.component import Component, Kind, Part
+from schemas.errors import PlanError
+from tests.made_up.report_run import (
+    OBJECTS,
+    STEPS,
+    STRONG,
+    make_report_edit,
+    make_report_run,
+    make_report_sweep,
+)
+from tests.made_up.small_run import commit_scores, make_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_report_run(tmp_path_factory.mktemp("runs") / "r")
+
+
+@pytest.fixture(scope="module")
+def data(run: Run) -> FigureData:
+    return read_figure_data(run)
+
+
+def group(data: FigureData, part: str, intervention: str = "restore") -> list[Row]:
+    wanted = {"attribute": "object", "part": part, "against": "target"}
+    wanted["intervention"] = intervention
+    return [row for row in data.states if all(row[k] == v for k, v in wanted.items())]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_valid_and_holds_its_rows(data: FigureData, name: str) -> None:
+    rows = FIGURES[name].rows(data)
+    assert rows
+    FIGURES[name].draw(rows).to_dict()  # Altair checks it against Vega-Lite's schema
+    spec = FIGURES[name].spec(rows)
+    assert spec["datasets"]["rows"] == rows
+    assert all(findings(name, rows).values())
+
+
+def test_figures_of_edits_are_valid(tmp_path: Path) -> None:
+    folders = make_report_edit(tmp_path / "edit"), make_report_sweep(tmp_path / "sweep")
+    sections = edit_sections(folders)
+    measured = measure_rows(sections)
+    assert {row["measure"] for row in measured} == {"harmonic mean", "kept", "erased"}
+    edits(measured).to_dict()
+    pareto(sections[1].trades).to_dict()
+
+
+def test_rows_are_the_views(run: Run, data: FigureData) -> None:
+    ranked = run_query(run, "SELECT count(*) AS n FROM ranking")["n"].to_pylist()
+    assert [len(data.states)] == ranked
+    assert not data.cut
+    causal = run_query(
+        run, "SELECT count(*) AS n FROM causal_states WHERE attribute = 'object'"
+    ).to_pylist()[0]["n"]
+    survivors = [
+        r for r in data.states
+        if r["attribute"] == "object" and r["intervention"] == "restore" and r["survives"] == "yes"
+    ]  # fmt: skip
+    assert len(survivors) == causal > 0
+    assert all(row["q"] < ALPHA for row in survivors)
+
+
+def test_each_component_is_drawn_once_at_its_widest_window(data: FigureData) -> None:
+    main = [row for row in group(data, "unet") if row["main"]]
+    assert len(main) == len({row["component"] for row in main}) == 9
+    assert {row["steps"] for row in main} == {f"0:{STEPS}"}
+    assert {row["token"] for row in group(data, "text-encoder") if row["main"]} == {"last_subject"}
+    assert max(main, key=lambda row: row["mean"])["component"] == STRONG["object"]
+
+
+def test_windows_and_controls_are_numbered(data: FigureData) -> None:
+    windows = [row for row in group(data, "unet") if row["window"] is not None]
+    assert {(row["window"], row["steps"]) for row in windows} == {
+        (n, f"{n}:{n + 1}") for n in range(STEPS)
+    }
+    first = [row for row in data.states if row["controlled"] == 1 and row["against"] == "target"]
+    own = [row for row in first if row["attribute"] == "object" and row["part"] == "unet"]
+    effects = {row["intervention"]: row["mean"] for row in own}
+    assert effects["restore"] > effects["other-seed"] > effects["other-caption"]
+    assert len({row["state"] for row in own}) == 1
+
+
+def test_too_many_states_are_cut_by_whole_components_and_said() -> None:
+    states: list[Row] = [
+        {"attribute": "object", "part": "unet", "against": "target", "intervention": "restore",
+         "component": f"c{c}", "mean": (0.01 * c if w == 3 else 0.0), "main": w == 0 or None}
+        for c in range(100) for w in range(1000)
+    ]  # fmt: skip
+    kept, cut = capped(states, 20_000)
+    assert 19_000 <= len(kept) <= 20_000
+    assert sum(row["main"] is True for row in kept) == 100
+    whole = {row["component"] for row in kept if row["main"] is None}
+    assert whole == {f"c{c}" for c in range(100 - len(whole), 100)}
+    assert cut.startswith(f"{len(kept):,} of 100,000 states are in this page")
+    assert capped(states[:20_000], 20_000) == (states[:20_000], "")
+
+
+def test_tokens_are_aligned_at_the_subject(run: Run, data: FigureData) -> None:
+    rows = [
+        row for row in data.tokens
+        if row["attribute"] == "object" and row["against"] == "target"
+        and row["intervention"] == "restore" and row["component"] == STRONG["text"]
+    ]  # fmt: skip
+    assert [row["place"] for row in rows] == [
+        *(f"\N{MINUS SIGN}{n}" for n in (4, 3, 2, 1)), "subject", "+1", "+2", "end",
+    ]  # fmt: skip
+    (subject,) = [row for row in rows if row["place"] == "subject"]
+    assert subject["text"] in OBJECTS
+    # The subject is the fifth of "a photo of a cat in neon": the mean there, taken from the scores.
+    query = """SELECT avg(restored - corrupted) AS mean FROM trials WHERE position = 5
+      AND token = '5' AND attribute = 'object' AND against = 'target' AND intervention = 'restore'
+      AND component = $1"""
+    expected = run_query(run, query, [STRONG["text"]])["mean"].to_pylist()
+    assert [subject["mean"]] == pytest.approx(expected)
+    assert place_name(1, 9) == "pad 9+"
+
+
+def test_answers_name_what_survives_and_say_when_nothing_can_be_said(
+    data: FigureData, tmp_path: Path
+) -> None:
+    by_part = {answer.part: answer for answer in answers(data, "target", ["object"])}
+    assert by_part["UNet"].survivors > 0
+    assert "The strongest is up 0 resnet 0" in by_part["UNet"].sentence
+    assert by_part["UNet"].strongest.startswith("up 0 resnet 0")
+    (other, _) = answers(data, "target", ["right-to-left"])
+    assert other.survivors == 0
+    assert "Nothing can be said: with 2 captions no p-value is under 0.5" in other.sentence
+    small = make_run(tmp_path / "r")
+    for chunk in range(small.num_chunks):
+        commit_scores(small, chunk)
+    found = answers(read_figure_data(small), "target", ["object", "style"])
+    assert all("Nothing can be said" in answer.sentence for answer in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2", "down 1 cross-attn 0"),
+        ("unet.up_blocks.0.attentions.2.transformer_blocks.9.ff", "up 0 feed-forward 2.9"),
+        ("unet.mid_block.resnets.1", "mid resnet 1"),
+        ("unet.up_blocks.1.attentions.0", "up 1 joint-attn 0"),
+        ("unet.mid_block", "mid block"),
+        ("text_encoder_2.layers.31.mlp", "encoder 2 layer 31 MLP"),
+        ("text_encoder.layers.0.self_attn.heads.3", "layer 0 self-attn head 3"),
+        ("unet.mid_block.resnets.0..unet.up_blocks.0.resnets.0", "mid resnet 0 to up 0 resnet 0"),
+        ("something.else", "something.else"),
+    ],
+)
+def test_short_names(name: str, short: str) -> None:
+    assert short_name(name) == short
+
+
+def test_no_two_components_have_one_cell_or_one_name() -> None:
+    kinds = (
+        (Kind.RESNET, "resnets"), (Kind.SELF_ATTENTION, "attn1"), (Kind.CROSS_ATTENTION, "attn2"),
+        (Kind.FEED_FORWARD, "ff"),
+    )  # fmt: skip
+    blocks = ("down_blocks.0", "down_blocks.1", "mid_block", "up_blocks.0", "up_blocks.1")
+    names = [
+        (f"unet.{block}.resnets.{n}" if inner == "resnets" else
+         f"unet.{block}.attentions.{n}.transformer_blocks.0.{inner}", kind, layer)
+        for layer, block in enumerate(blocks)
+        for n in range(2)
+        for kind, inner in kinds
+    ]  # fmt: skip
+    components = [
+        Component(name=name, part=Part.UNET, kind=kind, order=n, layer=layer, num_parameters=1)
+        for n, (name, kind, layer) in enumerate(names)
+    ]
+    drawn = places(components)
+    assert len({(place.x, place.y) for place in drawn.values()}) == len(components) == 40
+    assert len({place.label for place in drawn.values()}) == 40
+    depth = {place.block: place.y for place in drawn.values() if place.letter == "R"}
+    assert depth["down 0"] == depth["up 1"] < depth["down 1"] == depth["up 0"] < depth["mid"]
+
+
+def test_figures_are_saved_for_papers(run: Run, tmp_path: Path) -> None:
+    starts = {"png": b"\x89PNG", "svg": b"<svg", "pdf": b"%PDF"}
+    for suffix, start in starts.items():
+        path = tmp_path / "new" / f"ranking.{suffix}"
+        shows = plot_figure(run, "ranking", Choice(attribute="object"), path)
+        assert "up 0 resnet 0" in shows
+        assert path.read_bytes().startswith(start)
+    svg = (tmp_path / "new" / "ranking.svg").read_text()
+    assert "up 0 resnet 0 [0:4]" in svg
+    with pytest.raises(PlanError, match=r"saved as \.png, \.svg, \.pdf"):
+        plot_figure(run, "ranking", Choice(), tmp_path / "ranking.jpg")
+    with pytest.raises(PlanError, match="no attribute 'colour': it has object"):
+        plot_figure(run, "ranking", Choice(attribute="colour"), tmp_path / "a.svg")
+    with pytest.raises(PlanError, match="no score 'x': it has caption, target"):
+        plot_figure(run, "ranking", Choice(against="x"), tmp_path / "a.svg")
+
+
+def test_a_figure_that_was_not_traced_says_what_it_needs(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r")
+    for chunk in range(run.num_chunks):
+        commit_scores(run, chunk)
+    with pytest.raises(PlanError, match="needs several windows of steps"):
+        plot_figure(run, "timesteps", Choice(), tmp_path / "a.svg")
+
+
+# Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
+BLINDNESS = {
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+               [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+               [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+               [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def lab(colour: str, blindness: str | None) -> np.ndarray:
+    """Return a colour in CIELAB as somebody with this blindness sees it."""
+    rgb = np.array([int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    if blindness:
+        linear = np.clip(np.array(BLINDNESS[blindness]) @ linear, 0, 1)
+    x, y, z = (math.copysign(abs(v) ** (1 / 3), v) for v in XYZ @ linear / XYZ.sum(1))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+@pytest.mark.parametrize("blindness", [None, *BLINDNESS])
+def test_the_scale_of_effects_can_be_told_apart(theme: Theme, blindness: str | None) -> None:
+    colours = [lab(colour, blindness) for colour in theme.diverging]
+    middle = len(colours) // 2
+    for n in range(1, middle + 1):
+        below, above = colours[middle - n], colours[middle + n]
+        # Twice the distance that is just noticeable side by side, at the weakest step.
+        assert np.linalg.norm(below - above) > (5 if n == 1 else 15)
+        for outer, inner in ((below, colours[middle - n + 1]), (above, colours[middle + n - 1])):
+            away = outer[0] - inner[0]
+            assert away < 0 if theme is LIGHT else away > 0

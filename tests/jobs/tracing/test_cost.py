@@ -1,0 +1,83 @@
+"""A plan's cost is what its run then does."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.model import sampling
+from engine.tracing import lockstep
+from jobs.pool.worker import TraceWorker
+from jobs.query.select import run_query
+from jobs.runs.run import Task
+from jobs.tracing.cost import device_time, plan_cost
+from jobs.tracing.plan import check_plan, make_plan
+from jobs.tracing.trace import prepare_run
+
+CAPTIONS = [
+    {"caption": "a red apple by the sea", "subject": "apple", "attribute": "object"},
+    {"caption": "a ship", "subject": "ship", "attribute": "object"},
+]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"windows": ["each", "2:3", "all"], "parts": ["unet"]},
+        {
+            "parts": ["unet"],
+            "interventions": ["restore", "swap", "zero", "other-seed"],
+            "numerics": {"steps": 3, "cfg_patch": "both"},
+        },
+        {"parts": ["text-encoder"], "tokens": ["each", "eos", "subject"]},
+    ],
+    ids=["windows", "interventions", "tokens"],
+)
+def test_cost_is_what_a_run_does(
+    tmp_path: Path,
+    tiny_sd: Path,
+    tiny_scorer: Path,
+    change: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fields = {
+        "model": str(tiny_sd),
+        "scorer": str(tiny_scorer),
+        "captions": CAPTIONS,
+        "numerics": {"steps": 3},
+        **change,
+    }
+    planned = check_plan(make_plan(fields))
+    cost = plan_cost(planned)
+    evaluated: list[int] = []
+    unet_output = sampling.unet_output
+
+    def counting(model: Any, x: Any, *rest: Any) -> Any:
+        evaluated.append(len(x))
+        return unet_output(model, x, *rest)
+
+    monkeypatch.setattr(sampling, "unet_output", counting)
+    monkeypatch.setattr(lockstep, "unet_output", counting)
+    run = prepare_run(tmp_path / "run", planned)
+    worker = TraceWorker(run.location, rows=64, threads=1)
+    done = [worker.run(Task(chunk=chunk)) for chunk in range(run.num_chunks)]
+    assert not sum(part.failed for part in done)
+    rows = run_query(run, "SELECT * FROM scores")
+    assert cost.units == len(run.units)
+    assert cost.scores == len(rows) == cost.changed_runs * len(planned.plan.scores)
+    # Donor rows come on top, equal texts are one.
+    if "tokens" in change:
+        assert sum(evaluated) / 2 <= cost.row_evaluations
+    else:
+        assert sum(evaluated) / 2 == pytest.approx(cost.row_evaluations, rel=0.1)
+    size = sum(part.stat().st_size for part in Path(run.location, "parts").glob("c*"))
+    assert size == pytest.approx(cost.bytes, rel=0.7)
+
+
+def test_time_is_measured(tiny_sd: Path) -> None:
+    planned = check_plan(make_plan({"model": str(tiny_sd), "captions": CAPTIONS}))
+    cost = plan_cost(planned)
+    time = device_time(planned, cost)
+    assert time.rows >= 2
+    assert time.hours == pytest.approx(cost.row_evaluations * time.row_seconds / 3600)
+    assert time.row_seconds > 0

@@ -1,0 +1,235 @@
+"""Plans: every input that cannot be run is refused with a sentence that says where it is wrong."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from diffusers import PNDMScheduler
+
+from engine.model.opening import new_scheduler, open_model
+from jobs.input.probes import probe_names, probe_set
+from jobs.tracing.plan import check_plan, make_plan, pick, read_captions, read_plan
+from schemas.component import Part, names_by_part
+from schemas.errors import DqfError, ModelUnavailable, PlanError, UnknownComponent
+from schemas.plan import Caption, plan_units
+
+CAT = {"caption": "a cat", "subject": "cat", "attribute": "object"}
+
+
+def test_the_three_formats_read_the_same(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text("caption,subject,attribute,target\na cat,cat,object,\n")
+    (tmp_path / "c.jsonl").write_text(
+        '{"caption": "a cat", "subject": "cat", "attribute": "object"}\n\n'
+    )
+    pq.write_table(pa.Table.from_pylist([CAT]), tmp_path / "c.parquet")
+    for suffix in ("csv", "jsonl", "parquet"):
+        assert read_captions(tmp_path / f"c.{suffix}") == (Caption(**CAT),)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("c.txt", "", "are read from .csv, .jsonl, .parquet or .yaml"),
+        ("c.csv", "", "holds no caption"),
+        ("c.csv", "caption,subject,attribute\n", "holds no caption"),
+        ("c.csv", "caption,subject\na cat,cat\n", "no column 'attribute'"),
+        ("c.csv", "caption,subject,attribute\na cat,dog,object\n", "line 2.*'dog' does not occur"),
+        ("c.csv", "caption,subject,attribute\na cat,cat,\n", "line 2.*attribute"),
+        ("c.csv", "caption,subject,attribute\na cat,cat\n", "line 2.*attribute"),
+        ("c.jsonl", "{nope\n", "line 1: not JSON"),
+        ("c.jsonl", "[1]\n", "line 1: not a JSON object"),
+        ("c.parquet", "nope", "not a Parquet file"),
+        (
+            "c.csv",
+            "caption,subject,attribute,targte\na cat,cat,object,\n",
+            "unknown column.*targte",
+        ),
+    ],
+)
+def test_bad_caption_files(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(PlanError, match=message):
+        read_captions(tmp_path / name)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="no such file"):
+        read_captions(tmp_path / "c.csv")
+
+
+def test_plan_file_names_its_captions_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text("caption,subject,attribute\na cat,cat,object\n")
+    (tmp_path / "plan.yaml").write_text("captions: c.csv\nnumerics: {steps: 3}\nseeds: [4]\n")
+    plan = make_plan(read_plan(tmp_path / "plan.yaml"))
+    assert plan.captions == (Caption(**CAT),)
+    assert (plan.numerics.steps, plan.seeds, plan.scorer) == (3, (4,), "builtin:emoji-sd")
+
+
+@pytest.mark.parametrize("text", ["- a\n", "{", "a: [", ""])
+def test_bad_plan_files(tmp_path: Path, text: str) -> None:
+    (tmp_path / "plan.yaml").write_text(text)
+    with pytest.raises(PlanError):
+        read_plan(tmp_path / "plan.yaml")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sedes": [1]}, "sedes"),
+        ({"numerics": {"steps": 0}}, "steps"),
+        ({"numerics": 3}, "mapping"),
+        ({"seeds": [-1]}, "seeds"),
+        ({"parts": ["vae"]}, "parts"),
+        ({"kinds": ["conv"]}, "kinds"),
+        ({"numerics": {"height": 30}}, "height"),
+        ({"interventions": []}, "interventions"),
+    ],
+)
+def test_bad_fields_are_named(fields: dict, message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        make_plan({"captions": [CAT], **fields})
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"components": ["unet.mid_block.resnet.0"]}, UnknownComponent, "unet.mid_block.resnets.0"),
+        ({"captions": [{**CAT, "caption": "cat " * 60}]}, PlanError, "limit"),
+        ({"parts": ["unet"], "components": ["text_encoder.layers.0.mlp"]}, PlanError, "unet"),
+        ({"model": "no-such-model"}, ModelUnavailable, "emoji-sd"),
+        (
+            {"windows": ["each", "48:51"]},
+            PlanError,
+            "48:51 is empty or reaches past the last of 50",
+        ),
+        ({"windows": ["every"]}, PlanError, "unknown window 'every'"),
+        ({"scores": ["target", "lips"]}, PlanError, "unknown score 'lips'.*clean-image"),
+        ({"numerics": {"scheduler": "dimm"}}, PlanError, "unknown scheduler 'dimm'.*ddim"),
+        (
+            {"numerics": {"corruption": "counterfactual"}},
+            PlanError,
+            "'a cat' has no counterfactual",
+        ),
+        (
+            {
+                "numerics": {"corruption": "counterfactual"},
+                "captions": [{**CAT, "counterfactual": "hippopotamus"}],
+            },
+            PlanError,
+            "'hippopotamus' has [0-9]+ tokens and 'cat' [0-9]+",
+        ),
+        ({"interventions": ["other-caption"]}, PlanError, "no reference is unrelated to 'a cat'"),
+        (
+            {"interventions": ["swap"], "kinds": ["resnet"], "parts": ["unet"]},
+            PlanError,
+            "no component to trace can be used with intervention swap",
+        ),
+        ({"interventions": ["other-seed"], "parts": ["text-encoder"]}, PlanError, "other-seed"),
+        (
+            {"components": ["unet.mid_block.resnets.0..unet.mid_block"]},
+            UnknownComponent,
+            "its ends are not of one kind",
+        ),
+    ],
+)
+def test_a_plan_is_checked_against_its_model(
+    tiny_sd: Path, change: dict, error: type[DqfError], message: str
+) -> None:
+    plan = make_plan({"model": str(tiny_sd), "captions": [CAT], **change})
+    with pytest.raises(error, match=message):
+        check_plan(plan)
+
+
+def test_consecutive_components_become_one(tiny_sd: Path) -> None:
+    fields = {"model": str(tiny_sd), "captions": [CAT], "kinds": ["resnet"], "parts": ["unet"]}
+    single = check_plan(make_plan(fields)).components
+    pairs = check_plan(make_plan({**fields, "consecutive": 2})).components
+    assert len(pairs) == len(single) - 1
+    for first, second, pair in zip(single, single[1:], pairs, strict=False):
+        assert pair.name == f"{first.name}..{second.name}"
+        assert pair.num_parameters == first.num_parameters + second.num_parameters
+
+
+def test_steps_are_the_schedulers_evaluations(tiny_sd: Path) -> None:
+    fields = {"model": str(tiny_sd), "captions": [CAT]}
+    for scheduler, steps in (("ddim", 10), ("pndm", 11), ("heun", 19)):
+        plan = make_plan({**fields, "numerics": {"scheduler": scheduler, "steps": 10}})
+        assert check_plan(plan).steps == steps
+
+
+def test_a_models_own_scheduler_counts_as_it_steps(tiny_sd: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_sd, folder)
+    PNDMScheduler(skip_prk_steps=False).save_pretrained(folder / "scheduler")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", "PNDMScheduler"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    plan = make_plan({"model": str(folder), "captions": [CAT], "numerics": {"steps": 10}})
+    own = new_scheduler(open_model(str(folder)), scheduler=None, steps=10)
+    assert check_plan(plan).steps == len(own.timesteps) == 19
+
+
+def test_references_are_taken_from_the_captions_where_they_are_needed(tiny_sd: Path) -> None:
+    dog = {"caption": "a dog", "subject": "dog", "attribute": "object"}
+    fields = {"model": str(tiny_sd), "captions": [CAT, dog]}
+    assert make_plan(fields).references == ()
+    plan = make_plan({**fields, "interventions": ["restore", "other-caption"]})
+    assert plan.references == ("a cat", "a dog")
+    assert check_plan(plan).components
+
+
+@pytest.mark.parametrize("slab", [(1, 1), (3, 2), (70, 25)])
+def test_units_partition_every_combination(tiny_sd: Path, slab: tuple[int, int]) -> None:
+    fields = {
+        "model": str(tiny_sd),
+        "captions": [CAT],
+        "seeds": [0, 1],
+        "windows": ["each", "all"],
+        "numerics": {"steps": 5},
+        "slab_components": slab[0],
+        "slab_windows": slab[1],
+    }
+    planned = check_plan(make_plan(fields))
+    names = names_by_part(planned.components)
+    combinations = Counter(
+        (unit.seed, unit.part, component, window)
+        for unit in plan_units(planned.plan, names=names, steps=planned.steps)
+        for component in unit.components
+        for window in unit.windows
+    )
+    assert set(combinations.values()) == {1}
+    unet, text = len(names[Part.UNET]), len(names[Part.TEXT_ENCODER])
+    assert len(combinations) == 2 * (6 * unet + text)
+
+
+def test_probe_sets_are_balanced_and_large() -> None:
+    for name in probe_names():
+        captions = probe_set(name)
+        assert len({caption.id for caption in captions}) == len(captions)
+        counts = Counter(caption.attribute for caption in captions)
+        assert {"object", "style", "color", "viewpoint"} <= set(counts)
+        assert min(counts.values()) >= 50
+        assert set(Counter(c.attribute for c in pick(captions, each=3)).values()) == {3}
+
+
+def test_an_unknown_probe_set_names_the_others() -> None:
+    with pytest.raises(PlanError, match="emoji-sd, sd"):
+        probe_set("sdd")
+
+
+@pytest.mark.parametrize(
+    "repeated",
+    [
+        {"captions": [CAT, CAT]},
+        {"captions": [CAT], "seeds": [1, 2, 1]},
+        {"captions": [CAT], "tokens": ["words", "each"]},
+        {"captions": [CAT], "windows": ["all", "all"]},
+    ],
+)
+def test_what_would_count_twice_is_refused(repeated: dict[str, object]) -> None:
+    with pytest.raises(PlanError, match="leave one out"):
+        make_plan(repeated)

@@ -1,0 +1,86 @@
+"""One worker, without Ray, on a tiny model: memory that runs out, and units that raise."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.tracing import trace_unit as tracing
+from jobs.pool.worker import TraceWorker
+from jobs.query.select import run_query
+from jobs.runs.run import Task
+from jobs.runs.trace_run import Run
+from jobs.tracing.plan import check_plan, make_plan
+from jobs.tracing.trace import prepare_run
+
+CAPTION = {"caption": "a red apple", "subject": "apple", "attribute": "object"}
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny_sd: Path, tiny_scorer: Path) -> Run:
+    fields = {
+        "model": str(tiny_sd),
+        "scorer": str(tiny_scorer),
+        "captions": [CAPTION],
+        "seeds": [0, 1],
+        "parts": ["unet"],
+        "numerics": {"steps": 2},
+    }
+    return prepare_run(tmp_path / "run", check_plan(make_plan(fields)))
+
+
+def test_out_of_memory_halves_the_rows_and_changes_no_score(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows_tried: list[int] = []
+    decode = tracing.decode
+
+    def tight_decode(model: object, latents_RCHW: torch.Tensor) -> torch.Tensor:
+        rows_tried.append(len(latents_RCHW))
+        if len(latents_RCHW) > 3:
+            raise torch.OutOfMemoryError("no memory left")
+        return decode(model, latents_RCHW)  # type: ignore[arg-type]
+
+    task = Task(chunk=0)
+    plenty, _ = TraceWorker(run.location, rows=12, threads=1).trace(task, 0)
+    monkeypatch.setattr(tracing, "decode", tight_decode)
+    worker = TraceWorker(run.location, rows=12, threads=1)
+    tight, failure = worker.trace(task, 0)
+    assert failure is None
+    # The two reference runs fit; batches of changes halve until they do.
+    assert rows_tried[0] == 2
+    assert max(rows_tried[-4:]) <= 3 < max(rows_tried)
+    for first, second in zip(plenty, tight, strict=True):
+        assert first["component"] == second["component"]
+        assert first["restored"] == pytest.approx(second["restored"], abs=1e-4)
+    rows_tried.clear()
+    worker.trace(task, 0)
+    assert max(rows_tried) <= 3, "a worker remembers what fitted"
+
+
+def test_a_unit_that_raises_is_recorded_and_tried_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = TraceWorker(run.location, rows=12, threads=1)
+    trace_unit, calls = tracing.trace_unit, iter(range(9))
+
+    def fails_first(*args: object, **named: object) -> object:
+        if next(calls) == 0:
+            raise ValueError("a broken unit")
+        return trace_unit(*args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tracing, "trace_unit", fails_first)
+    assert worker.run(Task(chunk=0)).errors == ("ValueError",)
+    bad, good = (row.unit_id for row in run.unit_rows(Task(chunk=0)))
+    (failure,) = run.failures()
+    assert (failure.unit_id, failure.error) == (bad, "ValueError")
+    assert "a broken unit" in failure.traceback
+    assert scored(run) == {good}
+    assert [row.unit_id for row in run.unit_rows(Task(chunk=0, generation=1))] == [bad]
+    assert worker.run(Task(chunk=0, generation=1)).failed == 0
+    assert not run.failures()
+    assert scored(run) == {good, bad}
+
+
+def scored(run: Run) -> set[str]:
+    return set(run_query(run, "SELECT DISTINCT unit_id FROM scores")["unit_id"].to_pylist())

@@ -1,0 +1,51 @@
+"""A small model of few names, and edits of it made by hand."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from engine.editing.delta import weights_of
+from engine.model.opening import open_model
+from engine.model.registry import EMOJI_SD
+from jobs.editing import folder as edit_folder
+
+WEIGHT = "text_encoder.encoder.layers.0.self_attn.out_proj.weight"
+VOCABULARY = {
+    "objects": ["cat", "dog", "bus", "house", "guitar", "banana"],
+    "styles": ["noto", "neon"],
+    "colours": ["natural", "red", "green"],
+}
+CONCEPTS = ({"concept": "cat", "target": "bus"}, {"concept": "house", "target": ""})
+
+
+def few_names(folder: Path) -> Path:
+    """Return the folder of emoji-sd with a vocabulary of six objects."""
+    shutil.copytree(EMOJI_SD, folder, ignore=shutil.ignore_patterns("scorer"))
+    (folder / "vocabulary.json").write_text(json.dumps(VOCABULARY))
+    return folder
+
+
+def write_edit(
+    folder: Path,
+    model: Path,
+    change: Callable[[torch.Tensor], torch.Tensor],
+    concepts: Sequence[dict[str, str]] = CONCEPTS,
+) -> Path:
+    """Write an edit's folder whose weight is `change` of the model's own."""
+    folder.mkdir(parents=True)
+    opened = open_model(str(model))
+    original = weights_of(opened)[WEIGHT].detach()
+    weight = change(original.clone())
+    edit_folder.write_edit(
+        folder,
+        model=opened,
+        originals={WEIGHT: original},
+        weights={WEIGHT: weight},
+        changes_float64={WEIGHT: weight.double() - original.double()},
+        manifest={"concepts": [dict(concept) for concept in concepts]},
+        full_model=False,
+    )
+    return folder

@@ -1,0 +1,47 @@
+"""What diffusers' own pipelines draw, for the noise that dqf draws."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from engine.model.schedulers import scheduler_named
+from engine.model.seeds import derived_seed
+from schemas.plan import Numerics
+
+
+def open_pipeline(folder: Path) -> Any:
+    """Return the pipeline of a folder, as diffusers opens it."""
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, low_cpu_mem_usage=False)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def pipeline_image(pipeline: Any, caption: str, *, seed: int, numerics: Numerics) -> torch.Tensor:
+    """Return the pipeline's image_1CHW of a caption in [0, 1].
+
+    Its generator first draws the latent of that seed, then every step's noise as dqf does.
+    """
+    if numerics.scheduler is not None:
+        pipeline.scheduler = scheduler_named(numerics.scheduler, pipeline.scheduler.config)
+    generator = torch.Generator().manual_seed(seed)
+    own, step = pipeline.scheduler.step, iter(range(numerics.steps))
+
+    @functools.wraps(own)
+    def reseeded(*args: Any, **kwargs: Any) -> Any:
+        generator.manual_seed(derived_seed("scheduler noise", seed, next(step)))
+        return own(*args, **kwargs)
+
+    pipeline.scheduler.step = reseeded
+    options = {"negative_prompt": numerics.negative_prompt} if numerics.negative_prompt else {}
+    image_1HWC = pipeline(
+        caption,
+        num_inference_steps=numerics.steps,
+        guidance_scale=numerics.guidance,
+        generator=generator,
+        output_type="np",
+        **options,
+    ).images
+    return torch.as_tensor(image_1HWC).permute(0, 3, 1, 2)
