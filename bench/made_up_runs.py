@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from jobs.pool.worker import TaskDone, Worker
-from jobs.runs.run import Manifest, Task, UnitRow
+from jobs.pool.worker import Worker
+from jobs.runs.provenance import Manifest
+from jobs.runs.run import Task, TaskDone, UnitRow
 from jobs.runs.trace_run import Run, create_run, open_run
+from schemas.caption import Caption
 from schemas.component import Component, Kind, Part
-from schemas.plan import Caption, TracePlan
+from schemas.plan import TracePlan
 
 AGAINST = ("caption", "target")
 """The measures of a made-up run: as many score rows a unit and component."""

@@ -15,10 +15,12 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from engine.model import registry
 from engine.model.components import list_components
 from engine.model.families.known import FAMILIES
-from engine.model.opening import Diffusion, from_pipeline, open_model, open_tokenizer
+from engine.model.model import Diffusion
+from engine.model.opening import from_pipeline, open_model, open_tokenizer
 from jobs.input.probes import probe_set
 from schemas.component import PAPER_KINDS, Part
-from schemas.plan import Numerics, Unit
+from schemas.numerics import Numerics
+from schemas.unit import Unit
 from schemas.window import expand_windows
 
 SD1_RANDOM = "sd1-random"

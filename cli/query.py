@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options.runs import is_run, named_locations
-from cli.printing.output import SUFFIXES, Format, check_destination, print_rows, put
+from cli.printing.answers import documentation, example_rows, show
+from cli.printing.output import SUFFIXES, Format, check_destination, print_rows
 from schemas.errors import QueryRefused
 
 if TYPE_CHECKING:
@@ -71,22 +72,6 @@ def query(
     show(runs, _read(file or STDIN) if given is None else given, shown, output=output)
 
 
-def show(
-    runs: "dict[str, Run]", sql: str, output_format: Format, *, output: Path | None = None
-) -> None:
-    """Print or write the result of one SELECT over runs, and note how many rows it has."""
-    from jobs.query.select import open_query
-
-    for run in runs.values():
-        if output is not None and Path(run.location).resolve() in output.resolve().parents:
-            raise QueryRefused(f"{output} is in a run's folder: write it elsewhere")
-    with open_query(runs, sql) as result:
-        count = put(result.schema, result.batches, output_format, output=output)
-    if output is not None or output_format is Format.TABLE:
-        rows = f"{count} row{'' if count == 1 else 's'}"
-        typer.echo(f"{rows} in {output}" if output else rows, err=True)
-
-
 def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
     """Return the runs and the statement, which is a last word with a space that is no run."""
     *runs, last = words or [""]
@@ -107,33 +92,3 @@ def _read(file: Path) -> str:
         return sys.stdin.read() if file == STDIN else file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise QueryRefused(f"cannot read {file}: {error}") from error
-
-
-def documentation(views: Sequence[str]) -> list[dict[str, object]]:
-    from schemas.columns import documented
-
-    return [
-        {
-            "view": view.name,
-            "column": column.name,
-            "type": column.type,
-            "unit": column.unit,
-            "meaning": column.meaning,
-        }
-        for view in documented(views)
-        for column in view.columns
-    ]
-
-
-def example_rows() -> list[dict[str, object]]:
-    from jobs.query.examples import EXAMPLES
-
-    return [
-        {
-            "name": known.name,
-            "runs": known.num_runs,
-            "answers": known.answers,
-            "read": known.read,
-        }
-        for known in EXAMPLES
-    ]

@@ -18,8 +18,8 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer
 
+from cli.printing.answers import documentation, example_rows, show
 from cli.printing.output import Format, print_rows
-from cli.query import documentation, example_rows, show
 from schemas.columns import VIEWS
 from schemas.errors import DqfError
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.concept import ConceptKind
-from schemas.plan import Numerics, content_id
+from schemas.content_id import content_id
+from schemas.numerics import Numerics
 
 EVALUATION_VERSION = 2
 """Raised when a column or the meaning of one changes; part of every unit's id."""

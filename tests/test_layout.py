@@ -33,7 +33,7 @@ def test_package_init_is_empty(package: str) -> None:
 
 def test_the_code_of_adding_a_model_is_the_engines() -> None:
     page = (ROOT / "docs" / "adding-a-model.md").read_text()
-    source = (ROOT / "engine" / "families" / "sdxl.py").read_text()
+    source = (ROOT / "engine" / "model" / "families" / "sdxl.py").read_text()
     family, _, _ = page.partition("## A scorer")
     blocks = [part.split("```")[0] for part in family.split("```python\n")[1:]]
     assert len(blocks) == 3

@@ -18,16 +18,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.editing.checkpoint import source_folder
 from engine.editing.covariance import known_sums
-from engine.editing.prompts import Phrasebook, read_phrasebook
 from engine.editing.published import published_edit
 from engine.editing.solve import EditSettings, Solved, solve_edit
 from engine.evaluation.pairs import Pair, draw_pairs
-from engine.evaluation.prompts import choices, read_words, subjects
-from engine.model.opening import Diffusion, open_model
+from engine.evaluation.prompts import subjects
+from engine.evaluation.wordings import choices, read_words
+from engine.model.hub import source_folder
+from engine.model.model import Diffusion
+from engine.model.opening import open_model
 from engine.model.registry import default_scorer
 from engine.model.scorer import open_scorer
+from engine.model.vocabulary import Phrasebook, read_phrasebook
 from engine.statistics.bootstrap import harmonic_interval, harmonic_mean
 from jobs.editing.request import default_numerics
 from schemas.concept import Concept

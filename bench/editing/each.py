@@ -15,18 +15,20 @@ import numpy as np
 import torch
 
 from bench.editing.batch import EDITS, solved_edit
-from engine.editing.checkpoint import source_folder
-from engine.editing.prompts import Phrasebook, read_phrasebook
 from engine.evaluation.pairs import Pair, draw_pairs
-from engine.evaluation.prompts import Words, choices, read_words, subjects
-from engine.model.opening import Diffusion, open_model
+from engine.evaluation.prompts import subjects
+from engine.evaluation.wordings import Words, choices, read_words
+from engine.model.hub import source_folder
+from engine.model.model import Diffusion
+from engine.model.opening import open_model
 from engine.model.registry import default_scorer
 from engine.model.scorer import Scorer, open_scorer
+from engine.model.vocabulary import Phrasebook, read_phrasebook
 from engine.statistics.bootstrap import ratio_interval
 from jobs.editing.request import default_numerics
 from schemas.concept import Concept, ConceptKind
 from schemas.evaluation import EFFICACY, EvaluationPrompt, Group
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 
 Counts = dict[tuple[str, str, str], list[list[int]]]
 """[images right after, images] of each concept, by case, edit and measure."""

@@ -13,9 +13,10 @@ from typing import Any
 from bench.replication.figures import draw_figures
 from bench.replication.page import write_page
 from jobs.cluster.connection import Cluster
+from jobs.input.captions import pick
 from jobs.input.probes import probe_set
-from jobs.pool.pool import Limits
-from jobs.tracing.plan import check_plan, make_plan, pick
+from jobs.pool.limits import Limits
+from jobs.tracing.plan import check_plan, make_plan
 from jobs.tracing.trace import prepare_run, trace_run
 
 PAGE = Path(__file__).parents[2] / "docs" / "findings.md"

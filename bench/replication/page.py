@@ -20,7 +20,7 @@ from bench.replication.claims import (
 )
 from bench.replication.evidence import AGAINST, ATTRIBUTES, FIRST, ROLES, Interval, Row, rows
 from engine.model.registry import default_steps
-from jobs.pool.driver import progress_of
+from jobs.runs.progress import progress_of
 from jobs.runs.trace_run import Run
 
 TOP = 5

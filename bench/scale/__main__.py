@@ -24,9 +24,9 @@ from typing import Any, TypeVar
 
 from bench.made_up_runs import AGAINST, WritingWorker, make_plan, make_run
 from cli.rank import RANK
-from jobs.pool.driver import open_tasks
 from jobs.query.select import run_query
 from jobs.runs.packs import tidy
+from jobs.runs.progress import open_tasks
 from jobs.runs.provenance import versions
 from jobs.runs.run import Task
 from jobs.runs.trace_run import Run, open_run

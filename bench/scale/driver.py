@@ -20,10 +20,11 @@ import jobs.pool.pool
 from bench.made_up_runs import IdleWorker, WritingWorker
 from jobs.cluster.connection import Cluster, connected
 from jobs.pool.actors import Staff
-from jobs.pool.driver import open_tasks, progress_of
-from jobs.pool.pool import Limits, drive
-from jobs.pool.worker import TaskDone
+from jobs.pool.limits import Limits
+from jobs.pool.pool import drive
 from jobs.runs.packs import tidy
+from jobs.runs.progress import open_tasks, progress_of
+from jobs.runs.run import TaskDone
 from jobs.runs.trace_run import Run, open_run, write_tables
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ import jobs.tracing.trace
 from bench.scale.together import READY, WaitingWorker, start_s, trace_share
 from jobs.cluster.connection import Cluster
 from jobs.input.probes import probe_set
-from jobs.pool.pool import Limits
+from jobs.pool.limits import Limits
 from jobs.runs.trace_run import Run
 from jobs.tracing.plan import Planned, check_plan, make_plan
 

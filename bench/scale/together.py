@@ -10,9 +10,9 @@ import torch
 from engine.model.opening import open_model
 from engine.model.scorer import open_scorer
 from engine.tracing.trace_unit import trace_unit
-from jobs.pool.worker import TraceWorker
 from jobs.runs.run import Task
 from jobs.runs.trace_run import Run
+from jobs.tracing.tracer import TraceWorker
 
 READY = "ready"
 """Folder beside the run, in which every process leaves a file when it is ready."""

@@ -20,10 +20,11 @@ import torch
 from bench.models import add_options, make_unit, open_chosen
 from bench.tracing.clock import counting_rows, timed
 from bench.tracing.published import Key, published_images
-from engine.model.opening import Diffusion
+from engine.model.model import Diffusion
 from engine.tracing.trace_unit import trace_images
 from schemas.component import Part
-from schemas.plan import Numerics, Unit
+from schemas.numerics import Numerics
+from schemas.unit import Unit
 
 TRACES = ("all", "each", "text")
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from engine.model.opening import Diffusion
+from engine.model.model import Diffusion
 
 T = TypeVar("T")
 

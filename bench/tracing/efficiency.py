@@ -24,11 +24,12 @@ import torch
 from bench.models import SCORER, add_options, make_unit, open_chosen
 from bench.tracing.clock import timed
 from bench.tracing.ledger import UNET, Ledger, watched
-from engine.model.opening import Diffusion
+from engine.model.model import Diffusion
 from engine.model.sampling import encode, unet_output
 from engine.model.scorer import Scorer, open_scorer
 from engine.tracing.trace_unit import trace_unit
-from schemas.plan import Numerics, Unit
+from schemas.numerics import Numerics
+from schemas.unit import Unit
 
 BATCHES = (2, 4, 8, 16, 24, 32, 48, 64, 96)
 

@@ -15,7 +15,7 @@ import engine.model.hooks
 import engine.tracing.lockstep
 import engine.tracing.trace_unit
 from bench.tracing.clock import Clock
-from engine.model.opening import Diffusion
+from engine.model.model import Diffusion
 from engine.model.schedulers import Rows
 from engine.tracing.measures import Yardstick
 

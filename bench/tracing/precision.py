@@ -15,12 +15,12 @@ import torch
 
 from bench.models import SCORER, add_options, make_unit, numerics_of, open_named
 from bench.tracing.clock import timed
-from engine.model.opening import Diffusion
+from engine.model.model import Diffusion
 from engine.model.sampling import encode, unet_output
 from engine.model.scorer import open_scorer
 from engine.tracing.trace_unit import trace_unit
 from schemas.component import Part
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 
 DTYPES = ("float32", "bfloat16")
 

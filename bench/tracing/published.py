@@ -19,11 +19,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.model.opening import Diffusion
+from engine.model.model import Diffusion, embedding_sigma, token_embedding
 from engine.model.tokens import Span, find_subject, tokenize
-from engine.tracing.corruption import embedding_sigma, subject_noise, token_embedding
+from engine.tracing.corruption import subject_noise
 from schemas.component import Part
-from schemas.plan import Numerics, Unit
+from schemas.numerics import Numerics
+from schemas.unit import Unit
 from schemas.window import Window
 
 CLEAN, RESTORED = 0, 2

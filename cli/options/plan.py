@@ -112,8 +112,9 @@ def _declared(
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:
     """Return the plan's fields: the plan file's, overridden by options that were given."""
+    from jobs.input.captions import pick, read_captions
     from jobs.input.probes import DEMO_CAPTIONS_PER_ATTRIBUTE, probe_set
-    from jobs.tracing.plan import pick, read_captions, read_plan
+    from jobs.tracing.plan import read_plan
     from schemas.errors import PlanError
 
     given = {

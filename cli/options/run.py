@@ -10,7 +10,7 @@ from cli.options.shared import with_options
 
 if TYPE_CHECKING:
     from jobs.cluster.connection import Cluster
-    from jobs.pool.pool import Limits
+    from jobs.pool.limits import Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class RunOptions:
 
     def limits(self) -> "Limits":
         """Return when a unit and a run are given up."""
-        from jobs.pool.pool import Limits
+        from jobs.pool.limits import Limits
 
         return Limits(unit_s=self.unit_timeout, failed=self.max_failed)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from jobs.pool.driver import Progress
+    from jobs.runs.progress import Progress
 
 
 @contextmanager

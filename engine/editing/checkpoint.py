@@ -1,63 +1,16 @@
 """Writing an edited model: a copy of its diffusers folder with tensors replaced, all or nothing."""
 
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from engine.files import is_file, is_folder
-from engine.model.hub import model_folder
+from engine.files import is_folder
 from schemas.errors import ConceptError
-
-
-def source_folder(model: str) -> Path:
-    """Return the folder that a model's name stands for; the local snapshot of a hub model."""
-    return model_folder(model)
-
-
-def refuse_occupied(out: Path) -> None:
-    """Raise ConceptError if `out` is a file or a folder that holds something."""
-    if is_file(out) or (is_folder(out) and any(out.iterdir())):
-        raise ConceptError(f"{out} exists and is not an empty folder; choose another --out")
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `out` when the block ends, and vanishes if it fails.
-
-    ConceptError: it cannot be made; `out` is occupied, before or after the block.
-    """
-    refuse_occupied(out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise ConceptError(
-            f"cannot write in {out.parent}: {error.strerror}; choose another --out"
-        ) from error
-    try:
-        yield work
-        _make_readable(work)
-        refuse_occupied(out)
-        # rename(2) replaces an empty folder and fails on any other.
-        work.rename(out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _make_readable(folder: Path) -> None:
-    """Make a folder as readable as any other here: mkdtemp and safetensors leave it private."""
-    umask = os.umask(0)
-    os.umask(umask)
-    for path in [folder, *folder.rglob("*")]:
-        path.chmod((0o777 if is_folder(path) else 0o666) & ~umask)
 
 
 def copy_with(source: Path, out: Path, *, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from engine.editing.closed_form import Sums
 from engine.editing.positions import KEPT_ROLES, PADS
-from engine.editing.prompts import Phrasebook, general_captions
+from engine.editing.prompts import general_captions
 from engine.editing.solve import EditSettings, batches, in_order, sum_batches, total
 from engine.files import is_file
-from engine.model.opening import Diffusion
+from engine.model.model import Diffusion
 from engine.model.registry import EMOJI_SD, model_hash
+from engine.model.vocabulary import Phrasebook
 
 SHIPPED = EMOJI_SD.parent / "emoji-sd-statistics"
 """Those of emoji-sd, written by `engine.reference.statistics`."""

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from engine.files import is_file
-from engine.model.opening import Diffusion, Skeleton
+from engine.model.model import Diffusion, Skeleton
 from schemas.errors import ConceptError
 
 DELTA = "edit.safetensors"

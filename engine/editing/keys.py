@@ -13,11 +13,12 @@ import torch
 
 from engine.editing.closed_form import Sums, sums_of
 from engine.editing.delta import replaced
-from engine.editing.editable import Editable, Prompts, Read, Reader, open_reader, read_prompts
+from engine.editing.editable import Editable
 from engine.editing.positions import RoleWeights, Rows, every_row, facing_places, role_rows
 from engine.editing.prompts import PromptPair
-from engine.model.opening import Diffusion
-from schemas.plan import Caption
+from engine.editing.readers import Prompts, Read, Reader, open_reader, read_prompts
+from engine.model.model import Diffusion
+from schemas.caption import Caption
 
 BATCH = 512
 """Prompts that are read together: it bounds the memory of an edit, whatever its concepts."""

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from engine.model.opening import Diffusion
+from engine.model.model import Diffusion
 
 PEFT_FILE = "pytorch_lora_weights.safetensors"
 """The name that diffusers looks for in a folder, whatever else is there."""

@@ -6,52 +6,18 @@ keys, so each opening is also combined with modifiers and endings.
 """
 
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from engine.files import is_file
+from engine.model.vocabulary import Phrasebook, _article, with_article
+from schemas.caption import Caption
 from schemas.concept import Concept, ConceptKind, same_text
-from schemas.plan import Caption
 
-OPENINGS = ("", "a photo of", "an image of", "a picture of")
-"""What stands before the words; the empty opening gives the bare prompt."""
-OBJECTS = (
-    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",
-    "traffic light", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear",
-    "zebra", "giraffe", "backpack", "umbrella", "handbag", "suitcase", "kite", "skateboard",
-    "surfboard", "bottle", "wine glass", "cup", "fork", "bowl", "banana", "apple", "sandwich",
-    "orange", "carrot", "hot dog", "pizza", "cake", "chair", "couch", "potted plant", "bed",
-    "toilet", "laptop", "keyboard", "microwave", "oven", "refrigerator", "book", "clock", "vase",
-    "teddy bear", "toothbrush", "house", "flower", "mountain", "castle", "woman", "man", "child",
-)  # fmt: skip
-"""Mostly the classes of COCO (Lin et al. 2014)."""
 STRIDE = 7
 """Of the ways to say an object one in so many is used: it meets all openings, modifiers and endings
 in turn, since it is no factor of their number (40; 204 of emoji-sd)."""
 NEUTRAL_NAMES = 8
 """Names whose mean stands for a neutral word where the model knows none."""
-STYLES = ("Van Gogh", "Picasso", "Monet", "Rembrandt", "Hokusai", "a watercolor", "pixel art")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phrasebook:
-    """The words that prompts are built from; a small model has few of its own."""
-
-    openings: tuple[str, ...] = OPENINGS
-    modifiers: tuple[str, ...] = ("", "red", "small")
-    """What may stand between the article and an object."""
-    endings: tuple[str, ...] = ("", "in the style of Van Gogh", "on a table")
-    """What may follow an object."""
-    carriers: tuple[str, ...] = ("a house", "a flower", "a dog", "a boat", "a person")
-    """What a style, colour or action is shown on."""
-    objects: tuple[str, ...] = OBJECTS
-    """Objects to keep."""
-    styles: tuple[str, ...] = STYLES
-    """Styles to keep."""
-    has_neutral_words: bool = True
-    """Whether the model knows what "object" or "photo" mean."""
 
 
 class Saying(Caption):
@@ -74,33 +40,6 @@ class PromptPair:
     target: Caption
     weight: float = 1.0
     """How much the pair counts: the prompts of a concept share its weight."""
-
-
-def read_phrasebook(folder: Path) -> Phrasebook:
-    """Return the words of the model's own `vocabulary.json`, or the general ones if it has none."""
-    path = folder / "vocabulary.json"
-    if not is_file(path):
-        return Phrasebook()
-    words = json.loads(path.read_text())
-    colours = [word for word in words["colours"] if word != "natural"]
-    return Phrasebook(
-        openings=OPENINGS,
-        modifiers=(
-            "",
-            *colours,
-            *(f"upside down{c}" for c in ("", *(f" {c}" for c in colours[::3]))),
-        ),
-        has_neutral_words=False,
-        endings=("", *(f"in the style of {style}" for style in words["styles"])),
-        carriers=tuple(with_article(name) for name in words["objects"][::6]),
-        objects=tuple(words["objects"]),
-        styles=tuple(words["styles"]),
-    )
-
-
-def with_article(words: str) -> str:
-    """Return the words after "a" or "an", by spelling: "an owl", "a unicorn"."""
-    return f"{_article(words)} {words}"
 
 
 def templates(text: str, *, kind: ConceptKind, book: Phrasebook) -> list[str]:
@@ -215,12 +154,6 @@ def told_apart(
         text = f" {caption.caption.casefold()} "
         (said if any(words in text for words in spoken) else kept).append(caption)
     return kept, said
-
-
-def _article(words: str) -> str:
-    first = words.split()[0].lower()
-    vowel = first[0] in "aeio" or (first[0] == "u" and not first.startswith(("uni", "use", "ut")))
-    return "an" if vowel else "a"
 
 
 def _join(*parts: str) -> str:

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 import torch
 
 from engine.editing.closed_form import edited_weight, published_weight
-from engine.editing.editable import editable, open_reader, read_prompts
+from engine.editing.editable import editable
 from engine.editing.positions import Rows
+from engine.editing.readers import open_reader, read_prompts
 from engine.editing.solve import Solved
-from engine.model.opening import Diffusion
+from engine.model.model import Diffusion
+from schemas.caption import Caption
 from schemas.concept import Concept
 from schemas.errors import ConceptError
-from schemas.plan import Caption
 
 OPENINGS = ("", "A photo of ", "An image of ", "A picture of ")
 RIDGE = 0.01

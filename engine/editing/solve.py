@@ -19,18 +19,12 @@ from engine.editing.closed_form import Anchor, Sums, edited_weight, free_inputs,
 from engine.editing.editable import Editable, editable
 from engine.editing.keys import BATCH, kept_keys, pair_keys
 from engine.editing.positions import KEPT_ROLES, RoleWeights
-from engine.editing.prompts import (
-    Phrasebook,
-    PromptPair,
-    general_captions,
-    prompt_pairs,
-    prompts,
-    told_apart,
-)
+from engine.editing.prompts import PromptPair, general_captions, prompt_pairs, prompts, told_apart
 from engine.model.components import sites_of
-from engine.model.opening import Diffusion
+from engine.model.model import Diffusion
+from engine.model.vocabulary import Phrasebook
+from schemas.caption import Caption
 from schemas.concept import Concept
-from schemas.plan import Caption
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

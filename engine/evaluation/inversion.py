@@ -17,13 +17,12 @@ import torch
 from torch.nn.functional import mse_loss
 
 from engine.model.hooks import Edit, Spot, patched
-from engine.model.model import Conditioning
-from engine.model.opening import Diffusion, Skeleton
+from engine.model.model import Conditioning, Diffusion, Skeleton, token_embedding
 from engine.model.sampling import unet_output
 from engine.model.tokens import find_subject, tokenize
-from engine.tracing.corruption import token_embedding
+from schemas.caption import Caption
 from schemas.errors import ConceptError
-from schemas.plan import Caption, Numerics
+from schemas.numerics import Numerics
 
 STAND_IN = "*"
 """The word whose embedding is replaced; one token in CLIP's vocabularies, and no concept."""

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import torch
 
-from engine.editing.prompts import Phrasebook, plain_phrase
-from engine.model.opening import Diffusion
+from engine.editing.prompts import plain_phrase
+from engine.model.model import Diffusion
 from engine.model.sampling import encode
 from engine.model.tokens import find_subject
+from engine.model.vocabulary import Phrasebook
+from schemas.caption import Caption
 from schemas.concept import ConceptKind
-from schemas.plan import Caption
 
 
 class Neighbourhood:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import torch
 
 from engine.editing.delta import replaced
-from engine.evaluation.prompts import fill
-from engine.model.opening import Diffusion
+from engine.evaluation.wordings import fill
+from engine.model.model import Diffusion
 from engine.model.sampling import generate
 from engine.model.scorer import Scorer
 from schemas.concept import ConceptKind
 from schemas.evaluation import EvaluationPrompt
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 
 Weights = Mapping[str, torch.Tensor]
 """An edit's weights by public name."""

@@ -18,12 +18,10 @@ import torch
 
 from engine.evaluation.inversion import Tick
 from engine.model.hooks import Edit, Spot, patched
-from engine.model.model import Conditioning
-from engine.model.opening import Diffusion
+from engine.model.model import Conditioning, Diffusion, token_embedding
 from engine.model.tokens import find_subjects
-from engine.tracing.corruption import token_embedding
+from schemas.caption import Caption
 from schemas.errors import ConceptError
-from schemas.plan import Caption
 
 ENCODED_TOGETHER = 64
 """Candidates that the text encoders read at once."""

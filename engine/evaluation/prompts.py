@@ -5,146 +5,18 @@ for plainly, in other wordings and in other places of the prompt; every other na
 the same ways, so that what is erased and what is kept differ in the name alone.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import cycle
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
 
-from engine.editing.prompts import read_phrasebook, with_article
-from engine.files import is_file
-from schemas.concept import Concept, ConceptKind, ConceptMode, same_text
+from engine.evaluation.wordings import Words, _escaped, _spread, _turned, fill
+from engine.model.vocabulary import with_article
+from schemas.concept import Concept, ConceptKind, ConceptMode
 from schemas.evaluation import EvaluationPrompt, Group, Subject
 from schemas.prompt_set import PromptSet
 
-T = TypeVar("T")
-
-GENERAL_COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "black", "white")
-GENERAL_CARRIERS = ("a cottage", "a lighthouse", "a tree", "a bridge", "a bowl of fruit")
-"""What styles, colours and actions are shown on; an edit is fitted on other things."""
-GENERAL_PROMPTS = (
-    "a busy street market at noon", "a quiet lake under a starry sky", "sunlight in a dense forest",
-    "the skyline of a modern city at dusk", "waves breaking on black rocks", "a snowy village lane",
-    "a long road through the desert", "an old library full of dusty shelves", "a field of lavender",
-    "a crowded railway platform in the rain", "a kitchen with copper pans", "a waterfall in autumn",
-    "an astronaut floating above the earth", "children playing in a fountain", "a jazz band",
-    "a bowl of ramen with a soft egg", "a workshop full of wooden tools", "a stormy sea",
-    "a chess game in the park", "an empty theatre with red seats", "a harbour in the morning fog",
-    "a marble statue in a garden", "neon signs in a narrow alley", "a knitted scarf and gloves",
-    "a robot watering the garden", "a windmill by a canal", "a map on an oak desk",
-    "a glass greenhouse full of ferns", "a night train on a viaduct", "fireworks over a river",
-    "a potter shaping clay", "a rusty gate covered in ivy",
-)  # fmt: skip
-"""Prompts of all sorts for models without a vocabulary of their own."""
 GENERAL_GROUP = 8
 """General prompts of one unit."""
-GENERAL_COUNT = 32
 SHOWN = 4
 """Subjects of a group that are shown, evenly spread, each by the group's first prompt of it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
-    """The names and wordings that prompts are built from, no concept among them."""
-
-    opening: str
-    """What opens a prompt; no edit is fitted on it."""
-    templates: Mapping[Group, tuple[str, ...]]
-    """Wordings of an object by efficacy group, `{article}` or `{name}` for it."""
-    carriers: tuple[str, ...]
-    """Names of objects that styles, colours and actions are shown on, with their article."""
-    names: Mapping[ConceptKind, tuple[str, ...]]
-    """What may be kept, of each kind that there is a list of."""
-    general: tuple[str, ...]
-    """Prompts of all sorts."""
-
-
-def fill(template: str, name: str) -> str:
-    """Return a prompt: the template with a name in its place."""
-    return template.format(name=name, article=with_article(name))
-
-
-def choices(concepts: Sequence[Concept], words: Words) -> dict[ConceptKind, tuple[str, ...]]:
-    """Return, by kind, the names that an image may be recognised as.
-
-    The concepts, the targets that were given and the names of the kind; not the neutral words that
-    removed concepts become, which no prompt asks for.
-    """
-    kinds = [*dict.fromkeys([*(c.kind for c in concepts), *words.names])]
-    return {
-        kind: _distinct(
-            [
-                *(c.concept for c in concepts if c.kind is kind),
-                *(c.target for c in concepts if c.kind is kind and c.target),
-                *words.names.get(kind, ()),
-            ]
-        )
-        for kind in kinds
-    }
-
-
-def read_words(folder: Path, concepts: Sequence[Concept]) -> Words:
-    """Return the words of a model's own `vocabulary.json`, or the general ones if it has none."""
-    book, said = read_phrasebook(folder), [concept.concept for concept in concepts]
-    path = folder / "vocabulary.json"
-    own = json.loads(path.read_text())["colours"] if is_file(path) else None
-    colours = GENERAL_COLOURS if own is None else [colour for colour in own if colour != "natural"]
-    free = {
-        ConceptKind.OBJECT: _without(book.objects, said),
-        ConceptKind.STYLE: _without(book.styles, said),
-        ConceptKind.COLOR: _without(colours, said),
-    }
-    return _general_words(free, said) if own is None else _vocabulary_words(free)
-
-
-def _general_words(free: Mapping[ConceptKind, tuple[str, ...]], said: Sequence[str]) -> Words:
-    return Words(
-        opening="a rendering of",
-        templates={
-            Group.CONCEPT: ("a rendering of {article}", "a close-up of {article}"),
-            Group.PARAPHRASE: (
-                "a black and white sketch of {article}",
-                "a museum display about {article} in the evening light",
-            ),
-            Group.POSITION: (
-                "on a wooden floor by the window, {article}",
-                "a poster of {article} on a brick wall",
-            ),
-        },
-        carriers=_unsaid(GENERAL_CARRIERS, said),
-        names=free,
-        general=_unsaid(GENERAL_PROMPTS, said),
-    )
-
-
-def _vocabulary_words(free: Mapping[ConceptKind, tuple[str, ...]]) -> Words:
-    """Return wordings in the vocabulary's own words, combined as in no prompt of an edit.
-
-    Edits are fitted on every other colour and on "upside down", never on both together.
-    """
-    styles = [f"in the style of {_escaped(style)}" for style in free[ConceptKind.STYLE]]
-    colours = [_escaped(colour) for colour in free[ConceptKind.COLOR][1::2]]
-    turned = [
-        f"an upside down {colour} {{name}} {style}".strip()
-        for colour, style in zip(cycle(colours or ["plain"]), styles or [""], strict=False)
-    ]
-    # The book shows things on every sixth object, so those beside them are unseen.
-    carriers = tuple(with_article(name) for name in free[ConceptKind.OBJECT][1::6])
-    return Words(
-        opening="a drawing of",
-        templates={
-            Group.CONCEPT: ("a drawing of {article}",),
-            Group.PARAPHRASE: (
-                *(f"a drawing of {with_article(colour)} {{name}}" for colour in colours),
-                *(f"a drawing of {{article}} {style}" for style in styles),
-            ),
-            Group.POSITION: tuple(f"a drawing of {noun}" for noun in turned),
-        },
-        carriers=carriers,
-        names=free,
-        general=_combinations(free),
-    )
 
 
 def subjects(
@@ -276,20 +148,6 @@ def _prompt(group: Group, template: str, kind: ConceptKind, name: str) -> Evalua
     return EvaluationPrompt(group=group, text=text, template=template, kind=kind, name=name)
 
 
-def _combinations(free: Mapping[ConceptKind, Sequence[str]]) -> tuple[str, ...]:
-    """Return prompts of kept objects, each with another colour, turn and style."""
-    objects = _spread(free[ConceptKind.OBJECT], GENERAL_COUNT)
-    colours = ("", *free[ConceptKind.COLOR])
-    endings = ("", *(f"in the style of {style}" for style in free[ConceptKind.STYLE]))
-    texts = []
-    for number, name in enumerate(objects):
-        turn = "upside down" if number % 3 == 2 else ""
-        noun = " ".join(w for w in (turn, colours[number % len(colours)], name) if w)
-        ending = endings[number % len(endings)]
-        texts.append(f"a drawing of {with_article(noun)} {ending}".strip())
-    return tuple(texts)
-
-
 def _with_shown(found: Sequence[Subject]) -> tuple[Subject, ...]:
     """Return the subjects with SHOWN of each group marked: evenly spread, by their first prompt."""
     shown: set[tuple[int, int]] = set()
@@ -311,36 +169,3 @@ def _with_shown(found: Sequence[Subject]) -> tuple[Subject, ...]:
         )
         for number, subject in enumerate(found)
     )
-
-
-def _spread(items: Sequence[T], count: int) -> list[T]:
-    """Return `count` items at most, evenly spread."""
-    count = min(count, len(items))
-    return [items[n * len(items) // count] for n in range(count)]
-
-
-def _turned(items: Sequence[str], by: int) -> tuple[str, ...]:
-    """Return the items with as many as `by` moved from the front to the end."""
-    by = by % len(items) if items else 0
-    return (*items[by:], *items[:by])
-
-
-def _escaped(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
-
-
-def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    found: dict[str, str] = {}
-    for name in names:
-        found.setdefault(" ".join(name.casefold().split()), name)
-    return tuple(found.values())
-
-
-def _without(names: Sequence[str], said: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name for name in names if not any(same_text(name, s) for s in said))
-
-
-def _unsaid(texts: Sequence[str], said: Sequence[str]) -> tuple[str, ...]:
-    """Return the texts that say none of the words."""
-    spoken = [f" {' '.join(s.casefold().split())} " for s in said]
-    return tuple(t for t in texts if not any(s in f" {t.casefold()} " for s in spoken))

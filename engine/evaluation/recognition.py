@@ -9,8 +9,9 @@ from math import sqrt
 
 import torch
 
-from engine.editing.prompts import Phrasebook, plain_phrase
+from engine.editing.prompts import plain_phrase
 from engine.model.scorer import Scorer
+from engine.model.vocabulary import Phrasebook
 from schemas.concept import Concept, same_text
 from schemas.errors import ConceptError
 from schemas.views import NORMAL_95

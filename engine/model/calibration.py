@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.model.model import Conditioning, joined
-from engine.model.opening import Diffusion
+from engine.model.model import Conditioning, Diffusion, joined
 from engine.model.sampling import encode, starting_rows, unconditional, unet_output
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 
 MAX_ROWS = 64
 WORTHWHILE = 0.97

@@ -131,3 +131,8 @@ def node_lock(name: str) -> Iterator[None]:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def source_folder(model: str) -> Path:
+    """Return the folder that a model's name stands for; the local snapshot of a hub model."""
+    return model_folder(model)

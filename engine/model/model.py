@@ -6,14 +6,13 @@ pixels.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    from engine.model.opening import Diffusion, Skeleton
+from engine.model.tokens import tokenize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,3 +109,80 @@ class Family(ABC):
         vae = model.vae
         images_RCHW = vae.decode(x_RChw / vae.config.scaling_factor, return_dict=False)[0]
         return (images_RCHW / 2 + 0.5).clamp(0, 1).float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skeleton:
+    """A model's networks, built from their configs on the meta device: shapes without weights."""
+
+    name: str
+    family: Family
+    encoders: tuple[TextEncoder, ...]
+    unet: Any
+
+    @property
+    def text_encoder(self) -> nn.Module:
+        """The first text encoder."""
+        return self.encoders[0].module
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diffusion:
+    """An opened text-to-image model, in evaluation mode."""
+
+    name: str
+    family: Family
+    encoders: tuple[TextEncoder, ...]
+    """Text encoders with their tokenizers, in the pipeline's order."""
+    unet: Any
+    vae: Any
+    """None where the UNet works on pixels."""
+    scheduler: Any
+    """A template; each run takes a fresh copy from `new_scheduler`."""
+    device: torch.device
+    dtype: torch.dtype
+    """Of the UNet and the text encoders; noise and the VAE stay in float32."""
+    settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """The pipeline's own, from `model_index.json`."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The first text encoder's tokenizer."""
+        return self.encoders[0].tokenizer
+
+    @property
+    def text_encoder(self) -> nn.Module:
+        """The first text encoder."""
+        return self.encoders[0].module
+
+    def token_ids(self, captions: Sequence[str]) -> list[torch.Tensor]:
+        """Return each text encoder's padded token ids of the captions, ids_RL."""
+        return [tokenize(e.tokenizer, captions).to(self.device) for e in self.encoders]
+
+    def latent_shape(self, *, height: int | None, width: int | None) -> tuple[int, int, int]:
+        """Return channels, height and width of a latent for an image of so many pixels.
+
+        None: the model's own size.
+        """
+        size = self.unet.config.sample_size
+        own_height, own_width = (size, size) if isinstance(size, int) else size
+        factor = self.family.vae_factor(self)
+        return (
+            self.unet.config.in_channels,
+            own_height if height is None else height // factor,
+            own_width if width is None else width // factor,
+        )
+
+
+def embedding_sigma(text_encoder: nn.Module) -> float:
+    """Return the standard deviation of all entries of the token embedding table."""
+    return float(token_embedding(text_encoder).weight.float().std())
+
+
+def token_embedding(text_encoder: nn.Module) -> nn.Embedding:
+    """Return the text encoder's token embedding, the module that its forward pass calls.
+
+    T5 shares one table between two modules, and `get_input_embeddings` gives the one that is idle.
+    """
+    encoder: Any = getattr(text_encoder, "encoder", None)
+    return getattr(encoder, "embed_tokens", None) or text_encoder.get_input_embeddings()  # pyright: ignore

@@ -1,9 +1,9 @@
 """Opening a text-to-image model: its networks, tokenizers and scheduler."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 from engine.files import is_folder
 from engine.model.families.known import FAMILIES
 from engine.model.hub import config_folder, model_folder
-from engine.model.model import Family, TextEncoder
+from engine.model.model import Diffusion, Family, Skeleton, TextEncoder
 from engine.model.parts import (
     check_finite,
     check_part,
@@ -28,76 +28,12 @@ from engine.model.parts import (
 )
 from engine.model.registry import model_source
 from engine.model.schedulers import scheduler_named
-from engine.model.tokens import tokenize
 from engine.model.weight_files import PartError, read_json
 from schemas.errors import ModelUnavailable
 
 # Each loading step draws its own bar; the run's is the only one a user should see.
 diffusers_logging.disable_progress_bar()
 transformers_logging.disable_progress_bar()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Skeleton:
-    """A model's networks, built from their configs on the meta device: shapes without weights."""
-
-    name: str
-    family: Family
-    encoders: tuple[TextEncoder, ...]
-    unet: Any
-
-    @property
-    def text_encoder(self) -> nn.Module:
-        """The first text encoder."""
-        return self.encoders[0].module
-
-
-@dataclass(frozen=True, kw_only=True)
-class Diffusion:
-    """An opened text-to-image model, in evaluation mode."""
-
-    name: str
-    family: Family
-    encoders: tuple[TextEncoder, ...]
-    """Text encoders with their tokenizers, in the pipeline's order."""
-    unet: Any
-    vae: Any
-    """None where the UNet works on pixels."""
-    scheduler: Any
-    """A template; each run takes a fresh copy from `new_scheduler`."""
-    device: torch.device
-    dtype: torch.dtype
-    """Of the UNet and the text encoders; noise and the VAE stay in float32."""
-    settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """The pipeline's own, from `model_index.json`."""
-
-    @property
-    def tokenizer(self) -> Any:
-        """The first text encoder's tokenizer."""
-        return self.encoders[0].tokenizer
-
-    @property
-    def text_encoder(self) -> nn.Module:
-        """The first text encoder."""
-        return self.encoders[0].module
-
-    def token_ids(self, captions: Sequence[str]) -> list[torch.Tensor]:
-        """Return each text encoder's padded token ids of the captions, ids_RL."""
-        return [tokenize(e.tokenizer, captions).to(self.device) for e in self.encoders]
-
-    def latent_shape(self, *, height: int | None, width: int | None) -> tuple[int, int, int]:
-        """Return channels, height and width of a latent for an image of so many pixels.
-
-        None: the model's own size.
-        """
-        size = self.unet.config.sample_size
-        own_height, own_width = (size, size) if isinstance(size, int) else size
-        factor = self.family.vae_factor(self)
-        return (
-            self.unet.config.in_channels,
-            own_height if height is None else height // factor,
-            own_width if width is None else width // factor,
-        )
 
 
 def open_model(

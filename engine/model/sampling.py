@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine.model.model import Conditioning, joined
-from engine.model.opening import Diffusion, new_scheduler
+from engine.model.model import Conditioning, Diffusion, joined
+from engine.model.opening import new_scheduler
 from engine.model.schedulers import Rows
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 
 DECODED_TOGETHER = 8
 """Images that the VAE decodes at once: its activations are larger than the UNet's."""

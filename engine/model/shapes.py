@@ -4,7 +4,7 @@ import torch
 
 from engine.model.components import list_sites
 from engine.model.hooks import recording
-from engine.model.opening import Skeleton
+from engine.model.model import Skeleton
 
 TOKENS = 77
 """Token positions of an encoder whose config does not bound them (T5)."""

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from schemas.caption import Caption
 from schemas.errors import PlanError
 from schemas.intervention import TokenRole
-from schemas.plan import Caption
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """The sums over general captions that emoji-sd ships: python -m engine.reference.statistics."""
 
-from engine.editing.checkpoint import source_folder
 from engine.editing.covariance import SHIPPED, computed_sums, file_name, write_sums
-from engine.editing.prompts import read_phrasebook
+from engine.model.hub import source_folder
 from engine.model.opening import open_model
+from engine.model.vocabulary import read_phrasebook
 
 COMPONENTS = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp")
 """Where its concepts are edited best."""

@@ -4,29 +4,14 @@ Shapes: R rows, L token positions, D embedding width (suffixes `_RLD`, `_LD`).
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from torch import nn
 
 from engine.model.hooks import Edit
 from engine.model.seeds import derived_seed
 from engine.model.tokens import Span
-from schemas.plan import Numerics, Unit
-
-
-def embedding_sigma(text_encoder: nn.Module) -> float:
-    """Return the standard deviation of all entries of the token embedding table."""
-    return float(token_embedding(text_encoder).weight.float().std())
-
-
-def token_embedding(text_encoder: nn.Module) -> nn.Embedding:
-    """Return the text encoder's token embedding, the module that its forward pass calls.
-
-    T5 shares one table between two modules, and `get_input_embeddings` gives the one that is idle.
-    """
-    encoder: Any = getattr(text_encoder, "encoder", None)
-    return getattr(encoder, "embed_tokens", None) or text_encoder.get_input_embeddings()  # pyright: ignore
+from schemas.numerics import Numerics
+from schemas.unit import Unit
 
 
 def noise_draw(unit: Unit, shape: tuple[int, ...], stream: str = "") -> torch.Tensor:

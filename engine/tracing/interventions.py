@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 
 from engine.model.components import Site, choose, list_sites
 from engine.model.hooks import Side, Spot
-from engine.model.model import TextEncoder
-from engine.model.opening import Diffusion
+from engine.model.model import Diffusion, TextEncoder
 from engine.model.seeds import derived_seed
 from engine.model.tokens import find_subjects
 from schemas.component import Component, Kind, Part
 from schemas.errors import PlanError, UnknownComponent
 from schemas.intervention import Intervention, TokenRole
-from schemas.plan import Numerics, Unit
+from schemas.numerics import Numerics
+from schemas.unit import Unit
 from schemas.window import Window
 
 CLEAN, CORRUPTED = 0, 1

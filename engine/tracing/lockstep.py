@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import torch
 
 from engine.model.hooks import Edit, Spot, Write, patched, writing
-from engine.model.model import Conditioning, joined
-from engine.model.opening import Diffusion
+from engine.model.model import Conditioning, Diffusion, joined
 from engine.model.sampling import for_scheduler, guided, starting_rows, unconditional, unet_output
 from engine.model.schedulers import Rows, gathered
 from engine.tracing.interventions import Change, Reference
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

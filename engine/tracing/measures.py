@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from engine.model.scorer import Scorer
+from schemas.caption import Caption
 from schemas.errors import PlanError
-from schemas.plan import Caption
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from engine.model.components import list_components
-from engine.model.opening import Diffusion, new_scheduler
+from engine.model.model import Diffusion
+from engine.model.opening import new_scheduler
 from engine.model.scorer import Scorer
 from engine.tracing.trace_unit import trace_unit
+from schemas.caption import Caption
 from schemas.component import PAPER_KINDS, Kind, Part
 from schemas.intervention import Intervention, TokenRole
-from schemas.plan import Caption, Numerics, Unit
+from schemas.numerics import Numerics
+from schemas.unit import Unit
 from schemas.window import expand_windows
 
 

@@ -9,20 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from engine.model.hooks import Edit, Spot, Write, patched, writing
-from engine.model.model import Conditioning
-from engine.model.opening import Diffusion
+from engine.model.model import Conditioning, Diffusion, embedding_sigma, token_embedding
 from engine.model.tokens import find_subject
-from engine.tracing.corruption import (
-    embedding_sigma,
-    noise_draw,
-    noise_scale,
-    noising,
-    subject_noise,
-    token_embedding,
-)
+from engine.tracing.corruption import noise_draw, noise_scale, noising, subject_noise
 from engine.tracing.interventions import CLEAN, Change, Reference
 from schemas.component import Part
-from schemas.plan import Numerics, Unit
+from schemas.numerics import Numerics
+from schemas.unit import Unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

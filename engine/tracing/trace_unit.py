@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from engine.model.opening import Diffusion
+from engine.model.model import Diffusion
 from engine.model.sampling import decode, sample
 from engine.model.scorer import Scorer
 from engine.tracing.interventions import CLEAN, CORRUPTED, Change, list_changes, reference_runs
@@ -24,7 +24,9 @@ from engine.tracing.measures import Outcome, Yardstick
 from engine.tracing.text_runs import TextRow, distinct_rows, encode_rows
 from schemas.component import Part
 from schemas.errors import PlanError
-from schemas.plan import Numerics, Trial, Unit
+from schemas.numerics import Numerics
+from schemas.trial import Trial
+from schemas.unit import Unit
 
 TEXT_ROWS = 128
 """Rows of a text-encoder batch; they cost little beside the UNet's."""

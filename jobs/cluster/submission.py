@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 from jobs.cluster.archive import job_archive
 from jobs.cluster.client import NoAnswer, job_client, one_sentence, unknown_job
-from jobs.pool.attempts import JOBS_ADDRESS_VARIABLE, SUBMISSION_VARIABLE
 from schemas.errors import ClusterUnavailable
 
 if TYPE_CHECKING:
@@ -234,3 +233,9 @@ def _described(details: "JobDetails") -> Job:
         message=(details.message or "").strip(),
         exit_code=details.driver_exit_code,
     )
+
+
+SUBMISSION_VARIABLE = "DQF_SUBMISSION_ID"
+"""Environment variable of a submitted job that holds its id."""
+JOBS_ADDRESS_VARIABLE = "DQF_JOBS_ADDRESS"
+"""Environment variable of a submitted job that holds the address it was submitted to."""

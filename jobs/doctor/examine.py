@@ -5,15 +5,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from jobs.doctor.findings import Fault, Finding, State
+from jobs.doctor.images import image_faults
 from jobs.doctor.parts import Audit, audit
 from jobs.doctor.surroundings import catalog_error, counted_strangers, surroundings
 from jobs.doctor.tables import check_tables, compared_units
 from jobs.pool.attempts import attempts
-from jobs.pool.driver import Progress
 from jobs.query.catalog import CATALOG, write_catalog
-from jobs.runs.kept_images import FOLDER, image_faults
+from jobs.runs.kept_images import FOLDER
+from jobs.runs.progress import Progress
 from jobs.runs.run import PLAN
-from jobs.runs.storage.local import LocalStorage, open_storage
+from jobs.runs.storage.local import LocalStorage
+from jobs.runs.storage.opening import open_storage
 from jobs.runs.trace_run import Run, open_run, write_tables
 from schemas.errors import StoreError, first_line
 

@@ -36,8 +36,8 @@ from jobs.runs.trace_run import Run
 from schemas.component import Part
 from schemas.errors import first_line
 from schemas.intervention import Intervention, TokenRole
-from schemas.plan import Slab
 from schemas.tables import SCHEMA_VERSION, SCORES, VERSION_KEY
+from schemas.unit import Slab
 from schemas.views import exactly, read_parquet
 
 SCORED_UNITS = """

@@ -5,19 +5,23 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.editing import checkpoint as folder
-from engine.editing import prompts
 from engine.editing.covariance import known_sums
-from engine.editing.editable import editable, read_prompts
+from engine.editing.editable import editable
+from engine.editing.prompts import prompt_pairs
 from engine.editing.published import published_edit
+from engine.editing.readers import read_prompts
 from engine.editing.solve import Collect, EditSettings, Solved, here, solve_edit
-from engine.model.opening import Diffusion, open_model
+from engine.files import new_folder
+from engine.model.hub import source_folder
+from engine.model.model import Diffusion
+from engine.model.opening import open_model
+from engine.model.vocabulary import Phrasebook, read_phrasebook
 from jobs.editing.folder import write_edit
 from jobs.editing.images import Shown, compare
 from jobs.editing.manifest import BEFORE_AFTER
 from jobs.editing.report import EditReport, Located
 from schemas.concept import Concept
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 
 Note = Callable[[str], None]
 """Receives one line of progress."""
@@ -56,9 +60,9 @@ def edit_batch(job: EditJob, *, note: Note) -> EditReport:
     ConceptError: `out` is occupied, a concept does not fit the tokenizer. UnknownComponent: a
     component does not end in a projection that an edit can change.
     """
-    with folder.new_folder(job.out) as work:
+    with new_folder(job.out) as work:
         note(f"opening {job.model}")
-        book = prompts.read_phrasebook(folder.source_folder(job.model))
+        book = read_phrasebook(source_folder(job.model))
         model = open_model(job.model)
         check_prompts(model, job.concepts, book=book, settings=job.settings)
         solved = solve(model, job, book=book)
@@ -80,7 +84,7 @@ def edit_batch(job: EditJob, *, note: Note) -> EditReport:
     return report
 
 
-def solve(model: Diffusion, job: EditJob, *, book: prompts.Phrasebook) -> Solved:
+def solve(model: Diffusion, job: EditJob, *, book: Phrasebook) -> Solved:
     """Return the edited weights of a job, on the workers that it names."""
     if job.settings.objective == "published":
         (component,) = job.settings.components
@@ -100,11 +104,11 @@ def check_prompts(
     model: Diffusion,
     concepts: Sequence[Concept],
     *,
-    book: prompts.Phrasebook,
+    book: Phrasebook,
     settings: EditSettings,
 ) -> None:
     """Raise ConceptError if a prompt of a concept or target does not fit the tokenizer."""
-    pairs = prompts.prompt_pairs(concepts, book=book)
+    pairs = prompt_pairs(concepts, book=book)
     component = editable(model, settings.components[0]).component
     read_prompts(model, component, [caption for p in pairs for caption in (p.source, p.target)])
 
@@ -113,7 +117,7 @@ def _shown(
     model: Diffusion,
     job: EditJob,
     solved: Solved,
-    book: prompts.Phrasebook,
+    book: Phrasebook,
     work: Path,
     note: Note,
 ) -> Shown:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 
-from engine.editing.checkpoint import copy_with, source_folder
+from engine.editing.checkpoint import copy_with
 from engine.editing.delta import DELTA, weight_hash, write_delta
 from engine.editing.lora import KOHYA_FILE, PEFT_FILE, Factors, factorise, is_loadable, write_lora
 from engine.files import is_folder
-from engine.model.opening import Diffusion
+from engine.model.hub import source_folder
+from engine.model.model import Diffusion
 from engine.model.registry import BUILT_IN, model_hash, pinned
 from jobs.editing.manifest import MANIFEST
 from schemas.manifest import MANIFEST_VERSION, EditManifest, Matrix

@@ -16,14 +16,15 @@ from PIL import Image
 
 from engine.editing.delta import read_delta, replaced, weights_of
 from engine.files import is_folder
-from engine.model.opening import Diffusion, open_model, open_skeleton
+from engine.model.model import Diffusion
+from engine.model.opening import open_model, open_skeleton
 from engine.model.registry import default_guidance, default_steps
 from engine.model.sampling import generate, pixels_of
 from jobs.editing.grid import draw_grid
 from jobs.editing.manifest import read_manifest
 from schemas.errors import ConceptError, PlanError
 from schemas.manifest import EditManifest
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 
 Note = Callable[[str], None]
 """Receives one line of progress."""

@@ -11,14 +11,15 @@ import numpy as np
 import torch
 
 from engine.editing.delta import replaced
-from engine.editing.prompts import Phrasebook, kept_names, plain_phrase, with_article
-from engine.model.opening import Diffusion
+from engine.editing.prompts import kept_names, plain_phrase
+from engine.model.model import Diffusion
 from engine.model.sampling import generate, pixels_of
 from engine.model.scorer import open_scorer
+from engine.model.vocabulary import Phrasebook, with_article
 from jobs.editing.grid import draw_grid
 from jobs.editing.report import ConceptScores
 from schemas.concept import Concept, ConceptKind
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 
 CONCEPTS = 12
 """Concepts that are drawn and scored, the first of the file: an edit of thousands takes seconds."""

@@ -13,7 +13,7 @@ from jobs.cluster.connection import Cluster, connected
 if TYPE_CHECKING:
     from engine.editing.closed_form import Sums
     from engine.editing.solve import Batch, Collect
-    from engine.model.opening import Diffusion
+    from engine.model.model import Diffusion
 
 
 class KeyWorker:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from engine.editing.solve import EditSettings
 from schemas.concept import Concept
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

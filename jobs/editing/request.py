@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from engine.editing.checkpoint import refuse_occupied
 from engine.editing.editable import editables
 from engine.editing.published import RIDGE as PUBLISHED_RIDGE
 from engine.editing.solve import EditSettings
+from engine.files import refuse_occupied
 from engine.model.opening import check_model, open_skeleton
 from engine.model.registry import default_guidance, default_scorer, default_steps, unpinned
 from engine.model.scorer import check_scorer
@@ -21,7 +21,7 @@ from jobs.input.concepts import read_concepts
 from jobs.runs.trace_run import open_run
 from schemas.concept import Concept
 from schemas.errors import ConceptError
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.editing.checkpoint import refuse_occupied
 from engine.editing.positions import RoleWeights
 from engine.editing.solve import EditSettings
+from engine.files import refuse_occupied
 from jobs.editing.edit import EditJob
 from jobs.editing.manifest import read_manifest
 from jobs.editing.report import Located
@@ -19,7 +19,7 @@ from jobs.input.rows import Problem
 from schemas.concept import Concept, plain_text, same_text
 from schemas.errors import ConceptError
 from schemas.manifest import EditManifest
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 
 
 def with_added(folder: Path, concepts: Path, *, out: Path, images: int) -> EditJob:

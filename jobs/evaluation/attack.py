@@ -12,13 +12,13 @@ from engine.evaluation import inversion as attack
 from engine.evaluation import prompt_search
 from engine.evaluation.recognition import Share, choice_texts, share_shown
 from engine.model import sampling
-from engine.model.model import Conditioning
-from engine.model.opening import Diffusion, open_model
+from engine.model.model import Conditioning, Diffusion
+from engine.model.opening import open_model
 from engine.model.scorer import Scorer, open_scorer
 from engine.model.seeds import derived_seed
 from jobs.evaluation.attack_plan import OPENING, AttackJob, attack_ids, caption_of
 from jobs.evaluation.attack_table import AttackTable, Row
-from jobs.pool.driver import Note, Progress
+from jobs.runs.progress import Note, Progress
 from schemas.attack import Attack, Side
 from schemas.concept import Concept
 

@@ -4,22 +4,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from engine.editing.checkpoint import source_folder
-from engine.editing.prompts import Phrasebook, plain_phrase, read_phrasebook
+from engine.editing.prompts import plain_phrase
 from engine.evaluation.inversion import InversionBudget, check_attackable
 from engine.evaluation.prompt_search import SearchBudget
-from engine.evaluation.prompts import choices, read_words
 from engine.evaluation.recognition import choice_texts
+from engine.evaluation.wordings import choices, read_words
 from engine.model import registry
+from engine.model.hub import source_folder
 from engine.model.opening import check_model, open_skeleton, open_tokenizer
 from engine.model.scorer import check_scorer
 from engine.model.tokens import find_subjects
+from engine.model.vocabulary import Phrasebook, read_phrasebook
 from jobs.editing.manifest import read_manifest
 from jobs.runs.evaluation_run import delta_hash
 from schemas.attack import ATTACK_VERSION, Attack, Side
+from schemas.caption import Caption
 from schemas.concept import Concept, ConceptKind, same_text
+from schemas.content_id import content_id
 from schemas.errors import ConceptError, PlanError
-from schemas.plan import Caption, Numerics, content_id
+from schemas.numerics import Numerics
 
 OPENING = "a photo of"
 """What opens every prompt of an attack."""

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from engine.editing.checkpoint import source_folder
-from engine.evaluation.prompts import choices, read_words, subjects
+from engine.evaluation.prompts import subjects
+from engine.evaluation.wordings import choices, read_words
 from engine.model import registry
+from engine.model.hub import source_folder
 from engine.model.opening import check_model
 from engine.model.scorer import check_scorer
 from engine.statistics.bootstrap import PERCENTILES, RESAMPLES
@@ -22,13 +23,14 @@ from jobs.editing.grid import draw_grid
 from jobs.editing.manifest import read_manifest
 from jobs.evaluation.measures import GroupResult, results, shown_images
 from jobs.evaluation.worker import EvaluationWorker
-from jobs.pool.driver import Note, Progress, work_through
-from jobs.pool.pool import Limits
+from jobs.pool.driver import work_through
+from jobs.pool.limits import Limits
 from jobs.runs.evaluation_run import EDIT, EvaluationRun, create_evaluation, delta_hash
-from jobs.runs.run import manifest_of
+from jobs.runs.progress import Note, Progress
+from jobs.runs.provenance import manifest_of
 from schemas.concept import Concept, ConceptKind
 from schemas.evaluation import PICTURES, SUMMARY, EvaluationPlan
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 from schemas.prompt_set import PromptSet
 
 

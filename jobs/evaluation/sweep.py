@@ -10,24 +10,25 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from engine.editing import checkpoint as folder
 from engine.editing.covariance import known_sums
 from engine.editing.editable import editables
 from engine.editing.positions import RoleWeights
-from engine.editing.prompts import read_phrasebook
 from engine.editing.solve import EditSettings, solve_edit
-from engine.files import is_folder
+from engine.files import is_folder, new_folder
+from engine.model.hub import source_folder
 from engine.model.opening import check_model, open_model, open_skeleton
+from engine.model.vocabulary import read_phrasebook
 from jobs.cluster.connection import Cluster
 from jobs.editing.folder import write_edit
 from jobs.editing.manifest import read_manifest
 from jobs.evaluation.evaluate import Request, make_plan
 from jobs.evaluation.measures import ERASED, HARMONIC, GroupResult, results
 from jobs.evaluation.worker import EvaluationWorker
-from jobs.pool.driver import Note, Progress, work_through
-from jobs.pool.pool import Limits
+from jobs.pool.driver import work_through
+from jobs.pool.limits import Limits
 from jobs.runs.evaluation_run import EvaluationRun, create_evaluation, delta_hash
-from jobs.runs.run import manifest_of
+from jobs.runs.progress import Note, Progress
+from jobs.runs.provenance import manifest_of
 from schemas.concept import Concept
 from schemas.errors import ConceptError
 from schemas.evaluation import Group
@@ -240,7 +241,7 @@ def _make(
     note: Note,
 ) -> None:
     opened = open_model(model)
-    book = read_phrasebook(folder.source_folder(model))
+    book = read_phrasebook(source_folder(model))
     for setting in settings:
         chosen = _edit_settings(setting, grid.components)
         solved = solve_edit(
@@ -250,7 +251,7 @@ def _make(
             settings=chosen,
             general=known_sums(opened, chosen, book=book),
         )
-        with folder.new_folder(_place(request, setting)) as work:
+        with new_folder(_place(request, setting)) as work:
             write_edit(
                 work,
                 model=opened,

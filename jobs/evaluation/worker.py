@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from PIL import Image
 
-from engine.editing.checkpoint import source_folder
 from engine.editing.delta import read_delta
-from engine.editing.prompts import read_phrasebook
 from engine.evaluation.neighbours import Neighbourhood
 from engine.evaluation.pairs import Pair, Side, draw_pairs
 from engine.model.calibration import is_out_of_memory
+from engine.model.hub import source_folder
 from engine.model.opening import open_model
 from engine.model.sampling import pixels_of
 from engine.model.scorer import open_scorer
+from engine.model.vocabulary import read_phrasebook
 from jobs.editing.grid import CELL
 from jobs.pool.worker import Worker
 from jobs.runs.evaluation_run import EvaluationRun, delta_hash, open_evaluation

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from engine.model.registry import EMOJI_SD
-from jobs.tracing.plan import read_captions
+from jobs.input.captions import read_captions
+from schemas.caption import Caption
 from schemas.errors import PlanError
-from schemas.plan import Caption
 
 FOLDER = Path(__file__).parent / "probe_sets"
 """`sd.csv`: for real models, in the manner of the paper."""

@@ -12,15 +12,13 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from jobs.processes import started
+from jobs.cluster.processes import started
+from jobs.cluster.submission import JOBS_ADDRESS_VARIABLE, SUBMISSION_VARIABLE
 from jobs.runs.provenance import code_hash, versions
 from jobs.runs.run import ChunkedRun
-from jobs.runs.storage.local import LocalStorage, StoredFile
+from jobs.runs.storage.interface import StoredFile
+from jobs.runs.storage.local import LocalStorage
 
-SUBMISSION_VARIABLE = "DQF_SUBMISSION_ID"
-"""Environment variable of a submitted job that holds its id."""
-JOBS_ADDRESS_VARIABLE = "DQF_JOBS_ADDRESS"
-"""Environment variable of a submitted job that holds the address it was submitted to."""
 RECORD = re.compile(r"attempts/\d{4}\.json")
 
 

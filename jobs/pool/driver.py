@@ -5,39 +5,26 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from jobs.cluster.connection import Cluster, connected
 from jobs.pool import attempts
 from jobs.pool.actors import Staff
 from jobs.pool.attempts import Attempt, Outcome
+from jobs.pool.limits import Limits
 from jobs.pool.metrics import DriverMetrics
-from jobs.pool.pool import Limits, drive
+from jobs.pool.pool import drive
 from jobs.pool.signals import noted_signals, sigterm_raises
-from jobs.pool.worker import TaskDone
 from jobs.runs.packs import tidy
-from jobs.runs.run import ChunkedRun, Task
+from jobs.runs.progress import Note, Progress, failed_tasks, open_tasks, progress_of
+from jobs.runs.run import ChunkedRun, Task, TaskDone
 from schemas.errors import DqfError, Interrupted, StoreError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a run is, in units."""
-
-    done: int
-    """Units that were tried, those that failed among them."""
-    failed: int
-    total: int
-
 
 logger = logging.getLogger(__name__)
 
 LOG_S = 10.0
 """How often the log says how far a run is."""
-
-Note = Callable[[str], None]
-"""Shows a line to the user."""
 
 
 def work_through(
@@ -93,21 +80,6 @@ def _repair(run: ChunkedRun, attempt: Attempt, note: Note) -> None:
         note(f"warning: the run was made with {name} {then}, this is {now}")
 
 
-def open_tasks(run: ChunkedRun) -> list[Task]:
-    """Return the chunks that are not committed."""
-    done = run.done_chunks()
-    return [Task(chunk=chunk) for chunk in range(run.num_chunks) if chunk not in done]
-
-
-def failed_tasks(run: ChunkedRun) -> list[Task]:
-    """Return the tasks that try again what has failed, one generation on."""
-    return [
-        Task(chunk=commit.chunk, generation=commit.generation + 1)
-        for commit in run.commits()
-        if commit.failures
-    ]
-
-
 def _work(
     run: ChunkedRun,
     tasks: Sequence[Task],
@@ -152,16 +124,6 @@ def _advanced(progress: Progress, done: TaskDone, *, is_retry: bool) -> Progress
     if is_retry:
         return replace(progress, failed=progress.failed - done.units + done.failed)
     return replace(progress, done=progress.done + done.units, failed=progress.failed + done.failed)
-
-
-def progress_of(run: ChunkedRun) -> Progress:
-    """Return how far a run is, from its folder alone."""
-    commits = run.commits()
-    return Progress(
-        done=sum(len(run.ordinals(commit.chunk)) for commit in commits),
-        failed=sum(len(commit.failures) for commit in commits),
-        total=len(run.units),
-    )
 
 
 def _threads(actors: int) -> int:

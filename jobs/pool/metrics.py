@@ -6,7 +6,7 @@ The driver counts units, each worker what its device does; docs/cluster.md lists
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jobs.pool.worker import TaskDone
+    from jobs.runs.run import TaskDone
 
 RUN = "Run"
 """The tag that every metric has: the run's name."""

@@ -14,12 +14,12 @@ from typing import Any
 
 from jobs.pool.actors import Actor, Call, Staff, raise_from_constructor, start_actor
 from jobs.pool.isolation import Isolation
+from jobs.pool.limits import Limits
 from jobs.pool.packing import Groups
 from jobs.pool.task_queue import TaskQueue
-from jobs.pool.worker import TaskDone
 from jobs.runs.parts import CorruptPart
 from jobs.runs.provenance import code_hash
-from jobs.runs.run import ChunkedRun, Task
+from jobs.runs.run import ChunkedRun, Task, TaskDone
 from schemas.errors import ClusterUnavailable, TooManyFailures, first_line
 
 logger = logging.getLogger(__name__)
@@ -38,16 +38,6 @@ RESULT_S = 5.0
 """How long a dead actor's calls may take to say so."""
 MIN_FAILED = 20
 """Failed units below which a run is not stopped."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """When a unit, and a run, is given up."""
-
-    unit_s: float = 3600.0
-    """Seconds that a unit may take."""
-    failed: float = 0.1
-    """Share of the units done that may have failed."""
 
 
 def drive(

@@ -15,7 +15,6 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from jobs.pool.driver import progress_of
 from jobs.query.select import run_query
 from jobs.report.edits import CONCEPTS, EditSection, edit_sections, measure_rows, share_text
 from jobs.report.figures.data import ALPHA, FigureData, read_figure_data
@@ -39,6 +38,7 @@ from jobs.report.words import (
     answers,
     findings,
 )
+from jobs.runs.progress import progress_of
 from jobs.runs.trace_run import Run
 
 PAGE = Path(__file__).with_name("page")

@@ -11,8 +11,9 @@ from pydantic_core import to_json
 from engine.editing.delta import DELTA
 from engine.files import is_file
 from jobs.runs.parts import EMPTY_PACK, EMPTY_PART, write_part
-from jobs.runs.run import PLAN, ChunkedRun, Manifest
-from jobs.runs.storage.local import open_storage
+from jobs.runs.provenance import Manifest
+from jobs.runs.run import PLAN, ChunkedRun
+from jobs.runs.storage.opening import open_storage
 from schemas.errors import ConceptError, StoreError
 from schemas.evaluation import (
     EVALUATION_VERSION,

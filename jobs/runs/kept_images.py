@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from jobs.doctor.findings import Fault
 from jobs.runs.trace_run import Run
 from schemas.errors import StoreError, first_line
-from schemas.plan import Unit
+from schemas.unit import Unit
 
 if TYPE_CHECKING:
     from engine.tracing.kept import Keeper, Kept
@@ -111,24 +110,6 @@ def kept_images(run: Run) -> list[KeptImages]:
     names = {u: name for u in picked_units(run) if (name := image_name(u)) in there}
     paths = run.storage.local(list(names.values()))
     return list(_whole(dict(zip(names, paths, strict=True))))
-
-
-def image_faults(run: Run) -> list[Fault]:
-    """Return what is wrong with the files of kept images, each read whole."""
-    picked = picked_units(run)
-    texts: dict[str, str] = {}
-    for file in run.storage.files(FOLDER):
-        match = IMAGE_NAME.fullmatch(file.name)
-        if match is None:
-            continue
-        if match["unit_id"] not in picked:
-            texts[file.name] = "is of no unit whose images are kept"
-            continue
-        try:
-            read_images(run.storage.read(file.name), match["unit_id"])
-        except CorruptImage as error:
-            texts[file.name] = first_line(error)
-    return [Fault(check="images", name=n, text=f"{n} {text}") for n, text in texts.items()]
 
 
 def read_images(content: bytes, unit_id: str) -> KeptImages:

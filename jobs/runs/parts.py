@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.runs.storage.local import Storage
+from jobs.runs.storage.interface import Storage
 from schemas.errors import StoreError
 from schemas.views import COMMITS_KEY
 

@@ -2,9 +2,13 @@
 
 import hashlib
 import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+
+from engine.model import registry
 
 PACKAGES = ("cli", "jobs", "engine", "schemas")
 """The packages that dqf consists of, beside one another."""
@@ -39,3 +43,27 @@ def git_commit() -> str:
     except FileNotFoundError:
         return ""
     return result.stdout.split("\n")[0] if result.returncode == 0 else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Where a run's numbers come from, besides its plan."""
+
+    model_hash: str
+    scorer_hash: str
+    versions: dict[str, str]
+    code_hash: str
+    git_commit: str
+    created: str
+
+
+def manifest_of(*, model: str, scorer: str) -> Manifest:
+    """Return where the numbers of a run that is made now come from."""
+    return Manifest(
+        model_hash=registry.model_hash(model),
+        scorer_hash=registry.scorer_hash(scorer),
+        versions=versions(),
+        code_hash=code_hash(),
+        git_commit=git_commit(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )

@@ -10,13 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
-from engine.model import registry
 from jobs.runs.parts import (
     GROUP_CHUNKS,
     Commit,
@@ -29,10 +27,13 @@ from jobs.runs.parts import (
     read_commits,
     write_part,
 )
-from jobs.runs.provenance import code_hash, git_commit, versions
-from jobs.runs.storage.local import Storage
+from jobs.runs.provenance import Manifest
+from jobs.runs.storage.interface import Storage
+from schemas.content_id import content_id
 from schemas.errors import StoreError
-from schemas.plan import content_id
+
+if TYPE_CHECKING:
+    pass
 
 PLAN = "plan.json"
 RELISTS = 5
@@ -52,30 +53,6 @@ class Listed(Protocol[V]):
     def __getitem__(self, ordinal: int, /) -> V:
         """Return one by its place."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """Where a run's numbers come from, besides its plan."""
-
-    model_hash: str
-    scorer_hash: str
-    versions: dict[str, str]
-    code_hash: str
-    git_commit: str
-    created: str
-
-
-def manifest_of(*, model: str, scorer: str) -> Manifest:
-    """Return where the numbers of a run that is made now come from."""
-    return Manifest(
-        model_hash=registry.model_hash(model),
-        scorer_hash=registry.scorer_hash(scorer),
-        versions=versions(),
-        code_hash=code_hash(),
-        git_commit=git_commit(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,3 +218,18 @@ class ChunkedRun(ABC, Generic[U]):
         """Move a damaged part away: its chunk counts as not done."""
         flat = name.replace("/", ".")
         self.storage.move(name, f"quarantine/{flat}.{time.time_ns()}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskDone:
+    """What a committed task held."""
+
+    units: int
+    errors: tuple[str, ...] = ()
+    """The name of the error of each unit that failed."""
+    seconds: float = 0.0
+
+    @property
+    def failed(self) -> int:
+        """The number of units that failed."""
+        return len(self.errors)

@@ -16,12 +16,14 @@ import pyarrow.parquet as pq
 from pydantic_core import to_json
 
 from jobs.runs.parts import EMPTY_PACK, EMPTY_PART, CorruptPart, read_part, write_part
-from jobs.runs.run import PLAN, ChunkedRun, Manifest
-from jobs.runs.storage.local import open_storage
+from jobs.runs.provenance import Manifest
+from jobs.runs.run import PLAN, ChunkedRun
+from jobs.runs.storage.opening import open_storage
 from schemas.component import Component, Kind, Part, names_by_part
 from schemas.errors import StoreError
-from schemas.plan import TracePlan, Unit, UnitIds, Units, plan_units
+from schemas.plan import TracePlan
 from schemas.tables import CAPTIONS, COMPONENTS, SCHEMA_VERSION, SCORES, SLABS, UNITS
+from schemas.unit import Unit, UnitIds, Units, plan_units
 
 BATCH_UNITS = 2**16
 """Rows of `units.parquet` that are made at a time."""
@@ -65,11 +67,8 @@ class Run(ChunkedRun[Unit]):
         return self.plan.chunk_units
 
     def complete(self) -> None:
-        """Write those of the run's tables that are not there, and its catalog."""
-        from jobs.query.catalog import write_catalog  # which reads runs
-
+        """Write those of the run's tables that are not there."""
         write_tables(self)
-        write_catalog(self)
 
 
 def open_run(location: str | Path) -> Run:

@@ -11,9 +11,10 @@ from engine.model.opening import open_model, open_tokenizer
 from engine.model.tokens import Span, find_subjects
 from engine.tracing.interventions import allows, reference_runs
 from jobs.tracing.plan import Planned
+from schemas.caption import Caption
 from schemas.component import Part, names_by_part
-from schemas.plan import Caption, Unit, plan_units
 from schemas.tables import SCORES
+from schemas.unit import Unit, plan_units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

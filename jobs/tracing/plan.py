@@ -10,11 +10,14 @@ import yaml
 from pydantic import ValidationError
 
 from engine.files import is_file
-from jobs.input.rows import Table, first_message
+from jobs.input.captions import read_captions
+from jobs.input.rows import first_message
+from schemas.caption import Caption
 from schemas.component import Component
 from schemas.errors import PlanError, first_line
 from schemas.intervention import Intervention
-from schemas.plan import Caption, TracePlan, Unit
+from schemas.plan import TracePlan
+from schemas.unit import Unit
 from schemas.window import expand_windows
 
 if TYPE_CHECKING:
@@ -22,14 +25,6 @@ if TYPE_CHECKING:
 
 REFERENCES = 8
 """Captions of a plan that are its references where it needs some and names none."""
-
-TABLE = Table(
-    holds="caption",
-    required=("caption", "subject", "attribute"),
-    optional=("target", "counterfactual"),
-    error=PlanError,
-)
-"""What a caption file looks like."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,19 +36,6 @@ class Planned:
     """The components that it traces, in network order; consecutive ones together are one."""
     steps: int
     """Evaluations of the UNet in one run."""
-
-
-def read_captions(path: Path) -> tuple[Caption, ...]:
-    """Return the captions of a CSV, JSONL or Parquet file; PlanError names the wrong line."""
-    return tuple(_caption(path, line, row) for line, row in TABLE.read(path))
-
-
-def _caption(path: Path, line: int, row: Mapping[str, object]) -> Caption:
-    try:
-        optional = {name: row.get(name) or None for name in TABLE.optional}
-        return Caption.model_validate({**row, **optional})
-    except ValidationError as error:
-        raise PlanError(f"{path}, line {line}: {first_message(error)}") from error
 
 
 def read_plan(path: Path) -> dict[str, object]:
@@ -205,14 +187,3 @@ def _joint(name: str, group: "Sequence[Site]") -> Component:
     """Return consecutive components as one, in the place of the first."""
     parameters = sum(site.component.num_parameters for site in group)
     return replace(group[0].component, name=name, num_parameters=parameters)
-
-
-def pick(captions: Sequence[Caption], *, each: int) -> tuple[Caption, ...]:
-    """Return the first `each` captions of every attribute: a balanced subset."""
-    taken: dict[str, int] = {}
-    picked = []
-    for caption in captions:
-        taken[caption.attribute] = taken.get(caption.attribute, 0) + 1
-        if taken[caption.attribute] <= each:
-            picked.append(caption)
-    return tuple(picked)

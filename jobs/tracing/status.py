@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jobs.pool.attempts import Attempt, attempts, last_begun
-from jobs.pool.driver import progress_of
 from jobs.query.select import run_query
 from jobs.runs.packs import group_chunks
+from jobs.runs.progress import progress_of
 from jobs.runs.trace_run import Run
 
 WINDOW_S = 600.0

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jobs.cluster.submission import submit
-from jobs.pool.driver import Note
+from jobs.runs.progress import Note
 from jobs.tracing.plan import check_plan
 from schemas.errors import ModelUnavailable
 from schemas.plan import TracePlan

@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cluster.connection import Cluster
-from jobs.pool.driver import Note, Progress, work_through
-from jobs.pool.pool import Limits
-from jobs.pool.worker import TraceWorker
+from jobs.pool.driver import work_through
+from jobs.pool.limits import Limits
+from jobs.query.catalog import write_catalog
 from jobs.query.select import run_query
-from jobs.runs.run import PLAN, Manifest, manifest_of
-from jobs.runs.storage.local import open_storage
+from jobs.runs.progress import Note, Progress
+from jobs.runs.provenance import Manifest, manifest_of
+from jobs.runs.run import PLAN
+from jobs.runs.storage.opening import open_storage
 from jobs.runs.trace_run import Run, create_run, open_run
 from jobs.tracing.plan import Planned
+from jobs.tracing.tracer import TraceWorker
 from schemas.errors import DqfError, StoreError
 from schemas.plan import TracePlan
 
@@ -59,6 +62,8 @@ def trace_run(
     With `retry_failed` only the units that have failed are tried, once more.
     TooManyFailures, StoreError, ModelUnavailable: it cannot go on. Interrupted: a signal came.
     """
+    run.complete()
+    write_catalog(run)
     progress = work_through(
         run,
         cluster=cluster,

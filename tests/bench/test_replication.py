@@ -15,10 +15,10 @@ from bench.replication.page import write_page
 from engine.model.components import list_components
 from engine.model.opening import open_model, open_skeleton
 from engine.model.tokens import find_subject
+from jobs.input.captions import pick
 from jobs.input.probes import probe_set
 from jobs.runs.run import UnitRow
 from jobs.runs.trace_run import Run, create_run
-from jobs.tracing.plan import pick
 from schemas.component import PAPER_KINDS, Component, Part
 from schemas.plan import TracePlan
 

@@ -23,11 +23,13 @@ import typer
 from typer.testing import CliRunner
 
 from cli.app import app
+from jobs.input.captions import pick
 from jobs.input.probes import probe_set
-from jobs.pool.worker import TraceWorker
+from jobs.query.catalog import write_catalog
 from jobs.runs.run import Task
-from jobs.tracing.plan import check_plan, make_plan, pick
+from jobs.tracing.plan import check_plan, make_plan
 from jobs.tracing.trace import prepare_run
+from jobs.tracing.tracer import TraceWorker
 from tests.docs.shown import PAGES, ROOT, Shown, blocks, inline_commands, shown_commands
 from tests.made_up.report_run import make_report_edit, make_report_sweep
 
@@ -135,7 +137,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "numerics": {"steps": 2},
     }
     run = prepare_run(folder / "runs" / "small", check_plan(make_plan(fields)))
-    run.complete()
+    write_catalog(run)
     worker = TraceWorker(run.location, rows=12, threads=1)
     for chunk in range(run.num_chunks):
         assert not worker.run(Task(chunk=chunk)).errors

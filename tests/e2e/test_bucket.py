@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.pool.driver import open_tasks
 from jobs.query.select import run_query
 from jobs.runs.kept_images import keep_images, kept_images, picked_units
 from jobs.runs.packs import pack
-from jobs.runs.storage.local import open_storage
+from jobs.runs.progress import open_tasks
+from jobs.runs.storage.opening import open_storage
 from jobs.runs.trace_run import open_run
 from jobs.tracing.status import status_of
 from tests.e2e.test_trace import SCORES, command

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from jobs.cluster.connection import Cluster
-from jobs.pool.pool import Limits
+from jobs.pool.limits import Limits
 from jobs.runs.trace_run import open_run
 from jobs.tracing.trace import trace_run
 from schemas.errors import DqfError

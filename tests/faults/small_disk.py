@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from jobs.pool.attempts import Outcome, attempts
-from jobs.pool.driver import open_tasks
 from jobs.query.catalog import write_catalog
 from jobs.runs.packs import tidy
+from jobs.runs.progress import open_tasks
 from tests.faults.running import FAILED, FINISHED, Trial, check_whole
 from tests.made_up.small_run import make_run
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from jobs.pool.attempts import attempts
-from jobs.pool.driver import open_tasks
 from jobs.runs.packs import tidy
 from jobs.runs.parts import pack_name
+from jobs.runs.progress import open_tasks
 from tests.faults.running import (
     FINISHED,
     KILLED,

@@ -7,8 +7,8 @@ import psutil
 import pytest
 
 from jobs.pool.attempts import attempts
-from jobs.pool.driver import open_tasks
 from jobs.runs.parts import part_name
+from jobs.runs.progress import open_tasks
 from jobs.tracing.status import status_of
 from tests.faults.running import FAILED, FINISHED, KILLED, check_whole, new_trial, wait_until
 

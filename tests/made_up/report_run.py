@@ -14,11 +14,14 @@ from PIL.PngImagePlugin import PngInfo
 from bench.made_up_runs import score_row
 from jobs.runs.kept_images import LABELS, image_name, picked_units
 from jobs.runs.parts import Failure
-from jobs.runs.run import Manifest, Task, UnitRow
+from jobs.runs.provenance import Manifest
+from jobs.runs.run import Task, UnitRow
 from jobs.runs.trace_run import Run, create_run
+from schemas.caption import Caption
 from schemas.component import Component, Kind, Part
 from schemas.intervention import Intervention, TokenRole
-from schemas.plan import Caption, Numerics, TracePlan
+from schemas.numerics import Numerics
+from schemas.plan import TracePlan
 
 HACK = "<img src=x onerror=\"window.hacked='{}'\">"
 END_SCRIPT = "</script><script>window.hacked='script'</script>"

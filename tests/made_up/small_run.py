@@ -5,8 +5,9 @@ from pathlib import Path
 from bench.made_up_runs import MANIFEST, commit_chunk, score_row
 from jobs.runs.run import Task, UnitRow
 from jobs.runs.trace_run import Run, create_run
+from schemas.caption import Caption
 from schemas.component import Component, Kind, Part
-from schemas.plan import Caption, TracePlan
+from schemas.plan import TracePlan
 
 NAMES = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp")
 CAPTIONS = (

@@ -1,6 +1,6 @@
 """What tracing must leave unchanged: weights and hooks."""
 
-from engine.model.opening import Diffusion
+from engine.model.model import Diffusion
 
 
 def state_of(model: Diffusion) -> tuple[float, int]:

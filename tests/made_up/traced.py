@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from jobs.pool.worker import TraceWorker
+from jobs.query.catalog import write_catalog
 from jobs.runs.run import Task
 from jobs.runs.trace_run import Run
 from jobs.tracing.plan import check_plan, make_plan
 from jobs.tracing.trace import prepare_run
+from jobs.tracing.tracer import TraceWorker
 
 CAPTIONS = [
     {"caption": "a red apple", "subject": "apple", "attribute": "object", "target": "apple"},
@@ -34,5 +35,5 @@ def trace_tiny(location: Path, *, model: Path, scorer: Path) -> Run:
     worker = TraceWorker(run.location, rows=16, threads=1)
     for chunk in range(run.num_chunks):
         worker.run(Task(chunk=chunk))
-    run.complete()
+    write_catalog(run)
     return run

@@ -18,12 +18,13 @@ from typing import Any
 import diffusers
 import torch
 
-from engine.model.opening import Diffusion
+from engine.model.model import Diffusion
 from engine.model.schedulers import SCHEDULERS
 from engine.model.seeds import derived_seed
 from engine.tracing.corruption import noise_draw
 from schemas.component import Part
-from schemas.plan import Numerics, Unit
+from schemas.numerics import Numerics
+from schemas.unit import Unit
 
 KINDS = (
     r"attn1",

@@ -9,7 +9,7 @@ import torch
 
 from engine.model.schedulers import scheduler_named
 from engine.model.seeds import derived_seed
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 
 
 def open_pipeline(folder: Path) -> Any:

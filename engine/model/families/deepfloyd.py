@@ -20,7 +20,7 @@ from transformers import T5EncoderModel
 from engine.model.model import Conditioning, Family
 
 if TYPE_CHECKING:
-    from engine.model.opening import Diffusion, Skeleton
+    from engine.model.model import Diffusion, Skeleton
 
 LENGTH = 77
 """Token positions that IF was trained on, though T5 has no limit (`IFPipeline.encode_prompt`)."""

@@ -19,7 +19,7 @@ from engine.model.hooks import Side, Spot, recording
 from engine.model.model import Conditioning, Family
 
 if TYPE_CHECKING:
-    from engine.model.opening import Diffusion, Skeleton
+    from engine.model.model import Diffusion, Skeleton
 
 
 class StableDiffusionXL(Family):

@@ -16,7 +16,7 @@ from transformers import CLIPTextModel
 from engine.model.model import Conditioning, Family
 
 if TYPE_CHECKING:
-    from engine.model.opening import Diffusion, Skeleton
+    from engine.model.model import Diffusion, Skeleton
 
 
 class StableDiffusion(Family):

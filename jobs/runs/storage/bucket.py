@@ -18,7 +18,8 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import GCSStore, S3Store
 
-from jobs.runs.storage.local import LocalStorage, StoredFile, not_found
+from jobs.runs.storage.interface import StoredFile, not_found
+from jobs.runs.storage.local import LocalStorage
 from schemas.errors import StoreError, first_line
 
 if TYPE_CHECKING:

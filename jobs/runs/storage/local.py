@@ -1,7 +1,4 @@
-"""Where a run's files live: a folder of immutable files, on a file system or in a bucket.
-
-A file appears whole or not at all, the first writer of a name wins, and nothing is overwritten.
-"""
+"""Storage in a folder of a local or shared file system."""
 
 import contextlib
 import errno
@@ -12,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
+from jobs.runs.storage.interface import StoredFile, not_found
 from schemas.errors import StoreError
 
 LEFTOVER_AGE_S = 3600.0
@@ -22,78 +20,6 @@ NO_ANONYMOUS_FILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
 """What a kernel or file system without O_TMPFILE answers, as NFS, or without /proc."""
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
 """A named temporary file: a dot, the file's own name, and mkstemp's eight characters."""
-BUCKET_URL = re.compile(r"(s3|gs)://([a-z0-9][a-z0-9._-]+)(?:/(?!\.\.?(?:/|$))[^/?#]+)*/*")
-"""Scheme, bucket and prefix; credentials have no place in it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredFile:
-    """A file as a listing shows it."""
-
-    name: str
-    """Relative to the storage's root, with forward slashes."""
-    size: int
-    """In bytes."""
-    modified: float
-    """Seconds since the epoch, by the storage's own clock."""
-
-
-class Storage(Protocol):
-    """A folder of immutable files; names that begin with a dot are its own."""
-
-    @property
-    def location(self) -> str:
-        """The absolute path or URL with which another process opens the same storage."""
-        ...
-
-    def create(self, name: str, content: bytes) -> bool:
-        """Write a file, durable and whole; False if it exists, whose content then stays."""
-        ...
-
-    def read(self, name: str) -> bytes:
-        """Return a file's content; FileNotFoundError if there is none."""
-        ...
-
-    def exists(self, name: str) -> bool:
-        """Return whether there is such a file."""
-        ...
-
-    def files(self, folder: str) -> list[StoredFile]:
-        """Return the files directly in `folder` by name; "" is the root, a missing one has none."""
-        ...
-
-    def remove(self, name: str) -> None:
-        """Remove a file; a missing one is fine."""
-        ...
-
-    def move(self, name: str, new: str) -> None:
-        """Rename a file, over any at `new`; a missing one is fine: another process moved it."""
-        ...
-
-    def local(self, names: Sequence[str]) -> list[Path]:
-        """Return paths on this machine that hold these files; FileNotFoundError if one is gone."""
-        ...
-
-    def remove_leftovers(self) -> None:
-        """Remove temporary files that killed writers left."""
-        ...
-
-
-def open_storage(location: str) -> Storage:
-    """Return the storage at a path or bucket URL, without asking it; StoreError for a bad URL."""
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", location):
-        return LocalStorage(location=os.path.abspath(location))
-    match = BUCKET_URL.fullmatch(location)
-    if match is None:
-        # Before an @ or after a ? may stand a secret, which no message shows.
-        shown = location if not re.search("[@?#]", location) else "this URL"
-        raise StoreError(
-            f"{shown} is no storage: give a path, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, "
-            "with credentials in the environment"
-        )
-    from jobs.runs.storage.bucket import open_bucket  # a run on disk does without its library
-
-    return open_bucket(location.rstrip("/"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,11 +99,6 @@ class LocalStorage:
 
     def _path(self, name: str) -> Path:
         return Path(self.location, name)
-
-
-def not_found(path: str) -> FileNotFoundError:
-    """Return the error of a missing file."""
-    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
 
 @contextlib.contextmanager

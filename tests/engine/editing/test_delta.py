@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.editing.delta import DELTA, read_delta, replaced, weight_hash, weights_of, write_delta
-from engine.model.opening import Diffusion, open_model
+from engine.model.model import Diffusion
+from engine.model.opening import open_model
 from schemas.errors import ConceptError
 
 OUT_PROJ = "text_encoder.encoder.layers.0.self_attn.out_proj.weight"

@@ -12,7 +12,7 @@ import torch
 from engine.editing.closed_form import edited_weight
 from engine.editing.covariance import SHIPPED, computed_sums, file_name, read_sums
 from engine.editing.delta import replaced
-from engine.editing.editable import editable, editables, open_reader, read_prompts
+from engine.editing.editable import editable, editables
 from engine.editing.keys import kept_keys, pair_keys
 from engine.editing.positions import (
     KEPT_ROLES,
@@ -22,25 +22,21 @@ from engine.editing.positions import (
     role_rows,
     role_weights,
 )
-from engine.editing.prompts import (
-    Phrasebook,
-    general_captions,
-    prompt_pairs,
-    read_phrasebook,
-    told_apart,
-    with_article,
-)
+from engine.editing.prompts import general_captions, prompt_pairs, told_apart
+from engine.editing.readers import open_reader, read_prompts
 from engine.editing.solve import EditSettings, solve_edit
 from engine.model.components import module_of
 from engine.model.hooks import Side, Spot, recording
-from engine.model.opening import Diffusion, open_model, open_skeleton
+from engine.model.model import Diffusion
+from engine.model.opening import open_model, open_skeleton
 from engine.model.registry import EMOJI_SD
 from engine.model.sampling import encode
 from engine.model.tokens import Span
+from engine.model.vocabulary import Phrasebook, read_phrasebook, with_article
 from engine.reference.statistics import COMPONENTS as SHIPPED_COMPONENTS
+from schemas.caption import Caption
 from schemas.concept import Concept, ConceptKind
 from schemas.errors import ConceptError, UnknownComponent
-from schemas.plan import Caption
 
 BOOK = Phrasebook(
     openings=("", "see"),

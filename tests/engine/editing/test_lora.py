@@ -9,9 +9,10 @@ from safetensors.torch import load_file
 
 from engine.editing.delta import replaced, weights_of
 from engine.editing.lora import KOHYA_FILE, PEFT_FILE, factorise, is_loadable, write_lora
-from engine.model.opening import Diffusion, from_pipeline, open_model
+from engine.model.model import Diffusion
+from engine.model.opening import from_pipeline, open_model
 from engine.model.sampling import generate
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 
 TOLERANCE = 1e-4
 """Of a channel in [0, 1] after three steps in float32; measured: 7e-6, and the edits move 0.5."""

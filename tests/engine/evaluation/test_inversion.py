@@ -12,9 +12,11 @@ from torch import nn
 from engine.evaluation import inversion as attack
 from engine.evaluation import prompt_search
 from engine.model import sampling
-from engine.model.opening import Diffusion, open_model, open_skeleton
+from engine.model.model import Diffusion
+from engine.model.opening import open_model, open_skeleton
+from schemas.caption import Caption
 from schemas.errors import ConceptError
-from schemas.plan import Caption, Numerics
+from schemas.numerics import Numerics
 from tests.models import tiny
 
 NUMERICS = Numerics(steps=2, guidance=1.0)

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.editing.prompts import general_captions, prompt_pairs, read_phrasebook
-from engine.evaluation.prompts import choices, fill, read_words, subjects
+from engine.editing.prompts import general_captions, prompt_pairs
+from engine.evaluation.prompts import subjects
+from engine.evaluation.wordings import choices, fill, read_words
 from engine.model.registry import EMOJI_SD
+from engine.model.vocabulary import read_phrasebook
 from schemas.concept import Concept, ConceptKind, ConceptMode
 from schemas.evaluation import EFFICACY, Group
 from schemas.prompt_set import PromptSet

@@ -10,11 +10,12 @@ import torch
 
 from engine.model.components import list_components, module_of
 from engine.model.families.known import FAMILIES
-from engine.model.opening import Skeleton, open_model, skeleton_of
+from engine.model.model import Skeleton
+from engine.model.opening import open_model, skeleton_of
 from engine.model.sampling import generate
 from schemas.component import PAPER_KINDS, Kind, Part
 from schemas.errors import UnknownComponent
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 
 SD_1_UNET: dict[str, Any] = {
     "sample_size": 64,

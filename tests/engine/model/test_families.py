@@ -11,7 +11,8 @@ import torch
 
 from engine.model.components import Site, list_components, list_sites, module_of
 from engine.model.hooks import Spot, patched
-from engine.model.opening import Diffusion, open_model, open_skeleton, open_tokenizer
+from engine.model.model import Diffusion
+from engine.model.opening import open_model, open_skeleton, open_tokenizer
 from engine.model.sampling import decode, encode, generate
 from engine.model.schedulers import SCHEDULERS
 from engine.model.scorer import Scorer, open_scorer
@@ -21,9 +22,11 @@ from engine.tracing.interventions import CLEAN, CORRUPTED, Change, reference_run
 from engine.tracing.lockstep import run_changes, run_references
 from engine.tracing.text_runs import TextRow, encode_rows
 from engine.tracing.trace_unit import trace_unit
+from schemas.caption import Caption
 from schemas.component import PAPER_KINDS, Kind, Part
 from schemas.intervention import Intervention
-from schemas.plan import Caption, Numerics, Unit
+from schemas.numerics import Numerics
+from schemas.unit import Unit
 from tests.models.pipelines import open_pipeline, pipeline_image
 
 FAMILIES = ("sd", "sd2", "lcm", "sdxl", "if")

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from engine.model.families.deepfloyd import DeepFloydIF
 from engine.model.tokens import find_subject, tokenize
+from schemas.caption import Caption
 from schemas.errors import PlanError
-from schemas.plan import Caption
 from tests.models.families import open_clip_tokenizer, t5_tokenizer
 from tests.models.tiny import LENGTH, build_tokenizer
 

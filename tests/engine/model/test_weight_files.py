@@ -16,7 +16,7 @@ from engine.model.components import list_components
 from engine.model.opening import check_model, open_model, open_skeleton
 from engine.model.sampling import generate
 from schemas.errors import ModelUnavailable
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 
 UNET, VAE = "unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model"
 TEXT = "text_encoder/model"

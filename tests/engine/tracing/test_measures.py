@@ -8,8 +8,8 @@ import torch
 
 from engine.model.scorer import Scorer, open_scorer
 from engine.tracing.measures import MEASURES, Outcome, Yardstick, check_measures
+from schemas.caption import Caption
 from schemas.errors import PlanError
-from schemas.plan import Caption
 
 CAPTION = Caption(
     caption="a red apple on a wooden table", subject="red apple", attribute="object", target="apple"

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.model.hooks import Side, Spot, patched, recording
-from engine.model.opening import Diffusion, new_scheduler, open_model
+from engine.model.model import Diffusion
+from engine.model.opening import new_scheduler, open_model
 from engine.model.registry import EMOJI_SD
 from engine.model.schedulers import SCHEDULERS
 from engine.model.scorer import Scorer, open_scorer
@@ -20,10 +21,13 @@ from engine.tracing.interventions import Change, list_changes, reference_runs
 from engine.tracing.lockstep import run_changes, run_references
 from engine.tracing.text_runs import TextRow, encode_rows
 from engine.tracing.trace_unit import trace_images, trace_unit
+from schemas.caption import Caption
 from schemas.component import Part
 from schemas.errors import PlanError, UnknownComponent
 from schemas.intervention import Intervention, TokenRole
-from schemas.plan import Caption, Numerics, Trial, Unit
+from schemas.numerics import Numerics
+from schemas.trial import Trial
+from schemas.unit import Unit
 from schemas.window import expand_windows
 from tests.made_up.states import state_of
 from tests.models.naive import Key, Oracle, component_names, kind_of

@@ -18,11 +18,11 @@ from jobs.doctor.findings import State
 from jobs.doctor.parts import rows_of_unit
 from jobs.pool import attempts
 from jobs.pool.attempts import Outcome
-from jobs.pool.driver import Progress, failed_tasks, open_tasks
 from jobs.query.catalog import CATALOG, write_catalog
 from jobs.query.select import run_query
 from jobs.runs.packs import pack
 from jobs.runs.parts import Commit, Failure, PartContent, part_name, write_part
+from jobs.runs.progress import Progress, failed_tasks, open_tasks
 from jobs.runs.run import PLAN, Task, UnitRow
 from jobs.runs.storage.local import LEFTOVER_AGE_S
 from jobs.runs.trace_run import Run, open_run

@@ -15,9 +15,9 @@ from engine.editing.delta import replaced
 from engine.editing.editable import editable
 from engine.editing.keys import kept_keys
 from engine.editing.positions import RoleWeights
-from engine.editing.prompts import read_phrasebook
 from engine.editing.solve import EditSettings
 from engine.model.opening import open_model
+from engine.model.vocabulary import read_phrasebook
 from jobs.cluster.connection import Cluster
 from jobs.editing.edit import EditJob, edit_batch, solve
 from jobs.editing.key_workers import shared
@@ -25,9 +25,10 @@ from jobs.editing.manifest import read_manifest
 from jobs.editing.report import Located
 from jobs.editing.request import EditRequest, run_edit
 from jobs.editing.update import with_added, with_removed
+from schemas.caption import Caption
 from schemas.concept import Concept
 from schemas.errors import ConceptError, UnknownComponent
-from schemas.plan import Caption, Numerics
+from schemas.numerics import Numerics
 
 WORDS = {
     "objects": ["apple", "castle", "cat", "ship", "table"],

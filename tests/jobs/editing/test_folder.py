@@ -6,17 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.editing.checkpoint import new_folder
 from engine.editing.delta import DELTA, read_delta, replaced, weights_of
 from engine.editing.lora import KOHYA_FILE, PEFT_FILE
-from engine.model.opening import Diffusion, open_model
+from engine.files import new_folder
+from engine.model.model import Diffusion
+from engine.model.opening import open_model
 from engine.model.sampling import generate
 from jobs.editing.folder import FULL_MODEL, write_edit
 from jobs.editing.manifest import MANIFEST, read_manifest
 from schemas.concept import Concept
 from schemas.errors import ConceptError
 from schemas.manifest import EditManifest
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 
 OUT_PROJ = "encoder.layers.0.self_attn.out_proj.weight"
 NAMES = {

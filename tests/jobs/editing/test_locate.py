@@ -8,10 +8,11 @@ from bench.made_up_runs import MANIFEST, commit_all, score_row
 from jobs.editing.locate import locate
 from jobs.runs.run import UnitRow
 from jobs.runs.trace_run import create_run
+from schemas.caption import Caption
 from schemas.component import Component, Kind, Part
 from schemas.concept import Concept, ConceptKind
 from schemas.errors import ConceptError, StoreError
-from schemas.plan import Caption, TracePlan
+from schemas.plan import TracePlan
 
 NAMES = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp", "unet.mid_block.resnets.0")
 EFFECT = {

@@ -8,20 +8,20 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from engine.editing.prompts import Phrasebook
 from engine.evaluation.inversion import InversionBudget
 from engine.evaluation.prompt_search import SearchBudget
 from engine.evaluation.recognition import Share, choice_texts
+from engine.model.vocabulary import Phrasebook
 from jobs.editing.edit import EditJob, edit_batch
 from jobs.editing.report import Located
 from jobs.evaluation.attack import attack_edit
 from jobs.evaluation.attack_plan import AttackJob, AttackRequest, plan_attack
 from jobs.evaluation.attack_table import SUMMARY, TABLE, summary_rows
-from jobs.pool.driver import Progress
+from jobs.runs.progress import Progress
 from schemas.attack import ATTACKS, Attack, Side
 from schemas.concept import Concept, ConceptKind
 from schemas.errors import ConceptError, ModelUnavailable, StoreError
-from schemas.plan import Numerics
+from schemas.numerics import Numerics
 
 WORDS = {"objects": ["apple", "castle", "cat"], "styles": [], "colours": ["red"]}
 

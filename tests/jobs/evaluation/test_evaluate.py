@@ -10,8 +10,8 @@ from engine.model.scorer import open_scorer
 from jobs.evaluation.evaluate import Request, draw_pictures, prepare_evaluation, write_summary
 from jobs.evaluation.measures import GroupResult, results
 from jobs.evaluation.worker import EvaluationWorker
-from jobs.pool.driver import progress_of
 from jobs.runs.evaluation_run import EDIT, EvaluationRun, open_evaluation
+from jobs.runs.progress import progress_of
 from jobs.runs.run import Task
 from schemas.concept import ConceptKind
 from schemas.errors import ConceptError, StoreError

@@ -14,11 +14,12 @@ import pytest
 
 from jobs.cluster.connection import Capacity, Cluster, connected
 from jobs.pool.actors import Staff
-from jobs.pool.driver import open_tasks
-from jobs.pool.pool import Limits, drive
-from jobs.pool.worker import TaskDone, Worker
+from jobs.pool.limits import Limits
+from jobs.pool.pool import drive
+from jobs.pool.worker import Worker
 from jobs.query.select import run_query
-from jobs.runs.run import UnitRow
+from jobs.runs.progress import open_tasks
+from jobs.runs.run import TaskDone, UnitRow
 from jobs.runs.trace_run import Run, open_run
 from schemas.errors import ModelUnavailable, TooManyFailures
 from tests.made_up.small_run import all_units, commit_scores, make_run, score_rows

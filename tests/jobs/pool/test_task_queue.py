@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from jobs.pool.driver import open_tasks
 from jobs.pool.packing import Groups
 from jobs.pool.task_queue import TaskQueue
 from jobs.runs.packs import pack
+from jobs.runs.progress import open_tasks
 from jobs.runs.run import Task
 from tests.made_up.small_run import commit_scores, make_run
 

@@ -11,9 +11,10 @@ from bench.made_up_runs import make_components, make_run
 from jobs.query.select import run_query
 from jobs.runs.parts import PartContent, part_name, write_part
 from jobs.runs.trace_run import Run
+from schemas.caption import Caption
 from schemas.component import Part
 from schemas.intervention import Intervention
-from schemas.plan import Caption, TracePlan
+from schemas.plan import TracePlan
 from schemas.tables import SCORES
 
 NULLS = 40

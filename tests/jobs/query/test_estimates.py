@@ -19,9 +19,10 @@ from jobs.query.select import run_query
 from jobs.query.verdicts import verdicts
 from jobs.runs.run import UnitRow
 from jobs.runs.trace_run import Run, create_run, open_run
+from schemas.caption import Caption
 from schemas.component import Component, Kind, Part
 from schemas.concept import Concept, ConceptKind
-from schemas.plan import Caption, TracePlan
+from schemas.plan import TracePlan
 from schemas.views import STATISTICS_VIEWS
 
 EFFECT = {

@@ -7,6 +7,7 @@ import duckdb
 import pytest
 
 from jobs.query import gate
+from jobs.query.catalog import write_catalog
 from jobs.query.select import open_query, run_query
 from jobs.runs.trace_run import Run
 from schemas.errors import QueryRefused
@@ -159,7 +160,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = make_run(folder / "run")
     for chunk in range(run.num_chunks):
         commit_scores(run, chunk)
-    run.complete()
+    write_catalog(run)
     (folder / "canary").mkdir()
     secret = folder / "canary" / "secret.csv"
     secret.write_text(f"a\n{SECRET}\n")

@@ -11,9 +11,9 @@ import pytest
 from jobs.doctor.parts import audit
 from jobs.doctor.tables import check_tables
 from jobs.evaluation.attack_table import AttackTable
+from jobs.input.captions import read_captions
 from jobs.query.select import open_query, run_query
 from jobs.runs.trace_run import Run
-from jobs.tracing.plan import read_captions
 from schemas.attack import ATTACKS
 from tests.made_up.small_run import commit_scores, make_run
 

@@ -16,7 +16,7 @@ from engine.tracing.kept import Keeper
 from engine.tracing.trace_unit import trace_images, trace_unit
 from jobs.doctor.examine import examine, repair
 from jobs.doctor.findings import State
-from jobs.pool.worker import TraceWorker
+from jobs.query.catalog import write_catalog
 from jobs.query.select import run_query
 from jobs.runs.kept_images import (
     CAPTIONS,
@@ -31,6 +31,7 @@ from jobs.runs.run import Task
 from jobs.runs.trace_run import Run, open_run
 from jobs.tracing.plan import check_plan, make_plan
 from jobs.tracing.trace import prepare_run
+from jobs.tracing.tracer import TraceWorker
 from schemas.intervention import Intervention
 from tests.made_up.small_run import all_units, make_run
 
@@ -53,7 +54,7 @@ def fields(tiny_sd: Path, tiny_scorer: Path) -> dict[str, object]:
 def traced(path: Path, fields: dict) -> Run:
     """Return a run that one worker has traced."""
     run = prepare_run(path, check_plan(make_plan(fields)))
-    run.complete()
+    write_catalog(run)
     worker = TraceWorker(run.location, rows=12, threads=1)
     for chunk in range(run.num_chunks):
         assert not worker.run(Task(chunk=chunk)).errors
@@ -190,7 +191,7 @@ def test_a_quoted_caption_is_read_as_it_was_written(tmp_path: Path) -> None:
 def shown(tmp_path: Path) -> Run:
     """Return a run without scores and with the images of each picked unit."""
     run = make_run(tmp_path / "r")
-    run.complete()
+    write_catalog(run)
     for unit_id, unit in picked_units(run).items():
         keep_images(run, unit_id, unit, keeper())
     return run

@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 
-from jobs.runs.storage.local import LEFTOVER_AGE_S, LocalStorage, Storage, open_storage
+from jobs.runs.storage.interface import Storage
+from jobs.runs.storage.local import LEFTOVER_AGE_S, LocalStorage
+from jobs.runs.storage.opening import open_storage
 from schemas.errors import StoreError
 from tests.servers.bucket import BUCKET, CREDENTIALS, amazon, google, s3_server, serving
 

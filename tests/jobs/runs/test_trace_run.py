@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.pool.driver import failed_tasks, open_tasks, progress_of
 from jobs.query.select import run_query
 from jobs.runs.packs import pack, tidy
 from jobs.runs.parts import GROUP_CHUNKS, CorruptPart, Failure
+from jobs.runs.progress import failed_tasks, open_tasks, progress_of
 from jobs.runs.run import Task
 from jobs.runs.trace_run import create_run, open_run, write_tables
 from jobs.tracing.status import status_of

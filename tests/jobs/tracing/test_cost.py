@@ -7,12 +7,12 @@ import pytest
 
 from engine.model import sampling
 from engine.tracing import lockstep
-from jobs.pool.worker import TraceWorker
 from jobs.query.select import run_query
 from jobs.runs.run import Task
 from jobs.tracing.cost import device_time, plan_cost
 from jobs.tracing.plan import check_plan, make_plan
 from jobs.tracing.trace import prepare_run
+from jobs.tracing.tracer import TraceWorker
 
 CAPTIONS = [
     {"caption": "a red apple by the sea", "subject": "apple", "attribute": "object"},

@@ -11,11 +11,13 @@ import pytest
 from diffusers import PNDMScheduler
 
 from engine.model.opening import new_scheduler, open_model
+from jobs.input.captions import pick, read_captions
 from jobs.input.probes import probe_names, probe_set
-from jobs.tracing.plan import check_plan, make_plan, pick, read_captions, read_plan
+from jobs.tracing.plan import check_plan, make_plan, read_plan
+from schemas.caption import Caption
 from schemas.component import Part, names_by_part
 from schemas.errors import DqfError, ModelUnavailable, PlanError, UnknownComponent
-from schemas.plan import Caption, plan_units
+from schemas.unit import plan_units
 
 CAT = {"caption": "a cat", "subject": "cat", "attribute": "object"}
 

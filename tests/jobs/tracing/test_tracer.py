@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from engine.tracing import trace_unit as tracing
-from jobs.pool.worker import TraceWorker
 from jobs.query.select import run_query
 from jobs.runs.run import Task
 from jobs.runs.trace_run import Run
 from jobs.tracing.plan import check_plan, make_plan
 from jobs.tracing.trace import prepare_run
+from jobs.tracing.tracer import TraceWorker
 
 CAPTION = {"caption": "a red apple", "subject": "apple", "attribute": "object"}
 

@@ -1,0 +1,59 @@
+"""Printing what a query answers: rows, documentation of columns, examples."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from cli.printing.output import Format, put
+from schemas.errors import QueryRefused
+
+if TYPE_CHECKING:
+    from jobs.runs.trace_run import Run
+
+
+def show(
+    runs: "dict[str, Run]", sql: str, output_format: Format, *, output: Path | None = None
+) -> None:
+    """Print or write the result of one SELECT over runs, and note how many rows it has."""
+    from jobs.query.select import open_query
+
+    for run in runs.values():
+        if output is not None and Path(run.location).resolve() in output.resolve().parents:
+            raise QueryRefused(f"{output} is in a run's folder: write it elsewhere")
+    with open_query(runs, sql) as result:
+        count = put(result.schema, result.batches, output_format, output=output)
+    if output is not None or output_format is Format.TABLE:
+        rows = f"{count} row{'' if count == 1 else 's'}"
+        typer.echo(f"{rows} in {output}" if output else rows, err=True)
+
+
+def documentation(views: Sequence[str]) -> list[dict[str, object]]:
+    from schemas.columns import documented
+
+    return [
+        {
+            "view": view.name,
+            "column": column.name,
+            "type": column.type,
+            "unit": column.unit,
+            "meaning": column.meaning,
+        }
+        for view in documented(views)
+        for column in view.columns
+    ]
+
+
+def example_rows() -> list[dict[str, object]]:
+    from jobs.query.examples import EXAMPLES
+
+    return [
+        {
+            "name": known.name,
+            "runs": known.num_runs,
+            "answers": known.answers,
+            "read": known.read,
+        }
+        for known in EXAMPLES
+    ]

@@ -1,0 +1,73 @@
+"""The words that a model's prompts are made of: openings, names of concepts, articles."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.files import is_file
+
+OPENINGS = ("", "a photo of", "an image of", "a picture of")
+"""What stands before the words; the empty opening gives the bare prompt."""
+OBJECTS = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",
+    "traffic light", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear",
+    "zebra", "giraffe", "backpack", "umbrella", "handbag", "suitcase", "kite", "skateboard",
+    "surfboard", "bottle", "wine glass", "cup", "fork", "bowl", "banana", "apple", "sandwich",
+    "orange", "carrot", "hot dog", "pizza", "cake", "chair", "couch", "potted plant", "bed",
+    "toilet", "laptop", "keyboard", "microwave", "oven", "refrigerator", "book", "clock", "vase",
+    "teddy bear", "toothbrush", "house", "flower", "mountain", "castle", "woman", "man", "child",
+)  # fmt: skip
+"""Mostly the classes of COCO (Lin et al. 2014)."""
+STYLES = ("Van Gogh", "Picasso", "Monet", "Rembrandt", "Hokusai", "a watercolor", "pixel art")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phrasebook:
+    """The words that prompts are built from; a small model has few of its own."""
+
+    openings: tuple[str, ...] = OPENINGS
+    modifiers: tuple[str, ...] = ("", "red", "small")
+    """What may stand between the article and an object."""
+    endings: tuple[str, ...] = ("", "in the style of Van Gogh", "on a table")
+    """What may follow an object."""
+    carriers: tuple[str, ...] = ("a house", "a flower", "a dog", "a boat", "a person")
+    """What a style, colour or action is shown on."""
+    objects: tuple[str, ...] = OBJECTS
+    """Objects to keep."""
+    styles: tuple[str, ...] = STYLES
+    """Styles to keep."""
+    has_neutral_words: bool = True
+    """Whether the model knows what "object" or "photo" mean."""
+
+
+def read_phrasebook(folder: Path) -> Phrasebook:
+    """Return the words of the model's own `vocabulary.json`, or the general ones if it has none."""
+    path = folder / "vocabulary.json"
+    if not is_file(path):
+        return Phrasebook()
+    words = json.loads(path.read_text())
+    colours = [word for word in words["colours"] if word != "natural"]
+    return Phrasebook(
+        openings=OPENINGS,
+        modifiers=(
+            "",
+            *colours,
+            *(f"upside down{c}" for c in ("", *(f" {c}" for c in colours[::3]))),
+        ),
+        has_neutral_words=False,
+        endings=("", *(f"in the style of {style}" for style in words["styles"])),
+        carriers=tuple(with_article(name) for name in words["objects"][::6]),
+        objects=tuple(words["objects"]),
+        styles=tuple(words["styles"]),
+    )
+
+
+def with_article(words: str) -> str:
+    """Return the words after "a" or "an", by spelling: "an owl", "a unicorn"."""
+    return f"{_article(words)} {words}"
+
+
+def _article(words: str) -> str:
+    first = words.split()[0].lower()
+    vowel = first[0] in "aeio" or (first[0] == "u" and not first.startswith(("uni", "use", "ut")))
+    return "an" if vowel else "a"

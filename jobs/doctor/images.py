@@ -1,0 +1,29 @@
+"""Faults of the images that a run keeps."""
+
+from typing import TYPE_CHECKING
+
+from jobs.doctor.findings import Fault
+from jobs.runs.trace_run import Run
+from schemas.errors import first_line
+
+if TYPE_CHECKING:
+    pass
+from jobs.runs.kept_images import FOLDER, IMAGE_NAME, CorruptImage, picked_units, read_images
+
+
+def image_faults(run: Run) -> list[Fault]:
+    """Return what is wrong with the files of kept images, each read whole."""
+    picked = picked_units(run)
+    texts: dict[str, str] = {}
+    for file in run.storage.files(FOLDER):
+        match = IMAGE_NAME.fullmatch(file.name)
+        if match is None:
+            continue
+        if match["unit_id"] not in picked:
+            texts[file.name] = "is of no unit whose images are kept"
+            continue
+        try:
+            read_images(run.storage.read(file.name), match["unit_id"])
+        except CorruptImage as error:
+            texts[file.name] = first_line(error)
+    return [Fault(check="images", name=n, text=f"{n} {text}") for n, text in texts.items()]

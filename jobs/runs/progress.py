@@ -1,0 +1,45 @@
+"""How far a run is, and which of its tasks are left."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jobs.runs.run import ChunkedRun, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is, in units."""
+
+    done: int
+    """Units that were tried, those that failed among them."""
+    failed: int
+    total: int
+
+
+Note = Callable[[str], None]
+"""Shows a line to the user."""
+
+
+def open_tasks(run: ChunkedRun) -> list[Task]:
+    """Return the chunks that are not committed."""
+    done = run.done_chunks()
+    return [Task(chunk=chunk) for chunk in range(run.num_chunks) if chunk not in done]
+
+
+def failed_tasks(run: ChunkedRun) -> list[Task]:
+    """Return the tasks that try again what has failed, one generation on."""
+    return [
+        Task(chunk=commit.chunk, generation=commit.generation + 1)
+        for commit in run.commits()
+        if commit.failures
+    ]
+
+
+def progress_of(run: ChunkedRun) -> Progress:
+    """Return how far a run is, from its folder alone."""
+    commits = run.commits()
+    return Progress(
+        done=sum(len(run.ordinals(commit.chunk)) for commit in commits),
+        failed=sum(len(commit.failures) for commit in commits),
+        total=len(run.units),
+    )

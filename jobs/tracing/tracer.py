@@ -1,0 +1,111 @@
+"""The worker of a trace: opens the model once and scores units on this process's device."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from jobs.pool.metrics import WorkerMetrics
+from jobs.runs.kept_images import keep_images, picked_units
+from jobs.runs.run import UnitRow
+from jobs.runs.trace_run import Run, open_run
+from schemas.trial import Trial
+from schemas.unit import Unit
+
+if TYPE_CHECKING:
+    from engine.tracing.kept import Keeper
+from jobs.pool.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+
+class TraceWorker(Worker):
+    """A worker that traces units with the run's model and scorer."""
+
+    def __init__(self, location: str, *, rows: int | None, threads: int) -> None:
+        """Open the run's scorer and model; ModelUnavailable if one cannot be opened.
+
+        `rows` bounds the rows of a batch; what is best on the device is measured if None.
+        """
+        run = open_run(location)
+        super().__init__(run, ModelTracer(run, rows=rows, threads=threads))
+
+
+class ModelTracer:
+    """Scores units by tracing them on this process's device."""
+
+    def __init__(self, run: Run, *, rows: int | None, threads: int) -> None:
+        import torch
+
+        from engine.model.calibration import calibrate
+        from engine.model.hooks import count_rows
+        from engine.model.opening import open_model
+        from engine.model.scorer import open_scorer
+
+        if not torch.cuda.is_available():
+            torch.set_num_threads(threads)
+        self._run = run
+        self._plan = run.plan
+        self._picked = frozenset(picked_units(run))
+        self._scorer = open_scorer(self._plan.scorer)
+        self._model = open_model(self._plan.model, dtype=self._plan.numerics.dtype)
+        self._rows = rows or calibrate(self._model, self._plan.numerics).rows
+        self._metrics = WorkerMetrics(run.name)
+        count_rows(self._model.unet, self._metrics.rows)
+
+    def score_rows(self, row: UnitRow[Unit]) -> list[dict]:
+        """Return the score rows of a unit; its images are kept if the rule picks it."""
+        unit = row.unit
+        shared = {
+            "unit_id": row.unit_id,
+            "caption_id": unit.caption.id,
+            "seed": unit.seed,
+            "draw": unit.draw,
+            "part": unit.part.value,
+        }
+        trials, keeper = self._trials(unit, keeps_images=row.unit_id in self._picked)
+        if keeper:
+            self._keep(row, keeper)
+        if self._model.device.type == "cuda":
+            self._metrics.memory(*_gpu_memory())
+        return [{**shared, **trial.as_row()} for trial in trials]
+
+    def _keep(self, row: UnitRow[Unit], keeper: "Keeper") -> None:
+        """Write a unit's images; whatever that raises, its scores are kept."""
+        try:
+            keep_images(self._run, row.unit_id, row.unit, keeper)
+        except Exception:
+            logger.exception("the images of unit %s are not kept", row.unit_id)
+
+    def _trials(self, unit: Unit, *, keeps_images: bool) -> "tuple[list[Trial], Keeper | None]":
+        """Trace a unit, with half the rows each time memory runs out."""
+        import torch
+
+        from engine.model.calibration import is_out_of_memory
+        from engine.tracing.kept import Keeper
+        from engine.tracing.trace_unit import trace_unit
+
+        while True:
+            keeper = Keeper.of(self._plan.scores, unit.interventions) if keeps_images else None
+            try:
+                trials = trace_unit(
+                    self._model,
+                    self._scorer,
+                    unit,
+                    numerics=self._plan.numerics,
+                    rows=self._rows,
+                    scores=self._plan.scores,
+                    keeper=keeper,
+                )
+                return trials, keeper
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or self._rows <= 2:
+                    raise
+                self._rows = max(2, self._rows // 2)
+                logger.warning("out of memory: going on with %d rows", self._rows)
+            torch.cuda.empty_cache()
+
+
+def _gpu_memory() -> tuple[str, int]:
+    """Return the name of this process's GPU and the most bytes that it has held there."""
+    import torch
+
+    return torch.cuda.get_device_name(), torch.cuda.max_memory_allocated()
