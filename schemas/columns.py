@@ -121,6 +121,12 @@ KNOWN = _columns(
         "probability",
         "p_causal after Benjamini-Hochberg over an attribute, part, intervention, measure",
     ),
+    (
+        "q_run",
+        REAL,
+        "probability",
+        "p_causal after Benjamini-Hochberg over all states of the run with that intervention",
+    ),
     ("rank", COUNT, "", "1 + the states whose interval lies above this one's: overlaps tie"),
     ("controls", f"{TEXT}[]", "", "controls that were traced beside the restored state"),
     ("is_causal", "BOOLEAN", "", "whether the restored state has q_causal < 0.05"),
@@ -202,7 +208,7 @@ _SCORE = "unit_id caption_id seed draw part component intervention token positio
 _SCORE += "step_start step_stop against clean corrupted restored"
 _MEANS = "mean_ie ie_low ie_high se_ie mean_te te_low te_high mean_recovery recovery_low "
 _MEANS += "recovery_high num_captions num_seeds num_draws num_trials p_value q_value "
-_MEANS += "p_causal q_causal"
+_MEANS += "p_causal q_causal q_run"
 _CONTROLLED = "mean_ie control_ie control_low control_high se_control p_control q_control "
 _CONTROLLED += "mean_difference difference_low difference_high se_difference p_difference "
 _CONTROLLED += "q_difference num_captions"

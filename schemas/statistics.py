@@ -5,8 +5,11 @@ Intervals are of 95 %; they and the tests draw captions (docs/statistics.md). Nu
 
 import pyarrow as pa
 
-STATISTICS_VERSION = 2
+STATISTICS_VERSION = 3
 """Raised when a column or the meaning of one changes: statistics of other versions do not count."""
+
+DISCOVERY_RATE = 0.05
+"""A q-value under this makes a discovery."""
 
 
 def _text(name: str) -> pa.Field:
@@ -39,7 +42,7 @@ RANKING = pa.schema(
         *_floats("mean_recovery", "recovery_low", "recovery_high"),
         *_counts("num_captions", "num_seeds", "num_draws", "num_trials"),
         *_floats("p_value", "q_value"),
-        *_floats("p_causal", "q_causal"),
+        *_floats("p_causal", "q_causal", "q_run"),
         pa.field("controls", pa.list_(pa.string()), nullable=False),
         pa.field("is_causal", pa.bool_(), nullable=False),
     ]

@@ -10,20 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.statistics.inference import (
-    LOWER,
     MIN_CAPTIONS,
     RESAMPLES,
-    UPPER,
     Array,
     Draws,
     Floats,
     blocks,
+    percentile_places,
 )
 
 Interval = tuple[float, float]
 UNKNOWN: Interval = (float("nan"), float("nan"))
 Bits = NDArray[np.uint8]
-"""Which resamples have a state in the causal set, eight a byte, bits_SB."""
+"""Which of RESAMPLES resamples have a state in the causal set, eight a byte, bits_SB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +57,8 @@ def effective_number(x_KN: Array) -> Array:
 
 
 def resampled_means(x_SC: Array, draws: Draws) -> Floats:
-    """Return each state's mean in each resample, mean_SB; a resample of captions it lacks has 0."""
-    counts_CB = draws.counts_BC.T.astype(draws.precision)
+    """Return each state's mean in RESAMPLES resamples, mean_SB; one of captions it lacks has 0."""
+    counts_CB = draws.counts_BC[:RESAMPLES].T.astype(draws.precision)
     has_SC = ~np.isnan(x_SC)
     sums_SB = np.where(has_SC, x_SC, 0).astype(draws.precision) @ counts_CB
     if has_SC.all():
@@ -94,20 +93,22 @@ def resampled_set(x_SC: Array, is_found_S: NDArray[np.bool_], se_S: Array, draws
     """Return in which resamples each state is a discovery.
 
     A discovery's mean is so many standard errors above zero; the least of these is the threshold
-    that the means of a resample are held against.
+    that the means of a resample are held against. A constant effect has no standard error: it is
+    found where it is above zero.
     """
     if not is_found_S.any():
         return np.zeros((len(x_SC), -(-RESAMPLES // 8)), dtype=np.uint8)
-    mean_S = np.nanmean(x_SC, axis=1)
-    with np.errstate(divide="ignore"):
-        least = (mean_S[is_found_S] / se_S[is_found_S]).min()
-    threshold_S1 = (np.nan_to_num(se_S, nan=np.inf) * least)[:, None]
+    has_spread_S = is_found_S & (se_S > 0)
+    mean_S = np.nanmean(x_SC[has_spread_S], axis=1)
+    least = (mean_S / se_S[has_spread_S]).min(initial=np.inf)
+    with np.errstate(invalid="ignore"):
+        threshold_S = np.where(se_S == 0, np.finfo(np.float32).tiny, se_S * least)
+    threshold_S1 = np.nan_to_num(threshold_S, nan=np.inf)[:, None]
     bits_SB = [
         np.packbits(resampled_means(x_SC[rows], draws) >= threshold_S1[rows], axis=1)
         for rows in blocks(len(x_SC), RESAMPLES)
     ]
-    # A state without spread is not found either: its effect is the same everywhere, zero.
-    return np.concatenate(bits_SB) * (threshold_S1 > 0).astype(np.uint8)
+    return np.concatenate(bits_SB)
 
 
 def jaccard(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
@@ -116,11 +117,12 @@ def jaccard(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return int((one & other).sum()) / either if either else float("nan")
 
 
-def jaccard_interval(one: Bits, other: Bits) -> Interval:
+def jaccard_interval(one: Bits, other: Bits, *, estimate: float) -> Interval:
     """Return the percentiles of the overlap of two sets' resamples, over the same states.
 
     A resample with no state in either set says nothing: it counts as 0 for the lower end and as 1
-    for the upper.
+    for the upper. Resampled sets vary about the sets that were found, so that they overlap less
+    than these as a rule: the interval is widened where it leaves out the `estimate`.
     """
     both_B = np.unpackbits(one & other, axis=1, count=RESAMPLES).sum(0, dtype=np.int64)
     either_B = np.unpackbits(one | other, axis=1, count=RESAMPLES).sum(0, dtype=np.int64)
@@ -128,12 +130,12 @@ def jaccard_interval(one: Bits, other: Bits) -> Interval:
         jaccard_B = both_B / either_B
     low, _ = percentiles(np.nan_to_num(jaccard_B, nan=0.0))
     _, high = percentiles(np.nan_to_num(jaccard_B, nan=1.0))
-    return low, high
+    return min(low, estimate), max(high, estimate)
 
 
 def percentiles(values_B: Array) -> Interval:
     """Return the 2.5th and 97.5th percentile over resamples; UNKNOWN if some have no value."""
     if np.isnan(values_B).any():
         return UNKNOWN
-    ordered_B = np.sort(values_B)
-    return float(ordered_B[LOWER]), float(ordered_B[UPPER])
+    low, high = np.sort(values_B)[list(percentile_places(len(values_B)))]
+    return float(low), float(high)

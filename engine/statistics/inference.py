@@ -1,4 +1,4 @@
-"""Means over captions with their uncertainty: intervals, p-values, q-values, tied ranks.
+"""Means over captions with their uncertainty: intervals, p-values, tied ranks.
 
 Seeds and draws of one caption are not independent, so that every value here is a caption's mean and
 captions are what is drawn. All states of the same captions share one matrix of resamples and one of
@@ -14,21 +14,22 @@ from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.floating]
 
 RESAMPLES = 999
-"""So many that 2.5 % and 97.5 % are places in their order (Davison and Hinkley 1997, 2.4)."""
-LOWER, UPPER = (RESAMPLES + 1) // 40 - 1, (RESAMPLES + 1) * 39 // 40 - 1
-"""The places of the 2.5th and 97.5th percentile among sorted resamples, from 0."""
+FEW_RESAMPLES, FEW_CAPTIONS = 9999, 20
+"""Fewer captions than so many have more resamples, as theirs are coarser. Of either number 2.5 %
+and 97.5 % are places in their order (Davison and Hinkley 1997, 2.4)."""
 FLIPS = 9999
 MOST_EXACT = 2**13
 """Sign flips are all enumerated up to so many: up to 14 captions."""
 MIN_CAPTIONS = 4
 """With fewer, one resample in nine or more draws one caption alone, which has no spread."""
-LEVEL = 0.975
-"""The share below the upper end of a two-sided 95 % interval."""
+SHARE = 0.025
+"""The share outside either end of a two-sided 95 % interval."""
 BLOCK = 2**20
 """Numbers of one block of work."""
 ROUNDING = {np.float64: 1e-12, np.float32: 1e-6}
@@ -63,6 +64,8 @@ class Means:
     low_S: Array
     high_S: Array
     """Ends of the 95 % intervals; of one caption NaN."""
+    above_p_S: Array
+    """One-sided p-values of "the mean is above zero", which allow for skew; of one caption 1."""
 
 
 @lru_cache(maxsize=4)
@@ -71,15 +74,12 @@ def draws_of(captions: tuple[str, ...]) -> Draws:
     digest = sha256("\n".join(captions).encode()).digest()
     generator = np.random.default_rng(int.from_bytes(digest[:16], "big"))
     count = len(captions)
-    counts_BC = np.zeros((RESAMPLES, count), dtype=np.uint8)
-    for counts_C in counts_BC:
-        counts_C += np.bincount(generator.integers(count, size=count), minlength=count).astype(
-            np.uint8
-        )
+    resamples = FEW_RESAMPLES if count < FEW_CAPTIONS else RESAMPLES
+    counts_BC = some_counts(count, resamples, generator)
     is_exact = 2 ** (count - 1) <= MOST_EXACT
     return Draws(
         counts_BC=counts_BC,
-        signs_FC=_all_signs(count) if is_exact else _some_signs(count, generator),
+        signs_FC=_all_signs(count) if is_exact else some_signs(count, FLIPS, generator),
         is_exact=is_exact,
     )
 
@@ -89,19 +89,39 @@ def _all_signs(count: int) -> NDArray[np.int8]:
     return (1 - 2 * (ways_F1 >> np.arange(count) & 1)[:, ::-1]).astype(np.int8)
 
 
-def _some_signs(count: int, generator: np.random.Generator) -> NDArray[np.int8]:
-    return 1 - 2 * generator.integers(2, size=(FLIPS, count), dtype=np.int8)
+def some_signs(count: int, flips: int, generator: np.random.Generator) -> NDArray[np.int8]:
+    """Return drawn signs of each of `count` captions, signs_FC."""
+    return 1 - 2 * generator.integers(2, size=(flips, count), dtype=np.int8)
+
+
+def some_counts(count: int, resamples: int, generator: np.random.Generator) -> NDArray[np.uint8]:
+    """Return how often each resample has each of `count` captions, counts_BC."""
+    drawn_BC = generator.integers(count, size=(resamples, count))
+    drawn_BC += count * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn_BC.ravel(), minlength=resamples * count)
+    return counts.astype(np.uint8).reshape(resamples, count)
+
+
+def percentile_places(resamples: int) -> tuple[int, int]:
+    """Return the places of the 2.5th and 97.5th percentile among sorted resamples, from 0."""
+    first = round((resamples + 1) * SHARE)
+    return first - 1, resamples - first
 
 
 def mean_estimates(x_SC: Array, draws: Draws) -> Means:
-    """Return the means over captions with their 95 % intervals.
+    """Return the means over captions with their 95 % intervals and tests.
 
-    [m - t_upper s, m - t_lower s] with the mean m, its standard error s and `t_ends`.
+    [m - t_upper s, m - t_lower s] with the mean m, its standard error s and the ends of t. A
+    constant effect has no spread: its interval is [m, m].
     """
     mean_S, se_S = x_SC.mean(1), _standard_errors(x_SC)
-    lower_S, upper_S = t_ends(x_SC, draws)
+    t = studentised(x_SC, draws)
     return Means(
-        mean_S=mean_S, se_S=se_S, low_S=mean_S - upper_S * se_S, high_S=mean_S - lower_S * se_S
+        mean_S=mean_S,
+        se_S=se_S,
+        low_S=mean_S - t.upper_S * se_S,
+        high_S=mean_S - t.lower_S * se_S,
+        above_p_S=t.above_p_S,
     )
 
 
@@ -109,49 +129,79 @@ def _standard_errors(x_SC: Array) -> Array:
     count = x_SC.shape[1]
     if count == 1:
         return np.full(len(x_SC), np.nan)
-    return x_SC.std(1, ddof=1) / np.sqrt(count)
+    spread_S = x_SC.std(1, ddof=1)
+    spread_S[spread_S <= ROUNDING[np.float64] * np.abs(x_SC).max(1)] = 0
+    return spread_S / np.sqrt(count)
 
 
-def t_ends(x_SC: Array, draws: Draws) -> tuple[Array, Array]:
-    """Return between which t = (m - mu) / s lies at 95 %, lower_S and upper_S.
+def t_values(x_SC: Array) -> Array:
+    """Return means in standard errors, t_S; infinite for a constant effect, 0 for none."""
+    mean_S, se_S = x_SC.mean(1), _standard_errors(x_SC)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(mean_S == 0, 0, mean_S / se_S)
 
-    The 2.5th and 97.5th percentile of t* = (m* - m) / s* over resamples (Davison and Hinkley 1997,
-    equation 5.6), which follow skew, or Student's, which hold for heavy tails: the wider at each
-    end. Student's alone with fewer than MIN_CAPTIONS captions. An end is NaN where it has no bound,
-    as a resample of one caption alone has no spread, and of one caption.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Studentised:
+    """What resamples say of t = (m - mu) / s."""
+
+    lower_S: Array
+    upper_S: Array
+    """Between which t lies at 95 %. NaN where there is no bound, as a resample of one caption alone
+    has no spread, and of one caption."""
+    above_p_S: Array
+    """One-sided p-values of a mean above zero."""
+
+
+def studentised(x_SC: Array, draws: Draws) -> Studentised:
+    """Return the ends of t and the test of a mean of zero or less, which both follow skew.
+
+    The ends are the 2.5th and 97.5th percentile of t* = (m* - m) / s* over resamples (Davison and
+    Hinkley 1997, equation 5.6), or Student's, which hold for heavy tails: the wider at each end.
+    p is (hits + 1) / (resamples + 1) with the resamples whose t* is no smaller than the t found, or
+    `hall_p`: the larger. With fewer than MIN_CAPTIONS captions ends are Student's alone and p is 1.
     """
     states, count = x_SC.shape
-    student = student_quantile(count - 1) if count > 1 else np.nan
+    student = float(stats.t.ppf(1 - SHARE, count - 1)) if count > 1 else np.nan
     ends_S2 = np.tile([-student, student], (states, 1))
+    above_p_S = np.ones(states)
     if count >= MIN_CAPTIONS:
+        t_S1 = t_values(x_SC)[:, None]
+        resamples = len(draws.counts_BC)
+        low, high = percentile_places(resamples)
         counts_CB = draws.counts_BC.T.astype(draws.precision)
-        for rows in blocks(states, RESAMPLES):
-            t_SB = _t_of_resamples(x_SC[rows], counts_CB)
-            t_SB.partition((LOWER, UPPER), axis=1)
-            ends_S2[rows, 0] = np.minimum(-student, t_SB[:, LOWER])
-            ends_S2[rows, 1] = np.maximum(student, t_SB[:, UPPER])
+        for rows in blocks(states, resamples):
+            t_SB = t_of_resamples(x_SC[rows], counts_CB)
+            above_p_S[rows] = (np.count_nonzero(t_SB >= t_S1[rows], axis=1) + 1) / (resamples + 1)
+            t_SB.partition((low, high), axis=1)
+            ends_S2[rows, 0] = np.minimum(-student, t_SB[:, low])
+            ends_S2[rows, 1] = np.maximum(student, t_SB[:, high])
+        above_p_S = np.maximum(above_p_S, hall_p(x_SC))
     ends_S2[np.isinf(ends_S2)] = np.nan
-    return ends_S2[:, 0], ends_S2[:, 1]
+    return Studentised(lower_S=ends_S2[:, 0], upper_S=ends_S2[:, 1], above_p_S=above_p_S)
 
 
-@lru_cache
-def student_quantile(freedom: int) -> float:
-    """Return the 97.5th percentile of Student's t by summing its density.
+def hall_p(x_SC: Array) -> Array:
+    """Return the one-sided p-values of Student's t, p_S, transformed for skew to the left.
 
-    With t = sqrt(freedom) tan(a) the density of the angle a is proportional to
-    cos(a)^(freedom - 1).
+    With r = skewness / sqrt(C): ((1 + r t / 3)^3 - 1) / r + r / 6, which grows with t (Hall 1992).
+    Rare large negative effects that few captions happen to lack make t too large otherwise.
     """
-    width = np.pi / 2 if freedom < 1000 else 20 / np.sqrt(freedom)
-    angles = np.linspace(0, width, 100_001)
-    mass = np.cumsum(np.cos(angles) ** (freedom - 1))
-    mass -= (mass[0] + np.cos(angles) ** (freedom - 1)) / 2  # the trapezoid rule
-    angle = np.interp(2 * LEVEL - 1, mass / mass[-1], angles)
-    return float(np.sqrt(freedom) * np.tan(angle))
+    count = x_SC.shape[1]
+    t_S = t_values(x_SC)
+    y_SC = x_SC - x_SC.mean(1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r_S = (y_SC**3).mean(1) / (y_SC**2).mean(1) ** 1.5 / np.sqrt(count)
+        corrected_S = ((1 + r_S * t_S / 3) ** 3 - 1) / r_S + r_S / 6
+    is_left_S = np.isfinite(t_S) & (r_S < -ROUNDING[np.float32])
+    return stats.t.sf(np.where(is_left_S, corrected_S, t_S), count - 1)
 
 
-def _t_of_resamples(x_SC: Array, counts_CB: Floats) -> Floats:
+def t_of_resamples(x_SC: Array, counts_CB: Floats) -> Floats:
+    """Return t* = (m* - m) / s* of each resample, t_SB; of a constant effect 0."""
     count = x_SC.shape[1]
     y_SC = x_SC - x_SC.mean(1, keepdims=True)
+    y_SC[_standard_errors(x_SC) == 0] = 0
     square_S1 = (y_SC**2).mean(1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         y_SC /= np.sqrt(square_S1)  # t* has no unit, and single precision a range
@@ -181,10 +231,10 @@ def ratio_interval(x_SC: Array, y_SC: Array, draws: Draws) -> tuple[Array, Array
     mx_S, my_S = x_SC.mean(1), y_SC.mean(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         residual_SC = x_SC - (mx_S / my_S)[:, None] * y_SC
-    lower_S, upper_S = t_ends(np.nan_to_num(residual_SC), draws)
+    t = studentised(np.nan_to_num(residual_SC), draws)
     is_negative_S = my_S < 0
-    at_low_S = np.where(is_negative_S, lower_S, upper_S)
-    at_high_S = np.where(is_negative_S, upper_S, lower_S)
+    at_low_S = np.where(is_negative_S, t.lower_S, t.upper_S)
+    at_high_S = np.where(is_negative_S, t.upper_S, t.lower_S)
     low_S, high_S = (
         _fieller_root(x_SC, y_SC, t_S, side) for t_S, side in ((at_low_S, -1), (at_high_S, 1))
     )
@@ -214,31 +264,25 @@ def sign_flip_p(x_SC: Array, draws: Draws) -> Array:
     enumerated, (hits + 1) / (flips + 1) otherwise (Phipson and Smyth 2010). The sum orders flips as
     Student's t does, as they leave the sum of squares alone. It is at least 2^(1 - C).
     """
+    hits_S, flips = flips_as_far(x_SC, draws.signs_FC, draws.precision), len(draws.signs_FC)
+    return hits_S / flips if draws.is_exact else (hits_S + 1) / (flips + 1)
+
+
+def flips_as_far(
+    x_SC: Array, signs_FC: NDArray[np.int8], precision: type[np.float64] | type[np.float32]
+) -> Array:
+    """Return the number of sign flips whose |sum| is no smaller than the one found, hits_S."""
     floor_S1 = np.abs(x_SC.sum(1, keepdims=True))
-    floor_S1 -= ROUNDING[draws.precision] * np.abs(x_SC).sum(1, keepdims=True)
-    rounded_SC, floor_S1 = x_SC.astype(draws.precision), floor_S1.astype(draws.precision)
+    floor_S1 -= ROUNDING[precision] * np.abs(x_SC).sum(1, keepdims=True)
+    rounded_SC, floor_S1 = x_SC.astype(precision), floor_S1.astype(precision)
     hits_S = np.zeros(len(x_SC))
-    flips = len(draws.signs_FC)
-    for part in blocks(flips, x_SC.shape[1]):
-        signs_CF = draws.signs_FC[part].T.astype(draws.precision)
+    for part in blocks(len(signs_FC), x_SC.shape[1]):
+        signs_CF = signs_FC[part].T.astype(precision)
         for rows in blocks(len(x_SC), signs_CF.shape[1]):
             sums_SF = rounded_SC[rows] @ signs_CF
             np.abs(sums_SF, out=sums_SF)
             hits_S[rows] += np.count_nonzero(sums_SF >= floor_S1[rows], axis=1)
-    return hits_S / flips if draws.is_exact else (hits_S + 1) / (flips + 1)
-
-
-def benjamini_hochberg(p_M: Array) -> Array:
-    """Return the q-values of tests, q_M: the false discovery rate at which each is a discovery.
-
-    q of the i-th smallest is the least M p_j / j over j >= i; equal p have equal q (Benjamini and
-    Hochberg 1995). The rate holds for independent tests and positively dependent ones.
-    """
-    order_M = np.argsort(p_M)
-    raised_M = p_M[order_M] * len(p_M) / np.arange(1, len(p_M) + 1)
-    q_M = np.empty_like(p_M)
-    q_M[order_M] = np.minimum(np.minimum.accumulate(raised_M[::-1])[::-1], 1)
-    return q_M
+    return hits_S
 
 
 def tied_ranks(low_S: Array, high_S: Array) -> NDArray[np.int64]:

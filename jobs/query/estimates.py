@@ -21,7 +21,7 @@ from engine.statistics.causal_sets import (
     jaccard_interval,
     resampled_set,
 )
-from engine.statistics.composite import above_zero_p, composite_p, q_values
+from engine.statistics.composite import above_zero_p, claim_p, q_values
 from engine.statistics.inference import (
     MIN_CAPTIONS,
     Array,
@@ -34,11 +34,9 @@ from engine.statistics.inference import (
 )
 from jobs.query.caption_means import Effects, Family, Places, reduced
 from schemas.intervention import CONTROLS, Intervention
-from schemas.statistics import STATISTICS
+from schemas.statistics import DISCOVERY_RATE, STATISTICS
 from schemas.views import MIN_TOTAL_EFFECT
 
-DISCOVERY_RATE = 0.05
-"""A q-value under this makes a discovery."""
 RESTORE = Intervention.RESTORE.value
 
 Columns = dict[str, Any]
@@ -57,11 +55,13 @@ class Estimates:
     p_S: Array
     q_S: Array
     """Over the states that have a mean."""
+    above_p_S: Array
+    """One-sided p-values of "the mean is above zero", which allow for skew."""
 
     @property
-    def above_p(self) -> Array:
-        """One-sided p-values of "the mean is above zero"."""
-        return above_zero_p(self.p_S, self.mean_S)
+    def test(self) -> tuple[Array, Array]:
+        """The test of "the mean is above zero": effects and p-values."""
+        return self.x_SC, above_zero_p(self.p_S, self.mean_S, self.above_p_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,9 @@ def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table
         for family in families:
             estimates = {name: _estimates(e.ie_SC, family) for name, e in family.effects.items()}
             controls = _controls(family)
-            claims = {name: _claims(name, e, controls) for name, e in estimates.items()}
+            claims = {
+                name: _claims(name, e, controls, family.captions) for name, e in estimates.items()
+            }
             causal = _causal_set(family, claims.get(RESTORE))
             sets.setdefault((family.part, family.against), []).append(causal)
             for name, found in estimates.items():
@@ -129,16 +131,18 @@ def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table
         for (part, against), found in sets.items()
         for one, other in combinations(found, 2)
     ]
-    return {name: pa.concat_tables(found) for name, found in tables.items()}
+    made = {name: pa.concat_tables(found) for name, found in tables.items()}
+    return made | {"ranking": _over_the_run(made["ranking"])}
 
 
 def _estimates(x_SC: Array, family: Family) -> Estimates:
-    found = {name: np.full(len(x_SC), np.nan) for name in ("mean", "se", "low", "high", "p", "q")}
+    names = ("mean", "se", "low", "high", "above_p")
+    found = {name: np.full(len(x_SC), np.nan) for name in (*names, "p")}
     for states, captions in by_captions(x_SC):
         draws = draws_of(tuple(family.captions[caption] for caption in captions))
         own_SC = x_SC[np.ix_(states, captions)]
         means = mean_estimates(own_SC, draws)
-        for name in ("mean", "se", "low", "high"):
+        for name in names:
             found[name][states] = getattr(means, f"{name}_S")
         found["p"][states] = sign_flip_p(own_SC, draws)
     found["q"] = q_values(found["p"])
@@ -166,13 +170,16 @@ def _mean(x_SC: Array) -> Array:
 
 
 def _claims(
-    intervention: str, own: Estimates, controls: Mapping[Intervention, Controlled]
+    intervention: str,
+    own: Estimates,
+    controls: Mapping[Intervention, Controlled],
+    captions: Sequence[str],
 ) -> Claims:
     """Return the claims of an intervention's states: restored ones have to pass the controls."""
     tests = [own]
     if intervention == RESTORE:
         tests += [found.decisive(control) for control, found in controls.items()]
-    p_S = composite_p([test.above_p for test in tests])
+    p_S = claim_p([test.test for test in tests], captions)
     return Claims(tests=tuple(tests), p_S=p_S, q_S=q_values(p_S))
 
 
@@ -224,12 +231,24 @@ def _ranking(
         "q_value": found.q_S,
         "p_causal": claims.p_S,
         "q_causal": claims.q_S,
+        "q_run": np.full(len(ranks_S), np.nan),
         "controls": [
             [name for name, has_S in traced.items() if is_restored and has_S[state]]
             for state in range(len(ranks_S))
         ],
         "is_causal": claims.is_found & is_restored,
     }
+
+
+def _over_the_run(ranking: pa.Table) -> pa.Table:
+    """Return a ranking with `q_run`: q-values over all families of the run together."""
+    interventions = np.array(ranking["intervention"].to_pylist(), dtype=np.str_)
+    p_S, q_S = ranking["p_causal"].to_numpy(), np.full(len(ranking), np.nan)
+    for intervention in np.unique(interventions):
+        states = interventions == intervention
+        q_S[states] = q_values(p_S[states])
+    place = ranking.schema.get_field_index("q_run")
+    return ranking.set_column(place, ranking.schema.field(place), pa.array(q_S))
 
 
 def _total_effects(effects: Effects, family: Family) -> Columns:
@@ -338,10 +357,12 @@ def _overlap(part: str, against: str, one: CausalSet, other: CausalSet) -> pa.Ta
         _on(places, other.places_S, other.is_causal_S),
     )
     can_resample = min(one.num_captions, other.num_captions) >= MIN_CAPTIONS
-    interval = UNKNOWN
+    interval, estimate = UNKNOWN, jaccard(is_one, is_other)
     if can_resample and is_one.any() and is_other.any():
         interval = jaccard_interval(
-            _on(places, one.places_S, one.bits_SB), _on(places, other.places_S, other.bits_SB)
+            _on(places, one.places_S, one.bits_SB),
+            _on(places, other.places_S, other.bits_SB),
+            estimate=estimate,
         )
     row = {
         "part": part,
@@ -351,7 +372,7 @@ def _overlap(part: str, against: str, one: CausalSet, other: CausalSet) -> pa.Ta
         "num_a": int(is_one.sum()),
         "num_b": int(is_other.sum()),
         "num_both": int((is_one & is_other).sum()),
-        "jaccard": jaccard(is_one, is_other),
+        "jaccard": estimate,
         "jaccard_low": interval[0],
         "jaccard_high": interval[1],
     }

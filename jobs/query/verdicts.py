@@ -2,12 +2,16 @@
 
 from jobs.query.select import run_query
 from jobs.runs.trace_run import Run
+from schemas.statistics import DISCOVERY_RATE
 
 FOUND = """
 SELECT attribute, part, count(*) AS states, count_if(is_causal) AS causal,
   max(num_captions) AS captions, min(q_causal) AS least_q,
   arg_max({component, mean_ie, ie_low, ie_high}, mean_ie) FILTER (is_causal) AS leader,
-  list_sort(list_distinct(flatten(list(controls)))) AS controls
+  list_sort(list_distinct(flatten(list(controls)))) AS controls,
+  count_if(is_causal AND q_run < $4) AS causal_in_run,
+  list(component ORDER BY mean_ie DESC, component)
+    FILTER (is_causal AND coalesce(ie_low, '-inf'::DOUBLE) <= 0) AS unsure
 FROM ranking
 WHERE intervention = 'restore' AND against = $1 AND ($2 IS NULL OR attribute = $2)
   AND ($3 IS NULL OR part = $3)
@@ -16,26 +20,61 @@ GROUP BY ALL ORDER BY ALL
     "{component, mean_ie, ie_low, ie_high}",
     "{'component': component, 'mean_ie': mean_ie, 'low': ie_low, 'high': ie_high}",
 )
-RATE = "at a false discovery rate of 5 %"
-LEAST_CAPTIONS = 6
-"""With fewer, flipping signs gives no p-value below 0.05: 2^(1 - 5) is 0.06."""
+RATE = f"at a false discovery rate of {DISCOVERY_RATE:.0%}"
+LEAST_CAPTIONS = 5
+"""With fewer, flipping signs gives no one-sided p-value below 0.05: 2^-4 is 0.06."""
+SKEW_CAPTIONS = 36
+"""With fewer, skewed effects of mean zero are called causal too often (docs/statistics.md)."""
+NAMED = 3
+"""States that a sentence names."""
 
 
 def verdicts(run: Run, *, against: str, attribute: str | None, part: str | None) -> list[str]:
-    """Return a sentence for each attribute and part that has restored states.
+    """Return a sentence for each attribute and part that has restored states, and what limits them.
 
     Where captions are too few for anything to be found, one sentence says so for all.
     """
-    rows = run_query(run, FOUND, [against, attribute, part]).to_pylist()
+    rows = run_query(run, FOUND, [against, attribute, part, DISCOVERY_RATE]).to_pylist()
     few = [row for row in rows if row["captions"] < LEAST_CAPTIONS]
     sentences = [_sentence(row) for row in rows if row not in few]
     if few:
         most = max(row["captions"] for row in few)
         sentences.append(
             f"Nothing can be found causal for {_names(few)}: with {most} captions an attribute no "
-            f"p-value is below {2.0 ** (1 - most):.2g}; trace {LEAST_CAPTIONS} or, better, 20."
+            f"p-value is below {2.0**-most:.2g}; trace {SKEW_CAPTIONS}."
+        )
+    return sentences + _limits([row for row in rows if row["causal"]], families=len(rows))
+
+
+def _limits(rows: list[dict], *, families: int) -> list[str]:
+    """Return what the claims of `rows`, which have causal states, do not show."""
+    sentences = [
+        f"{row['attribute']}, {row['part']}: the interval of {_some(row['unsure'])} reaches zero "
+        f"though q is under {DISCOVERY_RATE}: by the tests the effect is above zero, but its size "
+        "is not known."
+        for row in rows
+        if row["unsure"]
+    ]
+    few = [row for row in rows if row["captions"] < SKEW_CAPTIONS]
+    if few:
+        sentences.append(
+            f"The claims for {_names(few)} need more captions: with fewer than {SKEW_CAPTIONS} an "
+            "attribute they hold their rate only where effects are not skewed."
+        )
+    if rows and families > 1:
+        found, held = (sum(row[name] for row in rows) for name in ("causal", "causal_in_run"))
+        sentences.append(
+            f"These are {families} families of states, each tested by itself at "
+            f"{DISCOVERY_RATE:.0%}: over all attributes, parts and measures of the run together "
+            f"{held} of the {found} causal states remain (q_run < {DISCOVERY_RATE})."
         )
     return sentences
+
+
+def _some(components: list[str]) -> str:
+    """Return the first of some names, and how many more there are."""
+    more = len(components) - NAMED
+    return ", ".join(components[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _names(rows: list[dict]) -> str:
@@ -48,7 +87,8 @@ def _sentence(row: dict) -> str:
     if not row["causal"]:
         return (
             f"{over} none of {row['states']} states is found causal {RATE}{controls} "
-            f"({row['captions']} captions, least q {row['least_q']:.2g}); few captions find little."
+            f"({row['captions']} captions, least q {row['least_q']:.2g}); more captions are needed "
+            "to detect small effects."
         )
     leader = row["leader"]
     # An end without a bound is null.

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from jobs.query.estimates import make_statistics
 from jobs.query.kept_statistics import keep_statistics, kept_statistics, key_of
 from jobs.runs.parts import EMPTY_PACK, EMPTY_PART
 from jobs.runs.trace_run import Run
@@ -147,6 +146,9 @@ def _statistics(
     kept = kept_statistics(run, files.key)
     if kept is not None:
         return kept
+    # SciPy takes a second to import, which a reader of kept statistics does without.
+    from jobs.query.estimates import make_statistics
+
     tables = make_statistics(connection)
     ((scores,),) = connection.execute("SELECT count(*) FROM scores").fetchall()
     if scores:

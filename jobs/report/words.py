@@ -132,13 +132,16 @@ def _sentence(rows: Sequence[Row], survivors: Sequence[Row], best: Row) -> str:
         text += f" Its interval overlaps with {_listed(tied)}: their order is open."
     elif len(survivors) > 1:
         text += f" Next: {_listed([row['state'] for row in survivors[1:]])}."
+    unsure = [row["state"] for row in survivors if row["low"] is None or row["low"] <= 0]
+    if unsure:
+        text += f" The interval of {_listed(unsure)} reaches zero though q is under {ALPHA}."
     return text
 
 
 def _nothing(rows: Sequence[Row], best: Row) -> str:
     captions = f"{best['captions']} caption" + ("s" if best["captions"] != 1 else "")
-    # The smallest p-value of a sign-flip test: of all 2^n flips two are as extreme.
-    if (smallest := 2.0 ** (1 - best["captions"])) >= ALPHA:
+    # The smallest p-value of a one-sided sign-flip test: of all 2^n flips one is as extreme.
+    if (smallest := 2.0 ** -best["captions"]) >= ALPHA:
         return (
             f"Nothing can be said: with {captions} no p-value is under {smallest:.3g}, so that no "
             f"effect can be told from chance. The largest, of {best['state']}, is "

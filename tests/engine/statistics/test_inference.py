@@ -14,15 +14,17 @@ from engine.statistics.causal_sets import (
     jaccard_interval,
     resampled_set,
 )
+from engine.statistics.composite import above_zero_p, claim_p, drawn_p, q_values
 from engine.statistics.inference import (
+    FEW_RESAMPLES,
     RESAMPLES,
-    benjamini_hochberg,
     by_captions,
     draws_of,
+    hall_p,
     mean_estimates,
     ratio_interval,
     sign_flip_p,
-    student_quantile,
+    studentised,
     tied_ranks,
 )
 
@@ -84,17 +86,86 @@ def test_intervals_of_many_captions_are_scipys() -> None:
         assert (low, high) == pytest.approx(scipys, abs=0.25 * stats.sem(x_C))
 
 
-@pytest.mark.parametrize("freedom", [1, 2, 5, 71, 999, 1000, 10_000])
-def test_students_percentile_is_scipys(freedom: int) -> None:
-    assert student_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-6)
+def test_constant_effects_have_themselves_as_interval() -> None:
+    for captions in (2, 4, 7, 25):
+        x_SC = np.array([[0.1] * captions, [0.0] * captions, [-0.7] * captions])
+        found = mean_estimates(x_SC, draws_of(names(captions)))
+        assert found.low_S == pytest.approx([0.1, 0, -0.7], abs=1e-15)
+        assert found.high_S == pytest.approx([0.1, 0, -0.7], abs=1e-15)
+        least = 1 / (len(draws_of(names(captions)).counts_BC) + 1) if captions >= 4 else 1
+        assert found.above_p_S == pytest.approx([least, 1, 1])
 
 
-def test_q_values_are_scipys_and_equal_for_ties() -> None:
-    p_M = np.random.default_rng(0).integers(1, 33, size=60) / 32
-    q_M = benjamini_hochberg(p_M)
-    assert q_M == pytest.approx(stats.false_discovery_control(p_M))
-    for p in np.unique(p_M):
-        assert len(np.unique(q_M[p_M == p])) == 1
+def test_few_captions_have_more_resamples() -> None:
+    assert len(draws_of(names(19)).counts_BC) == FEW_RESAMPLES
+    assert len(draws_of(names(20)).counts_BC) == RESAMPLES
+
+
+@pytest.mark.parametrize("captions", [8, 30])
+def test_p_above_zero_is_that_of_a_plain_studentised_bootstrap(captions: int) -> None:
+    x_SC = np.random.default_rng(0).exponential(size=(2, captions)) - 0.7
+    draws = draws_of(names(captions))
+    found_S = studentised(x_SC, draws).above_p_S
+    for x_C, found, hall in zip(x_SC, found_S, hall_p(x_SC), strict=True):
+        hits, t = 0, x_C.mean() / stats.sem(x_C)
+        for counts_C in draws.counts_BC:
+            drawn = np.repeat(x_C, counts_C)
+            se = drawn.std(ddof=1) / np.sqrt(captions)
+            hits += drawn.mean() - x_C.mean() >= t * se
+        assert found == pytest.approx(max((hits + 1) / (len(draws.counts_BC) + 1), hall))
+
+
+def test_skew_to_the_left_raises_p_and_skew_to_the_right_does_not() -> None:
+    x_SC = np.random.default_rng(1).exponential(size=(200, 30))
+    student_S = stats.ttest_1samp(x_SC, 0, axis=1, alternative="greater").pvalue
+    assert hall_p(x_SC) == pytest.approx(student_S)
+    left_SC = 2 - x_SC
+    student_S = stats.ttest_1samp(left_SC, 0, axis=1, alternative="greater").pvalue
+    assert (hall_p(left_SC) > student_S).all()
+    # Hall's transformation grows with t, so that a stronger effect never has a larger p.
+    stronger_SC = left_SC + 0.2
+    assert (hall_p(stronger_SC) <= hall_p(left_SC)).all()
+
+
+def test_draws_grow_for_states_that_a_discovery_needs_them_for() -> None:
+    generator = np.random.default_rng(0)
+    x_SC = generator.normal(size=(400, 30))
+    x_SC[:2] += 1.5
+    captions, draws = names(30), draws_of(names(30))
+    first_S = above_zero_p(
+        sign_flip_p(x_SC, draws), x_SC.mean(1), studentised(x_SC, draws).above_p_S
+    )
+    assert (q_values(first_S) > 0.05).all()  # 999 resamples cannot show it of 2 among 400
+    found_S = claim_p([(x_SC, first_S)], captions)
+    assert (np.flatnonzero(q_values(found_S) < 0.05) == [0, 1]).all()
+    settled_S = first_S >= 0.05
+    assert (found_S[settled_S] == first_S[settled_S]).all()
+    assert (claim_p([(x_SC, first_S)], captions) == found_S).all()
+
+
+def test_a_claim_has_the_largest_p_of_the_tests_that_apply() -> None:
+    x_SC = np.random.default_rng(0).normal(size=(3, 8))
+    p_S, other_S = np.array([0.2, 0.3, np.nan]), np.array([0.4, np.nan, 0.5])
+    found_S = claim_p([(x_SC, p_S), (x_SC, other_S)], names(8))
+    np.testing.assert_array_equal(found_S, [0.4, 0.3, np.nan])
+
+
+def test_more_draws_give_the_same_p_values_closer() -> None:
+    x_SC = np.random.default_rng(3).normal(0.2, 1, size=(30, 40))
+    x_SC[5, 3:] = np.nan  # a state of three captions has none
+    x_SC[7, 9] = np.nan
+    many_S = drawn_p(x_SC, names(40), 20_000)
+    few_S = np.ones(30)
+    for states, columns in by_captions(x_SC):
+        own_SC = x_SC[np.ix_(states, columns)]
+        draws = draws_of(tuple(names(40)[column] for column in columns))
+        few_S[states] = above_zero_p(
+            sign_flip_p(own_SC, draws), own_SC.mean(1), studentised(own_SC, draws).above_p_S
+        )
+    assert many_S[5] == few_S[5] == 1
+    error_S = 4 * np.sqrt(many_S * (1 - many_S) / RESAMPLES) + 2 / RESAMPLES
+    others = np.arange(30) != 5
+    assert (np.abs(many_S - few_S) <= error_S)[others].all()
 
 
 def test_ranks_tie_where_intervals_overlap() -> None:
@@ -134,7 +205,7 @@ def test_without_any_effect_discoveries_stay_at_the_level(noise: str, captions: 
     false = 0
     for _ in range(runs):
         x_SC = correlated(generator, NOISES[noise][0], states=30, captions=captions)
-        false += (benjamini_hochberg(sign_flip_p(x_SC, draws)) < 0.05).any()
+        false += (q_values(sign_flip_p(x_SC, draws)) < 0.05).any()
     assert false / runs <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
 
 
@@ -159,7 +230,7 @@ def test_effects_are_found_and_false_discoveries_are_few(
     for _ in range(60):
         x_SC = 0.7 * correlated(generator, NOISES["normal"][0], states=30, captions=captions)
         x_SC[:6] += 1.2
-        is_found = benjamini_hochberg(sign_flip_p(x_SC, draws_of(names(captions)))) < 0.05
+        is_found = q_values(sign_flip_p(x_SC, draws_of(names(captions)))) < 0.05
         found.append(is_found[:6].mean())
         false.append(is_found[6:].sum() / max(1, is_found.sum()))
     assert least <= np.mean(found) <= most
@@ -221,14 +292,12 @@ def test_overlap_of_sets_and_its_interval() -> None:
         bits, found = [], []
         for effect_S1 in ([[1.0], [1], [0.6], [0], [0]], [[1.0], [1], [0], [0.6], [0]]):
             x_SC = np.array(effect_S1) + generator.normal(0, 1, size=(5, 24))
-            is_found = (benjamini_hochberg(sign_flip_p(x_SC, draws_of(captions))) < 0.05) & (
-                x_SC.mean(1) > 0
-            )
+            is_found = (q_values(sign_flip_p(x_SC, draws_of(captions))) < 0.05) & (x_SC.mean(1) > 0)
             se_S = x_SC.std(1, ddof=1) / np.sqrt(24)
             found.append(is_found)
             bits.append(resampled_set(x_SC, is_found, se_S, draws_of(captions)))
         expected.append(jaccard(*found))
-        overlaps.append(jaccard_interval(*bits))
+        overlaps.append(jaccard_interval(*bits, estimate=expected[-1]))
     mean = np.nanmean(expected)
     covered = np.mean([low <= mean <= high for low, high in overlaps])
     assert covered >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / 60)

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bench.claims import FAILING, RATE, found_by_rule, simulated
+from bench.claims import FAILING, SKEWS, controlled, simulated, skewed
 from bench.made_up_runs import make_components, make_run
 from jobs.query.select import run_query
 from jobs.runs.parts import PartContent, part_name, write_part
@@ -15,24 +15,33 @@ from schemas.caption import Caption
 from schemas.component import Part
 from schemas.intervention import Intervention
 from schemas.plan import TracePlan
+from schemas.statistics import DISCOVERY_RATE
 from schemas.tables import SCORES
 
 NULLS = 40
-CAPTIONS = 12
-STATES = 48
+CAPTIONS = 20
+STATES = 36
 
 
-def most(runs: int) -> float:
-    """Return how many of `runs` may report a state: 5 % and three binomial errors."""
-    return RATE * runs + 3 * np.sqrt(RATE * (1 - RATE) * runs)
+def most(runs: int, rate: float = DISCOVERY_RATE) -> float:
+    """Return how many of `runs` may report a state: a share of them and three binomial errors."""
+    return rate * runs + 3 * np.sqrt(rate * (1 - rate) * runs)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("captions", [12, 36, 72])
 def test_without_causal_states_few_runs_report_one(captions: int) -> None:
-    found = found_by_rule(runs=300, captions=captions)
+    found = controlled(runs=300, captions=captions)
     reporting = {rule: is_found_RS.any(1).sum() for rule, is_found_RS in found.items()}
     assert reporting["new"] <= most(300) < reporting["old"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("captions", [36, 72])
+def test_skewed_effects_without_a_mean_are_seldom_called_causal(captions: int) -> None:
+    found = skewed(SKEWS["skewness -2"], runs=300, captions=captions)
+    reporting = {rule: is_found_RS.any(1).sum() for rule, is_found_RS in found.items()}
+    assert reporting["new"] <= most(300, 0.08) < reporting["old"]
 
 
 OLD_RULE = """

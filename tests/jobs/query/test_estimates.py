@@ -2,6 +2,7 @@
 
 import threading
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import duckdb
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-import jobs.query.views
+import jobs.query.estimates
 from bench.made_up_runs import MANIFEST, commit_all, score_row
 from jobs.editing.locate import locate
 from jobs.query.catalog import CATALOG, write_catalog
@@ -25,23 +26,24 @@ from schemas.concept import Concept, ConceptKind
 from schemas.plan import TracePlan
 from schemas.views import STATISTICS_VIEWS
 
-EFFECT = {
+Effect = Mapping[str, Mapping[str, float | np.ndarray]]
+EFFECT: Effect = {
     "object": {"a": 0.3, "b": 0.1, "c": 0.0, "d": -0.1},
     "style": {"a": 0.2, "b": 0.0, "c": 0.1, "d": 0.0},
 }
-"""True effects by attribute and component."""
+"""True effects by attribute and component, of all captions or one by one."""
 CONTROL = {"a": 0.1, "b": 0.1, "c": 0.0, "d": 0.0}
 """Those of the control from another caption: b has no more than it."""
 SEEDS = (3, 70_000)
 
 
-def make_run(path: Path, *, captions: int, seed: int = 0) -> Run:
+def make_run(path: Path, *, captions: int, seed: int = 0, effect: Effect = EFFECT) -> Run:
     """Return a traced run; the last caption of an attribute lacks component d, one seed a draw."""
     plan = TracePlan(
         scorer="builtin:emoji-sd",
         captions=tuple(
             Caption(caption=f"{attribute} {n}", subject=attribute, attribute=attribute)
-            for attribute in EFFECT
+            for attribute in effect
             for n in range(captions)
         ),
         parts=(Part.TEXT_ENCODER,),
@@ -58,11 +60,13 @@ def make_run(path: Path, *, captions: int, seed: int = 0) -> Run:
     ]  # fmt: skip
     run = create_run(path, plan, MANIFEST, components, steps=50)
     generator = np.random.default_rng(seed)
-    commit_all(run, lambda row: unit_scores(row, generator, captions))
+    commit_all(run, lambda row: unit_scores(row, generator, captions, effect))
     return run
 
 
-def unit_scores(row: UnitRow, generator: np.random.Generator, captions: int) -> list[dict]:
+def unit_scores(
+    row: UnitRow, generator: np.random.Generator, captions: int, effect: Effect
+) -> list[dict]:
     unit = row.unit
     attribute, number = unit.caption.caption.split()
     clean, corrupted = 0.5 + 0.05 * generator.normal(), 0.1 + 0.05 * generator.normal()
@@ -74,13 +78,13 @@ def unit_scores(row: UnitRow, generator: np.random.Generator, captions: int) -> 
             against="target",
             clean=clean,
             corrupted=corrupted,
-            restored=corrupted + effect + 0.05 * generator.normal(),
+            restored=corrupted + mean[int(number)] + 0.05 * generator.normal(),
         )
         for component in unit.components
         if component != "d" or int(number) < captions - 1
-        for intervention, effect in (
-            ("restore", EFFECT[attribute][component]),
-            ("other-caption", CONTROL[component]),
+        for intervention, mean in (
+            ("restore", np.broadcast_to(effect[attribute][component], captions)),
+            ("other-caption", np.broadcast_to(CONTROL[component], captions)),
         )
     ]
 
@@ -208,18 +212,43 @@ def test_few_captions_find_nothing_and_say_so(tmp_path: Path) -> None:
         "AND intervention = 'restore'",
     ).to_pylist()  # fmt: skip
     assert row["p_value"] == 0.125
-    (sentence,) = verdicts(run, against="target", attribute=None, part=None)
+    (sentence, *_) = verdicts(run, against="target", attribute=None, part=None)
     assert "object, style" in sentence
     assert "with 4 captions" in sentence
-    assert "0.12" in sentence
+    assert "0.062" in sentence
 
 
 def test_verdicts_say_what_is_causal_and_how_surely(run: Run) -> None:
-    first, second = verdicts(run, against="target", attribute=None, part=None)
+    first, second, *limits = verdicts(run, against="target", attribute=None, part=None)
     assert first.startswith("object, text-encoder: 1 of 4 states are causal")
     assert "other-caption" in first
     assert "led by a: +0.3" in first
     assert second.startswith("style, text-encoder: 2 of 4")
+    few, together = limits
+    assert "object, style need more captions: with fewer than 36" in few
+    assert together.startswith("These are 2 families")
+    assert "3 of the 3 causal states remain" in together
+    (_, *limits) = verdicts(run, against="target", attribute="style", part=None)
+    assert len(limits) == 1
+    assert "families" not in limits[0]
+
+
+def test_q_over_the_run_corrects_for_all_of_its_families(run: Run) -> None:
+    for intervention in ("restore", "other-caption"):
+        rows = run_query(run, f"FROM ranking WHERE intervention = '{intervention}'")
+        assert rows["q_run"].to_pylist() == pytest.approx(
+            stats.false_discovery_control(rows["p_causal"].to_pylist())
+        )
+
+
+def test_a_claim_whose_interval_reaches_zero_says_so(tmp_path: Path) -> None:
+    weak_C = 0.1 + 0.135 * np.linspace(-1.5, 1.5, 10)  # 2.3 standard errors above zero
+    effect = {"object": {"a": 0.5, "b": 0.5, "c": weak_C, "d": 0.5}}
+    run = make_run(tmp_path / "run", captions=10, effect=effect)
+    unsure = run_query(run, "FROM causal_states WHERE ie_low <= 0")["component"].to_pylist()
+    assert unsure == ["c"]
+    said = verdicts(run, against="target", attribute=None, part=None)
+    assert any("the interval of c reaches zero though q is under 0.05" in line for line in said)
 
 
 def test_one_caption_has_means_and_no_intervals(tmp_path: Path) -> None:
@@ -250,10 +279,10 @@ def test_kept_statistics_are_read_until_scores_change(
     run.storage.remove("parts/c00000003.parquet")
     before, kept = run_query(run, "FROM ranking"), names(run)
     with monkeypatch.context() as nothing_makes_them:
-        nothing_makes_them.delattr(jobs.run_views, "make_statistics")
+        nothing_makes_them.delattr(jobs.query.estimates, "make_statistics")
         assert run_query(run, "FROM ranking").equals(before)
         run.storage.create("parts/c00000003.parquet", part)
-        with pytest.raises(NameError):
+        with pytest.raises(ImportError):
             run_query(run, "FROM ranking")
     assert not run_query(run, "FROM ranking").equals(before)
     assert len(names(run)) == 4

@@ -143,7 +143,7 @@ def test_answers_name_what_survives_and_say_when_nothing_can_be_said(
     assert by_part["UNet"].strongest.startswith("up 0 resnet 0")
     (other, _) = answers(data, "target", ["right-to-left"])
     assert other.survivors == 0
-    assert "Nothing can be said: with 2 captions no p-value is under 0.5" in other.sentence
+    assert "Nothing can be said: with 2 captions no p-value is under 0.25" in other.sentence
     small = make_run(tmp_path / "r")
     for chunk in range(small.num_chunks):
         commit_scores(small, chunk)
