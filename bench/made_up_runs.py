@@ -7,8 +7,8 @@ from typing import Any
 
 from jobs.pool.worker import Worker
 from jobs.runs.provenance import Manifest
-from jobs.runs.run import Task, TaskDone, UnitRow
-from jobs.runs.trace_run import Run, create_run, open_run
+from jobs.runs.run import IdentifiedUnit, Task, TaskDone
+from jobs.runs.trace_run import TraceRun, create_run, open_run
 from schemas.caption import Caption
 from schemas.component import Component, Kind, Part
 from schemas.plan import TracePlan
@@ -58,12 +58,12 @@ def make_components(count: int) -> list[Component]:
     ]
 
 
-def make_run(location: Path | str, plan: TracePlan, *, components: int) -> Run:
+def make_run(location: Path | str, plan: TracePlan, *, components: int) -> TraceRun:
     """Return a new run of a plan, written by the code that users' runs are written by."""
     return create_run(location, plan, MANIFEST, make_components(components), steps=STEPS)
 
 
-def score_row(row: UnitRow, component: str, **columns: object) -> dict[str, Any]:
+def score_row(row: IdentifiedUnit, component: str, **columns: object) -> dict[str, Any]:
     """Return a made-up score of a unit's component: `columns`, which say how it scored, and what
     is usual for the rest: restored at the last subject token, at every step."""
     unit = row.unit
@@ -83,20 +83,22 @@ def score_row(row: UnitRow, component: str, **columns: object) -> dict[str, Any]
     } | columns
 
 
-def commit_all(run: Run, rows_of: Callable[[UnitRow], Iterable[dict]]) -> None:
+def commit_all(run: TraceRun, rows_of: Callable[[IdentifiedUnit], Iterable[dict]]) -> None:
     """Commit what `rows_of` says of every unit."""
     for chunk in range(run.num_chunks):
         commit_chunk(run, chunk, rows_of)
 
 
-def commit_chunk(run: Run, chunk: int, rows_of: Callable[[UnitRow], Iterable[dict]]) -> bool:
+def commit_chunk(
+    run: TraceRun, chunk: int, rows_of: Callable[[IdentifiedUnit], Iterable[dict]]
+) -> bool:
     """Commit what `rows_of` says of a chunk's units; False if another writer had."""
     units = run.unit_rows(Task(chunk=chunk))
     rows = [row for unit in units for row in rows_of(unit)]
     return run.commit(Task(chunk=chunk), rows, [], units=len(units))
 
 
-def score_rows(row: UnitRow) -> list[dict]:
+def score_rows(row: IdentifiedUnit) -> list[dict]:
     """Return a unit's made-up scores: random floats, which compress as badly as real ones."""
     unit = row.unit
     clean, corrupted = _uniform(row.unit_id, 0), _uniform(row.unit_id, 1)
@@ -121,7 +123,7 @@ def _uniform(unit_id: str, place: int) -> float:
 class NoModel:
     """A tracer that makes scores up."""
 
-    def score_rows(self, row: UnitRow) -> list[dict]:
+    def score_rows(self, row: IdentifiedUnit) -> list[dict]:
         """Return the score rows of a unit."""
         return score_rows(row)
 

@@ -33,7 +33,7 @@ from jobs.query.estimates import make_statistics
 from jobs.query.kept_statistics import FOLDER
 from jobs.query.select import run_query
 from jobs.runs.parts import PartContent, part_name, write_part
-from jobs.runs.trace_run import Run, open_run
+from jobs.runs.trace_run import TraceRun, open_run
 from schemas.statistics import STATISTICS
 from schemas.tables import SCORES
 from schemas.views import TABLES, commits_of, scores_of, view_statements
@@ -74,7 +74,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _written(location: Path, rows: int, windows: int) -> Run:
+def _written(location: Path, rows: int, windows: int) -> TraceRun:
     """Return a new run with so many rows of scores or a few more."""
     a_seed = CAPTIONS * COMPONENTS * windows * len(AGAINST)
     seeds = -(-rows // a_seed)
@@ -86,7 +86,7 @@ def _written(location: Path, rows: int, windows: int) -> Run:
     return run
 
 
-def _tables(run: Run, windows: int) -> Iterator[pa.Table]:
+def _tables(run: TraceRun, windows: int) -> Iterator[pa.Table]:
     """Yield scores: an effect that differs by component, a spread that captions and trials have."""
     generator = np.random.default_rng(0)
     names = [component.name for component in make_components(COMPONENTS)]
@@ -120,7 +120,7 @@ def _tables(run: Run, windows: int) -> Iterator[pa.Table]:
             yield pa.table(columns, schema=SCORES)
 
 
-def _print(shape: str, run: Run, options: argparse.Namespace) -> None:
+def _print(shape: str, run: TraceRun, options: argparse.Namespace) -> None:
     ours, rank = _in_child("estimates", run, options), _in_child("rank", run, options)
     size = sum(path.stat().st_size for path in Path(run.location, "parts").iterdir())
     print(
@@ -148,7 +148,7 @@ def _print(shape: str, run: Run, options: argparse.Namespace) -> None:
         )
 
 
-def _in_child(kind: str, run: Run, options: argparse.Namespace) -> dict[str, float]:
+def _in_child(kind: str, run: TraceRun, options: argparse.Namespace) -> dict[str, float]:
     command = [sys.executable, "-m", "bench.statistics", "--child", kind, run.location]
     command += ["--memory", options.memory]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
@@ -199,7 +199,7 @@ def _estimates(folder: Path, memory: str) -> dict[str, float]:
     return {**seconds, "rows": rows, "states": len(tables[0]["ranking"])}
 
 
-def _rank(run: Run) -> dict[str, float]:
+def _rank(run: TraceRun) -> dict[str, float]:
     shutil.rmtree(Path(run.location, FOLDER), ignore_errors=True)
     parameters = ["target", None, None, 10, "restore"]
     return {

@@ -13,7 +13,7 @@ from cli.printing.output import SUFFIXES, Format, check_destination, print_rows
 from schemas.errors import QueryRefused
 
 if TYPE_CHECKING:
-    from jobs.runs.trace_run import Run
+    from jobs.runs.trace_run import TraceRun
 
 STDIN = Path("-")
 
@@ -79,7 +79,7 @@ def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
     return ([*words], None) if names_a_run else (runs, last)
 
 
-def _open(names: Sequence[str]) -> "dict[str, Run]":
+def _open(names: Sequence[str]) -> "dict[str, TraceRun]":
     if not names:
         raise QueryRefused('name a run to query: dqf query RUN "SELECT * FROM ranking"')
     from jobs.runs.trace_run import open_run

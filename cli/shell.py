@@ -24,7 +24,7 @@ from schemas.columns import VIEWS
 from schemas.errors import DqfError
 
 if TYPE_CHECKING:
-    from jobs.runs.trace_run import Run
+    from jobs.runs.trace_run import TraceRun
 
 WELCOME = "A statement ends with ;  .help lists the commands, Tab completes, Ctrl-D leaves."
 WORD = re.compile(r"[\w.]+")
@@ -34,12 +34,12 @@ WORD = re.compile(r"[\w.]+")
 class Shell:
     """What a session goes on with from line to line."""
 
-    runs: "dict[str, Run]"
+    runs: "dict[str, TraceRun]"
     output_format: Format
     is_open: bool = True
 
 
-def run_shell(runs: "dict[str, Run]", output_format: Format) -> None:
+def run_shell(runs: "dict[str, TraceRun]", output_format: Format) -> None:
     """Answer statements and commands from the terminal until the user leaves."""
     shell = Shell(runs=runs, output_format=output_format)
     session: PromptSession[str] = PromptSession(

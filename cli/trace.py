@@ -13,7 +13,7 @@ from cli.printing.output import Format, FormatOption, print_rows
 from cli.printing.progress import progress_bar
 
 if TYPE_CHECKING:
-    from jobs.runs.trace_run import Run
+    from jobs.runs.trace_run import TraceRun
 
 app = typer.Typer(no_args_is_help=True, help="Trace where a model keeps an attribute.")
 
@@ -96,7 +96,7 @@ def plan(
     print_rows([row], output_format)
 
 
-def _work(run: "Run", how: RunOptions, *, retry_failed: bool) -> None:
+def _work(run: "TraceRun", how: RunOptions, *, retry_failed: bool) -> None:
     """Work on a run from this process, show how far it is and end with its exit code."""
     from jobs.tracing.trace import trace_run
 

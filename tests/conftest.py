@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from tests.made_up.traced import trace_tiny
 from tests.models import tiny
 from tests.models.families import BUILDERS
@@ -53,7 +53,9 @@ def tiny_families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def traced_run(tmp_path_factory: pytest.TempPathFactory, tiny_sd: Path, tiny_scorer: Path) -> Run:
+def traced_run(
+    tmp_path_factory: pytest.TempPathFactory, tiny_sd: Path, tiny_scorer: Path
+) -> TraceRun:
     """Return a small real run, finished; tests do not write to it."""
     location = tmp_path_factory.mktemp("runs") / "demo"
     return trace_tiny(location, model=tiny_sd, scorer=tiny_scorer)

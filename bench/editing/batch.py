@@ -20,7 +20,7 @@ import torch
 
 from engine.editing.covariance import known_sums
 from engine.editing.published import published_edit
-from engine.editing.solve import EditSettings, Solved, solve_edit
+from engine.editing.solve import EditSettings, EditSolution, solve_edit
 from engine.evaluation.pairs import Pair, draw_pairs
 from engine.evaluation.prompts import subjects
 from engine.evaluation.wordings import choices, read_words
@@ -69,7 +69,7 @@ def choose_concepts(book: Phrasebook, count: int, *, seed: int) -> tuple[Concept
 
 def solved_edit(
     model: Diffusion, concepts: Sequence[Concept], name: str, settings: EditSettings
-) -> Solved:
+) -> EditSolution:
     """Return the edit of a name of EDITS; ConceptError if what it keeps exactly leaves nothing."""
     book = read_phrasebook(source_folder(model.name))
     if settings.objective == "published":

@@ -24,7 +24,7 @@ from bench.models import build_sd1
 from engine.editing.covariance import computed_sums
 from engine.editing.published import OPENINGS, RIDGE
 from engine.editing.solve import EditSettings, solve_edit
-from engine.model.hooks import Side, Spot, recording
+from engine.model.hooks import HookPoint, Side, recording
 from engine.model.model import Diffusion, TextEncoder
 from engine.model.tokens import find_subjects
 from engine.model.vocabulary import OBJECTS, Phrasebook
@@ -79,7 +79,7 @@ def published(model: Diffusion, concepts: Sequence[Concept]) -> torch.Tensor:
             for text in (concept.concept, concept.target_text)
         ]
         ids_2T, (old, new) = find_subjects(tokenizer, captions)
-        spots = [Spot(projection, Side.INPUT), Spot(projection)]
+        spots = [HookPoint(projection, Side.INPUT), HookPoint(projection)]
         with recording(spots) as passed:
             encoder(ids_2T)
         key_2TD, value_2TE = (passed[spot][0] for spot in spots)

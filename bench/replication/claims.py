@@ -25,7 +25,7 @@ from bench.replication.evidence import (
     share_of_total,
     token_map,
 )
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from schemas.statistics import DISCOVERY_RATE
 
 MOST = 0.5
@@ -59,9 +59,9 @@ class Evidence:
     """The runs, by one score."""
 
     against: str
-    text: Run | None
-    tokens: Run | None
-    unet: Run | None
+    text: TraceRun | None
+    tokens: TraceRun | None
+    unet: TraceRun | None
     token_effects: TokenMap | None
 
     @classmethod
@@ -78,7 +78,7 @@ class Evidence:
             token_effects=token_map(tokens, against) if tokens else None,
         )
 
-    def states(self, run: Run, attribute: str, *, view: str = "ranking") -> list[Row]:
+    def states(self, run: TraceRun, attribute: str, *, view: str = "ranking") -> list[Row]:
         """Return the restored components of an attribute, the strongest first."""
         return rows(
             run,
@@ -110,7 +110,7 @@ def below_bound(interval: Interval, bound: float) -> Verdict:
 
 
 def _each(
-    run: Run | None, evidence: Evidence, judge: Callable[[Run, str], tuple[Verdict, str]]
+    run: TraceRun | None, evidence: Evidence, judge: Callable[[TraceRun, str], tuple[Verdict, str]]
 ) -> list[Finding]:
     """Judge every attribute, unless it has too few captions or its corruption took nothing away."""
     found: list[Finding] = []
@@ -124,7 +124,7 @@ def _each(
     return found
 
 
-def unfit(run: Run | None, attribute: str, against: str) -> str:
+def unfit(run: TraceRun | None, attribute: str, against: str) -> str:
     """Return why nothing can be said of an attribute, "" if something can."""
     if run is None:
         return "not traced"
@@ -142,7 +142,7 @@ def unfit(run: Run | None, attribute: str, against: str) -> str:
 def first_is_causal(evidence: Evidence) -> list[Finding]:
     """Judge whether the paper's state is causal."""
 
-    def judge(run: Run, attribute: str) -> tuple[Verdict, str]:
+    def judge(run: TraceRun, attribute: str) -> tuple[Verdict, str]:
         (row,) = [r for r in evidence.states(run, attribute) if r["component"] == FIRST]
         survives = FIRST in _survivors(evidence, run, attribute)
         effect = _effect(row)
@@ -157,7 +157,7 @@ def first_is_causal(evidence: Evidence) -> list[Finding]:
 def first_carries_most(evidence: Evidence) -> list[Finding]:
     """Judge whether restoring the paper's state brings most of the attribute back."""
 
-    def judge(run: Run, attribute: str) -> tuple[Verdict, str]:
+    def judge(run: TraceRun, attribute: str) -> tuple[Verdict, str]:
         share = share_of_total(run, FIRST, attribute, evidence.against)
         return by_bound(share, MOST), f"{share} of the total effect"
 
@@ -167,7 +167,7 @@ def first_carries_most(evidence: Evidence) -> list[Finding]:
 def first_is_alone(evidence: Evidence) -> list[Finding]:
     """Judge whether no other component of the text encoder is causal at that token."""
 
-    def judge(run: Run, attribute: str) -> tuple[Verdict, str]:
+    def judge(run: TraceRun, attribute: str) -> tuple[Verdict, str]:
         survivors = _survivors(evidence, run, attribute)
         others = [name for name in survivors if name != FIRST]
         if others:
@@ -180,7 +180,7 @@ def first_is_alone(evidence: Evidence) -> list[Finding]:
 def last_token_leads(evidence: Evidence) -> list[Finding]:
     """Judge whether that layer's effect is largest at the last subject token."""
 
-    def judge(_: Run, attribute: str) -> tuple[Verdict, str]:
+    def judge(_: TraceRun, attribute: str) -> tuple[Verdict, str]:
         assert evidence.token_effects
         leads = {
             role: lead
@@ -201,7 +201,7 @@ def last_token_leads(evidence: Evidence) -> list[Finding]:
 def unet_is_distributed(evidence: Evidence) -> list[Finding]:
     """Judge whether more components share an attribute in the UNet than in the text encoder."""
 
-    def judge(run: Run, attribute: str) -> tuple[Verdict, str]:
+    def judge(run: TraceRun, attribute: str) -> tuple[Verdict, str]:
         survivors = _survivors(evidence, run, attribute)
         wide = concentration(run, attribute, evidence.against)
         narrow = evidence.text and concentration(evidence.text, attribute, evidence.against)
@@ -237,7 +237,7 @@ def unet_differs(evidence: Evidence) -> list[Finding]:
     return found
 
 
-def concentration(run: Run, attribute: str, against: str) -> Interval | None:
+def concentration(run: TraceRun, attribute: str, against: str) -> Interval | None:
     """Return the effective number of components of an attribute."""
     found = rows(
         run,
@@ -248,7 +248,7 @@ def concentration(run: Run, attribute: str, against: str) -> Interval | None:
     return Interval.of(found[0], "effective_components", "effective_low", "effective_high")
 
 
-def overlap(run: Run, first: str, second: str, against: str) -> Row | None:
+def overlap(run: TraceRun, first: str, second: str, against: str) -> Row | None:
     """Return the overlap of two attributes' causal components, in either order."""
     pair = f"('{first}', '{second}')"
     found = rows(
@@ -268,7 +268,7 @@ def short(component: str) -> str:
     )
 
 
-def _survivors(evidence: Evidence, run: Run, attribute: str) -> list[str]:
+def _survivors(evidence: Evidence, run: TraceRun, attribute: str) -> list[str]:
     """Return the causal components by q-values over all attributes, parts and scores of a run."""
     states = evidence.states(run, attribute, view="causal_states")
     return [row["component"] for row in states if row["q_run"] < DISCOVERY_RATE]

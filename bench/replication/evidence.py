@@ -18,7 +18,7 @@ from scipy.stats import bootstrap, rankdata
 from engine.model.opening import open_model
 from engine.model.tokens import find_subject
 from jobs.query.select import run_query
-from jobs.runs.trace_run import Run, open_run
+from jobs.runs.trace_run import TraceRun, open_run
 from schemas.errors import StoreError
 
 Row = dict[str, Any]
@@ -65,7 +65,7 @@ class Interval:
         return f"{value} (no interval)" if math.isnan(self.low) else f"{value} ({low} to {high})"
 
 
-def open_finished(folder: Path, name: str) -> Run | None:
+def open_finished(folder: Path, name: str) -> TraceRun | None:
     """Return a run that has scores; None if there is none."""
     try:
         run = open_run(folder / name)
@@ -74,7 +74,7 @@ def open_finished(folder: Path, name: str) -> Run | None:
     return run if run_query(run, "SELECT 1 FROM scores LIMIT 1").num_rows else None
 
 
-def rows(run: Run, sql: str) -> list[Row]:
+def rows(run: TraceRun, sql: str) -> list[Row]:
     """Return the rows of a statement."""
     return run_query(run, sql).to_pylist()
 
@@ -105,7 +105,7 @@ def resampled(
     return Interval(value=value, low=float(found.low), high=float(found.high))
 
 
-def share_of_total(run: Run, component: str, attribute: str, against: str) -> Interval:
+def share_of_total(run: TraceRun, component: str, attribute: str, against: str) -> Interval:
     """Return mean indirect effect over mean total effect of a restored component."""
     found = rows(
         run,
@@ -151,7 +151,7 @@ class TokenMap:
         )
 
 
-def token_map(run: Run, against: str) -> TokenMap:
+def token_map(run: TraceRun, against: str) -> TokenMap:
     """Return the map of a run that restored each position alone."""
     tokenizer = open_model(run.plan.model).encoders[0].tokenizer
     spans = {caption.id: find_subject(tokenizer, caption) for caption in run.plan.captions}
@@ -199,7 +199,7 @@ def role_of(position: int, span: Any) -> str:
     return ROLES[4] if position == span.eos else ROLES[5]
 
 
-def profiles_agree(run: Run, first: str, second: str, against: str) -> Interval:
+def profiles_agree(run: TraceRun, first: str, second: str, against: str) -> Interval:
     """Return Spearman's correlation of two attributes' mean effects over components.
 
     Captions of each are resampled on their own.
@@ -218,7 +218,7 @@ def profiles_agree(run: Run, first: str, second: str, against: str) -> Interval:
     return Interval(value=value, low=float(low), high=float(high))
 
 
-def _by_caption(run: Run, attribute: str, against: str) -> NDArray[np.float64]:
+def _by_caption(run: TraceRun, attribute: str, against: str) -> NDArray[np.float64]:
     """Return restored effects, captions x components."""
     found = rows(
         run,

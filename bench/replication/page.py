@@ -21,7 +21,7 @@ from bench.replication.claims import (
 from bench.replication.evidence import AGAINST, ATTRIBUTES, FIRST, ROLES, Interval, Row, rows
 from engine.model.registry import default_steps
 from jobs.runs.progress import progress_of
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 
 TOP = 5
 """Components of an attribute that are listed."""
@@ -136,7 +136,7 @@ def _runs(evidence: Evidence) -> Iterator[str]:
     )
 
 
-def _named(evidence: Evidence) -> list[tuple[str, Run | None]]:
+def _named(evidence: Evidence) -> list[tuple[str, TraceRun | None]]:
     return [
         ("text encoder", evidence.text),
         ("layer x token", evidence.tokens),
@@ -153,7 +153,7 @@ def _effects_taken(evidence: Evidence) -> Iterator[str]:
     yield table(["run", "attribute", "captions", "total effect"], lines)
 
 
-def _totals(run: Run, against: str) -> list[Row]:
+def _totals(run: TraceRun, against: str) -> list[Row]:
     return rows(
         run,
         "SELECT attribute, max(num_captions) AS n, max_by(mean_te, num_captions) AS mean_te, "
@@ -171,7 +171,7 @@ def _text(evidence: Evidence) -> Iterator[str]:
     yield _ranked(evidence, evidence.text)
 
 
-def _ranked(evidence: Evidence, run: Run) -> str:
+def _ranked(evidence: Evidence, run: TraceRun) -> str:
     """Return the leading components of each attribute."""
     lines = []
     for attribute in ATTRIBUTES:
@@ -273,7 +273,7 @@ def _unet(evidence: Evidence) -> Iterator[str]:
     )
 
 
-def _controls(run: Run, attribute: str, against: str) -> list[str]:
+def _controls(run: TraceRun, attribute: str, against: str) -> list[str]:
     """Return how many components have an effect, and keep it beside each control."""
     where = f"attribute = '{attribute}' AND against = '{against}'"
     (restored,) = rows(

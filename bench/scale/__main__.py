@@ -29,7 +29,7 @@ from jobs.runs.packs import tidy
 from jobs.runs.progress import open_tasks
 from jobs.runs.provenance import versions
 from jobs.runs.run import Task
-from jobs.runs.trace_run import Run, open_run
+from jobs.runs.trace_run import TraceRun, open_run
 from jobs.tracing.status import leading, status_of
 
 T = TypeVar("T")
@@ -109,7 +109,7 @@ def timed(work: Callable[[], T]) -> tuple[float, T]:
     return time.perf_counter() - start, result
 
 
-def _planned(options: argparse.Namespace, location: Path) -> Run:
+def _planned(options: argparse.Namespace, location: Path) -> TraceRun:
     """Return a new run, having printed what planning it took."""
     plan = make_plan(
         units=options.units, captions=options.captions, chunk_units=options.chunk_units
@@ -135,7 +135,7 @@ def _mib(path: Path) -> float:
 class Reader:
     """Counts a run's scores in a thread while it grows; an error or a wrong count is printed."""
 
-    def __init__(self, run: Run, *, scores_a_unit: int) -> None:
+    def __init__(self, run: TraceRun, *, scores_a_unit: int) -> None:
         """Begin to read."""
         self._run, self._scores_a_unit = run, scores_a_unit
         self._seen: list[tuple[int, float]] = []
@@ -171,7 +171,7 @@ class Reader:
         self._seen.append((counts["scores"], seconds))
 
 
-def _driven(options: argparse.Namespace, run: Run, *arguments: object) -> list[dict[str, Any]]:
+def _driven(options: argparse.Namespace, run: TraceRun, *arguments: object) -> list[dict[str, Any]]:
     """Drive a run in a process of its own and return the lines that it has written."""
     log = Path(run.location).with_suffix(".jsonl")
     log.unlink(missing_ok=True)
@@ -232,7 +232,7 @@ def _print_resume(lines: Sequence[dict[str, Any]]) -> None:
     )
 
 
-def _print_folder(run: Run) -> None:
+def _print_folder(run: TraceRun) -> None:
     """Print what the run takes on disk, and how long it takes to see how it stands."""
     for folder in ("parts", "packs"):
         files = [file for file in run.storage.files(folder) if "empty" not in file.name]
@@ -248,13 +248,13 @@ def _print_folder(run: Run) -> None:
     )
 
 
-def _num_scores(run: Run, names: Sequence[str]) -> int:
+def _num_scores(run: TraceRun, names: Sequence[str]) -> int:
     import pyarrow.parquet as pq
 
     return sum(pq.read_metadata(path).num_rows for path in run.storage.local(names))
 
 
-def _print_queries(run: Run, options: argparse.Namespace) -> None:
+def _print_queries(run: TraceRun, options: argparse.Namespace) -> None:
     """Print how long queries over all scores take, and whether each score is there once."""
     parameters = ["target", None, None, 10, "restore"]
     rank_s, ranking = timed(lambda: run_query(run, RANK, parameters))
@@ -273,7 +273,7 @@ def _print_queries(run: Run, options: argparse.Namespace) -> None:
         raise SystemExit(f"a score is missing or there twice: expected {expected}")
 
 
-def _print_loose(options: argparse.Namespace, run: Run, folder: Path) -> None:
+def _print_loose(options: argparse.Namespace, run: TraceRun, folder: Path) -> None:
     """Print what a run costs to see and to resume that has many parts which no pack holds."""
     loose = make_run(folder, run.plan, components=options.components)
     worker = WritingWorker(loose.location)
@@ -293,7 +293,7 @@ def _print_loose(options: argparse.Namespace, run: Run, folder: Path) -> None:
     )
 
 
-def _print_calls(options: argparse.Namespace, run: Run, folder: Path) -> None:
+def _print_calls(options: argparse.Namespace, run: TraceRun, folder: Path) -> None:
     """Print what the driver does alone, with workers that write nothing."""
     for name, (nap_s, in_flight) in CALLS.items():
         shutil.rmtree(folder, ignore_errors=True)

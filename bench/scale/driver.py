@@ -19,13 +19,13 @@ import psutil
 import jobs.pool.pool
 from bench.made_up_runs import IdleWorker, WritingWorker
 from jobs.cluster.connection import Cluster, connected
-from jobs.pool.actors import Staff
+from jobs.pool.actors import WorkerSpec
 from jobs.pool.limits import Limits
-from jobs.pool.pool import drive
+from jobs.pool.pool import run_tasks
 from jobs.runs.packs import tidy
 from jobs.runs.progress import open_tasks, progress_of
 from jobs.runs.run import TaskDone
-from jobs.runs.trace_run import Run, open_run, write_tables
+from jobs.runs.trace_run import TraceRun, open_run, write_tables
 
 T = TypeVar("T")
 MIB = 2**20
@@ -55,7 +55,7 @@ class Log:
 class Sampler:
     """Looks at the driver, Ray's two servers and the run's folder twice a second."""
 
-    def __init__(self, run: Run, log: Log) -> None:
+    def __init__(self, run: TraceRun, log: Log) -> None:
         """Look at the Ray that this process has started."""
         self.done = 0
         """Tasks that are done, which the driver counts."""
@@ -108,7 +108,7 @@ def _cpu_s(process: psutil.Process) -> float:
     return times.user + times.system
 
 
-def _num_files(run: Run, folder: str) -> int:
+def _num_files(run: TraceRun, folder: str) -> int:
     """Return the parts or packs of a run, without the empty one."""
     return len(os.listdir(Path(run.location, folder))) - 1
 
@@ -133,8 +133,8 @@ def main() -> None:
         on_task = _on_task(sampler, log, kill_at=options.kill_at)
         start = time.perf_counter()
         log.add("driving")
-        staff = Staff(target=capacity.actors, gpus=0, **_staff(options))
-        drive(run, tasks, staff, limits=Limits(), on_task=on_task)
+        staff = WorkerSpec(target=capacity.actors, gpus=0, **_staff(options))
+        run_tasks(run, tasks, staff, limits=Limits(), on_task=on_task)
         sampler.stop()
         log.add("driven", s=time.perf_counter() - start, tasks=sampler.done)
 
@@ -150,7 +150,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _opened(location: str) -> Run:
+def _opened(location: str) -> TraceRun:
     """Return a run whose plan is read and whose units are counted."""
     run = open_run(location)
     assert run.num_chunks

@@ -19,7 +19,7 @@ from bench.scale.together import READY, WaitingWorker, start_s, trace_share
 from jobs.cluster.connection import Cluster
 from jobs.input.probes import probe_set
 from jobs.pool.limits import Limits
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from jobs.tracing.plan import Planned, check_plan, make_plan
 
 
@@ -66,7 +66,7 @@ def _planned(options: argparse.Namespace) -> Planned:
     return planned
 
 
-def _run_in(folder: Path, planned: Planned, processes: int) -> Run:
+def _run_in(folder: Path, planned: Planned, processes: int) -> TraceRun:
     """Return a new run, and make what its processes wait by."""
     (folder / READY).mkdir()
     (folder / "processes").write_text(str(processes))

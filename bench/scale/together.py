@@ -11,7 +11,7 @@ from engine.model.opening import open_model
 from engine.model.scorer import open_scorer
 from engine.tracing.trace_unit import trace_unit
 from jobs.runs.run import Task
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from jobs.tracing.tracer import TraceWorker
 
 READY = "ready"
@@ -42,7 +42,7 @@ def start_s(folder: Path) -> float:
     return max(file.stat().st_mtime for file in (folder / READY).iterdir())
 
 
-def trace_share(run: Run, rows: int, next_unit: Any, ends: Any) -> None:
+def trace_share(run: TraceRun, rows: int, next_unit: Any, ends: Any) -> None:
     """Trace units of a run with one thread by the engine alone, and put the time of the end.
 
     `next_unit` is a counter that the processes share.

@@ -132,12 +132,12 @@ def _account(ledger: Ledger, unit: Unit, numerics: Numerics, best_s: float) -> d
     """Return the seconds of the necessary rows, then those of all else; they add up to all."""
     steps = numerics.steps
     forked = len(unit.components) * sum(steps - start for start, _ in unit.windows)
-    necessary, donors = 2 * steps + forked, ledger.donors / 2
+    necessary, sources = 2 * steps + forked, ledger.sources / 2
     spans = dict(ledger.spans)
     account = {
         "necessary rows: the efficiency": necessary * best_s,
-        "donors' rows": donors * best_s,
-        "rows known where others fork": (ledger.rows / 2 - necessary - donors) * best_s,
+        "donors' rows": sources * best_s,
+        "rows known where others fork": (ledger.rows / 2 - necessary - sources) * best_s,
         "slower batches": spans.pop(UNET) - ledger.rows / 2 * best_s,
     }
     return account | dict(sorted(spans.items(), key=lambda span: -span[1]))

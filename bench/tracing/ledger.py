@@ -17,7 +17,7 @@ import engine.tracing.trace_unit
 from bench.tracing.clock import Clock
 from engine.model.model import Diffusion
 from engine.model.schedulers import Rows
-from engine.tracing.measures import Yardstick
+from engine.tracing.measures import UnitScorer
 
 UNET = "unet"
 
@@ -31,7 +31,7 @@ class Ledger:
     """Exclusive seconds by what they were spent on, the UNet's among them."""
     rows: int = 0
     """Rows that the UNet read, two a guided row."""
-    donors: int = 0
+    sources: int = 0
     """Rows of these that are donors beside the batch."""
 
 
@@ -58,7 +58,7 @@ def _timed_places(model: Diffusion, clock: Clock) -> Iterator[tuple[Any, str, An
         (engine.tracing.trace_unit, "encode_rows"): "text encoding",
         (type(model.family), "encode"): "text encoding",
         (engine.tracing.trace_unit, "decode"): "VAE decoding",
-        (Yardstick, "measure"): "scoring",
+        (UnitScorer, "measure"): "scoring",
         (Rows, "stepped"): "scheduler",
         (Rows, "model_input"): "scheduler",
         (engine.tracing.lockstep, "gathered"): "forking rows",
@@ -71,15 +71,15 @@ def _timed_places(model: Diffusion, clock: Clock) -> Iterator[tuple[Any, str, An
 
 
 def _timed_writing(clock: Clock) -> Callable[..., Any]:
-    writing = engine.tracing.lockstep.writing
-    return lambda writes: clock.wrap("hooks: copying rows", writing(writes))
+    copy_rows = engine.tracing.lockstep.copy_rows
+    return lambda writes: clock.wrap("hooks: copying rows", copy_rows(writes))
 
 
 def _counted_edits(clock: Clock, ledger: Ledger) -> Callable[..., Any]:
     edits = clock.wrap("hooks: making edits", engine.tracing.lockstep._edits)
 
     def counted(batch: Any, **options: Any) -> Any:
-        ledger.donors += len(batch.donors)
+        ledger.sources += len(batch.sources)
         return edits(batch, **options)
 
     return counted

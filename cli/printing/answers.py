@@ -10,11 +10,11 @@ from cli.printing.output import Format, put
 from schemas.errors import QueryRefused
 
 if TYPE_CHECKING:
-    from jobs.runs.trace_run import Run
+    from jobs.runs.trace_run import TraceRun
 
 
 def show(
-    runs: "dict[str, Run]", sql: str, output_format: Format, *, output: Path | None = None
+    runs: "dict[str, TraceRun]", sql: str, output_format: Format, *, output: Path | None = None
 ) -> None:
     """Print or write the result of one SELECT over runs, and note how many rows it has."""
     from jobs.query.select import open_query

@@ -11,7 +11,7 @@ with k the keys of concept prompts and r what the output should change by there;
 of what is to be kept, whose r is zero or undoes what an edit of an earlier component did to them;
 B_general the covariance of keys over general captions (ROME, MEMIT). Every set is divided by its
 total weight, so that lambda, mu and nu mean the same for one concept as for a thousand; s is the
-mean of diag(B), so that lambda has no unit. Keys that must not move at all: `free_inputs`.
+mean of diag(B), so that lambda has no unit. Keys that must not move at all: `null_space_basis`.
 
 Shapes: P rows, D inputs, E outputs of the projection (suffixes `_PD`, `_PE`, `_ED`, `_DD`).
 float64.
@@ -29,7 +29,7 @@ NULL = 1e-13
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sums:
+class KeyStatistics:
     """Sums over keys from which every edit of one component is solved; adding them joins edits.
 
     They hold no edited weight of the component itself: whether concepts come together, one after
@@ -44,17 +44,17 @@ class Sums:
     """sum w."""
     keys: int
 
-    def __add__(self, other: "Sums") -> "Sums":
-        return Sums(
+    def __add__(self, other: "KeyStatistics") -> "KeyStatistics":
+        return KeyStatistics(
             cross={name: cross_ED + other.cross[name] for name, cross_ED in self.cross.items()},
             gram_DD=self.gram_DD + other.gram_DD,
             weight=self.weight + other.weight,
             keys=self.keys + other.keys,
         )
 
-    def without(self, other: "Sums") -> "Sums":
+    def without(self, other: "KeyStatistics") -> "KeyStatistics":
         """Return the sums less those of some of their rows, whose r is zero."""
-        return Sums(
+        return KeyStatistics(
             cross=self.cross,
             gram_DD=self.gram_DD - other.gram_DD,
             weight=self.weight - other.weight,
@@ -64,10 +64,10 @@ class Sums:
 
 def sums_of(
     key_PD: torch.Tensor, changes: Mapping[str, torch.Tensor], weight_P: torch.Tensor
-) -> Sums:
+) -> KeyStatistics:
     """Return the sums over rows; `changes` holds each projection's r, `_PE`."""
     weighted_PD = weight_P[:, None] * key_PD
-    return Sums(
+    return KeyStatistics(
         cross={name: change_PE.T @ weighted_PD for name, change_PE in changes.items()},
         gram_DD=key_PD.T @ weighted_PD,
         weight=float(weight_P.sum()),
@@ -79,12 +79,12 @@ def sums_of(
 class Anchor:
     """Sums of keys that should stay, and how much they count beside the concepts'."""
 
-    sums: Sums
+    sums: KeyStatistics
     strength: float
 
 
 def solve_changes(
-    edits: Sums,
+    edits: KeyStatistics,
     *,
     anchors: tuple[Anchor, ...] = (),
     ridge: float,
@@ -92,7 +92,7 @@ def solve_changes(
 ) -> dict[str, torch.Tensor]:
     """Return dW_ED of each projection, the exact minimum of the objective, by a Cholesky solve.
 
-    `free_DR`: an orthonormal basis of the inputs that may be changed, of `free_inputs`; None: all.
+    `free_DR`: an orthonormal basis of the inputs that may change (`null_space_basis`); None: all.
     ValueError: no weight on any key, or `ridge` is not positive (the solution is not unique).
     """
     if ridge <= 0 or edits.weight <= 0:
@@ -116,7 +116,7 @@ def solve_changes(
     return changes
 
 
-def free_inputs(kept: Sums) -> torch.Tensor:
+def null_space_basis(kept: KeyStatistics) -> torch.Tensor:
     """Return an orthonormal basis `_DR` of the inputs at right angles to every kept key.
 
     A change of these inputs alone leaves the outputs at kept keys as they were: the null-space

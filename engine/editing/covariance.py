@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.editing.closed_form import Sums
+from engine.editing.closed_form import KeyStatistics
 from engine.editing.positions import KEPT_ROLES, PADS
 from engine.editing.prompts import general_captions
 from engine.editing.solve import EditSettings, batches, in_order, sum_batches, total
@@ -26,7 +26,7 @@ SHIPPED = EMOJI_SD.parent / "emoji-sd-statistics"
 """Those of emoji-sd, written by `engine.reference.statistics`."""
 
 
-def general_sums(model: Diffusion, component: str, *, book: Phrasebook) -> Sums:
+def general_sums(model: Diffusion, component: str, *, book: Phrasebook) -> KeyStatistics:
     """Return the sums over every object and style of the book, kept or not; their r is zero."""
     name = file_name(component, book)
     if model.name == "emoji-sd" and is_file(SHIPPED / name):
@@ -37,7 +37,9 @@ def general_sums(model: Diffusion, component: str, *, book: Phrasebook) -> Sums:
     return read_sums(path)
 
 
-def known_sums(model: Diffusion, settings: EditSettings, *, book: Phrasebook) -> dict[str, Sums]:
+def known_sums(
+    model: Diffusion, settings: EditSettings, *, book: Phrasebook
+) -> dict[str, KeyStatistics]:
     """Return the sums over general captions that an edit with these settings has use for.
 
     Where they are no anchor they still say what the first component keeps.
@@ -55,7 +57,7 @@ def file_name(component: str, book: Phrasebook) -> str:
     return f"{component}.{hashlib.blake2b(read, digest_size=6).hexdigest()}.safetensors"
 
 
-def computed_sums(model: Diffusion, component: str, book: Phrasebook) -> Sums:
+def computed_sums(model: Diffusion, component: str, book: Phrasebook) -> KeyStatistics:
     """Return the sums read from the model."""
     captions = general_captions(book=book)
     parts = batches(component, KEPT_ROLES, captions=captions)
@@ -64,7 +66,7 @@ def computed_sums(model: Diffusion, component: str, book: Phrasebook) -> Sums:
     return sums
 
 
-def write_sums(path: Path, sums: Sums) -> None:
+def write_sums(path: Path, sums: KeyStatistics) -> None:
     """Write the Gram matrix of sums, all or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -73,11 +75,11 @@ def write_sums(path: Path, sums: Sums) -> None:
     temporary.replace(path)
 
 
-def read_sums(path: Path) -> Sums:
+def read_sums(path: Path) -> KeyStatistics:
     """Return the sums of a file of `write_sums`."""
     stored = load_file(path)
     weight, keys = stored["weight"].tolist()
-    return Sums(cross={}, gram_DD=stored["gram"], weight=weight, keys=int(keys))
+    return KeyStatistics(cross={}, gram_DD=stored["gram"], weight=weight, keys=int(keys))
 
 
 def _cache() -> Path:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.editing.closed_form import Sums, sums_of
+from engine.editing.closed_form import KeyStatistics, sums_of
 from engine.editing.delta import replaced
 from engine.editing.editable import Editable
 from engine.editing.positions import RoleWeights, Rows, every_row, facing_places, role_rows
@@ -33,7 +33,7 @@ class Keys:
     """r_PE by the projection's public name."""
     weight_P: torch.Tensor
 
-    def sums(self) -> Sums:
+    def sums(self) -> KeyStatistics:
         """Return their sums."""
         return sums_of(self.key_PD, self.changes, self.weight_P)
 

@@ -141,7 +141,7 @@ def general_captions(*, book: Phrasebook) -> list[Caption]:
     ]
 
 
-def told_apart(
+def split_by_mention(
     captions: Sequence[Caption], concepts: Sequence[Concept]
 ) -> tuple[list[Caption], list[Caption]]:
     """Return the captions that say no concept, whose images should stay, and those that do.

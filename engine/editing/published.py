@@ -16,7 +16,7 @@ from engine.editing.closed_form import edited_weight, published_weight
 from engine.editing.editable import editable
 from engine.editing.positions import Rows
 from engine.editing.readers import open_reader, read_prompts
-from engine.editing.solve import Solved
+from engine.editing.solve import EditSolution
 from engine.model.model import Diffusion
 from schemas.caption import Caption
 from schemas.concept import Concept
@@ -30,7 +30,7 @@ RIDGE = 0.01
 @torch.inference_mode()
 def published_edit(
     model: Diffusion, concepts: Sequence[Concept], *, component: str, ridge: float = RIDGE
-) -> Solved:
+) -> EditSolution:
     """Return the edited weight of a text-encoder projection as the notebook solves it.
 
     ConceptError: the component has no bias, which the notebook's targets hold.
@@ -67,7 +67,7 @@ def published_edit(
         original.cpu(), layer.bias.cpu(), source_PD=keys[0], target_PD=keys[1], ridge=ridge
     )
     change_ED = weight_ED - original.double().cpu()
-    return Solved(
+    return EditSolution(
         weights={name: edited_weight(original, change_ED)},
         changes={name: change_ED},
         originals={name: original},

@@ -10,7 +10,7 @@ from engine.editing.editable import Editable
 from engine.editing.first_layer import FirstLayer, is_clip
 from engine.editing.positions import Rows
 from engine.model.components import Networks, sites_of
-from engine.model.hooks import Side, Spot, read_until
+from engine.model.hooks import HookPoint, Side, read_until
 from engine.model.model import Diffusion, TextEncoder
 from engine.model.tokens import Span, find_subjects
 from schemas.caption import Caption
@@ -108,7 +108,10 @@ class _HookedRows:
         self._model, self._encoder, self._index = model, encoder, index
         (projection,) = target.projections.values()
         layer = sites_of(model, [_layer_name(target.component)])[_layer_name(target.component)]
-        self._spots = (Spot(projection, Side.INPUT), _stream(layer.module, target.component.kind))
+        self._spots = (
+            HookPoint(projection, Side.INPUT),
+            _stream(layer.module, target.component.kind),
+        )
 
     def read(self, prompts: Prompts, rows: Rows) -> Read:
         # Attention is causal, or masks padding: no position needs what stands after it.
@@ -124,12 +127,12 @@ def _layer_name(component: Component) -> str:
     return component.name.rpartition(".")[0]
 
 
-def _stream(layer: Any, kind: Kind) -> Spot:
+def _stream(layer: Any, kind: Kind) -> HookPoint:
     """Return where the residual stream passes after a layer's self-attention or MLP."""
     if hasattr(layer, "layer_norm2"):  # CLIP
         is_attention = kind is Kind.SELF_ATTENTION
-        return Spot(layer.layer_norm2, Side.INPUT) if is_attention else Spot(layer)
-    return Spot(layer.layer[0 if kind is Kind.SELF_ATTENTION else -1])  # T5
+        return HookPoint(layer.layer_norm2, Side.INPUT) if is_attention else HookPoint(layer)
+    return HookPoint(layer.layer[0 if kind is Kind.SELF_ATTENTION else -1])  # T5
 
 
 class _TextRows:

@@ -15,11 +15,23 @@ from typing import Literal
 
 import torch
 
-from engine.editing.closed_form import Anchor, Sums, edited_weight, free_inputs, solve_changes
+from engine.editing.closed_form import (
+    Anchor,
+    KeyStatistics,
+    edited_weight,
+    null_space_basis,
+    solve_changes,
+)
 from engine.editing.editable import Editable, editable
 from engine.editing.keys import BATCH, kept_keys, pair_keys
 from engine.editing.positions import KEPT_ROLES, RoleWeights
-from engine.editing.prompts import PromptPair, general_captions, prompt_pairs, prompts, told_apart
+from engine.editing.prompts import (
+    PromptPair,
+    general_captions,
+    prompt_pairs,
+    prompts,
+    split_by_mention,
+)
 from engine.model.components import sites_of
 from engine.model.model import Diffusion
 from engine.model.vocabulary import Phrasebook
@@ -64,7 +76,7 @@ class Batch:
 
 def sum_batches(
     model: Diffusion, batches: Sequence[Batch], edited: Mapping[str, torch.Tensor]
-) -> Iterator[Sums]:
+) -> Iterator[KeyStatistics]:
     """Yield each batch's sums, read from the model with the weights `edited` so far."""
     targets = {name: editable(model, name) for name in {batch.component for batch in batches}}
     for batch in batches:
@@ -76,18 +88,18 @@ def sum_batches(
         yield keys.sums()
 
 
-NOTHING_KNOWN: Mapping[str, Sums] = MappingProxyType({})
-Collect = Callable[[Sequence[Batch], Mapping[str, torch.Tensor]], Iterator[Sums]]
+NOTHING_KNOWN: Mapping[str, KeyStatistics] = MappingProxyType({})
+Collect = Callable[[Sequence[Batch], Mapping[str, torch.Tensor]], Iterator[KeyStatistics]]
 """Returns the sums of batches in their order; the workers of a cluster may share them."""
 
 
-def here(model: Diffusion) -> Collect:
+def in_this_process(model: Diffusion) -> Collect:
     """Return what sums batches one after another in this process: memory does not grow."""
     return lambda batches, edited: sum_batches(model, batches, edited)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Solved:
+class EditSolution:
     """The edited weights of a model, and how they came about; all by public names."""
 
     weights: Mapping[str, torch.Tensor]
@@ -108,9 +120,9 @@ def solve_edit(
     *,
     book: Phrasebook,
     settings: EditSettings,
-    general: Mapping[str, Sums] = NOTHING_KNOWN,
+    general: Mapping[str, KeyStatistics] = NOTHING_KNOWN,
     collect: Collect | None = None,
-) -> Solved:
+) -> EditSolution:
     """Return the edited weights for all concepts at once; the model stays as it is.
 
     `general` holds components' sums over general captions: of every component if
@@ -118,9 +130,9 @@ def solve_edit(
     ConceptError: a concept does not fit the tokenizer. UnknownComponent: a component is unknown or
     cannot be edited.
     """
-    collect = collect or here(model)
+    collect = collect or in_this_process(model)
     pairs = prompt_pairs(concepts, book=book)
-    kept, said = told_apart(general_captions(book=book), concepts)
+    kept, said = split_by_mention(general_captions(book=book), concepts)
     exact = [
         caption
         for kept_concept in settings.exactly
@@ -152,7 +164,7 @@ def solve_edit(
             edits,
             anchors=tuple(Anchor(sums=s, strength=strength) for s, strength in anchors if s),
             ridge=settings.ridge,
-            free_DR=free_inputs(exact_sums) if exact_sums else None,
+            free_DR=null_space_basis(exact_sums) if exact_sums else None,
         )
         originals |= {n: p.weight.detach() for n, p in target.projections.items()}
         changes |= solved
@@ -160,7 +172,7 @@ def solve_edit(
         counts = [counts[0] + edits.keys, counts[1] + (kept_sums.keys if kept_sums else 0)]
         solved_at = time.perf_counter()
         seconds = [seconds[0] + collected - start, seconds[1] + solved_at - collected]
-    return Solved(
+    return EditSolution(
         weights=weights,
         changes=changes,
         originals=originals,
@@ -203,7 +215,7 @@ def batches(
     ]
 
 
-def total(parts: Iterator[Sums]) -> Sums | None:
+def total(parts: Iterator[KeyStatistics]) -> KeyStatistics | None:
     """Return the sum of sums, in order; None of none."""
     first = next(parts, None)
     return first if first is None else reduce(add, parts, first)

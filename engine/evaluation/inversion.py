@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.nn.functional import mse_loss
 
-from engine.model.hooks import Edit, Spot, patched
+from engine.model.hooks import Edit, HookPoint, patched
 from engine.model.model import Conditioning, Diffusion, Skeleton, token_embedding
 from engine.model.sampling import unet_output
 from engine.model.tokens import find_subject, tokenize
@@ -101,7 +101,7 @@ def random_vectors(model: Diffusion, generator: torch.Generator) -> tuple[torch.
 def encode_slot(model: Diffusion, slot: Slot, vectors: Sequence[torch.Tensor]) -> Conditioning:
     """Return the one row of the prompt with those embeddings in its free place."""
     edits = {
-        Spot(token_embedding(encoder.module)): _placing(vector_D, position)
+        HookPoint(token_embedding(encoder.module)): _placing(vector_D, position)
         for encoder, vector_D, position in zip(model.encoders, vectors, slot.positions, strict=True)
     }
     with patched(edits):

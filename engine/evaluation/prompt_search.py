@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from engine.evaluation.inversion import Tick
-from engine.model.hooks import Edit, Spot, patched
+from engine.model.hooks import Edit, HookPoint, patched
 from engine.model.model import Conditioning, Diffusion, token_embedding
 from engine.model.tokens import find_subjects
 from schemas.caption import Caption
@@ -221,11 +221,11 @@ class _Search:
 
     def _best(self, tokens: Tokens) -> torch.Tensor:
         """Return the tokens that lower the loss most to first order, best_KB for each place."""
-        read: dict[Spot, torch.Tensor] = {}
+        read: dict[HookPoint, torch.Tensor] = {}
         tables = [token_embedding(encoder.module) for encoder in self._model.encoders]
-        with patched({Spot(table): _leaf(read, Spot(table)) for table in tables}):
+        with patched({HookPoint(table): _leaf(read, HookPoint(table)) for table in tables}):
             value_R = distance(self._encode([tokens]), self._goal, last=self._last)
-        gradients = torch.autograd.grad(value_R.sum(), [read[Spot(table)] for table in tables])
+        gradients = torch.autograd.grad(value_R.sum(), [read[HookPoint(table)] for table in tables])
         free = slice(self._first, self._last + 1)
         # The encoders share a vocabulary: one replacement changes what each of them reads.
         rises = [
@@ -255,7 +255,7 @@ class _Search:
         return self._model.tokenizer(list(texts)).input_ids
 
 
-def _leaf(read: dict[Spot, torch.Tensor], spot: Spot) -> Edit:
+def _leaf(read: dict[HookPoint, torch.Tensor], spot: HookPoint) -> Edit:
     """Return the edit that makes an embedding one that a gradient is taken of."""
 
     def keep(h_RLD: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from engine.model.hooks import Side, Spot
+from engine.model.hooks import HookPoint, Side
 from engine.model.model import TextEncoder
 from schemas.component import Component, Kind, Part
 from schemas.errors import UnknownComponent
@@ -31,7 +31,7 @@ class Site:
     component: Component
     module: nn.Module
     """The component's own module; for a head, its attention's."""
-    spot: Spot
+    spot: HookPoint
     """Where its activation passes."""
     channels: slice | None = None
     """The activation's channels that are the component's: one head's; all if None."""
@@ -45,7 +45,7 @@ class _Found:
     module: nn.Module
     kind: Kind
     layer: int
-    spot: Spot
+    spot: HookPoint
     channels: slice | None = None
     share: int = 1
     """The component has one part in so many of the module's parameters."""
@@ -169,7 +169,7 @@ def _with_heads(path: str, attention: Any, kind: Kind, layer: int) -> Iterator[_
             module=attention,
             kind=Kind.HEAD,
             layer=layer,
-            spot=Spot(projection, Side.INPUT),
+            spot=HookPoint(projection, Side.INPUT),
             channels=slice(n * width, (n + 1) * width),
             share=heads,
         )
@@ -188,4 +188,4 @@ def _output_projection(attention: Any) -> tuple[nn.Linear, int]:
 def _found(
     path: str, module: nn.Module, kind: Kind, layer: int, *, side: Side = Side.OUTPUT
 ) -> _Found:
-    return _Found(path=path, module=module, kind=kind, layer=layer, spot=Spot(module, side))
+    return _Found(path=path, module=module, kind=kind, layer=layer, spot=HookPoint(module, side))

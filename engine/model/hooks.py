@@ -33,7 +33,7 @@ class Side(Enum):
     """Its argument `encoder_hidden_states`: the text rows that a cross-attention reads."""
 
 
-class Spot(NamedTuple):
+class HookPoint(NamedTuple):
     """One activation of a module."""
 
     module: nn.Module
@@ -41,24 +41,24 @@ class Spot(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Write:
+class ActivationCopy:
     """What takes the place of one row's activation: the mean of the donor rows', zero if none."""
 
     row: int
-    donors: tuple[int, ...]
+    sources: tuple[int, ...]
     positions: tuple[int, ...] | None = None
     """Token positions (dimension 1) that are written; all if None."""
     channels: slice | None = None
     """Channels (the last dimension) that are written; all if None."""
 
 
-def writing(writes: Sequence[Write]) -> Edit:
+def copy_rows(writes: Sequence[ActivationCopy]) -> Edit:
     """Return the edit that makes all writes, in place; no donor is a row that is written."""
 
     def edit(h: torch.Tensor) -> torch.Tensor:
         for write in writes:
             of_row = (_at(write.positions), ..., write.channels or slice(None))
-            h[write.row][of_row] = _mean(h, write.donors)[of_row]
+            h[write.row][of_row] = _mean(h, write.sources)[of_row]
         return h
 
     return edit
@@ -68,16 +68,16 @@ def _at(positions: tuple[int, ...] | None) -> Any:
     return slice(None) if positions is None else list(positions)
 
 
-def _mean(h: torch.Tensor, donors: tuple[int, ...]) -> torch.Tensor:
-    if len(donors) == 1:
-        return h[donors[0]]
-    if not donors:
+def _mean(h: torch.Tensor, sources: tuple[int, ...]) -> torch.Tensor:
+    if len(sources) == 1:
+        return h[sources[0]]
+    if not sources:
         return torch.zeros_like(h[0])
-    return h[list(donors)].float().mean(0).to(h.dtype)
+    return h[list(sources)].float().mean(0).to(h.dtype)
 
 
 @contextmanager
-def patched(edits: Mapping[Spot, Edit]) -> Iterator[None]:
+def patched(edits: Mapping[HookPoint, Edit]) -> Iterator[None]:
     """Replace the activation of each spot by `edit(activation)` until exit."""
     with ExitStack() as stack:
         for spot, edit in edits.items():
@@ -85,7 +85,7 @@ def patched(edits: Mapping[Spot, Edit]) -> Iterator[None]:
         yield
 
 
-def _register(spot: Spot, edit: Edit) -> RemovableHandle:
+def _register(spot: HookPoint, edit: Edit) -> RemovableHandle:
     module, side = spot
     if side is Side.INPUT:
         return module.register_forward_pre_hook(lambda _m, args: (edit(args[0]), *args[1:]))
@@ -116,11 +116,11 @@ def _every(edit: Edit, output: Any) -> Any:
 
 
 @contextmanager
-def recording(spots: Iterable[Spot]) -> Iterator[dict[Spot, list[torch.Tensor]]]:
+def recording(spots: Iterable[HookPoint]) -> Iterator[dict[HookPoint, list[torch.Tensor]]]:
     """Yield a mapping that gets every activation that passes each spot until exit."""
-    passed: dict[Spot, list[torch.Tensor]] = {spot: [] for spot in spots}
+    passed: dict[HookPoint, list[torch.Tensor]] = {spot: [] for spot in spots}
 
-    def recorder(spot: Spot) -> Edit:
+    def recorder(spot: HookPoint) -> Edit:
         def record(h: torch.Tensor) -> torch.Tensor:
             passed[spot].append(h)
             return h
@@ -144,14 +144,14 @@ class _ReachedError(Exception):
     """Ends a forward pass once everything that is wanted has passed."""
 
 
-def read_until(spots: Sequence[Spot], forward: Callable[[], object]) -> list[torch.Tensor]:
+def read_until(spots: Sequence[HookPoint], forward: Callable[[], object]) -> list[torch.Tensor]:
     """Return the activation that passes each spot first in `forward()`, running nothing after.
 
     RuntimeError: `forward` never reaches one of the spots.
     """
-    read: dict[Spot, torch.Tensor] = {}
+    read: dict[HookPoint, torch.Tensor] = {}
 
-    def reader(spot: Spot) -> Edit:
+    def reader(spot: HookPoint) -> Edit:
         def note(h: torch.Tensor) -> torch.Tensor:
             read.setdefault(spot, h.detach().clone())
             if len(read) == len(set(spots)):

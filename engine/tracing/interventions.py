@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from engine.model.components import Site, choose, list_sites
-from engine.model.hooks import Side, Spot
+from engine.model.hooks import HookPoint, Side
 from engine.model.model import Diffusion, TextEncoder
 from engine.model.seeds import derived_seed
 from engine.model.tokens import find_subjects
@@ -36,7 +36,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Patch:
     """One changed run."""
 
     component: str
@@ -45,7 +45,7 @@ class Change:
     window: Window
     base: int
     """The reference run that it follows until its window opens."""
-    donors: tuple[int, ...]
+    sources: tuple[int, ...]
     """The reference runs whose mean activation takes the place of its own."""
     token: str = "all"
     positions: tuple[int, ...] | None = None
@@ -96,7 +96,7 @@ def _unrelated(unit: Unit) -> str:
     )
 
 
-def list_changes(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Change]:
+def list_changes(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Patch]:
     """Return the unit's changed runs, those whose window opens first being first.
 
     UnknownComponent, PlanError: a component, the subject or a donor is missing.
@@ -111,13 +111,13 @@ def list_changes(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Chang
         for intervention in unit.interventions
         if allows(intervention, sites[0].component)
         for change in _at_tokens(
-            Change(
+            Patch(
                 component=name,
                 sites=tuple(_patched_at(site, intervention) for site in sites),
                 intervention=intervention,
                 window=window,
                 base=CORRUPTED if intervention.changes_corrupted else CLEAN,
-                donors=_donor_places(unit, intervention, runs),
+                sources=_donor_places(unit, intervention, runs),
             ),
             None if unit.part is Part.UNET else tokens[name.split(".")[0]],
         )
@@ -172,7 +172,9 @@ def consecutive(components: Sequence[Component], count: int) -> list[str]:
 def _patched_at(site: Site, intervention: Intervention) -> Site:
     if intervention is not Intervention.SWAP:
         return site
-    return Site(component=site.component, module=site.module, spot=Spot(site.module, Side.TEXT))
+    return Site(
+        component=site.component, module=site.module, spot=HookPoint(site.module, Side.TEXT)
+    )
 
 
 def _donor_places(
@@ -209,7 +211,7 @@ def _token_groups(encoder: TextEncoder, unit: Unit) -> list[_TokenGroup]:
     ]
 
 
-def _at_tokens(change: Change, groups: Sequence[_TokenGroup] | None) -> Iterator[Change]:
+def _at_tokens(change: Patch, groups: Sequence[_TokenGroup] | None) -> Iterator[Patch]:
     """Yield the change of a UNet component, or one of a text encoder's for each group of tokens."""
     if groups is None:
         yield change

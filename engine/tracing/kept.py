@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import torch
 
-from engine.tracing.interventions import CLEAN, CORRUPTED, Change
+from engine.tracing.interventions import CLEAN, CORRUPTED, Patch
 from schemas.intervention import Intervention
 
 
@@ -31,12 +31,12 @@ class Kept:
     role: Role
     image_CHW: torch.Tensor
     score: float
-    change: Change | None = None
+    change: Patch | None = None
     """None of the clean and the corrupted run."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Keeper:
+class ImageSelector:
     """Sees the images of a unit batch by batch and holds on to four of them."""
 
     against: str
@@ -46,7 +46,7 @@ class Keeper:
     kept: dict[Role, Kept] = field(default_factory=dict[Role, Kept])
 
     @classmethod
-    def of(cls, scores: Sequence[str], interventions: Sequence[Intervention]) -> "Keeper":
+    def of(cls, scores: Sequence[str], interventions: Sequence[Intervention]) -> "ImageSelector":
         """Return one that looks at restored runs by the target's score, else at what comes first.
 
         Which image is kept is thus a rule, not a choice.
@@ -67,7 +67,7 @@ class Keeper:
 
     def see_changes(
         self,
-        changes: Sequence[Change],
+        changes: Sequence[Patch],
         images_RCHW: torch.Tensor,
         measured: Sequence[Mapping[str, float]],
     ) -> None:
@@ -82,7 +82,7 @@ class Keeper:
                 self._keep(Role.WORST, image_CHW, score, change)
 
     def _keep(
-        self, role: Role, image_CHW: torch.Tensor, score: float, change: Change | None = None
+        self, role: Role, image_CHW: torch.Tensor, score: float, change: Patch | None = None
     ) -> None:
         # A copy: a view would hold on to the images of its whole batch.
         image = image_CHW.clone()

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.model.hooks import Edit, Spot, Write, patched, writing
+from engine.model.hooks import ActivationCopy, Edit, HookPoint, copy_rows, patched
 from engine.model.model import Conditioning, Diffusion, joined
 from engine.model.sampling import for_scheduler, guided, starting_rows, unconditional, unet_output
 from engine.model.schedulers import Rows, gathered
-from engine.tracing.interventions import Change, Reference
+from engine.tracing.interventions import Patch, Reference
 from schemas.numerics import Numerics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
+class Trajectories:
     """The trajectories of reference runs."""
 
     cond: Conditioning
@@ -42,19 +42,19 @@ class Past:
 class _Batch:
     """What the UNet evaluates at one step."""
 
-    donors: Sequence[int] = ()
+    sources: Sequence[int] = ()
     """Reference runs whose kept latents are evaluated too, for something to be copied from."""
     rows: Rows
     bases: Sequence[int]
     """The reference run of each row, whose conditioning it has."""
-    changes: Sequence[tuple[int, Change]]
+    changes: Sequence[tuple[int, Patch]]
     """Rows that are changed at this step, with the change."""
     fresh: int
     """The last rows, which fork at this step: their latents are their bases'."""
 
     def place(self, donor: int) -> int:
         """Return a donor's place among donors and rows; without donors, runs are the first rows."""
-        return self.donors.index(donor) if self.donors else donor
+        return self.sources.index(donor) if self.sources else donor
 
 
 def run_references(
@@ -62,9 +62,9 @@ def run_references(
     runs: Sequence[Reference],
     cond: Conditioning,
     *,
-    changes: Sequence[Change] = (),
+    changes: Sequence[Patch] = (),
     numerics: Numerics,
-) -> tuple[Past, torch.Tensor]:
+) -> tuple[Trajectories, torch.Tensor]:
     """Return the trajectories of reference runs and the final latents_RChw of changed ones.
 
     All advance together: the windows of these changes open at the first step.
@@ -81,7 +81,7 @@ def run_references(
         rows, uncond_output = stepper.advance(batch, step, past=None)
         history.append(_first(rows, len(runs)))
         uncond_outputs += [] if uncond_output is None else [uncond_output[: len(runs)]]
-    past = Past(cond=cond, uncond=uncond, rows=history, uncond_outputs=uncond_outputs)
+    past = Trajectories(cond=cond, uncond=uncond, rows=history, uncond_outputs=uncond_outputs)
     return past, rows.x_RChw[len(runs) :]
 
 
@@ -90,7 +90,7 @@ def _first(rows: Rows, count: int) -> Rows:
 
 
 def run_changes(
-    model: Diffusion, past: Past, changes: Sequence[Change], numerics: Numerics
+    model: Diffusion, past: Trajectories, changes: Sequence[Patch], numerics: Numerics
 ) -> torch.Tensor:
     """Return the final latents_RChw of changed runs, given in the order in which they open."""
     stepper = _Stepper(model, past.cond, past.uncond, numerics)
@@ -102,7 +102,7 @@ def run_changes(
         present = changes[: len(rows)]
         open_now = [(row, c) for row, c in enumerate(present) if c.is_open(step)]
         batch = _Batch(
-            donors=sorted({donor for _, change in open_now for donor in change.donors}),
+            sources=sorted({donor for _, change in open_now for donor in change.sources}),
             rows=rows,
             bases=[change.base for change in present],
             changes=open_now,
@@ -126,21 +126,21 @@ class _Stepper:
         self._model, self._cond, self._uncond, self._numerics = model, cond, uncond, numerics
 
     def advance(
-        self, batch: _Batch, step: int, *, past: Past | None
+        self, batch: _Batch, step: int, *, past: Trajectories | None
     ) -> tuple[Rows, torch.Tensor | None]:
         """Return the rows after a step, and the UNet's unconditional output of each."""
-        rows, donors = batch.rows, list(batch.donors)
+        rows, sources = batch.rows, list(batch.sources)
         row_x = rows.model_input(step)
-        donor_x = past.rows[step].model_input(step)[donors] if past else row_x[:0]
-        cond = self._cond.take([*donors, *batch.bases])
+        donor_x = past.rows[step].model_input(step)[sources] if past else row_x[:0]
+        cond = self._cond.take([*sources, *batch.bases])
         if self._uncond is None:
             output = self._output(batch, torch.cat([donor_x, row_x]), cond, step, uncond_rows=0)
-            return rows.stepped(for_scheduler(output[len(donors) :], rows), step), None
+            return rows.stepped(for_scheduler(output[len(sources) :], rows), step), None
         # A row that forks now has its base's latents: the negative prompt's output is known,
         # unless it is itself changed.
         both = self._numerics.cfg_patch == "both"
         known = 0 if both else batch.fresh
-        uncond_x = torch.cat([donor_x[: len(donors) if both else 0], row_x[: len(rows) - known]])
+        uncond_x = torch.cat([donor_x[: len(sources) if both else 0], row_x[: len(rows) - known]])
         output = self._output(
             batch,
             torch.cat([uncond_x, donor_x, row_x]),
@@ -148,14 +148,14 @@ class _Stepper:
             step,
             uncond_rows=len(uncond_x),
         )
-        uncond_output = output[len(donors) if both else 0 : len(uncond_x)]
+        uncond_output = output[len(sources) if both else 0 : len(uncond_x)]
         if known:
             of_runs = past.uncond_outputs[step] if past else uncond_output
             bases = list(batch.bases[len(rows) - known :])
             uncond_output = torch.cat([uncond_output, of_runs[bases]])
         prediction = guided(
             uncond_output,
-            output[len(uncond_x) + len(donors) :],
+            output[len(uncond_x) + len(sources) :],
             self._numerics.guidance,
             rows.x_RChw.shape[1],
         )
@@ -170,21 +170,21 @@ class _Stepper:
             return unet_output(self._model, x, t, cond, self._numerics)
 
 
-def _edits(batch: _Batch, *, uncond_rows: int, both: bool) -> dict[Spot, Edit]:
+def _edits(batch: _Batch, *, uncond_rows: int, both: bool) -> dict[HookPoint, Edit]:
     """Return each spot's edit: the donors' activation into the rows that are changed.
 
     `both`: in the unconditional part too, which then begins with the donors.
     """
     starts = [uncond_rows, 0] if both else [uncond_rows]
-    writes: dict[Spot, list[Write]] = {}
+    writes: dict[HookPoint, list[ActivationCopy]] = {}
     for row, change in batch.changes:
         for site in change.sites:
             writes.setdefault(site.spot, []).extend(
-                Write(
-                    row=start + len(batch.donors) + row,
-                    donors=tuple(start + batch.place(donor) for donor in change.donors),
+                ActivationCopy(
+                    row=start + len(batch.sources) + row,
+                    sources=tuple(start + batch.place(donor) for donor in change.sources),
                     channels=site.channels,
                 )
                 for start in starts
             )
-    return {spot: writing(spot_writes) for spot, spot_writes in writes.items()}
+    return {spot: copy_rows(spot_writes) for spot, spot_writes in writes.items()}

@@ -1,6 +1,6 @@
 """Measures: what is made of an image, one number each; higher means closer to what was asked.
 
-To add one, write a function of a `Scene` and register it in `MEASURES`.
+To add one, write a function of a `ScoringContext` and register it in `MEASURES`.
 
 Shapes: R rows, C channels, h x w latent, H x W pixels.
 """
@@ -30,7 +30,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class ScoringContext:
     """All that a measure may look at."""
 
     scorer: Scorer
@@ -46,28 +46,28 @@ class Scene:
         return (self.embedding_RD @ embedding_D).double().cpu()
 
 
-Measure = Callable[[Scene], torch.Tensor]
+Measure = Callable[[ScoringContext], torch.Tensor]
 """Returns one value a row of `outcome`."""
 
 
-def caption_score(scene: Scene) -> torch.Tensor:
+def caption_score(context: ScoringContext) -> torch.Tensor:
     """Return the CLIPScore against the caption, a cosine."""
-    return scene.cosine(scene.scorer.embed_texts([scene.caption.caption])[0])
+    return context.cosine(context.scorer.embed_texts([context.caption.caption])[0])
 
 
-def target_score(scene: Scene) -> torch.Tensor:
+def target_score(context: ScoringContext) -> torch.Tensor:
     """Return the CLIPScore against the target, the attribute alone, a cosine."""
-    return scene.cosine(scene.scorer.embed_texts([scene.caption.target_text])[0])
+    return context.cosine(context.scorer.embed_texts([context.caption.target_text])[0])
 
 
-def clean_image_score(scene: Scene) -> torch.Tensor:
+def clean_image_score(context: ScoringContext) -> torch.Tensor:
     """Return the cosine of CLIP's image embedding and the clean image's."""
-    return scene.cosine(scene.scorer.embed_images(scene.clean.images_RCHW)[0])
+    return context.cosine(context.scorer.embed_images(context.clean.images_RCHW)[0])
 
 
-def clean_latent_score(scene: Scene) -> torch.Tensor:
+def clean_latent_score(context: ScoringContext) -> torch.Tensor:
     """Return minus the root mean square difference to the clean run's final latent."""
-    difference = scene.outcome.latents_RChw - scene.clean.latents_RChw
+    difference = context.outcome.latents_RChw - context.clean.latents_RChw
     return -difference.double().square().mean(dim=(1, 2, 3)).sqrt().cpu()
 
 
@@ -89,7 +89,7 @@ def check_measures(names: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Yardstick:
+class UnitScorer:
     """The measures of one unit's runs."""
 
     scorer: Scorer
@@ -102,14 +102,14 @@ class Yardstick:
 
     def measure(self, outcome: Outcome) -> list[dict[str, float]]:
         """Return the values of every row, by measure."""
-        scene = Scene(
+        context = ScoringContext(
             scorer=self.scorer,
             caption=self.caption,
             clean=self.clean,
             outcome=outcome,
             embedding_RD=self.scorer.embed_images(outcome.images_RCHW),
         )
-        columns = {name: MEASURES[name](scene).tolist() for name in self.scores}
+        columns = {name: MEASURES[name](context).tolist() for name in self.scores}
         return [
             dict(zip(columns, values, strict=True))
             for values in zip(*columns.values(), strict=True)

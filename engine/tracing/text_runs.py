@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from engine.model.hooks import Edit, Spot, Write, patched, writing
+from engine.model.hooks import ActivationCopy, Edit, HookPoint, copy_rows, patched
 from engine.model.model import Conditioning, Diffusion, embedding_sigma, token_embedding
 from engine.model.tokens import find_subject
 from engine.tracing.corruption import noise_draw, noise_scale, noising, subject_noise
-from engine.tracing.interventions import CLEAN, Change, Reference
+from engine.tracing.interventions import CLEAN, Patch, Reference
 from schemas.component import Part
 from schemas.numerics import Numerics
 from schemas.unit import Unit
@@ -23,7 +23,7 @@ class TextRow:
     """One row of a text-encoder batch."""
 
     run: Reference
-    change: Change | None = None
+    change: Patch | None = None
     """Donors are rows of the same batch."""
 
 
@@ -48,26 +48,26 @@ def encode_rows(
     return cond
 
 
-def _writes(rows: Sequence[TextRow]) -> dict[Spot, Edit]:
-    writes: dict[Spot, list[Write]] = {}
+def _writes(rows: Sequence[TextRow]) -> dict[HookPoint, Edit]:
+    writes: dict[HookPoint, list[ActivationCopy]] = {}
     for n, row in enumerate(rows):
         change = row.change
         if change is None:
             continue
         for site in change.sites:
-            write = Write(
+            write = ActivationCopy(
                 row=n,
-                donors=change.donors,
+                sources=change.sources,
                 positions=change.positions,
                 channels=site.channels,
             )
             writes.setdefault(site.spot, []).append(write)
-    return {spot: writing(spot_writes) for spot, spot_writes in writes.items()}
+    return {spot: copy_rows(spot_writes) for spot, spot_writes in writes.items()}
 
 
 def _input_noise(
     model: Diffusion, unit: Unit, rows: Sequence[int], numerics: Numerics
-) -> dict[Spot, Edit]:
+) -> dict[HookPoint, Edit]:
     """Return the edit of each encoder's token embedding, in sigmas of its own table."""
     edits = {}
     for n, encoder in enumerate(model.encoders):
@@ -79,7 +79,7 @@ def _input_noise(
             scale=noise_scale(numerics, embedding_sigma(encoder.module)),
             stream=str(n or ""),
         )
-        edits[Spot(table)] = noising(noise_LD, rows)
+        edits[HookPoint(table)] = noising(noise_LD, rows)
     return edits
 
 

@@ -17,10 +17,10 @@ import torch
 from engine.model.model import Diffusion
 from engine.model.sampling import decode, sample
 from engine.model.scorer import Scorer
-from engine.tracing.interventions import CLEAN, CORRUPTED, Change, list_changes, reference_runs
-from engine.tracing.kept import Keeper
+from engine.tracing.interventions import CLEAN, CORRUPTED, Patch, list_changes, reference_runs
+from engine.tracing.kept import ImageSelector
 from engine.tracing.lockstep import run_changes, run_references
-from engine.tracing.measures import Outcome, Yardstick
+from engine.tracing.measures import Outcome, UnitScorer
 from engine.tracing.text_runs import TextRow, distinct_rows, encode_rows
 from schemas.component import Part
 from schemas.errors import PlanError
@@ -41,35 +41,35 @@ def trace_unit(
     numerics: Numerics,
     rows: int,
     scores: Sequence[str] = ("caption", "target"),
-    keeper: Keeper | None = None,
+    selector: ImageSelector | None = None,
 ) -> list[Trial]:
     """Return the trials of a unit: every change by every score.
 
     `rows` bounds the rows of a batch, donors included (the UNet sees twice as many under guidance);
-    no score depends on it, nor on `keeper`, which is shown every image. UnknownComponent,
+    no score depends on it, nor on `selector`, which is shown every image. UnknownComponent,
     PlanError: a component, the subject, a donor or a score is missing.
     """
     changes = list_changes(model, unit, numerics)
     runs = _runs(model, unit, changes, numerics, rows)
     reference, _ = next(runs)
-    yardstick = Yardstick(
+    unit_scorer = UnitScorer(
         scorer=scorer, caption=unit.caption, clean=reference.take([CLEAN]), scores=scores
     )
-    clean, corrupted = yardstick.measure(reference)
-    if keeper:
-        keeper.see_references(reference.images_RCHW, (clean, corrupted))
+    clean, corrupted = unit_scorer.measure(reference)
+    if selector:
+        selector.see_references(reference.images_RCHW, (clean, corrupted))
     trials: list[Trial] = []
     for outcome, made in runs:
-        measured = yardstick.measure(outcome)
+        measured = unit_scorer.measure(outcome)
         for change, values in zip(made, measured, strict=True):
             trials += _trials(change, clean, corrupted, values)
-        if keeper:
-            keeper.see_changes(made, outcome.images_RCHW, measured)
+        if selector:
+            selector.see_changes(made, outcome.images_RCHW, measured)
     return trials
 
 
 def _trials(
-    change: Change,
+    change: Patch,
     clean: dict[str, float],
     corrupted: dict[str, float],
     changed: dict[str, float],
@@ -93,7 +93,7 @@ def _trials(
 @torch.inference_mode()
 def trace_images(
     model: Diffusion, unit: Unit, *, numerics: Numerics, rows: int
-) -> tuple[torch.Tensor, dict[Change, torch.Tensor]]:
+) -> tuple[torch.Tensor, dict[Patch, torch.Tensor]]:
     """Return the clean and the corrupted image, 2CHW, and the image CHW of every change."""
     changes = list_changes(model, unit, numerics)
     runs = _runs(model, unit, changes, numerics, rows)
@@ -107,20 +107,20 @@ def trace_images(
 
 
 def _runs(
-    model: Diffusion, unit: Unit, changes: Sequence[Change], numerics: Numerics, rows: int
-) -> Iterator[tuple[Outcome, Sequence[Change]]]:
+    model: Diffusion, unit: Unit, changes: Sequence[Patch], numerics: Numerics, rows: int
+) -> Iterator[tuple[Outcome, Sequence[Patch]]]:
     """Yield the outcome of the clean and corrupted runs, then those of batches of changes."""
     run = _unet_runs if unit.part is Part.UNET else _text_runs
     for latents_RChw, made in run(model, unit, changes, numerics, rows):
         yield Outcome(images_RCHW=decode(model, latents_RChw), latents_RChw=latents_RChw), made
 
 
-_Latents = Iterator[tuple[torch.Tensor, Sequence[Change]]]
+_Latents = Iterator[tuple[torch.Tensor, Sequence[Patch]]]
 """Final latents of the clean and corrupted runs with no change, then of batches of changes."""
 
 
 def _text_runs(
-    model: Diffusion, unit: Unit, changes: Sequence[Change], numerics: Numerics, rows: int
+    model: Diffusion, unit: Unit, changes: Sequence[Patch], numerics: Numerics, rows: int
 ) -> _Latents:
     """The text-encoder trace: changes in text batches, then plain sampling of what differs."""
     runs = reference_runs(unit, numerics)
@@ -147,7 +147,7 @@ def _text_runs(
 
 
 def _unet_runs(
-    model: Diffusion, unit: Unit, changes: Sequence[Change], numerics: Numerics, rows: int
+    model: Diffusion, unit: Unit, changes: Sequence[Patch], numerics: Numerics, rows: int
 ) -> _Latents:
     """The UNet trace: the reference runs, then batches of changes that fork from them."""
     runs = reference_runs(unit, numerics)
@@ -163,21 +163,21 @@ def _unet_runs(
         yield run_changes(model, past, made, numerics), made
 
 
-def _batches(changes: Sequence[Change], rows: int) -> Iterator[Sequence[Change]]:
+def _batches(changes: Sequence[Patch], rows: int) -> Iterator[Sequence[Patch]]:
     """Yield batches of changes with the same donors, few and of nearly equal size.
 
     Changes of equal donors keep the order of their windows' start, so that those of a batch open
     close together.
     """
-    groups: dict[tuple[int, ...], list[Change]] = {}
+    groups: dict[tuple[int, ...], list[Patch]] = {}
     for change in changes:
-        groups.setdefault(change.donors, []).append(change)
-    for donors, group in groups.items():
-        free = rows - len(donors)
+        groups.setdefault(change.sources, []).append(change)
+    for sources, group in groups.items():
+        free = rows - len(sources)
         if free < 1:
             raise PlanError(
-                f"a batch of {rows} rows has no room beside {len(donors)} donors: give more --rows "
-                "or fewer references"
+                f"a batch of {rows} rows has no room beside {len(sources)} sources: "
+                "give more --rows or fewer references"
             )
         num_batches = -(-len(group) // free)
         for n in range(num_batches):

@@ -16,7 +16,7 @@ from jobs.runs.progress import Progress
 from jobs.runs.run import PLAN
 from jobs.runs.storage.local import LocalStorage
 from jobs.runs.storage.opening import open_storage
-from jobs.runs.trace_run import Run, open_run, write_tables
+from jobs.runs.trace_run import TraceRun, open_run, write_tables
 from schemas.errors import StoreError, first_line
 
 CHECKS = ("parts", "units", "rows", "scores")
@@ -56,7 +56,7 @@ def examine(location: str, on_progress: Callable[[Progress], None]) -> Report:
     return _examine(run, on_progress)
 
 
-def _examine(run: Run, on_progress: Callable[[Progress], None]) -> Report:
+def _examine(run: TraceRun, on_progress: Callable[[Progress], None]) -> Report:
     def on_file(found: Audit, total: int) -> None:
         on_progress(Progress(done=found.num_files, failed=len(found.faults), total=total))
 
@@ -76,7 +76,7 @@ def _examine(run: Run, on_progress: Callable[[Progress], None]) -> Report:
     )
 
 
-def repair(run: Run, report: Report) -> Iterator[str]:
+def repair(run: TraceRun, report: Report) -> Iterator[str]:
     """Put right what can be without losing a score that counts, and yield what was done.
 
     StoreError: the plan is to be put right first, or a process works on the run.
@@ -98,7 +98,7 @@ def repair(run: Run, report: Report) -> Iterator[str]:
     _repair_catalog(run)
 
 
-def _repair_catalog(run: Run) -> None:
+def _repair_catalog(run: TraceRun) -> None:
     if not isinstance(run.storage, LocalStorage):
         return
     if catalog_error(run):
@@ -106,7 +106,7 @@ def _repair_catalog(run: Run) -> None:
     write_catalog(run)
 
 
-def _plan(run: Run, run_ids: Counter[str]) -> Finding:
+def _plan(run: TraceRun, run_ids: Counter[str]) -> Finding:
     """Return whether the plan is that by which most files were made."""
     others = run_ids.total() - run_ids[run.id]
     if others > run_ids[run.id]:
@@ -117,7 +117,7 @@ def _plan(run: Run, run_ids: Counter[str]) -> Finding:
     return Finding(check="plan", state=State.OK, found=found)
 
 
-def _tables(run: Run, faults: Sequence[Fault]) -> Finding:
+def _tables(run: TraceRun, faults: Sequence[Fault]) -> Finding:
     compared, total = len(compared_units(run)), len(run.units)
     units = f"all {total}" if compared == total else f"a sample of {compared} of {total}"
     fine = f"tables are whole and as the plan says: {units} units compared"
@@ -125,7 +125,7 @@ def _tables(run: Run, faults: Sequence[Fault]) -> Finding:
     return _of_faults("tables", faults, fine=fine, todo=todo)
 
 
-def _parts(run: Run, found: Audit) -> Iterator[Finding]:
+def _parts(run: TraceRun, found: Audit) -> Iterator[Finding]:
     todo = f"dqf doctor {run.location} --repair moves them away, then dqf trace resume traces again"
     faults = {check: [f for f in found.faults if f.check == check] for check in CHECKS}
     if found.gone and not faults["parts"]:
@@ -153,7 +153,7 @@ def _scores(found: Audit, faults: Sequence[Fault], todo: str) -> Finding:
     return _of_faults("scores", faults, fine=f"{found.num_scores} scores, each once", todo=todo)
 
 
-def _images(run: Run, faults: Sequence[Fault]) -> Finding:
+def _images(run: TraceRun, faults: Sequence[Fault]) -> Finding:
     fine = f"{len(run.storage.files(FOLDER))} files of kept images are whole"
     todo = f"no score depends on them: dqf doctor {run.location} --repair moves them away"
     return _of_faults("images", faults, fine=fine, todo=todo)
@@ -175,7 +175,7 @@ def _of_faults(check: str, faults: Sequence[Fault], *, fine: str, todo: str) -> 
     return Finding(check=check, state=State.WRONG, found=found, todo=todo)
 
 
-def _progress(run: Run, found: Audit) -> Finding:
+def _progress(run: TraceRun, found: Audit) -> Finding:
     planned = len(run.units)
     left = planned - found.scored - found.failed
     text = f"{planned} units planned, {found.scored} scored, {found.failed} failed, {left} left"

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from jobs.doctor.findings import Fault
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from schemas.errors import first_line
 
 if TYPE_CHECKING:
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 from jobs.runs.kept_images import FOLDER, IMAGE_NAME, CorruptImage, picked_units, read_images
 
 
-def image_faults(run: Run) -> list[Fault]:
+def image_faults(run: TraceRun) -> list[Fault]:
     """Return what is wrong with the files of kept images, each read whole."""
     picked = picked_units(run)
     texts: dict[str, str] = {}

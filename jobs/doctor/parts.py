@@ -32,7 +32,7 @@ from jobs.runs.parts import (
 )
 from jobs.runs.run import Task
 from jobs.runs.storage.local import LocalStorage
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from schemas.component import Part
 from schemas.errors import first_line
 from schemas.intervention import Intervention, TokenRole
@@ -102,7 +102,7 @@ Tried = dict[int, dict[str, Planned]]
 """Units that a file should hold, by chunk and id."""
 
 
-def audit(run: Run, on_file: Callable[[Audit, int], None]) -> Audit:
+def audit(run: TraceRun, on_file: Callable[[Audit, int], None]) -> Audit:
     """Return what is found in all parts that count; `on_file` gets it and the number of files."""
     live = run.live()
     total = len(live.packs) + len(live.parts)
@@ -136,7 +136,7 @@ def whole_part(content: bytes, name: str, *, run_id: str) -> PartContent:
 
 
 @contextmanager
-def on_disk(run: Run, name: str, content: bytes) -> Iterator[str]:
+def on_disk(run: TraceRun, name: str, content: bytes) -> Iterator[str]:
     """Yield a path that holds a file's content, past any cache."""
     if isinstance(run.storage, LocalStorage):
         yield str(Path(run.location, name))
@@ -159,7 +159,7 @@ def fingerprint(connection: duckdb.DuckDBPyConnection, path: str) -> tuple:
         raise CorruptPart(f"cannot be read by DuckDB: {first_line(error)}") from error
 
 
-def rows_of_unit(run: Run, slab: Slab) -> int | None:
+def rows_of_unit(run: TraceRun, slab: Slab) -> int | None:
     """Return the rows that each unit of a slab has; None if that depends on the caption."""
     plan = run.plan
     is_text = slab.part is Part.TEXT_ENCODER
@@ -169,7 +169,7 @@ def rows_of_unit(run: Run, slab: Slab) -> int | None:
     return _interventions(run, slab) * len(slab.windows) * tokens * len(plan.scores)
 
 
-def _interventions(run: Run, slab: Slab) -> int:
+def _interventions(run: TraceRun, slab: Slab) -> int:
     """Return how many pairs of a component and an intervention a slab has."""
     chosen = run.plan.interventions
     if not {Intervention.SWAP, Intervention.OTHER_SEED} & set(chosen):
@@ -180,7 +180,7 @@ def _interventions(run: Run, slab: Slab) -> int:
     return sum(allows(intervention, c) for c in components for intervention in chosen)
 
 
-def _groups(run: Run, live: Live) -> Iterator[list[PartFile]]:
+def _groups(run: TraceRun, live: Live) -> Iterator[list[PartFile]]:
     """Yield the files of each group of chunks: its pack, then its parts, oldest first."""
     groups: dict[int, list[PartFile]] = defaultdict(list)
     for group, name in live.packs.items():
@@ -196,7 +196,7 @@ def _groups(run: Run, live: Live) -> Iterator[list[PartFile]]:
 class _Group:
     """The audit of a group of chunks."""
 
-    def __init__(self, run: Run, connection: duckdb.DuckDBPyConnection, found: Audit) -> None:
+    def __init__(self, run: TraceRun, connection: duckdb.DuckDBPyConnection, found: Audit) -> None:
         self._run = run
         self._connection = connection
         self._found = found

@@ -18,7 +18,7 @@ from jobs.query.kept_statistics import damaged_statistics, kept_statistics, key_
 from jobs.runs.kept_images import FOLDER as IMAGES_FOLDER
 from jobs.runs.kept_images import IMAGE_NAME
 from jobs.runs.storage.local import TEMPORARY, LocalStorage
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from schemas.errors import first_line
 from schemas.views import TABLES
 
@@ -37,7 +37,7 @@ COUNTED = re.compile(r"(parts|packs)/[^/.][^/]*\.parquet")
 """Files that the catalog's views read, whatever dqf calls them."""
 
 
-def surroundings(run: Run) -> list[Finding]:
+def surroundings(run: TraceRun) -> list[Finding]:
     """Return the findings on what is around a run's data."""
     names = list(_names(run))
     return [
@@ -51,12 +51,12 @@ def surroundings(run: Run) -> list[Finding]:
     ]
 
 
-def counted_strangers(run: Run) -> list[str]:
+def counted_strangers(run: TraceRun) -> list[str]:
     """Return the files that dqf did not make and the catalog counts nevertheless."""
     return [name for name in _names(run) if COUNTED.fullmatch(name) and not _is_own(name)]
 
 
-def catalog_error(run: Run) -> str:
+def catalog_error(run: TraceRun) -> str:
     """Return why a local run's catalog cannot be opened; "" if it can or there is none."""
     path = Path(run.location, CATALOG)
     if not isinstance(run.storage, LocalStorage) or not is_file(path):
@@ -69,7 +69,7 @@ def catalog_error(run: Run) -> str:
     return ""
 
 
-def _names(run: Run) -> Iterator[str]:
+def _names(run: TraceRun) -> Iterator[str]:
     """Yield the names of the run's files; of a bucket those where dqf writes."""
     if not isinstance(run.storage, LocalStorage):
         for folder in FOLDERS:
@@ -88,7 +88,7 @@ def _is_own(name: str) -> bool:
     return known is not None or _is_leftover(name)
 
 
-def _foreign(run: Run, names: list[str]) -> Finding:
+def _foreign(run: TraceRun, names: list[str]) -> Finding:
     counted = [name for name in names if COUNTED.fullmatch(name)]
     found = f"{len(names)} files that dqf did not make"
     if not names:
@@ -105,7 +105,7 @@ def _foreign(run: Run, names: list[str]) -> Finding:
     return Finding(check="files", state=State.NOTE, found=found, todo=todo)
 
 
-def _leftovers(run: Run, names: list[str]) -> Finding:
+def _leftovers(run: TraceRun, names: list[str]) -> Finding:
     packed = run.live().packed
     found = f"{len(packed)} parts that a pack took the place of, {len(names)} temporary files"
     if not packed and not names:
@@ -122,7 +122,7 @@ def _quarantine(names: list[str]) -> Finding:
     return Finding(check="quarantine", state=State.NOTE, found=found, todo=todo)
 
 
-def _catalog(run: Run) -> Finding:
+def _catalog(run: TraceRun) -> Finding:
     if not isinstance(run.storage, LocalStorage):
         return Finding(check="catalog", state=State.OK, found="a run in a bucket has none")
     if not is_file(Path(run.location, CATALOG)):
@@ -134,7 +134,7 @@ def _catalog(run: Run) -> Finding:
     return Finding(check="catalog", state=State.OK, found=f"{CATALOG} opens")
 
 
-def _statistics(run: Run) -> Finding:
+def _statistics(run: TraceRun) -> Finding:
     damaged = damaged_statistics(run)
     if damaged:
         todo = f"delete {damaged[0]}: dqf rank makes it anew"
@@ -145,7 +145,7 @@ def _statistics(run: Run) -> Finding:
     return Finding(check="statistics", state=State.OK, found=f"{fine} what is traced now")
 
 
-def _attempts(run: Run) -> Finding:
+def _attempts(run: TraceRun) -> Finding:
     try:
         tried = attempts(run)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -162,7 +162,7 @@ def _attempts(run: Run) -> Finding:
     return Finding(check="attempts", state=State.NOTE, found=found, todo=todo)
 
 
-def _oddity(run: Run, attempt: Attempt) -> str:
+def _oddity(run: TraceRun, attempt: Attempt) -> str:
     """Return in what an attempt differs from the run's manifest and how it ended oddly, or ""."""
     odd = [
         f"had {name} {now}, the run was made with {then}"

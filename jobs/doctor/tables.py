@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from jobs.doctor.findings import Fault
 from jobs.doctor.parts import carried_id, fingerprint, on_disk, whole_part
 from jobs.runs.parts import EMPTY_PACK, EMPTY_PART, NOT_PARQUET, CorruptPart
-from jobs.runs.trace_run import BATCH_UNITS, Run, small_tables, units_batch
+from jobs.runs.trace_run import BATCH_UNITS, TraceRun, small_tables, units_batch
 from schemas.errors import first_line
 from schemas.tables import UNITS
 
@@ -29,7 +29,7 @@ class TableCheck:
     run_ids: Counter[str]
 
 
-def check_tables(run: Run) -> TableCheck:
+def check_tables(run: TraceRun) -> TableCheck:
     """Return what is wrong with the tables and the empty parts, each read whole."""
     texts = {
         **{name: _small_fault(run, name) for name in small_tables(run)},
@@ -45,13 +45,13 @@ def check_tables(run: Run) -> TableCheck:
     return TableCheck(faults=tuple(faults), run_ids=Counter(ids))
 
 
-def compared_units(run: Run) -> range:
+def compared_units(run: TraceRun) -> range:
     """Return the places of the units that are compared with the plan."""
     total = len(run.units)
     return range(0, total, 1 if total <= ALL_UNITS else total // SAMPLE)
 
 
-def _content(run: Run, name: str) -> bytes:
+def _content(run: TraceRun, name: str) -> bytes:
     """Return a file's content, none if it is missing."""
     try:
         return run.storage.read(name)
@@ -59,7 +59,7 @@ def _content(run: Run, name: str) -> bytes:
         return b""
 
 
-def _small_fault(run: Run, name: str) -> str:
+def _small_fault(run: TraceRun, name: str) -> str:
     """Return what is wrong with a table other than the units', "" if nothing is."""
     planned = small_tables(run)[name]()
     try:
@@ -74,7 +74,7 @@ def _small_fault(run: Run, name: str) -> str:
     return "" if found.equals(planned) else "does not agree with the plan"
 
 
-def _units_fault(run: Run) -> str:
+def _units_fault(run: TraceRun) -> str:
     """Return what is wrong with the table of units, which is read a batch at a time."""
     compared, start = compared_units(run), 0
     try:
@@ -94,7 +94,7 @@ def _units_fault(run: Run) -> str:
     return ""
 
 
-def _empty_fault(run: Run, name: str) -> str:
+def _empty_fault(run: TraceRun, name: str) -> str:
     try:
         part = whole_part(run.storage.read(name), name, run_id=run.id)
     except FileNotFoundError:
@@ -104,7 +104,7 @@ def _empty_fault(run: Run, name: str) -> str:
     return "is not empty" if len(part.table) or part.commits else ""
 
 
-def _query_fault(run: Run, name: str) -> str:
+def _query_fault(run: TraceRun, name: str) -> str:
     """Return why DuckDB cannot read a file that Arrow can; "" if it can."""
     with duckdb.connect() as connection, on_disk(run, name, run.storage.read(name)) as path:
         try:
@@ -119,11 +119,11 @@ def _is_schema(found: pa.Schema, planned: pa.Schema) -> bool:
     return found.equals(planned) and (found.metadata or {}) == planned.metadata
 
 
-def _opened(run: Run, name: str) -> pq.ParquetFile:
+def _opened(run: TraceRun, name: str) -> pq.ParquetFile:
     return pq.ParquetFile(io.BytesIO(run.storage.read(name)), page_checksum_verification=True)
 
 
-def _unreadable(run: Run, name: str, error: Exception) -> str:
+def _unreadable(run: TraceRun, name: str, error: Exception) -> str:
     if not run.storage.exists(name):
         return "is missing"
     return f"is not a whole Parquet file: {first_line(error)}"

@@ -10,7 +10,7 @@ from engine.editing.editable import editable
 from engine.editing.prompts import prompt_pairs
 from engine.editing.published import published_edit
 from engine.editing.readers import read_prompts
-from engine.editing.solve import Collect, EditSettings, Solved, here, solve_edit
+from engine.editing.solve import Collect, EditSettings, EditSolution, in_this_process, solve_edit
 from engine.files import new_folder
 from engine.model.hub import source_folder
 from engine.model.model import Diffusion
@@ -19,7 +19,7 @@ from engine.model.vocabulary import Phrasebook, read_phrasebook
 from jobs.editing.folder import write_edit
 from jobs.editing.images import Shown, compare
 from jobs.editing.manifest import BEFORE_AFTER
-from jobs.editing.report import EditReport, Located
+from jobs.editing.report import EditReport, EditSite
 from schemas.concept import Concept
 from schemas.numerics import Numerics
 
@@ -28,7 +28,7 @@ Note = Callable[[str], None]
 
 
 def _in_process(model: Diffusion) -> AbstractContextManager[Collect]:
-    return nullcontext(here(model))
+    return nullcontext(in_this_process(model))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class EditJob:
     concepts: tuple[Concept, ...]
     model: str
     """A built-in name, a diffusers folder or a hub id."""
-    located: Located
+    located: EditSite
     """Why the first of the settings' components is edited."""
     out: Path
     settings: EditSettings = field(default_factory=EditSettings)
@@ -84,7 +84,7 @@ def edit_batch(job: EditJob, *, note: Note) -> EditReport:
     return report
 
 
-def solve(model: Diffusion, job: EditJob, *, book: Phrasebook) -> Solved:
+def solve(model: Diffusion, job: EditJob, *, book: Phrasebook) -> EditSolution:
     """Return the edited weights of a job, on the workers that it names."""
     if job.settings.objective == "published":
         (component,) = job.settings.components
@@ -116,7 +116,7 @@ def check_prompts(
 def _shown(
     model: Diffusion,
     job: EditJob,
-    solved: Solved,
+    solved: EditSolution,
     book: Phrasebook,
     work: Path,
     note: Note,
@@ -134,7 +134,7 @@ def _shown(
     )
 
 
-def _report(job: EditJob, solved: Solved, shown: Shown) -> EditReport:
+def _report(job: EditJob, solved: EditSolution, shown: Shown) -> EditReport:
     return EditReport(
         out=str(job.out),
         model=job.model,
@@ -153,7 +153,7 @@ def _report(job: EditJob, solved: Solved, shown: Shown) -> EditReport:
     )
 
 
-def relative_changes(solved: Solved) -> Mapping[str, float]:
+def relative_changes(solved: EditSolution) -> Mapping[str, float]:
     """Return the Frobenius norm of dW over that of W0, by the weight's public name."""
     return {
         name: float(change.norm() / solved.originals[name].double().norm().cpu())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.cluster.connection import Cluster, connected
 
 if TYPE_CHECKING:
-    from engine.editing.closed_form import Sums
+    from engine.editing.closed_form import KeyStatistics
     from engine.editing.solve import Batch, Collect
     from engine.model.model import Diffusion
 
@@ -29,7 +29,7 @@ class KeyWorker:
             torch.set_num_threads(threads)
         self._model = open_model(model)
 
-    def sum(self, batch: "Batch", edited: "Mapping[str, Any]") -> "Sums":
+    def sum(self, batch: "Batch", edited: "Mapping[str, Any]") -> "KeyStatistics":
         """Return the sums of a batch, with the weights `edited` so far."""
         from engine.editing.solve import sum_batches
 
@@ -52,7 +52,7 @@ def shared(cluster: Cluster) -> "Callable[[Diffusion], AbstractContextManager[Co
 
             def collect(
                 batches: "Sequence[Batch]", edited: "Mapping[str, Any]"
-            ) -> "Iterator[Sums]":
+            ) -> "Iterator[KeyStatistics]":
                 weights = ray.put(dict(edited))
                 pool: Any = ActorPool(actors)
                 return pool.map(

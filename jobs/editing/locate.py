@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.editing.report import Located
+from jobs.editing.report import EditSite
 from jobs.query.select import run_query
-from jobs.runs.trace_run import Run, open_run
+from jobs.runs.trace_run import TraceRun, open_run
 from schemas.concept import Concept
 from schemas.errors import ConceptError
 from schemas.views import NORMAL_95
@@ -31,7 +31,7 @@ ORDER BY mean_ie DESC, component LIMIT 1
 interval is taken as it is; that over several attributes is the normal one."""
 
 
-def locate(location: str | Path, concepts: Sequence[Concept]) -> Located:
+def locate(location: str | Path, concepts: Sequence[Concept]) -> EditSite:
     """Return the text-encoder component with the highest mean indirect effect on the target score.
 
     The mean is over the captions of the concepts' attribute where all concepts are of one kind
@@ -43,12 +43,12 @@ def locate(location: str | Path, concepts: Sequence[Concept]) -> Located:
     for attribute in (kinds.pop() if len(kinds) == 1 else "", ""):
         found = _top(run, attribute)
         if found:
-            return Located(run=str(location), attribute=attribute or None, **found)
+            return EditSite(run=str(location), attribute=attribute or None, **found)
     raise ConceptError(
         f"run {location} has no trial of a text-encoder component yet: trace one or name a --layer"
     )
 
 
-def _top(run: Run, attribute: str) -> dict[str, Any] | None:
+def _top(run: TraceRun, attribute: str) -> dict[str, Any] | None:
     rows = run_query(run, TOP, [attribute, attribute]).to_pylist()
     return rows[0] if rows else None

@@ -9,7 +9,7 @@ from schemas.numerics import Numerics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Located:
+class EditSite:
     """The component to edit, and why."""
 
     component: str
@@ -60,7 +60,7 @@ class EditReport:
     scorer: str
     numerics: Numerics
     """Of the images before and after."""
-    located: Located
+    located: EditSite
     concepts: tuple[Concept, ...]
     settings: EditSettings
     key_pairs: int

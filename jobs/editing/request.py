@@ -16,7 +16,7 @@ from jobs.cluster.connection import Cluster
 from jobs.editing.edit import EditJob, Note, edit_batch
 from jobs.editing.key_workers import shared
 from jobs.editing.locate import locate
-from jobs.editing.report import EditReport, Located
+from jobs.editing.report import EditReport, EditSite
 from jobs.input.concepts import read_concepts
 from jobs.runs.trace_run import open_run
 from schemas.concept import Concept
@@ -61,7 +61,7 @@ def edit_job(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note)
         raise ConceptError("name a run (--from-run), or both a model and a component (--layer)")
     plan = open_run(request.run).plan if request.run else None
     located = (
-        Located(component=request.layers[0])
+        EditSite(component=request.layers[0])
         if request.layers
         else locate(_given(request.run), concepts)
     )
@@ -99,7 +99,7 @@ def default_numerics(model: str) -> Numerics:
     return Numerics(steps=default_steps(model), guidance=default_guidance(model))
 
 
-def describe(located: Located) -> str:
+def describe(located: EditSite) -> str:
     """Return one line that says which component is edited and why."""
     if located.mean_ie is None:
         return f"editing {located.component}, as asked"

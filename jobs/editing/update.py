@@ -13,7 +13,7 @@ from engine.editing.solve import EditSettings
 from engine.files import refuse_occupied
 from jobs.editing.edit import EditJob
 from jobs.editing.manifest import read_manifest
-from jobs.editing.report import Located
+from jobs.editing.report import EditSite
 from jobs.input.concepts import Numbered, read_numbered, refuse_lines
 from jobs.input.rows import Problem
 from schemas.concept import Concept, plain_text, same_text
@@ -75,7 +75,7 @@ def _job(
     return EditJob(
         concepts=concepts,
         model=manifest.model,
-        located=Located(**extra["located"]),
+        located=EditSite(**extra["located"]),
         out=out,
         settings=settings_of(manifest),
         numerics=Numerics.model_validate(extra["numerics"]),

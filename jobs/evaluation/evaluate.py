@@ -23,7 +23,7 @@ from jobs.editing.grid import draw_grid
 from jobs.editing.manifest import read_manifest
 from jobs.evaluation.measures import GroupResult, results, shown_images
 from jobs.evaluation.worker import EvaluationWorker
-from jobs.pool.driver import work_through
+from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
 from jobs.runs.evaluation_run import EDIT, EvaluationRun, create_evaluation, delta_hash
 from jobs.runs.progress import Note, Progress
@@ -96,7 +96,7 @@ def evaluate(
 
     A unit that fails is recorded and ends nothing.
     """
-    end = work_through(
+    end = drive_run(
         run,
         cluster=cluster,
         worker_class=EvaluationWorker,

@@ -24,7 +24,7 @@ from jobs.editing.manifest import read_manifest
 from jobs.evaluation.evaluate import Request, make_plan
 from jobs.evaluation.measures import ERASED, HARMONIC, GroupResult, results
 from jobs.evaluation.worker import EvaluationWorker
-from jobs.pool.driver import work_through
+from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
 from jobs.runs.evaluation_run import EvaluationRun, create_evaluation, delta_hash
 from jobs.runs.progress import Note, Progress
@@ -83,7 +83,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trade:
+class SweepResult:
     """What an edit of a sweep erases, keeps and costs; null where nothing is measured.
 
     `of_right`: over images that the unedited model draws right.
@@ -155,10 +155,10 @@ def sweep(
     cluster: Cluster,
     on_progress: Callable[[Progress], None],
     note: Note,
-) -> list[Trade]:
+) -> list[SweepResult]:
     """Evaluate the edits of a sweep in the folder `out` and return what each trades."""
     edits = {name: str((out / "edits" / name).resolve()) for name in run.plan.edits}
-    work_through(
+    drive_run(
         run,
         cluster=cluster,
         worker_class=EvaluationWorker,
@@ -174,34 +174,34 @@ def sweep(
     return trades
 
 
-def marked(trades: Sequence[Trade]) -> list[Trade]:
+def marked(trades: Sequence[SweepResult]) -> list[SweepResult]:
     """Return the trades with the non-dominated ones marked, the highest harmonic mean first."""
     found = [
-        Trade(**{**asdict(t), "is_best": not any(_dominates(other, t) for other in trades)})
+        SweepResult(**{**asdict(t), "is_best": not any(_dominates(other, t) for other in trades)})
         for t in trades
     ]
     return sorted(found, key=lambda t: (-(t.harmonic_of_right or 0.0), t.edit))
 
 
-def _dominates(one: Trade, other: Trade) -> bool:
+def _dominates(one: SweepResult, other: SweepResult) -> bool:
     pairs = list(zip(_losses(one), _losses(other), strict=True))
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
-def _losses(trade: Trade) -> Iterator[float]:
+def _losses(trade: SweepResult) -> Iterator[float]:
     """Yield what should be low; a measure that is null is so for every edit of a sweep."""
     yield trade.erased_of_right or 0.0
     yield -(trade.kept_of_right or 0.0)
     yield trade.cmmd or 0.0
 
 
-def _trade(name: str, found: Sequence[GroupResult]) -> Trade:
+def _trade(name: str, found: Sequence[GroupResult]) -> SweepResult:
     by_group = {result.group: result for result in found}
     nothing = GroupResult(group="")
     erased, kept, mean, general = (
         by_group.get(group, nothing) for group in (ERASED, Group.KEPT, HARMONIC, Group.GENERAL)
     )
-    return Trade(
+    return SweepResult(
         edit=name,
         erased=erased.after,
         kept=kept.after,

@@ -21,7 +21,7 @@ from engine.model.vocabulary import read_phrasebook
 from jobs.editing.grid import CELL
 from jobs.pool.worker import Worker
 from jobs.runs.evaluation_run import EvaluationRun, delta_hash, open_evaluation
-from jobs.runs.run import UnitRow
+from jobs.runs.run import IdentifiedUnit
 from schemas.errors import ConceptError
 from schemas.evaluation import EvaluationPrompt, EvaluationUnit, Group
 
@@ -57,7 +57,7 @@ class PairTracer:
         self._near = Neighbourhood(self._model, read_phrasebook(source_folder(self._plan.model)))
         self._rows = self._plan.rows
 
-    def score_rows(self, row: UnitRow[EvaluationUnit]) -> list[dict]:
+    def score_rows(self, row: IdentifiedUnit[EvaluationUnit]) -> list[dict]:
         """Return a unit's rows, one an edit and prompt."""
         unit = row.unit
         shared = {

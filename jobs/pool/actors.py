@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.pool.isolation import Isolation
-from jobs.runs.run import ChunkedRun, Task
+from jobs.runs.run import Run, Task
 from schemas.errors import ModelUnavailable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Staff:
+class WorkerSpec:
     """What actors are made of, and how many there should be."""
 
     worker_class: type
@@ -23,7 +23,7 @@ class Staff:
     """Returns the number of actors that the cluster has room for now."""
 
 
-def start_actor(run: ChunkedRun, staff: Staff) -> Any:
+def start_actor(run: Run, staff: WorkerSpec) -> Any:
     """Return the handle of a new actor, which Ray starts once there is room for it."""
     import ray
 

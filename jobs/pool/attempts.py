@@ -15,7 +15,7 @@ from pathlib import Path
 from jobs.cluster.processes import started
 from jobs.cluster.submission import JOBS_ADDRESS_VARIABLE, SUBMISSION_VARIABLE
 from jobs.runs.provenance import code_hash, versions
-from jobs.runs.run import ChunkedRun
+from jobs.runs.run import Run
 from jobs.runs.storage.interface import StoredFile
 from jobs.runs.storage.local import LocalStorage
 
@@ -61,7 +61,7 @@ class Attempt:
         return started(self.pid) == self.pid_started
 
 
-def begin(run: ChunkedRun) -> Attempt:
+def begin(run: Run) -> Attempt:
     """Record that this process drives the run from now on."""
     pid = os.getpid()
     pid_started = started(pid)
@@ -85,30 +85,30 @@ def begin(run: ChunkedRun) -> Attempt:
     raise RuntimeError(f"run {run.location} has had 10,000 attempts")
 
 
-def end(run: ChunkedRun, attempt: Attempt, outcome: Outcome, message: str = "") -> None:
+def end(run: Run, attempt: Attempt, outcome: Outcome, message: str = "") -> None:
     """Record how an attempt ended."""
     fields = {"outcome": outcome, "message": message, "ended": _now()}
     name = f"attempts/{attempt.number:04d}.end.json"
     run.storage.create(name, json.dumps(fields, indent=1).encode())
 
 
-def attempts(run: ChunkedRun) -> list[Attempt]:
+def attempts(run: Run) -> list[Attempt]:
     """Return the attempts at a run, oldest first."""
     names = {file.name for file in run.storage.files("attempts")}
     return [_read(run, name, names) for name in sorted(names) if RECORD.fullmatch(name)]
 
 
-def last_begun(run: ChunkedRun) -> float:
+def last_begun(run: Run) -> float:
     """Return when the last attempt began, in seconds by the storage's clock; 0 without any."""
     records = _records(run)
     return records[-1].modified if records else 0.0
 
 
-def _records(run: ChunkedRun) -> list[StoredFile]:
+def _records(run: Run) -> list[StoredFile]:
     return [file for file in run.storage.files("attempts") if RECORD.fullmatch(file.name)]
 
 
-def changed_versions(run: ChunkedRun, attempt: Attempt) -> list[tuple[str, str, str]]:
+def changed_versions(run: Run, attempt: Attempt) -> list[tuple[str, str, str]]:
     """Return what an attempt had another version of: its name, the run's version, the attempt's."""
     known = run.manifest.versions
     return [
@@ -118,12 +118,12 @@ def changed_versions(run: ChunkedRun, attempt: Attempt) -> list[tuple[str, str, 
     ]
 
 
-def others_alive(run: ChunkedRun, mine: Attempt) -> Sequence[Attempt]:
+def others_alive(run: Run, mine: Attempt) -> Sequence[Attempt]:
     """Return the other attempts that are running on this machine."""
     return [a for a in attempts(run) if a.number != mine.number and a.is_alive]
 
 
-def _read(run: ChunkedRun, name: str, names: set[str]) -> Attempt:
+def _read(run: Run, name: str, names: set[str]) -> Attempt:
     fields = json.loads(run.storage.read(name))
     ended = name.replace(".json", ".end.json")
     if ended in names:
@@ -136,7 +136,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def log_path(run: ChunkedRun, attempt: Attempt) -> Path | None:
+def log_path(run: Run, attempt: Attempt) -> Path | None:
     """Return where an attempt's log is written; a run in a bucket has none."""
     if not isinstance(run.storage, LocalStorage):
         return None
@@ -144,7 +144,7 @@ def log_path(run: ChunkedRun, attempt: Attempt) -> Path | None:
 
 
 @contextmanager
-def logged(run: ChunkedRun, attempt: Attempt) -> Iterator[None]:
+def logged(run: Run, attempt: Attempt) -> Iterator[None]:
     """Write what this package logs to the attempt's log until exit, as far as that can be."""
     logger = logging.getLogger("jobs")
     path = log_path(run, attempt)

@@ -10,15 +10,15 @@ from typing import Any
 
 from jobs.cluster.connection import Cluster, connected
 from jobs.pool import attempts
-from jobs.pool.actors import Staff
+from jobs.pool.actors import WorkerSpec
 from jobs.pool.attempts import Attempt, Outcome
 from jobs.pool.limits import Limits
 from jobs.pool.metrics import DriverMetrics
-from jobs.pool.pool import drive
+from jobs.pool.pool import run_tasks
 from jobs.pool.signals import noted_signals, sigterm_raises
 from jobs.runs.packs import tidy
 from jobs.runs.progress import Note, Progress, failed_tasks, open_tasks, progress_of
-from jobs.runs.run import ChunkedRun, Task, TaskDone
+from jobs.runs.run import Run, Task, TaskDone
 from schemas.errors import DqfError, Interrupted, StoreError
 
 logger = logging.getLogger(__name__)
@@ -27,8 +27,8 @@ LOG_S = 10.0
 """How often the log says how far a run is."""
 
 
-def work_through(
-    run: ChunkedRun,
+def drive_run(
+    run: Run,
     *,
     cluster: Cluster,
     worker_class: type,
@@ -68,7 +68,7 @@ def _outcome(error: BaseException) -> tuple[Outcome, str]:
     return Outcome.FAILED, f"{name}{error}"
 
 
-def _repair(run: ChunkedRun, attempt: Attempt, note: Note) -> None:
+def _repair(run: Run, attempt: Attempt, note: Note) -> None:
     """Put right what a crash may have left, and say what was found."""
     run.complete()
     for name in tidy(run):
@@ -81,7 +81,7 @@ def _repair(run: ChunkedRun, attempt: Attempt, note: Note) -> None:
 
 
 def _work(
-    run: ChunkedRun,
+    run: Run,
     tasks: Sequence[Task],
     *,
     cluster: Cluster,
@@ -110,13 +110,13 @@ def _work(
 
     with connected(cluster) as capacity, noted_signals() as check_signals:
         metrics = DriverMetrics(run.name, left=sum(len(run.ordinals(task.chunk)) for task in tasks))
-        staff = Staff(
+        staff = WorkerSpec(
             worker_class=worker_class,
             options={**options, "threads": _threads(capacity.actors())},
             gpus=capacity.gpus_an_actor,
             target=capacity.actors,
         )
-        drive(run, tasks, staff, limits=limits, on_task=on_task, on_turn=check_signals)
+        run_tasks(run, tasks, staff, limits=limits, on_task=on_task, on_turn=check_signals)
 
 
 def _advanced(progress: Progress, done: TaskDone, *, is_retry: bool) -> Progress:

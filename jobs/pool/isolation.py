@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from jobs.runs.parts import Failure
-from jobs.runs.run import ChunkedRun, Task
+from jobs.runs.run import Run, Task
 
 STRIKES = 2
 """Workers that a unit must end while it runs alone: one death may come from outside."""
@@ -23,7 +23,7 @@ class Isolation:
     """Workers that this unit has ended."""
 
     @classmethod
-    def of(cls, run: ChunkedRun, task: Task) -> "Isolation":
+    def of(cls, run: Run, task: Task) -> "Isolation":
         """Return the isolation of a task's units."""
         return cls(task=task, unit_ids=tuple(row.unit_id for row in run.unit_rows(task)))
 

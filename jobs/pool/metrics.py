@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jobs.runs.run import TaskDone
 
-RUN = "Run"
+RUN = "TraceRun"
 """The tag that every metric has: the run's name."""
 
 

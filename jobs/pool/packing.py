@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from jobs.runs.packs import group_chunks
 from jobs.runs.parts import GROUP_CHUNKS
-from jobs.runs.run import ChunkedRun, Task
+from jobs.runs.run import Run, Task
 
 PACK_TRIES = 3
 """How often a group is packed before its parts are left, which count as well as a pack."""
@@ -14,7 +14,7 @@ PACK_TRIES = 3
 class Groups:
     """The groups of a run, as its driver sees them."""
 
-    def __init__(self, run: ChunkedRun, tasks: Iterable[Task]) -> None:
+    def __init__(self, run: Run, tasks: Iterable[Task]) -> None:
         """Count what each group lacks; those that lack nothing are to be packed.
 
         What another driver has committed since `tasks` were listed is lacking too, until its task

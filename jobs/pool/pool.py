@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.pool.actors import Actor, Call, Staff, raise_from_constructor, start_actor
+from jobs.pool.actors import Actor, Call, WorkerSpec, raise_from_constructor, start_actor
 from jobs.pool.isolation import Isolation
 from jobs.pool.limits import Limits
 from jobs.pool.packing import Groups
 from jobs.pool.task_queue import TaskQueue
 from jobs.runs.parts import CorruptPart
 from jobs.runs.provenance import code_hash
-from jobs.runs.run import ChunkedRun, Task, TaskDone
+from jobs.runs.run import Run, Task, TaskDone
 from schemas.errors import ClusterUnavailable, TooManyFailures, first_line
 
 logger = logging.getLogger(__name__)
@@ -40,10 +40,10 @@ MIN_FAILED = 20
 """Failed units below which a run is not stopped."""
 
 
-def drive(
-    run: ChunkedRun,
+def run_tasks(
+    run: Run,
     tasks: Iterable[Task],
-    staff: Staff,
+    staff: WorkerSpec,
     *,
     limits: Limits,
     on_task: Callable[[TaskDone], None],
@@ -79,8 +79,8 @@ class _Pool:
     whole queue; a fresh one queues calls until it is ready.
     """
 
-    run: ChunkedRun
-    staff: Staff
+    run: Run
+    staff: WorkerSpec
     limits: Limits
     on_task: Callable[[TaskDone], None]
     queue: TaskQueue
@@ -88,7 +88,7 @@ class _Pool:
     actors: list[Actor] = field(default_factory=list[Actor])
     owners: dict[Any, Actor] = field(default_factory=dict[Any, Actor])
     """The actor of every call in flight."""
-    hungry: set[Actor] = field(default_factory=set[Actor])
+    with_room: set[Actor] = field(default_factory=set[Actor])
     """Ready actors with fewer calls than they may have."""
     isolations: deque[Isolation] = field(default_factory=deque[Isolation])
     """Those that wait for an idle actor."""
@@ -129,11 +129,11 @@ class _Pool:
 
     def feed(self) -> None:
         """Give every ready actor its next calls."""
-        for actor in list(self.hungry):
+        for actor in list(self.with_room):
             while len(actor.calls) < CALLS_IN_FLIGHT and self._feed(actor):
                 pass
             if len(actor.calls) == CALLS_IN_FLIGHT:
-                self.hungry.discard(actor)
+                self.with_room.discard(actor)
             elif not actor.calls:
                 break  # what an idle actor is not given is not there for any other either
 
@@ -184,7 +184,7 @@ class _Pool:
 
         pending = list(self.owners)
         if not pending:
-            assert not self.hungry, "work is left that no idle actor was given"
+            assert not self.with_room, "work is left that no idle actor was given"
             time.sleep(0.1)
             return
         ready, _ = ray.wait(pending, num_returns=1, timeout=1.0, fetch_local=False)
@@ -208,7 +208,7 @@ class _Pool:
             self._drop(actor, reference)
             self._raised(call, error)
         except RayError as error:  # an actor's death has many: out of memory is no RayActorError
-            self._bury(actor, error)
+            self._replace_dead(actor, error)
         else:
             self._drop(actor, reference)
             self._finished(actor, call, result)
@@ -217,13 +217,13 @@ class _Pool:
         del self.owners[reference], actor.calls[reference]
         self._note_head(actor)
         if actor.is_ready:
-            self.hungry.add(actor)
+            self.with_room.add(actor)
 
     def _finished(self, actor: Actor, call: Call, result: Any) -> None:
         self.errors_in_row = self.failed_starts = 0
         work = call.work
         if work is None:
-            self._welcome(actor, result)
+            self._admit(actor, result)
         elif isinstance(work, Task):
             self._task_done(work, result)
         elif isinstance(work, Isolation):
@@ -232,7 +232,7 @@ class _Pool:
         else:
             self.groups.packed()
 
-    def _welcome(self, actor: Actor, worker_code: str) -> None:
+    def _admit(self, actor: Actor, worker_code: str) -> None:
         """Take an actor that is ready among those that get work."""
         if worker_code != code_hash():
             raise ClusterUnavailable(
@@ -241,7 +241,7 @@ class _Pool:
             )
         self.has_started = True
         actor.is_ready = True
-        self.hungry.add(actor)
+        self.with_room.add(actor)
 
     def _task_done(self, task: Task, done: TaskDone) -> None:
         if not self.queue.finish(task, done.seconds):
@@ -299,7 +299,7 @@ class _Pool:
         if self.errors_in_row > max(3, 2 * len(self.actors)):
             raise error
 
-    def _bury(self, actor: Actor, error: Any, *, is_hung: bool = False) -> None:
+    def _replace_dead(self, actor: Actor, error: Any, *, is_hung: bool = False) -> None:
         """Remove an actor that died, and see to the calls that it lost."""
         import ray
         from ray.exceptions import RayError
@@ -317,7 +317,7 @@ class _Pool:
                 is_head = False
             else:
                 self._finished(actor, call, result)
-        self.hungry.discard(actor)
+        self.with_room.discard(actor)
 
     def _lost(self, call: Call, error: Any, *, is_head: bool, is_hung: bool) -> None:
         """See to a call that was lost; only the one that was running is to blame."""
@@ -363,14 +363,14 @@ class _Pool:
             if head is None or head.work is None or head.since is None:
                 continue
             if now - head.since > self.limits.unit_s * head.units:
-                self._bury(actor, None, is_hung=True)
+                self._replace_dead(actor, None, is_hung=True)
 
     def _remove(self, actor: Actor) -> None:
         import ray
 
         ray.kill(actor.handle)
         self.actors.remove(actor)
-        self.hungry.discard(actor)
+        self.with_room.discard(actor)
         for reference in actor.calls:
             del self.owners[reference]
         self.next_resize = 0.0

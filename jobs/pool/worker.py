@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from jobs.runs.packs import pack
 from jobs.runs.parts import Failure
 from jobs.runs.provenance import code_hash
-from jobs.runs.run import ChunkedRun, Task, TaskDone, UnitRow
+from jobs.runs.run import IdentifiedUnit, Run, Task, TaskDone
 
 if TYPE_CHECKING:
     pass
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 class Tracer(Protocol):
     """What scores a unit: the model's side of a worker."""
 
-    def score_rows(self, row: UnitRow[Any]) -> list[dict]:
+    def score_rows(self, row: IdentifiedUnit[Any]) -> list[dict]:
         """Return a unit's rows of the run's table; whatever it raises is recorded."""
         ...
 
@@ -27,7 +27,7 @@ class Tracer(Protocol):
 class Worker:
     """Works on the tasks of one run; a plain class, which the pool wraps as an actor."""
 
-    def __init__(self, run: ChunkedRun[Any], tracer: Tracer) -> None:
+    def __init__(self, run: Run[Any], tracer: Tracer) -> None:
         """Work on a run, whose units `tracer` scores."""
         self._run = run
         self._tracer = tracer
@@ -63,7 +63,7 @@ class Worker:
         """Pack a group of chunks; CorruptPart if a part of it is damaged."""
         pack(self._run, group)
 
-    def _traced(self, unit_row: UnitRow[Any]) -> tuple[list[dict], Failure | None]:
+    def _traced(self, unit_row: IdentifiedUnit[Any]) -> tuple[list[dict], Failure | None]:
         try:
             return self._tracer.score_rows(unit_row), None
         except Exception as error:

@@ -9,7 +9,7 @@ import duckdb
 from jobs.query.kept_statistics import select_kept, write_empty_statistics
 from jobs.runs.parts import GROUP_CHUNKS
 from jobs.runs.storage.local import LocalStorage
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from schemas.columns import VIEWS
 from schemas.statistics import STATISTICS
 from schemas.views import TABLES, commits_of, quoted, scores_of, view_statements
@@ -27,7 +27,7 @@ NOT coalesce(list_contains(
 """
 
 
-def write_catalog(run: Run) -> None:
+def write_catalog(run: TraceRun) -> None:
     """Write a local run's `catalog.duckdb` unless it is there, all of it or nothing."""
     if not isinstance(run.storage, LocalStorage):
         return

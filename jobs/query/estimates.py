@@ -40,7 +40,7 @@ from schemas.views import MIN_TOTAL_EFFECT
 RESTORE = Intervention.RESTORE.value
 
 Columns = dict[str, Any]
-Found = NDArray[np.bool_]
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ class Claims:
     q_S: Array
 
     @property
-    def is_found(self) -> Found:
+    def is_found(self) -> BoolArray:
         """Which claims hold."""
         return self.q_S < DISCOVERY_RATE
 
@@ -99,7 +99,7 @@ class CausalSet:
     attribute: str
     num_captions: int
     places_S: Places
-    is_causal_S: Found
+    is_causal_S: BoolArray
     bits_SB: Bits
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.runs.parts import NOT_PARQUET, Live
-from jobs.runs.run import ChunkedRun
+from jobs.runs.run import Run
 from schemas.errors import StoreError
 from schemas.statistics import STATISTICS, STATISTICS_VERSION
 from schemas.views import quoted, read_parquet
@@ -29,14 +29,14 @@ NAME = re.compile(
 """The tables' files; the empty ones are there before any score is."""
 
 
-def key_of(run: ChunkedRun, live: Live) -> str:
+def key_of(run: Run, live: Live) -> str:
     """Return a hash of what statistics follow from: the plan, the parts that count, the code."""
     parts = [(name, live.modified.get(name)) for name in live.names]
     text = json.dumps([run.id, STATISTICS_VERSION, parts])
     return sha256(text.encode()).hexdigest()[:16]
 
 
-def kept_statistics(run: ChunkedRun, key: str) -> dict[str, pa.Table] | None:
+def kept_statistics(run: Run, key: str) -> dict[str, pa.Table] | None:
     """Return the tables kept under a key; None if they are not all there and whole."""
     try:
         names = [file.name for file in run.storage.files(FOLDER)]
@@ -56,12 +56,12 @@ def kept_statistics(run: ChunkedRun, key: str) -> dict[str, pa.Table] | None:
         return None
 
 
-def damaged_statistics(run: ChunkedRun) -> list[str]:
+def damaged_statistics(run: Run) -> list[str]:
     """Return the names of kept files that cannot be read."""
     return [file.name for file in run.storage.files(FOLDER) if not _is_whole(run, file.name)]
 
 
-def _is_whole(run: ChunkedRun, name: str) -> bool:
+def _is_whole(run: Run, name: str) -> bool:
     match = NAME.fullmatch(name)
     try:
         if match:
@@ -78,9 +78,7 @@ def _read(content: bytes, table: str) -> pa.Table:
     return file.read().cast(STATISTICS[table])
 
 
-def keep_statistics(
-    run: ChunkedRun, key: str, tables: Mapping[str, pa.Table], *, scores: int
-) -> None:
+def keep_statistics(run: Run, key: str, tables: Mapping[str, pa.Table], *, scores: int) -> None:
     """Keep the statistics of so many scores in place of those of fewer.
 
     A run that cannot be written does without.
@@ -97,7 +95,7 @@ def keep_statistics(
                 run.storage.remove(file.name)
 
 
-def write_empty_statistics(run: ChunkedRun) -> None:
+def write_empty_statistics(run: Run) -> None:
     """Write the files without rows that are not there."""
     for table, schema in STATISTICS.items():
         name = f"{FOLDER}/{table}.empty.parquet"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from jobs.query.select import open_query, run_query
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from jobs.runs.trace_run import open_run as _open_run
 from schemas.errors import PlanError
 from schemas.intervention import Intervention
@@ -19,7 +19,7 @@ ORDER BY attribute, part, against, mean_ie DESC, component, token, step_start, s
 """
 
 
-def open_run(location: str | Path) -> Run:
+def open_run(location: str | Path) -> TraceRun:
     """Return the run in a folder or at an s3:// or gs:// URL.
 
     StoreError: there is none, or it was made by another version of dqf.
@@ -28,7 +28,7 @@ def open_run(location: str | Path) -> Run:
 
 
 def rank(
-    run: Run,
+    run: TraceRun,
     *,
     attribute: str | None = None,
     part: str | None = None,
@@ -44,17 +44,17 @@ def rank(
     return run_query(run, RANKED, [str(intervention), attribute, part, against])
 
 
-def effects(run: Run) -> pa.Table:
+def effects(run: TraceRun) -> pa.Table:
     """Return the view `effects`: one row a changed run and measure, with its effects."""
     return run_query(run, "FROM effects")
 
 
-def query(runs: Run | Mapping[str, Run], sql: str) -> pa.Table:
+def query(runs: TraceRun | Mapping[str, TraceRun], sql: str) -> pa.Table:
     """Return the result of one SELECT over a run, or over several by their names in SQL.
 
     QueryRefused: it is anything but one SELECT over their views, or DuckDB rejects it.
     """
-    if isinstance(runs, Run):
+    if isinstance(runs, TraceRun):
         return run_query(runs, sql)
     with open_query(runs, sql) as result:
         return pa.Table.from_batches(list(result.batches), schema=result.schema)

@@ -24,7 +24,7 @@ from jobs.query.views import (
     reads_statistics,
 )
 from jobs.runs.run import RELISTS
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from schemas.errors import QueryRefused, first_line
 from schemas.views import identifier
 
@@ -45,7 +45,7 @@ class Result:
     batches: Iterator[pa.RecordBatch]
 
 
-def run_query(run: Run, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
+def run_query(run: TraceRun, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
     """Return the result of one read-only SELECT statement over a run's views.
 
     QueryRefused: it is not exactly one SELECT, reaches outside the run, or DuckDB rejects it.
@@ -59,7 +59,7 @@ def run_query(run: Run, sql: str, parameters: Sequence[object] = ()) -> pa.Table
 
 
 @contextmanager
-def open_query(runs: Mapping[str, Run], sql: str) -> Iterator[Result]:
+def open_query(runs: Mapping[str, TraceRun], sql: str) -> Iterator[Result]:
     """Give the result of one read-only SELECT over runs, computed while it is read.
 
     Each run's views are in a schema of its name, the first one's also outside of it. Parts that
@@ -77,7 +77,7 @@ def open_query(runs: Mapping[str, Run], sql: str) -> Iterator[Result]:
         yield result
 
 
-def _check_names(runs: Mapping[str, Run]) -> None:
+def _check_names(runs: Mapping[str, TraceRun]) -> None:
     if not runs:
         raise QueryRefused("name a run to query")
     for name in runs:
@@ -189,7 +189,7 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _connected(runs: Mapping[str, Run], source: Source, *, sql: str) -> Iterator[_Opened]:
+def _connected(runs: Mapping[str, TraceRun], source: Source, *, sql: str) -> Iterator[_Opened]:
     """Give a locked connection that has what a statement reads, the first run's views in use.
 
     Statistics are made, and kept in the run's folder, only for a statement that the gate admits.

@@ -1,7 +1,7 @@
 """What a run's ranking says, in words: what is causal, how surely, or why nothing can be found."""
 
 from jobs.query.select import run_query
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from schemas.statistics import DISCOVERY_RATE
 
 FOUND = """
@@ -29,7 +29,7 @@ NAMED = 3
 """States that a sentence names."""
 
 
-def verdicts(run: Run, *, against: str, attribute: str | None, part: str | None) -> list[str]:
+def verdicts(run: TraceRun, *, against: str, attribute: str | None, part: str | None) -> list[str]:
     """Return a sentence for each attribute and part that has restored states, and what limits them.
 
     Where captions are too few for anything to be found, one sentence says so for all.

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from jobs.query.kept_statistics import keep_statistics, kept_statistics, key_of
 from jobs.runs.parts import EMPTY_PACK, EMPTY_PART
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from schemas.errors import StoreError
 from schemas.statistics import STATISTICS
 from schemas.views import (
@@ -44,7 +44,7 @@ class Files:
         return [*self.tables.values(), *self.packs, *self.parts]
 
 
-def files_of(run: Run) -> Files:
+def files_of(run: TraceRun) -> Files:
     """Return a run's files; StoreError if its tables are not all there."""
     names = [f"{table}.parquet" for table in TABLES]
     try:
@@ -62,7 +62,7 @@ def files_of(run: Run) -> Files:
     )
 
 
-def _paths(run: Run, names: Sequence[str]) -> list[str]:
+def _paths(run: TraceRun, names: Sequence[str]) -> list[str]:
     return [str(path) for path in run.storage.local(names)]
 
 
@@ -121,7 +121,7 @@ def make_views(
 
 
 def fill_statistics(
-    connection: duckdb.DuckDBPyConnection, run: Run, files: Files, *, hidden: str
+    connection: duckdb.DuckDBPyConnection, run: TraceRun, files: Files, *, hidden: str
 ) -> None:
     """Fill the views over estimates; the run's schema is in use."""
     for table, content in _statistics(connection, run, files).items():
@@ -140,7 +140,7 @@ def _put(connection: duckdb.DuckDBPyConnection, table: str, content: pa.Table) -
 
 
 def _statistics(
-    connection: duckdb.DuckDBPyConnection, run: Run, files: Files
+    connection: duckdb.DuckDBPyConnection, run: TraceRun, files: Files
 ) -> dict[str, pa.Table]:
     """Return the run's statistics: those that are kept, or new ones, which are kept then."""
     kept = kept_statistics(run, files.key)

@@ -12,7 +12,7 @@ from PIL import Image
 from jobs.report.figures.labels import Place
 from jobs.report.words import PARTS
 from jobs.runs.kept_images import KeptImages, LabelledImage, kept_images
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 
 STRIPS = 64
 """Strips in a page, evenly by attribute."""
@@ -70,7 +70,7 @@ def picture_uri(path: Path) -> str:
         return data_uri(image)
 
 
-def strips(run: Run, drawn: Mapping[str, Place]) -> list[Strip]:
+def strips(run: TraceRun, drawn: Mapping[str, Place]) -> list[Strip]:
     """Return the strips of a run's kept images, at most STRIPS."""
     kept = kept_images(run)
     share = max(1, STRIPS // max(1, len({(k.attribute, k.part) for k in kept})))

@@ -11,7 +11,7 @@ from jobs.report.figures.data import Row, read_figure_data
 from jobs.report.figures.known import FIGURES, default_measure
 from jobs.report.figures.style import LIGHT, config
 from jobs.report.words import PARTS, findings
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from schemas.errors import PlanError
 
 WIDTH = 460
@@ -30,7 +30,7 @@ class Choice:
     intervention: str = "restore"
 
 
-def plot_figure(run: Run, name: str, choice: Choice, path: Path) -> str:
+def plot_figure(run: TraceRun, name: str, choice: Choice, path: Path) -> str:
     """Write the figure `name` of a run to `path` and return what it shows, in words.
 
     PlanError: the path's ending is none of FORMATS, the run has not what is chosen, or it was not
@@ -53,7 +53,7 @@ def plot_figure(run: Run, name: str, choice: Choice, path: Path) -> str:
     return shows
 
 
-def _complete(run: Run, choice: Choice) -> Choice:
+def _complete(run: TraceRun, choice: Choice) -> Choice:
     """Return a choice with an attribute and a measure; PlanError names one that the run lacks."""
     plan = run.plan
     attributes = list(dict.fromkeys(caption.attribute for caption in plan.captions))

@@ -39,7 +39,7 @@ from jobs.report.words import (
     findings,
 )
 from jobs.runs.progress import progress_of
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 
 PAGE = Path(__file__).with_name("page")
 """Folder of the page's template, style and script."""
@@ -62,7 +62,7 @@ class Report:
     answers: tuple[Answer, ...]
 
 
-def write_report(run: Run, folders: Sequence[Path], path: Path) -> Report:
+def write_report(run: TraceRun, folders: Sequence[Path], path: Path) -> Report:
     """Write the report of a run, and of the edits and sweeps in `folders`, to `path`.
 
     ConceptError: a folder is neither. StoreError, QueryRefused: the run cannot be read.
@@ -158,7 +158,7 @@ def _page_data(data: FigureData, figures: list[dict[str, Any]]) -> dict[str, Any
 
 
 def _rendered(
-    *, run: Run, data: FigureData, figures: list[dict[str, Any]], against: str, **shown: Any
+    *, run: TraceRun, data: FigureData, figures: list[dict[str, Any]], against: str, **shown: Any
 ) -> str:
     script = (PAGE / "report.js").read_text()
     libraries = _libraries()

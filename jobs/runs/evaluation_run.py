@@ -12,7 +12,7 @@ from engine.editing.delta import DELTA
 from engine.files import is_file
 from jobs.runs.parts import EMPTY_PACK, EMPTY_PART, write_part
 from jobs.runs.provenance import Manifest
-from jobs.runs.run import PLAN, ChunkedRun
+from jobs.runs.run import PLAN, Run
 from jobs.runs.storage.opening import open_storage
 from schemas.errors import ConceptError, StoreError
 from schemas.evaluation import (
@@ -29,7 +29,7 @@ EDIT = "edit"
 
 
 @dataclass(frozen=True)
-class EvaluationRun(ChunkedRun[EvaluationUnit]):
+class EvaluationRun(Run[EvaluationUnit]):
     """An evaluation that exists."""
 
     resumed_by = "dqf edit evaluate"

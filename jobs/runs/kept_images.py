@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from schemas.errors import StoreError, first_line
 from schemas.unit import Unit
 
 if TYPE_CHECKING:
-    from engine.tracing.kept import Keeper, Kept
+    from engine.tracing.kept import ImageSelector, Kept
 
 CAPTIONS = 4
 """Captions of an attribute whose images are kept."""
@@ -80,7 +80,7 @@ def image_name(unit_id: str) -> str:
     return f"{FOLDER}/{unit_id}.png"
 
 
-def picked_units(run: Run) -> dict[str, Unit]:
+def picked_units(run: TraceRun) -> dict[str, Unit]:
     """Return the units whose images are kept, by id, in the plan's order."""
     units, ids, seen = run.units, run.unit_ids, Counter[str]()
     per_caption = len(units) // len(run.plan.captions)
@@ -96,12 +96,12 @@ def picked_units(run: Run) -> dict[str, Unit]:
     return picked
 
 
-def keep_images(run: Run, unit_id: str, unit: Unit, keeper: "Keeper") -> None:
+def keep_images(run: TraceRun, unit_id: str, unit: Unit, selector: "ImageSelector") -> None:
     """Write the images that were kept of a unit, unless they are there; StoreError if it fails."""
-    run.storage.create(image_name(unit_id), _strip(unit_id, unit, keeper))
+    run.storage.create(image_name(unit_id), _strip(unit_id, unit, selector))
 
 
-def kept_images(run: Run) -> list[KeptImages]:
+def kept_images(run: TraceRun) -> list[KeptImages]:
     """Return the kept images of a run in the plan's order; damaged files are left out.
 
     Which those are, `image_faults` says.
@@ -142,9 +142,9 @@ def _cut(strip: Image.Image, labels: list[dict[str, Any]]) -> Iterator[LabelledI
         yield LabelledImage(**label, image=strip.crop(box))
 
 
-def _strip(unit_id: str, unit: Unit, keeper: "Keeper") -> bytes:
+def _strip(unit_id: str, unit: Unit, selector: "ImageSelector") -> bytes:
     """Return the images side by side as PNG, what they are in its text."""
-    kept = list(keeper.kept.values())
+    kept = list(selector.kept.values())
     images = [_small(image) for image in kept]
     width, height = images[0].size
     strip = Image.new("RGB", (width * len(images), height))
@@ -158,8 +158,8 @@ def _strip(unit_id: str, unit: Unit, keeper: "Keeper") -> bytes:
         "part": unit.part.value,
         "seed": unit.seed,
         "draw": unit.draw,
-        "against": keeper.against,
-        "intervention": keeper.intervention.value,
+        "against": selector.against,
+        "intervention": selector.intervention.value,
         "images": [_label(image) for image in kept],
     }
     text = PngInfo()

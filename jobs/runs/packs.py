@@ -15,18 +15,18 @@ from jobs.runs.parts import (
     read_part,
     write_part,
 )
-from jobs.runs.run import ChunkedRun
+from jobs.runs.run import Run
 
 READERS = 16
 """Files that are read at a time: in a bucket each is a wait."""
 
 
-def group_chunks(run: ChunkedRun, group: int) -> range:
+def group_chunks(run: Run, group: int) -> range:
     """Return the chunks of a group."""
     return range(group * GROUP_CHUNKS, min((group + 1) * GROUP_CHUNKS, run.num_chunks))
 
 
-def pack(run: ChunkedRun, group: int) -> None:
+def pack(run: Run, group: int) -> None:
     """Pack a group whose chunks are all committed; CorruptPart if one, or the pack, is damaged.
 
     What is damaged is moved out of the way, so that its chunks can be traced again.
@@ -40,12 +40,12 @@ def pack(run: ChunkedRun, group: int) -> None:
         run.storage.remove(part_name(chunk))
 
 
-def _parts(run: ChunkedRun, group: int) -> Iterator[PartContent]:
+def _parts(run: Run, group: int) -> Iterator[PartContent]:
     for chunk in group_chunks(run, group):
         yield _checked_part(run, chunk, 0)
 
 
-def _checked_part(run: ChunkedRun, chunk: int, generation: int) -> PartContent:
+def _checked_part(run: Run, chunk: int, generation: int) -> PartContent:
     """Return a part of the run; a damaged one is moved to the quarantine, CorruptPart."""
     name = part_name(chunk, generation)
     try:
@@ -55,7 +55,7 @@ def _checked_part(run: ChunkedRun, chunk: int, generation: int) -> PartContent:
         raise
 
 
-def _check_pack(run: ChunkedRun, group: int) -> None:
+def _check_pack(run: Run, group: int) -> None:
     """Move a pack to the quarantine whose footer is damaged or lacks a chunk, CorruptPart."""
     name, chunks = pack_name(group), group_chunks(run, group)
     try:
@@ -68,7 +68,7 @@ def _check_pack(run: ChunkedRun, group: int) -> None:
         raise
 
 
-def _set_aside(run: ChunkedRun, name: str, chunks: Container[int], generation: int) -> None:
+def _set_aside(run: Run, name: str, chunks: Container[int], generation: int) -> None:
     """Move a damaged file to the quarantine, after what its failures have led to.
 
     Its units are traced anew and may fail otherwise: a later generation would count them twice.
@@ -79,7 +79,7 @@ def _set_aside(run: ChunkedRun, name: str, chunks: Container[int], generation: i
     run.quarantine(name)
 
 
-def tidy(run: ChunkedRun) -> list[str]:
+def tidy(run: Run) -> list[str]:
     """Remove what killed processes left, and return the damaged files that were moved away.
 
     Every part that is not packed is read, of a pack its footer; parts that a pack took the place
@@ -92,7 +92,7 @@ def tidy(run: ChunkedRun) -> list[str]:
     return damaged + list(_damaged_parts(run))
 
 
-def _damaged_packs(run: ChunkedRun) -> Iterator[str]:
+def _damaged_packs(run: Run) -> Iterator[str]:
     packs = run.live().packs
 
     def is_damaged(group: int) -> bool:
@@ -107,7 +107,7 @@ def _damaged_packs(run: ChunkedRun) -> Iterator[str]:
         yield from compress(packs.values(), pool.map(is_damaged, packs))
 
 
-def _damaged_parts(run: ChunkedRun) -> Iterator[str]:
+def _damaged_parts(run: Run) -> Iterator[str]:
     live = run.live()
     keys = sorted(live.parts)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jobs.runs.run import ChunkedRun, Task
+from jobs.runs.run import Run, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,13 +20,13 @@ Note = Callable[[str], None]
 """Shows a line to the user."""
 
 
-def open_tasks(run: ChunkedRun) -> list[Task]:
+def open_tasks(run: Run) -> list[Task]:
     """Return the chunks that are not committed."""
     done = run.done_chunks()
     return [Task(chunk=chunk) for chunk in range(run.num_chunks) if chunk not in done]
 
 
-def failed_tasks(run: ChunkedRun) -> list[Task]:
+def failed_tasks(run: Run) -> list[Task]:
     """Return the tasks that try again what has failed, one generation on."""
     return [
         Task(chunk=commit.chunk, generation=commit.generation + 1)
@@ -35,7 +35,7 @@ def failed_tasks(run: ChunkedRun) -> list[Task]:
     ]
 
 
-def progress_of(run: ChunkedRun) -> Progress:
+def progress_of(run: Run) -> Progress:
     """Return how far a run is, from its folder alone."""
     commits = run.commits()
     return Progress(

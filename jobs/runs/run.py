@@ -64,7 +64,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnitRow(Generic[U]):
+class IdentifiedUnit(Generic[U]):
     """A unit and its id."""
 
     unit_id: str
@@ -72,7 +72,7 @@ class UnitRow(Generic[U]):
 
 
 @dataclass(frozen=True)
-class ChunkedRun(ABC, Generic[U]):
+class Run(ABC, Generic[U]):
     """A run that exists."""
 
     storage: Storage
@@ -141,10 +141,10 @@ class ChunkedRun(ABC, Generic[U]):
         size = self.chunk_units
         return range(chunk * size, min((chunk + 1) * size, len(self.units)))
 
-    def unit_rows(self, task: Task) -> list[UnitRow[U]]:
+    def unit_rows(self, task: Task) -> list[IdentifiedUnit[U]]:
         """Return the units of a task, in order."""
         rows = [
-            UnitRow(unit_id=self.unit_ids[ordinal], unit=self.units[ordinal])
+            IdentifiedUnit(unit_id=self.unit_ids[ordinal], unit=self.units[ordinal])
             for ordinal in self.ordinals(task.chunk)
         ]
         if task.generation == 0:

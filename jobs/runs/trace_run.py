@@ -17,7 +17,7 @@ from pydantic_core import to_json
 
 from jobs.runs.parts import EMPTY_PACK, EMPTY_PART, CorruptPart, read_part, write_part
 from jobs.runs.provenance import Manifest
-from jobs.runs.run import PLAN, ChunkedRun
+from jobs.runs.run import PLAN, Run
 from jobs.runs.storage.opening import open_storage
 from schemas.component import Component, Kind, Part, names_by_part
 from schemas.errors import StoreError
@@ -30,7 +30,7 @@ BATCH_UNITS = 2**16
 
 
 @dataclass(frozen=True)
-class Run(ChunkedRun[Unit]):
+class TraceRun(Run[Unit]):
     """A trace run that exists."""
 
     resumed_by = "dqf trace resume"
@@ -71,12 +71,12 @@ class Run(ChunkedRun[Unit]):
         write_tables(self)
 
 
-def open_run(location: str | Path) -> Run:
+def open_run(location: str | Path) -> TraceRun:
     """Return the run at `location`.
 
     StoreError: there is none, or its tables are of another version of dqf.
     """
-    run = Run(open_storage(str(location)))
+    run = TraceRun(open_storage(str(location)))
     try:
         version = run._document.get("schema_version", "1 or 2")
     except FileNotFoundError:
@@ -98,7 +98,7 @@ def create_run(
     components: Sequence[Component],
     *,
     steps: int,
-) -> Run:
+) -> TraceRun:
     """Make a new run and return it, or the one that somebody else made there meanwhile.
 
     StoreError: it cannot be written.
@@ -117,7 +117,7 @@ def create_run(
     return run
 
 
-def write_tables(run: Run) -> None:
+def write_tables(run: TraceRun) -> None:
     """Write those of the run's tables that are not there."""
     for name, table in small_tables(run).items():
         if not run.storage.exists(name):
@@ -130,7 +130,7 @@ def write_tables(run: Run) -> None:
         run.storage.create("units.parquet", _units(run))
 
 
-def small_tables(run: Run) -> dict[str, Callable[[], pa.Table]]:
+def small_tables(run: TraceRun) -> dict[str, Callable[[], pa.Table]]:
     """Return what makes each table but the units', by file name."""
     return {
         "captions.parquet": lambda: pa.Table.from_pylist(_caption_rows(run), schema=CAPTIONS),
@@ -139,7 +139,7 @@ def small_tables(run: Run) -> dict[str, Callable[[], pa.Table]]:
     }
 
 
-def _check_plan_is_the_runs(run: Run) -> None:
+def _check_plan_is_the_runs(run: TraceRun) -> None:
     """Raise StoreError if the plan is not the one that the run's files were made by."""
     try:
         read_part(run.storage.read(EMPTY_PART), EMPTY_PART, run_id=run.id, schema=run.schema)
@@ -156,11 +156,11 @@ def _parquet(table: pa.Table) -> bytes:
     return file.getvalue()
 
 
-def _caption_rows(run: Run) -> list[dict]:
+def _caption_rows(run: TraceRun) -> list[dict]:
     return [{"caption_id": caption.id, **caption.model_dump()} for caption in run.plan.captions]
 
 
-def _component_rows(run: Run) -> list[dict]:
+def _component_rows(run: TraceRun) -> list[dict]:
     return [
         {
             "component": component.name,
@@ -174,7 +174,7 @@ def _component_rows(run: Run) -> list[dict]:
     ]
 
 
-def _slab_rows(run: Run) -> list[dict]:
+def _slab_rows(run: TraceRun) -> list[dict]:
     return [
         {
             "slab": number,
@@ -186,7 +186,7 @@ def _slab_rows(run: Run) -> list[dict]:
     ]
 
 
-def _units(run: Run) -> bytes:
+def _units(run: TraceRun) -> bytes:
     """Return `units.parquet`, made a batch of rows at a time."""
     file = io.BytesIO()
     with pq.ParquetWriter(file, UNITS, compression="zstd", write_page_checksum=True) as writer:
@@ -196,7 +196,7 @@ def _units(run: Run) -> bytes:
     return file.getvalue()
 
 
-def units_batch(run: Run, ordinals: Sequence[int]) -> pa.RecordBatch:
+def units_batch(run: TraceRun, ordinals: Sequence[int]) -> pa.RecordBatch:
     """Return the rows of units by their places in the plan's order."""
     ids, plan = run.unit_ids, run.plan
     places = run.units.places(ordinals)

@@ -8,7 +8,7 @@ from jobs.pool.attempts import Attempt, attempts, last_begun
 from jobs.query.select import run_query
 from jobs.runs.packs import group_chunks
 from jobs.runs.progress import progress_of
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 
 WINDOW_S = 600.0
 """The rate is that of the last ten minutes in which anything was committed."""
@@ -43,7 +43,7 @@ class Status:
     """Why the last attempt ended, if it failed."""
 
 
-def status_of(run: Run) -> Status:
+def status_of(run: TraceRun) -> Status:
     """Return how a run stands."""
     progress = progress_of(run)
     tried = attempts(run)
@@ -64,7 +64,7 @@ def status_of(run: Run) -> Status:
     )
 
 
-def leading(run: Run, *, against: str) -> list[dict[str, object]]:
+def leading(run: TraceRun, *, against: str) -> list[dict[str, object]]:
     """Return the component with the highest mean indirect effect of each attribute and part."""
     return run_query(run, LEADING, [against]).to_pylist()
 
@@ -81,7 +81,7 @@ def _state(last: Attempt | None, *, left: int, idle_s: float | None) -> str:
     return "interrupted" if left else "finished"
 
 
-def _rate(run: Run) -> tuple[float | None, float | None]:
+def _rate(run: TraceRun) -> tuple[float | None, float | None]:
     """Return the units a minute lately, and the seconds since the last commit.
 
     Times are those of the storage's clock; a rate that they do not give is None.
@@ -96,7 +96,7 @@ def _rate(run: Run) -> tuple[float | None, float | None]:
     return units / minutes if minutes > 0 else None, time.time() - newest
 
 
-def _commits(run: Run) -> Iterator[tuple[float, int]]:
+def _commits(run: TraceRun) -> Iterator[tuple[float, int]]:
     """Yield when each part that counts was written and how many units it holds."""
     live = run.live()
     for (chunk, generation), name in live.parts.items():

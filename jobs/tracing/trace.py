@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cluster.connection import Cluster
-from jobs.pool.driver import work_through
+from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
 from jobs.query.catalog import write_catalog
 from jobs.query.select import run_query
@@ -13,14 +13,14 @@ from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import Manifest, manifest_of
 from jobs.runs.run import PLAN
 from jobs.runs.storage.opening import open_storage
-from jobs.runs.trace_run import Run, create_run, open_run
+from jobs.runs.trace_run import TraceRun, create_run, open_run
 from jobs.tracing.plan import Planned
 from jobs.tracing.tracer import TraceWorker
 from schemas.errors import DqfError, StoreError
 from schemas.plan import TracePlan
 
 
-def prepare_run(location: str | Path, planned: Planned) -> Run:
+def prepare_run(location: str | Path, planned: Planned) -> TraceRun:
     """Return the run of a plan at `location`, made if there is none.
 
     StoreError: another plan's run is there, the model has changed since, or it cannot be written.
@@ -36,7 +36,7 @@ def prepare_run(location: str | Path, planned: Planned) -> Run:
     return run
 
 
-def resume_run(location: str) -> Run:
+def resume_run(location: str) -> TraceRun:
     """Return an old run to go on with; StoreError if its model or scorer has changed since."""
     run = open_run(location)
     _check_models(run, manifest_of(model=run.plan.model, scorer=run.plan.scorer))
@@ -44,7 +44,7 @@ def resume_run(location: str) -> Run:
 
 
 def trace_run(
-    run: Run,
+    run: TraceRun,
     *,
     cluster: Cluster,
     rows: int | None,
@@ -64,7 +64,7 @@ def trace_run(
     """
     run.complete()
     write_catalog(run)
-    progress = work_through(
+    progress = drive_run(
         run,
         cluster=cluster,
         worker_class=worker_class,
@@ -81,7 +81,7 @@ def trace_run(
     return progress
 
 
-def _check_same(run: Run, plan: TracePlan) -> None:
+def _check_same(run: TraceRun, plan: TracePlan) -> None:
     old, new = run.plan.model_dump(), plan.model_dump()
     differing = [name for name in new if new[name] != old[name]]
     if differing:
@@ -91,7 +91,7 @@ def _check_same(run: Run, plan: TracePlan) -> None:
         )
 
 
-def _check_models(run: Run, now: Manifest) -> None:
+def _check_models(run: TraceRun, now: Manifest) -> None:
     old = run.manifest
     for name in ("model", "scorer"):
         if getattr(old, f"{name}_hash") != getattr(now, f"{name}_hash"):

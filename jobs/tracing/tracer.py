@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 from jobs.pool.metrics import WorkerMetrics
 from jobs.runs.kept_images import keep_images, picked_units
-from jobs.runs.run import UnitRow
-from jobs.runs.trace_run import Run, open_run
+from jobs.runs.run import IdentifiedUnit
+from jobs.runs.trace_run import TraceRun, open_run
 from schemas.trial import Trial
 from schemas.unit import Unit
 
 if TYPE_CHECKING:
-    from engine.tracing.kept import Keeper
+    from engine.tracing.kept import ImageSelector
 from jobs.pool.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class TraceWorker(Worker):
 class ModelTracer:
     """Scores units by tracing them on this process's device."""
 
-    def __init__(self, run: Run, *, rows: int | None, threads: int) -> None:
+    def __init__(self, run: TraceRun, *, rows: int | None, threads: int) -> None:
         import torch
 
         from engine.model.calibration import calibrate
@@ -51,7 +51,7 @@ class ModelTracer:
         self._metrics = WorkerMetrics(run.name)
         count_rows(self._model.unet, self._metrics.rows)
 
-    def score_rows(self, row: UnitRow[Unit]) -> list[dict]:
+    def score_rows(self, row: IdentifiedUnit[Unit]) -> list[dict]:
         """Return the score rows of a unit; its images are kept if the rule picks it."""
         unit = row.unit
         shared = {
@@ -61,30 +61,34 @@ class ModelTracer:
             "draw": unit.draw,
             "part": unit.part.value,
         }
-        trials, keeper = self._trials(unit, keeps_images=row.unit_id in self._picked)
-        if keeper:
-            self._keep(row, keeper)
+        trials, selector = self._trials(unit, keeps_images=row.unit_id in self._picked)
+        if selector:
+            self._keep(row, selector)
         if self._model.device.type == "cuda":
             self._metrics.memory(*_gpu_memory())
         return [{**shared, **trial.as_row()} for trial in trials]
 
-    def _keep(self, row: UnitRow[Unit], keeper: "Keeper") -> None:
+    def _keep(self, row: IdentifiedUnit[Unit], selector: "ImageSelector") -> None:
         """Write a unit's images; whatever that raises, its scores are kept."""
         try:
-            keep_images(self._run, row.unit_id, row.unit, keeper)
+            keep_images(self._run, row.unit_id, row.unit, selector)
         except Exception:
             logger.exception("the images of unit %s are not kept", row.unit_id)
 
-    def _trials(self, unit: Unit, *, keeps_images: bool) -> "tuple[list[Trial], Keeper | None]":
+    def _trials(
+        self, unit: Unit, *, keeps_images: bool
+    ) -> "tuple[list[Trial], ImageSelector | None]":
         """Trace a unit, with half the rows each time memory runs out."""
         import torch
 
         from engine.model.calibration import is_out_of_memory
-        from engine.tracing.kept import Keeper
+        from engine.tracing.kept import ImageSelector
         from engine.tracing.trace_unit import trace_unit
 
         while True:
-            keeper = Keeper.of(self._plan.scores, unit.interventions) if keeps_images else None
+            selector = (
+                ImageSelector.of(self._plan.scores, unit.interventions) if keeps_images else None
+            )
             try:
                 trials = trace_unit(
                     self._model,
@@ -93,9 +97,9 @@ class ModelTracer:
                     numerics=self._plan.numerics,
                     rows=self._rows,
                     scores=self._plan.scores,
-                    keeper=keeper,
+                    selector=selector,
                 )
-                return trials, keeper
+                return trials, selector
             except RuntimeError as error:
                 if not is_out_of_memory(error) or self._rows <= 2:
                     raise

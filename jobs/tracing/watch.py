@@ -10,7 +10,7 @@ from engine.files import is_file
 from jobs.cluster import submission
 from jobs.pool.attempts import Attempt, attempts, log_path
 from jobs.runs.run import PLAN
-from jobs.runs.trace_run import Run, open_run
+from jobs.runs.trace_run import TraceRun, open_run
 from jobs.tracing.status import Status, status_of
 from schemas.errors import ClusterUnavailable, DqfError, StoreError
 
@@ -65,7 +65,7 @@ def runs_in(folder: Path) -> Iterator[Status]:
             )  # fmt: skip
 
 
-def _seen_run(location: str, address: str | None) -> Run | None:
+def _seen_run(location: str, address: str | None) -> TraceRun | None:
     """Return the run; None if its folder is not seen from here but a cluster is."""
     try:
         return open_run(location)
@@ -75,7 +75,7 @@ def _seen_run(location: str, address: str | None) -> Run | None:
         return None
 
 
-def _last_attempt(run: Run | None) -> Attempt | None:
+def _last_attempt(run: TraceRun | None) -> Attempt | None:
     tried = attempts(run) if run else []
     return tried[-1] if tried else None
 
@@ -111,7 +111,7 @@ def _terminate(attempt: Attempt) -> str:
     return f"process {attempt.pid} has ended"
 
 
-def _file_lines(run: Run, attempt: Attempt, path: Path, *, follow: bool) -> Iterator[str]:
+def _file_lines(run: TraceRun, attempt: Attempt, path: Path, *, follow: bool) -> Iterator[str]:
     with path.open(encoding="utf-8") as file:
         while True:
             # Whether it has ended is asked first, so that its last lines are read after that.

@@ -17,8 +17,8 @@ from engine.model.opening import open_model, open_skeleton
 from engine.model.tokens import find_subject
 from jobs.input.captions import pick
 from jobs.input.probes import probe_set
-from jobs.runs.run import UnitRow
-from jobs.runs.trace_run import Run, create_run
+from jobs.runs.run import IdentifiedUnit
+from jobs.runs.trace_run import TraceRun, create_run
 from schemas.component import PAPER_KINDS, Component, Part
 from schemas.plan import TracePlan
 
@@ -43,7 +43,9 @@ def make_world(folder: Path, effect: Effect, *, each: int) -> None:
         commit_all(run, partial(score_rows, run, effect=effect, tokenizer=tokenizer))
 
 
-def score_rows(run: Run, row: UnitRow, *, effect: Effect, tokenizer: object) -> Iterator[dict]:
+def score_rows(
+    run: TraceRun, row: IdentifiedUnit, *, effect: Effect, tokenizer: object
+) -> Iterator[dict]:
     unit, plan = row.unit, run.plan
     span = find_subject(tokenizer, unit.caption)
     noise = np.random.default_rng(int(row.unit_id[:8], 16))

@@ -13,7 +13,7 @@ import pytest
 
 from cli.app import main
 from jobs.cluster.processes import DRIVER_VARIABLE, orphans
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from tests.made_up.small_run import commit_scores, make_run
 
 COMMANDS = (
@@ -46,7 +46,7 @@ def dqf(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path) -> TraceRun:
     run = make_run(tmp_path / "runs" / "r")
     for chunk in range(run.num_chunks):
         commit_scores(run, chunk)
@@ -122,7 +122,7 @@ def test_every_help_has_an_example(command: tuple[str, ...]) -> None:
     ],
 )
 def test_what_a_user_can_fix_is_one_sentence(
-    run: Run, arguments: tuple[str, ...], message: str
+    run: TraceRun, arguments: tuple[str, ...], message: str
 ) -> None:
     result = dqf(*arguments, cwd=Path(run.location).parents[1])
     assert result.returncode == 2, result.stderr
@@ -131,7 +131,7 @@ def test_what_a_user_can_fix_is_one_sentence(
     assert result.stdout == ""
 
 
-def test_a_report_goes_into_the_runs_folder_and_a_figure_where_it_is_asked(run: Run) -> None:
+def test_a_report_goes_into_the_runs_folder_and_a_figure_where_it_is_asked(run: TraceRun) -> None:
     cwd = Path(run.location).parents[1]
     done = dqf("report", "r", cwd=cwd)
     assert done.returncode == 0, done.stderr
@@ -150,7 +150,7 @@ def test_usage_errors_end_with_two() -> None:
     assert dqf("rank", "r", "--top", "0").returncode == 2
 
 
-def test_the_doctor_finds_and_repairs(run: Run) -> None:
+def test_the_doctor_finds_and_repairs(run: TraceRun) -> None:
     cwd = Path(run.location).parents[1]
     healthy = dqf("doctor", "r", "--format", "json", cwd=cwd)
     assert healthy.returncode == 0, healthy.stdout
@@ -173,7 +173,7 @@ def test_the_doctor_finds_and_repairs(run: Run) -> None:
     assert "4 scored, 0 failed, 2 left" in repaired.stdout
 
 
-def test_the_doctor_moves_nothing_while_the_plan_is_wrong(run: Run) -> None:
+def test_the_doctor_moves_nothing_while_the_plan_is_wrong(run: TraceRun) -> None:
     cwd = Path(run.location).parents[1]
     plan = Path(run.location, "plan.json")
     plan.write_text(plan.read_text().replace("a cat", "a black cat"))
@@ -186,7 +186,7 @@ def test_the_doctor_moves_nothing_while_the_plan_is_wrong(run: Run) -> None:
     assert len(list(Path(run.location, "parts").iterdir())) == 4
 
 
-def test_formats(run: Run) -> None:
+def test_formats(run: TraceRun) -> None:
     cwd = Path(run.location).parents[1]
     rows = json.loads(dqf("rank", "r", "--top", "1", "--format", "json", cwd=cwd).stdout)
     assert [(row["attribute"], row["rank"]) for row in rows] == [("object", 1), ("style", 1)]

@@ -20,7 +20,7 @@ from prompt_toolkit.output import DummyOutput
 
 from cli.printing.output import Format
 from cli.shell import SqlCompleter, is_complete, run_shell
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from tests.made_up.small_run import commit_scores, make_run
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ CTRL_C, CTRL_D = "\x03", "\x04"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> TraceRun:
     run = make_run(tmp_path_factory.mktemp("work") / "runs" / "r")
     for chunk in range(run.num_chunks):
         commit_scores(run, chunk)
@@ -42,14 +42,14 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "dqf" / "query_history"
 
 
-def typed(run: Run, text: str, runs: dict[str, Run] | None = None) -> None:
+def typed(run: TraceRun, text: str, runs: dict[str, TraceRun] | None = None) -> None:
     with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
         pipe.send_text(text)
         run_shell(runs or {"r": run}, Format.CSV)
 
 
 def test_statements_end_with_a_semicolon(
-    run: Run, capsys: pytest.CaptureFixture[str], state: Path
+    run: TraceRun, capsys: pytest.CaptureFixture[str], state: Path
 ) -> None:
     typed(run, "SELECT 1 AS a,\r2 AS b;\r\r" + CTRL_D)
     assert capsys.readouterr().out == "a,b\n1,2\n"
@@ -57,7 +57,7 @@ def test_statements_end_with_a_semicolon(
     assert state.stat().st_mode & 0o777 == 0o600
 
 
-def test_errors_and_ctrl_c_do_not_end_it(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_and_ctrl_c_do_not_end_it(run: TraceRun, capsys: pytest.CaptureFixture[str]) -> None:
     typed(run, "SELEKT;\r.nothing\rDROP VIEW ranking;\rSELECT '" + CTRL_C + "VALUES (7);\r.quit\r")
     shown = capsys.readouterr()
     assert shown.out == "col0\n7\n"
@@ -67,7 +67,7 @@ def test_errors_and_ctrl_c_do_not_end_it(run: Run, capsys: pytest.CaptureFixture
     assert "cancelled" in shown.err
 
 
-def test_commands(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands(run: TraceRun, capsys: pytest.CaptureFixture[str]) -> None:
     typed(
         run,
         ".help\r.tables\r.schema captions;\r.schema nothing\r.format jsonl\r.format x\r"
@@ -81,7 +81,7 @@ def test_commands(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
         assert expected in shown.err
 
 
-def test_several_runs_are_schemas(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_runs_are_schemas(run: TraceRun, capsys: pytest.CaptureFixture[str]) -> None:
     typed(run, "SELECT count(*) AS n FROM b.captions;\r.quit\r", {"a": run, "b": run})
     assert capsys.readouterr().out == "n\n3\n"
 
@@ -170,7 +170,7 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(run: Run) -> Iterator[Terminal]:
+def terminal(run: TraceRun) -> Iterator[Terminal]:
     terminal = Terminal("query", "r", cwd=Path(run.location).parents[1])
     yield terminal
     terminal.end()

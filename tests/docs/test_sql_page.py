@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.query.results import query
-from jobs.runs.trace_run import Run, open_run
+from jobs.runs.trace_run import TraceRun, open_run
 from tests.docs.shown import ROOT, blocks
 
 PAGE = ROOT / "docs/sql.md"
@@ -15,7 +15,7 @@ PROGRAMS = [text for language, text in blocks(PAGE) if language == "python"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, traced_run: Run) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, traced_run: TraceRun) -> Path:
     """Return a folder that has the runs `demo` and `other`."""
     folder = tmp_path_factory.mktemp("cookbook")
     for name in ("demo", "other"):

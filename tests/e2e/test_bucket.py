@@ -18,7 +18,7 @@ from jobs.runs.storage.opening import open_storage
 from jobs.runs.trace_run import open_run
 from jobs.tracing.status import status_of
 from tests.e2e.test_trace import SCORES, command
-from tests.jobs.runs.test_kept_images import keeper
+from tests.jobs.runs.test_kept_images import selector
 from tests.made_up.small_run import commit_scores, make_run
 from tests.servers.bucket import BUCKET, CREDENTIALS, s3_server
 
@@ -48,7 +48,7 @@ def test_a_run_in_a_bucket_is_as_one_in_a_folder(tmp_path: Path, bucket: str) ->
     assert run_query(far, SCORES).equals(run_query(near, SCORES))
     for run in (near, far):
         unit_id, unit = next(iter(picked_units(run).items()))
-        keep_images(run, unit_id, unit, keeper())
+        keep_images(run, unit_id, unit, selector())
     assert kept_images(far) == kept_images(near)
     assert len(kept_images(far)) == 1
     status = status_of(far)

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from jobs.query.select import run_query
-from jobs.runs.trace_run import Run, open_run
+from jobs.runs.trace_run import TraceRun, open_run
 from jobs.tracing.status import status_of
 from tests.e2e.test_trace import SCORES, command
 from tests.servers.ray_head import Head, ray_head
@@ -87,7 +87,7 @@ def test_a_stopped_job_is_resumed_to_the_same_table(
     assert_whole(run)
 
 
-def assert_whole(run: Run) -> None:
+def assert_whole(run: TraceRun) -> None:
     counts = "SELECT count(*) AS n, count(DISTINCT unit_id) AS units FROM scores"
     (row,) = run_query(run, counts).to_pylist()
     assert row["units"] == len(run.units)

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 from jobs.query.select import run_query
 from jobs.report.figures.style import DARK, LIGHT
 from jobs.report.write import write_report
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from tests.made_up.report_run import (
     CAPTIONS,
     FAILURE,
@@ -31,12 +31,12 @@ SECTIONS = (
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> TraceRun:
     return make_report_run(tmp_path_factory.mktemp("runs") / "<b onmouseover=alert(1)>run &amp;")
 
 
 @pytest.fixture(scope="module")
-def report(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report(run: TraceRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     edit = make_report_edit(folder / HACK.format("edit")[:60].replace("/", ""))
     sweep = make_report_sweep(folder / "sweep")
@@ -89,7 +89,7 @@ def test_it_opens_offline_and_asks_the_network_for_nothing(opened: Opened, page:
     assert page.locator("script").count() == 3
 
 
-def test_texts_of_a_run_are_shown_as_text(opened: Opened, page: Page, run: Run) -> None:
+def test_texts_of_a_run_are_shown_as_text(opened: Opened, page: Page, run: TraceRun) -> None:
     choose(page, "attribute", ODD_ATTRIBUTE)
     text = page.locator("body").inner_text()
     for shown in (run.name, ODD_ATTRIBUTE, FAILURE, HACK.format("scorer"), HACK.format("matrix"),
@@ -110,7 +110,7 @@ def test_texts_of_a_run_are_shown_as_text(opened: Opened, page: Page, run: Run) 
     assert opened.complaints == []
 
 
-def test_filters_act_on_figures_and_tables_together(page: Page, run: Run) -> None:
+def test_filters_act_on_figures_and_tables_together(page: Page, run: TraceRun) -> None:
     figure = page.locator("#figure-ranking-unet")
     sql = """SELECT component, mean_ie FROM ranking WHERE part = 'unet' AND against = 'caption'
       AND attribute = 'object' AND intervention = 'other-seed' ORDER BY mean_ie DESC"""

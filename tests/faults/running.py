@@ -17,7 +17,7 @@ import psutil
 from jobs.cluster.processes import DRIVER_VARIABLE, orphans
 from jobs.pool.attempts import Outcome, attempts
 from jobs.query.select import run_query
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from jobs.tracing.status import status_of
 from tests.made_up.small_run import all_units, make_run, score_rows
 
@@ -32,7 +32,7 @@ FINISHED, STOPPED, FAILED = Outcome.FINISHED, Outcome.STOPPED, Outcome.FAILED
 class Trial:
     """A run, what drives it, and a folder of what its workers leave."""
 
-    run: Run
+    run: TraceRun
     scratch: Path
     environment: dict[str, str] = field(default_factory=dict[str, str])
     """What drivers have in theirs besides this process's."""
@@ -53,7 +53,7 @@ class Trial:
         )
         return self.drivers[-1]
 
-    def drive(self, **options: Any) -> int:
+    def run_tasks(self, **options: Any) -> int:
         """Drive the run to its end; return the exit code."""
         return self.start(**options).wait(timeout=WAIT_S)
 

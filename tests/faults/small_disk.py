@@ -25,20 +25,20 @@ def fills(trial: Trial, disk: Path) -> None:
     disk_stat = os.statvfs(disk)
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(disk_stat.f_bavail * disk_stat.f_frsize - ROOM_BYTES))
-    assert trial.drive() == 2, trial.said
+    assert trial.run_tasks() == 2, trial.said
     check_sentence(trial, "No space left on device")
     done = trial.run.done_chunks()
     assert 5 < len(done) < trial.run.num_chunks
     assert tidy(trial.run) == []
     ballast.unlink()
-    assert trial.drive() == 0, trial.said
+    assert trial.run_tasks() == 0, trial.said
     check_whole(trial, [end_of_first(trial), FINISHED])
 
 
 def read_only(trial: Trial, disk: Path) -> None:
     """Make the disk read-only before, and then in the middle of, a run."""
     mount("-o", "remount,ro", str(disk))
-    assert trial.drive() == 2, trial.said
+    assert trial.run_tasks() == 2, trial.said
     check_sentence(trial, "Read-only file system")
     mount("-o", "remount,rw", str(disk))
     assert not attempts(trial.run)
@@ -53,7 +53,7 @@ def read_only(trial: Trial, disk: Path) -> None:
     check_sentence(trial, "Read-only file system")
     assert open_tasks(trial.run)
     subprocess.run(["umount", parts], check=True)
-    assert trial.drive() == 0, trial.said
+    assert trial.run_tasks() == 0, trial.said
     check_whole(trial, [FAILED, FINISHED])
 
 

@@ -39,7 +39,7 @@ def test_what_is_damaged_and_nothing_else_is_traced_again(tmp_path: Path) -> Non
     damages = {512: b"", 513: b"garbage" * 100, 520: content[:3000], 560: b"PAR1"}
     for chunk, damage in damages.items():
         (folder / part_name(chunk)).write_bytes(damage)
-    assert trial.drive() == 0, trial.said
+    assert trial.run_tasks() == 0, trial.said
     traced = {path.name for path in trial.scratch.glob("traced/*")}
     lacking = [*range(256), *damages, *range(590, 600)]
     assert traced == {r.unit_id for chunk in lacking for r in run.unit_rows(Task(chunk=chunk))}
@@ -73,7 +73,7 @@ def test_clocks_that_were_wrong_change_nothing(tmp_path: Path) -> None:
     assert status.units_per_minute is None or status.units_per_minute >= 0
     assert status.eta_minutes is None or status.eta_minutes >= 0
     assert run_query(trial.run, "SELECT * FROM scores ORDER BY ALL").equals(scores)
-    assert trial.drive() == 0, trial.said
+    assert trial.run_tasks() == 0, trial.said
     assert len(list(trial.scratch.glob("traced/*"))) == 90
     check_whole(trial, [KILLED, FINISHED])
 

@@ -44,7 +44,7 @@ def test_workers_killed_time_and_again(tmp_path: Path, seeds: int) -> None:
     assert driver.wait(timeout=WAIT_S) == 0, trial.said
     assert kills > 2
     if trial.run.failures():  # one unit that was killed four times looks guilty
-        assert trial.drive(retry_failed=True) == 0
+        assert trial.run_tasks(retry_failed=True) == 0
     check_whole(trial, [FINISHED] * len(trial.drivers))
 
 
@@ -59,7 +59,7 @@ def test_driver_killed_then_stopped(tmp_path: Path) -> None:
     check_stopped(trial, driver)
     assert [attempt.outcome for attempt in attempts(trial.run)] == [KILLED, STOPPED]
     assert open_tasks(trial.run)
-    assert trial.drive() == 0
+    assert trial.run_tasks() == 0
     check_whole(trial, [KILLED, STOPPED, FINISHED])
 
 
@@ -90,7 +90,7 @@ def test_driver_killed_three_times(tmp_path: Path) -> None:
     for _ in range(3):
         kill_driver(trial)
     assert open_tasks(trial.run)
-    assert trial.drive() == 0
+    assert trial.run_tasks() == 0
     check_whole(trial, [KILLED, KILLED, KILLED, FINISHED])
 
 
@@ -128,7 +128,7 @@ def test_killed_while_packing(tmp_path: Path, parts_left: int) -> None:
     packing_killed(trial, parts_left=parts_left)
     assert len(open_tasks(trial.run)) == trial.run.num_chunks - 256 == 2
     if parts_left == 100:  # with a real driver: the other group is traced and packed
-        assert trial.drive() == 0
+        assert trial.run_tasks() == 0
         check_whole(trial, [FINISHED])
         assert sorted(trial.run.live().packs) == [0, 1]
         return

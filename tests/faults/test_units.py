@@ -37,23 +37,23 @@ STILL = {"cat-1": "ValueError", "dog-2": "ValueError", "cat-4": "WorkerDied"}
 
 def test_only_the_guilty_fail_and_are_tried_again(tmp_path: Path) -> None:
     trial = new_trial(tmp_path, seeds=30)
-    assert trial.drive(units=FAULTS, unit_s=1.0) == 0, trial.said
+    assert trial.run_tasks(units=FAULTS, unit_s=1.0) == 0, trial.said
     check_whole(trial, [FINISHED], FAILURES)
     assert len(trial.run.live().packs) == 1
     # What killed now raises, and one that hung now kills.
-    assert trial.drive(units=AGAIN, retry_failed=True) == 0, trial.said
+    assert trial.run_tasks(units=AGAIN, retry_failed=True) == 0, trial.said
     check_whole(trial, [FINISHED, FINISHED], STILL)
 
 
 @pytest.mark.slow
 def test_killed_while_it_tries_again(tmp_path: Path) -> None:
     trial = new_trial(tmp_path, seeds=30)
-    assert trial.drive(units=dict.fromkeys(FAILURES, "raise")) == 0, trial.said
+    assert trial.run_tasks(units=dict.fromkeys(FAILURES, "raise")) == 0, trial.said
     driver = trial.start(units=AGAIN, retry_failed=True, sleep_s=0.5)
     wait_until(lambda: any(Path(trial.run.location, "parts").glob("*.r01.parquet")))
     driver.kill()
     driver.wait()
-    assert trial.drive(units=AGAIN, retry_failed=True) == 0, trial.said
+    assert trial.run_tasks(units=AGAIN, retry_failed=True) == 0, trial.said
     check_whole(trial, [FINISHED, KILLED, FINISHED], STILL)
 
 
@@ -63,9 +63,9 @@ def test_tried_again_until_all_succeed(tmp_path: Path) -> None:
     names = [f"cat-{seed}" for seed in range(9)]
     for left in (9, 6, 3, 0):
         faults = dict.fromkeys(names[:left], "raise")
-        assert trial.drive(units=faults, retry_failed=left < 9) == 0, trial.said
+        assert trial.run_tasks(units=faults, retry_failed=left < 9) == 0, trial.said
         check_whole(trial, [FINISHED] * len(trial.drivers), dict.fromkeys(faults, "ValueError"))
-    assert trial.drive(retry_failed=True) == 0  # nothing is left to try
+    assert trial.run_tasks(retry_failed=True) == 0  # nothing is left to try
     assert len(list(Path(trial.run.location, "parts").glob("c*.r0?.parquet"))) == 3 + 2 + 1
 
 
@@ -85,7 +85,7 @@ def test_poison_holds_nothing_up(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_packing_that_kills_ends_no_run(tmp_path: Path) -> None:
     trial = new_trial(tmp_path)
-    assert trial.drive(packing="kill") == 0, trial.said
+    assert trial.run_tasks(packing="kill") == 0, trial.said
     assert not trial.run.live().packs
     check_whole(trial, [FINISHED])
 
@@ -99,7 +99,7 @@ def test_a_unit_that_fills_the_memory(tmp_path: Path) -> None:
         "RAY_memory_usage_threshold": f"{threshold:.3f}",
         "RAY_memory_monitor_refresh_ms": "100",
     }
-    assert trial.drive(units={"dog-5": "fill-memory"}) == 0, trial.said
+    assert trial.run_tasks(units={"dog-5": "fill-memory"}) == 0, trial.said
     check_whole(trial, [FINISHED], {"dog-5": "WorkerDied"})
     (failure,) = trial.run.failures()
     assert "low on memory" in failure.traceback
@@ -108,7 +108,7 @@ def test_a_unit_that_fills_the_memory(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_failing_units_stop_a_run_and_it_can_go_on(tmp_path: Path) -> None:
     trial = new_trial(tmp_path, seeds=60)
-    assert trial.drive(raising_from=30, failed=0.1) == 1
+    assert trial.run_tasks(raising_from=30, failed=0.1) == 1
     (attempt,) = attempts(trial.run)
     assert attempt.outcome == FAILED
     assert "units failed" in attempt.message
@@ -116,7 +116,7 @@ def test_failing_units_stop_a_run_and_it_can_go_on(tmp_path: Path) -> None:
     assert "--max-failed 1" in attempt.message
     assert status_of(trial.run).state == "failed"
     assert open_tasks(trial.run)
-    assert trial.drive(raising_from=30, failed=1.0) == 0
+    assert trial.run_tasks(raising_from=30, failed=1.0) == 0
     raised = {f"{subject}-{seed}" for subject in ("cat", "dog", "noto") for seed in range(30, 60)}
     check_whole(trial, [FAILED, FINISHED], dict.fromkeys(raised, "ValueError"))
 
@@ -124,11 +124,11 @@ def test_failing_units_stop_a_run_and_it_can_go_on(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_workers_that_cannot_start(tmp_path: Path) -> None:
     trial = new_trial(tmp_path)
-    assert trial.drive(constructor="fails") == 2
+    assert trial.run_tasks(constructor="fails") == 2
     assert trial.said == "dqf: no such model here\n"
     # Only those fail that take the place of one that a unit has killed; one of two goes on.
     faults = {"cat-3": "kill-once"}
-    assert trial.drive(constructor="fails-later", units=faults, sleep_s=0.03) == 0, trial.said
+    assert trial.run_tasks(constructor="fails-later", units=faults, sleep_s=0.03) == 0, trial.said
     check_whole(trial, [FAILED, FINISHED])
 
 
@@ -149,8 +149,8 @@ def test_no_worker_ever_starts_again(tmp_path: Path) -> None:
     trial = new_trial(tmp_path, seeds=60)
     poison = {f"{subject}-{seed}": "kill" for subject in ("cat", "dog") for seed in range(10)}
     start_s = time.monotonic()
-    assert trial.drive(constructor="fails-later", units=poison, sleep_s=0.03) == 2
+    assert trial.run_tasks(constructor="fails-later", units=poison, sleep_s=0.03) == 2
     assert trial.said.endswith("dqf: no such model here\n")
     assert time.monotonic() - start_s < 90
-    assert trial.drive(sleep_s=0.0) == 0
+    assert trial.run_tasks(sleep_s=0.0) == 0
     check_whole(trial, [FAILED, FINISHED])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.pool.worker import Worker
-from jobs.runs.run import UnitRow
+from jobs.runs.run import IdentifiedUnit
 from jobs.runs.trace_run import open_run
 from schemas.errors import ModelUnavailable
 from tests.made_up.small_run import score_rows
@@ -40,7 +40,7 @@ class ToyTracer:
     def __init__(self, faults: Faults, *, sleep_s: float, node: str) -> None:
         self._faults, self._sleep_s, self._node = faults, sleep_s, node
 
-    def score_rows(self, row: UnitRow) -> list[dict]:
+    def score_rows(self, row: IdentifiedUnit) -> list[dict]:
         """Return made-up scores, unless something else is to happen."""
         time.sleep(self._sleep_s)
         name = f"{row.unit.caption.subject}-{row.unit.seed}"

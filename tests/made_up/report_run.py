@@ -15,8 +15,8 @@ from bench.made_up_runs import score_row
 from jobs.runs.kept_images import LABELS, image_name, picked_units
 from jobs.runs.parts import Failure
 from jobs.runs.provenance import Manifest
-from jobs.runs.run import Task, UnitRow
-from jobs.runs.trace_run import Run, create_run
+from jobs.runs.run import IdentifiedUnit, Task
+from jobs.runs.trace_run import TraceRun, create_run
 from schemas.caption import Caption
 from schemas.component import Component, Kind, Part
 from schemas.intervention import Intervention, TokenRole
@@ -58,7 +58,7 @@ FAILURE = f"no such file {END_SCRIPT} {HACK.format('failure')}"
 INTERVENTIONS = (Intervention.RESTORE, Intervention.OTHER_SEED, Intervention.OTHER_CAPTION)
 
 
-def make_report_run(folder: Path) -> Run:
+def make_report_run(folder: Path) -> TraceRun:
     """Return a run of windows, tokens and controls; its last unit failed."""
     plan = TracePlan(
         scorer=HACK.format("scorer"),
@@ -90,7 +90,7 @@ def _components() -> list[Component]:
     ]
 
 
-def _commit(run: Run, chunk: int, *, failing: str) -> None:
+def _commit(run: TraceRun, chunk: int, *, failing: str) -> None:
     units = run.unit_rows(Task(chunk=chunk))
     failures = [
         Failure(unit_id=unit.unit_id, error="OSError", message=FAILURE, traceback="")
@@ -101,7 +101,7 @@ def _commit(run: Run, chunk: int, *, failing: str) -> None:
     run.commit(Task(chunk=chunk), rows, failures, units=len(units))
 
 
-def _scores(row: UnitRow) -> list[dict[str, Any]]:
+def _scores(row: IdentifiedUnit) -> list[dict[str, Any]]:
     unit = row.unit
     random = np.random.default_rng(int(row.unit_id[:12], 16))
     words = unit.caption.caption.split()
@@ -136,7 +136,7 @@ def _effect(component: str, intervention: Intervention, width: int) -> float:
     return 0.15 * share * width / STEPS
 
 
-def _keep_images(run: Run) -> None:
+def _keep_images(run: TraceRun) -> None:
     for unit_id, unit in picked_units(run).items():
         roles = [("clean", None), ("corrupted", None)]
         roles += [(role, unit.components[0]) for role in ("best", "worst")]

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from bench.made_up_runs import MANIFEST, commit_chunk, score_row
-from jobs.runs.run import Task, UnitRow
-from jobs.runs.trace_run import Run, create_run
+from jobs.runs.run import IdentifiedUnit, Task
+from jobs.runs.trace_run import TraceRun, create_run
 from schemas.caption import Caption
 from schemas.component import Component, Kind, Part
 from schemas.plan import TracePlan
@@ -17,7 +17,9 @@ CAPTIONS = (
 )
 
 
-def make_run(path: Path | str, *, seeds: tuple[int, ...] = (0, 1), chunk_units: int = 2) -> Run:
+def make_run(
+    path: Path | str, *, seeds: tuple[int, ...] = (0, 1), chunk_units: int = 2
+) -> TraceRun:
     """Return a new run: one unit a caption and seed."""
     plan = TracePlan(
         scorer="builtin:emoji-sd",
@@ -40,17 +42,17 @@ def make_run(path: Path | str, *, seeds: tuple[int, ...] = (0, 1), chunk_units: 
     return create_run(path, plan, MANIFEST, components, steps=50)
 
 
-def all_units(run: Run) -> list[UnitRow]:
+def all_units(run: TraceRun) -> list[IdentifiedUnit]:
     """Return the units of a run, in order."""
     return [row for chunk in range(run.num_chunks) for row in run.unit_rows(Task(chunk=chunk))]
 
 
-def commit_scores(run: Run, chunk: int) -> bool:
+def commit_scores(run: TraceRun, chunk: int) -> bool:
     """Commit the made-up scores of all units of a chunk."""
     return commit_chunk(run, chunk, score_rows)
 
 
-def score_rows(row: UnitRow) -> list[dict]:
+def score_rows(row: IdentifiedUnit) -> list[dict]:
     """Return a unit's made-up scores, different for every caption, seed, component and text."""
     spread = int(row.unit_id[:6], 16) / 2**24
     unit = row.unit

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jobs.query.catalog import write_catalog
 from jobs.runs.run import Task
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from jobs.tracing.plan import check_plan, make_plan
 from jobs.tracing.trace import prepare_run
 from jobs.tracing.tracer import TraceWorker
@@ -17,7 +17,7 @@ CAPTIONS = [
 ]
 
 
-def trace_tiny(location: Path, *, model: Path, scorer: Path) -> Run:
+def trace_tiny(location: Path, *, model: Path, scorer: Path) -> TraceRun:
     """Return a finished run at `location`: two parts, seeds and windows, two tokens, controls."""
     fields = {
         "model": str(model),

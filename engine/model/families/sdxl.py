@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from engine.model.hooks import Side, Spot, recording
+from engine.model.hooks import HookPoint, Side, recording
 from engine.model.model import Conditioning, Family
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _penultimate(encoder: Any, ids_RL: torch.Tensor) -> tuple[torch.Tensor, torc
     which stay, and which see each layer's output before an intervention replaces it.
     """
     text_model = getattr(encoder, "text_model", encoder)
-    spot = Spot(text_model.encoder.layers[-1], Side.INPUT)
+    spot = HookPoint(text_model.encoder.layers[-1], Side.INPUT)
     with recording([spot]) as passed:
         output = encoder(ids_RL)[0]
     return passed[spot][0], output

@@ -8,7 +8,7 @@ from typing import Any
 
 from jobs.query.select import run_query
 from jobs.report.figures.labels import KIND_NAMES, Place, places
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from schemas.component import Component
 from schemas.intervention import CONTROLS, Intervention, TokenRole
 
@@ -91,7 +91,7 @@ class FigureData:
     """What was left out for size, in a sentence; "" if nothing was."""
 
 
-def read_figure_data(run: Run) -> FigureData:
+def read_figure_data(run: TraceRun) -> FigureData:
     """Return what the figures of a run are drawn of."""
     drawn = places(run.components)
     components = {component.name: component for component in run.components}
@@ -229,7 +229,7 @@ def _mark_controlled(states: Sequence[Row]) -> None:
 
 
 def _tokens(
-    run: Run, states: Iterable[Row], components: dict[str, Component], drawn: dict[str, Place]
+    run: TraceRun, states: Iterable[Row], components: dict[str, Component], drawn: dict[str, Place]
 ) -> list[Row]:
     """Return effects by place: single positions if they were traced, else roles of tokens."""
     rows = run_query(run, TOKENS).to_pylist() if {"each", "words"} & {*run.plan.tokens} else []

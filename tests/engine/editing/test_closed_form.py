@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from engine.editing.closed_form import (
     Anchor,
-    Sums,
+    KeyStatistics,
     edited_weight,
-    free_inputs,
+    null_space_basis,
     published_weight,
     solve_changes,
     sums_of,
@@ -48,17 +48,17 @@ def draw_weight(seed: int) -> torch.Tensor:
     return torch.randn(E, D, generator=torch.Generator().manual_seed(seed))
 
 
-def pair_sums(weight_ED: torch.Tensor, pairs: Pairs) -> Sums:
+def pair_sums(weight_ED: torch.Tensor, pairs: Pairs) -> KeyStatistics:
     change_PE = (pairs.target_PD - pairs.source_PD) @ weight_ED.double().T
     return sums_of(pairs.source_PD, {"w": change_PE}, pairs.weight_P)
 
 
-def kept_sums(pairs: Pairs) -> Sums:
+def kept_sums(pairs: Pairs) -> KeyStatistics:
     still_PE = torch.zeros(len(pairs.weight_P), E, dtype=torch.float64)
     return sums_of(pairs.source_PD, {"w": still_PE}, pairs.weight_P)
 
 
-def solve(edits: Sums, **options: object) -> torch.Tensor:
+def solve(edits: KeyStatistics, **options: object) -> torch.Tensor:
     return solve_changes(edits, **options)["w"]  # type: ignore[arg-type]
 
 
@@ -136,7 +136,7 @@ def test_published_weight_is_the_published_formula() -> None:
     assert relative(found_ED.float(), published_by_pairs(weight_ED, bias_E, pairs, 0.01)) < 1e-4
 
 
-def total(parts: list[Sums]) -> Sums:
+def total(parts: list[KeyStatistics]) -> KeyStatistics:
     return functools.reduce(operator.add, parts)
 
 
@@ -178,7 +178,7 @@ def test_keeping_harder_moves_the_kept_keys_less() -> None:
 def test_what_is_kept_exactly_does_not_move_at_all() -> None:
     weight_ED, kept = draw_weight(9), draw_pairs(4, seed=9)
     edits = pair_sums(weight_ED, draw_pairs(2, seed=10))
-    free_DR = free_inputs(kept_sums(kept))
+    free_DR = null_space_basis(kept_sums(kept))
     assert free_DR.shape == (D, D - 4)
     change_ED = solve(edits, ridge=1e-6, free_DR=free_DR)
     assert float(change_ED.norm()) > 0.1
@@ -187,7 +187,7 @@ def test_what_is_kept_exactly_does_not_move_at_all() -> None:
 
 def test_edit_within_the_free_inputs_is_the_best_of_all_such_edits() -> None:
     edits = pair_sums(draw_weight(12), draw_pairs(5, seed=12))
-    free_DR = free_inputs(kept_sums(draw_pairs(3, seed=13)))
+    free_DR = null_space_basis(kept_sums(draw_pairs(3, seed=13)))
     change_ED = solve(edits, ridge=1e-3, free_DR=free_DR)
     floor = 1e-3 * (edits.gram_DD / edits.weight).diagonal().mean()
     slope_ED = change_ED @ edits.gram_DD - edits.cross["w"] + edits.weight * floor * change_ED
@@ -196,7 +196,7 @@ def test_edit_within_the_free_inputs_is_the_best_of_all_such_edits() -> None:
 
 def test_nothing_left_to_edit_is_said() -> None:
     with pytest.raises(ConceptError, match="spans all 7 inputs"):
-        free_inputs(kept_sums(draw_pairs(20, seed=14)))
+        null_space_basis(kept_sums(draw_pairs(20, seed=14)))
 
 
 def test_edited_weight_keeps_dtype_and_leaves_its_argument_alone() -> None:

@@ -22,11 +22,11 @@ from engine.editing.positions import (
     role_rows,
     role_weights,
 )
-from engine.editing.prompts import general_captions, prompt_pairs, told_apart
+from engine.editing.prompts import general_captions, prompt_pairs, split_by_mention
 from engine.editing.readers import open_reader, read_prompts
 from engine.editing.solve import EditSettings, solve_edit
 from engine.model.components import module_of
-from engine.model.hooks import Side, Spot, recording
+from engine.model.hooks import HookPoint, Side, recording
 from engine.model.model import Diffusion
 from engine.model.opening import open_model, open_skeleton
 from engine.model.registry import EMOJI_SD
@@ -89,7 +89,7 @@ def test_rows_are_what_a_full_forward_reads_and_leaves(
     rows = role_rows(prompts.spans, prompts.length, KEPT_ROLES)
     read = open_reader(model, target).read(prompts, rows)
     layer = module_of(model, component.rpartition(".")[0])
-    spots = [Spot(projection, Side.INPUT), Spot(layer, Side.INPUT), Spot(layer)]
+    spots = [HookPoint(projection, Side.INPUT), HookPoint(layer, Side.INPUT), HookPoint(layer)]
     with recording(spots) as passed:
         encode(model, [caption.caption for caption in CAPTIONS])
     key_NTD, before_NTD, after_NTD = (passed[spot][0] for spot in spots)
@@ -274,7 +274,7 @@ def test_kept_captions_never_say_a_concept(models: dict[str, Diffusion]) -> None
         Concept(concept="cat", target="dog"),
         Concept(concept="noto", target="neon", kind=ConceptKind.STYLE),
     ]
-    captions, said = told_apart(general_captions(book=BOOK), concepts)
+    captions, said = split_by_mention(general_captions(book=BOOK), concepts)
     assert captions
     assert all("cat" in c.caption or "noto" in c.caption for c in said)
     assert not [c for c in captions if "cat" in c.caption or "noto" in c.caption]

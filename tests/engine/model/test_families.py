@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from engine.model.components import Site, list_components, list_sites, module_of
-from engine.model.hooks import Spot, patched
+from engine.model.hooks import HookPoint, patched
 from engine.model.model import Diffusion
 from engine.model.opening import open_model, open_skeleton, open_tokenizer
 from engine.model.sampling import decode, encode, generate
@@ -18,7 +18,7 @@ from engine.model.schedulers import SCHEDULERS
 from engine.model.scorer import Scorer, open_scorer
 from engine.model.shapes import component_shapes
 from engine.model.tokens import find_subject
-from engine.tracing.interventions import CLEAN, CORRUPTED, Change, reference_runs
+from engine.tracing.interventions import CLEAN, CORRUPTED, Patch, reference_runs
 from engine.tracing.lockstep import run_changes, run_references
 from engine.tracing.text_runs import TextRow, encode_rows
 from engine.tracing.trace_unit import trace_unit
@@ -132,7 +132,7 @@ def test_a_change_of_sdxls_penultimate_layer_reaches_the_text_rows(
         ("text_encoder_2", slice(width, None), 1),
     ):
         module = module_of(model, f"{part}.layers.{layer}")
-        with patched({Spot(module): torch.zeros_like}):
+        with patched({HookPoint(module): torch.zeros_like}):
             changed = encode(model, [CAPTION.caption])
         assert float(changed.text_RLD[..., channels].abs().max()) == 0, part
         other = torch.ones(changed.text_RLD.shape[-1], dtype=torch.bool)
@@ -222,14 +222,14 @@ def test_restoring_all_of_the_text_encoders_is_the_clean_run(
         assert not torch.allclose(cond.pooled_RP[CORRUPTED], cond.pooled_RP[CLEAN], atol=1e-2)
 
 
-def _restoring(sites: tuple[Site, ...], steps: int) -> Change:
-    return Change(
+def _restoring(sites: tuple[Site, ...], steps: int) -> Patch:
+    return Patch(
         component="all",
         sites=sites,
         intervention=Intervention.RESTORE,
         window=(0, steps),
         base=CORRUPTED,
-        donors=(CLEAN,),
+        sources=(CLEAN,),
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.model.scorer import Scorer, open_scorer
-from engine.tracing.measures import MEASURES, Outcome, Yardstick, check_measures
+from engine.tracing.measures import MEASURES, Outcome, UnitScorer, check_measures
 from schemas.caption import Caption
 from schemas.errors import PlanError
 
@@ -35,8 +35,10 @@ def outcome() -> Outcome:
 
 
 def measured(scorer: Scorer, outcome: Outcome, clean: int, *names: str) -> list[dict[str, float]]:
-    yardstick = Yardstick(scorer=scorer, caption=CAPTION, clean=outcome.take([clean]), scores=names)
-    return yardstick.measure(outcome)
+    unit_scorer = UnitScorer(
+        scorer=scorer, caption=CAPTION, clean=outcome.take([clean]), scores=names
+    )
+    return unit_scorer.measure(outcome)
 
 
 def embeddings(folder: Path, images_RCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,11 +86,11 @@ def test_the_clean_latent_scores_zero_and_every_other_minus_its_distance(
 
 def test_a_rows_values_do_not_depend_on_the_other_rows(scorer: Scorer, outcome: Outcome) -> None:
     whole = measured(scorer, outcome, 0, *MEASURES)
-    yardstick = Yardstick(
+    unit_scorer = UnitScorer(
         scorer=scorer, caption=CAPTION, clean=outcome.take([0]), scores=tuple(MEASURES)
     )
     for row in range(4):
-        (alone,) = yardstick.measure(outcome.take([row]))
+        (alone,) = unit_scorer.measure(outcome.take([row]))
         assert alone == pytest.approx(whole[row], abs=1e-6)
 
 

@@ -11,13 +11,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.model.hooks import Side, Spot, patched, recording
+from engine.model.hooks import HookPoint, Side, patched, recording
 from engine.model.model import Diffusion
 from engine.model.opening import new_scheduler, open_model
 from engine.model.registry import EMOJI_SD
 from engine.model.schedulers import SCHEDULERS
 from engine.model.scorer import Scorer, open_scorer
-from engine.tracing.interventions import Change, list_changes, reference_runs
+from engine.tracing.interventions import Patch, list_changes, reference_runs
 from engine.tracing.lockstep import run_changes, run_references
 from engine.tracing.text_runs import TextRow, encode_rows
 from engine.tracing.trace_unit import trace_images, trace_unit
@@ -110,7 +110,7 @@ def make_numerics(**options: Any) -> Numerics:
     return Numerics.model_validate({"steps": 3, **options})
 
 
-def key_of(change: Change) -> Key:
+def key_of(change: Patch) -> Key:
     return Key(
         change.component,
         str(change.intervention),
@@ -465,7 +465,7 @@ def test_no_batch_has_more_rows_than_were_asked_for(
     numerics = make_numerics(steps=2, **options)
     interventions = (Intervention.RESTORE, Intervention.CORRUPT, Intervention.OTHER_SEED)
     unit = make_unit(ONE_OF_EACH_KIND, windows=((0, 2), (1, 2)), interventions=interventions)
-    spot = Spot(model.unet, Side.INPUT)
+    spot = HookPoint(model.unet, Side.INPUT)
     with recording([spot]) as passed:
         trace_images(model, unit, numerics=numerics, rows=rows)
     limit = rows if numerics.guidance == 1 else 2 * rows
@@ -538,7 +538,7 @@ def test_tracing_leaves_the_model_as_found_also_after_an_exception(
                 raise ArithmeticError
             return h
 
-        with pytest.raises(ArithmeticError), patched({Spot(module): fail}):
+        with pytest.raises(ArithmeticError), patched({HookPoint(module): fail}):
             trace_unit(model, scorer, each, numerics=make_numerics(), rows=9)
         assert len(hooks) > 1
         assert state_of(model) == before

@@ -23,9 +23,9 @@ from jobs.query.select import run_query
 from jobs.runs.packs import pack
 from jobs.runs.parts import Commit, Failure, PartContent, part_name, write_part
 from jobs.runs.progress import Progress, failed_tasks, open_tasks
-from jobs.runs.run import PLAN, Task, UnitRow
+from jobs.runs.run import PLAN, IdentifiedUnit, Task
 from jobs.runs.storage.local import LEFTOVER_AGE_S
-from jobs.runs.trace_run import Run, open_run
+from jobs.runs.trace_run import TraceRun, open_run
 from schemas.errors import StoreError
 from schemas.intervention import Intervention, TokenRole
 from schemas.tables import SCORES
@@ -47,7 +47,7 @@ def text_of(report: Report, check: str) -> str:
     return f"{finding.found} | {finding.todo}"
 
 
-def checked(run: Run) -> Report:
+def checked(run: TraceRun) -> Report:
     shown: list[Progress] = []
     report = examine(run.location, shown.append)
     assert all(at.done <= at.total for at in shown)
@@ -55,22 +55,24 @@ def checked(run: Run) -> Report:
     return report
 
 
-def path_of(run: Run, name: str) -> Path:
+def path_of(run: TraceRun, name: str) -> Path:
     return Path(run.location, name)
 
 
-def failure_of(row: UnitRow) -> Failure:
+def failure_of(row: IdentifiedUnit) -> Failure:
     return Failure(unit_id=row.unit_id, error="E", message="m", traceback="t")
 
 
-def commit_failed(run: Run, task: Task, *, failed: int) -> None:
+def commit_failed(run: TraceRun, task: Task, *, failed: int) -> None:
     """Commit a task whose first units failed."""
     units = run.unit_rows(task)
     rows = [row for unit in units[failed:] for row in score_rows(unit)]
     run.commit(task, rows, [failure_of(unit) for unit in units[:failed]], units=len(units))
 
 
-def part_of(run: Run, task: Task, rows: list[dict], *, failures: int = 0, units: int = 2) -> bytes:
+def part_of(
+    run: TraceRun, task: Task, rows: list[dict], *, failures: int = 0, units: int = 2
+) -> bytes:
     """Return a part made by hand."""
     table = run_query(run, "SELECT * FROM scores LIMIT 0").from_pylist(rows, schema=SCORES)
     tried = run.unit_rows(Task(chunk=task.chunk))
@@ -83,7 +85,7 @@ def part_of(run: Run, task: Task, rows: list[dict], *, failures: int = 0, units:
     return write_part([PartContent(table=table, commits=(commit,))], run_id=run.id, schema=SCORES)
 
 
-def rows_of(run: Run, chunk: int) -> list[dict]:
+def rows_of(run: TraceRun, chunk: int) -> list[dict]:
     return [row for unit in run.unit_rows(Task(chunk=chunk)) for row in score_rows(unit)]
 
 
@@ -98,17 +100,17 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(scored: Path, tmp_path: Path) -> Run:
+def run(scored: Path, tmp_path: Path) -> TraceRun:
     """Return a run of three chunks of two units, all scored."""
     return open_run(shutil.copytree(scored, tmp_path / "r"))
 
 
-def trace_left(run: Run) -> None:
+def trace_left(run: TraceRun) -> None:
     for task in open_tasks(run):
         commit_scores(run, task.chunk)
 
 
-def mended(run: Run) -> Report:
+def mended(run: TraceRun) -> Report:
     """Return the findings once the run is repaired and what was missing is committed again."""
     before = checked(run)
     assert list(repair(open_run(run.location), before))
@@ -167,7 +169,7 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", ["parts/c00000001.parquet", "packs/g000000.parquet"])
-def test_a_damaged_file_is_found_and_traced_again(run: Run, name: str, damage: str) -> None:
+def test_a_damaged_file_is_found_and_traced_again(run: TraceRun, name: str, damage: str) -> None:
     before = run_query(run, SCORED)
     if name.startswith("packs"):
         pack(run, 0)
@@ -184,7 +186,7 @@ def test_a_damaged_file_is_found_and_traced_again(run: Run, name: str, damage: s
     assert run_query(run, SCORED).equals(before)
 
 
-def test_no_flipped_bit_of_a_part_ends_the_doctor(run: Run) -> None:
+def test_no_flipped_bit_of_a_part_ends_the_doctor(run: TraceRun) -> None:
     path = path_of(run, "parts/c00000001.parquet")
     content, before = path.read_bytes(), run_query(run, SCORED)
     unseen = 0
@@ -196,7 +198,7 @@ def test_no_flipped_bit_of_a_part_ends_the_doctor(run: Run) -> None:
     assert unseen < 10  # bits of the footer that say nothing of the scores
 
 
-def test_a_part_of_another_run_is_found(run: Run, tmp_path: Path) -> None:
+def test_a_part_of_another_run_is_found(run: TraceRun, tmp_path: Path) -> None:
     other = make_run(tmp_path / "other", seeds=(5, 6))
     commit_scores(other, 1)
     shutil.copy(path_of(other, part_name(1)), path_of(run, part_name(1)))
@@ -206,7 +208,7 @@ def test_a_part_of_another_run_is_found(run: Run, tmp_path: Path) -> None:
     assert states(mended(run)) == {"quarantine": State.NOTE}
 
 
-def test_a_part_under_another_name_is_found(run: Run) -> None:
+def test_a_part_under_another_name_is_found(run: TraceRun) -> None:
     shutil.copy(path_of(run, part_name(0)), path_of(run, part_name(2)))
     shutil.copy(path_of(run, part_name(0)), path_of(run, part_name(3)))
     report = checked(run)
@@ -215,7 +217,7 @@ def test_a_part_under_another_name_is_found(run: Run) -> None:
     assert "a chunk that the plan does not have" in text_of(report, "parts")
 
 
-def test_an_edited_plan_is_found_and_nothing_is_moved(run: Run) -> None:
+def test_an_edited_plan_is_found_and_nothing_is_moved(run: TraceRun) -> None:
     plan = path_of(run, PLAN)
     content = plan.read_text()
     plan.write_text(content.replace("a cat", "a cow").replace('"cat"', '"cow"'))
@@ -229,14 +231,14 @@ def test_an_edited_plan_is_found_and_nothing_is_moved(run: Run) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema_version": 3, "plan": {}}', "{'"])
-def test_a_plan_that_is_none_is_found(run: Run, content: str) -> None:
+def test_a_plan_that_is_none_is_found(run: TraceRun, content: str) -> None:
     path_of(run, PLAN).write_text(content)
     report = checked(run)
     assert states(report) == {"plan": State.WRONG}
     assert not report.is_repairable
 
 
-def test_a_plan_of_another_version_is_found(run: Run) -> None:
+def test_a_plan_of_another_version_is_found(run: TraceRun) -> None:
     plan = path_of(run, PLAN)
     plan.write_text(plan.read_text().replace('"schema_version": 3', '"schema_version": 2'))
     assert "version 2" in text_of(checked(run), "plan")
@@ -248,7 +250,7 @@ TABLES = ("captions", "slabs", "units", "components", "parts/empty", "packs/empt
 @pytest.mark.parametrize("damage", ["missing", "flipped", "other"])
 @pytest.mark.parametrize("table", TABLES)
 def test_a_wrong_table_is_found_and_written_anew(
-    run: Run, tmp_path: Path, table: str, damage: str
+    run: TraceRun, tmp_path: Path, table: str, damage: str
 ) -> None:
     path = path_of(run, f"{table}.parquet")
     content = path.read_bytes()
@@ -271,7 +273,7 @@ def test_a_wrong_table_is_found_and_written_anew(
 
 @pytest.mark.parametrize("table", ["captions", "slabs", "units", "components"])
 def test_a_table_that_disagrees_with_the_plan_is_found(
-    run: Run, tmp_path: Path, table: str
+    run: TraceRun, tmp_path: Path, table: str
 ) -> None:
     other = make_run(tmp_path / "other", seeds=(0, 2))
     path = path_of(run, f"{table}.parquet")
@@ -285,7 +287,7 @@ def test_a_table_that_disagrees_with_the_plan_is_found(
     assert f"{table}.parquet has" in text_of(checked(run), "tables")
 
 
-def test_of_many_units_a_sample_is_compared(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_units_a_sample_is_compared(run: TraceRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.doctor.tables.ALL_UNITS", 5)
     monkeypatch.setattr("jobs.doctor.tables.SAMPLE", 3)
     monkeypatch.setattr("jobs.doctor.tables.BATCH_UNITS", 4)
@@ -293,7 +295,7 @@ def test_of_many_units_a_sample_is_compared(run: Run, monkeypatch: pytest.Monkey
     assert not states(checked(run))
 
 
-def test_a_missing_unit_is_found(run: Run) -> None:
+def test_a_missing_unit_is_found(run: TraceRun) -> None:
     path_of(run, part_name(1)).write_bytes(part_of(run, Task(chunk=1), rows_of(run, 1)[:4]))
     report = checked(run)
     assert states(report) == {"units": State.WRONG}
@@ -302,7 +304,7 @@ def test_a_missing_unit_is_found(run: Run) -> None:
     assert states(mended(run)) == {"quarantine": State.NOTE}
 
 
-def test_a_unit_both_scored_and_failed_is_found(run: Run) -> None:
+def test_a_unit_both_scored_and_failed_is_found(run: TraceRun) -> None:
     content = part_of(run, Task(chunk=1), rows_of(run, 1), failures=1)
     path_of(run, part_name(1)).write_bytes(content)
     report = checked(run)
@@ -310,12 +312,12 @@ def test_a_unit_both_scored_and_failed_is_found(run: Run) -> None:
     assert "1 units are both scored and failed" in text_of(report, "units")
 
 
-def test_a_miscounted_commit_is_found(run: Run) -> None:
+def test_a_miscounted_commit_is_found(run: TraceRun) -> None:
     path_of(run, part_name(1)).write_bytes(part_of(run, Task(chunk=1), rows_of(run, 1), units=3))
     assert "commits 3 units of chunk 1, not 2" in text_of(checked(run), "units")
 
 
-def test_units_of_another_chunk_are_found(run: Run) -> None:
+def test_units_of_another_chunk_are_found(run: TraceRun) -> None:
     rows = rows_of(run, 1) + rows_of(run, 2)
     path_of(run, part_name(1)).write_bytes(part_of(run, Task(chunk=1), rows))
     report = checked(run)
@@ -327,7 +329,7 @@ def test_units_of_another_chunk_are_found(run: Run) -> None:
 
 
 @pytest.mark.parametrize("label", ["caption_id", "seed", "draw", "part"])
-def test_a_wrong_label_is_found(run: Run, label: str) -> None:
+def test_a_wrong_label_is_found(run: TraceRun, label: str) -> None:
     rows = rows_of(run, 1)
     rows = [row | {label: "x" if isinstance(row[label], str) else 7} for row in rows]
     path_of(run, part_name(1)).write_bytes(part_of(run, Task(chunk=1), rows))
@@ -336,7 +338,7 @@ def test_a_wrong_label_is_found(run: Run, label: str) -> None:
     assert "another caption, seed, draw or part" in text_of(report, "units")
 
 
-def test_a_missing_row_is_found(run: Run) -> None:
+def test_a_missing_row_is_found(run: TraceRun) -> None:
     path_of(run, part_name(1)).write_bytes(part_of(run, Task(chunk=1), rows_of(run, 1)[:-1]))
     report = checked(run)
     assert states(report) == {"rows": State.WRONG}
@@ -344,7 +346,7 @@ def test_a_missing_row_is_found(run: Run) -> None:
     assert states(mended(run)) == {"quarantine": State.NOTE}
 
 
-def test_scores_repeated_in_a_part_are_found(run: Run) -> None:
+def test_scores_repeated_in_a_part_are_found(run: TraceRun) -> None:
     rows = rows_of(run, 1)
     path_of(run, part_name(1)).write_bytes(part_of(run, Task(chunk=1), [*rows, *rows[:3]]))
     report = checked(run)
@@ -354,7 +356,7 @@ def test_scores_repeated_in_a_part_are_found(run: Run) -> None:
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
-def test_scores_repeated_by_a_later_generation_are_found(run: Run, is_packed: bool) -> None:
+def test_scores_repeated_by_a_later_generation_are_found(run: TraceRun, is_packed: bool) -> None:
     if is_packed:
         pack(run, 0)
     retry = Task(chunk=1, generation=1)
@@ -383,7 +385,7 @@ def test_a_generation_goes_with_the_one_that_it_tries_again(tmp_path: Path) -> N
     assert run_query(run, SCORED).num_rows == 24
 
 
-def test_a_pack_without_one_of_its_chunks_is_found(run: Run, tmp_path: Path) -> None:
+def test_a_pack_without_one_of_its_chunks_is_found(run: TraceRun, tmp_path: Path) -> None:
     whole = run_query(run, SCORED)
     contents = [run.storage.read(part_name(chunk)) for chunk in range(3)]
     pack(run, 0)
@@ -402,7 +404,7 @@ def test_a_pack_without_one_of_its_chunks_is_found(run: Run, tmp_path: Path) -> 
     assert [run.storage.read(part_name(chunk)) for chunk in range(3)] == contents
 
 
-def test_a_part_that_outlived_its_packing_is_noted_and_removed(run: Run) -> None:
+def test_a_part_that_outlived_its_packing_is_noted_and_removed(run: TraceRun) -> None:
     content = run.storage.read(part_name(1))
     pack(run, 0)
     run.storage.create(part_name(1), content)
@@ -413,7 +415,7 @@ def test_a_part_that_outlived_its_packing_is_noted_and_removed(run: Run) -> None
     assert not states(checked(run))
 
 
-def test_temporary_files_are_noted_and_removed_when_old(run: Run) -> None:
+def test_temporary_files_are_noted_and_removed_when_old(run: TraceRun) -> None:
     for name in ("parts/.c00000001.parquet.abcd_123", f".{CATALOG}.abcd_123"):
         path_of(run, name).touch()
         os.utime(path_of(run, name), (0, 0))
@@ -426,7 +428,7 @@ def test_temporary_files_are_noted_and_removed_when_old(run: Run) -> None:
     assert LEFTOVER_AGE_S > 60
 
 
-def test_foreign_files_are_named(run: Run) -> None:
+def test_foreign_files_are_named(run: TraceRun) -> None:
     for number in range(12):
         path_of(run, f"note{number:02d}.txt").touch()
     report = checked(run)
@@ -435,7 +437,7 @@ def test_foreign_files_are_named(run: Run) -> None:
     assert "note09.txt ..." in text_of(report, "files")
 
 
-def test_a_foreign_file_that_the_catalog_counts_is_wrong(run: Run) -> None:
+def test_a_foreign_file_that_the_catalog_counts_is_wrong(run: TraceRun) -> None:
     shutil.copy(path_of(run, part_name(1)), path_of(run, "parts/copy.parquet"))
     report = checked(run)
     assert states(report) == {"files": State.WRONG}
@@ -445,7 +447,7 @@ def test_a_foreign_file_that_the_catalog_counts_is_wrong(run: Run) -> None:
     assert states(mended(run)) == {"quarantine": State.NOTE}
 
 
-def test_a_damaged_catalog_is_found_and_written_anew(run: Run) -> None:
+def test_a_damaged_catalog_is_found_and_written_anew(run: TraceRun) -> None:
     path_of(run, CATALOG).write_bytes(b"no database" * 1000)
     report = checked(run)
     assert states(report) == {"catalog": State.WRONG}
@@ -455,7 +457,7 @@ def test_a_damaged_catalog_is_found_and_written_anew(run: Run) -> None:
     assert states(checked(run))["catalog"] is State.NOTE
 
 
-def test_an_attempt_of_a_dead_process_is_noted(run: Run) -> None:
+def test_an_attempt_of_a_dead_process_is_noted(run: TraceRun) -> None:
     driver = (
         "import sys; from jobs import attempts, store; attempts.begin(store.open_run(sys.argv[1]))"
     )
@@ -468,7 +470,7 @@ def test_an_attempt_of_a_dead_process_is_noted(run: Run) -> None:
     )
 
 
-def test_a_run_that_is_worked_on_is_not_repaired(run: Run) -> None:
+def test_a_run_that_is_worked_on_is_not_repaired(run: TraceRun) -> None:
     attempt = attempts.begin(run)
     report = checked(run)
     assert f"runs now as process {os.getpid()}" in text_of(report, "attempts")
@@ -491,14 +493,14 @@ def test_an_attempt_elsewhere_or_of_other_versions_is_noted(tmp_path: Path) -> N
     assert "has not ended, on another-host" in text
 
 
-def test_a_damaged_attempt_is_found(run: Run) -> None:
+def test_a_damaged_attempt_is_found(run: TraceRun) -> None:
     for content in ("", "[]", "{}", '{"number": 0}'):
         path_of(run, "attempts").mkdir(exist_ok=True)
         path_of(run, "attempts/0000.json").write_text(content)
         assert states(checked(run)) == {"attempts": State.WRONG}
 
 
-def test_a_process_of_a_killed_driver_is_noted(run: Run) -> None:
+def test_a_process_of_a_killed_driver_is_noted(run: TraceRun) -> None:
     driver = subprocess.Popen([sys.executable, "-c", ""])
     name = f"{driver.pid}:{psutil.Process(driver.pid).create_time()}"
     driver.wait()

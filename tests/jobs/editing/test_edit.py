@@ -22,7 +22,7 @@ from jobs.cluster.connection import Cluster
 from jobs.editing.edit import EditJob, edit_batch, solve
 from jobs.editing.key_workers import shared
 from jobs.editing.manifest import read_manifest
-from jobs.editing.report import Located
+from jobs.editing.report import EditSite
 from jobs.editing.request import EditRequest, run_edit
 from jobs.editing.update import with_added, with_removed
 from schemas.caption import Caption
@@ -49,7 +49,7 @@ def make_job(model: Path, scorer: Path, out: Path, **changes: object) -> EditJob
     fields: dict = {
         "concepts": (Concept(concept="apple", target="castle"),),
         "model": str(model),
-        "located": Located(component="text_encoder.layers.0.self_attn"),
+        "located": EditSite(component="text_encoder.layers.0.self_attn"),
         "out": out,
         "numerics": Numerics(steps=2),
         "scorer": str(scorer),

@@ -6,7 +6,7 @@ import pytest
 
 from bench.made_up_runs import MANIFEST, commit_all, score_row
 from jobs.editing.locate import locate
-from jobs.runs.run import UnitRow
+from jobs.runs.run import IdentifiedUnit
 from jobs.runs.trace_run import create_run
 from schemas.caption import Caption
 from schemas.component import Component, Kind, Part
@@ -25,7 +25,7 @@ CAPTIONS = (
 )
 
 
-def scores(row: UnitRow) -> list[dict]:
+def scores(row: IdentifiedUnit) -> list[dict]:
     return [
         score_row(
             row,

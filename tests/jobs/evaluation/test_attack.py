@@ -13,7 +13,7 @@ from engine.evaluation.prompt_search import SearchBudget
 from engine.evaluation.recognition import Share, choice_texts
 from engine.model.vocabulary import Phrasebook
 from jobs.editing.edit import EditJob, edit_batch
-from jobs.editing.report import Located
+from jobs.editing.report import EditSite
 from jobs.evaluation.attack import attack_edit
 from jobs.evaluation.attack_plan import AttackJob, AttackRequest, plan_attack
 from jobs.evaluation.attack_table import SUMMARY, TABLE, summary_rows
@@ -30,7 +30,7 @@ def write_edit(model: Path, out: Path, scorer: str, *names: str) -> Path:
     job = EditJob(
         concepts=tuple(Concept(concept=name, target="cat") for name in names),
         model=str(model),
-        located=Located(component="text_encoder.layers.0.self_attn"),
+        located=EditSite(component="text_encoder.layers.0.self_attn"),
         out=out,
         numerics=Numerics(steps=2),
         scorer=scorer,
@@ -143,7 +143,7 @@ def test_attacks_recover_what_an_edit_of_emoji_sd_removes(tmp_path: Path) -> Non
     job = EditJob(
         concepts=(Concept(concept="cat"),),
         model="emoji-sd",
-        located=Located(component="text_encoder.layers.0.self_attn"),
+        located=EditSite(component="text_encoder.layers.0.self_attn"),
         out=edit,
         numerics=Numerics(steps=2),
         scorer="builtin:emoji-sd",

@@ -9,7 +9,7 @@ import pytest
 from jobs.editing.manifest import read_manifest
 from jobs.evaluation.evaluate import Request
 from jobs.evaluation.measures import results
-from jobs.evaluation.sweep import Anchor, Grid, Trade, marked, prepare_sweep, settings_of
+from jobs.evaluation.sweep import Anchor, Grid, SweepResult, marked, prepare_sweep, settings_of
 from jobs.evaluation.worker import EvaluationWorker
 from jobs.runs.run import Task
 from schemas.concept import Concept
@@ -21,10 +21,10 @@ LAYER = "text_encoder.layers.0.self_attn"
 CONCEPTS = (Concept(concept="cat", target="bus"), Concept(concept="house"))
 
 
-def trade(edit: str, *, erased: float, kept: float, cmmd: float | None) -> Trade:
-    measured = dict.fromkeys(Trade.__dataclass_fields__) | {"edit": edit, "is_best": False}
+def trade(edit: str, *, erased: float, kept: float, cmmd: float | None) -> SweepResult:
+    measured = dict.fromkeys(SweepResult.__dataclass_fields__) | {"edit": edit, "is_best": False}
     measured |= {"erased_of_right": erased, "kept_of_right": kept, "cmmd": cmmd}
-    return Trade(**measured | {"harmonic_of_right": kept - erased})  # pyright: ignore
+    return SweepResult(**measured | {"harmonic_of_right": kept - erased})  # pyright: ignore
 
 
 def test_what_another_beats_is_not_marked() -> None:

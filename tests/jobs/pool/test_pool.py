@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from jobs.cluster.connection import Capacity, Cluster, connected
-from jobs.pool.actors import Staff
+from jobs.pool.actors import WorkerSpec
 from jobs.pool.limits import Limits
-from jobs.pool.pool import drive
+from jobs.pool.pool import run_tasks
 from jobs.pool.worker import Worker
 from jobs.query.select import run_query
 from jobs.runs.progress import open_tasks
-from jobs.runs.run import TaskDone, UnitRow
-from jobs.runs.trace_run import Run, open_run
+from jobs.runs.run import IdentifiedUnit, TaskDone
+from jobs.runs.trace_run import TraceRun, open_run
 from schemas.errors import ModelUnavailable, TooManyFailures
 from tests.made_up.small_run import all_units, commit_scores, make_run, score_rows
 
@@ -32,7 +32,7 @@ class ToyTracer:
         self._raising, self._raising_from = raising, raising_from
         self._killing, self._hanging = killing, hanging
 
-    def score_rows(self, row: UnitRow) -> list[dict]:
+    def score_rows(self, row: IdentifiedUnit) -> list[dict]:
         time.sleep(0.01)
         if row.unit.seed == self._killing and row.unit.caption.subject == "dog":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -65,11 +65,11 @@ class ToyWorker(Worker):
 
 
 def work(
-    run: Run, capacity: Capacity, limits: Limits | None = None, **options: Any
+    run: TraceRun, capacity: Capacity, limits: Limits | None = None, **options: Any
 ) -> list[TaskDone]:
     seen: list[TaskDone] = []
-    staff = Staff(worker_class=ToyWorker, options=options, gpus=0, target=capacity.actors)
-    drive(run, open_tasks(run), staff, limits=limits or Limits(), on_task=seen.append)
+    staff = WorkerSpec(worker_class=ToyWorker, options=options, gpus=0, target=capacity.actors)
+    run_tasks(run, open_tasks(run), staff, limits=limits or Limits(), on_task=seen.append)
     return seen
 
 

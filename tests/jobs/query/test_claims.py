@@ -10,7 +10,7 @@ from bench.claims import FAILING, SKEWS, controlled, simulated, skewed
 from bench.made_up_runs import make_components, make_run
 from jobs.query.select import run_query
 from jobs.runs.parts import PartContent, part_name, write_part
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from schemas.caption import Caption
 from schemas.component import Part
 from schemas.intervention import Intervention
@@ -65,7 +65,7 @@ def test_views_report_few_states_without_causal_ones(tmp_path: Path) -> None:
     assert len(new) <= most(NULLS) < len(old)
 
 
-def null_run(location: Path) -> Run:
+def null_run(location: Path) -> TraceRun:
     """Return a run of NULLS attributes, each with captions and a simulated null of its own."""
     plan = TracePlan(
         scorer="builtin:emoji-sd",
@@ -89,7 +89,7 @@ def attributes() -> list[str]:
     return [f"null{number:02}" for number in range(NULLS)]
 
 
-def null_scores(run: Run) -> list[pa.Table]:
+def null_scores(run: TraceRun) -> list[pa.Table]:
     generator = np.random.default_rng(0)
     components = pa.array([component.name for component in make_components(STATES)])
     tables = []

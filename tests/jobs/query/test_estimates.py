@@ -18,8 +18,8 @@ from jobs.query.catalog import CATALOG, write_catalog
 from jobs.query.kept_statistics import FOLDER, damaged_statistics
 from jobs.query.select import run_query
 from jobs.query.verdicts import verdicts
-from jobs.runs.run import UnitRow
-from jobs.runs.trace_run import Run, create_run, open_run
+from jobs.runs.run import IdentifiedUnit
+from jobs.runs.trace_run import TraceRun, create_run, open_run
 from schemas.caption import Caption
 from schemas.component import Component, Kind, Part
 from schemas.concept import Concept, ConceptKind
@@ -37,7 +37,7 @@ CONTROL = {"a": 0.1, "b": 0.1, "c": 0.0, "d": 0.0}
 SEEDS = (3, 70_000)
 
 
-def make_run(path: Path, *, captions: int, seed: int = 0, effect: Effect = EFFECT) -> Run:
+def make_run(path: Path, *, captions: int, seed: int = 0, effect: Effect = EFFECT) -> TraceRun:
     """Return a traced run; the last caption of an attribute lacks component d, one seed a draw."""
     plan = TracePlan(
         scorer="builtin:emoji-sd",
@@ -65,7 +65,7 @@ def make_run(path: Path, *, captions: int, seed: int = 0, effect: Effect = EFFEC
 
 
 def unit_scores(
-    row: UnitRow, generator: np.random.Generator, captions: int, effect: Effect
+    row: IdentifiedUnit, generator: np.random.Generator, captions: int, effect: Effect
 ) -> list[dict]:
     unit = row.unit
     attribute, number = unit.caption.caption.split()
@@ -90,11 +90,11 @@ def unit_scores(
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> TraceRun:
     return make_run(tmp_path_factory.mktemp("statistics") / "run", captions=20)
 
 
-def caption_means(run: Run, attribute: str, component: str, intervention: str) -> dict:
+def caption_means(run: TraceRun, attribute: str, component: str, intervention: str) -> dict:
     """Return each caption's mean indirect and total effect, by plain Python."""
     found = defaultdict(list)
     for row in run_query(run, "FROM trials").to_pylist():
@@ -107,7 +107,7 @@ def caption_means(run: Run, attribute: str, component: str, intervention: str) -
     return {caption: np.mean(values, axis=0) for caption, values in found.items()}
 
 
-def test_estimates_are_those_of_plain_python_and_scipy(run: Run) -> None:
+def test_estimates_are_those_of_plain_python_and_scipy(run: TraceRun) -> None:
     rows = run_query(run, "FROM component_effects").to_pylist()
     assert len(rows) == 2 * 4 * 2
     for row in rows:
@@ -138,7 +138,7 @@ def test_estimates_are_those_of_plain_python_and_scipy(run: Run) -> None:
         assert row["p_value"] == pytest.approx(permuted.pvalue, abs=0.04)
 
 
-def test_q_values_are_those_of_a_family(run: Run) -> None:
+def test_q_values_are_those_of_a_family(run: TraceRun) -> None:
     rows = run_query(run, "FROM component_effects").to_pylist()
     families = defaultdict(list)
     for row in rows:
@@ -149,7 +149,7 @@ def test_q_values_are_those_of_a_family(run: Run) -> None:
         assert q == pytest.approx(stats.false_discovery_control(p))
 
 
-def test_ranks_are_tied_where_intervals_overlap(run: Run) -> None:
+def test_ranks_are_tied_where_intervals_overlap(run: TraceRun) -> None:
     rows = run_query(run, "FROM ranking WHERE intervention = 'restore'").to_pylist()
     for row in rows:
         above = [
@@ -162,7 +162,7 @@ def test_ranks_are_tied_where_intervals_overlap(run: Run) -> None:
     assert ranks["style", "b"] == ranks["style", "d"] == 3
 
 
-def test_causal_states_survive_their_control(run: Run) -> None:
+def test_causal_states_survive_their_control(run: TraceRun) -> None:
     causal = run_query(run, "FROM causal_states").to_pylist()
     assert {(row["attribute"], row["component"]) for row in causal} == {
         ("object", "a"), ("style", "a"), ("style", "c"),
@@ -184,7 +184,7 @@ def test_causal_states_survive_their_control(run: Run) -> None:
     assert controlled["object", "b"]["q_control"] < 0.05
 
 
-def test_overlap_and_concentration(run: Run) -> None:
+def test_overlap_and_concentration(run: TraceRun) -> None:
     (overlap,) = run_query(run, "FROM overlap").to_pylist()
     assert (overlap["attribute_a"], overlap["attribute_b"]) == ("object", "style")
     assert (overlap["num_a"], overlap["num_b"], overlap["num_both"]) == (1, 2, 1)
@@ -218,7 +218,7 @@ def test_few_captions_find_nothing_and_say_so(tmp_path: Path) -> None:
     assert "0.062" in sentence
 
 
-def test_verdicts_say_what_is_causal_and_how_surely(run: Run) -> None:
+def test_verdicts_say_what_is_causal_and_how_surely(run: TraceRun) -> None:
     first, second, *limits = verdicts(run, against="target", attribute=None, part=None)
     assert first.startswith("object, text-encoder: 1 of 4 states are causal")
     assert "other-caption" in first
@@ -233,7 +233,7 @@ def test_verdicts_say_what_is_causal_and_how_surely(run: Run) -> None:
     assert "families" not in limits[0]
 
 
-def test_q_over_the_run_corrects_for_all_of_its_families(run: Run) -> None:
+def test_q_over_the_run_corrects_for_all_of_its_families(run: TraceRun) -> None:
     for intervention in ("restore", "other-caption"):
         rows = run_query(run, f"FROM ranking WHERE intervention = '{intervention}'")
         assert rows["q_run"].to_pylist() == pytest.approx(
@@ -259,7 +259,7 @@ def test_one_caption_has_means_and_no_intervals(tmp_path: Path) -> None:
         assert row["p_value"] == 1
 
 
-def names(run: Run) -> set[str]:
+def names(run: TraceRun) -> set[str]:
     return {file.name for file in run.storage.files(FOLDER)}
 
 
@@ -339,7 +339,7 @@ def test_the_catalog_has_the_same_views(tmp_path: Path, monkeypatch: pytest.Monk
         assert connection.execute("SELECT count(*) FROM ranking").fetchall() == [(16,)]
 
 
-def test_locating_tells_its_uncertainty(run: Run) -> None:
+def test_locating_tells_its_uncertainty(run: TraceRun) -> None:
     one = locate(run.location, [Concept(concept="x", target="y", kind=ConceptKind.OBJECT)])
     (top,) = run_query(
         run, "FROM component_effects WHERE attribute = 'object' AND component = 'a' "

@@ -10,7 +10,7 @@ from jobs.query.results import query
 from jobs.query.select import run_query
 from jobs.runs.parts import Failure
 from jobs.runs.run import Task
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from schemas.errors import QueryRefused
 from tests.made_up.small_run import commit_scores, make_run
 
@@ -19,7 +19,7 @@ EMPTY = {"failures", "shared-components"}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_every_example_answers(traced_run: Run, example) -> None:  # noqa: ANN001
+def test_every_example_answers(traced_run: TraceRun, example) -> None:  # noqa: ANN001
     runs = {"one": traced_run, "the other": traced_run}
     found = query(runs, example_sql(example.name, list(runs)))
     assert found.num_columns > 1
@@ -34,7 +34,7 @@ def test_an_example_of_two_runs_asks_for_both() -> None:
         example_sql("x", ["one"])
 
 
-def test_seeds_agree_as_plain_python_says(traced_run: Run) -> None:
+def test_seeds_agree_as_plain_python_says(traced_run: TraceRun) -> None:
     effects = run_query(traced_run, "FROM effects WHERE intervention = 'restore'").to_pylist()
     for found in query(traced_run, example_sql("seed-agreement", ["r"])).to_pylist():
         sums: dict[int, dict[tuple, float]] = {0: {}, 1: {}}
@@ -48,14 +48,14 @@ def test_seeds_agree_as_plain_python_says(traced_run: Run) -> None:
         assert found["correlation"] == pytest.approx(correlation(first, second))
 
 
-def test_maps_have_a_column_a_step_and_a_token(traced_run: Run) -> None:
+def test_maps_have_a_column_a_step_and_a_token(traced_run: TraceRun) -> None:
     steps = query(traced_run, example_sql("layer-by-timestep", ["r"]))
     assert steps.column_names[-2:] == ["0", "1"]
     tokens = query(traced_run, example_sql("layer-by-token", ["r"]))
     assert tokens.column_names[-2:] == ["eos", "last_subject"]
 
 
-def test_a_run_agrees_with_itself(traced_run: Run) -> None:
+def test_a_run_agrees_with_itself(traced_run: TraceRun) -> None:
     runs = {"one": traced_run, "two": traced_run}
     agreement = query(runs, example_sql("agreement-of-runs", list(runs))).to_pylist()
     known = [row["correlation"] for row in agreement if row["correlation"] is not None]

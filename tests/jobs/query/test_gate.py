@@ -9,7 +9,7 @@ import pytest
 from jobs.query import gate
 from jobs.query.catalog import write_catalog
 from jobs.query.select import open_query, run_query
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from schemas.errors import QueryRefused
 from tests.made_up.small_run import commit_scores, make_run
 
@@ -169,7 +169,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(folder: Path) -> Run:
+def run(folder: Path) -> TraceRun:
     return make_run(folder / "run")
 
 
@@ -191,7 +191,7 @@ def filled(sql: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("sql", [*WRITES, *STATEMENTS, *READS])
 def test_hostile_statements_are_refused(
-    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
+    run: TraceRun, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = contents(folder)
@@ -243,16 +243,16 @@ def test_the_gate_is_needed(folder: Path, tmp_path: Path) -> None:
         'SELECT \'delete\' AS "copy", count(*) AS "insert" FROM captions',
     ],
 )
-def test_what_reads_is_allowed(run: Run, sql: str) -> None:
+def test_what_reads_is_allowed(run: TraceRun, sql: str) -> None:
     assert run_query(run, sql).num_rows
 
 
-def test_parameters_are_values(run: Run) -> None:
+def test_parameters_are_values(run: TraceRun) -> None:
     found = run_query(run, "SELECT $1 AS a, $2 IS NULL AS b", ["'; DROP VIEW ranking", None])
     assert found.to_pylist() == [{"a": "'; DROP VIEW ranking", "b": True}]
 
 
-def test_a_statement_too_deep_to_look_through_is_refused(run: Run) -> None:
+def test_a_statement_too_deep_to_look_through_is_refused(run: TraceRun) -> None:
     with pytest.raises(QueryRefused):
         run_query(run, "SELECT " + "(" * 3000 + "1" + ")" * 3000)
 
@@ -267,7 +267,7 @@ def test_a_statement_too_deep_to_look_through_is_refused(run: Run) -> None:
     ],
 )
 def test_a_query_that_fills_memory_and_disk_ends(
-    run: Run, monkeypatch: pytest.MonkeyPatch, sql: str
+    run: TraceRun, monkeypatch: pytest.MonkeyPatch, sql: str
 ) -> None:
     monkeypatch.setattr(gate, "MEMORY", "64MB")
     monkeypatch.setattr(gate, "DISK_SHARE", 0)

@@ -13,7 +13,7 @@ from jobs.doctor.tables import check_tables
 from jobs.evaluation.attack_table import AttackTable
 from jobs.input.captions import read_captions
 from jobs.query.select import open_query, run_query
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from schemas.attack import ATTACKS
 from tests.made_up.small_run import commit_scores, make_run
 
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def traced(location: Path) -> Run:
+def traced(location: Path) -> TraceRun:
     run = make_run(location)
     for chunk in range(run.num_chunks):
         commit_scores(run, chunk)

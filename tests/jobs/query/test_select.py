@@ -13,20 +13,20 @@ from jobs.query.select import run_query
 from jobs.runs.packs import pack
 from jobs.runs.parts import Failure
 from jobs.runs.run import Task
-from jobs.runs.trace_run import Run, open_run
+from jobs.runs.trace_run import TraceRun, open_run
 from schemas.views import STATISTICS_VIEWS
 from tests.made_up.small_run import all_units, commit_scores, make_run, score_rows
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path) -> TraceRun:
     run = make_run(tmp_path / "a run's folder")
     for chunk in range(run.num_chunks):
         commit_scores(run, chunk)
     return run
 
 
-def test_component_effects_match_plain_python(run: Run) -> None:
+def test_component_effects_match_plain_python(run: TraceRun) -> None:
     units = all_units(run)
     attribute = {row.unit.caption.id: row.unit.caption.attribute for row in units}
     rows = [row for unit in units for row in score_rows(unit)]
@@ -74,13 +74,13 @@ def test_effects_are_signed_by_direction_and_compared_with_controls(tmp_path: Pa
     assert run_query(run, "FROM causal_states").num_rows == 0
 
 
-def test_recovery_is_null_where_the_total_effect_is_noise(run: Run) -> None:
+def test_recovery_is_null_where_the_total_effect_is_noise(run: TraceRun) -> None:
     rows = run_query(run, "SELECT seed, recovery, total_effect FROM effects").to_pylist()
     assert {row["seed"] for row in rows if row["recovery"] is None} == {0}
     assert all(row["recovery"] is not None for row in rows if row["seed"] == 1)
 
 
-def test_ranking_puts_the_largest_effect_first(run: Run) -> None:
+def test_ranking_puts_the_largest_effect_first(run: TraceRun) -> None:
     rows = run_query(run, "SELECT attribute, against, component, rank FROM ranking").to_pylist()
     first = {(row["attribute"], row["against"]): row for row in reversed(rows)}
     assert {row["component"] for row in first.values()} == {"text_encoder.layers.0.mlp"}
@@ -96,7 +96,7 @@ def test_views_of_an_unstarted_run_are_empty(tmp_path: Path) -> None:
 
 
 def test_a_query_whose_parts_are_packed_meanwhile_reads_them_first(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: TraceRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = run_query(run, "SELECT * FROM scores ORDER BY ALL")
     lock = jobs.query.select.lock
@@ -128,7 +128,7 @@ def test_failures_view(tmp_path: Path) -> None:
     assert found == [{**again, "chunk": 1, "generation": 1}]
 
 
-def test_catalog_opens_from_the_runs_folder(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_catalog_opens_from_the_runs_folder(run: TraceRun, monkeypatch: pytest.MonkeyPatch) -> None:
     write_catalog(run)
     path = Path(run.location)
     moved = path.rename(path.with_name("moved"))

@@ -15,7 +15,7 @@ from jobs.report.figures.labels import places, short_name
 from jobs.report.figures.style import DARK, LIGHT, Theme
 from jobs.report.plot import Choice, plot_figure
 from jobs.report.words import answers, findings
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from schemas.component import Component, Kind, Part
 from schemas.errors import PlanError
 from tests.made_up.report_run import (
@@ -30,12 +30,12 @@ from tests.made_up.small_run import commit_scores, make_run
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> TraceRun:
     return make_report_run(tmp_path_factory.mktemp("runs") / "r")
 
 
 @pytest.fixture(scope="module")
-def data(run: Run) -> FigureData:
+def data(run: TraceRun) -> FigureData:
     return read_figure_data(run)
 
 
@@ -64,7 +64,7 @@ def test_figures_of_edits_are_valid(tmp_path: Path) -> None:
     pareto(sections[1].trades).to_dict()
 
 
-def test_rows_are_the_views(run: Run, data: FigureData) -> None:
+def test_rows_are_the_views(run: TraceRun, data: FigureData) -> None:
     ranked = run_query(run, "SELECT count(*) AS n FROM ranking")["n"].to_pylist()
     assert [len(data.states)] == ranked
     assert not data.cut
@@ -114,7 +114,7 @@ def test_too_many_states_are_cut_by_whole_components_and_said() -> None:
     assert capped(states[:20_000], 20_000) == (states[:20_000], "")
 
 
-def test_tokens_are_aligned_at_the_subject(run: Run, data: FigureData) -> None:
+def test_tokens_are_aligned_at_the_subject(run: TraceRun, data: FigureData) -> None:
     rows = [
         row for row in data.tokens
         if row["attribute"] == "object" and row["against"] == "target"
@@ -193,7 +193,7 @@ def test_no_two_components_have_one_cell_or_one_name() -> None:
     assert depth["down 0"] == depth["up 1"] < depth["down 1"] == depth["up 0"] < depth["mid"]
 
 
-def test_figures_are_saved_for_papers(run: Run, tmp_path: Path) -> None:
+def test_figures_are_saved_for_papers(run: TraceRun, tmp_path: Path) -> None:
     starts = {"png": b"\x89PNG", "svg": b"<svg", "pdf": b"%PDF"}
     for suffix, start in starts.items():
         path = tmp_path / "new" / f"ranking.{suffix}"

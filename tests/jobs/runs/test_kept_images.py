@@ -11,8 +11,8 @@ from PIL import Image
 from engine.model.opening import open_model
 from engine.model.sampling import pixels_of
 from engine.model.scorer import open_scorer
-from engine.tracing.interventions import Change
-from engine.tracing.kept import Keeper
+from engine.tracing.interventions import Patch
+from engine.tracing.kept import ImageSelector
 from engine.tracing.trace_unit import trace_images, trace_unit
 from jobs.doctor.examine import examine, repair
 from jobs.doctor.findings import State
@@ -28,7 +28,7 @@ from jobs.runs.kept_images import (
     read_images,
 )
 from jobs.runs.run import Task
-from jobs.runs.trace_run import Run, open_run
+from jobs.runs.trace_run import TraceRun, open_run
 from jobs.tracing.plan import check_plan, make_plan
 from jobs.tracing.trace import prepare_run
 from jobs.tracing.tracer import TraceWorker
@@ -51,7 +51,7 @@ def fields(tiny_sd: Path, tiny_scorer: Path) -> dict[str, object]:
     }
 
 
-def traced(path: Path, fields: dict) -> Run:
+def traced(path: Path, fields: dict) -> TraceRun:
     """Return a run that one worker has traced."""
     run = prepare_run(path, check_plan(make_plan(fields)))
     write_catalog(run)
@@ -61,7 +61,7 @@ def traced(path: Path, fields: dict) -> Run:
     return run
 
 
-def checks(run: Run) -> dict[str, tuple[State, str]]:
+def checks(run: TraceRun) -> dict[str, tuple[State, str]]:
     findings = examine(run.location, lambda _: None).findings
     return {f.check: (f.state, f.found) for f in findings}
 
@@ -145,9 +145,9 @@ def test_scores_are_kept_where_images_cannot_be_written(tmp_path: Path, fields: 
     assert Path(run.location, "images").read_text() == "in the way"
 
 
-def keeper(size: tuple[int, int] = (16, 16)) -> Keeper:
-    """Return a keeper that has seen four runs of random images."""
-    seen = Keeper.of(["target"], [Intervention.RESTORE])
+def selector(size: tuple[int, int] = (16, 16)) -> ImageSelector:
+    """Return a selector that has seen four runs of random images."""
+    seen = ImageSelector.of(["target"], [Intervention.RESTORE])
     generator = torch.Generator().manual_seed(0)
     images_RCHW = torch.rand((4, 3, *size), generator=generator)
     values = [{"target": score} for score in (0.9, 0.1, 0.4, 0.4)]
@@ -157,22 +157,22 @@ def keeper(size: tuple[int, int] = (16, 16)) -> Keeper:
     return seen
 
 
-def change(name: str) -> Change:
-    return Change(
+def change(name: str) -> Patch:
+    return Patch(
         component=name, sites=(), intervention=Intervention.RESTORE, window=(0, 2), base=1,
-        donors=(0,),
+        sources=(0,),
     )  # fmt: skip
 
 
 def test_of_equal_scores_the_first_is_kept() -> None:
-    kept = keeper().kept
+    kept = selector().kept
     assert [kept[role].change for role in ("best", "worst")] == [change("a"), change("a")]
 
 
 def test_large_images_are_scaled_down(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r")
     unit_id, unit = next(iter(picked_units(run).items()))
-    keep_images(run, unit_id, unit, keeper((512, 320)))
+    keep_images(run, unit_id, unit, selector((512, 320)))
     (kept,) = kept_images(run)
     assert {image.image.size for image in kept.images} == {(160, 256)}
 
@@ -183,21 +183,21 @@ def test_a_quoted_caption_is_read_as_it_was_written(tmp_path: Path) -> None:
     text = 'a "cat" <b>\u05d7\u05ea\u05d5\u05dc</b> \U0001f600'
     caption = unit.caption.model_copy(update={"caption": text})
     object.__setattr__(unit, "caption", caption)
-    keep_images(run, unit_id, unit, keeper())
+    keep_images(run, unit_id, unit, selector())
     assert kept_images(run)[0].caption == text
 
 
 @pytest.fixture
-def shown(tmp_path: Path) -> Run:
+def shown(tmp_path: Path) -> TraceRun:
     """Return a run without scores and with the images of each picked unit."""
     run = make_run(tmp_path / "r")
     write_catalog(run)
     for unit_id, unit in picked_units(run).items():
-        keep_images(run, unit_id, unit, keeper())
+        keep_images(run, unit_id, unit, selector())
     return run
 
 
-def test_no_flipped_bit_of_an_image_is_shown(shown: Run) -> None:
+def test_no_flipped_bit_of_an_image_is_shown(shown: TraceRun) -> None:
     unit_id = next(iter(picked_units(shown)))
     content = shown.storage.read(image_name(unit_id))
     whole = read_images(content, unit_id)
@@ -220,7 +220,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_the_doctor_finds_a_damaged_image_and_moves_it_away(shown: Run, damage: str) -> None:
+def test_the_doctor_finds_a_damaged_image_and_moves_it_away(shown: TraceRun, damage: str) -> None:
     name = image_name(next(iter(picked_units(shown))))
     path = Path(shown.location, name)
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
@@ -234,7 +234,7 @@ def test_the_doctor_finds_a_damaged_image_and_moves_it_away(shown: Run, damage: 
     assert checks(shown)["images"] == (State.OK, "2 files of kept images are whole")
 
 
-def test_the_doctor_finds_images_of_other_units(shown: Run) -> None:
+def test_the_doctor_finds_images_of_other_units(shown: TraceRun) -> None:
     first, second, *_ = picked_units(shown)
     content = shown.storage.read(image_name(first))
     path = Path(shown.location, image_name(second))
@@ -246,7 +246,7 @@ def test_the_doctor_finds_images_of_other_units(shown: Run) -> None:
     assert len(kept_images(shown)) == 2
 
 
-def test_a_plain_picture_among_the_images_is_no_file_of_the_run(shown: Run) -> None:
+def test_a_plain_picture_among_the_images_is_no_file_of_the_run(shown: TraceRun) -> None:
     file = io.BytesIO()
     Image.new("RGB", (4, 4)).save(file, format="PNG")
     shown.storage.create("images/holiday.png", file.getvalue())

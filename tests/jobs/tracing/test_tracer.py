@@ -8,7 +8,7 @@ import torch
 from engine.tracing import trace_unit as tracing
 from jobs.query.select import run_query
 from jobs.runs.run import Task
-from jobs.runs.trace_run import Run
+from jobs.runs.trace_run import TraceRun
 from jobs.tracing.plan import check_plan, make_plan
 from jobs.tracing.trace import prepare_run
 from jobs.tracing.tracer import TraceWorker
@@ -17,7 +17,7 @@ CAPTION = {"caption": "a red apple", "subject": "apple", "attribute": "object"}
 
 
 @pytest.fixture
-def run(tmp_path: Path, tiny_sd: Path, tiny_scorer: Path) -> Run:
+def run(tmp_path: Path, tiny_sd: Path, tiny_scorer: Path) -> TraceRun:
     fields = {
         "model": str(tiny_sd),
         "scorer": str(tiny_scorer),
@@ -30,7 +30,7 @@ def run(tmp_path: Path, tiny_sd: Path, tiny_scorer: Path) -> Run:
 
 
 def test_out_of_memory_halves_the_rows_and_changes_no_score(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: TraceRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows_tried: list[int] = []
     decode = tracing.decode
@@ -59,7 +59,7 @@ def test_out_of_memory_halves_the_rows_and_changes_no_score(
 
 
 def test_a_unit_that_raises_is_recorded_and_tried_again(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: TraceRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = TraceWorker(run.location, rows=12, threads=1)
     trace_unit, calls = tracing.trace_unit, iter(range(9))
@@ -82,5 +82,5 @@ def test_a_unit_that_raises_is_recorded_and_tried_again(
     assert scored(run) == {good, bad}
 
 
-def scored(run: Run) -> set[str]:
+def scored(run: TraceRun) -> set[str]:
     return set(run_query(run, "SELECT DISTINCT unit_id FROM scores")["unit_id"].to_pylist())
