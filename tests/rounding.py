@@ -15,11 +15,12 @@ Twice float32's epsilon, added to the result of every kernel, makes 2e-5 of it.
 """
 
 
-def distance(left: torch.Tensor, right: torch.Tensor) -> float:
+def largest_difference(left: torch.Tensor, right: torch.Tensor) -> float:
     """Return the largest difference of two tensors' elements."""
     return float((left - right).abs().max())
 
 
 def assert_near(got: torch.Tensor, expected: torch.Tensor, what: object = "") -> None:
     """Check that two tensors are the same but for rounding; `what` names them if they are not."""
-    assert distance(got, expected) < ROUNDING, what
+    assert got.shape == expected.shape, what
+    assert largest_difference(got, expected) < ROUNDING, what

@@ -1,7 +1,7 @@
 """Summing an edit's keys on Ray: batches are shared by actors, each with the model open.
 
 A batch does not know who reads it and the sums are added in the batches' order, so the edit is the
-same from any number of workers.
+same from any number of workers but for rounding, which depends on a worker's threads and processor.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

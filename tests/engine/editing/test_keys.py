@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.editing.closed_form import edited_weight
+from engine.editing.closed_form import Sums, edited_weight
 from engine.editing.covariance import SHIPPED, computed_sums, file_name, read_sums
 from engine.editing.delta import replaced
 from engine.editing.editable import editable, editables
@@ -37,6 +37,7 @@ from engine.reference.statistics import COMPONENTS as SHIPPED_COMPONENTS
 from schemas.caption import Caption
 from schemas.concept import Concept, ConceptKind
 from schemas.errors import ConceptError, UnknownComponent
+from tests.rounding import assert_near
 
 BOOK = Phrasebook(
     openings=("", "see"),
@@ -95,11 +96,11 @@ def test_rows_are_what_a_full_forward_reads_and_leaves(
     key_NTD, before_NTD, after_NTD = (passed[spot][0] for spot in spots)
     at = (rows.prompt_P, rows.place_P)
     assert read.key_PD.dtype == torch.float64
-    torch.testing.assert_close(read.key_PD.float(), key_NTD[at], rtol=1e-4, atol=1e-5)
+    assert_near(read.key_PD.float(), key_NTD[at])
     said_PD = projection(key_NTD[at])
     wanted = after_NTD[at] if component.endswith("mlp") else before_NTD[at] + said_PD
     assert read.stream_PE is not None
-    torch.testing.assert_close(read.stream_PE.float(), wanted, rtol=1e-4, atol=1e-5)
+    assert_near(read.stream_PE.float(), wanted)
 
 
 @pytest.mark.parametrize("family", ["sd", "sd2", "sdxl"])
@@ -115,7 +116,7 @@ def test_cross_attention_reads_the_text_rows(models: dict[str, Diffusion], famil
     rows = role_rows(prompts.spans, prompts.length, RoleWeights())
     read = open_reader(model, target).read(prompts, rows)
     text_NTD = encode(model, [caption.caption for caption in CAPTIONS]).text_RLD
-    torch.testing.assert_close(read.key_PD.float(), text_NTD[rows.prompt_P, rows.place_P])
+    assert_near(read.key_PD.float(), text_NTD[rows.prompt_P, rows.place_P])
 
 
 @pytest.mark.parametrize(
@@ -302,22 +303,26 @@ def test_article_follows_the_sound(words: str, said: str) -> None:
     assert with_article(words) == said
 
 
-def test_shipped_sums_are_those_of_the_model_and_its_words() -> None:
+@pytest.fixture(scope="module")
+def emoji_sums() -> dict[str, Sums]:
+    """Return the sums of emoji-sd over general captions, by component."""
     model, book = open_model("emoji-sd", device="cpu"), read_phrasebook(EMOJI_SD)
-    assert {file.name for file in SHIPPED.iterdir()} == {
-        file_name(c, book) for c in SHIPPED_COMPONENTS
-    }
-    for component in SHIPPED_COMPONENTS:
-        file = SHIPPED / file_name(component, book)
-        shipped, found = read_sums(file), computed_sums(model, component, book)
+    return {component: computed_sums(model, component, book) for component in SHIPPED_COMPONENTS}
+
+
+def test_shipped_sums_are_those_of_the_model_and_its_words(emoji_sums: dict[str, Sums]) -> None:
+    book = read_phrasebook(EMOJI_SD)
+    assert {file.name for file in SHIPPED.iterdir()} == {file_name(c, book) for c in emoji_sums}
+    for component, found in emoji_sums.items():
+        shipped = read_sums(SHIPPED / file_name(component, book))
         assert (shipped.keys, shipped.weight) == (found.keys, pytest.approx(found.weight))
         torch.testing.assert_close(shipped.gram_DD, found.gram_DD, rtol=1e-6, atol=1e-6)
 
 
-def test_kept_sums_from_general_ones_are_those_that_are_read() -> None:
+def test_kept_sums_from_general_ones_are_those_that_are_read(emoji_sums: dict[str, Sums]) -> None:
     model, book = open_model("emoji-sd", device="cpu"), read_phrasebook(EMOJI_SD)
     component = "text_encoder.layers.0.self_attn"
-    general = {component: computed_sums(model, component, book)}
+    general = {component: emoji_sums[component]}
     concepts = [Concept(concept="cat", target="dog"), Concept(concept="fire engine", target="bus")]
     known, read = (
         solve_edit(model, concepts, book=book, settings=EditSettings(), general=sums)

@@ -28,6 +28,7 @@ from schemas.intervention import Intervention
 from schemas.numerics import Numerics
 from schemas.unit import Unit
 from tests.models.pipelines import open_pipeline, pipeline_image
+from tests.rounding import assert_near
 
 FAMILIES = ("sd", "sd2", "lcm", "sdxl", "if")
 CAPTION = Caption(
@@ -72,7 +73,7 @@ def test_images_are_those_of_the_pipeline(
     pipeline = open_pipeline(folders[family])
     expected = pipeline_image(pipeline, CAPTION.caption, seed=3, numerics=numerics)
     got = generate(models[family], [CAPTION.caption], seeds=[3], numerics=numerics)
-    assert torch.allclose(got, expected, atol=1e-4)
+    assert_near(got, expected)
     assert float(expected.std()) > 0.01
 
 
@@ -85,7 +86,7 @@ def test_a_turbo_models_images_are_those_of_the_pipeline(
     pipeline = open_pipeline(folders[family])
     expected = pipeline_image(pipeline, CAPTION.caption, seed=5, numerics=numerics)
     got = generate(models[family], [CAPTION.caption], seeds=[5], numerics=numerics)
-    assert torch.allclose(got, expected, atol=1e-4)
+    assert_near(got, expected)
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -113,12 +114,12 @@ def test_sdxl_reads_the_rows_of_the_pipelines_encode_prompt(
     assert cond.pooled_RP is not None
     assert uncond.pooled_RP is not None
     assert spoken.pooled_RP is not None
-    assert torch.allclose(cond.text_RLD, text, atol=1e-5)
-    assert torch.allclose(cond.pooled_RP, pooled, atol=1e-5)
+    assert_near(cond.text_RLD, text)
+    assert_near(cond.pooled_RP, pooled)
     assert torch.equal(uncond.text_RLD, negative)
     assert torch.equal(uncond.pooled_RP, pooled_negative)
-    assert torch.allclose(spoken.text_RLD, empty, atol=1e-5)
-    assert torch.allclose(spoken.pooled_RP, pooled_empty, atol=1e-5)
+    assert_near(spoken.text_RLD, empty)
+    assert_near(spoken.pooled_RP, pooled_empty)
 
 
 def test_a_change_of_sdxls_penultimate_layer_reaches_the_text_rows(
@@ -148,7 +149,7 @@ def test_t5_attends_to_no_padding_and_reads_lower_case(models: dict[str, Diffusi
     eos = find_subject(model.tokenizer, CAPTION).eos
     whole = model.family.encode(model, [ids]).text_RLD[:, : eos + 1]
     short = model.family.encode(model, [ids[:, : eos + 1]]).text_RLD
-    assert torch.allclose(whole, short, atol=1e-5)
+    assert_near(whole, short)
 
 
 def test_t5_runs_in_float32_where_the_unet_runs_in_float16(folders: dict[str, Path]) -> None:
@@ -199,7 +200,7 @@ def test_restoring_all_of_the_unet_is_the_clean_run(
         (restored,) = run_changes(model, past, [_restoring(unet, steps)], numerics)
         latents = torch.stack([*past.final, restored])
         clean, corrupted, restored = decode(model, latents)
-    assert torch.allclose(restored, clean, atol=1e-4)
+    assert_near(restored, clean)
     assert not torch.allclose(corrupted, clean, atol=1e-3)
 
 
@@ -215,10 +216,10 @@ def test_restoring_all_of_the_text_encoders_is_the_clean_run(
     rows = [*(TextRow(run=run) for run in runs), TextRow(run=runs[CORRUPTED], change=change)]
     with torch.inference_mode():
         cond = encode_rows(model, unit, rows, numerics)
-    assert torch.allclose(cond.text_RLD[2], cond.text_RLD[CLEAN], atol=1e-5)
+    assert_near(cond.text_RLD[2], cond.text_RLD[CLEAN])
     assert not torch.allclose(cond.text_RLD[CORRUPTED], cond.text_RLD[CLEAN], atol=1e-2)
     if cond.pooled_RP is not None:
-        assert torch.allclose(cond.pooled_RP[2], cond.pooled_RP[CLEAN], atol=1e-5)
+        assert_near(cond.pooled_RP[2], cond.pooled_RP[CLEAN])
         assert not torch.allclose(cond.pooled_RP[CORRUPTED], cond.pooled_RP[CLEAN], atol=1e-2)
 
 

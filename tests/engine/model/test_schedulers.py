@@ -9,7 +9,7 @@ import torch
 from engine.model.schedulers import SCHEDULERS, Rows, gathered, scheduler_named
 from engine.model.seeds import derived_seed
 from schemas.errors import PlanError
-from tests.rounding import ROUNDING, assert_near, distance
+from tests.rounding import ROUNDING, assert_near, largest_difference
 
 CONFIG = {
     "beta_schedule": "scaled_linear",
@@ -114,7 +114,7 @@ def test_forked_and_joined_rows_go_where_separate_runs_go(
     for (row, fork, taste), x in zip(forks, rows.x_RChw, strict=True):
         alone = full_run(name, config, SEEDS[row], fork=fork, taste=taste)
         assert_near(x, alone[-1][0], (row, fork))
-        assert distance(x, past[-1].x_RChw[row]) > 100 * ROUNDING
+        assert largest_difference(x, past[-1].x_RChw[row]) > 100 * ROUNDING
 
 
 @every_scheduler
@@ -150,7 +150,7 @@ def test_noise_is_a_function_of_the_rows_seed_and_the_step() -> None:
         rows = Rows(x_RChw=x, scheduler=scheduler, seeds=(1, 2, 1))
         after = advanced(rows, 0, [0, 0, 0]).x_RChw
         assert_near(after[0], after[2])
-        apart = distance(after[0], after[1])
+        apart = largest_difference(after[0], after[1])
         assert apart > 100 * ROUNDING if is_noisy else apart < ROUNDING
 
 

@@ -10,6 +10,7 @@ from engine.model.scorer import Scorer, open_scorer
 from engine.tracing.measures import MEASURES, Outcome, UnitScorer, check_measures
 from schemas.caption import Caption
 from schemas.errors import PlanError
+from tests.rounding import ROUNDING
 
 CAPTION = Caption(
     caption="a red apple on a wooden table", subject="red apple", attribute="object", target="apple"
@@ -91,7 +92,7 @@ def test_a_rows_values_do_not_depend_on_the_other_rows(scorer: Scorer, outcome: 
     )
     for row in range(4):
         (alone,) = unit_scorer.measure(outcome.take([row]))
-        assert alone == pytest.approx(whole[row], abs=1e-6)
+        assert alone == pytest.approx(whole[row], abs=ROUNDING)
 
 
 def test_unknown_and_repeated_names_are_refused(scorer: Scorer, outcome: Outcome) -> None:

@@ -31,6 +31,7 @@ from schemas.unit import Unit
 from schemas.window import expand_windows
 from tests.made_up.states import state_of
 from tests.models.naive import Key, Oracle, component_names, kind_of
+from tests.rounding import ROUNDING, assert_near
 
 CAPTIONS = (
     Caption(
@@ -59,7 +60,6 @@ REFERENCES = (
     "an old castle in the green forest",
 )
 SCORES = ("caption", "target", "clean-image", "clean-latent")
-TOLERANCE = 1e-4
 MARGIN = 1e-3
 """How far two images are at least, in the mean over pixels, that ought to differ."""
 
@@ -157,9 +157,9 @@ def assert_equals_the_oracle(
     got = {key_of(change): image for change, image in changed.items()}
     assert set(got) == set(keys)
     assert len(changed) == len(keys)
-    assert_close(references, images[:2], "references")
+    assert_near(references, images[:2], "references")
     for key, image in zip(keys, images[2:], strict=True):
-        assert_close(got[key], image, key)
+        assert_near(got[key], image, key)
     assert distance(images[0], images[1]) > MARGIN
 
     trials = trace_unit(model, scorer, unit, numerics=numerics, rows=rows, scores=SCORES)
@@ -170,12 +170,8 @@ def assert_equals_the_oracle(
             position = key.positions[0] if key.positions else None
             name = (key.component, key.intervention, key.window, key.token, position, against)
             expected = (values[0].item(), values[1].item(), value)
-            assert scores[name] == pytest.approx(expected, abs=TOLERANCE, rel=TOLERANCE), name
+            assert scores[name] == pytest.approx(expected, abs=ROUNDING, rel=ROUNDING), name
     return dict(zip(keys, images[2:], strict=True))
-
-
-def assert_close(got: torch.Tensor, expected: torch.Tensor, what: object) -> None:
-    assert float((got - expected).abs().max()) < TOLERANCE, what
 
 
 def distance(left: torch.Tensor, right: torch.Tensor) -> float:
@@ -208,7 +204,7 @@ def all_differ(images: dict[Key, torch.Tensor]) -> bool:
     """Return whether the images of any two keys differ: the comparison can tell them apart."""
     flat = torch.stack(list(images.values())).flatten(1)
     apart = torch.cdist(flat, flat, p=float("inf")) + torch.eye(len(flat))
-    return float(apart.min()) > TOLERANCE * 2
+    return float(apart.min()) > ROUNDING * 2
 
 
 @pytest.mark.parametrize("options", [{}, {"cfg_patch": "both"}, {"guidance": 1.0}], ids=str)
@@ -418,7 +414,7 @@ def test_latents_equal_the_oracles_and_the_past_stays_as_it_was(
     oracle = Oracle(model, unit, numerics)
     expected = torch.cat([oracle.changed(key_of(change)) for change in changes])
     scale = float(expected.abs().max())
-    assert float((together - expected).abs().max()) < TOLERANCE * max(1.0, scale)
+    assert float((together - expected).abs().max()) < ROUNDING * max(1.0, scale)
 
 
 def test_the_same_call_gives_the_same_scores_and_another_draw_others(
@@ -454,7 +450,7 @@ def test_rows_and_slabs_change_no_score(model: Diffusion, scorer: Scorer, part: 
     for other in others:
         assert set(other) == set(whole)
         for name, scores in whole.items():
-            assert other[name] == pytest.approx(scores, abs=TOLERANCE), name
+            assert other[name] == pytest.approx(scores, abs=ROUNDING), name
 
 
 @pytest.mark.parametrize("options", [{}, {"cfg_patch": "both"}, {"guidance": 1.0}], ids=str)
@@ -486,8 +482,8 @@ def test_restoring_everything_is_the_clean_image_and_nothing_the_corrupted(
     )
     by_name = {(c.component, c.window): image for c, image in images.items()}
     assert distance(clean, corrupted) > MARGIN
-    assert_close(by_name[everything, (0, 3)], clean, everything)
-    assert_close(by_name[nothing, (0, 1)], corrupted, nothing)
+    assert_near(by_name[everything, (0, 3)], clean, everything)
+    assert_near(by_name[nothing, (0, 1)], corrupted, nothing)
     assert distance(by_name[nothing, (0, 3)], corrupted) > MARGIN
     assert distance(by_name[everything, (0, 1)], corrupted) > MARGIN
 
@@ -499,9 +495,9 @@ def test_restoring_all_of_the_text_is_clean_and_what_no_subject_reaches_corrupte
     unit = make_unit((layers,), tokens=(TokenRole.ALL, TokenRole.WORDS))
     (clean, corrupted), images = trace_images(model, unit, numerics=make_numerics(), rows=4)
     by_token = {change.token: image for change, image in images.items()}
-    assert_close(by_token["all"], clean, "all")
+    assert_near(by_token["all"], clean, "all")
     # The first word stands before the subject, and attention is causal.
-    assert_close(by_token["1"], corrupted, "1")
+    assert_near(by_token["1"], corrupted, "1")
     assert distance(by_token["2"], corrupted) > MARGIN
 
 
@@ -515,7 +511,7 @@ def test_a_mean_over_the_caption_itself_changes_nothing(model: Diffusion) -> Non
         )
         (clean, corrupted), images = trace_images(model, unit, numerics=make_numerics(), rows=6)
         (image,) = images.values()
-        assert_close(image, clean, components)
+        assert_near(image, clean, components)
         assert distance(clean, corrupted) > MARGIN
 
 

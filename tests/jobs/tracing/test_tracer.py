@@ -12,6 +12,7 @@ from jobs.runs.trace_run import TraceRun
 from jobs.tracing.plan import check_plan, make_plan
 from jobs.tracing.trace import prepare_run
 from jobs.tracing.tracer import TraceWorker
+from tests.rounding import ROUNDING
 
 CAPTION = {"caption": "a red apple", "subject": "apple", "attribute": "object"}
 
@@ -24,6 +25,7 @@ def run(tmp_path: Path, tiny_sd: Path, tiny_scorer: Path) -> TraceRun:
         "captions": [CAPTION],
         "seeds": [0, 1],
         "parts": ["unet"],
+        "kinds": ["cross_attn"],
         "numerics": {"steps": 2},
     }
     return prepare_run(tmp_path / "run", check_plan(make_plan(fields)))
@@ -52,7 +54,7 @@ def test_out_of_memory_halves_the_rows_and_changes_no_score(
     assert max(rows_tried[-4:]) <= 3 < max(rows_tried)
     for first, second in zip(plenty, tight, strict=True):
         assert first["component"] == second["component"]
-        assert first["restored"] == pytest.approx(second["restored"], abs=1e-4)
+        assert first["restored"] == pytest.approx(second["restored"], abs=ROUNDING)
     rows_tried.clear()
     worker.trace(task, 0)
     assert max(rows_tried) <= 3, "a worker remembers what fitted"
