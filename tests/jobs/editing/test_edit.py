@@ -29,6 +29,7 @@ from schemas.caption import Caption
 from schemas.concept import Concept
 from schemas.errors import ConceptError, UnknownComponent
 from schemas.numerics import Numerics
+from tests.rounding import ROUNDING
 
 WORDS = {
     "objects": ["apple", "castle", "cat", "ship", "table"],
@@ -133,7 +134,7 @@ def test_workers_of_ray_make_the_same_edit(
     alone = solve(opened, job, book=book)
     together = solve(opened, replace(job, workers=shared(Cluster(actors=2))), book=book)
     for name, change in alone.changes.items():
-        assert float((together.changes[name] - change).norm() / change.norm()) < 1e-8
+        assert float((together.changes[name] - change).norm() / change.norm()) < ROUNDING
 
 
 def test_published_objective_adds_the_bias_that_ours_does_not(
