@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.editing.closed_form import Sums, edited_weight
+from engine.editing.closed_form import KeyStatistics, edited_weight
 from engine.editing.covariance import SHIPPED, computed_sums, file_name, read_sums
 from engine.editing.delta import replaced
 from engine.editing.editable import editable, editables
@@ -304,13 +304,15 @@ def test_article_follows_the_sound(words: str, said: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def emoji_sums() -> dict[str, Sums]:
+def emoji_sums() -> dict[str, KeyStatistics]:
     """Return the sums of emoji-sd over general captions, by component."""
     model, book = open_model("emoji-sd", device="cpu"), read_phrasebook(EMOJI_SD)
     return {component: computed_sums(model, component, book) for component in SHIPPED_COMPONENTS}
 
 
-def test_shipped_sums_are_those_of_the_model_and_its_words(emoji_sums: dict[str, Sums]) -> None:
+def test_shipped_sums_are_those_of_the_model_and_its_words(
+    emoji_sums: dict[str, KeyStatistics],
+) -> None:
     book = read_phrasebook(EMOJI_SD)
     assert {file.name for file in SHIPPED.iterdir()} == {file_name(c, book) for c in emoji_sums}
     for component, found in emoji_sums.items():
@@ -319,7 +321,9 @@ def test_shipped_sums_are_those_of_the_model_and_its_words(emoji_sums: dict[str,
         torch.testing.assert_close(shipped.gram_DD, found.gram_DD, rtol=1e-6, atol=1e-6)
 
 
-def test_kept_sums_from_general_ones_are_those_that_are_read(emoji_sums: dict[str, Sums]) -> None:
+def test_kept_sums_from_general_ones_are_those_that_are_read(
+    emoji_sums: dict[str, KeyStatistics],
+) -> None:
     model, book = open_model("emoji-sd", device="cpu"), read_phrasebook(EMOJI_SD)
     component = "text_encoder.layers.0.self_attn"
     general = {component: emoji_sums[component]}
