@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from cli import attack, doctor, evaluate, generate, models, plot, query, rank, report, sweep, trace
+from cli import (
+    attack,
+    doctor,
+    evaluate,
+    generate,
+    models,
+    plot,
+    query,
+    rank,
+    report,
+    sweep,
+    trace,
+    watch,
+)
 from cli import edit as edits
 from cli import edit_batch as edit
 from schemas.errors import DqfError
@@ -17,6 +30,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Find where a text-to-image diffusion model keeps a concept, and edit it out in bulk.",
     epilog="Example: dqf trace submit && dqf rank demo",
+)
+trace.app.command(epilog="Example: dqf trace status demo --format json")(watch.status)
+trace.app.command(epilog="Example: dqf trace logs demo --follow")(watch.logs)
+trace.app.command(epilog="Example: dqf trace stop demo")(watch.stop)
+trace.app.command("list", epilog="Example: dqf trace list --address http://HEAD:8265")(
+    watch.list_runs
 )
 app.add_typer(trace.app, name="trace")
 app.command("rank", epilog="Example: dqf rank demo --attribute style --part unet")(rank.rank)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cli.printing.output import Format, FormatOption, print_rows
+from cli.options.evaluation import ScorerOption
+from cli.printing.output import Format, FormatOption, note, print_rows
 from cli.printing.progress import progress_bar
 
 
@@ -32,9 +33,7 @@ def attack(
         int | None, typer.Option(min=1, help="Steps of either attack; 100 by default.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Images that each success is told from.")] = 32,
-    scorer: Annotated[
-        str | None, typer.Option(help="Scorer of the images; the model's own by default.")
-    ] = None,
+    scorer: ScorerOption = None,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
     """Try to draw the concepts of an edit again, and tell how often it succeeds.
@@ -61,5 +60,5 @@ def attack(
     )
     job = plan_attack(request)
     with progress_bar("attacking", "steps") as show:
-        rows = attack_edit(job, on_progress=show, note=lambda line: typer.echo(line, err=True))
+        rows = attack_edit(job, on_progress=show, note=note)
     print_rows(summary_rows(rows) if output_format.is_for_people else rows, output_format)

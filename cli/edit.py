@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.edit_batch import print_report
-from cli.printing.output import Format, FormatOption, print_rows
+from cli.printing.edit_report import print_report
+from cli.printing.output import Format, FormatOption, note, print_rows
 
 if TYPE_CHECKING:
     from jobs.editing.edit import EditJob
@@ -109,4 +109,4 @@ def remove(
 def _make(job: "EditJob", output_format: Format) -> None:
     from jobs.editing.edit import edit_batch
 
-    print_report(edit_batch(job, note=lambda line: typer.echo(line, err=True)), output_format)
+    print_report(edit_batch(job, note=note), output_format)

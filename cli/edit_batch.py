@@ -1,20 +1,16 @@
 """`dqf edit-batch`: remove or replace a file of concepts in one closed-form edit."""
 
-import json
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from cli.job import follow_to_end, shared
 from cli.options.runs import run_location
-from cli.printing.output import Format, FormatOption, print_rows
+from cli.printing.edit_report import print_report
+from cli.printing.output import Format, FormatOption, note
 from engine.files import is_folder
-
-if TYPE_CHECKING:
-    from jobs.editing.report import EditReport
 
 
 class Objective(StrEnum):
@@ -128,20 +124,7 @@ def edit_batch(
         full_model=full_model,
         workers=workers,
     )
-    print_report(
-        run_edit(concepts, request, note=lambda line: typer.echo(line, err=True)), output_format
-    )
-
-
-def print_report(report: "EditReport", output_format: Format) -> None:
-    """Print what an edit did."""
-    if output_format is Format.JSON:
-        typer.echo(json.dumps(report.as_dict(), indent=2))
-        return
-    if report.scores:
-        print_rows(_score_rows(report), output_format)
-    for line in _summary(report):
-        typer.echo(line, err=output_format is not Format.TABLE)
+    print_report(run_edit(concepts, request, note=note), output_format)
 
 
 def _edit_as_a_job(concepts: Path, options: dict[str, object], *, address: str) -> NoReturn:
@@ -185,26 +168,3 @@ def _shared_model(name: str | None) -> str | None:
     if name is None or name in BUILT_IN or not is_folder(name):
         return name
     return shared(name)
-
-
-def _score_rows(report: "EditReport") -> list[dict[str, object]]:
-    return [
-        {
-            "concept": scores.concept,
-            "target": scores.target,
-            "concept_before": scores.concept_before,
-            "concept_after": scores.concept_after,
-            "target_before": scores.target_before,
-            "target_after": scores.target_after,
-        }
-        for scores in report.scores
-    ]
-
-
-def _summary(report: "EditReport") -> Iterator[str]:
-    if report.untouched_change is not None:
-        yield f"untouched concepts: mean change of the score {report.untouched_change:+.3f}"
-    changed = ", ".join(f"{n} {100 * c:.1f}%" for n, c in report.relative_changes.items())
-    yield f"changed for {len(report.concepts)} concepts: {changed}"
-    yield f"keys {report.key_seconds:.2f} s, solve {report.solve_seconds:.3f} s"
-    yield f"edit: {report.out}"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from cli.job import follow_to_end, shared
-from cli.printing.output import Format, FormatOption, print_rows
+from cli.options.evaluation import ScorerOption, SeedsOption, StepsOption
+from cli.printing.output import Format, FormatOption, note, print_rows
 from cli.printing.progress import progress_bar
 from schemas.prompt_set import PromptSet
 
@@ -20,13 +21,6 @@ EditArgument = Annotated[
 ]
 OutOption = Annotated[
     Path | None, typer.Option(help="The evaluation's folder; EDIT/evaluation by default.")
-]
-SeedsOption = Annotated[int, typer.Option(min=1, help="Images of a prompt on each side.")]
-StepsOption = Annotated[
-    int | None, typer.Option(min=1, help="Denoising steps; the model's own by default.")
-]
-ScorerOption = Annotated[
-    str | None, typer.Option(help="Scorer of the images; the model's own by default.")
 ]
 
 
@@ -174,8 +168,3 @@ def _as_a_job(
         ships_reference_model=True,
     )
     follow_to_end(address, submission_id)
-
-
-def note(line: str) -> None:
-    """Show a line on stderr."""
-    typer.echo(line, err=True)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from cli.printing.output import note
+
 
 def generate(
     prompts: Annotated[list[str], typer.Argument(help="What to draw.", metavar="PROMPT...")],
@@ -48,12 +50,8 @@ def generate(
         guidance=guidance,
     )
     if edit is None or only_after:
-        paths = draw_images(drawing, out=out, note=_note)
+        paths = draw_images(drawing, out=out, note=note)
     else:
-        paths = [draw_before_and_after(drawing, out=out, note=_note)]
+        paths = [draw_before_and_after(drawing, out=out, note=note)]
     for path in paths:
         typer.echo(path)
-
-
-def _note(line: str) -> None:
-    typer.echo(line, err=True)

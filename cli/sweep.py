@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cli.evaluate import ScorerOption, SeedsOption, StepsOption, note
-from cli.printing.output import Format, FormatOption, print_rows
+from cli.options.evaluation import ScorerOption, SeedsOption, StepsOption
+from cli.printing.output import Format, FormatOption, note, print_rows
 from cli.printing.progress import progress_bar
 from schemas.prompt_set import PromptSet
 

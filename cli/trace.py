@@ -4,12 +4,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import watch
 from cli.job import shared
 from cli.options.plan import with_plan_options
 from cli.options.run import RunOptions, with_run_options
 from cli.options.runs import RunArgument, run_location
-from cli.printing.output import Format, FormatOption, print_rows
+from cli.printing.output import Format, FormatOption, note, print_rows
 from cli.printing.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def submit(
     plan, location = make_plan(fields), run_location(run)
     if how.address and is_job_address(how.address):
         job = submit_plan(plan, shared(location), how.address, [*how.arguments()], note)
-        watch.submitted(job, run, how)
+        _submitted(job, run, how)
         return
     if how.address:
         check_address(how.address)
@@ -66,7 +65,7 @@ def resume(
     location = run_location(run)
     if how.address and is_job_address(how.address):
         arguments = [*how.arguments(), *(["--retry-failed"] if retry_failed else [])]
-        watch.submitted(submit_resume(shared(location), how.address, arguments), run, how)
+        _submitted(submit_resume(shared(location), how.address, arguments), run, how)
         return
     if how.address:
         check_address(how.address)
@@ -121,12 +120,8 @@ def _work(run: "TraceRun", how: RunOptions, *, retry_failed: bool) -> None:
         raise typer.Exit(1)
 
 
-def note(line: str) -> None:
-    """Show a line on stderr."""
-    typer.echo(line, err=True)
-
-
-app.command(epilog="Example: dqf trace status demo --format json")(watch.status)
-app.command(epilog="Example: dqf trace logs demo --follow")(watch.logs)
-app.command(epilog="Example: dqf trace stop demo")(watch.stop)
-app.command("list", epilog="Example: dqf trace list --address http://HEAD:8265")(watch.list_runs)
+def _submitted(submission_id: str, run: str, how: RunOptions) -> None:
+    """Say what became of a submission and how to go on."""
+    typer.echo(f"submitted {submission_id} to {how.address}", err=True)
+    typer.echo(f"dqf trace status {run}  |  logs -f {run}  |  stop {run}", err=True)
+    typer.echo(submission_id)

@@ -7,20 +7,12 @@ from typing import Annotated
 import typer
 
 from cli.job import shared
-from cli.options.run import RunOptions
 from cli.options.runs import RUNS, RunArgument, run_location
 from cli.printing.output import Format, FormatOption, print_rows
 
 AddressOption = Annotated[
     str | None, typer.Option(help="http://HEAD:8265, where the run's own record does not say.")
 ]
-
-
-def submitted(submission_id: str, run: str, how: RunOptions) -> None:
-    """Say what became of a submission and how to go on."""
-    typer.echo(f"submitted {submission_id} to {how.address}", err=True)
-    typer.echo(f"dqf trace status {run}  |  logs -f {run}  |  stop {run}", err=True)
-    typer.echo(submission_id)
 
 
 def status(run: RunArgument, output_format: FormatOption = Format.TABLE) -> None:

@@ -1,10 +1,12 @@
 """The layout contracts: package origins, a fast command line."""
 
+import graphlib
 import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -39,3 +41,31 @@ def test_the_code_of_adding_a_model_is_the_engines() -> None:
     assert len(blocks) == 3
     for block in blocks:
         assert block in source, block
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    assert import_circle("schemas", "engine", "jobs", "cli", "bench") == []
+
+
+def test_a_circle_through_an_import_in_a_function_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "round_trip"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "a.py").write_text("from round_trip import b\n")
+    (package / "b.py").write_text("from typing import TYPE_CHECKING\nimport round_trip.c\n")
+    (package / "c.py").write_text("def late():\n    from round_trip.a import b\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert set(import_circle("round_trip")) == {f"round_trip.{name}" for name in "abc"}
+
+
+def import_circle(*packages: str) -> list[str]:
+    """Return the modules of one circle of imports, or of none; imports in functions count too."""
+    graph = grimp.build_graph(*packages, cache_dir=None)
+    imported = {m: graph.find_modules_directly_imported_by(m) for m in graph.modules}
+    try:
+        graphlib.TopologicalSorter(imported).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []

@@ -101,6 +101,11 @@ def put(
         raise OutputRefused(f"cannot write {output}: {error.strerror or error}") from error
 
 
+def note(line: str) -> None:
+    """Print a line on stderr."""
+    typer.echo(line, err=True)
+
+
 def check_destination(output_format: Format, *, output: Path | None) -> None:
     """Raise OutputRefused for Parquet on a terminal and for a file that has no folder."""
     if output_format is Format.PARQUET and output is None and sys.stdout.isatty():
