@@ -3,7 +3,9 @@
 Shapes: R images, T texts, D embedding width, C H W image.
 """
 
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -13,8 +15,13 @@ from torchvision.transforms import CenterCrop, Compose, Normalize, Resize
 
 from engine.files import is_folder
 from engine.model.hub import node_lock
+from engine.model.parts import check_finite
 from engine.model.registry import scorer_source
+from engine.model.weight_files import PartError, read_headers, read_json
 from schemas.errors import ModelUnavailable, first_line
+
+TO_TENSOR = ("MaybeConvertMode", "MaybeToTensor", "ToTensor", "function")
+"""Steps of open_clip's preparation that make an RGB tensor in [0, 1], which images are already."""
 
 
 class Scorer:
@@ -26,19 +33,24 @@ class Scorer:
         ModelUnavailable: there is no such scorer or it cannot be fetched.
         """
         self._device = torch.device(device)
+        check_scorer(spec)
         try:
             name, pretrained = _resolve(spec)
             _fetch(name, pretrained)
             model, _, preprocess = open_clip.create_model_and_transforms(
-                name, pretrained=pretrained, device=self._device
+                name,
+                pretrained=pretrained,
+                device=self._device,
+                force_quick_gelu=quick_gelu(name, pretrained),
             )
             self._tokenizer = open_clip.get_tokenizer(name)
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            self._resize, self._rest = _tensor_transform(preprocess)
+            check_finite("its network", model)
+        except (OSError, RuntimeError, ValueError, KeyError, PartError) as error:
             raise ModelUnavailable(
                 f"scorer {spec!r} cannot be opened: {first_line(error)}"
             ) from error
         self._model: Any = model.eval().requires_grad_(False)
-        self._resize, self._rest = _tensor_transform(preprocess)
         self._text_D: dict[str, torch.Tensor] = {}
 
     def score(self, images_RCHW: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
@@ -77,11 +89,70 @@ def open_scorer(spec: str, device: torch.device | str = "cpu") -> Scorer:
 
 
 def check_scorer(spec: str) -> None:
-    """Raise ModelUnavailable if `spec` names no scorer, without opening one."""
+    """Raise ModelUnavailable if `spec` names no scorer, or a folder with incomplete weights.
+
+    Of a folder, the config and the header of its weights are read.
+    """
     try:
         _resolve(spec)
     except ValueError as error:
         raise ModelUnavailable(f"unknown scorer {spec!r}: {error}") from error
+    folder = Path(scorer_source(spec))
+    if is_folder(folder):
+        try:
+            _check_folder(folder)
+        except PartError as error:
+            raise ModelUnavailable(f"scorer {spec!r} cannot be opened: {error}") from error
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise PartError if open_clip would leave a part of a folder's network at random values."""
+    config = read_json(folder / "open_clip_config.json").get("model_cfg")
+    if not isinstance(config, dict):
+        raise PartError("open_clip_config.json has no model_cfg")
+    text = config.get("text_cfg")
+    if not isinstance(text, dict) or "hf_model_name" in text or "tokenizer_kwargs" in text:
+        raise PartError(
+            "open_clip_config.json has a text_cfg that names a model of another repository or "
+            "options of its tokenizer, either of which could run code"
+        )
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) != 1:
+        raise PartError(
+            f"{folder.name} has {len(files) or 'no'} .safetensors files: dqf reads a scorer's one"
+        )
+    stored = read_headers(files)
+    for name, shape in _folder_shapes(folder).items():
+        if name not in stored:
+            raise PartError(f"{files[0].name} is incomplete: {name} is missing")
+        if stored[name].numel() != shape.numel():
+            raise PartError(f"{files[0].name} has {name} of another shape than the config says")
+
+
+def _folder_shapes(folder: Path) -> dict[str, torch.Size]:
+    """Return the shape of every tensor that a folder's config asks for, without its weights."""
+    logging.disable(logging.WARNING)  # open_clip's, that there are no weights
+    try:
+        with torch.device("meta"):
+            model = open_clip.create_model(
+                f"local-dir:{folder}", load_weights=False, pretrained_text=False, device="meta"
+            )
+    except Exception as error:  # whatever a config makes a library raise
+        raise PartError(f"open_clip_config.json is no network: {first_line(error)}") from error
+    finally:
+        logging.disable(logging.NOTSET)
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+def quick_gelu(architecture: str, pretrained: str | None) -> bool:
+    """Return whether pretrained weights were trained with GELU's quick approximation.
+
+    open_clip warns and takes exact GELU where its own table of weights says otherwise, as of
+    OpenAI's.
+    """
+    if pretrained is None:
+        return False
+    return bool(open_clip.get_pretrained_cfg(architecture, pretrained).get("quick_gelu", False))
 
 
 def _resolve(spec: str) -> tuple[str, str | None]:
@@ -111,4 +182,7 @@ def _tensor_transform(preprocess: Any) -> tuple[Compose, Compose]:
     steps = preprocess.transforms
     resizing = [step for step in steps if isinstance(step, Resize)]
     rest = [step for step in steps if isinstance(step, (CenterCrop, Normalize))]
+    for step in steps:
+        if step not in resizing + rest and type(step).__name__ not in TO_TENSOR:
+            raise ValueError(f"it prepares images by {type(step).__name__}, which dqf does not do")
     return Compose(resizing), Compose(rest)

@@ -1,16 +1,18 @@
 """Opening models and scorers: what is wrong is said in one sentence."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import to_pil_image
 
 from engine.model.opening import open_model, open_skeleton, open_tokenizer
 from engine.model.registry import EMOJI_SD, default_guidance, default_steps, model_hash
-from engine.model.scorer import open_scorer
+from engine.model.scorer import check_scorer, open_scorer, quick_gelu
 from schemas.errors import ModelUnavailable
 
 
@@ -84,3 +86,58 @@ def test_scores_are_those_of_the_models_own_preprocessing(tiny_scorer: Path) -> 
         text_TD = model.encode_text(open_clip.get_tokenizer(name)(["a cat"]), normalize=True)
     got = open_scorer(str(tiny_scorer)).score(images, ["a cat"])
     assert torch.allclose(got, (image_RD @ text_TD.T).double(), atol=5e-3)
+
+
+@pytest.fixture
+def scorer_folder(tiny_scorer: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_scorer, tmp_path / "scorer"))
+
+
+def test_a_scorer_that_is_incomplete_or_not_finite_is_refused(scorer_folder: Path) -> None:
+    weights = scorer_folder / "open_clip_model.safetensors"
+    whole = load_file(weights)
+    check_scorer(str(scorer_folder))
+    save_file({**whole, "visual.proj": torch.full_like(whole["visual.proj"], torch.nan)}, weights)
+    with pytest.raises(ModelUnavailable, match=r"values in visual\.proj that are not finite"):
+        open_scorer(str(scorer_folder))
+    save_file({**whole, "ln_final.bias": torch.zeros(3)}, weights)
+    with pytest.raises(ModelUnavailable, match=r"ln_final\.bias of another shape"):
+        check_scorer(str(scorer_folder))
+    del whole["visual.proj"]
+    save_file(whole, weights)
+    with pytest.raises(ModelUnavailable, match=r"is incomplete: visual\.proj is missing"):
+        check_scorer(str(scorer_folder))
+    weights.rename(scorer_folder / "open_clip_model.bin")
+    with pytest.raises(ModelUnavailable, match=r"has no \.safetensors files"):
+        open_scorer(str(scorer_folder))
+
+
+@pytest.mark.parametrize(
+    "text", [{"hf_model_name": "owner/any"}, {"tokenizer_kwargs": {"trust_remote_code": True}}]
+)
+def test_a_scorer_whose_config_could_run_code_is_refused(scorer_folder: Path, text: dict) -> None:
+    file = scorer_folder / "open_clip_config.json"
+    document = json.loads(file.read_text())
+    document["model_cfg"]["text_cfg"] |= text
+    file.write_text(json.dumps(document))
+    with pytest.raises(ModelUnavailable, match="could run code"):
+        open_scorer(str(scorer_folder))
+
+
+def test_a_scorer_that_prepares_images_otherwise_is_refused(scorer_folder: Path) -> None:
+    file = scorer_folder / "open_clip_config.json"
+    document = json.loads(file.read_text())
+    document["preprocess_cfg"]["resize_mode"] = "longest"
+    file.write_text(json.dumps(document))
+    with pytest.raises(ModelUnavailable, match="prepares images by ResizeKeepRatio"):
+        open_scorer(str(scorer_folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "is_quick"),
+    [("ViT-B-16:openai", True), ("ViT-B-16:laion2b_s34b_b88k", False), ("RN50:openai", True)],
+)
+def test_pretrained_scorers_have_the_activation_that_they_were_trained_with(
+    name: str, is_quick: bool
+) -> None:
+    assert quick_gelu(*name.split(":")) is is_quick
