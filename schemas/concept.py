@@ -10,6 +10,8 @@ MAX_CHARACTERS = 120
 """Longest concept or target; CLIP reads about 75 tokens, a template's words among them."""
 MAX_TEMPLATE = 300
 """Longest template of a prompt, in characters."""
+MAX_WEIGHT = 1e6
+"""Largest weight: sums of squares of larger ones lose what the others say."""
 PLACE = "{}"
 """Where a template says the concept."""
 
@@ -68,7 +70,7 @@ class Concept(BaseModel):
     kind: ConceptKind = ConceptKind.OBJECT
     mode: ConceptMode = ConceptMode.REMOVE
     """If not given: update where there is a target, else remove."""
-    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    weight: float = Field(default=1.0, gt=0, le=MAX_WEIGHT, allow_inf_nan=False)
     """How much the concept counts beside the others of an edit."""
     prompts: tuple[str, ...] = ()
     """Templates with one `{}` each, in place of the kind's; in text separated by `|` or as JSON."""

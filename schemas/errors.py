@@ -29,6 +29,10 @@ class ClusterUnavailable(DqfError):
     """A Ray cluster that does not answer or refuses the token."""
 
 
+class NotFinite(DqfError):
+    """A number that is NaN or infinite where a network's output or a solution should be one."""
+
+
 class StoreError(DqfError):
     """A run's folder that cannot be read or written."""
 

@@ -17,10 +17,10 @@ class Numerics(BaseModel):
     """Classifier-free guidance scale w in eps = eps_uncond + w (eps_cond - eps_uncond)."""
     corruption: Literal["noise", "counterfactual"] = "noise"
     """Corrupt by Gaussian noise on the subject's tokens, or by the caption's counterfactual."""
-    noise_sigmas: float = Field(default=3.0, gt=0.0)
+    noise_sigmas: float = Field(default=3.0, gt=0.0, allow_inf_nan=False)
     """Standard deviation of the noise on the subject's tokens, in units of the measured standard
     deviation of what is noised: the token embedding table, or the caption's output rows."""
-    noise_absolute: float | None = Field(default=None, gt=0.0)
+    noise_absolute: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
     """Standard deviation of the noise as it is, in place of `noise_sigmas`."""
     noise_at: Literal["input", "output"] = "input"
     """UNet trace only: noise the text encoder's input embeddings or its output rows."""

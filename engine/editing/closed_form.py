@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import torch
 
-from schemas.errors import ConceptError
+from schemas.errors import ConceptError, NotFinite
 
 NULL = 1e-13
 """Eigenvalues of a Gram matrix below this part of the largest count as zero."""
@@ -105,15 +105,35 @@ def solve_changes(
     basis_DR = torch.eye(len(gram_DD), dtype=torch.float64) if free_DR is None else free_DR
     system_RR = basis_DR.T @ gram_DD @ basis_DR
     system_RR = system_RR + floor * torch.eye(len(system_RR), dtype=torch.float64)
-    factor_RR = torch.linalg.cholesky(system_RR)
+    factor_RR = _factor(system_RR, ridge)
     changes = {}
     for name, cross_ED in edits.cross.items():
         wanted_ED = cross_ED / edits.weight + sum(
             a.strength * a.sums.cross[name] / a.sums.weight for a in used if name in a.sums.cross
         )
         solved_RE = torch.cholesky_solve((wanted_ED @ basis_DR).T, factor_RR)
-        changes[name] = (basis_DR @ solved_RE).T
+        changes[name] = _finite((basis_DR @ solved_RE).T, ridge)
     return changes
+
+
+def _factor(system_DD: torch.Tensor, ridge: float) -> torch.Tensor:
+    try:
+        return torch.linalg.cholesky(system_DD)
+    except torch.linalg.LinAlgError as error:
+        raise _without_solution(ridge) from error
+
+
+def _finite(solved_ED: torch.Tensor, ridge: float) -> torch.Tensor:
+    if not bool(solved_ED.isfinite().all()):
+        raise _without_solution(ridge)
+    return solved_ED
+
+
+def _without_solution(ridge: float) -> NotFinite:
+    return NotFinite(
+        f"the edit has no solution in finite numbers at --ridge {ridge:g}: give a larger one, or "
+        "weights of concepts that differ less"
+    )
 
 
 def null_space_basis(kept: KeyStatistics) -> torch.Tensor:
@@ -155,4 +175,4 @@ def published_weight(
     identity_DD = torch.eye(weight_ED.shape[1], dtype=torch.float64)
     system_DD = ridge * identity_DD + source_PD.T @ source_PD
     right_ED = ridge * weight_ED + value_PE.T @ source_PD
-    return torch.cholesky_solve(right_ED.T, torch.linalg.cholesky(system_DD)).T
+    return _finite(torch.cholesky_solve(right_ED.T, _factor(system_DD, ridge)).T, ridge)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from engine.model.finite import refuse_not_finite
 from engine.model.model import Conditioning, Diffusion, joined
 from engine.model.opening import new_scheduler
 from engine.model.schedulers import Rows
@@ -20,8 +21,18 @@ DECODED_TOGETHER = 8
 
 
 def encode(model: Diffusion, captions: Sequence[str]) -> Conditioning:
-    """Return the conditioning of captions, one row each."""
-    return model.family.encode(model, model.token_ids(captions))
+    """Return the conditioning of captions, one row each; NotFinite if a row is none of numbers."""
+    cond = model.family.encode(model, model.token_ids(captions))
+    check_conditioning(model, cond, runs=[f"caption {caption!r}" for caption in captions])
+    return cond
+
+
+def check_conditioning(model: Diffusion, cond: Conditioning, *, runs: Sequence[str]) -> None:
+    """Raise NotFinite if a row that the text encoders give is not of finite numbers."""
+    dtype = model.family.text_dtype(model.dtype)
+    for rows in (cond.text_RLD, cond.pooled_RP):
+        if rows is not None:
+            refuse_not_finite(rows, runs=runs, network="the text encoder", dtype=dtype)
 
 
 def initial_latent(model: Diffusion, seed: int, numerics: Numerics) -> torch.Tensor:
@@ -117,10 +128,19 @@ def denoise(
     return rows.x_RChw
 
 
-def decode(model: Diffusion, latents_RChw: torch.Tensor) -> torch.Tensor:
-    """Return images_RCHW in [0, 1], float32 on the CPU."""
+def decode(
+    model: Diffusion, latents_RChw: torch.Tensor, *, runs: Sequence[str] | None = None
+) -> torch.Tensor:
+    """Return images_RCHW in [0, 1], float32 on the CPU; `runs` says what each is of.
+
+    NotFinite: a latent, which the UNet made, or an image is not of finite numbers.
+    """
+    runs = runs or [f"image {row + 1}" for row in range(len(latents_RChw))]
+    refuse_not_finite(latents_RChw, runs=runs, network="the UNet", dtype=model.dtype)
     parts = [model.family.decode(model, x).cpu() for x in latents_RChw.split(DECODED_TOGETHER)]
-    return torch.cat(parts)
+    images_RCHW = torch.cat(parts)
+    refuse_not_finite(images_RCHW, runs=runs, network="the VAE", dtype=torch.float32)
+    return images_RCHW
 
 
 def sample(
@@ -159,7 +179,8 @@ def generate(
     if len(captions) != len(seeds):
         raise ValueError(f"{len(captions)} captions but {len(seeds)} seeds")
     cond = encode(model, captions)
-    return decode(model, sample(model, cond, seeds=seeds, numerics=numerics, rows=rows))
+    latents_RChw = sample(model, cond, seeds=seeds, numerics=numerics, rows=rows)
+    return decode(model, latents_RChw, runs=[f"caption {caption!r}" for caption in captions])
 
 
 def pixels_of(images_CHW: torch.Tensor) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from huggingface_hub.constants import HF_HUB_OFFLINE
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize
 
 from engine.files import is_folder
+from engine.model.finite import refuse_not_finite
 from engine.model.hub import node_lock
 from engine.model.parts import check_finite
 from engine.model.registry import scorer_source
@@ -74,12 +75,19 @@ class Scorer:
             # Bicubic overshoot is clipped, as in the 8-bit images of the model's own preprocess.
             resized_RCHW = self._resize(part_RCHW.to(self._device)).clamp(0, 1)
             parts.append(self._model.encode_image(self._rest(resized_RCHW), normalize=True))
-        return torch.cat(parts)
+        embedding_RD = torch.cat(parts)
+        runs = [f"image {row + 1}" for row in range(len(embedding_RD))]
+        refuse_not_finite(embedding_RD, runs=runs, network="the scorer", dtype=torch.float32)
+        return embedding_RD
 
     def _text_embedding(self, text: str) -> torch.Tensor:
         if text not in self._text_D:
             ids_1L = self._tokenizer([text]).to(self._device)
-            self._text_D[text] = self._model.encode_text(ids_1L, normalize=True)[0]
+            embedding_1D = self._model.encode_text(ids_1L, normalize=True)
+            refuse_not_finite(
+                embedding_1D, runs=[f"text {text!r}"], network="the scorer", dtype=torch.float32
+            )
+            self._text_D[text] = embedding_1D[0]
         return self._text_D[text]
 
 

@@ -22,6 +22,7 @@ from schemas.window import Window
 
 CLEAN, CORRUPTED = 0, 1
 """Places of the two runs of every unit among its reference runs."""
+REFERENCE_LABELS = ("the clean run", "the corrupted run")
 THROUGH = ".."
 """Joins the first and the last of consecutive components that are restored together."""
 
@@ -51,6 +52,11 @@ class Patch:
     positions: tuple[int, ...] | None = None
     token_text: str | None = None
     """The tokens at the positions, as the tokenizer writes them."""
+
+    @property
+    def label(self) -> str:
+        """What the run is called in messages."""
+        return f"the run of {self.intervention} at {self.component}"
 
     def is_open(self, step: int) -> bool:
         """Return whether the component is changed at a step."""

@@ -10,6 +10,7 @@ import torch
 
 from engine.model.hooks import ActivationCopy, Edit, HookPoint, copy_rows, patched
 from engine.model.model import Conditioning, Diffusion, embedding_sigma, token_embedding
+from engine.model.sampling import check_conditioning
 from engine.model.tokens import find_subject
 from engine.tracing.corruption import noise_draw, noise_scale, noising, subject_noise
 from engine.tracing.interventions import CLEAN, Patch, Reference
@@ -25,6 +26,14 @@ class TextRow:
     run: Reference
     change: Patch | None = None
     """Donors are rows of the same batch."""
+
+    @property
+    def label(self) -> str:
+        """What the row's run is called in messages."""
+        if self.change is not None:
+            return self.change.label
+        kind = "corrupted" if self.run.is_noised else "clean"
+        return f"the {kind} run of {self.run.text!r}"
 
 
 def encode_rows(
@@ -44,7 +53,8 @@ def encode_rows(
     with patched(edits):
         cond = model.family.encode(model, ids)
     if noised and not at_input:
-        return _output_noise(model, unit, cond, noised, numerics)
+        cond = _output_noise(model, unit, cond, noised, numerics)
+    check_conditioning(model, cond, runs=[row.label for row in rows])
     return cond
 
 

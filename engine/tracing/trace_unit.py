@@ -17,7 +17,14 @@ import torch
 from engine.model.model import Diffusion
 from engine.model.sampling import decode, sample
 from engine.model.scorer import Scorer
-from engine.tracing.interventions import CLEAN, CORRUPTED, Patch, list_changes, reference_runs
+from engine.tracing.interventions import (
+    CLEAN,
+    CORRUPTED,
+    REFERENCE_LABELS,
+    Patch,
+    list_changes,
+    reference_runs,
+)
 from engine.tracing.kept import ImageSelector
 from engine.tracing.lockstep import run_changes, run_references
 from engine.tracing.measures import Outcome, UnitScorer
@@ -47,7 +54,8 @@ def trace_unit(
 
     `rows` bounds the rows of a batch, donors included (the UNet sees twice as many under guidance);
     no score depends on it, nor on `selector`, which is shown every image. UnknownComponent,
-    PlanError: a component, the subject, a donor or a score is missing.
+    PlanError: a component, the subject, a donor or a score is missing. NotFinite: a run ends in no
+    numbers, as half precision and large noise can make it.
     """
     changes = list_changes(model, unit, numerics)
     runs = _runs(model, unit, changes, numerics, rows)
@@ -112,7 +120,9 @@ def _runs(
     """Yield the outcome of the clean and corrupted runs, then those of batches of changes."""
     run = _unet_runs if unit.part is Part.UNET else _text_runs
     for latents_RChw, made in run(model, unit, changes, numerics, rows):
-        yield Outcome(images_RCHW=decode(model, latents_RChw), latents_RChw=latents_RChw), made
+        runs = [change.label for change in made] or list(REFERENCE_LABELS)
+        images_RCHW = decode(model, latents_RChw, runs=runs)
+        yield Outcome(images_RCHW=images_RCHW, latents_RChw=latents_RChw), made
 
 
 _Latents = Iterator[tuple[torch.Tensor, Sequence[Patch]]]

@@ -45,6 +45,10 @@ SELECT unit_id, caption_id, seed, draw, part, count(*) AS num_rows, count(DISTIN
   (component, intervention, token, position, step_start, step_stop, against)) AS num_scores
 FROM part GROUP BY ALL
 """
+SCORE_COLUMNS = [field.name for field in SCORES if pa.types.is_floating(field.type)]
+NOT_FINITE = "SELECT count(*) FROM part WHERE NOT ({})".format(
+    " AND ".join(f"isfinite({name})" for name in SCORE_COLUMNS)
+)
 FINGERPRINT = "SELECT count(*), sum(hash(r)::HUGEINT), any_value(typeof(r)) FROM {} AS r"
 """Differs where rows do, whatever their order."""
 CAPTIONS_OWN = {TokenRole.WORDS, TokenRole.EACH, TokenRole.PADS}
@@ -328,6 +332,8 @@ class _Group:
             wrong += rows is not None and unit.num_scores != rows
         if wrong:
             yield "rows", f"{wrong} units have not as many scores as the plan says"
+        if unfit := self._connection.execute(NOT_FINITE).fetchall()[0][0]:
+            yield "scores", f"{unfit} scores are not finite"
         if repeated := _repeated(units, self._scored):
             yield "scores", f"{repeated} scores are there already"
 

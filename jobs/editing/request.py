@@ -19,7 +19,7 @@ from jobs.editing.locate import locate
 from jobs.editing.report import EditReport, EditSite
 from jobs.input.concepts import read_concepts
 from jobs.runs.trace_run import open_run
-from schemas.concept import Concept
+from schemas.concept import MAX_WEIGHT, Concept
 from schemas.errors import ConceptError
 from schemas.numerics import Numerics
 
@@ -117,8 +117,12 @@ def describe(located: EditSite) -> str:
 
 def settings(request: EditRequest, components: Sequence[str]) -> EditSettings:
     """Return the default settings with those that are given in their place."""
-    if request.ridge is not None and request.ridge <= 0:
-        raise ConceptError(f"--ridge must be positive, not {request.ridge}")
+    for option in ("ridge", "preserve", "general"):
+        value = getattr(request, option)
+        if value is not None and not 0 <= value <= MAX_WEIGHT:
+            raise ConceptError(f"--{option} must be from 0 to {MAX_WEIGHT:g}, not {value}")
+    if request.ridge == 0:
+        raise ConceptError("--ridge must be positive: without it the solution is not unique")
     if request.objective == "published":
         if len(components) > 1:
             raise ConceptError("the published objective edits one component: give one --layer")

@@ -29,7 +29,7 @@ from jobs.pool.limits import Limits
 from jobs.runs.evaluation_run import EvaluationRun, create_evaluation, delta_hash
 from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import manifest_of
-from schemas.concept import Concept
+from schemas.concept import MAX_WEIGHT, Concept
 from schemas.errors import ConceptError
 from schemas.evaluation import Group
 
@@ -108,8 +108,11 @@ class SweepResult:
 
 def settings_of(grid: Grid) -> list[Setting]:
     """Return every combination of a grid; ConceptError if a value cannot be used."""
-    if min(grid.ridges) <= 0 or min(grid.strengths) <= 0:
-        raise ConceptError("ridges and strengths must be positive: leave the others out")
+    for value in (*grid.ridges, *grid.strengths):
+        if not 0 < value <= MAX_WEIGHT:
+            raise ConceptError(
+                f"ridges and strengths must be positive, up to {MAX_WEIGHT:g}: leave {value} out"
+            )
     unknown = [name for name in grid.roles if name not in ROLES]
     if unknown:
         raise ConceptError(f"unknown roles {unknown[0]!r}: give {', '.join(ROLES)}")

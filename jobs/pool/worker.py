@@ -1,17 +1,17 @@
 """What an actor does: open the models once, trace the units of a chunk, commit them."""
 
 import logging
+import math
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from jobs.runs.packs import pack
 from jobs.runs.parts import Failure
 from jobs.runs.provenance import code_hash
 from jobs.runs.run import IdentifiedUnit, Run, Task, TaskDone
-
-if TYPE_CHECKING:
-    pass
+from schemas.errors import NotFinite
 
 logger = logging.getLogger(__name__)
 
@@ -65,10 +65,21 @@ class Worker:
 
     def _traced(self, unit_row: IdentifiedUnit[Any]) -> tuple[list[dict], Failure | None]:
         try:
-            return self._tracer.score_rows(unit_row), None
+            rows = self._tracer.score_rows(unit_row)
+            refuse_not_finite(rows)
+            return rows, None
         except Exception as error:
             logger.exception("unit %s failed", unit_row.unit_id)
             return [], failure_of(unit_row.unit_id, error)
+
+
+def refuse_not_finite(rows: Sequence[Mapping[str, object]]) -> None:
+    """Raise NotFinite if a row holds NaN or an infinity: no table of a run does."""
+    for row in rows:
+        for column, value in row.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                of = ", ".join(str(row[key]) for key in ("component", "against") if key in row)
+                raise NotFinite(f"{column} is {value} ({of})" if of else f"{column} is {value}")
 
 
 def failure_of(unit_id: str, error: BaseException) -> Failure:

@@ -1,5 +1,6 @@
 """The doctor: a healthy run is all ok, and every kind of damage is found where it is."""
 
+import math
 import os
 import shutil
 import socket
@@ -16,8 +17,8 @@ from jobs.cluster.processes import DRIVER_VARIABLE
 from jobs.doctor.examine import Report, examine, repair
 from jobs.doctor.findings import State
 from jobs.doctor.parts import rows_of_unit
-from jobs.pool import attempts
 from jobs.pool.attempts import Outcome
+from jobs.pool.pool import attempts
 from jobs.query.catalog import CATALOG, write_catalog
 from jobs.query.select import run_query
 from jobs.runs.packs import pack
@@ -336,6 +337,17 @@ def test_a_wrong_label_is_found(run: TraceRun, label: str) -> None:
     report = checked(run)
     assert states(report) == {"units": State.WRONG}
     assert "another caption, seed, draw or part" in text_of(report, "units")
+
+
+@pytest.mark.parametrize(("column", "value"), [("clean", math.nan), ("restored", -math.inf)])
+def test_scores_that_are_not_finite_are_found(run: TraceRun, column: str, value: float) -> None:
+    first, *others = rows_of(run, 1)
+    rows = [first | {column: value}, *others]
+    path_of(run, part_name(1)).write_bytes(part_of(run, Task(chunk=1), rows))
+    report = checked(run)
+    assert states(report) == {"scores": State.WRONG}
+    assert "1 scores are not finite" in text_of(report, "scores")
+    assert states(mended(run)) == {"quarantine": State.NOTE}
 
 
 def test_a_missing_row_is_found(run: TraceRun) -> None:

@@ -1,11 +1,14 @@
 """One worker, without Ray, on a tiny model: memory that runs out, and units that raise."""
 
+import math
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from engine.tracing import trace_unit as tracing
+from engine.tracing.trace_unit import trace_unit as tracing
 from jobs.query.select import run_query
 from jobs.runs.run import Task
 from jobs.runs.trace_run import TraceRun
@@ -37,11 +40,11 @@ def test_out_of_memory_halves_the_rows_and_changes_no_score(
     rows_tried: list[int] = []
     decode = tracing.decode
 
-    def tight_decode(model: object, latents_RCHW: torch.Tensor) -> torch.Tensor:
+    def tight_decode(model: object, latents_RCHW: torch.Tensor, **named: object) -> torch.Tensor:
         rows_tried.append(len(latents_RCHW))
         if len(latents_RCHW) > 3:
             raise torch.OutOfMemoryError("no memory left")
-        return decode(model, latents_RCHW)  # type: ignore[arg-type]
+        return decode(model, latents_RCHW, **named)  # type: ignore[arg-type]
 
     task = Task(chunk=0)
     plenty, _ = TraceWorker(run.location, rows=12, threads=1).trace(task, 0)
@@ -86,3 +89,38 @@ def test_a_unit_that_raises_is_recorded_and_tried_again(
 
 def scored(run: TraceRun) -> set[str]:
     return set(run_query(run, "SELECT DISTINCT unit_id FROM scores")["unit_id"].to_pylist())
+
+
+def test_a_caption_without_numbers_fails_alone(
+    tmp_path: Path, tiny_sd: Path, tiny_scorer: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_sd, tmp_path / "model"))
+    *_, token = open_tokenizer(str(folder))("ship", add_special_tokens=False).input_ids
+    weights = load_file(folder / "text_encoder" / "model.safetensors")
+    weights["embeddings.token_embedding.weight"][token] = torch.finfo(torch.float32).max
+    save_file(weights, folder / "text_encoder" / "model.safetensors", metadata={"format": "pt"})
+    bad = {"caption": "a ship", "subject": "ship", "attribute": "object"}
+    fields = {
+        "model": str(folder),
+        "scorer": str(tiny_scorer),
+        "captions": [CAPTION, bad],
+        "parts": ["text-encoder"],
+        "numerics": {"steps": 1},
+    }
+    run = prepare_run(tmp_path / "run", check_plan(make_plan(fields)))
+    assert TraceWorker(run.location, rows=4, threads=1).run(Task(chunk=0)).errors == ("NotFinite",)
+    (failure,) = run.failures()
+    assert "'a ship'" in failure.message
+    means = run_query(run, "SELECT avg(clean), avg(corrupted), avg(ie) FROM effects").to_pylist()[0]
+    assert all(math.isfinite(mean) for mean in means.values())
+    assert scored(run) == {run.unit_ids[0]}
+
+
+def test_a_measure_without_numbers_fails_its_unit(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MEASURES, "caption", lambda scene: scene.embedding_RD.sum(1) * torch.nan)
+    worker = TraceWorker(run.location, rows=12, threads=1)
+    assert worker.run(Task(chunk=0)).errors == ("NotFinite", "NotFinite")
+    assert "clean is nan (" in run.failures()[0].message
+    assert scored(run) == set()
