@@ -17,8 +17,8 @@ from jobs.cluster.processes import DRIVER_VARIABLE
 from jobs.doctor.examine import Report, examine, repair
 from jobs.doctor.findings import State
 from jobs.doctor.parts import rows_of_unit
+from jobs.pool import attempts
 from jobs.pool.attempts import Outcome
-from jobs.pool.pool import attempts
 from jobs.query.catalog import CATALOG, write_catalog
 from jobs.query.select import run_query
 from jobs.runs.packs import pack

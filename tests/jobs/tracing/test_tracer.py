@@ -8,7 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.tracing.trace_unit import trace_unit as tracing
+from engine.model.opening import open_tokenizer
+from engine.tracing import trace_unit as tracing
+from engine.tracing.measures import MEASURES
 from jobs.query.select import run_query
 from jobs.runs.run import Task
 from jobs.runs.trace_run import TraceRun
