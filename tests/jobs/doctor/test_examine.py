@@ -470,7 +470,10 @@ def test_a_damaged_catalog_is_found_and_written_anew(run: TraceRun) -> None:
 
 
 def test_an_attempt_of_a_dead_process_is_noted(run: TraceRun) -> None:
-    driver = "import sys; from jobs.pool import attempts; from jobs.runs import trace_run as store; attempts.begin(store.open_run(sys.argv[1]))"
+    driver = (
+        "import sys; from jobs.pool import attempts; from jobs.runs import trace_run; "
+        "attempts.begin(trace_run.open_run(sys.argv[1]))"
+    )
     root = Path(__file__).parents[3]
     subprocess.run([sys.executable, "-c", driver, run.location], cwd=root, check=True)
     report = checked(run)

@@ -108,7 +108,7 @@ def test_a_caption_without_numbers_fails_alone(
         "scorer": str(tiny_scorer),
         "captions": [CAPTION, bad],
         "parts": ["text-encoder"],
-        "numerics": {"steps": 1},
+        "numerics": {"steps": 1, "noise_absolute": 0.1},
     }
     run = prepare_run(tmp_path / "run", check_plan(make_plan(fields)))
     assert TraceWorker(run.location, rows=4, threads=1).run(Task(chunk=0)).errors == ("NotFinite",)
