@@ -114,7 +114,9 @@ def test_a_caption_without_numbers_fails_alone(
     assert TraceWorker(run.location, rows=4, threads=1).run(Task(chunk=0)).errors == ("NotFinite",)
     (failure,) = run.failures()
     assert "'a ship'" in failure.message
-    means = run_query(run, "SELECT avg(clean), avg(corrupted), avg(indirect_effect) FROM effects").to_pylist()[0]
+    means = run_query(
+        run, "SELECT avg(clean), avg(corrupted), avg(indirect_effect) FROM effects"
+    ).to_pylist()[0]
     assert all(math.isfinite(mean) for mean in means.values())
     assert scored(run) == {run.unit_ids[0]}
 
