@@ -5,16 +5,15 @@ Shapes: R images, T texts (suffixes `_RCHW`, `_RT`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 
 import torch
+from scipy.stats import binomtest
 
 from engine.editing.prompts import plain_phrase
 from engine.model.scorer import Scorer
 from engine.model.vocabulary import Phrasebook
 from schemas.concept import Concept, same_text
 from schemas.errors import ConceptError
-from schemas.views import NORMAL_95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +30,9 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Its 95 % interval (Wilson 1927), which holds for shares of 0 and 1 and for few images.
-
-        (p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n).
-        """
-        n, p, z = self.images, self.rate, NORMAL_95
-        middle = p + z**2 / (2 * n)
-        half = z * sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-        scale = 1 + z**2 / n
-        return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+        """Its 95 % interval (Wilson 1927), which holds for shares of 0 and 1 and for few images."""
+        low, high = binomtest(self.shown, self.images).proportion_ci(method="wilson")
+        return float(low), float(high)
 
 
 def choice_texts(concept: Concept, names: Sequence[str], *, book: Phrasebook) -> list[str]:

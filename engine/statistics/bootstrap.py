@@ -4,33 +4,28 @@ Images of one name are alike, so that drawing images would give too narrow inter
 draws as many clusters as there are, with replacement, and the measure is taken of what it drew; the
 interval is from the 2.5th to the 97.5th percentile (Efron and Tibshirani 1993, chapter 13).
 
-Shapes: B resamples, C clusters, K sums of a cluster (suffixes `_CK`, `_BK`, `_B`).
+Shapes: B resamples, C clusters (suffixes `_C2`, `_BC`, `_B`).
 """
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 RESAMPLES = 2000
-PERCENTILES = (2.5, 97.5)
+LEVEL = 0.95
 
 Interval = tuple[float, float]
 Array = NDArray[np.float64]
 
 
-def resampled(sums_CK: Array, generator: np.random.Generator) -> Array:
-    """Return the sums over the clusters that each resample draws, sums_BK."""
-    clusters = len(sums_CK)
-    drawn_BC = generator.multinomial(clusters, [1 / clusters] * clusters, size=RESAMPLES)
-    return drawn_BC @ sums_CK
-
-
-def ratio_interval(sums_CK: Array, generator: np.random.Generator) -> Interval | None:
+def ratio_interval(sums_C2: Array, generator: np.random.Generator) -> Interval | None:
     """Return the interval of sum(first column) / sum(second column); None for a single cluster.
 
     Clusters whose second column is 0 have nothing to say and are left out.
     """
-    share_B = _shares(sums_CK, generator)
-    return None if share_B is None else interval(share_B)
+    return _interval([sums_C2], lambda share_B: share_B, generator)
 
 
 def harmonic_mean(erased: Array | float, kept: Array | float) -> Array:
@@ -42,28 +37,35 @@ def harmonic_mean(erased: Array | float, kept: Array | float) -> Array:
 
 
 def harmonic_interval(
-    erased_CK: Array, kept_CK: Array, generator: np.random.Generator
+    erased_C2: Array, kept_C2: Array, generator: np.random.Generator
 ) -> Interval | None:
     """Return the interval of the harmonic mean; both sides are drawn, each from its own clusters.
 
     None where either has a single cluster.
     """
-    erased_B, kept_B = _shares(erased_CK, generator), _shares(kept_CK, generator)
-    if erased_B is None or kept_B is None:
+    return _interval([erased_C2, kept_C2], harmonic_mean, generator)
+
+
+def _interval(
+    sides: list[Array], measure: Callable[..., Array], generator: np.random.Generator
+) -> Interval | None:
+    """Return the interval of a measure of each side's share; None if one has a single cluster."""
+    counted = [sums_C2[sums_C2[:, 1] > 0] for sums_C2 in sides]
+    if min(map(len, counted)) < 2:
         return None
-    return interval(harmonic_mean(erased_B, kept_B))
 
+    def resampled(*drawn_BC: NDArray[np.int64], axis: int) -> Array:
+        # `axis` counts from the end, where a cluster's two sums come after its row.
+        sums = [side[rows].sum(axis - 1) for side, rows in zip(counted, drawn_BC, strict=True)]
+        return measure(*(sums_B2[..., 0] / sums_B2[..., 1] for sums_B2 in sums))
 
-def _shares(sums_CK: Array, generator: np.random.Generator) -> Array | None:
-    """Return the quotient of two columns' sums in each resample; None for a single cluster."""
-    counted_CK = sums_CK[sums_CK[:, 1] > 0]
-    if len(counted_CK) < 2:
-        return None
-    top_B, bottom_B = resampled(counted_CK, generator).T
-    return top_B / bottom_B
-
-
-def interval(values_B: Array) -> Interval:
-    """Return the percentiles of resampled values."""
-    low, high = np.percentile(values_B, PERCENTILES)
+    low, high = stats.bootstrap(
+        [np.arange(len(side)) for side in counted],
+        resampled,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=generator,
+    ).confidence_interval
     return float(low), float(high)

@@ -17,7 +17,7 @@ from engine.model import registry
 from engine.model.hub import source_folder
 from engine.model.opening import check_model
 from engine.model.scorer import check_scorer
-from engine.statistics.bootstrap import PERCENTILES, RESAMPLES
+from engine.statistics.bootstrap import LEVEL, RESAMPLES
 from jobs.cluster.connection import Cluster
 from jobs.editing.grid import draw_grid
 from jobs.editing.manifest import read_manifest
@@ -122,7 +122,7 @@ def write_summary(run: EvaluationRun, found: Sequence[GroupResult], end: Progres
         "numerics": plan.numerics.model_dump(),
         "seeds": len(plan.seeds),
         "units": asdict(end),
-        "intervals": f"bootstrap over names, {RESAMPLES} resamples, percentiles {PERCENTILES}",
+        "intervals": f"bootstrap over names, {RESAMPLES} resamples, percentiles at {LEVEL:.0%}",
         "results": [asdict(result) for result in found],
     }
     temporary = Path(run.location, f".{SUMMARY}")
