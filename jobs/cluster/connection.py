@@ -68,6 +68,8 @@ def connected(cluster: Cluster) -> Iterator[Capacity]:
     from ray.exceptions import AuthenticationError
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    # Ray puts the driver's folder first on a worker's path, whatever files of the user's it holds.
+    options["runtime_env"] = {"worker_process_setup_hook": "dqf.packages.load_own"}
     if cluster.address is None:
         options |= {"address": "local", "num_cpus": cluster.actors or _default_actors()}
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}

@@ -83,7 +83,7 @@ def submit(
     archive = job_archive(files, ships_reference_model=ships_reference_model)
     metadata = {RUN_KEY: run, COMMAND_KEY: shlex.join(arguments)}
     # PATH of the node, so that an image's own environment is used.
-    entrypoint = shlex.join(["python", "-m", "cli", *arguments])
+    entrypoint = shlex.join(["python", "-m", "dqf", *arguments])
     return submit_command(
         address, entrypoint, run=run, archive=archive, metadata=metadata, gpus=gpus
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine.model import registry
 
-PACKAGES = ("cli", "jobs", "engine", "schemas")
+PACKAGES = ("dqf", "cli", "jobs", "engine", "schemas")
 """The packages that dqf consists of, beside one another."""
 DEPENDENCIES = ("dqf", "torch", "diffusers", "transformers", "open_clip_torch", "ray")
 """Distributions whose versions are recorded."""

@@ -35,7 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def in_a_process(*arguments: str, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[bytes]:
     """Run the command in a process of its own, for what needs real pipes."""
-    command = [sys.executable, "-m", "cli", *arguments]
+    command = [sys.executable, "-m", "dqf", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         command, cwd=cwd, env=environment, input=stdin.encode(), capture_output=True, check=False
@@ -166,7 +166,7 @@ def on_a_terminal(*arguments: str, cwd: Path) -> str:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli", *arguments],
+        [sys.executable, "-m", "dqf", *arguments],
         cwd=cwd, env=environment, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(theirs)
@@ -190,7 +190,7 @@ def test_big_results_stream(runs: Path, output_format: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     sql = "SELECT range AS n, 'a text of some length ' || range AS s FROM range(1_000_000_000)"
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli", "query", "r", sql, "--format", output_format],
+        [sys.executable, "-m", "dqf", "query", "r", sql, "--format", output_format],
         cwd=runs, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None

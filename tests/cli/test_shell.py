@@ -133,7 +133,7 @@ class Terminal:
         if self.pid == 0:
             os.chdir(cwd)
             os.environ |= {"PYTHONPATH": str(ROOT), "TERM": "xterm"}
-            os.execv(sys.executable, [sys.executable, "-m", "cli", *arguments])
+            os.execv(sys.executable, [sys.executable, "-m", "dqf", *arguments])
 
     def type(self, text: str) -> None:
         os.write(self._end, text.encode())

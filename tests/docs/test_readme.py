@@ -191,7 +191,7 @@ def test_the_readme_and_the_tutorial_run_from_beginning_to_end(tmp_path: Path) -
     for command in shown:
         if command.line in done:
             continue
-        words = [sys.executable, "-m", "cli", *command.words[1:]]
+        words = [sys.executable, "-m", "dqf", *command.words[1:]]
         result = subprocess.run(
             words, cwd=tmp_path, env=environment, capture_output=True, text=True
         )

@@ -76,7 +76,7 @@ def test_a_trace_into_a_bucket_is_stopped_and_resumed(
     subprocess.run(resume, check=True, capture_output=True)
     assert not open_tasks(run)
     assert run_query(run, SCORES).equals(run_query(open_run(tmp_path / "runs/near"), SCORES))
-    rank = [sys.executable, "-m", "cli", "rank", f"{bucket}/far", "--format", "json"]
+    rank = [sys.executable, "-m", "dqf", "rank", f"{bucket}/far", "--format", "json"]
     assert json.loads(subprocess.run(rank, check=True, capture_output=True).stdout)
 
 

@@ -35,7 +35,7 @@ def test_killed_and_started_again_gives_the_same_table_bit_for_bit(tmp_path: Pat
     edit = write_edit(tmp_path / "edit", model, torch.zeros_like)
     options = ["--seeds", "3", "--steps", str(STEPS), "--scorer", "builtin:emoji-sd"]
     options += ["--prompts", "small", "--actors", "2"]
-    evaluate = [sys.executable, "-m", "cli", "edit", "evaluate", str(edit), *options]
+    evaluate = [sys.executable, "-m", "dqf", "edit", "evaluate", str(edit), *options]
     process = subprocess.Popen(
         evaluate, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

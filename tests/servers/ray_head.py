@@ -51,7 +51,7 @@ class Head:
 
     def dqf(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a dqf command as a client of this cluster."""
-        return self.python("-m", "cli", *arguments, **environment)
+        return self.python("-m", "dqf", *arguments, **environment)
 
     def python(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run Python as a client of this cluster; an empty variable is left out."""

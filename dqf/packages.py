@@ -1,0 +1,44 @@
+"""The packages that dqf consists of, which a file of the user's may be named like."""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+PACKAGES = ("schemas", "engine", "jobs", "cli")
+ROOT = Path(__file__).parents[1]
+
+
+def load_own() -> None:
+    """Import dqf's own packages from beside this one, whatever `sys.path` begins with.
+
+    Their modules are found from then on, as a package that is imported keeps its folder. For
+    processes that are dqf's: the command, and the workers that Ray starts for it.
+    """
+    sys.path.insert(0, str(ROOT))
+    try:
+        for name in PACKAGES:
+            importlib.import_module(name)
+    finally:
+        sys.path.remove(str(ROOT))
+
+
+def refuse_foreign() -> None:
+    """Raise ImportError if another package or module hides one of dqf's, and name both files."""
+    for name in PACKAGES:
+        own = ROOT / name / "__init__.py"
+        spec = importlib.util.find_spec(name)
+        origin = None if spec is None else spec.origin
+        if origin is None or Path(origin).resolve() != own.resolve():
+            raise ImportError(
+                f"dqf's package {own} is hidden by {_place(name, origin)}: rename that, or start "
+                "Python in another folder"
+            )
+
+
+def _place(name: str, origin: str | None) -> str:
+    """Return the file that is found under a package's name, or what stands in place of one."""
+    if origin is not None:
+        return origin
+    folders = [str(Path(folder, name)) for folder in sys.path if Path(folder, name).is_dir()]
+    return folders[0] if folders else f"a module {name!r} without a file"
