@@ -10,6 +10,8 @@ import typer
 from cli.options.runs import is_run, named_locations
 from cli.printing.answers import documentation, example_rows, show
 from cli.printing.output import SUFFIXES, Format, check_destination, print_rows
+from engine.files import read_bytes
+from schemas.documents import MOST_BYTES, checked_text
 from schemas.errors import QueryRefused
 
 if TYPE_CHECKING:
@@ -88,7 +90,5 @@ def _open(names: Sequence[str]) -> "dict[str, TraceRun]":
 
 
 def _read(file: Path) -> str:
-    try:
-        return sys.stdin.read() if file == STDIN else file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise QueryRefused(f"cannot read {file}: {error}") from error
+    content = sys.stdin.buffer.read() if file == STDIN else read_bytes(file, error=QueryRefused)
+    return checked_text(content, str(file), most=MOST_BYTES, error=QueryRefused)

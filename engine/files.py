@@ -1,13 +1,17 @@
-"""Files and folders: whether they are there."""
+"""Files and folders: whether they are there, and reading those that are files and no devices."""
 
+import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from schemas.errors import ConceptError
+from schemas.documents import MOST_BYTES, check_size, read_json
+from schemas.errors import ConceptError, DqfError
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
@@ -59,3 +63,35 @@ def _make_readable(folder: Path) -> None:
     os.umask(umask)
     for path in [folder, *folder.rglob("*")]:
         path.chmod((0o777 if is_folder(path) else 0o666) & ~umask)
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Return a regular file, open for reading.
+
+    OSError: there is none, or it is a folder, a device or a pipe, which could be read for ever.
+    """
+    # Without the flag opening a pipe waits for somebody who writes into it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: Path, *, error: type[DqfError], most: int = MOST_BYTES) -> bytes:
+    """Return a regular file's content; `error`: there is none, or more than `most` bytes."""
+    try:
+        with open_regular(path) as file:
+            content = file.read(most + 1)
+    except FileNotFoundError as problem:
+        raise error(f"{path}: no such file") from problem
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise error(f"{path} cannot be read: {reason}") from problem
+    check_size(content, str(path), most=most, error=error)
+    return content
+
+
+def read_json_file(path: Path, *, error: type[DqfError]) -> object:
+    """Return what a JSON file holds; `error`: it cannot be read, or is none (`read_json`)."""
+    return read_json(read_bytes(path, error=error), str(path), error=error)

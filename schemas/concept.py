@@ -1,10 +1,10 @@
 """A concept to edit out of a model, and what it becomes."""
 
-import json
 from collections.abc import Mapping
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import from_json
 
 MAX_CHARACTERS = 120
 """Longest concept or target; CLIP reads about 75 tokens, a template's words among them."""
@@ -107,9 +107,9 @@ class Concept(BaseModel):
         if not prompts.lstrip().startswith("["):
             return prompts.split("|")
         try:
-            return json.loads(prompts)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"starts with [ but is no JSON list: {error.msg}") from error
+            return from_json(prompts, allow_inf_nan=False)
+        except ValueError as error:
+            raise ValueError(f"starts with [ but is no JSON list: {error}") from error
 
     @field_validator("prompts")
     @classmethod

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,6 +25,7 @@ from torch import nn
 
 from engine.files import is_file
 from engine.model.model import Diffusion, Skeleton
+from schemas.documents import parsed, read_json
 from schemas.errors import ConceptError
 
 DELTA = "edit.safetensors"
@@ -34,6 +36,10 @@ PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 """What a model may be opened in; the originals are hashed as each of them holds them."""
 
 
+Originals = dict[str, dict[Literal["float32", "bfloat16", "float16"], str]]
+"""Of each matrix the hash of the original, by the precision that holds it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
     """What an edit's `edit.safetensors` holds."""
@@ -42,8 +48,7 @@ class Delta:
     """The edited matrices by public name, float32 on the CPU."""
     model: str
     """The model that they belong to, as a user opens it."""
-    originals: dict[str, dict[str, str]]
-    """For each the hash of the original, by the precision that holds it."""
+    originals: Originals
 
 
 def weights_of(model: Diffusion | Skeleton) -> dict[str, nn.Parameter]:
@@ -127,9 +132,16 @@ def open_delta(folder: Path) -> Delta:
     if metadata.get("dqf_edit") != VERSION:
         found = metadata.get("dqf_edit", "none")
         raise ConceptError(f"{path} has format version {found}, this dqf reads {VERSION}: update")
-    return Delta(
-        weights=weights, model=metadata["model"], originals=json.loads(metadata["originals"])
-    )
+    document = read_json(metadata.get("originals", ""), f"{path}: its metadata", error=ConceptError)
+    originals = parsed(Originals, document, f"{path} is damaged", error=ConceptError)
+    unknown = weights.keys() - originals.keys()
+    if unknown or "model" not in metadata:
+        raise ConceptError(f"{path} is damaged, it does not say what it was made from")
+    if not all(
+        weight.is_floating_point() and weight.isfinite().all() for weight in weights.values()
+    ):
+        raise ConceptError(f"{path} is damaged, it holds numbers that are not finite")
+    return Delta(weights=weights, model=metadata["model"], originals=originals)
 
 
 def read_delta(folder: Path, model: Diffusion) -> dict[str, torch.Tensor]:
@@ -142,13 +154,18 @@ def read_delta(folder: Path, model: Diffusion) -> dict[str, torch.Tensor]:
     known = weights_of(model)
     for name in delta.weights:
         own = known.get(name)
-        if own is None or delta.originals[name][_precision(own)] != weight_hash(own):
+        if own is None or not _is_original(own, delta, name):
             what = "is not in" if own is None else "differs in"
             raise ConceptError(
                 f"edit {folder} was made for another model: {name} {what} {model.name}; "
                 f"open the model {delta.model}"
             )
     return delta.weights
+
+
+def _is_original(own: torch.Tensor, delta: Delta, name: str) -> bool:
+    known = dict[str, str](delta.originals[name]).get(_precision(own))
+    return own.shape == delta.weights[name].shape and known == weight_hash(own)
 
 
 def _hashes(original: torch.Tensor) -> dict[str, str]:

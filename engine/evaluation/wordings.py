@@ -1,6 +1,5 @@
 """The wordings of evaluation prompts, and general prompts that name no concept."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from engine.files import is_file
-from engine.model.vocabulary import read_phrasebook, with_article
+from engine.model.vocabulary import read_phrasebook, read_vocabulary, with_article
 from schemas.concept import Concept, ConceptKind, same_text
 from schemas.evaluation import Group
 
@@ -77,7 +76,7 @@ def read_words(folder: Path, concepts: Sequence[Concept]) -> Words:
     """Return the words of a model's own `vocabulary.json`, or the general ones if it has none."""
     book, said = read_phrasebook(folder), [concept.concept for concept in concepts]
     path = folder / "vocabulary.json"
-    own = json.loads(path.read_text())["colours"] if is_file(path) else None
+    own = read_vocabulary(path).colours if is_file(path) else None
     colours = GENERAL_COLOURS if own is None else [colour for colour in own if colour != "natural"]
     free = {
         ConceptKind.OBJECT: _without(book.objects, said),

@@ -1,10 +1,14 @@
 """The words that a model's prompts are made of: openings, names of concepts, articles."""
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated
 
-from engine.files import is_file
+from pydantic import Field
+
+from engine.files import is_file, read_json_file
+from schemas.documents import parsed
+from schemas.errors import ModelUnavailable
 
 OPENINGS = ("", "a photo of", "an image of", "a picture of")
 """What stands before the words; the empty opening gives the bare prompt."""
@@ -40,13 +44,31 @@ class Phrasebook:
     """Whether the model knows what "object" or "photo" mean."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """The words that a model was trained on, as `vocabulary.json` in its folder lists them."""
+
+    objects: Annotated[tuple[str, ...], Field(min_length=1)]
+    styles: tuple[str, ...]
+    colours: tuple[str, ...]
+
+
+def read_vocabulary(path: Path) -> Vocabulary:
+    """Return the words of a `vocabulary.json`; ModelUnavailable if it has not these lists."""
+    document = read_json_file(path, error=ModelUnavailable)
+    known = {field.name for field in fields(Vocabulary)}
+    words = document if isinstance(document, dict) else {}
+    own = {name: value for name, value in words.items() if name in known}
+    return parsed(Vocabulary, own, str(path), error=ModelUnavailable)
+
+
 def read_phrasebook(folder: Path) -> Phrasebook:
     """Return the words of the model's own `vocabulary.json`, or the general ones if it has none."""
     path = folder / "vocabulary.json"
     if not is_file(path):
         return Phrasebook()
-    words = json.loads(path.read_text())
-    colours = [word for word in words["colours"] if word != "natural"]
+    words = read_vocabulary(path)
+    colours = [word for word in words.colours if word != "natural"]
     return Phrasebook(
         openings=OPENINGS,
         modifiers=(
@@ -55,10 +77,10 @@ def read_phrasebook(folder: Path) -> Phrasebook:
             *(f"upside down{c}" for c in ("", *(f" {c}" for c in colours[::3]))),
         ),
         has_neutral_words=False,
-        endings=("", *(f"in the style of {style}" for style in words["styles"])),
-        carriers=tuple(with_article(name) for name in words["objects"][::6]),
-        objects=tuple(words["objects"]),
-        styles=tuple(words["styles"]),
+        endings=("", *(f"in the style of {style}" for style in words.styles)),
+        carriers=tuple(with_article(name) for name in words.objects[::6]),
+        objects=tuple(words.objects),
+        styles=tuple(words.styles),
     )
 
 

@@ -23,8 +23,6 @@ CHECKS = ("parts", "units", "rows", "scores")
 """What is asked of every part."""
 SHOWN = 3
 """Faults that are shown in full."""
-UNREADABLE = (StoreError, ValueError, KeyError, TypeError, AttributeError)
-"""What opening a plan raises that is no JSON, or not of this version, or no plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +47,7 @@ def examine(location: str, on_progress: Callable[[Progress], None]) -> Report:
     try:
         run = open_run(location)
         _ = run.manifest, run.unit_ids
-    except UNREADABLE as error:
+    except StoreError as error:
         todo = f"if it was changed, put the run's own {PLAN} back"
         text = f"{PLAN} cannot be used: {first_line(error)}"
         return Report(findings=(Finding(check="plan", state=State.WRONG, found=text, todo=todo),))

@@ -19,7 +19,7 @@ from jobs.runs.kept_images import FOLDER as IMAGES_FOLDER
 from jobs.runs.kept_images import IMAGE_NAME
 from jobs.runs.storage.local import TEMPORARY, LocalStorage
 from jobs.runs.trace_run import TraceRun
-from schemas.errors import first_line
+from schemas.errors import StoreError, first_line
 from schemas.views import TABLES
 
 SHOWN = 10
@@ -148,7 +148,7 @@ def _statistics(run: TraceRun) -> Finding:
 def _attempts(run: TraceRun) -> Finding:
     try:
         tried = attempts(run)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except StoreError as error:
         found = f"a file of attempts/ cannot be read: {first_line(error)}"
         todo = "move it away: no score depends on it"
         return Finding(check="attempts", state=State.WRONG, found=found, todo=todo)

@@ -1,12 +1,11 @@
 """Reading the manifest of an edit's folder, for which no model is opened."""
 
-import json
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from engine.files import is_file
-from jobs.input.rows import first_message
+from engine.files import is_file, read_json_file
+from schemas.documents import first_message
 from schemas.errors import ConceptError
 from schemas.manifest import MANIFEST_VERSION, EditManifest
 
@@ -23,12 +22,9 @@ def read_manifest(folder: Path) -> EditManifest:
     path = folder / MANIFEST
     if not is_file(path):
         raise ConceptError(f"{folder} is no edit folder: it has no {MANIFEST}")
-    try:
-        fields = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConceptError(f"{path} is damaged, it is not JSON: make the edit again") from error
+    fields = read_json_file(path, error=ConceptError)
     found = fields.get("version") if isinstance(fields, dict) else None
-    if not isinstance(found, int):
+    if not isinstance(found, int) or not isinstance(fields, dict):
         raise ConceptError(f"{path} is no manifest of an edit: it has no version")
     if found > MANIFEST_VERSION:
         raise ConceptError(

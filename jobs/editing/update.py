@@ -5,21 +5,24 @@ no trace: the weights are those of an edit that never had it.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from engine.editing.positions import RoleWeights
 from engine.editing.solve import EditSettings
 from engine.files import refuse_occupied
 from jobs.editing.edit import EditJob
-from jobs.editing.manifest import read_manifest
+from jobs.editing.manifest import MANIFEST, read_manifest
 from jobs.editing.report import EditSite
 from jobs.input.concepts import Numbered, read_numbered, refuse_lines
 from jobs.input.rows import Problem
 from schemas.concept import Concept, plain_text, same_text
+from schemas.documents import parsed
 from schemas.errors import ConceptError
 from schemas.manifest import EditManifest
 from schemas.numerics import Numerics
+
+T = TypeVar("T")
 
 
 def with_added(folder: Path, concepts: Path, *, out: Path, images: int) -> EditJob:
@@ -31,7 +34,7 @@ def with_added(folder: Path, concepts: Path, *, out: Path, images: int) -> EditJ
     added = read_numbered(concepts)
     refuse_lines(concepts, _conflicts(folder, manifest.concepts, added))
     together = (*manifest.concepts, *(concept for _, concept in added))
-    return _job(manifest, together, out=out, images=images)
+    return _job(folder, manifest, together, out=out, images=images)
 
 
 def _conflicts(
@@ -64,35 +67,39 @@ def with_removed(folder: Path, names: Sequence[str], *, out: Path, images: int) 
         raise ConceptError(
             f"no concept of {folder} would be left: use {manifest.model} as it is, without an edit"
         )
-    return _job(manifest, left, out=out, images=images)
+    return _job(folder, manifest, left, out=out, images=images)
 
 
 def _job(
-    manifest: EditManifest, concepts: tuple[Concept, ...], *, out: Path, images: int
+    folder: Path,
+    manifest: EditManifest,
+    concepts: tuple[Concept, ...],
+    *,
+    out: Path,
+    images: int,
 ) -> EditJob:
     refuse_occupied(out)
-    extra: dict[str, Any] = manifest.model_extra or {}
+
+    def field(name: str, kind: type[T]) -> T:
+        where = f"{folder / MANIFEST} is damaged, field {name!r}"
+        return parsed(kind, (manifest.model_extra or {}).get(name), where, error=ConceptError)
+
     return EditJob(
         concepts=concepts,
         model=manifest.model,
-        located=EditSite(**extra["located"]),
+        located=field("located", EditSite),
         out=out,
-        settings=settings_of(manifest),
-        numerics=Numerics.model_validate(extra["numerics"]),
-        scorer=extra["scorer"],
+        settings=settings_of(manifest, folder),
+        numerics=field("numerics", Numerics),
+        scorer=field("scorer", str),
         images=images,
     )
 
 
-def settings_of(manifest: EditManifest) -> EditSettings:
-    """Return the settings that an edit was solved with."""
-    fields: dict[str, Any] = dict(manifest.settings)
-    return EditSettings(
-        **{
-            **fields,
-            "components": tuple(fields["components"]),
-            "exactly": tuple(Concept.model_validate(c) for c in fields["exactly"]),
-            "roles": RoleWeights(**fields["roles"]),
-            "preserve_roles": RoleWeights(**fields["preserve_roles"]),
-        }
-    )
+def settings_of(manifest: EditManifest, folder: Path) -> EditSettings:
+    """Return the settings that an edit was solved with; ConceptError: one is missing or wrong."""
+    where = f"{folder / MANIFEST} is damaged, its settings"
+    for name in (setting.name for setting in fields(EditSettings)):
+        if name not in manifest.settings:
+            raise ConceptError(f"{where} lack {name!r}: make the edit again")
+    return parsed(EditSettings, manifest.settings, where, error=ConceptError)

@@ -1,6 +1,5 @@
 """Evaluating an edit: plan what is drawn, work through it on Ray, sum up and draw the pictures."""
 
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from engine.evaluation.prompts import subjects
 from engine.evaluation.wordings import choices, read_words
@@ -26,6 +24,7 @@ from jobs.evaluation.worker import EvaluationWorker
 from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
 from jobs.runs.evaluation_run import EDIT, EvaluationRun, create_evaluation, delta_hash
+from jobs.runs.png import read_png
 from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import manifest_of
 from schemas.concept import Concept, ConceptKind
@@ -151,7 +150,7 @@ def draw_pictures(run: EvaluationRun) -> None:
 
 
 def _pixels(pngs: Any) -> np.ndarray:
-    return np.stack([np.asarray(Image.open(io.BytesIO(content))) for content in pngs])
+    return np.stack([np.asarray(read_png(content)) for content in pngs])
 
 
 def _by_kind(concepts: Sequence[Concept]) -> dict[ConceptKind, tuple[str, ...]]:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from jobs.input.rows import Table, first_message
+from jobs.input.rows import Table
 from schemas.caption import Caption
+from schemas.documents import first_message
 from schemas.errors import PlanError
 
 if TYPE_CHECKING:

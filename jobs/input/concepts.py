@@ -5,8 +5,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from jobs.input.rows import Problem, Table, first_message
+from jobs.input.rows import Problem, Table
 from schemas.concept import Concept, plain_text
+from schemas.documents import first_message
 from schemas.errors import ConceptError
 
 TABLE = Table(

@@ -1,15 +1,24 @@
 """Reading the rows of a user's table: CSV, JSON Lines, Parquet or YAML, each row with its line."""
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from pydantic import ValidationError
+from pydantic_core import from_json
 
-from engine.files import is_file
+from engine.files import is_file, read_bytes
+from schemas.documents import (
+    MOST_BYTES,
+    MOST_YAML_BYTES,
+    SafeLoader,
+    checked_text,
+    yaml_root,
+    yaml_value,
+)
 from schemas.errors import DqfError, first_line
 
 Row = tuple[int, dict[str, object]]
@@ -20,10 +29,12 @@ Problem = tuple[int, str]
 """A line that is no row, and what is wrong with it."""
 _Line = tuple[int, dict[str, object] | str]
 """A line that is a row or a problem."""
+MOST_ROWS = 10_000_000
+"""Of a Parquet file, of which a few bytes can stand for any number."""
 NULL = "tag:yaml.org,2002:null"
 
 
-class _Text(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+class _Text(SafeLoader):
     """YAML in which all but null is text: "no", "on" and "1984" are concepts like any other."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
@@ -66,75 +77,82 @@ class Table:
         if reader is None:
             kinds = ".csv, .jsonl, .parquet or .yaml"
             raise self.error(f"{path}: {self.holds}s are read from {kinds} files")
-        if not is_file(path):
-            raise self.error(f"{path}: no such file")
-        try:
-            found = list(reader(path))
-        except (UnicodeDecodeError, csv.Error, OSError) as error:
-            raise self.error(f"{path} cannot be read: {error}") from error
+        found = list(reader(path))
         if not found:
             raise self.error(f"{path} holds no {self.holds}")
         rows = [(line, row) for line, row in found if isinstance(row, dict)]
         return rows, [(line, wrong) for line, wrong in found if isinstance(wrong, str)]
 
+    def _text(self, path: Path, *, most: int = MOST_BYTES) -> str:
+        content = read_bytes(path, error=self.error, most=most)
+        return checked_text(content, str(path), most=most, error=self.error)
+
     def _csv(self, path: Path) -> Iterator[_Line]:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True, strict=True)
+        # Lines end as Python's `open` ends them, which csv counts.
+        file = io.StringIO(self._text(path), newline="")
+        reader = csv.DictReader(file, skipinitialspace=True, strict=True)
+        try:
             if reader.fieldnames is None:
                 return
             reader.fieldnames = [name.strip() for name in reader.fieldnames]
             self._check_columns(path, reader.fieldnames)
-            try:
-                for row in reader:
-                    if None in row:
-                        yield reader.line_num, "more fields than columns"
-                        continue
-                    yield reader.line_num, {name: value or "" for name, value in row.items()}
-            except csv.Error as error:
-                # `line_num` is the last row's: the one that is wrong starts after it.
-                yield reader.line_num + 1, f"not CSV: {error}"
+            for row in reader:
+                if None in row:
+                    yield reader.line_num, "more fields than columns"
+                    continue
+                yield reader.line_num, {name: value or "" for name, value in row.items()}
+        except csv.Error as error:
+            # `line_num` is the last row's: the one that is wrong starts after it.
+            yield reader.line_num + 1, f"not CSV: {error}"
 
     def _jsonl(self, path: Path) -> Iterator[_Line]:
-        for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        # A JSON string may hold other line ends than these, as U+2028.
+        for line, text in enumerate(self._text(path).split("\n"), start=1):
             if not text.strip():
                 continue
             try:
-                row = json.loads(text)
-            except json.JSONDecodeError as error:
-                yield line, f"not JSON: {error.msg}"
+                row = from_json(text, allow_inf_nan=False)
+            except ValueError as error:
+                # The line within the text is always the first.
+                yield line, f"not JSON: {first_line(error).replace('line 1 column', 'column')}"
                 continue
             if not isinstance(row, dict):
                 yield line, "not a JSON object"
                 continue
-            yield line, self._wrong(list(row)) or _filled(row)
+            names = json.loads(text, object_pairs_hook=lambda pairs: [name for name, _ in pairs])
+            yield line, self._wrong(names) or _filled(row)
 
     def _parquet(self, path: Path) -> Iterator[_Line]:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        if not is_file(path):
+            raise self.error(f"{path}: no such file")
         try:
-            table = pq.ParquetFile(path).read()  # read_table takes columns from the path
-        except pa.ArrowException as error:
-            raise self.error(f"{path}: not a Parquet file: {error}") from error
-        self._check_columns(path, table.column_names)
-        yield from enumerate((_filled(row) for row in table.to_pylist()), start=1)
+            with pq.ParquetFile(path) as file:  # `read_table` takes columns from the path
+                self._check_columns(path, file.schema_arrow.names)
+                groups = [file.metadata.row_group(n) for n in range(file.num_row_groups)]
+                size = sum(group.total_byte_size for group in groups)
+                if size > MOST_BYTES or file.metadata.num_rows > MOST_ROWS:
+                    limit = f"{MOST_ROWS:,} rows or {MOST_BYTES >> 20} MiB"
+                    raise self.error(f"{path} has more than {limit}: give a part of it")
+                rows = file.read().to_pylist()
+        # OverflowError and ValueError: dates that Python does not have, names that are no UTF-8.
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+            raise self.error(f"{path}: not a Parquet file: {first_line(error)}") from error
+        yield from enumerate(map(_filled, rows), start=1)
 
     def _yaml(self, path: Path) -> Iterator[_Line]:
-        loader = _Text(path.read_text(encoding="utf-8-sig"))
-        try:
-            root = loader.get_single_node()
-            for node in [] if root is None else self._list_of(path, root):
-                line = node.start_mark.line + 1
-                if not isinstance(node, yaml.MappingNode):
-                    yield line, "not a mapping"
-                    continue
-                wrong = self._wrong([str(key.value) for key, _ in node.value])
-                yield line, wrong or _filled(loader.construct_object(node, deep=True))
-        except yaml.YAMLError as error:
-            where = getattr(error, "problem_mark", None)
-            line = f", line {where.line + 1}" if where else ""
-            problem = getattr(error, "problem", None) or first_line(error)
-            raise self.error(f"{path}{line}: not YAML: {problem}") from error
+        name, error = str(path), self.error
+        loader = _Text(self._text(path, most=MOST_YAML_BYTES))
+        root = yaml_root(loader, name, error=error)
+        for node in [] if root is None else self._list_of(path, root):
+            line = node.start_mark.line + 1
+            if not isinstance(node, yaml.MappingNode):
+                yield line, "not a mapping"
+                continue
+            wrong = self._wrong([str(key.value) for key, _ in node.value])
+            yield line, wrong or _filled(yaml_value(loader, node, name, error=error))
 
     def _list_of(self, path: Path, root: yaml.Node) -> list[yaml.Node]:
         """Return the items of a list, or of the one under the rows' name alone: `concepts:`."""
@@ -161,14 +179,6 @@ class Table:
         wrong = wrong or (f"unknown column {unknown[0]!r}" if unknown else "")
         wrong = wrong or ("a column is named twice" if len(set(names)) < len(names) else "")
         return wrong and f"{wrong}; the columns are {', '.join(known)}"
-
-
-def first_message(error: ValidationError) -> str:
-    """Return what is wrong first, with the field's name and value, in one sentence."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {message} (got {first['input']!r})" if where else message
 
 
 def _filled(row: dict[str, object]) -> dict[str, object]:

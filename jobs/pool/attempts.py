@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +18,8 @@ from jobs.runs.provenance import code_hash, versions
 from jobs.runs.run import Run
 from jobs.runs.storage.interface import StoredFile
 from jobs.runs.storage.local import LocalStorage
+from schemas.documents import parsed, read_json
+from schemas.errors import StoreError
 
 RECORD = re.compile(r"attempts/\d{4}\.json")
 
@@ -59,6 +61,14 @@ class Attempt:
         if self.host != socket.gethostname():
             return None
         return started(self.pid) == self.pid_started
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _End:
+    """How an attempt ended, as its own file says."""
+
+    outcome: Outcome
+    message: str
 
 
 def begin(run: Run) -> Attempt:
@@ -124,12 +134,25 @@ def others_alive(run: Run, mine: Attempt) -> Sequence[Attempt]:
 
 
 def _read(run: Run, name: str, names: set[str]) -> Attempt:
-    fields = json.loads(run.storage.read(name))
+    record = _known(_document(run, name), Attempt)
     ended = name.replace(".json", ".end.json")
     if ended in names:
-        end_fields = json.loads(run.storage.read(ended))
-        fields |= {"outcome": Outcome(end_fields["outcome"]), "message": end_fields["message"]}
-    return Attempt(**fields)
+        record |= _known(_document(run, ended), _End)
+    where = f"{run.location}/{name}, on which no score depends: remove it if it is damaged"
+    return parsed(Attempt, record, where, error=StoreError)
+
+
+def _document(run: Run, name: str) -> dict[str, object]:
+    path = f"{run.location}/{name}"
+    document = read_json(run.storage.read(name), path, error=StoreError)
+    if not isinstance(document, dict):
+        raise StoreError(f"{path} is damaged; no score depends on it: remove it")
+    return document
+
+
+def _known(document: dict[str, object], kind: type) -> dict[str, object]:
+    """Return the fields that this dqf has: a later one may write more."""
+    return {field.name: document[field.name] for field in fields(kind) if field.name in document}
 
 
 def _now() -> str:

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import Thread
 from typing import TypeVar
@@ -12,9 +12,11 @@ from typing import TypeVar
 import duckdb
 import pyarrow as pa
 
+from jobs.query.damage import DamagedRun, damage_named, damaged_file
 from jobs.query.gate import admitted, connect, lock, temporary_folder
 from jobs.query.views import (
     HIDDEN,
+    Files,
     Source,
     files_of,
     fill_statistics,
@@ -112,6 +114,8 @@ class _Opened:
     """Of all that it may read."""
     statement: str
     """The one that it was opened for."""
+    repair: str
+    """What the user does about a damaged file."""
 
     def table(self, parameters: Sequence[object]) -> pa.Table:
         """Return the result."""
@@ -166,6 +170,8 @@ class _Opened:
         # A locked connection calls a file that is gone a pattern, which it may not expand.
         if not all(map(os.path.exists, self.paths)):
             return FileNotFoundError(str(error))
+        if path := damaged_file(self.paths, error):
+            return DamagedRun(f"{path} is damaged: {self.repair}")
         if isinstance(error, duckdb.IOException):
             return error
         if isinstance(error, duckdb.OutOfMemoryException):
@@ -196,14 +202,26 @@ def _connected(runs: Mapping[str, TraceRun], source: Source, *, sql: str) -> Ite
     """
     files = {name: files_of(run) for name, run in runs.items()}
     with temporary_folder() as temporary, connect(temporary) as connection:
-        for number, name in enumerate(runs):
-            make_views(connection, name, files[name], source=source, hidden=f"{HIDDEN}_{number}")
+        for number, (name, run) in enumerate(runs.items()):
+            hidden = f"{HIDDEN}_{number}"
+            with _damage_named(run, files[name]):
+                make_views(connection, name, files[name], source=source, hidden=hidden)
         statement = admitted(connection, sql)
         for number, (name, run) in enumerate(runs.items()):
             if reads_statistics(statement):
                 connection.execute(f"USE {identifier(name)}")
-                fill_statistics(connection, run, files[name], hidden=f"{HIDDEN}_{number}")
+                with _damage_named(run, files[name]):
+                    fill_statistics(connection, run, files[name], hidden=f"{HIDDEN}_{number}")
         connection.execute(f"USE {identifier(next(iter(runs)))}")
         paths = [path for read in files.values() for path in read.paths]
         lock(connection, paths)
-        yield _Opened(connection=connection, paths=paths, statement=statement)
+        repair = " and ".join(map(_repair, runs.values()))
+        yield _Opened(connection=connection, paths=paths, statement=statement, repair=repair)
+
+
+def _damage_named(run: TraceRun, files: Files) -> AbstractContextManager[None]:
+    return damage_named(files.paths, location=run.location, repair=_repair(run))
+
+
+def _repair(run: TraceRun) -> str:
+    return f"`dqf doctor {run.location} --repair` puts it right"

@@ -1,21 +1,31 @@
 """The edits of a report: what each erases and keeps, its images, and a sweep's trades."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from engine.files import is_file
+from pydantic import Field
+
+from engine.files import is_file, read_json_file
 from jobs.editing.manifest import BEFORE_AFTER, MANIFEST, read_manifest
 from jobs.report.figures.edits import MEASURES
 from jobs.report.images import picture_uri
+from jobs.runs.png import CorruptImage
+from schemas.documents import parsed
 from schemas.errors import ConceptError
 from schemas.evaluation import PICTURES, SUMMARY
 from schemas.manifest import EditManifest
 
 SWEEP = "sweep.json"
+ResultRow = dict[str, bool | int | Annotated[float, Field(allow_inf_nan=False)] | str | None]
+"""Numbers and words of a group, or of an edit of a sweep."""
+RESULT_FIELDS = ("group", "names", "images", "before", "after", "of_right", "as_target")
+TRADE_FIELDS = (
+    "edit", "is_best", "erased_of_right", "kept_of_right", "harmonic_of_right", "cmmd",
+)  # fmt: skip
+"""What a page shows of each row."""
 
 CONCEPTS = 30
 """Concepts that a page lists of an edit."""
@@ -91,12 +101,16 @@ def _sweep(folder: Path, name: str) -> EditSection:
 
 
 def _rows(path: Path, key: str | None) -> tuple[dict[str, Any], ...]:
-    try:
-        document = json.loads(path.read_text())
-        rows = tuple(dict(row) for row in (document if key is None else document[key]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConceptError(f"{path} is damaged: evaluate the edit again") from error
-    return rows
+    """Return the rows of a file of results; ConceptError: it has not those that a page shows."""
+    document = read_json_file(path, error=ConceptError)
+    rows = document.get(key) if key and isinstance(document, dict) else document
+    name = f"{path} is damaged, evaluate the edit again"
+    checked = parsed(list[ResultRow], rows, name, error=ConceptError)
+    fields = TRADE_FIELDS if key is None else RESULT_FIELDS
+    for row in checked:
+        if missing := [name for name in fields if name not in row]:
+            raise ConceptError(f"{path} has no {missing[0]!r}: evaluate the edit again")
+    return tuple(checked)
 
 
 def _edit_sentence(results: Sequence[dict[str, Any]], name: str) -> str:
@@ -159,7 +173,7 @@ def _pictures(folder: Path, manifest: EditManifest) -> list[Picture]:
     for path, title, alt in paths:
         try:
             source = picture_uri(path)
-        except OSError:  # none was drawn, or it is damaged: the numbers stand without it
+        except CorruptImage:  # none was drawn, or it is damaged: the numbers stand without it
             continue
         alt = f"{alt}, each before and after the edit from the same latent"
         found.append(Picture(source=source, title=title, alt=alt))

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from engine.files import read_bytes
 from jobs.report.figures.labels import Place
 from jobs.report.words import PARTS
 from jobs.runs.kept_images import KeptImages, LabelledImage, kept_images
+from jobs.runs.png import CorruptImage, read_png
 from jobs.runs.trace_run import TraceRun
 
 STRIPS = 64
@@ -19,6 +21,8 @@ STRIPS = 64
 LOSSLESS = 96
 """Pixels of a side up to which an image keeps every pixel."""
 QUALITY = 82
+WEBP_SIDE = 16_383
+"""Pixels that a side of a WebP image may have."""
 DONE = {
     "restore": "restored",
     "corrupt": "corrupted",
@@ -65,9 +69,11 @@ def data_uri(image: Image.Image) -> str:
 
 
 def picture_uri(path: Path) -> str:
-    """Return a picture's file as a data: URI; OSError if it is none."""
-    with Image.open(path) as image:
-        return data_uri(image)
+    """Return a picture's file as a data: URI; CorruptImage if it is none that can be shown."""
+    image = read_png(read_bytes(path, error=CorruptImage))
+    if max(image.size) > WEBP_SIDE:
+        raise CorruptImage(f"{path} has more than {WEBP_SIDE} pixels a side")
+    return data_uri(image)
 
 
 def strips(run: TraceRun, drawn: Mapping[str, Place]) -> list[Strip]:

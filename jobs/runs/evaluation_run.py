@@ -38,7 +38,7 @@ class EvaluationRun(Run[EvaluationUnit]):
     @cached_property
     def plan(self) -> EvaluationPlan:
         """The plan."""
-        return EvaluationPlan.model_validate(self._document["plan"])
+        return self._field("plan", EvaluationPlan)
 
     @cached_property
     def units(self) -> EvaluationUnits:
@@ -78,8 +78,6 @@ def open_evaluation(location: str | Path) -> EvaluationRun:
         version = run._document.get("evaluation_version")
     except FileNotFoundError:
         raise StoreError(f"no evaluation at {location}: `dqf edit evaluate` makes one") from None
-    except ValueError as error:
-        raise StoreError(f"{location}/{PLAN} is damaged: {error}") from error
     if version != EVALUATION_VERSION:
         raise StoreError(
             f"{location} is no evaluation of version {EVALUATION_VERSION}: evaluate the edit again "

@@ -12,15 +12,19 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from pydantic import Field
 
+from engine.files import read_bytes
+from jobs.runs.png import CorruptImage, read_png
 from jobs.runs.trace_run import TraceRun
-from schemas.errors import StoreError, first_line
+from schemas.documents import parsed, read_json
+from schemas.intervention import Intervention
 from schemas.unit import Unit
 
 if TYPE_CHECKING:
@@ -34,8 +38,8 @@ FOLDER = "images"
 IMAGE_NAME = re.compile(rf"{FOLDER}/(?P<unit_id>[0-9a-f]{{32}})\.png")
 LABELS = "dqf"
 """Key of the PNG's text chunk that says, as JSON, what its images are."""
-DAMAGED = (OSError, SyntaxError, ValueError, KeyError, TypeError, AttributeError)
-"""What Pillow raises on a damaged PNG, and what reading labels that are none raises."""
+MOST_IMAGES = 8
+"""Images of a unit's file: clean, corrupted, best and worst."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +75,32 @@ class KeptImages:
     images: tuple[LabelledImage, ...]
 
 
-class CorruptImage(StoreError):
-    """A file of images that is not whole."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Label:
+    """What a file says of one of its images: as LabelledImage."""
+
+    role: Literal["clean", "corrupted", "best", "worst"]
+    score: Annotated[float, Field(allow_inf_nan=False)]
+    component: str | None
+    token: str | None
+    step_start: int | None
+    step_stop: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Labels:
+    """What a file says of its unit: as KeptImages."""
+
+    unit_id: str
+    caption: str
+    subject: str
+    attribute: str
+    part: str
+    seed: int
+    draw: int
+    against: str
+    intervention: Intervention
+    images: Annotated[tuple[_Label, ...], Field(min_length=1, max_length=MOST_IMAGES)]
 
 
 def image_name(unit_id: str) -> str:
@@ -114,32 +142,27 @@ def kept_images(run: TraceRun) -> list[KeptImages]:
 
 def read_images(content: bytes, unit_id: str) -> KeptImages:
     """Return what a unit's file holds; CorruptImage if it is not whole or another unit's."""
-    try:
-        Image.open(io.BytesIO(content)).verify()  # checksums, which decoding passes over
-        strip = Image.open(io.BytesIO(content))
-        labels: dict[str, Any] = json.loads(strip.info[LABELS])
-        images = tuple(_cut(strip, labels.pop("images")))
-        found = KeptImages(**labels, images=images)
-    except DAMAGED as error:
-        raise CorruptImage(f"is not a whole file of images: {first_line(error)}") from error
-    if found.unit_id != unit_id:
-        raise CorruptImage(f"holds the images of unit {found.unit_id}")
-    return found
+    strip = read_png(content, most_pixels=MOST_IMAGES * SIDE**2)
+    document = read_json(strip.info.get(LABELS, ""), "its label", error=CorruptImage)
+    labels = parsed(_Labels, document, "its label", error=CorruptImage)
+    if labels.unit_id != unit_id:
+        raise CorruptImage(f"holds the images of unit {labels.unit_id}")
+    width = strip.width // len(labels.images)
+    boxes = [(n * width, 0, (n + 1) * width, strip.height) for n in range(len(labels.images))]
+    images = tuple(
+        LabelledImage(**asdict(label), image=strip.crop(box))
+        for label, box in zip(labels.images, boxes, strict=True)
+    )
+    named = {field.name: getattr(labels, field.name) for field in fields(labels)}
+    return KeptImages(**{**named, "images": images})
 
 
 def _whole(paths: dict[str, Path]) -> Iterator[KeptImages]:
     for unit_id, path in paths.items():
         try:
-            yield read_images(path.read_bytes(), unit_id)
+            yield read_images(read_bytes(path, error=CorruptImage), unit_id)
         except CorruptImage:
             continue
-
-
-def _cut(strip: Image.Image, labels: list[dict[str, Any]]) -> Iterator[LabelledImage]:
-    width = strip.width // len(labels)
-    for number, label in enumerate(labels):
-        box = (number * width, 0, (number + 1) * width, strip.height)
-        yield LabelledImage(**label, image=strip.crop(box))
 
 
 def _strip(unit_id: str, unit: Unit, selector: "ImageSelector") -> bytes:

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.runs.storage.interface import Storage
-from schemas.errors import StoreError
+from schemas.documents import parsed, read_json
+from schemas.errors import StoreError, first_line
 from schemas.views import COMMITS_KEY
 
 EMPTY_PART = "parts/empty.parquet"
@@ -29,7 +30,7 @@ RUN_KEY = b"dqf.run"
 ROW_GROUP_ROWS = 2**17
 NOT_PARQUET = (pa.ArrowException, OSError, ValueError)
 """What pyarrow raises on damage; ValueError where a name in the footer is no UTF-8."""
-DAMAGED = (*NOT_PARQUET, KeyError, TypeError)
+DAMAGED = (*NOT_PARQUET, StoreError)
 """What reading a damaged part raises: footers have no checksum, and may be no JSON any more."""
 
 PART_NAME = re.compile(r"parts/c(?P<chunk>\d{8})(\.r(?P<generation>\d{2}))?\.parquet")
@@ -113,7 +114,7 @@ def read_part(content: bytes, name: str, *, run_id: str, schema: pa.Schema) -> P
         metadata = file.metadata.metadata or {}
         commits = _commits(metadata)
     except DAMAGED as error:
-        raise CorruptPart(f"{name} is not a whole Parquet file: {error}") from error
+        raise CorruptPart(f"{name} is not a whole Parquet file: {first_line(error)}") from error
     if metadata.get(RUN_KEY) != run_id.encode() or not table.schema.equals(schema):
         raise CorruptPart(f"{name} is no part of this run")
     return PartContent(table=table.replace_schema_metadata(None), commits=commits)
@@ -128,7 +129,7 @@ def read_commits(path: Path, *, run_id: str) -> tuple[Commit, ...]:
         raise
     except DAMAGED as error:
         raise CorruptPart(
-            f"{path} is damaged, `dqf trace resume` moves it away: {error}"
+            f"{path} is damaged, `dqf trace resume` moves it away: {first_line(error)}"
         ) from error
     if metadata.get(RUN_KEY) != run_id.encode():
         raise CorruptPart(f"{path} is no part of this run")
@@ -136,10 +137,10 @@ def read_commits(path: Path, *, run_id: str) -> tuple[Commit, ...]:
 
 
 def _commits(metadata: Mapping[bytes, bytes]) -> tuple[Commit, ...]:
-    return tuple(
-        Commit(**{**commit, "failures": tuple(Failure(**f) for f in commit["failures"])})
-        for commit in json.loads(metadata.get(COMMITS_KEY.encode(), b"[]"))
-    )
+    """Return what a footer says is committed; CorruptPart if that is nothing that a run writes."""
+    content = metadata.get(COMMITS_KEY.encode(), b"[]")
+    document = read_json(content, "its footer", error=CorruptPart)
+    return parsed(tuple[Commit, ...], document, "its footer", error=CorruptPart)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

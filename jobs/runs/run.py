@@ -4,14 +4,13 @@
 run differ in nothing else. What is done is a listing; nothing else records it.
 """
 
-import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -30,14 +29,14 @@ from jobs.runs.parts import (
 from jobs.runs.provenance import Manifest
 from jobs.runs.storage.interface import Storage
 from schemas.content_id import content_id
+from schemas.documents import parsed, read_json
 from schemas.errors import StoreError
-
-if TYPE_CHECKING:
-    pass
+from schemas.printable import shown
 
 PLAN = "plan.json"
 RELISTS = 5
 """How often a reader lists the parts anew because some were packed under it."""
+T = TypeVar("T")
 U = TypeVar("U")
 """A unit of work."""
 V = TypeVar("V", covariant=True)
@@ -119,7 +118,16 @@ class Run(ABC, Generic[U]):
 
     @cached_property
     def _document(self) -> dict[str, Any]:
-        return json.loads(self._content)
+        path = f"{self.location}/{PLAN}"
+        document = read_json(self._content, path, error=StoreError)
+        if not isinstance(document, dict):
+            raise StoreError(f"{path} is no plan of a run: {shown(document)}")
+        return document
+
+    def _field(self, name: str, kind: type[T]) -> T:
+        """Return a field of the plan's document; StoreError if it is missing or damaged."""
+        where = f"{self.location}/{PLAN}, field {name!r}"
+        return parsed(kind, self._document.get(name), where, error=StoreError)
 
     @cached_property
     def id(self) -> str:
@@ -129,7 +137,7 @@ class Run(ABC, Generic[U]):
     @cached_property
     def manifest(self) -> Manifest:
         """The manifest."""
-        return Manifest(**self._document["manifest"])
+        return self._field("manifest", Manifest)
 
     @property
     def num_chunks(self) -> int:

@@ -19,7 +19,7 @@ from jobs.runs.parts import EMPTY_PACK, EMPTY_PART, CorruptPart, read_part, writ
 from jobs.runs.provenance import Manifest
 from jobs.runs.run import PLAN, Run
 from jobs.runs.storage.opening import open_storage
-from schemas.component import Component, Kind, Part, names_by_part
+from schemas.component import Component, names_by_part
 from schemas.errors import StoreError
 from schemas.plan import TracePlan
 from schemas.tables import CAPTIONS, COMPONENTS, SCHEMA_VERSION, SCORES, SLABS, UNITS
@@ -39,21 +39,18 @@ class TraceRun(Run[Unit]):
     @cached_property
     def plan(self) -> TracePlan:
         """The plan."""
-        return TracePlan.model_validate(self._document["plan"])
+        return self._field("plan", TracePlan)
 
     @cached_property
     def components(self) -> tuple[Component, ...]:
         """The components that are traced."""
-        return tuple(
-            Component(**{**fields, "part": Part(fields["part"]), "kind": Kind(fields["kind"])})
-            for fields in self._document["components"]
-        )
+        return self._field("components", tuple[Component, ...])
 
     @cached_property
     def units(self) -> Units:
         """The units, in the plan's order."""
         names = names_by_part(self.components)
-        return plan_units(self.plan, names=names, steps=self._document["steps"])
+        return plan_units(self.plan, names=names, steps=self._field("steps", int))
 
     @cached_property
     def unit_ids(self) -> UnitIds:
@@ -81,8 +78,6 @@ def open_run(location: str | Path) -> TraceRun:
         version = run._document.get("schema_version", "1 or 2")
     except FileNotFoundError:
         raise StoreError(f"no run at {location}: `dqf trace submit --run NAME` makes one") from None
-    except ValueError as error:
-        raise StoreError(f"{location}/{PLAN} is damaged: {error}") from error
     if version != SCHEMA_VERSION:
         raise StoreError(
             f"run {location} has tables of version {version}, this dqf reads {SCHEMA_VERSION}: "

@@ -1,19 +1,17 @@
 """Building and checking a plan: everything that can be wrong is said before a model loads."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from pydantic import ValidationError
 
-from engine.files import is_file
+from engine.files import read_bytes
 from jobs.input.captions import read_captions
-from jobs.input.rows import first_message
 from schemas.caption import Caption
 from schemas.component import Component
+from schemas.documents import first_message, read_json, read_yaml
 from schemas.errors import PlanError, first_line
 from schemas.intervention import Intervention
 from schemas.plan import TracePlan
@@ -40,14 +38,9 @@ class Planned:
 
 def read_plan(path: Path) -> dict[str, object]:
     """Return the fields of a YAML plan file; `captions` there may be a path beside the file."""
-    if not is_file(path):
-        raise PlanError(f"{path}: no such file")
-    try:
-        text = path.read_text()
-        # JSON is YAML, and long plans of submitted jobs are read a hundred times faster so.
-        fields = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise PlanError(f"{path} is not YAML or JSON: {first_line(error)}") from error
+    # JSON is YAML, and long plans of submitted jobs are read a hundred times faster so.
+    read = read_json if path.suffix == ".json" else read_yaml
+    fields = read(read_bytes(path, error=PlanError), str(path), error=PlanError)
     if not isinstance(fields, dict):
         raise PlanError(f"{path} is not a mapping of plan fields such as `model:` and `captions:`")
     if isinstance(fields.get("captions"), str):

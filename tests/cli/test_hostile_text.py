@@ -43,7 +43,7 @@ def test_a_statement_of_any_length_is_a_statement(work: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("text", [HUGE, f"a/{HUGE}", "a/" * 3000, f"{HUGE}=r", "\udcff\udcfe/x"])
+@pytest.mark.parametrize("text", [HUGE, f"a/{HUGE}", "a/" * 3000, f"{HUGE}=none", "\udcff\udcfe/x"])
 @pytest.mark.parametrize(
     "command",
     [

@@ -11,6 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
+from engine.files import open_regular
 from jobs.runs.storage.interface import StoredFile, not_found
 from schemas.errors import StoreError
 
@@ -41,8 +42,8 @@ class LocalStorage:
     def read(self, name: str) -> bytes:
         """Return a file's content; FileNotFoundError if there is none."""
         path = self._path(name)
-        with _user_errors(path):
-            return path.read_bytes()
+        with _user_errors(path), open_regular(path) as file:
+            return file.read()
 
     def exists(self, name: str) -> bool:
         """Return whether there is such a file."""
@@ -82,7 +83,7 @@ class LocalStorage:
         """Return the files' paths; FileNotFoundError if one is gone."""
         for name in names:
             if not self.exists(name):
-                raise not_found(str(self._path(name)))
+                raise self._missing(name)
         return [self._path(name) for name in names]
 
     def remove_leftovers(self) -> None:
@@ -99,6 +100,13 @@ class LocalStorage:
 
     def _path(self, name: str) -> Path:
         return Path(self.location, name)
+
+    def _missing(self, name: str) -> Exception:
+        """Return the error of a file that is not there, or of what is there and is none."""
+        path = self._path(name)
+        if os.path.lexists(path):
+            return StoreError(f"cannot use {path}: it is no regular file: remove it")
+        return not_found(str(path))
 
 
 @contextlib.contextmanager

@@ -1,0 +1,86 @@
+"""Damaged Parquet files: which one an error of DuckDB's is due to, and what to do about it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+
+from jobs.runs.parts import NOT_PARQUET
+from schemas.errors import StoreError, first_line
+from schemas.tables import CAPTIONS, COMPONENTS, SLABS, UNITS
+
+READING = (
+    duckdb.InvalidInputException,
+    duckdb.IOException,
+    duckdb.InternalException,
+    duckdb.FatalException,
+    duckdb.SerializationException,
+)
+"""What DuckDB raises on damaged files; a bare `duckdb.Error` where a footer or page header is."""
+
+
+SCHEMAS = {
+    "captions.parquet": CAPTIONS,
+    "slabs.parquet": SLABS,
+    "units.parquet": UNITS,
+    "components.parquet": COMPONENTS,
+}
+"""Of the tables, without whose columns a statement is refused as if it were wrong."""
+
+
+class DamagedRun(StoreError):
+    """A run of which a file is not whole."""
+
+
+@contextmanager
+def damage_named(paths: Sequence[str], *, location: str, repair: str) -> Iterator[None]:
+    """Turn what DuckDB raises while it opens a run's own files into DamagedRun.
+
+    `repair` says what the user does about it. FileNotFoundError: a file is gone meanwhile.
+    """
+    try:
+        yield
+    except duckdb.Error as error:
+        if lost := [path for path in paths if not Path(path).exists()]:
+            raise FileNotFoundError(lost[0]) from error
+        path = damaged_file(paths, error)
+        what = f"{path} is damaged" if path else f"the tables of run {location} cannot be used"
+        raise DamagedRun(f"{what} ({_reason(error)}): {repair}") from error
+
+
+def damaged_file(paths: Iterable[str], error: duckdb.Error) -> str | None:
+    """Return the file that an error is due to because it is not whole; None if no file is.
+
+    A file that the error names is not read again. Only where the error cannot come from the
+    statement is every page of the files read.
+    """
+    if isinstance(error, duckdb.BinderException):
+        return next((path for path in paths if _is_of_another_shape(path)), None)
+    is_bare = type(error) is duckdb.Error
+    if not is_bare and not isinstance(error, READING):
+        return None
+    paths, text = list(paths), str(error)
+    named = [path for path in paths if path in text]
+    return next((path for path in named or paths if named or not _is_whole(path, is_bare)), None)
+
+
+def _is_whole(path: str, with_pages: bool) -> bool:
+    """Return whether a file's footer, and its pages by their checksums, can be read."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for _ in file.iter_batches() if with_pages else ():
+                pass
+    except NOT_PARQUET:
+        return False
+    return True
+
+
+def _is_of_another_shape(path: str) -> bool:
+    schema = SCHEMAS.get(Path(path).name)
+    return schema is not None and not pq.read_schema(path).equals(schema)
+
+
+def _reason(error: duckdb.Error) -> str:
+    return first_line(error).removeprefix("Invalid Input Error: ").removeprefix("IO Error: ")

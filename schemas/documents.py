@@ -1,0 +1,181 @@
+"""Reading JSON and YAML of users, other programs and other people's folders, within limits.
+
+Every failure is one sentence with the document's name, of the error class that the caller gives.
+"""
+
+import math
+import re
+from collections import Counter
+from dataclasses import fields
+from functools import cache
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from schemas.errors import DqfError, first_line
+from schemas.printable import shown
+
+MOST_BYTES = 512 * 2**20
+"""Of a JSON document: a plan of a million captions has 100 MB."""
+MOST_YAML_BYTES = 4 * 2**20
+"""Of a YAML document, which takes a hundred times as long to read: longer ones are JSON."""
+MOST_NODES = 2_000_000
+"""Values of a YAML document, those that are repeated by `*name` counted each time."""
+
+HUGE_NUMBER = re.compile(r"[eE]\+?0*\d{3}|\d{300}")
+"""What is read as infinity, as 1e999 is; also a part of some texts."""
+
+SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+T = TypeVar("T")
+
+
+def read_json(content: bytes | str, name: str, *, error: type[DqfError]) -> Any:
+    """Return what a JSON document holds.
+
+    `error`: it is no JSON, nested more than 200 deep, or has NaN, infinity, a number of more than
+    4,300 digits, or bytes that are no UTF-8.
+    """
+    check_size(content, name, most=MOST_BYTES, error=error)
+    try:
+        document = from_json(content, allow_inf_nan=False)
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{name} is not JSON: {first_line(problem)}") from problem
+    text = content if isinstance(content, str) else content.decode()
+    if HUGE_NUMBER.search(text) and not _is_finite(document):
+        raise error(f"{name} has a number that is too large")
+    return document
+
+
+def read_yaml(content: bytes | str, name: str, *, error: type[DqfError]) -> Any:
+    """Return what a YAML document of plain types holds; `error`: as for `yaml_root`."""
+    loader = SafeLoader(checked_text(content, name, most=MOST_YAML_BYTES, error=error))
+    root = yaml_root(loader, name, error=error)
+    return None if root is None else yaml_value(loader, root, name, error=error)
+
+
+def yaml_root(loader: Any, name: str, *, error: type[DqfError]) -> yaml.Node | None:
+    """Return the root of the document that a loader reads, None if it is empty.
+
+    `error`: it is no YAML, more than one document, names a field twice, or grows beyond MOST_NODES
+    by repetitions.
+    """
+    try:
+        root = loader.get_single_node()
+        size = 0 if root is None else _size(root)
+    except (yaml.YAMLError, RecursionError, ValueError) as problem:
+        raise error(_not_yaml(problem, name)) from problem
+    if size > MOST_NODES:
+        raise error(f"{name} repeats values to more than {MOST_NODES:,}: write them out")
+    return root
+
+
+def yaml_value(loader: Any, node: yaml.Node, name: str, *, error: type[DqfError]) -> Any:
+    """Return the value of a node; `error`: a date, number or tag in it is none that can be read."""
+    try:
+        return loader.construct_object(node, deep=True)
+    except Exception as problem:  # `!!bool x` raises KeyError, `!!timestamp x` AttributeError, ...
+        line = f"{name}, line {node.start_mark.line + 1}"
+        if isinstance(problem, (yaml.MarkedYAMLError, RecursionError)):
+            raise error(_not_yaml(problem, name)) from problem
+        raise error(f"{line}: a value is not of the type that it says") from problem
+
+
+def checked_text(content: bytes | str, name: str, *, most: int, error: type[DqfError]) -> str:
+    """Return the text of a document without its byte order mark; `error`: it is no UTF-8."""
+    check_size(content, name, most=most, error=error)
+    if isinstance(content, str):
+        return content
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = content.count(b"\n", 0, problem.start) + 1
+        raise error(f"{name}, line {line}: not UTF-8 text: save it as UTF-8") from problem
+
+
+def check_size(content: bytes | str, name: str, *, most: int, error: type[DqfError]) -> None:
+    """Raise `error` if a document is larger than `most` bytes or characters."""
+    if len(content) > most:
+        raise error(f"{name} has {len(content) / 2**20:,.0f} MiB, at most {most >> 20} are read")
+
+
+def parsed(kind: type[T], content: object, name: str, *, error: type[DqfError]) -> T:
+    """Return plain data as a dataclass or another type; `error` says which field is wrong.
+
+    A field that a dataclass does not have is wrong as well: it would be lost.
+    """
+    if isinstance(content, dict) and hasattr(kind, "__dataclass_fields__"):
+        known = {field.name for field in fields(kind)}  # pyright: ignore[reportArgumentType]
+        if unknown := sorted(str(key) for key in content.keys() - known):
+            raise error(f"{name} has the unknown field {shown(unknown[0])}")
+    try:
+        return _adapter(kind).validate_python(content)
+    except ValidationError as problem:
+        raise error(f"{name}: {first_message(problem)}") from problem
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def first_message(error: ValidationError) -> str:
+    """Return what is wrong first, with the field's name and value, in one sentence."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message} (got {shown(first['input'])})" if where else message
+
+
+def _is_finite(document: Any) -> bool:
+    left = [document]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+        elif isinstance(value, float) and not math.isfinite(value):
+            return False
+    return True
+
+
+def _not_yaml(problem: Exception, name: str) -> str:
+    where = getattr(problem, "problem_mark", None)
+    line = f", line {where.line + 1}" if where else ""
+    what = getattr(problem, "problem", None) or first_line(problem)
+    what = "nested too deeply" if isinstance(problem, RecursionError) else what
+    return f"{name}{line}: not YAML: {what}"
+
+
+def _size(root: yaml.Node) -> int:
+    """Return how many values a document has when each repetition counts; a cycle is endless."""
+    sizes: dict[int, int] = {}
+    opened: set[int] = set()
+    left = [(root, False)]
+    while left:
+        node, is_last = left.pop()
+        parts = _parts(node)
+        if is_last:
+            # A part that was opened and has no size yet holds this one: the document is endless.
+            sizes[id(node)] = 1 + sum(sizes.get(id(part), MOST_NODES + 1) for part in parts)
+        elif id(node) not in opened:
+            opened.add(id(node))
+            left.append((node, True))
+            left += [(part, False) for part in parts if id(part) not in opened]
+    return sizes[id(root)]
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    """Return the values inside a node; YAMLError if it names a field twice: one would be lost."""
+    if isinstance(node, yaml.SequenceNode):
+        return node.value
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+    for name, count in Counter(names).items():
+        if count > 1 and name != "<<":
+            said = f"the field {shown(name)} is there twice"
+            raise yaml.MarkedYAMLError(problem=said, problem_mark=node.start_mark)
+    return [part for pair in node.value for part in pair]

@@ -1,0 +1,157 @@
+"""Damaged files of a run: every reader names the file and what repairs it."""
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.query.select import open_query, run_query
+from jobs.runs.trace_run import TraceRun, open_run
+from schemas.errors import DqfError, StoreError
+from tests.cli.test_commands import dqf
+from tests.jobs.query.test_run_paths import FACTS, traced
+
+TABLES = ("captions.parquet", "slabs.parquet", "units.parquet", "components.parquet")
+EVERYTHING = """
+SELECT count(*), max(clean), max(token), min(caption), max(chunk), max(windows)
+FROM trials JOIN units USING (unit_id) JOIN slabs USING (slab) JOIN components USING (component)
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    location = tmp_path_factory.mktemp("whole") / "r"
+    traced(location)
+    return location
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    """Return the folder of a run under `runs/` of a working directory."""
+    shutil.copytree(whole, tmp_path / "runs" / "r")
+    return tmp_path / "runs" / "r"
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def of_zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def of_another_shape(path: Path) -> None:
+    pq.write_table(pa.table({"x": [1]}), path)
+
+
+@pytest.mark.parametrize("damage", [cut, emptied, of_zeros])
+@pytest.mark.parametrize("name", [*TABLES, "parts/c00000001.parquet", "packs/empty.parquet"])
+def test_the_file_is_named(name: str, damage: Callable[[Path], None], folder: Path) -> None:
+    damage(folder / name)
+    with pytest.raises(StoreError, match=rf"{name} is damaged.*doctor {folder} --repair") as caught:
+        run_query(open_run(folder), EVERYTHING)
+    assert len(str(caught.value)) < 1000
+    with pytest.raises(StoreError, match=name), open_query({"r": open_run(folder)}, EVERYTHING):
+        pass
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_of_another_shape_is_a_sentence(name: str, folder: Path) -> None:
+    of_another_shape(folder / name)
+    with pytest.raises(DqfError, match=r"doctor .* --repair"):
+        run_query(open_run(folder), EVERYTHING)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_pipe_in_place_of_a_table_is_not_waited_for(name: str, folder: Path) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(StoreError, match=f"{name}: it is no regular file"):
+        run_query(open_run(folder), EVERYTHING)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("rank", "r"),
+        ("query", "r", "SELECT * FROM ranking"),
+        ("report", "r"),
+        ("plot", "r", "--figure", "ranking", "--out", "a.png"),
+    ],
+)
+def test_every_command_says_so(command: tuple[str, ...], folder: Path) -> None:
+    cut(folder / "captions.parquet")
+    done = dqf(*command, cwd=folder.parents[1])
+    assert done.returncode == 2
+    assert "captions.parquet is damaged" in done.stderr
+    assert "--repair" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_it_says_repairs_it(folder: Path) -> None:
+    before = run_query(open_run(folder), FACTS)
+    cut(folder / "captions.parquet")
+    of_another_shape(folder / "components.parquet")
+    assert dqf("doctor", "r", "--repair", cwd=folder.parents[1]).returncode == 0
+    assert run_query(open_run(folder), FACTS).equals(before)
+
+
+def test_flipped_bits_end_in_rows_or_in_a_sentence(whole: Path, tmp_path: Path) -> None:
+    generator = random.Random(3)
+    for number in range(25):
+        location = tmp_path / str(number)
+        shutil.copytree(whole, location)
+        path = location / generator.choice(TABLES)
+        content = bytearray(path.read_bytes())
+        start = generator.randrange(len(content))
+        for place in range(start, min(start + generator.choice((1, 16)), len(content))):
+            content[place] ^= 1 << generator.randrange(8)
+        path.write_bytes(content)
+        said = refusal_of(location)
+        assert len(said) < 1000
+        assert not said or path.name in said
+
+
+def refusal_of(location: Path) -> str:
+    """Return the sentence with which a query of a run is refused, "" if it is answered."""
+    try:
+        run_query(open_run(location), EVERYTHING)
+    except DqfError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"plan": {}}, "field 'plan'"),
+        ({"manifest": {"model_hash": 3}}, "field 'manifest'"),
+        ({"components": [{"name": "a"}]}, "field 'components'"),
+        ({"steps": "many"}, "field 'steps'"),
+    ],
+)
+def test_a_damaged_plan_names_its_field(fields: dict[str, object], said: str, folder: Path) -> None:
+    path = folder / "plan.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+    def opened() -> TraceRun:
+        run = open_run(folder)
+        _ = run.plan, run.manifest, run.components, run.units
+        return run
+
+    with pytest.raises(StoreError, match=said):
+        opened()
+    for content in (b"[1]", b"\xff", b"", b"[" * 1000):
+        path.write_bytes(content)
+        with pytest.raises(StoreError, match=r"plan\.json"):
+            opened()
