@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.printing.edit_report import print_report
+from cli.printing.edit_report import print_edit
 from cli.printing.output import Format, FormatOption, note, print_rows
 
 if TYPE_CHECKING:
-    from jobs.editing.edit import EditJob
+    from jobs.editing.plan import EditPlan
 
 app = typer.Typer(no_args_is_help=True, help="Look into edits, change, evaluate and attack them.")
 
@@ -106,7 +106,7 @@ def remove(
     _make(with_removed(folder, names, out=out, images=images), output_format)
 
 
-def _make(job: "EditJob", output_format: Format) -> None:
+def _make(plan: "EditPlan", output_format: Format) -> None:
     from jobs.editing.edit import edit_batch
 
-    print_report(edit_batch(job, note=note), output_format)
+    print_edit(edit_batch(plan, note=note), plan.out, output_format)

@@ -8,7 +8,7 @@ import typer
 
 from cli.job import follow_to_end, shared
 from cli.options.runs import run_location
-from cli.printing.edit_report import print_report
+from cli.printing.edit_report import print_edit
 from cli.printing.output import Format, FormatOption, note
 from engine.files import is_folder
 
@@ -124,7 +124,7 @@ def edit_batch(
         full_model=full_model,
         workers=workers,
     )
-    print_report(run_edit(concepts, request, note=note), output_format)
+    print_edit(run_edit(concepts, request, note=note), out, output_format)
 
 
 def _edit_as_a_job(concepts: Path, options: dict[str, object], *, address: str) -> NoReturn:

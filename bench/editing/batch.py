@@ -20,7 +20,7 @@ import torch
 
 from engine.editing.covariance import known_sums
 from engine.editing.published import published_edit
-from engine.editing.solve import EditSettings, EditSolution, solve_edit
+from engine.editing.solve import EditSolution, solve_edit
 from engine.evaluation.pairs import Pair, draw_pairs
 from engine.evaluation.prompts import subjects
 from engine.evaluation.wordings import choices, read_words
@@ -33,6 +33,7 @@ from engine.model.vocabulary import Phrasebook, read_phrasebook
 from engine.statistics.bootstrap import harmonic_interval, harmonic_mean
 from jobs.editing.request import default_numerics
 from schemas.concept import Concept
+from schemas.edit_settings import EditSettings
 from schemas.errors import ConceptError
 from schemas.evaluation import EFFICACY, EvaluationPrompt, Group
 from schemas.prompt_set import PromptSet

@@ -23,13 +23,14 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from bench.models import build_sd1
 from engine.editing.covariance import computed_sums
 from engine.editing.published import OPENINGS, RIDGE
-from engine.editing.solve import EditSettings, solve_edit
+from engine.editing.solve import solve_edit
 from engine.model.hooks import HookPoint, Side, recording
 from engine.model.model import Diffusion, TextEncoder
 from engine.model.tokens import find_subjects
 from engine.model.vocabulary import OBJECTS, Phrasebook
 from schemas.caption import Caption
 from schemas.concept import Concept
+from schemas.edit_settings import EditSettings
 
 WORDS = ("golden", "ancient", "wooden", "tiny", "frozen", "striped", "paper", "glass", "rusty",
          "woven", "painted", "hollow", "folding", "floating", "broken", "velvet")  # fmt: skip

@@ -1,7 +1,8 @@
-"""Printing what an edit did: the scores of its concepts and a summary."""
+"""Printing what an edit did."""
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -9,38 +10,25 @@ import typer
 from cli.printing.output import Format, print_rows
 
 if TYPE_CHECKING:
-    from jobs.editing.report import EditReport
+    from schemas.manifest import EditManifest
 
 
-def print_report(report: "EditReport", output_format: Format) -> None:
-    """Print what an edit did."""
+def print_edit(manifest: "EditManifest", out: Path, output_format: Format) -> None:
+    """Print what the edit in the folder `out` did."""
     if output_format is Format.JSON:
-        typer.echo(json.dumps(report.as_dict(), indent=2))
+        typer.echo(json.dumps({"out": str(out), **manifest.model_dump(mode="json")}, indent=2))
         return
-    if report.scores:
-        print_rows(_score_rows(report), output_format)
-    for line in _summary(report):
+    if manifest.scores:
+        rows = [scores.model_dump(exclude={"kind"}) for scores in manifest.scores]
+        print_rows(rows, output_format)
+    for line in _summary(manifest, out):
         typer.echo(line, err=output_format is not Format.TABLE)
 
 
-def _score_rows(report: "EditReport") -> list[dict[str, object]]:
-    return [
-        {
-            "concept": scores.concept,
-            "target": scores.target,
-            "concept_before": scores.concept_before,
-            "concept_after": scores.concept_after,
-            "target_before": scores.target_before,
-            "target_after": scores.target_after,
-        }
-        for scores in report.scores
-    ]
-
-
-def _summary(report: "EditReport") -> Iterator[str]:
-    if report.untouched_change is not None:
-        yield f"untouched concepts: mean change of the score {report.untouched_change:+.3f}"
-    changed = ", ".join(f"{n} {100 * c:.1f}%" for n, c in report.relative_changes.items())
-    yield f"changed for {len(report.concepts)} concepts: {changed}"
-    yield f"keys {report.key_seconds:.2f} s, solve {report.solve_seconds:.3f} s"
-    yield f"edit: {report.out}"
+def _summary(manifest: "EditManifest", out: Path) -> Iterator[str]:
+    if manifest.untouched_change is not None:
+        yield f"untouched concepts: mean change of the score {manifest.untouched_change:+.3f}"
+    changed = ", ".join(f"{m.name} {100 * m.relative_change:.1f}%" for m in manifest.matrices)
+    yield f"changed for {len(manifest.concepts)} concepts: {changed}"
+    yield f"keys {manifest.key_seconds:.2f} s, solve {manifest.solve_seconds:.3f} s"
+    yield f"edit: {out}"

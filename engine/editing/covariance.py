@@ -14,13 +14,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.editing.closed_form import KeyStatistics
-from engine.editing.positions import KEPT_ROLES, PADS
+from engine.editing.positions import PADS
 from engine.editing.prompts import general_captions
-from engine.editing.solve import EditSettings, batches, in_order, sum_batches, total
+from engine.editing.solve import batches, in_order, sum_batches, total
 from engine.files import is_file
 from engine.model.model import Diffusion
 from engine.model.registry import EMOJI_SD, model_hash
 from engine.model.vocabulary import Phrasebook
+from schemas.edit_settings import KEPT_ROLES, EditSettings
 
 SHIPPED = EMOJI_SD.parent / "emoji-sd-statistics"
 """Those of emoji-sd, written by `engine.reference.statistics`."""

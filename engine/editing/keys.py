@@ -14,11 +14,12 @@ import torch
 from engine.editing.closed_form import KeyStatistics, sums_of
 from engine.editing.delta import replaced
 from engine.editing.editable import Editable
-from engine.editing.positions import RoleWeights, Rows, every_row, facing_places, role_rows
+from engine.editing.positions import Rows, every_row, facing_places, role_rows
 from engine.editing.prompts import PromptPair
 from engine.editing.readers import Prompts, Read, Reader, open_reader, read_prompts
 from engine.model.model import Diffusion
 from schemas.caption import Caption
+from schemas.edit_settings import RoleWeights
 
 BATCH = 512
 """Prompts that are read together: it bounds the memory of an edit, whatever its concepts."""

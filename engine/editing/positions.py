@@ -9,32 +9,10 @@ from dataclasses import dataclass
 import torch
 
 from engine.model.tokens import Span
+from schemas.edit_settings import RoleWeights
 
 PADS = 4
 """Positions that stand for all pads: evenly spaced from the first to the last."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoleWeights:
-    """How much each role of a token counts in one prompt, whatever its number of positions.
-
-    The published notebook counts positions: 287 of its 291 pairs are EOS and pads.
-    """
-
-    before: float = 0.0
-    """The tokens before the subject's last, a start token among them, together."""
-    subject: float = 1.0
-    """The last token of the subject."""
-    words: float = 1.0
-    """The words after it, together."""
-    eos: float = 1.0
-    """The first end-of-text token."""
-    pads: float = 1.0
-    """PADS of the positions after that, together."""
-
-
-KEPT_ROLES = RoleWeights(before=1.0)
-"""What is kept is kept at every position."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,10 @@ for what the earlier edits did to what is kept.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from types import MappingProxyType
-from typing import Literal
 
 import torch
 
@@ -24,7 +23,6 @@ from engine.editing.closed_form import (
 )
 from engine.editing.editable import Editable, editable
 from engine.editing.keys import BATCH, kept_keys, pair_keys
-from engine.editing.positions import KEPT_ROLES, RoleWeights
 from engine.editing.prompts import (
     PromptPair,
     general_captions,
@@ -37,28 +35,7 @@ from engine.model.model import Diffusion
 from engine.model.vocabulary import Phrasebook
 from schemas.caption import Caption
 from schemas.concept import Concept
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EditSettings:
-    """Everything that determines the edited weights besides model, concepts and prompts."""
-
-    components: tuple[str, ...] = ("text_encoder.layers.0.self_attn",)
-    """What is edited; solved in the network's order."""
-    objective: Literal["residual", "published"] = "residual"
-    """What is minimised; with `published` (see its module) only `ridge` has an effect."""
-    ridge: float = 1e-2
-    """lambda: how much the change is kept small in every direction, in units of the keys."""
-    preserve: float = 3.0
-    """mu: how much the outputs at what no concept says count beside those at the concepts."""
-    general: float = 0.0
-    """nu: the same for general captions, whatever they say: an anchor by their covariance."""
-    exactly: tuple[Concept, ...] = ()
-    """What must not change at all: its prompts' keys are projected out. Targets are not read."""
-    roles: RoleWeights = field(default_factory=RoleWeights)
-    """Weights of a concept prompt's tokens."""
-    preserve_roles: RoleWeights = KEPT_ROLES
-    """Weights of a kept prompt's tokens."""
+from schemas.edit_settings import KEPT_ROLES, EditSettings, RoleWeights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

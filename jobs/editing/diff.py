@@ -71,7 +71,7 @@ def _listed(said: Mapping[str, str] | None, shared: set[tuple[str, str]]) -> str
 
 
 def _settings(a: EditManifest, b: EditManifest) -> Iterator[Difference]:
-    of_a, of_b = (dict(_flat(m.settings)) for m in (a, b))
+    of_a, of_b = (dict(_flat(m.model_dump(mode="json")["settings"])) for m in (a, b))
     for name in dict.fromkeys([*of_a, *of_b]):
         if of_a.get(name) != of_b.get(name):
             yield Difference(what="setting", name=name, first=of_a.get(name), second=of_b.get(name))

@@ -1,7 +1,5 @@
 """The folder that an edit leaves: the delta, its manifest, LoRA files, maybe a whole model."""
 
-import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,68 +9,61 @@ import torch
 from engine.editing.checkpoint import copy_with
 from engine.editing.delta import DELTA, weight_hash, write_delta
 from engine.editing.lora import KOHYA_FILE, PEFT_FILE, Factors, factorise, is_loadable, write_lora
+from engine.editing.solve import EditSolution
 from engine.files import is_folder
 from engine.model.hub import source_folder
 from engine.model.model import Diffusion
 from engine.model.registry import BUILT_IN, model_hash, pinned
-from jobs.editing.manifest import MANIFEST
+from jobs.editing.images import Shown
+from jobs.editing.manifest import MANIFEST, manifest_text
+from jobs.editing.plan import EditPlan
 from schemas.manifest import MANIFEST_VERSION, EditManifest, Matrix
 
 FULL_MODEL = "model"
 """The complete diffusers folder inside an edit's folder."""
+NO_LORA = "none: diffusers has no LoRA loader for this model's text encoder"
 PACKAGES = ("dqf", "torch", "transformers", "diffusers", "safetensors")
 
 
 def write_edit(
-    work: Path,
-    *,
-    model: Diffusion,
-    originals: Mapping[str, torch.Tensor],
-    weights: Mapping[str, torch.Tensor],
-    changes_float64: Mapping[str, torch.Tensor],
-    manifest: Mapping[str, object],
-    full_model: bool,
+    work: Path, plan: EditPlan, *, model: Diffusion, solved: EditSolution, shown: Shown
 ) -> EditManifest:
     """Write all but the images into an edit's folder and return its manifest.
 
-    Matrices are by public name: `originals` W0, `weights` W = W0 + dW rounded, `changes_float64`
-    dW as solved. `manifest` has at least `concepts` and `settings` in plain types; its other fields
-    are kept, but for those that are known here. ConceptError: the model's folder holds no
-    safetensors file of a matrix.
+    ConceptError: the model's folder holds no safetensors file of a matrix.
     """
-    factors = {n: factorise(changes_float64[n], originals[n]) for n in weights}
+    originals, weights = solved.originals, solved.weights
+    factors = {n: factorise(solved.changes[n], originals[n]) for n in weights}
     write_delta(work / DELTA, weights, originals=originals, model=portable_name(model.name))
     if is_loadable(model):
         write_lora(work, factors, model=model)
-    if full_model:
+    if plan.full_model:
         copy_with(source_folder(model.name), work / FULL_MODEL, tensors=weights)
-    written = EditManifest.model_validate(
-        {
-            **manifest,
-            **_about(model),
-            "matrices": [
-                _matrix(n, original=originals[n], weight=weights[n], factors=factors[n])
-                for n in weights
-            ],
-        }
+    manifest = EditManifest(
+        version=MANIFEST_VERSION,
+        model=portable_name(model.name),
+        model_hash=model_hash(model.name),
+        concepts=plan.concepts,
+        settings=plan.settings,
+        located=plan.located,
+        numerics=plan.numerics,
+        scorer=plan.scorer,
+        key_pairs=solved.key_pairs,
+        kept_keys=solved.kept_keys,
+        key_seconds=solved.key_seconds,
+        solve_seconds=solved.solve_seconds,
+        scores=shown.scores,
+        untouched_change=shown.untouched_change,
+        matrices=tuple(
+            _matrix(n, original=originals[n], weight=weights[n], factors=factors[n])
+            for n in weights
+        ),
+        lora=f"{PEFT_FILE}, {KOHYA_FILE}" if is_loadable(model) else NO_LORA,
+        versions={package: version(package) for package in PACKAGES},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    text = json.dumps(written.model_dump(mode="json"), indent=2, ensure_ascii=False)
-    (work / MANIFEST).write_text(text + "\n")
-    return written
-
-
-def _about(model: Diffusion) -> dict[str, object]:
-    """Return the fields of a manifest that say what was edited by what."""
-    return {
-        "version": MANIFEST_VERSION,
-        "model": portable_name(model.name),
-        "model_hash": model_hash(model.name),
-        "lora": f"{PEFT_FILE}, {KOHYA_FILE}"
-        if is_loadable(model)
-        else "none: diffusers has no LoRA loader for this model's text encoder",
-        "versions": {package: version(package) for package in PACKAGES},
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    (work / MANIFEST).write_text(manifest_text(manifest))
+    return manifest
 
 
 def portable_name(model: str) -> str:

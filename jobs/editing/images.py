@@ -17,8 +17,8 @@ from engine.model.sampling import generate, pixels_of
 from engine.model.scorer import open_scorer
 from engine.model.vocabulary import Phrasebook, with_article
 from jobs.editing.grid import draw_grid
-from jobs.editing.report import ConceptScores
 from schemas.concept import Concept, ConceptKind
+from schemas.manifest import ConceptScores
 from schemas.numerics import Numerics
 
 CONCEPTS = 12

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.editing.report import EditSite
 from jobs.query.select import run_query
 from jobs.runs.trace_run import TraceRun, open_run
 from schemas.concept import Concept
 from schemas.errors import ConceptError
+from schemas.manifest import EditSite
 from schemas.views import NORMAL_95
 
 TOP = f"""

@@ -1,5 +1,6 @@
-"""Reading the manifest of an edit's folder, for which no model is opened."""
+"""The manifest of an edit's folder as text, and reading it, for which no model is opened."""
 
+import json
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,10 +15,16 @@ BEFORE_AFTER = "before_after.png"
 """The picture of an edit's folder."""
 
 
+def manifest_text(manifest: EditManifest) -> str:
+    """Return the content of a manifest's file; ValueError: a number of it is not finite."""
+    fields = manifest.model_dump(mode="json")
+    return json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def read_manifest(folder: Path) -> EditManifest:
     """Return the manifest of an edit's folder.
 
-    ConceptError: it is no edit folder, one of a later version, or its manifest is damaged.
+    ConceptError: it is not an edit's folder, one of another version, or its manifest is damaged.
     """
     path = folder / MANIFEST
     if not is_file(path):
@@ -26,10 +33,9 @@ def read_manifest(folder: Path) -> EditManifest:
     found = fields.get("version") if isinstance(fields, dict) else None
     if not isinstance(found, int) or not isinstance(fields, dict):
         raise ConceptError(f"{path} is no manifest of an edit: it has no version")
-    if found > MANIFEST_VERSION:
-        raise ConceptError(
-            f"{path} has version {found}, this dqf reads up to {MANIFEST_VERSION}: update dqf"
-        )
+    if found != MANIFEST_VERSION:
+        todo = "update dqf" if found > MANIFEST_VERSION else "make the edit again"
+        raise ConceptError(f"{path} has version {found}, this dqf reads {MANIFEST_VERSION}: {todo}")
     try:
         return EditManifest.model_validate(fields)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""From what the user asks for to an `EditJob`: concepts, components, model, settings."""
+"""From what the user asks for to an `EditPlan`: concepts, components, model, settings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,20 +7,21 @@ from typing import Literal, TypeVar
 
 from engine.editing.editable import editables
 from engine.editing.published import RIDGE as PUBLISHED_RIDGE
-from engine.editing.solve import EditSettings
 from engine.files import refuse_occupied
 from engine.model.opening import check_model, open_skeleton
 from engine.model.registry import default_guidance, default_scorer, default_steps, unpinned
 from engine.model.scorer import check_scorer
 from jobs.cluster.connection import Cluster
-from jobs.editing.edit import EditJob, Note, edit_batch
+from jobs.editing.edit import Note, edit_batch
 from jobs.editing.key_workers import shared
 from jobs.editing.locate import locate
-from jobs.editing.report import EditReport, EditSite
+from jobs.editing.plan import EditPlan
 from jobs.input.concepts import read_concepts
 from jobs.runs.trace_run import open_run
 from schemas.concept import MAX_WEIGHT, Concept
+from schemas.edit_settings import EditSettings
 from schemas.errors import ConceptError
+from schemas.manifest import EditManifest, EditSite
 from schemas.numerics import Numerics
 
 T = TypeVar("T")
@@ -49,13 +50,13 @@ class EditRequest:
     """Processes that share the prompts; None: this one."""
 
 
-def run_edit(concepts_path: Path, request: EditRequest, *, note: Note) -> EditReport:
-    """Return the report of an edit; all that can be refused cheaply is refused first."""
-    return edit_batch(edit_job(read_concepts(concepts_path), request, note=note), note=note)
+def run_edit(concepts_path: Path, request: EditRequest, *, note: Note) -> EditManifest:
+    """Make an edit and return its manifest; all that can be refused cheaply is refused first."""
+    return edit_batch(plan_edit(read_concepts(concepts_path), request, note=note), note=note)
 
 
-def edit_job(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note) -> EditJob:
-    """Return the job of a request, checked against the run and the model's configs."""
+def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note) -> EditPlan:
+    """Return the plan of a request, checked against the run and the model's configs."""
     refuse_occupied(request.out)
     if request.run is None and not (request.layers and request.model):
         raise ConceptError("name a run (--from-run), or both a model and a component (--layer)")
@@ -78,7 +79,7 @@ def edit_job(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note)
     components = editables(open_skeleton(name), request.layers or (located.component,))
     scorer = request.scorer or (same.scorer if same else default_scorer(name))
     check_scorer(scorer)
-    job = EditJob(
+    made = EditPlan(
         concepts=concepts,
         model=name,
         located=located,
@@ -90,8 +91,8 @@ def edit_job(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note)
         full_model=request.full_model,
     )
     if request.workers is None:
-        return job
-    return replace(job, workers=shared(Cluster(actors=request.workers)))
+        return made
+    return replace(made, workers=shared(Cluster(actors=request.workers)))
 
 
 def default_numerics(model: str) -> Numerics:

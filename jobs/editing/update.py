@@ -5,28 +5,20 @@ no trace: the weights are those of an edit that never had it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import TypeVar
 
-from engine.editing.solve import EditSettings
 from engine.files import refuse_occupied
-from jobs.editing.edit import EditJob
-from jobs.editing.manifest import MANIFEST, read_manifest
-from jobs.editing.report import EditSite
+from jobs.editing.manifest import read_manifest
+from jobs.editing.plan import EditPlan
 from jobs.input.concepts import Numbered, read_numbered, refuse_lines
 from jobs.input.rows import Problem
 from schemas.concept import Concept, plain_text, same_text
-from schemas.documents import parsed
 from schemas.errors import ConceptError
 from schemas.manifest import EditManifest
-from schemas.numerics import Numerics
-
-T = TypeVar("T")
 
 
-def with_added(folder: Path, concepts: Path, *, out: Path, images: int) -> EditJob:
-    """Return the job of an edit that has the concepts of a file besides its own.
+def with_added(folder: Path, concepts: Path, *, out: Path, images: int) -> EditPlan:
+    """Return the plan of an edit that has the concepts of a file besides its own.
 
     ConceptError: one is in the edit already, or conflicts with one that is.
     """
@@ -34,7 +26,7 @@ def with_added(folder: Path, concepts: Path, *, out: Path, images: int) -> EditJ
     added = read_numbered(concepts)
     refuse_lines(concepts, _conflicts(folder, manifest.concepts, added))
     together = (*manifest.concepts, *(concept for _, concept in added))
-    return _job(folder, manifest, together, out=out, images=images)
+    return _plan(manifest, together, out=out, images=images)
 
 
 def _conflicts(
@@ -51,8 +43,8 @@ def _conflicts(
             yield line, f"target {concept.target_text!r} is edited in {folder}: choose another"
 
 
-def with_removed(folder: Path, names: Sequence[str], *, out: Path, images: int) -> EditJob:
-    """Return the job of an edit without the concepts of those names.
+def with_removed(folder: Path, names: Sequence[str], *, out: Path, images: int) -> EditPlan:
+    """Return the plan of an edit without the concepts of those names.
 
     ConceptError: the edit has no such concept, or would have none left.
     """
@@ -67,39 +59,20 @@ def with_removed(folder: Path, names: Sequence[str], *, out: Path, images: int) 
         raise ConceptError(
             f"no concept of {folder} would be left: use {manifest.model} as it is, without an edit"
         )
-    return _job(folder, manifest, left, out=out, images=images)
+    return _plan(manifest, left, out=out, images=images)
 
 
-def _job(
-    folder: Path,
-    manifest: EditManifest,
-    concepts: tuple[Concept, ...],
-    *,
-    out: Path,
-    images: int,
-) -> EditJob:
+def _plan(
+    manifest: EditManifest, concepts: tuple[Concept, ...], *, out: Path, images: int
+) -> EditPlan:
     refuse_occupied(out)
-
-    def field(name: str, kind: type[T]) -> T:
-        where = f"{folder / MANIFEST} is damaged, field {name!r}"
-        return parsed(kind, (manifest.model_extra or {}).get(name), where, error=ConceptError)
-
-    return EditJob(
+    return EditPlan(
         concepts=concepts,
         model=manifest.model,
-        located=field("located", EditSite),
+        located=manifest.located,
         out=out,
-        settings=settings_of(manifest, folder),
-        numerics=field("numerics", Numerics),
-        scorer=field("scorer", str),
+        settings=manifest.settings,
+        numerics=manifest.numerics,
+        scorer=manifest.scorer,
         images=images,
     )
-
-
-def settings_of(manifest: EditManifest, folder: Path) -> EditSettings:
-    """Return the settings that an edit was solved with; ConceptError: one is missing or wrong."""
-    where = f"{folder / MANIFEST} is damaged, its settings"
-    for name in (setting.name for setting in fields(EditSettings)):
-        if name not in manifest.settings:
-            raise ConceptError(f"{where} lack {name!r}: make the edit again")
-    return parsed(EditSettings, manifest.settings, where, error=ConceptError)

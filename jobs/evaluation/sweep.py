@@ -10,17 +10,18 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from engine.editing.covariance import known_sums
 from engine.editing.editable import editables
-from engine.editing.positions import RoleWeights
-from engine.editing.solve import EditSettings, solve_edit
 from engine.files import is_folder, new_folder
 from engine.model.hub import source_folder
 from engine.model.opening import check_model, open_model, open_skeleton
+from engine.model.registry import default_scorer
 from engine.model.vocabulary import read_phrasebook
 from jobs.cluster.connection import Cluster
-from jobs.editing.folder import write_edit
+from jobs.editing.edit import edit_into
+from jobs.editing.folder import portable_name
 from jobs.editing.manifest import read_manifest
+from jobs.editing.plan import EditPlan
+from jobs.editing.request import default_numerics
 from jobs.evaluation.evaluate import Request, make_plan
 from jobs.evaluation.measures import ERASED, HARMONIC, GroupResult, results
 from jobs.evaluation.worker import EvaluationWorker
@@ -30,8 +31,10 @@ from jobs.runs.evaluation_run import EvaluationRun, create_evaluation, delta_has
 from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import manifest_of
 from schemas.concept import MAX_WEIGHT, Concept
+from schemas.edit_settings import EditSettings, RoleWeights
 from schemas.errors import ConceptError
 from schemas.evaluation import Group
+from schemas.manifest import EditSite
 
 
 class Anchor(StrEnum):
@@ -140,11 +143,25 @@ def prepare_sweep(
     settings = settings_of(grid)
     check_model(model)
     grid = replace(grid, components=editables(open_skeleton(model), grid.components))
-    missing = [s for s in settings if not _is_made(_place(request, s), concepts)]
+    scorer = request.scorer or default_scorer(model)
+    plans = {
+        setting.name: EditPlan(
+            concepts=concepts,
+            model=model,
+            located=EditSite(component=grid.components[0]),
+            out=request.edit / "edits" / setting.name,
+            settings=_edit_settings(setting, grid.components),
+            numerics=default_numerics(model),
+            scorer=scorer,
+            images=0,
+        )
+        for setting in settings
+    }
+    missing = [plan for plan in plans.values() if not _is_made(plan)]
     if missing:
         note(f"opening {model} for {len(missing)} edits")
-        _make(missing, concepts, grid, request, model=model, note=note)
-    hashes = {s.name: delta_hash(_place(request, s)) for s in settings}
+        _make(missing, note=note)
+    hashes = {name: delta_hash(plan.out) for name, plan in plans.items()}
     plan = make_plan(concepts, model=model, edits=hashes, request=request)
     plan = plan.model_copy(update={"shown_seeds": 0})
     manifest = manifest_of(model=plan.model, scorer=plan.scorer)
@@ -221,53 +238,31 @@ def _trade(name: str, found: Sequence[GroupResult]) -> SweepResult:
     )
 
 
-def _place(request: Request, setting: Setting) -> Path:
-    return request.edit / "edits" / setting.name
-
-
-def _is_made(place: Path, concepts: tuple[Concept, ...]) -> bool:
-    """Return whether an edit is there; ConceptError if it is one of other concepts."""
-    if not is_folder(place):
+def _is_made(plan: EditPlan) -> bool:
+    """Return whether a plan's edit is there; ConceptError if another one is in its place."""
+    if not is_folder(plan.out):
         return False
-    if read_manifest(place).concepts != concepts:
-        raise ConceptError(f"{place} is an edit of other concepts: choose another --out")
+    made = read_manifest(plan.out)
+    same = {
+        "concepts": made.concepts == plan.concepts,
+        "settings": made.settings == plan.settings,
+        "model": made.model == portable_name(plan.model),
+    }
+    other = [name for name, is_same in same.items() if not is_same]
+    if other:
+        raise ConceptError(
+            f"{plan.out} is an edit of other {' and '.join(other)}: choose another --out"
+        )
     return True
 
 
-def _make(
-    settings: Sequence[Setting],
-    concepts: tuple[Concept, ...],
-    grid: Grid,
-    request: Request,
-    *,
-    model: str,
-    note: Note,
-) -> None:
-    opened = open_model(model)
-    book = read_phrasebook(source_folder(model))
-    for setting in settings:
-        chosen = _edit_settings(setting, grid.components)
-        solved = solve_edit(
-            opened,
-            concepts,
-            book=book,
-            settings=chosen,
-            general=known_sums(opened, chosen, book=book),
-        )
-        with new_folder(_place(request, setting)) as work:
-            write_edit(
-                work,
-                model=opened,
-                originals=solved.originals,
-                weights=solved.weights,
-                changes_float64=solved.changes,
-                manifest={
-                    "concepts": [concept.model_dump(mode="json") for concept in concepts],
-                    "settings": {"components": grid.components, **asdict(setting)},
-                },
-                full_model=False,
-            )
-        note(f"{setting.name}: {solved.key_seconds + solved.solve_seconds:.2f} s")
+def _make(plans: Sequence[EditPlan], *, note: Note) -> None:
+    model = open_model(plans[0].model)
+    book = read_phrasebook(source_folder(plans[0].model))
+    for plan in plans:
+        with new_folder(plan.out) as work:
+            edit_into(work, plan, model=model, book=book, note=lambda _: None)
+        note(f"{plan.out.name} is made")
 
 
 def _edit_settings(setting: Setting, components: tuple[str, ...]) -> EditSettings:

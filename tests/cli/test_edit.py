@@ -12,9 +12,10 @@ from PIL import Image
 
 from engine.editing.delta import weights_of
 from engine.model.opening import open_model
-from jobs.editing.folder import write_edit
 from schemas.concept import Concept
+from schemas.edit_settings import EditSettings
 from tests.cli.test_commands import dqf
+from tests.made_up.edits import write_made_up_edit
 
 FIRST = "text_encoder.encoder.layers.0.self_attn.out_proj.weight"
 SECOND = "text_encoder.encoder.layers.0.mlp.fc2.weight"
@@ -26,26 +27,13 @@ def make_edit(
     folder: Path, model: Path, *, concepts: list[Concept], sizes: dict[str, float], ridge: float = 1
 ) -> Path:
     """Write an edit that changes each matrix by `size` times a fixed matrix of its norm."""
-    folder.mkdir(parents=True)
-    opened = open_model(str(model))
-    originals = {name: weights_of(opened)[name].detach() for name in sizes}
-    changes = {}
-    for name, original in originals.items():
+    opened, changes = open_model(str(model)), {}
+    for name, size in sizes.items():
+        original = weights_of(opened)[name]
         rng = torch.Generator().manual_seed(1)
         drawn = torch.randn(original.shape, generator=rng, dtype=torch.float64)
-        changes[name] = sizes[name] * drawn * (original.double().norm() / drawn.norm())
-    write_edit(
-        folder,
-        model=opened,
-        originals=originals,
-        weights={n: (w.double() + changes[n]).float() for n, w in originals.items()},
-        changes_float64=changes,
-        manifest={
-            "concepts": [c.model_dump(mode="json") for c in concepts],
-            "settings": {"ridge": ridge, "roles": {"eos": 1.0}},
-        },
-        full_model=False,
-    )
+        changes[name] = size * drawn * (original.double().norm() / drawn.norm())
+    write_made_up_edit(folder, opened, changes, concepts, settings=EditSettings(ridge=ridge))
     return folder
 
 

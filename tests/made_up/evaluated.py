@@ -10,7 +10,8 @@ import torch
 from engine.editing.delta import weights_of
 from engine.model.opening import open_model
 from engine.model.registry import EMOJI_SD
-from jobs.editing import folder as edit_folder
+from schemas.concept import Concept
+from tests.made_up.edits import write_made_up_edit
 
 WEIGHT = "text_encoder.encoder.layers.0.self_attn.out_proj.weight"
 VOCABULARY = {
@@ -18,7 +19,7 @@ VOCABULARY = {
     "styles": ["noto", "neon"],
     "colours": ["natural", "red", "green"],
 }
-CONCEPTS = ({"concept": "cat", "target": "bus"}, {"concept": "house", "target": ""})
+CONCEPTS = (Concept(concept="cat", target="bus"), Concept(concept="house"))
 
 
 def few_names(folder: Path) -> Path:
@@ -32,20 +33,11 @@ def write_edit(
     folder: Path,
     model: Path,
     change: Callable[[torch.Tensor], torch.Tensor],
-    concepts: Sequence[dict[str, str]] = CONCEPTS,
+    concepts: Sequence[Concept] = CONCEPTS,
 ) -> Path:
     """Write an edit's folder whose weight is `change` of the model's own."""
-    folder.mkdir(parents=True)
     opened = open_model(str(model))
     original = weights_of(opened)[WEIGHT].detach()
-    weight = change(original.clone())
-    edit_folder.write_edit(
-        folder,
-        model=opened,
-        originals={WEIGHT: original},
-        weights={WEIGHT: weight},
-        changes_float64={WEIGHT: weight.double() - original.double()},
-        manifest={"concepts": [dict(concept) for concept in concepts]},
-        full_model=False,
-    )
+    changes = {WEIGHT: change(original.clone()).double() - original.double()}
+    write_made_up_edit(folder, opened, changes, concepts)
     return folder

@@ -14,17 +14,10 @@ from engine.editing.covariance import SHIPPED, computed_sums, file_name, read_su
 from engine.editing.delta import replaced
 from engine.editing.editable import editable, editables
 from engine.editing.keys import kept_keys, pair_keys
-from engine.editing.positions import (
-    KEPT_ROLES,
-    RoleWeights,
-    facing_places,
-    pad_places,
-    role_rows,
-    role_weights,
-)
+from engine.editing.positions import facing_places, pad_places, role_rows, role_weights
 from engine.editing.prompts import general_captions, prompt_pairs, split_by_mention
 from engine.editing.readers import open_reader, read_prompts
-from engine.editing.solve import EditSettings, solve_edit
+from engine.editing.solve import solve_edit
 from engine.model.components import module_of
 from engine.model.hooks import HookPoint, Side, recording
 from engine.model.model import Diffusion
@@ -36,6 +29,7 @@ from engine.model.vocabulary import Phrasebook, read_phrasebook, with_article
 from engine.reference.statistics import COMPONENTS as SHIPPED_COMPONENTS
 from schemas.caption import Caption
 from schemas.concept import Concept, ConceptKind
+from schemas.edit_settings import KEPT_ROLES, EditSettings, RoleWeights
 from schemas.errors import ConceptError, UnknownComponent
 from tests.rounding import assert_near
 

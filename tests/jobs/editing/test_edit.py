@@ -14,20 +14,20 @@ from safetensors.torch import load_file
 from engine.editing.delta import replaced
 from engine.editing.editable import editable
 from engine.editing.keys import kept_keys
-from engine.editing.positions import RoleWeights
-from engine.editing.solve import EditSettings
 from engine.model.opening import open_model
 from engine.model.vocabulary import read_phrasebook
 from jobs.cluster.connection import Cluster
-from jobs.editing.edit import EditJob, edit_batch, solve
+from jobs.editing.edit import edit_batch, solve
 from jobs.editing.key_workers import shared
 from jobs.editing.manifest import read_manifest
-from jobs.editing.report import EditSite
+from jobs.editing.plan import EditPlan
 from jobs.editing.request import EditRequest, run_edit
 from jobs.editing.update import with_added, with_removed
 from schemas.caption import Caption
 from schemas.concept import Concept
+from schemas.edit_settings import EditSettings, RoleWeights
 from schemas.errors import ConceptError, UnknownComponent
+from schemas.manifest import EditSite
 from schemas.numerics import Numerics
 from tests.rounding import ROUNDING
 
@@ -46,7 +46,7 @@ def model(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_job(model: Path, scorer: Path, out: Path, **changes: object) -> EditJob:
+def make_plan(model: Path, scorer: Path, out: Path, **changes: object) -> EditPlan:
     fields: dict = {
         "concepts": (Concept(concept="apple", target="castle"),),
         "model": str(model),
@@ -56,7 +56,7 @@ def make_job(model: Path, scorer: Path, out: Path, **changes: object) -> EditJob
         "scorer": str(scorer),
         "images": 1,
     }
-    return EditJob(**(fields | changes))
+    return EditPlan(**(fields | changes))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_full_model_opens_and_differs_in_the_edited_weights_alone(
     out = tmp_path / "out"
     settings = EditSettings(components=components)
     report = edit_batch(
-        make_job(model, tiny_scorer, out, settings=settings, full_model=True), note=print
+        make_plan(model, tiny_scorer, out, settings=settings, full_model=True), note=print
     )
     before, after = (
         load_file(folder / "text_encoder" / "model.safetensors")
@@ -98,7 +98,7 @@ def edited(folder: Path) -> dict[str, torch.Tensor]:
 def test_what_is_added_and_taken_back_leaves_no_trace(
     model: Path, tiny_scorer: Path, tmp_path: Path
 ) -> None:
-    edit_batch(make_job(model, tiny_scorer, tmp_path / "a", images=0), note=print)
+    edit_batch(make_plan(model, tiny_scorer, tmp_path / "a", images=0), note=print)
     more = tmp_path / "more.csv"
     more.write_text("concept,target,weight\nship,table,2\n")
     edit_batch(with_added(tmp_path / "a", more, out=tmp_path / "b", images=0), note=print)
@@ -107,7 +107,7 @@ def test_what_is_added_and_taken_back_leaves_no_trace(
         Concept(concept="apple", target="castle"),
         Concept(concept="ship", target="table", weight=2.0),
     )
-    edit_batch(make_job(model, tiny_scorer, tmp_path / "d", images=0, concepts=joint), note=print)
+    edit_batch(make_plan(model, tiny_scorer, tmp_path / "d", images=0, concepts=joint), note=print)
     (name,) = edited(tmp_path / "a")
     a, b, c, d = (edited(tmp_path / letter)[name] for letter in "abcd")
     assert torch.equal(b, d)
@@ -129,10 +129,10 @@ def test_workers_of_ray_make_the_same_edit(
     settings = EditSettings(
         components=("text_encoder.layers.0.self_attn", "text_encoder.layers.1.mlp")
     )
-    job = make_job(model, tiny_scorer, tmp_path, settings=settings)
+    plan = make_plan(model, tiny_scorer, tmp_path, settings=settings)
     opened, book = open_model(str(model)), read_phrasebook(model)
-    alone = solve(opened, job, book=book)
-    together = solve(opened, replace(job, workers=shared(Cluster(actors=2))), book=book)
+    alone = solve(opened, plan, book=book)
+    together = solve(opened, replace(plan, workers=shared(Cluster(actors=2))), book=book)
     for name, change in alone.changes.items():
         assert float((together.changes[name] - change).norm() / change.norm()) < ROUNDING
 
@@ -149,8 +149,8 @@ def test_published_objective_adds_the_bias_that_ours_does_not(
 
     def change(bias: torch.Tensor, settings: EditSettings) -> torch.Tensor:
         with replaced(opened, {"text_encoder.encoder.layers.0.self_attn.out_proj.bias": bias}):
-            job = make_job(model, tiny_scorer, tmp_path, settings=settings)
-            (found,) = solve(opened, job, book=book).changes.values()
+            plan = make_plan(model, tiny_scorer, tmp_path, settings=settings)
+            (found,) = solve(opened, plan, book=book).changes.values()
         return found
 
     unrelated = [Caption(caption="table", subject="table", attribute="object")]
@@ -181,8 +181,8 @@ def test_general_captions_anchor_an_edit_and_are_kept_for_the_next(
     sizes = []
     for general in (0.1, 10.0, 10.0):
         settings = EditSettings(preserve=0.0, general=general)
-        job = make_job(model, tiny_scorer, tmp_path, settings=settings)
-        sizes.append(solve(opened, job, book=book).changes)
+        plan = make_plan(model, tiny_scorer, tmp_path, settings=settings)
+        sizes.append(solve(opened, plan, book=book).changes)
     (file,) = (tmp_path / "cache").rglob("*.safetensors")
     assert file.name.startswith("text_encoder.layers.0.self_attn.")
     (name,) = sizes[0]
@@ -195,17 +195,17 @@ def test_occupied_out_is_refused_and_left_alone(
 ) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ConceptError, match="not an empty folder"):
-        edit_batch(make_job(model, tiny_scorer, tmp_path), note=print)
+        edit_batch(make_plan(model, tiny_scorer, tmp_path), note=print)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_failure_leaves_nothing_behind(model: Path, tiny_scorer: Path, tmp_path: Path) -> None:
     long = Concept(concept="qz" * 40, target="castle")
     with pytest.raises(ConceptError, match="cannot be edited"):
-        edit_batch(make_job(model, tiny_scorer, tmp_path / "o", concepts=(long,)), note=print)
+        edit_batch(make_plan(model, tiny_scorer, tmp_path / "o", concepts=(long,)), note=print)
     unknown = EditSettings(components=("unet.mid_block.resnets.0",))
     with pytest.raises(UnknownComponent, match="text encoder"):
-        edit_batch(make_job(model, tiny_scorer, tmp_path / "o", settings=unknown), note=print)
+        edit_batch(make_plan(model, tiny_scorer, tmp_path / "o", settings=unknown), note=print)
     assert list(tmp_path.iterdir()) == []
 
 

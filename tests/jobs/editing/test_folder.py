@@ -12,14 +12,20 @@ from engine.files import new_folder
 from engine.model.model import Diffusion
 from engine.model.opening import open_model
 from engine.model.sampling import generate
-from jobs.editing.folder import FULL_MODEL, write_edit
+from jobs.editing.folder import FULL_MODEL
 from jobs.editing.manifest import MANIFEST, read_manifest
 from schemas.concept import Concept
+from schemas.edit_settings import EditSettings, RoleWeights
 from schemas.errors import ConceptError
 from schemas.manifest import EditManifest
 from schemas.numerics import Numerics
+from tests.made_up.edits import write_made_up_edit
 
 OUT_PROJ = "encoder.layers.0.self_attn.out_proj.weight"
+CAT = Concept(concept="cat", target="dog", prompts=("a {}",))
+SETTINGS = EditSettings(
+    ridge=0.1, roles=RoleWeights(eos=0.5), exactly=(Concept(concept="bus"),), objective="published"
+)
 NAMES = {
     "sd1": (f"text_encoder.{OUT_PROJ}",),
     "sdxl": (
@@ -38,33 +44,14 @@ def folders(tiny_sd: Path, tiny_families: dict[str, Path]) -> dict[str, Path]:
 
 def write(folder: Path, model: Diffusion, names: tuple[str, ...], *, full_model: bool = False):  # noqa: ANN201
     """Write an edit of rank 1 and return its weights."""
-    folder.mkdir(parents=True)
     rng = torch.Generator().manual_seed(0)
-    originals = {name: weights_of(model)[name].detach() for name in names}
+    shapes = {name: weights_of(model)[name].shape for name in names}
     changes = {
-        name: torch.outer(
-            *(torch.randn(n, generator=rng, dtype=torch.float64) for n in original.shape)
-        )
-        / 3
-        for name, original in originals.items()
+        name: torch.outer(*(torch.randn(n, generator=rng, dtype=torch.float64) for n in shape)) / 3
+        for name, shape in shapes.items()
     }
-    weights = {name: (originals[name].double() + changes[name]).float() for name in names}
-    concept = Concept(concept="cat", target="dog", prompts=("a {}",))
-    write_edit(
-        folder,
-        model=model,
-        originals=originals,
-        weights=weights,
-        changes_float64=changes,
-        manifest={
-            "concepts": [concept.model_dump(mode="json")],
-            "settings": {"ridge": 0.1, "roles": {"eos": 1.0}},
-            "note": "added by the caller",
-            "model": "a/relative/name",
-        },
-        full_model=full_model,
-    )
-    return weights
+    write_made_up_edit(folder, model, changes, (CAT,), settings=SETTINGS, full_model=full_model)
+    return {name: (weights_of(model)[name].double() + changes[name]).float() for name in names}
 
 
 @pytest.mark.parametrize("name", ["sd1", "sdxl", "if"])
@@ -95,10 +82,9 @@ def test_the_manifest_says_what_was_done(folders: dict[str, Path], tmp_path: Pat
     weights = write(tmp_path / "edit", model, NAMES["sdxl"])
     manifest = read_manifest(tmp_path / "edit")
     assert isinstance(manifest, EditManifest)
-    assert manifest.concepts == (Concept(concept="cat", target="dog", prompts=("a {}",)),)
-    assert manifest.settings == {"ridge": 0.1, "roles": {"eos": 1.0}}
+    assert manifest.concepts == (CAT,)
+    assert manifest.settings == SETTINGS
     assert manifest.model == str(folders["sdxl"].resolve())
-    assert manifest.model_dump()["note"] == "added by the caller"
     assert [m.name for m in manifest.matrices] == list(NAMES["sdxl"])
     for matrix in manifest.matrices:
         original = weights_of(model)[matrix.name]
@@ -125,13 +111,23 @@ def test_what_is_no_edit_is_one_sentence(folders: dict[str, Path], tmp_path: Pat
     write(tmp_path / "edit", open_model(str(folders["sd1"])), NAMES["sd1"])
     path = tmp_path / "edit" / MANIFEST
     whole = path.read_text()
+
+    def changed(**fields: object) -> str:
+        return json.dumps({**json.loads(whole), **fields})
+
     for text, sentence in (
         (whole[:-9], "is not JSON"),
         ("[]", "has no version"),
         ("{}", "has no version"),
-        (json.dumps({**json.loads(whole), "version": 2}), "has version 2, this dqf reads up to 1"),
-        (json.dumps({**json.loads(whole), "concepts": [{"concept": ""}]}), "concepts.0.concept"),
-        (json.dumps({**json.loads(whole), "matrices": 3}), "is damaged: matrices"),
+        (changed(version=3), "has version 3, this dqf reads 2: update dqf"),
+        (changed(version=1), "has version 1, this dqf reads 2: make the edit again"),
+        (changed(concepts=[{"concept": ""}]), "concepts.0.concept"),
+        (changed(matrices=3), "is damaged: matrices"),
+        (changed(note="added by hand"), "is damaged: note: Extra inputs are not permitted"),
+        (changed(settings={"ridge": 0.1, "anchor": "kept"}), "settings.anchor: Unexpected"),
+        (changed(settings={"ridge": 0.1, "roles": "all"}), "settings.roles"),
+        (changed(located={"component": 3}), "located.component"),
+        (changed(located=None), "is damaged: located"),
     ):
         path.write_text(text)
         with pytest.raises(ConceptError, match=sentence) as caught:

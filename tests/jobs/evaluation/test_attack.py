@@ -12,8 +12,8 @@ from engine.evaluation.inversion import InversionBudget
 from engine.evaluation.prompt_search import SearchBudget
 from engine.evaluation.recognition import Share, choice_texts
 from engine.model.vocabulary import Phrasebook
-from jobs.editing.edit import EditJob, edit_batch
-from jobs.editing.report import EditSite
+from jobs.editing.edit import edit_batch
+from jobs.editing.plan import EditPlan
 from jobs.evaluation.attack import attack_edit
 from jobs.evaluation.attack_plan import AttackJob, AttackRequest, plan_attack
 from jobs.evaluation.attack_table import SUMMARY, TABLE, summary_rows
@@ -21,13 +21,14 @@ from jobs.runs.progress import Progress
 from schemas.attack import ATTACKS, Attack, Side
 from schemas.concept import Concept, ConceptKind
 from schemas.errors import ConceptError, ModelUnavailable, StoreError
+from schemas.manifest import EditSite
 from schemas.numerics import Numerics
 
 WORDS = {"objects": ["apple", "castle", "cat"], "styles": [], "colours": ["red"]}
 
 
 def write_edit(model: Path, out: Path, scorer: str, *names: str) -> Path:
-    job = EditJob(
+    job = EditPlan(
         concepts=tuple(Concept(concept=name, target="cat") for name in names),
         model=str(model),
         located=EditSite(component="text_encoder.layers.0.self_attn"),
@@ -140,7 +141,7 @@ def test_intervals_are_wilsons(shown: int, images: int, low: float, high: float)
 @pytest.mark.slow
 def test_attacks_recover_what_an_edit_of_emoji_sd_removes(tmp_path: Path) -> None:
     edit = tmp_path / "edit"
-    job = EditJob(
+    job = EditPlan(
         concepts=(Concept(concept="cat"),),
         model="emoji-sd",
         located=EditSite(component="text_encoder.layers.0.self_attn"),

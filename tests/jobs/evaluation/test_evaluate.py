@@ -13,7 +13,7 @@ from jobs.evaluation.worker import EvaluationWorker
 from jobs.runs.evaluation_run import EDIT, EvaluationRun, open_evaluation
 from jobs.runs.progress import progress_of
 from jobs.runs.run import Task
-from schemas.concept import ConceptKind
+from schemas.concept import Concept, ConceptKind
 from schemas.errors import ConceptError, StoreError
 from schemas.evaluation import EvaluationPrompt, Group
 from schemas.prompt_set import PromptSet
@@ -134,8 +134,8 @@ def test_a_model_without_a_vocabulary_and_a_single_person(
     tiny_sd: Path, tiny_scorer: Path, tmp_path: Path
 ) -> None:
     concepts = (
-        {"concept": "Ada Lovelace", "kind": "person"},
-        {"concept": "apple", "target": "castle", "kind": "object"},
+        Concept(concept="Ada Lovelace", kind=ConceptKind.PERSON),
+        Concept(concept="apple", target="castle"),
     )
     edit = write_edit(tmp_path / "edit", tiny_sd, lambda weight: weight * 2, concepts)
     request = request_of(edit, scorer=str(tiny_scorer), seeds=1, steps=2, prompts=PromptSet.SMALL)

@@ -5,8 +5,13 @@ from pathlib import Path
 
 import duckdb
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from engine.editing.delta import DELTA
+from jobs.editing.edit import edit_batch
 from jobs.editing.manifest import read_manifest
+from jobs.editing.update import with_added, with_removed
 from jobs.evaluation.evaluate import Request
 from jobs.evaluation.measures import results
 from jobs.evaluation.sweep import Anchor, Grid, SweepResult, marked, prepare_sweep, settings_of
@@ -92,5 +97,30 @@ def test_edits_are_made_once_and_share_the_unedited_images(tmp_path: Path) -> No
     assert all((rows, edits, before) == (3, 3, 1) for rows, edits, before, _ in sides)
     assert any(after == 3 for *_, after in sides)
     assert {r.group for r in results(run, "kept-6-ridge-0.001-all")} >= {"erased", "concept"}
-    with pytest.raises(ConceptError, match="an edit of other concepts"):
+    with pytest.raises(ConceptError, match="an edit of other concepts: choose"):
         prepare_sweep(CONCEPTS[:1], grid, request, model=model, note=said.append)
+    elsewhere = replace(grid, components=("text_encoder.layers.0.mlp",))
+    with pytest.raises(ConceptError, match="an edit of other settings: choose"):
+        prepare_sweep(CONCEPTS, elsewhere, request, model=model, note=said.append)
+
+
+def test_edits_of_a_sweep_are_added_to_and_taken_from(tmp_path: Path) -> None:
+    model = str(few_names(tmp_path / "few"))
+    request = Request(edit=tmp_path / "sweep", seeds=1, steps=3, scorer="builtin:emoji-sd")
+    grid = Grid(components=(LAYER,), anchors=(Anchor.GENERAL,), strengths=(6.0,), ridges=(1e-3,),
+                roles=("few-pads",))  # fmt: skip
+    prepare_sweep(CONCEPTS, grid, request, model=model, note=print)
+    (swept,) = (request.edit / "edits").iterdir()
+    more = tmp_path / "more.csv"
+    more.write_text("concept,target\nguitar,dog\n")
+    longer, shorter = tmp_path / "longer", tmp_path / "shorter"
+    edit_batch(with_added(swept, more, out=longer, images=0), note=print)
+    edit_batch(with_removed(longer, ["guitar"], out=shorter, images=0), note=print)
+    made, added, taken = map(read_manifest, (swept, longer, shorter))
+    assert made.settings.general == 6.0
+    assert made.settings.roles.pads == 0.1
+    assert made.settings == added.settings == taken.settings
+    assert added.concepts == (*CONCEPTS, Concept(concept="guitar", target="dog"))
+    first, middle, last = (load_file(folder / DELTA) for folder in (swept, longer, shorter))
+    assert all(torch.equal(first[name], last[name]) for name in first)
+    assert not any(torch.equal(first[name], middle[name]) for name in first)

@@ -1,0 +1,40 @@
+"""The plan of an edit: all that `edit_batch` needs to write its folder."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.editing.solve import Collect, in_this_process
+from engine.model.model import Diffusion
+from schemas.concept import Concept
+from schemas.edit_settings import EditSettings
+from schemas.manifest import EditSite
+from schemas.numerics import Numerics
+
+
+def _in_process(model: Diffusion) -> AbstractContextManager[Collect]:
+    return nullcontext(in_this_process(model))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditPlan:
+    """What is edited, where, how, and what is drawn to show it."""
+
+    concepts: tuple[Concept, ...]
+    model: str
+    """A built-in name, a diffusers folder or a hub id."""
+    located: EditSite
+    """Why the first of the settings' components is edited."""
+    out: Path
+    settings: EditSettings = field(default_factory=EditSettings)
+    numerics: Numerics
+    """Steps and guidance of the images before and after."""
+    scorer: str
+    """What scores them."""
+    images: int = 2
+    """Images per prompt before and after; 0: none."""
+    full_model: bool = False
+    """Whether the folder gets a complete diffusers model too."""
+    workers: Callable[[Diffusion], AbstractContextManager[Collect]] = _in_process
+    """Opens what sums the keys: this process, or the workers of a Ray cluster."""
