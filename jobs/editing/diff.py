@@ -82,7 +82,7 @@ def _flat(settings: Mapping[str, object], within: str = "") -> Iterator[tuple[st
         if isinstance(value, Mapping):
             yield from _flat(value, f"{within}{name}.")
         else:
-            yield f"{within}{name}", str(value)
+            yield f"{within}{name}", f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _matrices(a: tuple[EditManifest, Delta], b: tuple[EditManifest, Delta]) -> Iterator[Difference]:
