@@ -21,7 +21,7 @@ from engine.statistics.causal_sets import (
     jaccard_interval,
     resampled_set,
 )
-from engine.statistics.composite import above_zero_p, claim_p, q_values
+from engine.statistics.composite import AboveZero, above_zero_p, claim_p, q_values
 from engine.statistics.inference import (
     MIN_CAPTIONS,
     Array,
@@ -55,13 +55,8 @@ class Estimates:
     p_S: Array
     q_S: Array
     """Over the states that have a mean."""
-    above_p_S: Array
-    """One-sided p-values of "the mean is above zero", which allow for skew."""
-
-    @property
-    def test(self) -> tuple[Array, Array]:
-        """The test of "the mean is above zero": effects and p-values."""
-        return self.x_SC, above_zero_p(self.p_S, self.mean_S, self.above_p_S)
+    test: AboveZero
+    """Of "the mean is above zero"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +131,7 @@ def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table
 
 
 def _estimates(x_SC: Array, family: Family) -> Estimates:
-    names = ("mean", "se", "low", "high", "above_p")
+    names = ("mean", "se", "low", "high", "above_p", "hall_p")
     found = {name: np.full(len(x_SC), np.nan) for name in (*names, "p")}
     for states, captions in by_captions(x_SC):
         draws = draws_of(tuple(family.captions[caption] for caption in captions))
@@ -145,8 +140,14 @@ def _estimates(x_SC: Array, family: Family) -> Estimates:
         for name in names:
             found[name][states] = getattr(means, f"{name}_S")
         found["p"][states] = sign_flip_p(own_SC, draws)
-    found["q"] = q_values(found["p"])
-    return Estimates(x_SC=x_SC, **{f"{name}_S": values for name, values in found.items()})
+    above_p_S, hall_p_S = found.pop("above_p"), found.pop("hall_p")
+    drawn_p_S = above_zero_p(found["p"], found["mean"], above_p_S)
+    return Estimates(
+        x_SC=x_SC,
+        q_S=q_values(found["p"]),
+        test=AboveZero(x_SC=x_SC, drawn_p_S=drawn_p_S, hall_p_S=hall_p_S),
+        **{f"{name}_S": values for name, values in found.items()},
+    )
 
 
 def _controls(family: Family) -> dict[Intervention, Controlled]:
