@@ -110,7 +110,7 @@ def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table
                 name: _claims(name, e, controls, family.captions) for name, e in estimates.items()
             }
             causal = _causal_set(family, claims.get(RESTORE))
-            sets.setdefault((family.part, family.against), []).append(causal)
+            sets.setdefault((family.part, family.measure), []).append(causal)
             for name, found in estimates.items():
                 columns = _ranking(family, name, found, controls, claims[name])
                 tables["ranking"].append(_table("ranking", family, places, columns))
@@ -122,8 +122,8 @@ def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table
             if RESTORE in family.effects:
                 tables["concentration"].append(_concentration(family, places))
     tables["overlap"] += [
-        _overlap(part, against, one, other)
-        for (part, against), found in sets.items()
+        _overlap(part, measure, one, other)
+        for (part, measure), found in sets.items()
         for one, other in combinations(found, 2)
     ]
     made = {name: pa.concat_tables(found) for name, found in tables.items()}
@@ -312,7 +312,7 @@ def _table(name: str, family: Family, places: pa.Table, columns: Columns) -> pa.
     placed = places.take(pa.array(family.places_S))
     known = {
         "attribute": [family.attribute] * count,
-        "against": [family.against] * count,
+        "measure": [family.measure] * count,
         **{name: placed[name] for name in placed.column_names},
         **columns,
     }
@@ -339,7 +339,7 @@ def _concentration(family: Family, places: pa.Table) -> pa.Table:
     row = {
         "attribute": family.attribute,
         "part": family.part,
-        "against": family.against,
+        "measure": family.measure,
         "num_components": found.num_components,
         "gini": found.gini,
         "gini_low": found.gini_interval[0],
@@ -351,7 +351,7 @@ def _concentration(family: Family, places: pa.Table) -> pa.Table:
     return _arrow("concentration", {name: [value] for name, value in row.items()})
 
 
-def _overlap(part: str, against: str, one: CausalSet, other: CausalSet) -> pa.Table:
+def _overlap(part: str, measure: str, one: CausalSet, other: CausalSet) -> pa.Table:
     places = np.union1d(one.places_S, other.places_S)
     is_one, is_other = (
         _on(places, one.places_S, one.is_causal_S),
@@ -367,7 +367,7 @@ def _overlap(part: str, against: str, one: CausalSet, other: CausalSet) -> pa.Ta
         )
     row = {
         "part": part,
-        "against": against,
+        "measure": measure,
         "attribute_a": one.attribute,
         "attribute_b": other.attribute,
         "num_a": int(is_one.sum()),
