@@ -1,5 +1,5 @@
 # make demo: set up, trace the embedded model on local Ray, rank, edit, name the report of it all.
-# make test: set up, lint, types, layout contracts, tests; ARGS=tests/engine for one layer.
+# make test: set up, lint, types, layout contracts, tests.
 # make docs: the documentation's site, in site/.
 PYTHON ?= python3
 VENV := .venv
@@ -7,9 +7,7 @@ BIN := $(VENV)/bin
 RUN ?= demo
 STAMP := $(VENV)/.installed
 
-ARGS ?=
-
-.PHONY: demo setup check fix test test-all coverage docs bench reference-model clean
+.PHONY: demo setup check test test-all docs bench reference-model clean
 
 setup: $(STAMP)
 
@@ -35,20 +33,12 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
-	$(BIN)/deptry .
-
-fix: setup
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
 
 test: check
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest
 
 test-all: check
-	$(BIN)/python -m pytest -m 'slow or not slow' $(ARGS)
-
-coverage: setup
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -m 'slow or not slow'
 
 docs: setup
 	$(BIN)/python -m docs.reference

@@ -70,7 +70,7 @@ def make_unit(
     model: Diffusion,
     numerics: Numerics,
     *,
-    part: Part = Part.DENOISER,
+    part: Part = Part.UNET,
     window: str = "all",
     components: int | None = None,
     caption: int = 0,

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from cli.options.part import part_option
 from cli.options.runs import RunArgument, run_location
 from schemas.component import Part
 from schemas.intervention import Intervention
@@ -31,10 +30,10 @@ def plot(
         str | None, typer.Option(help="Of this attribute; the run's first if none.")
     ] = None,
     part: Annotated[
-        Part | None, part_option("Of this part; by default the first that has the figure.")
+        Part | None, typer.Option(help="Of this part; the first that has the figure if none.")
     ] = None,
-    measure: Annotated[
-        str | None, typer.Option(help="By this measure; by default target, else the run's first.")
+    against: Annotated[
+        str | None, typer.Option(help="By this measure; target if none, else the run's first.")
     ] = None,
     intervention: Annotated[
         Intervention, typer.Option(help="Of these changed runs.")
@@ -47,7 +46,7 @@ def plot(
     choice = Choice(
         attribute=attribute,
         part=part.value if part else None,
-        measure=measure,
+        against=against,
         intervention=intervention.value,
     )
     shows = plot_figure(open_run(run_location(run)), figure.value, choice, out)

@@ -11,43 +11,51 @@ import torch
 from transformers import CLIPTokenizer
 
 from engine.reference.vocabulary import (
-    COLOURS,
+    GENERIC,
     OBJECTS,
     OPENINGS,
-    STYLES,
-    VIEWPOINTS,
-    Combo,
+    Scene,
     caption,
-    combos,
+    plural,
+    scenes,
 )
 
 LENGTH = 32
 """Tokens of a padded caption, as `model_max_length`."""
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
-STYLE_LEFT_OUT = 0.3
-"""Share of captions that do not say a style."""
 
 
 def bytes_to_unicode() -> list[str]:
-    """The printable stand-ins of the 256 bytes, in CLIP's order (openai/CLIP, tokenizer)."""
+    """Return the printable stand-ins of the 256 bytes, in CLIP's order (openai/CLIP, tokenizer)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = [b for b in range(256) if b not in printable]
     return [chr(b) for b in printable] + [chr(256 + n) for n in range(len(rest))]
 
 
 def word_counts() -> Counter[str]:
-    """How often each word stands in the captions of all combinations and openings."""
-    texts = (caption(c, opening=o) for c in combos() for o in OPENINGS)
-    return Counter(word for text in texts for word in text.split())
+    """Return how often each word stands in the captions of one object, and a few of two.
+
+    Objects are said in the singular and the plural, generic words as often as an object.
+    """
+    counts: Counter[str] = Counter()
+    for scene in scenes():
+        for opening in OPENINGS:
+            counts.update(caption(scene, opening=opening).split())
+    names = list(OBJECTS)
+    for first, second in pairwise(names):
+        counts.update(caption(Scene(first, "noto", second=second)).split())
+    usual = counts[names[0]]
+    counts.update({word: usual for noun in GENERIC for word in (noun, plural(noun))})
+    return counts
 
 
 def split_word(word: str) -> list[str]:
-    """A word as single symbols, the last with CLIP's end-of-word suffix."""
+    """Return a word as single symbols, the last with CLIP's end-of-word suffix."""
     return [*word[:-1], word[-1] + "</w>"]
 
 
 def merge_pair(symbols: list[str], pair: tuple[str, str]) -> list[str]:
-    """The symbols with every adjacent `pair` joined, left to right."""
+    """Return the symbols with every adjacent `pair` joined, left to right."""
     merged: list[str] = []
     for symbol in symbols:
         # A joined symbol is longer than the pair's first half, so it cannot be joined twice.
@@ -59,7 +67,7 @@ def merge_pair(symbols: list[str], pair: tuple[str, str]) -> list[str]:
 
 
 def learn_merges(*, whole_words: float) -> list[tuple[str, str]]:
-    """The most frequent pairs in order (ties by spelling), until this share of objects is whole.
+    """Return the most frequent pairs, ties by spelling, until this share of objects is whole.
 
     An object is whole when none of its words is split (Sennrich et al. 2016, algorithm 1).
     """
@@ -80,7 +88,7 @@ def learn_merges(*, whole_words: float) -> list[tuple[str, str]]:
 
 
 def build_tokenizer(*, whole_words: float, length: int = LENGTH) -> CLIPTokenizer:
-    """A CLIP tokenizer: bytes, bytes that end a word, merges, then the two special tokens."""
+    """Return a CLIP tokenizer: bytes, bytes that end a word, merges, the two special tokens."""
     merges = learn_merges(whole_words=whole_words)
     symbols = bytes_to_unicode()
     tokens = [*symbols, *(s + "</w>" for s in symbols), *("".join(m) for m in merges), BOS, EOS]
@@ -94,7 +102,7 @@ def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
-    """Ids padded to the tokenizer's full length, `ids_NT`."""
+    """Return ids padded to the tokenizer's full length, `ids_NT`."""
     padded = tokenizer(
         texts,
         padding="max_length",
@@ -103,20 +111,3 @@ def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
         return_tensors="pt",
     )
     return padded.input_ids
-
-
-def attributes(items: list[Combo]) -> torch.Tensor:
-    """Combinations as indices into the vocabulary, `(N, 4)` in the order of SLOTS."""
-    words = [list(OBJECTS), list(STYLES), list(COLOURS), list(VIEWPOINTS)]
-    rows = [
-        [w.index(v) for w, v in zip(words, (c.object, c.style, c.colour, c.viewpoint), strict=True)]
-        for c in items
-    ]
-    return torch.tensor(rows)
-
-
-def random_caption(combo: Combo, rng: torch.Generator) -> tuple[str, bool]:
-    """A caption with a random opening, and whether it says the style."""
-    opening = OPENINGS[int(torch.randint(len(OPENINGS), (), generator=rng))]
-    with_style = bool(torch.rand((), generator=rng) >= STYLE_LEFT_OUT)
-    return caption(combo, opening=opening, with_style=with_style), with_style

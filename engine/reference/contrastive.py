@@ -1,10 +1,9 @@
-"""Contrastive learning of captions and images, shared by the text encoder and the scorer.
+"""Contrastive learning of captions and images, shared by the text encoders and the scorer.
 
 A caption matches an image if every attribute it says is right, so one image has several right
-captions of a batch. Batches are groups of one object in many styles, colours and viewpoints: the
-negatives that a model of independent captions hardly ever sees.
+captions of a batch.
 
-Shapes: N images and captions, T tokens, D embedding, K copies (suffixes `_NCHW`, `_NT`, `_ND`).
+Shapes: N images and captions, A attributes, D embedding (suffixes `_NCHW`, `_NA`, `_NT`, `_ND`).
 """
 
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from engine.reference.captions import attributes, random_caption
-from engine.reference.data import Pool, to_float
+from engine.reference.sampling import related_scenes
+from engine.reference.scenes import compose, random_placements
+from engine.reference.wordings import attributes, matches, random_wording
 
 GROUP = 4
-"""Images of one object that stand together in a batch."""
+"""Scenes with the same objects that stand together in a batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,49 +26,34 @@ class Batch:
     image_NCHW: torch.Tensor
     """In [-1, 1]."""
     texts: list[str]
+    attribute_NA: torch.Tensor
     match_NN: torch.Tensor
     """Row image, column caption: 1 where the caption is right for the image."""
 
 
-class Sampler:
-    """Draws training batches of hard negatives from a pool."""
-
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
-        self.attribute_N4 = attributes(pool.combos)
-        train = pool.train
-        objects = self.attribute_N4[train, 0]
-        self.rows = [train[objects == obj] for obj in objects.unique()]
-
-    def draw(self, size: int, *, rng: torch.Generator) -> Batch:
-        """A batch of `size` images: groups of GROUP combinations that share the object."""
-        chosen = torch.randperm(len(self.rows), generator=rng)[: size // GROUP]
-        rows = torch.cat([self._some(self.rows[int(i)], rng=rng) for i in chosen])
-        copies = torch.randint(self.pool.image_NKCHW.shape[1], (len(rows),), generator=rng)
-        captions = [random_caption(self.pool.combos[int(r)], rng) for r in rows]
-        says_style_N = torch.tensor([said for _, said in captions])
-        return Batch(
-            image_NCHW=to_float(self.pool.image_NKCHW[rows, copies]),
-            texts=[text for text, _ in captions],
-            match_NN=matches(self.attribute_N4[rows], says_style_N=says_style_N),
-        )
-
-    def _some(self, rows: torch.Tensor, *, rng: torch.Generator) -> torch.Tensor:
-        return rows[torch.randperm(len(rows), generator=rng)[:GROUP]]
-
-
-def matches(attribute_N4: torch.Tensor, *, says_style_N: torch.Tensor) -> torch.Tensor:
-    """`match_NN`, 1 where caption (column) and image (row) agree in all that the caption says."""
-    same_NN4 = attribute_N4[:, None] == attribute_N4[None]
-    same_NN4[:, :, 1] |= ~says_style_N[None]
-    return same_NN4.all(-1).float()
+def draw_batch(sprites: torch.Tensor, size: int, *, rng: torch.Generator) -> Batch:
+    """Return `size` images and captions: groups of GROUP scenes that share their objects."""
+    scenes = related_scenes(size, group=GROUP, rng=rng)
+    wordings = [random_wording(scene, rng) for scene in scenes]
+    attribute_NA = attributes(scenes)
+    return Batch(
+        image_NCHW=compose(sprites, scenes, random_placements(size, rng=rng)),
+        texts=[wording.text for wording in wordings],
+        attribute_NA=attribute_NA,
+        match_NN=matches(attribute_NA, wordings),
+    )
 
 
 def contrastive_loss(
     image_ND: torch.Tensor, text_ND: torch.Tensor, *, match_NN: torch.Tensor, scale: torch.Tensor
 ) -> torch.Tensor:
-    """Cross-entropy both ways, probability shared by all that match (Khosla et al. 2020)."""
-    logit_NN = scale * F.normalize(image_ND, dim=-1) @ F.normalize(text_ND, dim=-1).T
+    """Return the cross-entropy both ways, shared by all that match (Khosla et al. 2020).
+
+    It is computed in float32: bfloat16 logits of 100 would be off by a quarter.
+    """
+    with torch.autocast("cpu", enabled=False):
+        image_ND, text_ND = (F.normalize(e.float(), dim=-1) for e in (image_ND, text_ND))
+        logit_NN = scale * image_ND @ text_ND.T
     by_image_NN = match_NN / match_NN.sum(1, keepdim=True)
     by_text_NN = match_NN / match_NN.sum(0, keepdim=True)
     return 0.5 * (

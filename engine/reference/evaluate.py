@@ -1,205 +1,189 @@
-"""How well the shipped model draws what it never drew: `python -m engine.reference.evaluate`.
+"""How well the shipped models draw what they never drew: `python -m engine.reference.evaluate`.
 
-Every held-out combination gives one prompt. The scorer then answers four forced choices per image:
-the caption with one slot replaced by each of its options. A colour is asked for where the prompt
-names one (six options); `colour or none` asks it of all prompts, with "no colour word" a seventh.
-Shapes: N prompts, O options, D embedding (suffixes `_NO`, `_ND`).
+Prompts are captions that no training stage saw, of three sets: one object (a sixth of them of two,
+a sixth of three); objects in a color that training never showed them in; two objects in two colors.
+The scorer answers forced choices on each image: the caption with one attribute replaced by each of
+its options. `color` is asked where the prompt names one (six options); `color or none` asks it of
+all prompts, with "no color word" a seventh; `viewpoint` where upside down looks different.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from engine.reference.data import Pool, load_pool
-from engine.reference.export import FOLDER, megabytes
-from engine.reference.scorer import load_scorer
-from engine.reference.vocabulary import (
-    COLOURS,
-    GUIDANCE,
-    OBJECTS,
-    OPENINGS,
-    STEPS,
-    STYLES,
-    VIEWPOINTS,
-    Combo,
-    caption,
-    combos,
-)
+from engine.reference.ceiling import rendered
+from engine.reference.drawings import load_sprites
+from engine.reference.export import EXTRA_ARGUMENTS, FOLDER, PIPELINES, megabytes, open_pipeline
+from engine.reference.judge import PAIR_QUESTIONS, QUESTIONS, Judge, answers, share, to_images
+from engine.reference.prompt_sets import PromptSets, prompt_sets, prompts
+from engine.reference.scenes import to_pixels
+from engine.reference.train import WORK
+from engine.reference.vocabulary import GUIDANCE, STEPS, Scene
 
-QUESTIONS: dict[str, tuple[str, list[str]]] = {
-    "object": ("object", list(OBJECTS)),
-    "style": ("style", list(STYLES)),
-    "colour": ("colour", [c for c in COLOURS if c != "natural"]),
-    "colour or none": ("colour", list(COLOURS)),
-    "viewpoint": ("viewpoint", list(VIEWPOINTS)),
+LEAST = {
+    "generated": {"object": 0.93, "style": 0.95, "color": 0.95, "count": 0.85, "viewpoint": 0.92},
+    "rendered": {"object": 0.97, "style": 0.97, "color": 0.97, "count": 0.97, "viewpoint": 0.95},
 }
-"""Name of a forced choice to its slot and its options."""
+"""What is accepted of generated images, and of the scorer on rendered drawings."""
+MEGABYTES = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What the evaluation found."""
+class Result:
+    """What the evaluation found of one model, as shares by question."""
 
+    model: str
     prompts: int
     guidance: float
     steps: int
     generated: dict[str, float]
-    """Share of generated images that the scorer answers as the prompt says, by question."""
-    rendered: dict[str, float]
-    """The same for held-out drawings: how far the scorer can be trusted."""
-    by_style: dict[str, float]
-    """Object accuracy of generated images, by style."""
+    unseen_pairs: dict[str, float]
+    two_objects: dict[str, float]
     seconds_per_image: float
-    megabytes: float
-
-
-class Judge:
-    """The scorer, asked forced choices."""
-
-    def __init__(self, folder: Path) -> None:
-        self.model, self.preprocess, self.tokenizer = load_scorer(folder)
-
-    @torch.no_grad()
-    def embed_images(self, images: list[Image.Image]) -> torch.Tensor:
-        """Unit embeddings of the images."""
-        pixels = torch.stack([self.preprocess(image) for image in images])
-        parts = [self.model.encode_image(p) for p in pixels.split(256)]
-        return F.normalize(torch.cat(parts), dim=-1)
-
-    @torch.no_grad()
-    def embed_texts(self, texts: list[str]) -> torch.Tensor:
-        """Unit embeddings of the captions."""
-        distinct = list(dict.fromkeys(texts))
-        parts = [self.model.encode_text(ids) for ids in self.tokenizer(distinct).split(256)]
-        embedding_ND = F.normalize(torch.cat(parts), dim=-1)
-        return embedding_ND[[distinct.index(text) for text in texts]]
-
-    def correct(self, image_ND: torch.Tensor, asked: list[Combo], *, question: str) -> torch.Tensor:
-        """Whether each image's best option is the one of its combination, `(N,)` of bool."""
-        slot, options = QUESTIONS[question]
-        texts = [caption(replace(c, **{slot: o})) for c in asked for o in options]
-        text_NOD = self.embed_texts(texts).view(len(asked), len(options), -1)
-        best_N = torch.einsum("nd,nod->no", image_ND, text_NOD).argmax(1)
-        right_N = torch.tensor([options.index(getattr(c, slot)) for c in asked])
-        return best_N == right_N
-
-
-def score(judge: Judge, images: list[Image.Image], asked: list[Combo]) -> dict[str, torch.Tensor]:
-    """Right or wrong by question, over the combinations that the question is asked of."""
-    image_ND = judge.embed_images(images)
-    answers = {}
-    for question, (slot, options) in QUESTIONS.items():
-        rows = [i for i, c in enumerate(asked) if getattr(c, slot) in options]
-        kept = [asked[i] for i in rows]
-        answers[question] = judge.correct(image_ND[rows], kept, question=question)
-    return answers
-
-
-def prompts(asked: list[Combo]) -> list[str]:
-    """One prompt each, the openings in turn."""
-    return [caption(c, opening=OPENINGS[i % len(OPENINGS)]) for i, c in enumerate(asked)]
 
 
 def generate(
-    pipeline: StableDiffusionPipeline,
-    texts: list[str],
-    *,
-    guidance: float,
-    steps: int,
-    batch: int = 16,
+    pipeline: Any, texts: list[str], *, batch: int = 16, **arguments: Any
 ) -> list[Image.Image]:
-    """One image per prompt; prompt i starts from the noise of seed i."""
+    """Return one image a prompt; prompt i starts from the noise of seed i."""
     images: list[Image.Image] = []
     for start in range(0, len(texts), batch):
         part = texts[start : start + batch]
         seeds = [torch.Generator().manual_seed(start + i) for i in range(len(part))]
-        arguments = {"guidance_scale": guidance, "num_inference_steps": steps}
         images += pipeline(part, generator=seeds, **arguments).images
     return images
 
 
-def rendered_images(pool: Pool, asked: list[Combo]) -> list[Image.Image]:
-    """The first placement of each combination's drawing."""
-    rows = {c: i for i, c in enumerate(pool.combos)}
-    pixels = [pool.image_NKCHW[rows[c], 0].permute(1, 2, 0).numpy() for c in asked]
-    return [Image.fromarray(np.ascontiguousarray(p)) for p in pixels]
+def pair_shares(
+    judge: Judge, images: Sequence[Image.Image], asked: Sequence[Scene]
+) -> dict[str, float]:
+    """Return the shares of right answers on two objects; `binding` is all four right."""
+    right = answers(judge, images, asked, questions=PAIR_QUESTIONS)
+    everything_N = torch.stack(list(right.values())).all(0)
+    return {q: share(r) for q, r in right.items()} | {"binding": share(everything_N)}
 
 
-def evaluate(folder: Path, pool: Pool, *, guidance: float, steps: int, limit: int) -> Report:
-    """Generate the held-out prompts (at most `limit`, spread evenly) and ask the scorer."""
-    asked = [c for c in combos() if c.held_out]
-    asked = [asked[i * len(asked) // limit] for i in range(limit)] if limit < len(asked) else asked
-    pipeline = StableDiffusionPipeline.from_pretrained(folder)
-    pipeline.set_progress_bar_config(disable=True)
-    judge = Judge(folder / "scorer")
+def shares(judge: Judge, images: Sequence[Image.Image], asked: Sequence[Scene]) -> dict[str, float]:
+    """Return the shares of right answers on one object."""
+    return {q: share(right) for q, right in answers(judge, images, asked).items()}
+
+
+def evaluate(
+    folder: Path, name: str, sets: PromptSets, judge: Judge, *, guidance: float, steps: int
+) -> Result:
+    """Generate an image a prompt and ask the scorer."""
+    pipeline = open_pipeline(folder, name)
+    arguments = {"guidance_scale": guidance, "num_inference_steps": steps, **EXTRA_ARGUMENTS[name]}
+
+    def images_of(asked: Sequence[Scene]) -> list[Image.Image]:
+        return generate(pipeline, prompts(asked), **arguments)
+
     started = time.monotonic()
-    images = generate(pipeline, prompts(asked), guidance=guidance, steps=steps)
+    images = images_of(sets.one_object)
     seconds = time.monotonic() - started
-    answers = score(judge, images, asked)
-    share: Callable[[torch.Tensor], float] = lambda right: float(right.float().mean())  # noqa: E731
-    of_style = {s: torch.tensor([c.style == s for c in asked]) for s in STYLES}
-    return Report(
-        prompts=len(asked),
+    return Result(
+        model=name,
+        prompts=len(sets.one_object),
         guidance=guidance,
         steps=steps,
-        generated={q: share(a) for q, a in answers.items()},
-        rendered={
-            q: share(a) for q, a in score(judge, rendered_images(pool, asked), asked).items()
-        },
-        by_style={s: share(answers["object"][mask]) for s, mask in of_style.items()},
-        seconds_per_image=seconds / len(asked),
-        megabytes=megabytes(folder),
+        generated=shares(judge, images, sets.one_object),
+        unseen_pairs=shares(judge, images_of(sets.unseen_pairs), sets.unseen_pairs),
+        two_objects=pair_shares(judge, images_of(sets.two_objects), sets.two_objects),
+        seconds_per_image=seconds / len(images),
     )
 
 
-def table(report: Report) -> str:
-    """The report as a Markdown table and three lines."""
-    rows = [f"| {q} | {report.generated[q]:.3f} | {report.rendered[q]:.3f} |" for q in QUESTIONS]
-    styles = ", ".join(f"{s} {v:.3f}" for s, v in report.by_style.items())
-    return "\n".join(
-        [
-            f"{report.prompts} held-out prompts, {report.steps} steps, guidance {report.guidance}",
-            "",
-            "| forced choice | generated | rendered (scorer's own accuracy) |",
-            "|---|---|---|",
-            *rows,
-            "",
-            f"object by style: {styles}",
-            f"{report.seconds_per_image:.3f} s per image (batches of 16); "
-            f"weights {report.megabytes:.1f} MB",
-        ]
-    )
+def scorer_shares(judge: Judge, sprites: torch.Tensor, sets: PromptSets) -> dict[str, float]:
+    """Return how often the scorer is right on rendered held-out drawings, by question."""
+
+    def drawn(asked: list[Scene]) -> list[Image.Image]:
+        return to_images(to_pixels(rendered(sprites, asked)))
+
+    one, two = sets.one_object, sets.two_objects
+    return shares(judge, drawn(one), one) | pair_shares(judge, drawn(two), two)
+
+
+def table(results: list[Result], scorer: dict[str, float], *, size: float) -> str:
+    """Return the acceptance table in Markdown: shares, what is needed, what falls short."""
+    names = [result.model for result in results]
+    lines = [
+        f"{results[0].prompts} held-out prompts of one object, {results[0].steps} steps; guidance "
+        + ", ".join(f"{r.guidance} ({r.model})" for r in results),
+        "",
+        f"| forced choice | {' | '.join(names)} | needed | scorer on drawings | needed |",
+        "|---" * (len(names) + 4) + "|",
+        *(_row(q, [r.generated.get(q) for r in results], scorer) for q in QUESTIONS),
+        *(
+            _row(f"{q}, unseen color of an object", [r.unseen_pairs.get(q) for r in results], {})
+            for q in ("object", "color")
+        ),
+        *(
+            _row(q, [r.two_objects.get(q) for r in results], scorer)
+            for q in (*PAIR_QUESTIONS, "binding")
+        ),
+        "",
+        *(f"{r.model}: {r.seconds_per_image:.3f} s an image in batches of 16" for r in results),
+        f"weights {size:.1f} MB of at most {MEGABYTES:.0f}",
+    ]
+    return "\n".join(lines)
+
+
+def _row(question: str, generated: list[float | None], scorer: dict[str, float]) -> str:
+    needed = [LEAST[kind].get(question) for kind in ("generated", "rendered")]
+    cells = [
+        question,
+        *(_cell(value, needed[0]) for value in generated),
+        _cell(needed[0], None),
+        _cell(scorer.get(question), needed[1]),
+        _cell(needed[1], None),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(value: float | None, least: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" + (" (short)" if least is not None and value < least else "")
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=FOLDER)
-    parser.add_argument("--work", type=Path, default=Path(".build/emoji"), help="rendered drawings")
-    parser.add_argument("--guidance", type=float, default=GUIDANCE)
+    parser.add_argument("--models", nargs="+", choices=list(PIPELINES), default=list(PIPELINES))
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="holds the models' folders")
+    parser.add_argument("--work", type=Path, default=WORK, help="rendered drawings")
+    parser.add_argument("--icons", type=Path, help="folder that holds the four icon packages")
+    parser.add_argument("--guidance", type=float, help="instead of each model's own")
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--limit", type=int, default=10_000, help="prompts at most")
+    parser.add_argument("--fraction", type=float, default=1.0, help="of the prompts")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    report = evaluate(
-        options.folder,
-        load_pool(options.work),
-        guidance=options.guidance,
-        steps=options.steps,
-        limit=options.limit,
-    )
-    fields = {name: getattr(report, name) for name in Report.__slots__}
-    print(json.dumps(fields, indent=2) if options.json else table(report))
+    sets, judge = prompt_sets(fraction=options.fraction), Judge(options.folder / "emoji-sd/scorer")
+    scorer = scorer_shares(judge, load_sprites(options.work, icons=options.icons), sets)
+    results = [
+        evaluate(
+            options.folder,
+            name,
+            sets,
+            judge,
+            guidance=options.guidance or GUIDANCE[name],
+            steps=options.steps,
+        )
+        for name in options.models
+    ]
+    size = sum(megabytes(options.folder / name) for name in PIPELINES)
+    if options.json:
+        print(json.dumps({"scorer": scorer, "results": [asdict(r) for r in results]}, indent=2))
+    else:
+        print(table(results, scorer, size=size))
 
 
 if __name__ == "__main__":

@@ -1,95 +1,155 @@
-"""The shipped folder: a complete diffusers pipeline, the scorer beside it, the word lists."""
+"""The shipped folders: two complete diffusers pipelines, the scorer, the word lists."""
 
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusion3Pipeline, StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor2_0
 from open_clip.model import CLIP
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
-from engine.reference.data import grid
+from engine.reference import dit, loop, unet
+from engine.reference.scenes import grid
 from engine.reference.scorer import export_scorer
-from engine.reference.unet import build_scheduler
-from engine.reference.vocabulary import (
-    COLOURS,
-    GUIDANCE,
-    STEPS,
-    STYLES,
-    VIEWPOINTS,
-    Combo,
-    caption,
-    write_vocabulary,
-)
+from engine.reference.vocabulary import GUIDANCE, STEPS, Scene, caption, write_vocabulary
 
-FOLDER = Path(__file__).parent / "emoji-sd"
-SHOWN = ["cat", "penguin", "butterfly", "hot dog", "palm tree", "castle", "fire engine", "bus"]
+FOLDER = Path(__file__).parent
+PIPELINES = {"emoji-sd": StableDiffusionPipeline, "emoji-dit": StableDiffusion3Pipeline}
+EXTRA_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "emoji-sd": {},
+    "emoji-dit": {"max_sequence_length": dit.ZERO_ROWS},
+}
+"""What every call of a model's pipeline passes besides prompt, guidance and steps."""
+MISSING_PARTS: dict[str, dict[str, Any]] = {
+    "emoji-sd": {},
+    "emoji-dit": {"text_encoder_3": None, "tokenizer_3": None},
+}
+"""What `from_pretrained` must be given: diffusers 0.42 does not take an absent part from the
+folder's index, and asks for SD3's third text encoder otherwise."""
+SHOWN = ("cat", "penguin", "butterfly", "hot dog", "palm tree", "castle", "fire engine", "bus")
 """Objects of the sample sheet."""
 
 
-def build_pipeline(
-    *,
-    vae: AutoencoderKL,
-    encoder: CLIPTextModel,
-    tokenizer: CLIPTokenizer,
-    unet: UNet2DConditionModel,
-    scale: float,
-) -> StableDiffusionPipeline:
-    """The parts as one pipeline; `scale` becomes the VAE's scaling factor."""
-    vae.register_to_config(scaling_factor=scale)
-    unet.set_attn_processor(AttnProcessor2_0())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What both pipelines are made of, apart from their denoisers."""
+
+    vae: AutoencoderKL
+    scale: float
+    """Becomes the VAE's scaling factor."""
+    encoders: tuple[CLIPTextModelWithProjection, CLIPTextModelWithProjection]
+    tokenizers: tuple[CLIPTokenizer, CLIPTokenizer]
+
+
+def averaged(work: Path, name: str, model: torch.nn.Module) -> torch.nn.Module:
+    """Return the model with the averaged weights of a stage's checkpoint, however far it got."""
+    model.load_state_dict(loop.load(work / f"{name}.pt")["average"])
+    return model.eval()
+
+
+def build_sd(parts: Parts, work: Path) -> StableDiffusionPipeline:
+    """Return emoji-sd from the checkpoints in `work`."""
+    denoiser = averaged(work, "unet", unet.build_unet())
+    denoiser.set_attn_processor(AttnProcessor2_0())
     return StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=build_scheduler(),
+        vae=parts.vae,
+        text_encoder=parts.encoders[0].text_model,
+        tokenizer=parts.tokenizers[0],
+        unet=denoiser,
+        scheduler=unet.build_scheduler(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
 
 
-def export_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
-    """Write the pipeline; VAE and UNet stored as float16, which diffusers loads as float32."""
-    # transformers would load a float16 text encoder as float16, so that stays as it is.
-    parts = (pipeline.vae, pipeline.unet)
-    for part in parts:
+def build_dit(parts: Parts, work: Path) -> StableDiffusion3Pipeline:
+    """Return emoji-dit from the checkpoints in `work`."""
+    return StableDiffusion3Pipeline(
+        vae=parts.vae,
+        text_encoder=parts.encoders[0],
+        tokenizer=parts.tokenizers[0],
+        text_encoder_2=parts.encoders[1],
+        tokenizer_2=parts.tokenizers[1],
+        text_encoder_3=None,
+        tokenizer_3=None,
+        transformer=averaged(work, "dit", dit.build_dit()),
+        scheduler=dit.build_scheduler(),
+    )
+
+
+def export_pipeline(pipeline: Any, folder: Path) -> None:
+    """Write a pipeline; VAE and denoiser stored as float16, which diffusers loads as float32."""
+    # transformers would load a float16 text encoder as float16, so those stay as they are.
+    halved = [pipeline.components[name] for name in ("vae", "unet", "transformer")
+              if name in pipeline.components]  # fmt: skip
+    for part in halved:
         part.to(torch.float16)
     pipeline.save_pretrained(folder)
-    for part in parts:
+    for part in halved:
         part.to(torch.float32)
 
 
-def export_all(pipeline: StableDiffusionPipeline, scorer: CLIP, *, folder: Path = FOLDER) -> None:
-    """Write everything but the model card."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_vocabulary(folder / "vocabulary.json")
-    export_pipeline(pipeline, folder)
-    (folder / "scorer").mkdir(exist_ok=True)
-    export_scorer(scorer, folder / "scorer")
+def export_all(parts: Parts, scorer: CLIP, *, work: Path, folder: Path = FOLDER) -> list[str]:
+    """Write the folders but for model cards and sample sheets; return the names of the models.
+
+    A model is left out while `work` has no checkpoint of its denoiser; the scorer always comes.
+    """
+    parts.vae.register_to_config(scaling_factor=parts.scale)
+    builders = {"emoji-sd": ("unet", build_sd), "emoji-dit": ("dit", build_dit)}
+    names = [name for name, (stage, _) in builders.items() if (work / f"{stage}.pt").exists()]
+    for name in names:
+        for old in ("unet", "transformer", "text_encoder", "text_encoder_2", "vae"):
+            shutil.rmtree(folder / name / old, ignore_errors=True)
+        export_pipeline(builders[name][1](parts, work), folder / name)
+        write_vocabulary(folder / name / "vocabulary.json", guidance=GUIDANCE[name])
+    export_scorer(scorer, folder / "emoji-sd" / "scorer")
+    return names
 
 
-def write_samples(pipeline: StableDiffusionPipeline, path: Path) -> None:
-    """A sheet of 8 objects in all styles, natural above tinted (some upside down), enlarged."""
-    colours = [c for c in COLOURS if c != "natural"]
-    rows = [[Combo(obj, style) for obj in SHOWN] for style in STYLES]
-    rows += [
-        [
-            Combo(obj, style, colours[(i + j) % 6], list(VIEWPOINTS)[j % 2])
-            for j, obj in enumerate(SHOWN)
-        ]
-        for i, style in enumerate(STYLES)
-    ]
-    texts = [caption(c) for row in rows for c in row]
-    seeds = [torch.Generator().manual_seed(i) for i in range(len(texts))]
-    arguments = {"guidance_scale": GUIDANCE, "num_inference_steps": STEPS}
+def open_pipeline(folder: Path, name: str) -> Any:
+    """Return a shipped pipeline as any diffusers user opens it."""
+    pipeline = PIPELINES[name].from_pretrained(folder / name, **MISSING_PARTS[name])
     pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def sample_scenes() -> list[list[Scene]]:
+    """Return the rows of the sample sheet: each style natural, one tinted, counted and in pairs."""
+    hues = ("red", "orange", "yellow", "green", "blue", "purple")
+    turned = ("upright", "upside down")
+    rows = [
+        [Scene(name, style) for name in SHOWN] for style in ("noto", "sticker", "neon", "stencil")
+    ]
+    rows.append([
+        Scene(name, "noto", hues[i % 6], "upright" if name == "butterfly" else turned[i % 2])
+        for i, name in enumerate(SHOWN)
+    ])  # fmt: skip
+    rows.append([
+        Scene(name, "neon", count=("two", "three")[i % 2]) for i, name in enumerate(SHOWN)
+    ])  # fmt: skip
+    rows.append([
+        Scene(name, "sticker", hues[i % 6], second=SHOWN[i - 1], second_color=hues[(i + 3) % 6])
+        for i, name in enumerate(SHOWN)
+    ])  # fmt: skip
+    return rows
+
+
+def write_samples(folder: Path, name: str) -> None:
+    """Write a shipped model's sample sheet, enlarged twice; image i starts from seed i's noise."""
+    texts = [caption(scene) for row in sample_scenes() for scene in row]
+    seeds = [torch.Generator().manual_seed(i) for i in range(len(texts))]
+    arguments = {"guidance_scale": GUIDANCE[name], "num_inference_steps": STEPS}
+    arguments |= EXTRA_ARGUMENTS[name]
+    pipeline = open_pipeline(folder, name)
     images = pipeline(texts, generator=seeds, output_type="pt", **arguments).images
-    pixels_NCHW = (images * 255).round().to(torch.uint8)
-    grid(pixels_NCHW, columns=len(SHOWN), zoom=3).save(path)
+    pixel_NCHW = (images * 255).round().to(torch.uint8)
+    grid(pixel_NCHW, columns=len(SHOWN), zoom=2).save(folder / name / "samples.png")
 
 
 def megabytes(folder: Path) -> float:
-    """Size of all weights under the folder, in MB of 10^6 bytes."""
+    """Return the size of all weights under the folder, in MB of 10^6 bytes."""
     return sum(f.stat().st_size for f in folder.rglob("*.safetensors")) / 1e6

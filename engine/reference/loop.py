@@ -29,7 +29,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def orthogonal(matrix_MN: torch.Tensor) -> torch.Tensor:
-    """The matrix with its singular values moved near 1 (Jordan et al. 2024, "Muon").
+    """Return the matrix with its singular values moved near 1 (Jordan et al. 2024, "Muon").
 
     Five steps X <- (a + b X X' + c (X X')^2) X. All of them are polynomials in the first Gram
     matrix, so only that small square is iterated on.
@@ -79,6 +79,18 @@ def adamw(model: nn.Module, *, decay: float = 0.01) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99), fused=True)
 
 
+def muon_and_adamw(
+    model: nn.Module, *, outer: tuple[str, ...]
+) -> tuple[torch.optim.Optimizer, ...]:
+    """Return Muon for matrices and kernels whose name starts with none of `outer`, AdamW."""
+    inner = {
+        name: p for name, p in model.named_parameters() if p.ndim > 1 and not name.startswith(outer)
+    }
+    rest = [p for name, p in model.named_parameters() if name not in inner]
+    adam = torch.optim.AdamW(rest, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+    return Muon(list(inner.values())), adam
+
+
 class Average:
     """Exponential moving average of a model's weights, warmed up over its first steps."""
 
@@ -104,7 +116,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A checkpoint, or an empty dict where there is none."""
+    """Return a checkpoint, or an empty dict where there is none."""
     return torch.load(path, weights_only=True) if path.exists() else {}
 
 
@@ -127,6 +139,12 @@ class Progress:
         self.total, self.count, self.since = 0.0, 0, time.monotonic()
 
 
+def multiplies_in_bfloat16() -> bool:
+    """Return whether the processor has instructions for bfloat16; without them it is slower."""
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16", False) or able.get("amx_bf16", False))
+
+
 def train(
     name: str,
     model: nn.Module,
@@ -144,13 +162,16 @@ def train(
     """Train `model`, or go on from `work`/<name>.pt; it ends with its averaged weights.
 
     Step n draws everything from a generator of its own, so a resumed run equals an unbroken one.
+    Losses are computed under bfloat16 autocast where the processor has instructions for it.
     """
+    mixed = torch.autocast("cpu", dtype=torch.bfloat16, enabled=multiplies_in_bfloat16())
     optimizers = optimizers or (adamw(model),)
     average, path = Average(model, decay=decay), work / f"{name}.pt"
     first = resume(path, model, optimizers, average)
     progress = Progress(name, steps=steps)
     for step in range(first, steps):
-        loss = loss_of(torch.Generator().manual_seed(seed * 1_000_003 + step))
+        with mixed:
+            loss = loss_of(torch.Generator().manual_seed(seed * 1_000_003 + step))
         model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -1,9 +1,10 @@
 """The judge: an independent open_clip model with its own tokenizer, architecture and seed.
 
-It shares nothing with the text encoder but the objective. Images are moved, mirrored left to right,
-blurred, made noisy and recoloured a little in training, so that it judges drawings it never saw,
+It shares nothing with the text encoders but the objective. Images are turned, moved, scaled,
+blurred, made noisy and recolored a little in training, so that it judges drawings it never saw,
 and slightly soft generated images, as well.
-Shapes: N images and captions, T tokens, D embedding (suffixes `_NCHW`, `_NT`, `_ND`).
+Shapes: N images and captions, T tokens, D embedding, A attributes (suffixes `_NCHW`, `_NT`, `_ND`,
+`_NA`).
 """
 
 import json
@@ -15,47 +16,67 @@ import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
 from safetensors.torch import save_file
+from torch import nn
 from transformers import CLIPTokenizer
 
 from engine.reference import loop
 from engine.reference.captions import build_tokenizer, tokenize
-from engine.reference.contrastive import Sampler, contrastive_loss
-from engine.reference.data import Pool
+from engine.reference.contrastive import Batch, contrastive_loss, draw_batch
+from engine.reference.wordings import ATTRIBUTES
 
-SIZE = 32
-LENGTH, STEPS, BATCH, RATE, SEED = 24, 3800, 160, 2e-3, 71
-DIM = 96
+SIDE = 48
+"""Side in pixels that images are reduced to: a quarter fewer than drawn makes it half as slow."""
+LENGTH, STEPS, BATCH, RATE, SEED = 24, 4500, 128, 2e-3, 71
+DIM = 128
 DECAY = 0.995
 """Of the averaged weights."""
+HEADS_WEIGHT = 0.25
+"""Weight of the attributes' cross-entropies beside the contrastive loss."""
 
 
 def model_config(tokenizer: CLIPTokenizer) -> dict[str, object]:
-    """Configuration of the open_clip model: a residual network and a two-layer transformer."""
+    """Return the open_clip model's configuration: a residual network, a two-layer transformer."""
     return {
         "embed_dim": DIM,
         "vision_cfg": {
-            "image_size": SIZE, "timm_model_name": "resnet10t", "timm_model_pretrained": False,
+            "image_size": SIDE, "timm_model_name": "resnet10t", "timm_model_pretrained": False,
             "timm_pool": "avg", "timm_proj": "linear",
         },
         "text_cfg": {
-            "context_length": LENGTH, "vocab_size": len(tokenizer), "width": 96, "heads": 3,
+            "context_length": LENGTH, "vocab_size": len(tokenizer), "width": DIM, "heads": 4,
             "layers": 2, "hf_tokenizer_name": "this folder", "pool_type": "argmax",
         },
     }  # fmt: skip
 
 
 def scorer_tokenizer() -> CLIPTokenizer:
-    """A tokenizer that keeps nearly all object words whole, unlike the text encoder's."""
+    """Return a tokenizer that keeps nearly all object words whole, unlike the text encoders'."""
     return build_tokenizer(whole_words=0.95, length=LENGTH)
 
 
-def build_scorer(tokenizer: CLIPTokenizer) -> CLIP:
-    """An untrained scorer."""
-    return CLIP(**model_config(tokenizer))  # pyright: ignore[reportArgumentType]
+class Student(nn.Module):
+    """The scorer with one linear classifier an attribute, which only training uses.
+
+    The classifiers read the image's embedding: each of its images then says all its attributes,
+    where a contrastive batch only compares it with the captions of others.
+    """
+
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        super().__init__()
+        self.scorer = CLIP(**model_config(tokenizer))  # pyright: ignore[reportArgumentType]
+        self.heads = nn.ModuleList(nn.Linear(DIM, len(v)) for v in ATTRIBUTES.values())
+
+    def attribute_loss(self, image_ND: torch.Tensor, attribute_NA: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the classifiers' mean cross-entropies."""
+        losses = [
+            F.cross_entropy(head(image_ND).float(), attribute_NA[:, row])
+            for row, head in enumerate(self.heads)
+        ]
+        return torch.stack(losses).sum()
 
 
 def soften(image_NCHW: torch.Tensor, *, rng: torch.Generator) -> torch.Tensor:
-    """Each image with a random share of blur, of noise, and of gain and offset by channel."""
+    """Return each image with a random share of blur, noise, and gain and offset by channel."""
     count = len(image_NCHW)
     blurred_NCHW = F.avg_pool2d(F.pad(image_NCHW, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     share_N111 = 0.7 * torch.rand(count, 1, 1, 1, generator=rng) ** 2
@@ -68,53 +89,52 @@ def soften(image_NCHW: torch.Tensor, *, rng: torch.Generator) -> torch.Tensor:
 
 
 def move(image_NCHW: torch.Tensor, *, rng: torch.Generator) -> torch.Tensor:
-    """Half of the images mirrored left to right; all turned, scaled and shifted a little."""
+    """Return the images turned, scaled and shifted a little, reduced to SIDE pixels."""
     count = len(image_NCHW)
-    turn_N = math.radians(8) * (2 * torch.rand(count, generator=rng) - 1)
-    scale_N = 0.92 + 0.16 * torch.rand(count, generator=rng)
-    mirror_N = 1 - 2 * (torch.rand(count, generator=rng) < 0.5).float()
+    turn_N = math.radians(6) * (2 * torch.rand(count, generator=rng) - 1)
+    scale_N = 0.94 + 0.12 * torch.rand(count, generator=rng)
     theta_N23 = torch.zeros(count, 2, 3)
     theta_N23[:, 0, 0] = theta_N23[:, 1, 1] = turn_N.cos() * scale_N
     theta_N23[:, 1, 0] = turn_N.sin() * scale_N
     theta_N23[:, 0, 1] = -theta_N23[:, 1, 0]
-    theta_N23[:, 0] *= mirror_N[:, None]
-    theta_N23[:, :, 2] = 0.06 * (2 * torch.rand(count, 2, generator=rng) - 1)
-    grid_NHW2 = F.affine_grid(theta_N23, list(image_NCHW.shape), align_corners=False)
+    theta_N23[:, :, 2] = 0.05 * (2 * torch.rand(count, 2, generator=rng) - 1)
+    grid_NHW2 = F.affine_grid(theta_N23, [count, 3, SIDE, SIDE], align_corners=False)
     return F.grid_sample(image_NCHW, grid_NHW2, padding_mode="border", align_corners=False)
 
 
 def scorer_loss(
-    scorer: CLIP, image_NCHW: torch.Tensor, ids_NT: torch.Tensor, *, match_NN: torch.Tensor
+    student: Student, batch: Batch, *, tokenizer: CLIPTokenizer, rng: torch.Generator
 ) -> torch.Tensor:
-    """Contrastive loss of one batch."""
+    """Return the contrastive loss of one batch plus the weighted loss of the classifiers."""
+    scorer = student.scorer
+    image_NCHW = soften(move(batch.image_NCHW, rng=rng), rng=rng)
     image_ND = scorer.encode_image(image_NCHW.contiguous(memory_format=torch.channels_last))
-    text_ND = scorer.encode_text(ids_NT)
+    text_ND = scorer.encode_text(tokenize(tokenizer, batch.texts))
     scale = scorer.logit_scale.clamp(max=4.6).exp()
-    return contrastive_loss(image_ND, text_ND, match_NN=match_NN, scale=scale)
+    contrast = contrastive_loss(image_ND, text_ND, match_NN=batch.match_NN, scale=scale)
+    return contrast + HEADS_WEIGHT * student.attribute_loss(image_ND, batch.attribute_NA)
 
 
-def train_scorer(pool: Pool, work: Path, *, steps: int = STEPS) -> CLIP:
+def train_scorer(sprites: torch.Tensor, work: Path, *, steps: int = STEPS) -> CLIP:
     """Train (or go on training) the scorer; its checkpoint is `work`/scorer.pt."""
     torch.manual_seed(SEED)
     tokenizer = scorer_tokenizer()
-    scorer = build_scorer(tokenizer).train()
-    scorer.visual.to(memory_format=torch.channels_last)
-    sampler = Sampler(pool)
+    student = Student(tokenizer).train()
+    student.scorer.visual.to(memory_format=torch.channels_last)
 
     def loss_of(rng: torch.Generator) -> torch.Tensor:
-        batch = sampler.draw(BATCH, rng=rng)
-        image_NCHW = soften(move(batch.image_NCHW, rng=rng), rng=rng)
-        ids_NT = tokenize(tokenizer, batch.texts)
-        return scorer_loss(scorer, image_NCHW, ids_NT, match_NN=batch.match_NN)
+        batch = draw_batch(sprites, BATCH, rng=rng)
+        return scorer_loss(student, batch, tokenizer=tokenizer, rng=rng)
 
     numbers = {"steps": steps, "batch": BATCH, "rate": RATE, "seed": SEED, "decay": DECAY}
-    optimizers = [loop.adamw(scorer, decay=0.05)]
-    loop.train("scorer", scorer, loss_of, work=work, optimizers=optimizers, **numbers)
-    return scorer.to(memory_format=torch.contiguous_format).eval()
+    optimizers = [loop.adamw(student, decay=0.05)]
+    loop.train("scorer", student, loss_of, work=work, optimizers=optimizers, **numbers)
+    return student.scorer.to(memory_format=torch.contiguous_format).eval()
 
 
 def export_scorer(scorer: CLIP, folder: Path) -> None:
     """Write the folder that open_clip opens as "local-dir:<folder>"."""
+    folder.mkdir(parents=True, exist_ok=True)
     tokenizer = scorer_tokenizer()
     tokenizer.save_pretrained(str(folder))
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
@@ -129,7 +149,7 @@ def export_scorer(scorer: CLIP, folder: Path) -> None:
 
 
 def load_scorer(folder: Path) -> tuple[CLIP, object, object]:
-    """Scorer, preprocessing of a PIL image, and tokenizer, as any open_clip user opens them."""
+    """Return scorer, preprocessing of a PIL image, and tokenizer, as any open_clip user does."""
     name = f"local-dir:{folder}"
     scorer, _, preprocess = open_clip.create_model_and_transforms(name)
     return scorer.eval(), preprocess, open_clip.get_tokenizer(name)

@@ -1,99 +1,130 @@
-"""Train the embedded model from nothing: `python -m engine.reference.train --stage all`.
+"""Train the embedded models from nothing: `python -m engine.reference.train --stage all`.
 
-Every stage keeps its checkpoint in the work folder and goes on from it when called again; stages
-need those before them (unet: vae and text; export: all). Progress goes to stderr.
+Every stage keeps its checkpoint in the work folder and goes on from it when called again; a stage
+needs those before it. Progress goes to stderr.
 """
 
 import argparse
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
-from open_clip.model import CLIP
-from transformers import CLIPTokenizer
+from diffusers import AutoencoderKL
+from transformers import CLIPTextModelWithProjection
 
-from engine.reference import captions, data, export, scorer, text, unet, vae
+from engine.reference import dit, export, latents, scorer, text, unet, vae
+from engine.reference.ceiling import check_ceiling
+from engine.reference.drawings import load_sprites
 
-STAGES = ("data", "tokenizer", "vae", "text", "scorer", "decoder", "unet", "export")
-WHOLE_WORDS = 2 / 3
-"""Share of objects whose words the text encoder's tokenizer keeps whole."""
-
-
-def build_tokenizer() -> CLIPTokenizer:
-    """The text encoder's tokenizer."""
-    return captions.build_tokenizer(whole_words=WHOLE_WORDS)
+WORK = Path(os.environ.get("DQF_REFERENCE_WORK", ".build/reference"))
+"""Where checkpoints are kept, unless `--work` says otherwise."""
 
 
-def train_denoiser(options: argparse.Namespace) -> None:
-    """The UNet on latents of the finished VAE and text encoder."""
-    unet.train_unet(latents(options), options.work, steps=options.unet_steps)
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The stages by name; each trains what it needs before itself, or reads its checkpoint."""
+
+    work: Path
+    icons: Path | None
+    folder: Path
+
+    @cached_property
+    def sprites(self) -> torch.Tensor:
+        """The rendered drawings."""
+        return load_sprites(self.work, icons=self.icons)
+
+    @cached_property
+    def vae(self) -> AutoencoderKL:
+        """The finished autoencoder."""
+        trained = vae.train_vae(self.sprites, self.work)
+        return vae.train_decoder(self.sprites, self.work, vae=trained)
+
+    @cached_property
+    def latents(self) -> latents.Latents:
+        """What the denoisers train on."""
+        return latents.prepare(self.vae, self.sprites, self.work)
+
+    def encoder(self, recipe: text.EncoderRecipe) -> CLIPTextModelWithProjection:
+        """Return a finished text encoder."""
+        return text.train_text(self.sprites, self.work, recipe)
+
+    def ceiling(self) -> None:
+        """Stop unless the scorer recognizes decoded drawings: no denoiser can do better."""
+        check_ceiling(
+            scorer.train_scorer(self.sprites, self.work),
+            self.vae,
+            self.sprites,
+            folder=self.work / "scorer",
+        )
+
+    def unet(self) -> None:
+        """Train emoji-sd's denoiser."""
+        unet.train_unet(
+            self.latents,
+            self.work,
+            encoder=self.encoder(text.FIRST),
+            tokenizer=text.FIRST.tokenizer(),
+        )
+
+    def dit(self) -> None:
+        """Train emoji-dit's denoiser."""
+        conditioning = dit.TextConditioning(
+            encoders=(self.encoder(text.FIRST), self.encoder(text.SECOND)),
+            tokenizers=(text.FIRST.tokenizer(), text.SECOND.tokenizer()),
+        )
+        dit.train_dit(self.latents, self.work, conditioning=conditioning)
+
+    def export(self) -> None:
+        """Write the folders that are shipped from the checkpoints as they are."""
+        judge = scorer.train_scorer(self.sprites, self.work)
+        parts = export.Parts(
+            vae=self.vae,
+            scale=self.latents.scale,
+            encoders=(self.encoder(text.FIRST), self.encoder(text.SECOND)),
+            tokenizers=(text.FIRST.tokenizer(), text.SECOND.tokenizer()),
+        )
+        for name in export.export_all(parts, judge, work=self.work, folder=self.folder):
+            export.write_samples(self.folder, name)
 
 
-def latents(options: argparse.Namespace) -> unet.Latents:
-    """Latents and embeddings of the finished first stages."""
-    work: Path = options.work
-    pool, tokenizer = data.load_pool(work, icons=options.icons), build_tokenizer()
-    return unet.prepare(
-        data.load_fixed_pool(work, icons=options.icons),
-        work,
-        vae=vae.train_vae(pool, work),
-        encoder=text.train_text(pool, work, tokenizer=tokenizer),
-        tokenizer=tokenizer,
-    )
-
-
-def export_folder(options: argparse.Namespace) -> None:
-    """Write the shippable folder from the checkpoints as they are."""
-    work: Path = options.work
-    pool, tokenizer = data.load_pool(work, icons=options.icons), build_tokenizer()
-    judge: CLIP = scorer.train_scorer(pool, work)
-    pipeline = export.build_pipeline(
-        vae=vae.train_decoder(pool, work, vae=vae.train_vae(pool, work)),
-        encoder=text.train_text(pool, work, tokenizer=tokenizer),
-        tokenizer=tokenizer,
-        unet=unet.trained_unet(work),
-        scale=latents(options).scale,
-    )
-    export.export_all(pipeline, judge, folder=options.folder)
-    export.write_samples(pipeline, options.folder / "samples.png")
-
-
-def run_stage(stage: str, options: argparse.Namespace) -> None:
-    """One stage by name."""
-    work: Path = options.work
-    pool = data.load_pool(work, icons=options.icons)
-    if stage == "tokenizer":
-        captions.save_tokenizer(build_tokenizer(), work / "tokenizer")
-    elif stage == "vae":
-        vae.train_vae(pool, work)
-    elif stage == "text":
-        text.train_text(pool, work, tokenizer=build_tokenizer())
-    elif stage == "scorer":
-        scorer.train_scorer(pool, work)
-    elif stage == "decoder":
-        vae.train_decoder(pool, work, vae=vae.train_vae(pool, work))
-    elif stage == "unet":
-        train_denoiser(options)
-    elif stage == "export":
-        export_folder(options)
+def stages(training: Training) -> dict[str, Callable[[], object]]:
+    """Return every stage in order by name."""
+    return {
+        "data": lambda: training.sprites,
+        "vae": lambda: vae.train_vae(training.sprites, training.work),
+        "decoder": lambda: training.vae,
+        "scorer": lambda: scorer.train_scorer(training.sprites, training.work),
+        "text": lambda: training.encoder(text.FIRST),
+        "text_2": lambda: training.encoder(text.SECOND),
+        "ceiling": training.ceiling,
+        "latents": lambda: training.latents,
+        "unet": training.unet,
+        "dit": training.dit,
+        "export": training.export,
+    }
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--stage", choices=(*STAGES, "all"), default="all")
-    parser.add_argument("--work", type=Path, default=Path(".build/emoji"), help="checkpoints")
+    parser.add_argument("--stage", default="all", help="a stage, or several with commas, or all")
+    parser.add_argument("--work", type=Path, default=WORK, help="checkpoints")
     parser.add_argument("--icons", type=Path, help="folder that holds the four icon packages")
     parser.add_argument("--folder", type=Path, default=export.FOLDER, help="what is shipped")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument(
-        "--unet-steps", type=int, default=unet.TRAIN_STEPS, help="length of the learning-rate curve"
-    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
-    for stage in STAGES if options.stage == "all" else (options.stage,):
-        run_stage(stage, options)
+    training = Training(work=options.work, icons=options.icons, folder=options.folder)
+    listed = stages(training)
+    chosen = list(listed) if options.stage == "all" else options.stage.split(",")
+    if unknown := [name for name in chosen if name not in listed]:
+        parser.error(f"unknown stage {', '.join(unknown)}: there are {', '.join(listed)}")
+    for name in chosen:
+        listed[name]()
 
 
 if __name__ == "__main__":

@@ -60,11 +60,11 @@ def score_rows(row: IdentifiedUnit) -> list[dict]:
         score_row(
             row,
             component,
-            measure=measure,
+            against=against,
             clean=0.30,
             corrupted=0.295 if unit.seed == 0 else 0.10,
-            patched=0.1 + 0.1 * spread + 0.02 * n,
+            restored=0.1 + 0.1 * spread + 0.02 * n,
         )
         for n, component in enumerate(unit.components)
-        for measure in ("caption", "target")
+        for against in ("caption", "target")
     ]

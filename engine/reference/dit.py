@@ -1,0 +1,122 @@
+"""emoji-dit's denoiser: a joint transformer of text and image tokens, trained by flow matching.
+
+Shapes: N samples, C latent channels, H and W latent pixels, T text rows, D text width, P pooled
+width (suffixes `_NCHW`, `_NTD`, `_NP`).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+from engine.reference import loop
+from engine.reference.captions import tokenize
+from engine.reference.latents import Latents, draw, stratified
+from engine.reference.text import WIDTH
+from engine.reference.vae import CHANNELS
+
+TRAIN_STEPS, BATCH, RATE, SEED = 3500, 64, 1e-3, 43
+DECAY = 0.999
+"""Of the averaged weights."""
+SHIFT = 1.5
+"""How far noise levels are moved towards noise (Esser et al. 2024, section 5.3.2)."""
+ZERO_ROWS = 1
+"""Rows of zeros in place of the third text encoder's: every call passes it to the pipeline as
+`max_sequence_length`."""
+LAYERS, HEADS, HEAD_WIDTH = 6, 5, 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextConditioning:
+    """The two text encoders, which give the rows and the pooled vector of a caption."""
+
+    encoders: tuple[CLIPTextModelWithProjection, CLIPTextModelWithProjection]
+    tokenizers: tuple[CLIPTokenizer, CLIPTokenizer]
+
+    @torch.no_grad()
+    def __call__(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return rows `(N, T, D)` and pooled vectors `(N, P)` as StableDiffusion3Pipeline does."""
+        rows, pooled = [], []
+        for encoder, tokenizer in zip(self.encoders, self.tokenizers, strict=True):
+            output = encoder(input_ids=tokenize(tokenizer, texts), output_hidden_states=True)
+            rows.append(output.hidden_states[-2])
+            pooled.append(output.text_embeds)
+        text_NTD = torch.cat(rows, dim=-1)
+        zeros_NTD = text_NTD.new_zeros(len(texts), ZERO_ROWS, text_NTD.shape[-1])
+        return torch.cat([text_NTD, zeros_NTD], dim=1), torch.cat(pooled, dim=-1)
+
+
+def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """Return Euler's method on the flow, its noise levels shifted as in training."""
+    return FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=SHIFT)
+
+
+def build_dit() -> SD3Transformer2DModel:
+    """Return an untrained transformer on 64 image tokens, one a latent pixel."""
+    return SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=1,
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
+        num_layers=LAYERS,
+        attention_head_dim=HEAD_WIDTH,
+        num_attention_heads=HEADS,
+        joint_attention_dim=2 * WIDTH,
+        caption_projection_dim=HEADS * HEAD_WIDTH,
+        pooled_projection_dim=2 * WIDTH,
+        pos_embed_max_size=8,
+        qk_norm="rms_norm",
+    )
+
+
+def noise_levels(count: int, *, rng: torch.Generator) -> torch.Tensor:
+    """Return one shifted noise level of each of `count` equal slices, in [0, 1)."""
+    level_N = stratified(count, rng=rng)
+    return SHIFT * level_N / (1 + (SHIFT - 1) * level_N)
+
+
+def dit_loss(
+    dit: SD3Transformer2DModel,
+    latent_NCHW: torch.Tensor,
+    text_NTD: torch.Tensor,
+    pooled_NP: torch.Tensor,
+    *,
+    rng: torch.Generator,
+) -> torch.Tensor:
+    """Return the squared error of noise - latent at (1 - s) latent + s noise.
+
+    Lipman et al. 2023, "Flow matching for generative modeling".
+    """
+    level_N = noise_levels(len(latent_NCHW), rng=rng)
+    noise_NCHW = torch.randn(latent_NCHW.shape, generator=rng)
+    noisy_NCHW = torch.lerp(latent_NCHW, noise_NCHW, level_N[:, None, None, None])
+    # Fused attention is slow backwards on a CPU.
+    with sdpa_kernel(SDPBackend.MATH):
+        guess_NCHW = dit(
+            hidden_states=noisy_NCHW,
+            encoder_hidden_states=text_NTD,
+            pooled_projections=pooled_NP,
+            timestep=1000 * level_N,
+        ).sample
+    return (guess_NCHW - (noise_NCHW - latent_NCHW)).square().mean()
+
+
+def train_dit(
+    data: Latents, work: Path, *, conditioning: TextConditioning, steps: int = TRAIN_STEPS
+) -> SD3Transformer2DModel:
+    """Train (or go on training) the transformer; its checkpoint is `work`/dit.pt."""
+    torch.manual_seed(SEED)
+    dit = build_dit()
+
+    def loss_of(rng: torch.Generator) -> torch.Tensor:
+        latent_NCHW, texts = draw(data, BATCH, rng=rng)
+        return dit_loss(dit, latent_NCHW, *conditioning(texts), rng=rng)
+
+    numbers = {"steps": steps, "batch": BATCH, "rate": RATE, "seed": SEED, "decay": DECAY}
+    outer = ("pos_embed.", "context_embedder.", "time_text_embed.", "proj_out.", "norm_out.")
+    optimizers = loop.muon_and_adamw(dit, outer=outer)
+    loop.train("dit", dit, loss_of, work=work, warmup=200, optimizers=optimizers, **numbers)
+    return dit.eval()

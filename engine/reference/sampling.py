@@ -1,0 +1,95 @@
+"""Random scenes for training, of one object and of two, none of them held out.
+
+Training of captions against images draws groups of scenes that share their objects: the hard
+negatives that a batch of independent scenes hardly ever has.
+"""
+
+from typing import TypeVar
+
+import torch
+
+from engine.reference.vocabulary import (
+    ALIKE,
+    COLORS,
+    COUNTS,
+    OBJECTS,
+    STYLES,
+    VIEWPOINTS,
+    Scene,
+    drawings,
+)
+
+KINDS = {"single": 0.62, "counted": 0.2, "pair": 0.18}
+"""Share of each kind of scene: one of an object, two or three of it, two objects."""
+NATURAL, UPRIGHT = 2.0, 2.0
+"""How much more often a natural color, or upright, is drawn than each other value."""
+
+T = TypeVar("T")
+
+_DRAWINGS = tuple(drawings())
+_COLOR_WEIGHTS = torch.tensor([NATURAL if color == "natural" else 1.0 for color in COLORS])
+_VIEWPOINT_WEIGHTS = torch.tensor([UPRIGHT if v == "upright" else 1.0 for v in VIEWPOINTS])
+
+
+def pick(values: tuple[T, ...], rng: torch.Generator) -> T:
+    """Return one of the values, each as likely."""
+    return values[int(torch.randint(len(values), (), generator=rng))]
+
+
+def pick_weighted(values: tuple[str, ...], weights: torch.Tensor, rng: torch.Generator) -> str:
+    """Return one of the values by weight."""
+    return values[int(torch.multinomial(weights, 1, generator=rng))]
+
+
+def pick_kind(rng: torch.Generator) -> str:
+    """Return a kind of scene by its share."""
+    return pick_weighted(tuple(KINDS), torch.tensor(list(KINDS.values())), rng)
+
+
+def pick_color(rng: torch.Generator) -> str:
+    """Return a color, natural twice as often as each other."""
+    return pick_weighted(tuple(COLORS), _COLOR_WEIGHTS, rng)
+
+
+def variation(kind: str, first: tuple[str, str], second: str, rng: torch.Generator) -> Scene:
+    """Return a scene of a kind with these objects, all else random; not held out."""
+    while True:
+        style, color = pick(tuple(STYLES), rng), pick_color(rng)
+        if kind == "pair":
+            names = (first[0], second)
+            left, right = names if torch.rand((), generator=rng) < 0.5 else names[::-1]
+            scene = Scene(left, style, color, second=right, second_color=pick_color(rng))
+        else:
+            name, action = first
+            turned = pick_weighted(tuple(VIEWPOINTS), _VIEWPOINT_WEIGHTS, rng)
+            viewpoint = "upright" if name in ALIKE else turned
+            count = "one" if kind == "single" else pick(COUNTS[1:], rng)
+            scene = Scene(name, style, color, viewpoint, count, action)
+        if not scene.held_out:
+            return scene
+
+
+def objects_of(kind: str, rng: torch.Generator) -> tuple[tuple[str, str], str]:
+    """Return the drawing that a scene of a kind shows, and the second object of a pair."""
+    if kind != "pair":
+        return pick(_DRAWINGS, rng), ""
+    first, second = torch.randperm(len(OBJECTS), generator=rng)[:2].tolist()
+    return (list(OBJECTS)[first], ""), list(OBJECTS)[second]
+
+
+def random_scene(rng: torch.Generator) -> Scene:
+    """Return one scene of any kind."""
+    kind = pick_kind(rng)
+    return variation(kind, *objects_of(kind, rng), rng)
+
+
+def related_scenes(count: int, *, group: int, rng: torch.Generator) -> list[Scene]:
+    """Return scenes in groups that share the objects; single and counted ones are mixed."""
+    found: list[Scene] = []
+    while len(found) < count:
+        kind = pick_kind(rng)
+        first, second = objects_of(kind, rng)
+        for _ in range(group):
+            again = kind if kind == "pair" or torch.rand((), generator=rng) < 0.5 else "single"
+            found.append(variation(again, first, second, rng))
+    return found[:count]
