@@ -1,5 +1,5 @@
 # make demo: set up, trace the embedded model on local Ray, rank, edit, name the report of it all.
-# make test: set up, lint, types, layout contracts, tests.
+# make test: set up, lint, types, layout contracts, tests; ARGS=tests/engine for one layer.
 # make docs: the documentation's site, in site/.
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,9 @@ BIN := $(VENV)/bin
 RUN ?= demo
 STAMP := $(VENV)/.installed
 
-.PHONY: demo setup check test test-all docs bench reference-model clean
+ARGS ?=
+
+.PHONY: demo setup check fix test test-all coverage docs bench reference-model clean
 
 setup: $(STAMP)
 
@@ -33,12 +35,20 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+fix: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ARGS)
 
 test-all: check
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(BIN)/python -m pytest -m 'slow or not slow' $(ARGS)
+
+coverage: setup
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
 
 docs: setup
 	$(BIN)/python -m docs.reference

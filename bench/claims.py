@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.statistics.composite import above_zero_p, claim_p, q_values
-from engine.statistics.inference import Array, draws_of, sign_flip_p, studentised
+from engine.statistics.composite import AboveZero, above_zero_p, claim_p, q_values
+from engine.statistics.inference import Array, draws_of, mean_estimates, sign_flip_p
 from schemas.intervention import Intervention
 from schemas.statistics import DISCOVERY_RATE
 
@@ -85,13 +85,19 @@ def old_rule(tests: Sequence[Array], captions: tuple[str, ...]) -> Found:
 
 def new_rule(tests: Sequence[Array], captions: tuple[str, ...]) -> Found:
     """Return the states that are causal by one composite test each."""
-    draws = draws_of(captions)
-    p_values = [
-        above_zero_p(sign_flip_p(x, draws), x.mean(1), studentised(x, draws).above_p_S)
-        for x in tests
-    ]
-    p_S = claim_p(list(zip(tests, p_values, strict=True)), captions)
+    p_S = claim_p([above_zero(x_SC, captions) for x_SC in tests], captions)
     return q_values(p_S) < DISCOVERY_RATE
+
+
+def above_zero(x_SC: Array, captions: tuple[str, ...]) -> AboveZero:
+    """Return the test of means above zero, as `jobs.query.estimates` makes it of a run."""
+    draws = draws_of(captions)
+    means = mean_estimates(x_SC, draws)
+    return AboveZero(
+        x_SC=x_SC,
+        drawn_p_S=above_zero_p(sign_flip_p(x_SC, draws), means.mean_S, means.above_p_S),
+        hall_p_S=means.hall_p_S,
+    )
 
 
 RULES = {"old": old_rule, "new": new_rule}

@@ -13,7 +13,7 @@ from schemas.caption import Caption
 from schemas.component import Component, Kind, Part
 from schemas.plan import TracePlan
 
-AGAINST = ("caption", "target")
+MEASURES = ("caption", "target")
 """The measures of a made-up run: as many score rows a unit and component."""
 STEPS = 50
 MANIFEST = Manifest(
@@ -28,7 +28,7 @@ def make_plan(*, units: int, captions: int, chunk_units: int) -> TracePlan:
         scorer="builtin:emoji-sd",
         captions=tuple(_caption(number) for number in range(captions)),
         parts=(Part.TEXT_ENCODER,),
-        scores=AGAINST,
+        measures=MEASURES,
         seeds=tuple(range(-(-units // captions))),
         chunk_units=chunk_units,
     )
@@ -78,6 +78,9 @@ def score_row(row: IdentifiedUnit, component: str, **columns: object) -> dict[st
         "token": "last_subject",
         "position": 2,
         "token_text": "cat</w>",
+        "path": "tokens",
+        "patch_kind": "state",
+        "estimate": "exact",
         "step_start": 0,
         "step_stop": STEPS,
     } | columns
@@ -106,13 +109,13 @@ def score_rows(row: IdentifiedUnit) -> list[dict]:
         score_row(
             row,
             component,
-            against=against,
+            measure=measure,
             clean=clean + 0.1 * column,
             corrupted=corrupted - 0.1 * column,
-            restored=_uniform(row.unit_id, 2 + number % 4) + 0.01 * number + 0.001 * column,
+            patched=_uniform(row.unit_id, 2 + number % 4) + 0.01 * number + 0.001 * column,
         )
         for number, component in enumerate(unit.components)
-        for column, against in enumerate(AGAINST)
+        for column, measure in enumerate(MEASURES)
     ]
 
 

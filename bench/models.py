@@ -70,7 +70,7 @@ def make_unit(
     model: Diffusion,
     numerics: Numerics,
     *,
-    part: Part = Part.UNET,
+    part: Part = Part.DENOISER,
     window: str = "all",
     components: int | None = None,
     caption: int = 0,

@@ -27,7 +27,7 @@ import pandas as pd
 import pyarrow as pa
 from scipy import stats
 
-from bench.made_up_runs import AGAINST, make_components, make_plan, make_run
+from bench.made_up_runs import MEASURES, make_components, make_plan, make_run
 from cli.rank import RANK
 from jobs.query.estimates import make_statistics
 from jobs.query.kept_statistics import FOLDER
@@ -76,7 +76,7 @@ def _options() -> argparse.Namespace:
 
 def _written(location: Path, rows: int, windows: int) -> TraceRun:
     """Return a new run with so many rows of scores or a few more."""
-    a_seed = CAPTIONS * COMPONENTS * windows * len(AGAINST)
+    a_seed = CAPTIONS * COMPONENTS * windows * len(MEASURES)
     seeds = -(-rows // a_seed)
     plan = make_plan(units=CAPTIONS * seeds, captions=CAPTIONS, chunk_units=64)
     run = make_run(location, plan, components=COMPONENTS)
@@ -94,11 +94,11 @@ def _tables(run: TraceRun, windows: int) -> Iterator[pa.Table]:
     for seed in run.plan.seeds:
         for start in range(0, CAPTIONS, PART_CAPTIONS):
             ids = run.unit_ids.captions[start : start + PART_CAPTIONS]
-            shape = (len(ids), COMPONENTS, windows, len(AGAINST))
+            shape = (len(ids), COMPONENTS, windows, len(MEASURES))
             place = np.indices(shape).reshape(4, -1)
             spread = generator.normal(1, 0.5, size=(len(ids), 1, 1, 1))
-            restored = 0.1 + effect_1KW1 * spread + generator.normal(0, 0.02, size=shape)
-            rows = restored.size
+            patched = 0.1 + effect_1KW1 * spread + generator.normal(0, 0.02, size=shape)
+            rows = patched.size
             columns = {
                 "unit_id": pa.repeat("u" * 32, rows),
                 "caption_id": pa.array(ids).take(pa.array(place[0])),
@@ -112,10 +112,13 @@ def _tables(run: TraceRun, windows: int) -> Iterator[pa.Table]:
                 "token_text": pa.nulls(rows, pa.string()),
                 "step_start": pa.array(place[2], pa.int32()),
                 "step_stop": pa.array(place[2] + 1, pa.int32()),
-                "against": pa.array(AGAINST).take(pa.array(place[3])),
+                "path": pa.repeat("tokens", rows),
+                "patch_kind": pa.repeat("state", rows),
+                "measure": pa.array(MEASURES).take(pa.array(place[3])),
+                "estimate": pa.repeat("exact", rows),
                 "clean": pa.repeat(0.3, rows),
                 "corrupted": pa.repeat(0.1, rows),
-                "restored": pa.array(restored.ravel()),
+                "patched": pa.array(patched.ravel()),
             }
             yield pa.table(columns, schema=SCORES)
 
@@ -210,14 +213,14 @@ def _rank(run: TraceRun) -> dict[str, float]:
 
 
 KEYS = [
-    "part", "component", "intervention", "token", "step_start", "step_stop", "against",
+    "part", "component", "intervention", "token", "step_start", "step_stop", "measure",
     "caption_id",
 ]  # fmt: skip
 
 
 def _caption_means(folder: Path, columns: list[str]) -> pd.DataFrame:
-    scores = pd.read_parquet(folder / "parts", columns=[*columns, "restored", "corrupted"])
-    scores["ie"] = scores["restored"] - scores["corrupted"]
+    scores = pd.read_parquet(folder / "parts", columns=[*columns, "patched", "corrupted"])
+    scores["ie"] = scores["patched"] - scores["corrupted"]
     return scores.groupby(columns, observed=True)["ie"].mean().reset_index()
 
 
@@ -230,7 +233,7 @@ def _scipy(folder: Path) -> dict[str, float]:
     generator = np.random.default_rng(0)
     with duckdb.connect() as connection:
         ((states,),) = connection.execute(
-            "SELECT count(DISTINCT (component, step_start, against)) "
+            "SELECT count(DISTINCT (component, step_start, measure)) "
             f"FROM read_parquet('{folder}/parts/*.parquet')"
         ).fetchall()
     attributes = 3  # of `bench.made_up_runs`

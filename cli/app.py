@@ -38,7 +38,7 @@ trace.app.command("list", epilog="Example: dqf trace list --address http://HEAD:
     watch.list_runs
 )
 app.add_typer(trace.app, name="trace")
-app.command("rank", epilog="Example: dqf rank demo --attribute style --part unet")(rank.rank)
+app.command("rank", epilog="Example: dqf rank demo --attribute style --part denoiser")(rank.rank)
 app.command("query", epilog='Example: dqf query demo "SELECT * FROM ranking"')(query.query)
 app.command("report", epilog="Example: dqf report demo --edit edits/demo")(report.report)
 app.command(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.options.part import part_option
 from cli.options.runs import RunArgument, run_location
 from schemas.component import Part
 from schemas.intervention import Intervention
@@ -30,10 +31,10 @@ def plot(
         str | None, typer.Option(help="Of this attribute; the run's first if none.")
     ] = None,
     part: Annotated[
-        Part | None, typer.Option(help="Of this part; the first that has the figure if none.")
+        Part | None, part_option("Of this part; by default the first that has the figure.")
     ] = None,
-    against: Annotated[
-        str | None, typer.Option(help="By this measure; target if none, else the run's first.")
+    measure: Annotated[
+        str | None, typer.Option(help="By this measure; by default target, else the run's first.")
     ] = None,
     intervention: Annotated[
         Intervention, typer.Option(help="Of these changed runs.")
@@ -46,7 +47,7 @@ def plot(
     choice = Choice(
         attribute=attribute,
         part=part.value if part else None,
-        against=against,
+        measure=measure,
         intervention=intervention.value,
     )
     shows = plot_figure(open_run(run_location(run)), figure.value, choice, out)

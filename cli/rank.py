@@ -5,16 +5,17 @@ from typing import Annotated
 
 import typer
 
+from cli.options.part import part_option
 from cli.options.runs import RunArgument, run_location
 from cli.printing.output import Format, FormatOption, print_table
 from schemas.component import Part
 from schemas.intervention import CONTROLS, Intervention
 
 STATES = """
-SELECT attribute, part, against, {place}component, token,
+SELECT attribute, part, measure, {place}component, token,
   step_start || ':' || step_stop AS steps, {figures}, num_captions
 FROM {view}
-WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
+WHERE measure = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
   AND {kind} = $5
 QUALIFY row_number() OVER (PARTITION BY attribute, part
   ORDER BY {by} DESC, component, token, step_start, step_stop) <= $4
@@ -40,14 +41,14 @@ BEYOND = STATES.format(
 
 OVERLAP = """
 FROM overlap
-WHERE against = $1 AND ($2 IS NULL OR attribute_a = $2 OR attribute_b = $2)
+WHERE measure = $1 AND ($2 IS NULL OR attribute_a = $2 OR attribute_b = $2)
   AND ($3 IS NULL OR part = $3)
 ORDER BY ALL
 """
 
 CONCENTRATION = """
 FROM concentration
-WHERE against = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
+WHERE measure = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
 ORDER BY ALL
 """
 
@@ -63,9 +64,9 @@ class Shown(StrEnum):
 def rank(
     run: RunArgument,
     attribute: Annotated[str | None, typer.Option(help="Only this attribute.")] = None,
-    part: Annotated[Part | None, typer.Option(help="Only this part.")] = None,
-    against: Annotated[
-        str, typer.Option(help="Score: caption, target, clean-image or clean-latent.")
+    part: Annotated[Part | None, part_option("Only this part.")] = None,
+    measure: Annotated[
+        str, typer.Option(help="Measure: caption, target, clean-image or clean-latent.")
     ] = "target",
     intervention: Annotated[
         Intervention, typer.Option(help="Which changed runs: restored ones, controls, ablations.")
@@ -96,8 +97,8 @@ def rank(
 
     opened = open_run(run_location(run))
     plan = opened.plan
-    if against not in plan.scores:
-        raise PlanError(f"run {run} has no score {against!r}: it has {', '.join(plan.scores)}")
+    if measure not in plan.measures:
+        raise PlanError(f"run {run} has no measure {measure!r}: it has {', '.join(plan.measures)}")
     shown = beyond or intervention
     if shown not in plan.interventions:
         traced = ", ".join(plan.interventions)
@@ -110,11 +111,11 @@ def rank(
         raise PlanError(f"run {run} has no attribute {attribute!r}: it has {', '.join(names)}")
     of_part = part.value if part else None
     if show is Shown.STATES:
-        parameters = [against, attribute, of_part, top, shown.value]
+        parameters = [measure, attribute, of_part, top, shown.value]
         table = run_query(opened, BEYOND if beyond else RANK, parameters)
     else:
         sql = OVERLAP if show is Shown.OVERLAP else CONCENTRATION
-        table = run_query(opened, sql, [against, attribute, of_part])
+        table = run_query(opened, sql, [measure, attribute, of_part])
     print_table(table, output_format)
-    for sentence in verdicts(opened, against=against, attribute=attribute, part=of_part):
+    for sentence in verdicts(opened, measure=measure, attribute=attribute, part=of_part):
         typer.echo(sentence, err=True)

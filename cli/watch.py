@@ -22,8 +22,8 @@ def status(run: RunArgument, output_format: FormatOption = Format.TABLE) -> None
 
     opened = open_run(run_location(run))
     row: dict[str, object] = asdict(status_of(opened))
-    against = "target" if "target" in opened.plan.scores else opened.plan.scores[0]
-    leaders = leading(opened, against=against)
+    measure = "target" if "target" in opened.plan.measures else opened.plan.measures[0]
+    leaders = leading(opened, measure=measure)
     if output_format is Format.JSON:
         row["leading"] = leaders
     print_rows([row], output_format)

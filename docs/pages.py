@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
     "engine/reference/emoji-sd/README.md": "emoji-sd.md",
 }
 """A file of the repository and the page that it becomes."""

@@ -18,7 +18,7 @@ class Column:
     type: str
     """As DuckDB writes it."""
     unit: str
-    """`score` is the unit of the measure in `against`: a cosine for CLIPScores."""
+    """`score` is the unit of the row's measure: a cosine for CLIPScores."""
     meaning: str
 
     @property
@@ -55,7 +55,7 @@ KNOWN = _columns(
     ("target", TEXT, "", "text that the images are scored against, beside the caption"),
     ("counterfactual", TEXT, "", "words in the subject's place, for counterfactual corruption"),
     ("slab", INTEGER, "", "number of the slab: components and windows of one unit"),
-    ("part", TEXT, "", "half of the model: unet or text-encoder"),
+    ("part", TEXT, "", "half of the model: denoiser or text-encoder"),
     ("components", f"{TEXT}[]", "", "names of the slab's components"),
     ("windows", f"{TEXT}[]", "", "the slab's windows of steps, as start:stop"),
     ("ordinal", COUNT, "", "place of the unit in the plan's order, from 0"),
@@ -66,20 +66,33 @@ KNOWN = _columns(
     ("component", TEXT, "", "name of the place that is changed, as `dqf components` lists it"),
     ("kind", TEXT, "", f"what the component computes: {_KINDS}"),
     ("network_order", INTEGER, "", "place in the order of execution within its part, from 0"),
-    ("layer", INTEGER, "", "text encoder: its layer; UNet: its block in the order down, mid, up"),
+    (
+        "layer",
+        INTEGER,
+        "",
+        "text encoder: its layer; denoiser: its block in the order down, mid, up",
+    ),
     ("num_parameters", COUNT, "parameters", "parameters of the component"),
     ("intervention", TEXT, "", f"which run is changed and by what: {_CHANGES}"),
-    ("token", TEXT, "", "`all` in the UNet; a token role or position in the text encoder"),
-    ("position", INTEGER, "tokens", "first restored position in the text encoder, from 0"),
+    ("token", TEXT, "", "`all` in the denoiser; a token role or position in the text encoder"),
+    ("position", INTEGER, "tokens", "first changed position in the text encoder, from 0"),
     ("token_text", TEXT, "", "the token at that position"),
     ("step_start", INTEGER, "steps", "first denoising step at which the component is changed"),
-    ("step_stop", INTEGER, "steps", "the step after the last one; steps are UNet evaluations"),
-    ("against", TEXT, "", "the measure: caption, target, clean-image or clean-latent"),
+    (
+        "step_stop",
+        INTEGER,
+        "steps",
+        "the step after the last one; steps are evaluations of the denoiser",
+    ),
+    ("path", TEXT, "", "what of the subject is corrupted: tokens, the embeddings of its tokens"),
+    ("patch_kind", TEXT, "", "what was copied: state, the whole output of the component"),
+    ("estimate", TEXT, "", "where `patched` is from: exact, a run that was sampled"),
+    ("measure", TEXT, "", "the measure: caption, target, clean-image or clean-latent"),
     ("clean", REAL, "score", "measure of the clean run's image"),
     ("corrupted", REAL, "score", "measure of the corrupted run's image"),
-    ("restored", REAL, "score", "measure of the changed run's image, whatever the intervention"),
+    ("patched", REAL, "score", "measure of the changed run's image, whatever the intervention"),
     ("total_effect", REAL, "score", "clean - corrupted"),
-    ("indirect_effect", REAL, "score", "restored - corrupted; clean - changed for ablations"),
+    ("indirect_effect", REAL, "score", "patched - corrupted; clean - patched for ablations"),
     ("recovery", REAL, "fraction", "indirect / total effect; null where the total is < 0.01"),
     ("ie", REAL, "score", "mean indirect effect over the caption's seeds and draws"),
     ("te", REAL, "score", "mean total effect over the caption's seeds and draws"),
@@ -202,19 +215,19 @@ KNOWN = _columns(
 )
 """Columns by name; where a view's differs, the view says so."""
 
-_STATE = "attribute part component token step_start step_stop against"
+_STATE = "attribute part component token step_start step_stop measure"
 _CAPTION = "caption subject attribute target counterfactual"
 _SCORE = "unit_id caption_id seed draw part component intervention token position token_text "
-_SCORE += "step_start step_stop against clean corrupted restored"
+_SCORE += "step_start step_stop path patch_kind measure estimate clean corrupted patched"
 _MEANS = "mean_ie ie_low ie_high se_ie mean_te te_low te_high mean_recovery recovery_low "
 _MEANS += "recovery_high num_captions num_seeds num_draws num_trials p_value q_value "
 _MEANS += "p_causal q_causal q_run"
 _CONTROLLED = "mean_ie control_ie control_low control_high se_control p_control q_control "
 _CONTROLLED += "mean_difference difference_low difference_high se_difference p_difference "
 _CONTROLLED += "q_difference num_captions"
-_OVERLAP = "part against attribute_a attribute_b num_a num_b num_both jaccard jaccard_low "
+_OVERLAP = "part measure attribute_a attribute_b num_a num_b num_both jaccard jaccard_low "
 _OVERLAP += "jaccard_high"
-_CONCENTRATION = "attribute part against num_components gini gini_low gini_high "
+_CONCENTRATION = "attribute part measure num_components gini gini_low gini_high "
 _CONCENTRATION += "effective_components effective_low effective_high"
 
 

@@ -8,8 +8,14 @@ from enum import StrEnum
 class Part(StrEnum):
     """The half of the model that a component belongs to."""
 
-    UNET = "unet"
+    DENOISER = "denoiser"
+    """The network that predicts the noise: a UNet."""
     TEXT_ENCODER = "text-encoder"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Part | None":
+        """Return the denoiser for `unet`, the name of the only kind of denoiser there is yet."""
+        return cls.DENOISER if value == "unet" else None
 
 
 class Kind(StrEnum):

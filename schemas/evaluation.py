@@ -17,7 +17,7 @@ from schemas.concept import ConceptKind
 from schemas.content_id import content_id
 from schemas.numerics import Numerics
 
-EVALUATION_VERSION = 2
+EVALUATION_VERSION = 3
 """Raised when a column or the meaning of one changes; part of every unit's id."""
 SUMMARY = "evaluation.json"
 """File of an evaluation's folder that holds how the images came about, and every measure."""
@@ -238,7 +238,7 @@ WHERE place <= least({NEIGHBOURS_A_CONCEPT} * num_concepts, ceil(num_kept / {NEI
 
 COUNTED = f"""
 WITH marked AS ({MARKED}), near AS ({NEIGHBOURS}), grouped AS (
-  SELECT 'erased' AS "group", marked.* EXCLUDE "group" FROM marked WHERE is_efficacy
+  SELECT 'still_recognised' AS "group", marked.* EXCLUDE "group" FROM marked WHERE is_efficacy
   UNION ALL BY NAME SELECT * FROM marked
   UNION ALL BY NAME SELECT '{NEIGHBOUR}' AS "group", marked.* EXCLUDE "group"
   FROM marked SEMI JOIN near USING (subject, subject_kind) WHERE "group" = '{Group.KEPT}')

@@ -10,7 +10,7 @@ from schemas.intervention import Intervention, TokenRole
 from schemas.numerics import Numerics
 
 REPEATABLE = (
-    "captions", "parts", "kinds", "components", "windows", "tokens", "interventions", "scores",
+    "captions", "parts", "kinds", "components", "windows", "tokens", "interventions", "measures",
     "seeds",
 )  # fmt: skip
 """Fields of a plan of which every combination is scored."""
@@ -26,7 +26,7 @@ class TracePlan(BaseModel):
     scorer: str
     """`builtin:emoji-sd`, an open_clip folder, or `ARCHITECTURE:PRETRAINED`."""
     captions: tuple[Caption, ...] = Field(min_length=1)
-    parts: tuple[Part, ...] = Field(default=(Part.UNET, Part.TEXT_ENCODER), min_length=1)
+    parts: tuple[Part, ...] = Field(default=(Part.DENOISER, Part.TEXT_ENCODER), min_length=1)
     kinds: tuple[Kind, ...] = Field(default=PAPER_KINDS, min_length=1)
     """Kinds of component to trace."""
     components: tuple[str, ...] | None = None
@@ -40,7 +40,7 @@ class TracePlan(BaseModel):
     interventions: tuple[Intervention, ...] = Field(default=(Intervention.RESTORE,), min_length=1)
     references: tuple[str, ...] = ()
     """Captions whose clean runs are the donors of `mean` and of `other-caption`."""
-    scores: tuple[str, ...] = Field(default=("caption", "target"), min_length=1)
+    measures: tuple[str, ...] = Field(default=("caption", "target"), min_length=1)
     """Names of the measures that every image is scored by."""
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0,), min_length=1)
     """Seeds of the initial latent z_T."""

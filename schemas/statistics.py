@@ -5,7 +5,7 @@ Intervals are of 95 %; they and the tests draw captions (docs/statistics.md). Nu
 
 import pyarrow as pa
 
-STATISTICS_VERSION = 3
+STATISTICS_VERSION = 4
 """Raised when a column or the meaning of one changes: statistics of other versions do not count."""
 
 DISCOVERY_RATE = 0.05
@@ -28,7 +28,7 @@ STATE_FIELDS = [
     *map(_text, ("attribute", "part", "component", "token")),
     pa.field("step_start", pa.int32(), nullable=False),
     pa.field("step_stop", pa.int32(), nullable=False),
-    _text("against"),
+    _text("measure"),
 ]
 """What is compared: a component, restored at certain tokens and steps, by one measure."""
 
@@ -71,7 +71,7 @@ CONTROLLED = pa.schema(
 
 OVERLAP = pa.schema(
     [
-        *map(_text, ("part", "against", "attribute_a", "attribute_b")),
+        *map(_text, ("part", "measure", "attribute_a", "attribute_b")),
         *_counts("num_a", "num_b", "num_both"),
         *_floats("jaccard", "jaccard_low", "jaccard_high"),
     ]
@@ -80,7 +80,7 @@ OVERLAP = pa.schema(
 
 CONCENTRATION = pa.schema(
     [
-        *map(_text, ("attribute", "part", "against")),
+        *map(_text, ("attribute", "part", "measure")),
         *_counts("num_components"),
         *_floats("gini", "gini_low", "gini_high"),
         *_floats("effective_components", "effective_low", "effective_high"),

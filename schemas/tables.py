@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
-"""Raised when a column or the meaning of one changes; part of every unit's id."""
+SCHEMA_VERSION = 5
+"""Raised when a column or the meaning of one changes; part of every unit's id. There was no 4."""
 VERSION_KEY = b"dqf.schema_version"
 """Key of every table's metadata that holds the version."""
 
@@ -21,17 +21,21 @@ SCORES = pa.schema(
         pa.field("token_text", pa.string()),
         pa.field("step_start", pa.int32(), nullable=False),
         pa.field("step_stop", pa.int32(), nullable=False),
-        pa.field("against", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("patch_kind", pa.string(), nullable=False),
+        pa.field("measure", pa.string(), nullable=False),
+        pa.field("estimate", pa.string(), nullable=False),
         pa.field("clean", pa.float64(), nullable=False),
         pa.field("corrupted", pa.float64(), nullable=False),
-        pa.field("restored", pa.float64(), nullable=False),
+        pa.field("patched", pa.float64(), nullable=False),
     ],
     metadata={VERSION_KEY: str(SCHEMA_VERSION)},
 )
-"""One row a changed run and measure (`against`); `restored` is the changed run's value.
+"""One row a changed run and measure; `patched` is the changed run's value.
 
-`token` is `all` in the UNet, a token role or a position in the text encoder; steps are evaluations
-of the UNet, `step_stop` excluded. Values are the measure's: cosines for CLIPScores.
+`token` is `all` in the denoiser, a token role or a position in the text encoder; steps are
+evaluations of the denoiser, `step_stop` excluded. Values are the measure's: cosines for
+CLIPScores. `schemas.columns` says what every column holds.
 """
 
 CAPTIONS = pa.schema(

@@ -12,18 +12,24 @@ class Trial:
     component: str
     intervention: Intervention
     token: str
-    """`all` for UNet components; a token role or the position for text-encoder components."""
+    """`all` in the denoiser; a token role or the position in a text encoder."""
     position: int | None
     """Text encoder: the first position that was changed."""
     token_text: str | None
     """Text encoder: the tokens that were changed, as the tokenizer writes them."""
     step_start: int
     step_stop: int
-    against: str
+    path: str = "tokens"
+    """What of the subject is corrupted: the embeddings of its tokens."""
+    patch_kind: str = "state"
+    """What was copied: the whole output of the component."""
+    measure: str
     """The measure's name."""
+    estimate: str = "exact"
+    """Where the value is from: the image of a run that was sampled."""
     clean: float
     corrupted: float
-    restored: float
+    patched: float
     """Of the changed run, whatever the intervention."""
 
     def as_row(self) -> dict[str, object]:

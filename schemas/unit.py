@@ -113,7 +113,7 @@ class Units:
                 "model": model_hash,
                 "scorer": scorer_hash,
                 "numerics": plan.numerics.model_dump(),
-                "scores": plan.scores,
+                "measures": plan.measures,
                 "tokens": plan.tokens,
                 "interventions": plan.interventions,
                 "references": plan.references,
@@ -156,7 +156,7 @@ def plan_units(plan: TracePlan, *, names: Mapping[Part, Sequence[str]], steps: i
 
     `steps` are the scheduler's evaluations of the UNet. PlanError: a window does not fit them.
     """
-    windows = {Part.UNET: expand_windows(plan.windows, steps), Part.TEXT_ENCODER: ((0, steps),)}
+    windows = {Part.DENOISER: expand_windows(plan.windows, steps), Part.TEXT_ENCODER: ((0, steps),)}
     slabs = tuple(
         Slab(part=part, components=components, windows=part_windows)
         for part in plan.parts

@@ -22,12 +22,12 @@ FROM (
   SELECT *,
     clean - corrupted AS total_effect,
     CASE WHEN intervention IN ({CHANGES_CORRUPTED})
-      THEN restored - corrupted ELSE clean - restored END AS indirect_effect
+      THEN patched - corrupted ELSE clean - patched END AS indirect_effect
   FROM TRIALS)
 """
 
 # What is compared: a component, restored at certain tokens and steps.
-STATE = "attribute, part, component, token, step_start, step_stop, against"
+STATE = "attribute, part, component, token, step_start, step_stop, measure"
 
 # Seeds and draws of one caption are not independent: the caption is the cluster of all statistics.
 # Captions are joined to the means, not to the scores: five times as quick.
@@ -45,7 +45,7 @@ COMPONENT_EFFECTS = "SELECT * EXCLUDE (rank, controls, is_causal) FROM RANKING"
 
 RANKING = """
 SELECT * FROM RANKING
-ORDER BY attribute, part, intervention, against, mean_ie DESC,
+ORDER BY attribute, part, intervention, measure, mean_ie DESC,
   component, token, step_start, step_stop
 """
 

@@ -89,7 +89,7 @@ def solved_edit(
 class Shares:
     """What is recognised after an edit, over all images or those right before it."""
 
-    erased: float
+    still_recognised: float
     """Concepts still recognised; lower is better."""
     kept: float
     harmonic_mean: float
@@ -111,11 +111,11 @@ def shares(
     erased_CK, kept_CK = (
         np.array(list(sums[side].values()), dtype=float) for side in (True, False)
     )
-    erased, kept = (float(s[:, 0].sum() / s[:, 1].sum()) for s in (erased_CK, kept_CK))
+    still_recognised, kept = (float(s[:, 0].sum() / s[:, 1].sum()) for s in (erased_CK, kept_CK))
     return Shares(
-        erased=erased,
+        still_recognised=still_recognised,
         kept=kept,
-        harmonic_mean=float(harmonic_mean(erased, kept)),
+        harmonic_mean=float(harmonic_mean(still_recognised, kept)),
         interval=harmonic_interval(erased_CK, kept_CK, np.random.default_rng(0)),
     )
 
@@ -185,10 +185,10 @@ def row_of(count: int, edit: str, parts: Sequence[Drawn]) -> dict[str, object]:
     return {
         "count": count,
         "edit": edit,
-        "erased": everything.erased,
+        "still_recognised": everything.still_recognised,
         "kept": everything.kept,
         "H": everything.harmonic_mean,
-        "erased_of_right": right.erased,
+        "still_recognised_of_right": right.still_recognised,
         "kept_of_right": right.kept,
         "H_of_right": right.harmonic_mean,
         "H_low": low,

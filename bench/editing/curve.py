@@ -11,7 +11,14 @@ from typing import Any
 
 import altair as alt
 
-MEASURES = ("erased", "kept", "erased_of_right", "kept_of_right", "H_of_right", "target")
+MEASURES = (
+    "still_recognised",
+    "kept",
+    "still_recognised_of_right",
+    "kept_of_right",
+    "H_of_right",
+    "target",
+)
 WIDTH, HEIGHT = 420, 260
 
 
@@ -35,7 +42,7 @@ def curve(rows: list[dict[str, Any]]) -> alt.LayerChart:
     shift = alt.XOffset("edit:N")
     scale = alt.Scale(domain=[0, 1])
     base = alt.Chart(alt.Data(values=rows))
-    title = "harmonic mean of erased and kept"
+    title = "harmonic mean of concepts gone and the rest kept"
     bars = base.mark_rule(opacity=0.5).encode(
         x=count, xOffset=shift, color=edit, y=alt.Y("H_low:Q", title=title, scale=scale),
         y2="H_high:Q",

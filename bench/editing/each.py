@@ -65,14 +65,14 @@ def counted(
 ) -> Mapping[str, list[int]]:
     """Return [shown after, images] by measure; names other than the concept: of those shown before.
 
-    Efficacy prompts count as `erased` whatever the unedited model drew; so does `target`.
+    Efficacy prompts count as `still_recognised` whatever the unedited model drew; so does `target`.
     """
     found: dict[str, list[int]] = {}
     for prompt, pair in zip(prompts, pairs, strict=True):
         efficacy = prompt.group in EFFICACY
         if not efficacy and pair.before.chosen != prompt.name:
             continue
-        seen = {"erased" if efficacy else prompt.group.value: prompt.name}
+        seen = {"still_recognised" if efficacy else prompt.group.value: prompt.name}
         if efficacy and concept.target:
             seen["target"] = concept.target
         for measure, name in seen.items():

@@ -29,7 +29,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "parts": ["text-encoder"],
         "interventions": ["restore", "other-caption"],
     },
-    "replication-unet": {"each": 36, "parts": ["unet"], "interventions": CONTROLLED},
+    "replication-unet": {"each": 36, "parts": ["denoiser"], "interventions": CONTROLLED},
     "replication-tokens": {
         "each": 8,
         "parts": ["text-encoder"],

@@ -58,31 +58,31 @@ class Finding:
 class Evidence:
     """The runs, by one score."""
 
-    against: str
+    measure: str
     text: TraceRun | None
     tokens: TraceRun | None
     unet: TraceRun | None
     token_effects: TokenMap | None
 
     @classmethod
-    def of(cls, folder: Path, against: str) -> "Evidence":
+    def of(cls, folder: Path, measure: str) -> "Evidence":
         """Return what a folder of runs holds."""
         text, tokens, unet = (
             open_finished(folder, f"replication-{name}") for name in ("text", "tokens", "unet")
         )
         return cls(
-            against=against,
+            measure=measure,
             text=text,
             tokens=tokens,
             unet=unet,
-            token_effects=token_map(tokens, against) if tokens else None,
+            token_effects=token_map(tokens, measure) if tokens else None,
         )
 
     def states(self, run: TraceRun, attribute: str, *, view: str = "ranking") -> list[Row]:
         """Return the restored components of an attribute, the strongest first."""
         return rows(
             run,
-            f"FROM {view} WHERE attribute = '{attribute}' AND against = '{self.against}' "
+            f"FROM {view} WHERE attribute = '{attribute}' AND measure = '{self.measure}' "
             "AND intervention = 'restore' ORDER BY mean_ie DESC, component",
         )
 
@@ -115,7 +115,7 @@ def _each(
     """Judge every attribute, unless it has too few captions or its corruption took nothing away."""
     found: list[Finding] = []
     for attribute in ATTRIBUTES:
-        reason = unfit(run, attribute, evidence.against)
+        reason = unfit(run, attribute, evidence.measure)
         if run is None or reason:
             verdict, numbers = Verdict.OPEN, reason
         else:
@@ -124,14 +124,14 @@ def _each(
     return found
 
 
-def unfit(run: TraceRun | None, attribute: str, against: str) -> str:
+def unfit(run: TraceRun | None, attribute: str, measure: str) -> str:
     """Return why nothing can be said of an attribute, "" if something can."""
     if run is None:
         return "not traced"
     found = rows(
         run,
         f"SELECT max(num_captions) AS n, max(te_low) AS low FROM component_effects WHERE attribute "
-        f"= '{attribute}' AND against = '{against}' AND intervention = 'restore'",
+        f"= '{attribute}' AND measure = '{measure}' AND intervention = 'restore'",
     )
     n, low = found[0]["n"] or 0, found[0]["low"]
     if n < MIN_CAPTIONS:
@@ -158,7 +158,7 @@ def first_carries_most(evidence: Evidence) -> list[Finding]:
     """Judge whether restoring the paper's state brings most of the attribute back."""
 
     def judge(run: TraceRun, attribute: str) -> tuple[Verdict, str]:
-        share = share_of_total(run, FIRST, attribute, evidence.against)
+        share = share_of_total(run, FIRST, attribute, evidence.measure)
         return by_bound(share, MOST), f"{share} of the total effect"
 
     return _each(evidence.text, evidence, judge)
@@ -203,8 +203,8 @@ def unet_is_distributed(evidence: Evidence) -> list[Finding]:
 
     def judge(run: TraceRun, attribute: str) -> tuple[Verdict, str]:
         survivors = _survivors(evidence, run, attribute)
-        wide = concentration(run, attribute, evidence.against)
-        narrow = evidence.text and concentration(evidence.text, attribute, evidence.against)
+        wide = concentration(run, attribute, evidence.measure)
+        narrow = evidence.text and concentration(evidence.text, attribute, evidence.measure)
         if not narrow or not wide:
             return Verdict.OPEN, "the text encoder was not traced"
         numbers = f"{len(survivors)} states; effective {wide}, in the text encoder {narrow}"
@@ -219,41 +219,41 @@ def unet_differs(evidence: Evidence) -> list[Finding]:
     """Judge, for each pair of attributes, whether their causal components are others."""
     found: list[Finding] = []
     for first, second in combinations(ATTRIBUTES, 2):
-        reasons = [unfit(evidence.unet, a, evidence.against) for a in (first, second)]
+        reasons = [unfit(evidence.unet, a, evidence.measure) for a in (first, second)]
         pair = f"{first}, {second}"
         if any(reasons) or evidence.unet is None:
             reason = next(reason for reason in reasons if reason)
             found.append(Finding(about=pair, verdict=Verdict.OPEN, numbers=reason))
             continue
-        row = overlap(evidence.unet, first, second, evidence.against)
+        row = overlap(evidence.unet, first, second, evidence.measure)
         if row is None or row["jaccard"] is None or not min(row["num_a"], row["num_b"]):
             none = Finding(about=pair, verdict=Verdict.OPEN, numbers="a set is empty")
             found.append(none)
             continue
         index = Interval.of(row, "jaccard", "jaccard_low", "jaccard_high")
-        agree = profiles_agree(evidence.unet, first, second, evidence.against)
+        agree = profiles_agree(evidence.unet, first, second, evidence.measure)
         numbers = f"Jaccard {index}; Spearman {agree}"
         found.append(Finding(about=pair, verdict=below_bound(index, SHARED), numbers=numbers))
     return found
 
 
-def concentration(run: TraceRun, attribute: str, against: str) -> Interval | None:
+def concentration(run: TraceRun, attribute: str, measure: str) -> Interval | None:
     """Return the effective number of components of an attribute."""
     found = rows(
         run,
-        f"FROM concentration WHERE attribute = '{attribute}' AND against = '{against}'",
+        f"FROM concentration WHERE attribute = '{attribute}' AND measure = '{measure}'",
     )
     if not found or found[0]["effective_components"] is None:
         return None
     return Interval.of(found[0], "effective_components", "effective_low", "effective_high")
 
 
-def overlap(run: TraceRun, first: str, second: str, against: str) -> Row | None:
+def overlap(run: TraceRun, first: str, second: str, measure: str) -> Row | None:
     """Return the overlap of two attributes' causal components, in either order."""
     pair = f"('{first}', '{second}')"
     found = rows(
         run,
-        f"FROM overlap WHERE against = '{against}' AND (attribute_a IN {pair} AND attribute_b IN "
+        f"FROM overlap WHERE measure = '{measure}' AND (attribute_a IN {pair} AND attribute_b IN "
         f"{pair})",
     )
     return found[0] if found else None

@@ -23,7 +23,7 @@ from schemas.errors import StoreError
 
 Row = dict[str, Any]
 ATTRIBUTES = ("object", "style", "color", "viewpoint")
-AGAINST = ("target", "caption")
+MEASURES = ("target", "caption")
 """Scores; claims are judged by the first, and by the second beside it."""
 FIRST = "text_encoder.layers.0.self_attn"
 """The paper's causal state is this component at the last subject token."""
@@ -105,18 +105,18 @@ def resampled(
     return Interval(value=value, low=float(found.low), high=float(found.high))
 
 
-def share_of_total(run: TraceRun, component: str, attribute: str, against: str) -> Interval:
+def share_of_total(run: TraceRun, component: str, attribute: str, measure: str) -> Interval:
     """Return mean indirect effect over mean total effect of a restored component."""
     found = rows(
         run,
         f"SELECT ie, te FROM caption_effects WHERE component = '{component}' AND attribute = "
-        f"'{attribute}' AND against = '{against}' AND intervention = 'restore' ORDER BY caption_id",
+        f"'{attribute}' AND measure = '{measure}' AND intervention = 'restore' ORDER BY caption_id",
     )
     ie, te = (np.array([row[name] for row in found]) for name in ("ie", "te"))
     return resampled(
         (ie, te),
         lambda ie, te, axis: ie.mean(axis=axis) / te.mean(axis=axis),
-        seed=f"share {component} {attribute} {against}",
+        seed=f"share {component} {attribute} {measure}",
     )
 
 
@@ -151,14 +151,14 @@ class TokenMap:
         )
 
 
-def token_map(run: TraceRun, against: str) -> TokenMap:
+def token_map(run: TraceRun, measure: str) -> TokenMap:
     """Return the map of a run that restored each position alone."""
     tokenizer = open_model(run.plan.model).encoders[0].tokenizer
     spans = {caption.id: find_subject(tokenizer, caption) for caption in run.plan.captions}
     found = rows(
         run,
         "SELECT attribute, component, caption_id, position, avg(indirect_effect) AS ie, "
-        f"avg(total_effect) AS te FROM effects WHERE against = '{against}' "
+        f"avg(total_effect) AS te FROM effects WHERE measure = '{measure}' "
         "AND intervention = 'restore' GROUP BY ALL ORDER BY caption_id",
     )
     values: dict[tuple[str, str, str], dict[str, list[float]]] = {}
@@ -199,13 +199,13 @@ def role_of(position: int, span: Any) -> str:
     return ROLES[4] if position == span.eos else ROLES[5]
 
 
-def profiles_agree(run: TraceRun, first: str, second: str, against: str) -> Interval:
+def profiles_agree(run: TraceRun, first: str, second: str, measure: str) -> Interval:
     """Return Spearman's correlation of two attributes' mean effects over components.
 
     Captions of each are resampled on their own.
     """
-    matrices = [_by_caption(run, attribute, against) for attribute in (first, second)]
-    seed = hashlib.blake2b(f"profiles {first} {second} {against}".encode(), digest_size=8).digest()
+    matrices = [_by_caption(run, attribute, measure) for attribute in (first, second)]
+    seed = hashlib.blake2b(f"profiles {first} {second} {measure}".encode(), digest_size=8).digest()
     generator = np.random.default_rng(int.from_bytes(seed))
     value = _spearman(*(matrix.mean(axis=0) for matrix in matrices))
     drawn = [
@@ -218,12 +218,12 @@ def profiles_agree(run: TraceRun, first: str, second: str, against: str) -> Inte
     return Interval(value=value, low=float(low), high=float(high))
 
 
-def _by_caption(run: TraceRun, attribute: str, against: str) -> NDArray[np.float64]:
+def _by_caption(run: TraceRun, attribute: str, measure: str) -> NDArray[np.float64]:
     """Return restored effects, captions x components."""
     found = rows(
         run,
         f"SELECT component, list(ie ORDER BY caption_id) AS ies FROM caption_effects "
-        f"WHERE attribute = '{attribute}' AND against = '{against}' AND intervention = 'restore' "
+        f"WHERE attribute = '{attribute}' AND measure = '{measure}' AND intervention = 'restore' "
         "GROUP BY component ORDER BY component",
     )
     return np.array([row["ies"] for row in found]).T

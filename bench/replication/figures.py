@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 
 from bench.replication.claims import Evidence, short
-from bench.replication.evidence import AGAINST, ATTRIBUTES, ROLES, Row, rows
+from bench.replication.evidence import ATTRIBUTES, MEASURES, ROLES, Row, rows
 
 COLOURS = alt.Scale(scheme="blueorange", domainMid=0)
 """Diverging, told apart by the colour-blind."""
@@ -15,7 +15,7 @@ COLOURS = alt.Scale(scheme="blueorange", domainMid=0)
 
 def draw_figures(folder: Path, images: Path) -> list[tuple[str, str]]:
     """Write the figures that the runs suffice for; return their file names and what each shows."""
-    evidence = Evidence.of(folder, AGAINST[0])
+    evidence = Evidence.of(folder, MEASURES[0])
     images.mkdir(exist_ok=True)
     drawn: list[tuple[str, str]] = []
 
@@ -40,7 +40,7 @@ def _states(evidence: Evidence, run: Any) -> list[Row]:
         run,
         "SELECT attribute, component, intervention, mean_ie, ie_low, ie_high, network_order "
         f"FROM component_effects JOIN components USING (component) WHERE "
-        f"against = '{evidence.against}' ORDER BY network_order",
+        f"measure = '{evidence.measure}' ORDER BY network_order",
     )
     return [{**row, "component": short(row["component"])} for row in found]
 

@@ -18,7 +18,7 @@ from bench.replication.claims import (
     short,
     unfit,
 )
-from bench.replication.evidence import AGAINST, ATTRIBUTES, FIRST, ROLES, Interval, Row, rows
+from bench.replication.evidence import ATTRIBUTES, FIRST, MEASURES, ROLES, Interval, Row, rows
 from engine.model.registry import default_steps
 from jobs.runs.progress import progress_of
 from jobs.runs.trace_run import TraceRun
@@ -32,12 +32,12 @@ Judged = list[tuple[Claim, dict[str, list[Finding]]]]
 
 def write_page(folder: Path, page: Path, figures: Sequence[tuple[str, str]]) -> None:
     """Write the page; `figures` are files in docs/images with what they show."""
-    by_score = {against: Evidence.of(folder, against) for against in AGAINST}
+    by_score = {measure: Evidence.of(folder, measure) for measure in MEASURES}
     judged = [
-        (claim, {against: claim.judge(evidence) for against, evidence in by_score.items()})
+        (claim, {measure: claim.judge(evidence) for measure, evidence in by_score.items()})
         for claim in CLAIMS
     ]
-    evidence = by_score[AGAINST[0]]
+    evidence = by_score[MEASURES[0]]
     parts = [
         HEAD,
         *_answer(judged),
@@ -75,7 +75,7 @@ def _answer(judged: Judged) -> Iterator[str]:
     yield "## In short"
     lines = []
     for claim, findings in judged:
-        judgements = findings[AGAINST[0]]
+        judgements = findings[MEASURES[0]]
         told = [
             f"**{verdict}** for {named}"
             for verdict in Verdict
@@ -94,16 +94,16 @@ def _claims(judged: Judged) -> Iterator[str]:
     yield "## The claims"
     for claim, findings in judged:
         yield f"### {claim.says}\nCriterion: {claim.criterion}."
-        others = {f.about: f.verdict for f in findings[AGAINST[1]]}
+        others = {f.about: f.verdict for f in findings[MEASURES[1]]}
         yield table(
-            ["", f"by `{AGAINST[0]}`", "numbers", f"by `{AGAINST[1]}`"],
+            ["", f"by `{MEASURES[0]}`", "numbers", f"by `{MEASURES[1]}`"],
             [
                 [f.about, f"**{f.verdict}**", f.numbers, others[f.about]]
-                for f in findings[AGAINST[0]]
+                for f in findings[MEASURES[0]]
             ],
         )
     yield (
-        f"`{AGAINST[0]}` is the score against the attribute alone, `{AGAINST[1]}` against the "
+        f"`{MEASURES[0]}` is the score against the attribute alone, `{MEASURES[1]}` against the "
         f"whole caption. An attribute with fewer than {MIN_CAPTIONS} captions, or whose "
         f"corruption does not lower the score (interval of the total effect above zero), is not "
         f"judged. The bounds {MOST:.0%} and {SHARED:g} are choices."
@@ -148,17 +148,17 @@ def _effects_taken(evidence: Evidence) -> Iterator[str]:
     yield "## What the corruption takes away"
     lines = []
     for name, run in _named(evidence):
-        for row in _totals(run, evidence.against) if run else []:
+        for row in _totals(run, evidence.measure) if run else []:
             lines.append([name, row["attribute"], str(row["n"]), _interval(row, "te")])
     yield table(["run", "attribute", "captions", "total effect"], lines)
 
 
-def _totals(run: TraceRun, against: str) -> list[Row]:
+def _totals(run: TraceRun, measure: str) -> list[Row]:
     return rows(
         run,
         "SELECT attribute, max(num_captions) AS n, max_by(mean_te, num_captions) AS mean_te, "
         "max_by(te_low, num_captions) AS te_low, max_by(te_high, num_captions) AS te_high "
-        f"FROM component_effects WHERE against = '{against}' AND intervention = 'restore' "
+        f"FROM component_effects WHERE measure = '{measure}' AND intervention = 'restore' "
         "GROUP BY attribute ORDER BY attribute",
     )
 
@@ -227,7 +227,7 @@ def _unet(evidence: Evidence) -> Iterator[str]:
     if run is None:
         yield "Not traced."
         return
-    fit = [a for a in ATTRIBUTES if not unfit(run, a, evidence.against)]
+    fit = [a for a in ATTRIBUTES if not unfit(run, a, evidence.measure)]
     yield f"Of {len(run.components)} components, by what is asked of them:"
     yield table(
         [
@@ -237,7 +237,7 @@ def _unet(evidence: Evidence) -> Iterator[str]:
             "beyond another caption",
             "both",
         ],
-        [[attribute, *_controls(run, attribute, evidence.against)] for attribute in fit],
+        [[attribute, *_controls(run, attribute, evidence.measure)] for attribute in fit],
     )
     yield _ranked(evidence, run)
     yield (
@@ -250,9 +250,9 @@ def _unet(evidence: Evidence) -> Iterator[str]:
         [
             [
                 attribute,
-                str(concentration(run, attribute, evidence.against) or ""),
+                str(concentration(run, attribute, evidence.measure) or ""),
                 str(
-                    (evidence.text and concentration(evidence.text, attribute, evidence.against))
+                    (evidence.text and concentration(evidence.text, attribute, evidence.measure))
                     or ""
                 ),
             ]
@@ -268,14 +268,14 @@ def _unet(evidence: Evidence) -> Iterator[str]:
                 str(row["num_both"]),
             ]
             for a, b in combinations(fit, 2)
-            if (row := overlap(run, a, b, evidence.against))
+            if (row := overlap(run, a, b, evidence.measure))
         ],
     )
 
 
-def _controls(run: TraceRun, attribute: str, against: str) -> list[str]:
+def _controls(run: TraceRun, attribute: str, measure: str) -> list[str]:
     """Return how many components have an effect, and keep it beside each control."""
-    where = f"attribute = '{attribute}' AND against = '{against}'"
+    where = f"attribute = '{attribute}' AND measure = '{measure}'"
     (restored,) = rows(
         run,
         f"SELECT count(*) AS n FROM component_effects WHERE {where} AND intervention = 'restore' "
@@ -332,7 +332,7 @@ def _unsaid(evidence: Evidence, judged: Judged) -> Iterator[str]:
     if short_runs:
         lines.append(f"Fewer denoising steps than the model's own ({', '.join(short_runs)}).")
     open_claims = sum(
-        finding.verdict is Verdict.OPEN for _, by in judged for finding in by[AGAINST[0]]
+        finding.verdict is Verdict.OPEN for _, by in judged for finding in by[MEASURES[0]]
     )
     lines.append(
         f"{open_claims} of the judgements above cannot be told; more captions may tell them."

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.made_up_runs import AGAINST, WritingWorker, make_plan, make_run
+from bench.made_up_runs import MEASURES, WritingWorker, make_plan, make_run
 from cli.rank import RANK
 from jobs.query.select import run_query
 from jobs.runs.packs import tidy
@@ -39,7 +39,7 @@ READ_S = 5.0
 MOMENTS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 COUNTS = "SELECT count(*) AS scores, count(DISTINCT unit_id) AS units FROM scores"
 EXACTLY_ONCE = """
-SELECT count(*) AS scores, count(DISTINCT (unit_id, component, against)) AS distinct_scores,
+SELECT count(*) AS scores, count(DISTINCT (unit_id, component, measure)) AS distinct_scores,
   count(DISTINCT unit_id) AS units, (SELECT count(*) FROM units) AS planned,
   (SELECT count(*) FROM (SELECT unit_id FROM units ANTI JOIN scores USING (unit_id))) AS missing
 FROM scores
@@ -60,7 +60,7 @@ def main() -> None:
     print(f"{datetime.now(UTC):%Y-%m-%d}, {_machine()}")
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         run = _planned(options, Path(name, "run"))
-        reader = Reader(run, scores_a_unit=len(AGAINST) * options.components)
+        reader = Reader(run, scores_a_unit=len(MEASURES) * options.components)
         half = run.num_chunks // 2
         before = _driven(options, run, "--kill-at", half)
         _print_run("First half, until the driver was killed", options, before)
@@ -241,7 +241,7 @@ def _print_folder(run: TraceRun) -> None:
             scores = _num_scores(run, [file.name for file in files])
             print(f"{len(files):,} {folder}: {size / MIB:.1f} MiB, {size / scores:.1f} bytes/score")
     status_s, status = timed(lambda: status_of(run))
-    leading_s, _ = timed(lambda: leading(run, against="target"))
+    leading_s, _ = timed(lambda: leading(run, measure="target"))
     print(
         f"status {status_s:.2f} s ({status.done:,} units done), what leads {leading_s:.2f} s",
         flush=True,
@@ -267,7 +267,7 @@ def _print_queries(run: TraceRun, options: argparse.Namespace) -> None:
         flush=True,
     )
     units = len(run.units)
-    scores = units * len(AGAINST) * options.components
+    scores = units * len(MEASURES) * options.components
     expected = (scores, scores, units, units, 0)
     if tuple(counts.values()) != expected:
         raise SystemExit(f"a score is missing or there twice: expected {expected}")

@@ -55,7 +55,7 @@ def _options() -> argparse.Namespace:
 def _planned(options: argparse.Namespace) -> Planned:
     fields = {
         "captions": probe_set("emoji-sd")[: options.units],
-        "parts": ["unet"],
+        "parts": ["denoiser"],
         "numerics": {"steps": options.steps},
         "chunk_units": 1,
     }

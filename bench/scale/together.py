@@ -54,7 +54,7 @@ def trace_share(run: TraceRun, rows: int, next_unit: Any, ends: Any) -> None:
 
     def trace(number: int) -> None:
         trace_unit(
-            model, scorer, units[number], numerics=plan.numerics, rows=rows, scores=plan.scores
+            model, scorer, units[number], numerics=plan.numerics, rows=rows, measures=plan.measures
         )
 
     trace(0)

@@ -85,7 +85,7 @@ def _chosen(
         numerics = numerics.model_copy(update={"steps": steps})
         count = options.each_components or options.components
         return make_unit(model, numerics, window="each", components=count), numerics
-    part = Part.TEXT_ENCODER if trace == "text" else Part.UNET
+    part = Part.TEXT_ENCODER if trace == "text" else Part.DENOISER
     return make_unit(model, numerics, part=part, components=options.components), numerics
 
 

@@ -5,7 +5,7 @@ Printed are Spearman's rank correlations, between the two precisions, of the ind
 components: of each caption, and of the effects averaged over the captions; and, to judge them by,
 the correlation between a half of the captions and the other in float32.
 
-    python -m bench.tracing.precision [--captions 8] [--steps 20] [--against target]
+    python -m bench.tracing.precision [--captions 8] [--steps 20] [--measure target]
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> None:
     full_CN, half_CN = (effects[dtype] for dtype in DTYPES)
     print(
         f"{options.model} on {model.device}, {numerics.steps} steps, {len(full_CN)} captions, "
-        f"{full_CN.shape[1]} components of the {options.part}, against {options.against}"
+        f"{full_CN.shape[1]} components of the {options.part}, against {options.measure}"
     )
     for dtype in DTYPES:
         print(f"{dtype:9} {1e3 * seconds[dtype]:8.3f} ms a UNet row in batches of {options.batch}")
@@ -61,7 +61,7 @@ def _options() -> argparse.Namespace:
     add_options(parser)
     parser.add_argument("--part", default="unet", choices=[part.value for part in Part])
     parser.add_argument("--captions", type=int, default=4)
-    parser.add_argument("--against", default="target")
+    parser.add_argument("--measure", default="target")
     parser.add_argument("--batch", type=int, default=24, help="rows of the UNet calls timed")
     parser.add_argument("--rows", type=int, default=24, help="rows of the engine's batches")
     return parser.parse_args()
@@ -93,9 +93,9 @@ def _effects(model: Diffusion, numerics: Numerics, options: argparse.Namespace) 
             caption=caption,
         )
         trials = trace_unit(
-            model, scorer, unit, numerics=numerics, rows=options.rows, scores=[options.against]
+            model, scorer, unit, numerics=numerics, rows=options.rows, measures=[options.measure]
         )
-        effects.append([trial.restored - trial.corrupted for trial in trials])
+        effects.append([trial.patched - trial.corrupted for trial in trials])
     return torch.tensor(effects, dtype=torch.float64)
 
 

@@ -26,7 +26,7 @@ FIELDS = {
     "token": "tokens",
     "intervention": "interventions",
     "reference": "references",
-    "score": "scores",
+    "measure": "measures",
 }
 """The plan's fields that options of another name fill: repeatable ones, but for the first two."""
 
@@ -49,7 +49,7 @@ def _declared(
     plan: Annotated[
         Path | None, typer.Option(help="A YAML plan; other plan options override its fields.")
     ] = None,
-    part: Annotated[str | None, typer.Option(help="unet, text-encoder or both.")] = None,
+    part: Annotated[str | None, typer.Option(help="denoiser, text-encoder or both.")] = None,
     kind: Annotated[
         list[Kind] | None, typer.Option(help="Kind of component to trace; repeatable.")
     ] = None,
@@ -102,7 +102,7 @@ def _declared(
     scorer: Annotated[
         str | None, typer.Option(help="Scorer: an open_clip folder or ARCHITECTURE:PRETRAINED.")
     ] = None,
-    score: Annotated[
+    measure: Annotated[
         list[str] | None,
         typer.Option(help="caption, target, clean-image or clean-latent; repeatable."),
     ] = None,
@@ -146,6 +146,7 @@ def _parts(part: str) -> list[str]:
 
     if part == "both":
         return [member.value for member in Part]
-    if part not in list(Part):
-        raise PlanError(f"--part is unet, text-encoder or both, not {part!r}")
-    return [part]
+    try:
+        return [Part(part).value]
+    except ValueError:
+        raise PlanError(f"--part is denoiser, text-encoder or both, not {part!r}") from None

@@ -64,7 +64,7 @@ def editables(model: Networks, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _projection_paths(component: Component, module: nn.Module) -> list[str]:
-    if component.part is Part.UNET:
+    if component.part is Part.DENOISER:
         names = ("to_k", "to_v") if component.kind is Kind.CROSS_ATTENTION else ()
     else:
         names = {

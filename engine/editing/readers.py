@@ -74,7 +74,7 @@ def _encoder_of(model: Networks, component: Component) -> TextEncoder:
 def open_reader(model: Diffusion, target: Editable) -> Reader:
     """Return what reads a component's rows: the first layer's own arithmetic where it serves."""
     component = target.component
-    if component.part is Part.UNET:
+    if component.part is Part.DENOISER:
         return _TextRows(model)
     encoder = _encoder_of(model, component)
     index = model.encoders.index(encoder)

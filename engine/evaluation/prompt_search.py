@@ -106,7 +106,7 @@ def _relative(h_RX: torch.Tensor, g_X: torch.Tensor) -> torch.Tensor:
 
 
 def banned_tokens(tokenizer: Any, concept: str) -> set[int]:
-    """Return the tokens that no prompt against `concept` may hold: its own, and the special ones.
+    """Return the tokens that no prompt measure `concept` may hold: its own, and the special ones.
 
     Its own are those that it is tokenized into and every one whose text holds one of its words.
     """

@@ -61,7 +61,7 @@ def list_sites(model: Networks) -> list[Site]:
     unet = [("unet", found) for found in _unet_sites(model.unet)]
     text = [(e.name, found) for e in model.encoders for found in _text_sites(e.module)]
     return [
-        *(_site(name, found, Part.UNET, order) for order, (name, found) in enumerate(unet)),
+        *(_site(name, found, Part.DENOISER, order) for order, (name, found) in enumerate(unet)),
         *(_site(name, found, Part.TEXT_ENCODER, order) for order, (name, found) in enumerate(text)),
     ]
 

@@ -28,9 +28,12 @@ def ratio_interval(sums_C2: Array, generator: np.random.Generator) -> Interval |
     return _interval([sums_C2], lambda share_B: share_B, generator)
 
 
-def harmonic_mean(erased: Array | float, kept: Array | float) -> Array:
-    """Return 2 (1 - erased) kept / (1 - erased + kept), 0 where both are 0 (MACE; SPEED)."""
-    gone = 1.0 - np.asarray(erased, dtype=np.float64)
+def harmonic_mean(still_recognised: Array | float, kept: Array | float) -> Array:
+    """Return the harmonic mean of 1 - `still_recognised` and `kept`, 0 where both are 0.
+
+    MACE (Lu et al. 2024) and SPEED (Li et al. 2026) compare edits by it.
+    """
+    gone = 1.0 - np.asarray(still_recognised, dtype=np.float64)
     kept = np.asarray(kept, dtype=np.float64)
     total = gone + kept
     return np.divide(2 * gone * kept, total, out=np.zeros_like(total), where=total > 0)

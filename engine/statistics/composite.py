@@ -10,6 +10,7 @@ is a state that a test does not apply to.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 
 import numpy as np
@@ -24,7 +25,6 @@ from engine.statistics.inference import (
     by_captions,
     draws_of,
     flips_as_far,
-    hall_p,
     sign_flip_p,
     some_counts,
     some_signs,
@@ -39,11 +39,22 @@ RESOLUTION = 4
 """Draws go on until the least p-value is so many times below what a lone discovery needs."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AboveZero:
+    """One test of "the mean is above zero", which a state has to pass; NaN where it lacks one."""
+
+    x_SC: Array
+    drawn_p_S: Array
+    """p-values of sign flips and the studentised bootstrap, by a first number of draws."""
+    hall_p_S: Array
+    """Those of `hall_p`, which draws nothing."""
+
+
 def above_zero_p(two_sided_S: Array, mean_S: Array, above_p_S: Array) -> Array:
-    """Return the p-values of "the mean is above zero" by both tests, p_S: the larger of the two.
+    """Return the p-values of "the mean is above zero" by both kinds of draws, the larger, p_S.
 
     `two_sided_S` are those of sign flips, which come in pairs, a flip and its negative, so that
-    half of the sums that are as far from zero are as far above it. `above_p_S` allow for skew.
+    half of the sums that are as far from zero are as far above it; `above_p_S` the bootstrap's.
     """
     flips_S = np.where(mean_S > 0, two_sided_S / 2, 1 - two_sided_S / 2)
     return np.maximum(flips_S, above_p_S)
@@ -57,17 +68,18 @@ def q_values(p_S: Array) -> Array:
     return q_S
 
 
-def claim_p(tests: Sequence[tuple[Array, Array]], captions: Sequence[str]) -> Array:
+def claim_p(tests: Sequence[AboveZero], captions: Sequence[str]) -> Array:
     """Return the p-value of the claim that a state passes all of its tests, p_S.
 
-    It is the largest of the tests' (the intersection-union test; Berger 1982). A test is its
-    effects x_SC and its p-values p_S from a first number of draws. The first test decides for which
-    states there is a claim: NaN there stays NaN, while a test that is NaN elsewhere does not apply.
+    It is the largest of the tests' (the intersection-union test; Berger 1982). The first test
+    decides for which states there is a claim: NaN there stays NaN, while a test that is NaN
+    elsewhere does not apply.
 
     Draws grow tenfold, up to what a lone discovery among so many claims needs, for the states still
     in play: those of fewer than HITS hits that are no discoveries yet.
     """
-    p_TS = np.array([p_S for _, p_S in tests])
+    hall_p_TS = np.array([test.hall_p_S for test in tests])
+    p_TS = np.maximum([test.drawn_p_S for test in tests], hall_p_TS)
     p_S = _largest(p_TS)
     last = int(np.ceil(RESOLUTION * np.count_nonzero(~np.isnan(p_S)) / DISCOVERY_RATE))
     draws = len(draws_of(tuple(captions)).counts_BC)
@@ -77,8 +89,8 @@ def claim_p(tests: Sequence[tuple[Array, Array]], captions: Sequence[str]) -> Ar
             break
         draws = min(10 * draws + 9, last)
         is_open_TS = is_open_S & ~np.isnan(p_TS)
-        x_RC = np.concatenate([x[rows] for (x, _), rows in zip(tests, is_open_TS, strict=True)])
-        p_TS[is_open_TS] = drawn_p(x_RC, captions, draws)
+        x_RC = np.concatenate([t.x_SC[rows] for t, rows in zip(tests, is_open_TS, strict=True)])
+        p_TS[is_open_TS] = np.maximum(drawn_p(x_RC, captions, draws), hall_p_TS[is_open_TS])
         p_S = _largest(p_TS)
     return p_S
 
@@ -88,7 +100,7 @@ def _largest(p_TS: Array) -> Array:
 
 
 def drawn_p(x_RC: Array, captions: Sequence[str], draws: int) -> Array:
-    """Return the p-values of means above zero, p_R, by so many flips and resamples.
+    """Return the p-values of means above zero, p_R, by `draws` flips and resamples.
 
     1 for a row of fewer than MIN_CAPTIONS captions.
     """
@@ -110,8 +122,7 @@ def _drawn_p(x_RC: Array, ids: tuple[str, ...], draws: int) -> Array:
         if flips_more:
             far_R += flips_as_far(x_RC, signs_BC, first.precision)
     two_sided_R = (far_R + 1) / (draws + 1) if flips_more else sign_flip_p(x_RC, first)
-    skewed_R = np.maximum((above_R + 1) / (draws + 1), hall_p(x_RC))
-    return above_zero_p(two_sided_R, x_RC.mean(1), skewed_R)
+    return above_zero_p(two_sided_R, x_RC.mean(1), (above_R + 1) / (draws + 1))
 
 
 def _more_draws(

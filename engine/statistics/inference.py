@@ -65,7 +65,9 @@ class Means:
     high_S: Array
     """Ends of the 95 % intervals; of one caption NaN."""
     above_p_S: Array
-    """One-sided p-values of "the mean is above zero", which allow for skew; of one caption 1."""
+    """One-sided p-values of "the mean is above zero" by the studentised bootstrap."""
+    hall_p_S: Array
+    """The same by `hall_p`."""
 
 
 @lru_cache(maxsize=4)
@@ -122,6 +124,7 @@ def mean_estimates(x_SC: Array, draws: Draws) -> Means:
         low_S=mean_S - t.upper_S * se_S,
         high_S=mean_S - t.lower_S * se_S,
         above_p_S=t.above_p_S,
+        hall_p_S=hall_p(x_SC),
     )
 
 
@@ -158,8 +161,8 @@ def studentised(x_SC: Array, draws: Draws) -> Studentised:
 
     The ends are the 2.5th and 97.5th percentile of t* = (m* - m) / s* over resamples (Davison and
     Hinkley 1997, equation 5.6), or Student's, which hold for heavy tails: the wider at each end.
-    p is (hits + 1) / (resamples + 1) with the resamples whose t* is no smaller than the t found, or
-    `hall_p`: the larger. With fewer than MIN_CAPTIONS captions ends are Student's alone and p is 1.
+    p is (hits + 1) / (resamples + 1) with the resamples whose t* is no smaller than the t found.
+    With fewer than MIN_CAPTIONS captions the ends are Student's alone and p is 1.
     """
     states, count = x_SC.shape
     student = float(stats.t.ppf(1 - SHARE, count - 1)) if count > 1 else np.nan
@@ -176,7 +179,6 @@ def studentised(x_SC: Array, draws: Draws) -> Studentised:
             t_SB.partition((low, high), axis=1)
             ends_S2[rows, 0] = np.minimum(-student, t_SB[:, low])
             ends_S2[rows, 1] = np.maximum(student, t_SB[:, high])
-        above_p_S = np.maximum(above_p_S, hall_p(x_SC))
     ends_S2[np.isinf(ends_S2)] = np.nan
     return Studentised(lower_S=ends_S2[:, 0], upper_S=ends_S2[:, 1], above_p_S=above_p_S)
 
@@ -185,13 +187,19 @@ def hall_p(x_SC: Array) -> Array:
     """Return the one-sided p-values of Student's t, p_S, transformed for skew to the left.
 
     With r = skewness / sqrt(C): ((1 + r t / 3)^3 - 1) / r + r / 6, which grows with t (Hall 1992).
-    Rare large negative effects that few captions happen to lack make t too large otherwise.
+    Rare large effects below zero make t too large where captions happen to lack them, and then the
+    state's own skewness is too small as well: the skewness is the state's or the median of all
+    states, whichever lies further to the left. 1 with fewer than MIN_CAPTIONS captions.
     """
-    count = x_SC.shape[1]
+    states, count = x_SC.shape
+    if count < MIN_CAPTIONS:
+        return np.ones(states)
     t_S = t_values(x_SC)
     y_SC = x_SC - x_SC.mean(1, keepdims=True)
+    y_SC[_standard_errors(x_SC) == 0] = 0
     with np.errstate(divide="ignore", invalid="ignore"):
-        r_S = (y_SC**3).mean(1) / (y_SC**2).mean(1) ** 1.5 / np.sqrt(count)
+        r_S = np.nan_to_num((y_SC**3).mean(1) / (y_SC**2).mean(1) ** 1.5 / np.sqrt(count))
+        r_S = np.minimum(r_S, np.median(r_S))
         corrected_S = ((1 + r_S * t_S / 3) ** 3 - 1) / r_S + r_S / 6
     is_left_S = np.isfinite(t_S) & (r_S < -ROUNDING[np.float32])
     return stats.t.sf(np.where(is_left_S, corrected_S, t_S), count - 1)

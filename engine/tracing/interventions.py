@@ -81,7 +81,7 @@ def reference_runs(unit: Unit, numerics: Numerics) -> list[Reference]:
 def _donors(unit: Unit, intervention: Intervention) -> list[Reference]:
     """Return the donors of an intervention, other than the clean and the corrupted run."""
     caption, seed = unit.caption, unit.seed
-    if intervention is Intervention.OTHER_SEED and unit.part is Part.UNET:
+    if intervention is Intervention.OTHER_SEED and unit.part is Part.DENOISER:
         return [Reference(text=caption.caption, seed=derived_seed("other seed", seed))]
     if intervention is Intervention.MEAN:
         if not unit.references:
@@ -125,7 +125,7 @@ def list_changes(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Patch
                 base=CORRUPTED if intervention.changes_corrupted else CLEAN,
                 sources=_donor_places(unit, intervention, runs),
             ),
-            None if unit.part is Part.UNET else tokens[name.split(".")[0]],
+            None if unit.part is Part.DENOISER else tokens[name.split(".")[0]],
         )
     ]
 
@@ -137,7 +137,7 @@ def allows(intervention: Intervention, component: Component) -> bool:
     """
     if intervention is Intervention.SWAP:
         return component.kind in (Kind.CROSS_ATTENTION, Kind.JOINT_ATTENTION)
-    return intervention is not Intervention.OTHER_SEED or component.part is Part.UNET
+    return intervention is not Intervention.OTHER_SEED or component.part is Part.DENOISER
 
 
 def component_groups(sites: Sequence[Site], names: Sequence[str]) -> dict[str, tuple[Site, ...]]:

@@ -39,20 +39,20 @@ class Kept:
 class ImageSelector:
     """Sees the images of a unit batch by batch and holds on to four of them."""
 
-    against: str
+    measure: str
     """The measure that decides."""
     intervention: Intervention
     """The changed runs among which the best and the worst are looked for."""
     kept: dict[Role, Kept] = field(default_factory=dict[Role, Kept])
 
     @classmethod
-    def of(cls, scores: Sequence[str], interventions: Sequence[Intervention]) -> "ImageSelector":
+    def of(cls, measures: Sequence[str], interventions: Sequence[Intervention]) -> "ImageSelector":
         """Return one that looks at restored runs by the target's score, else at what comes first.
 
         Which image is kept is thus a rule, not a choice.
         """
         return cls(
-            against="target" if "target" in scores else scores[0],
+            measure="target" if "target" in measures else measures[0],
             intervention=(
                 Intervention.RESTORE if Intervention.RESTORE in interventions else interventions[0]
             ),
@@ -63,7 +63,7 @@ class ImageSelector:
     ) -> None:
         """Keep the clean and the corrupted image."""
         for role, row in ((Role.CLEAN, CLEAN), (Role.CORRUPTED, CORRUPTED)):
-            self._keep(role, images_RCHW[row], measured[row][self.against])
+            self._keep(role, images_RCHW[row], measured[row][self.measure])
 
     def see_changes(
         self,
@@ -75,7 +75,7 @@ class ImageSelector:
         for change, image_CHW, values in zip(changes, images_RCHW, measured, strict=True):
             if change.intervention is not self.intervention:
                 continue
-            score = values[self.against]
+            score = values[self.measure]
             if Role.BEST not in self.kept or score > self.kept[Role.BEST].score:
                 self._keep(Role.BEST, image_CHW, score, change)
             if Role.WORST not in self.kept or score < self.kept[Role.WORST].score:

@@ -83,9 +83,9 @@ def check_measures(names: Sequence[str]) -> None:
     """Raise PlanError if a measure is unknown or named twice."""
     for name in names:
         if name not in MEASURES:
-            raise PlanError(f"unknown score {name!r}: there are {', '.join(MEASURES)}")
+            raise PlanError(f"unknown measure {name!r}: there are {', '.join(MEASURES)}")
     if len(set(names)) < len(names):
-        raise PlanError(f"a score is named twice: {', '.join(names)}")
+        raise PlanError(f"a measure is named twice: {', '.join(names)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +95,10 @@ class UnitScorer:
     scorer: Scorer
     caption: Caption
     clean: Outcome
-    scores: Sequence[str]
+    measures: Sequence[str]
 
     def __post_init__(self) -> None:
-        check_measures(self.scores)
+        check_measures(self.measures)
 
     def measure(self, outcome: Outcome) -> list[dict[str, float]]:
         """Return the values of every row, by measure."""
@@ -109,7 +109,7 @@ class UnitScorer:
             outcome=outcome,
             embedding_RD=self.scorer.embed_images(outcome.images_RCHW),
         )
-        columns = {name: MEASURES[name](context).tolist() for name in self.scores}
+        columns = {name: MEASURES[name](context).tolist() for name in self.measures}
         return [
             dict(zip(columns, values, strict=True))
             for values in zip(*columns.values(), strict=True)

@@ -22,7 +22,7 @@ def trace_caption(
     scorer: Scorer,
     caption: Caption,
     *,
-    part: Part = Part.UNET,
+    part: Part = Part.DENOISER,
     numerics: Numerics,
     seed: int = 0,
     kinds: Sequence[Kind] = PAPER_KINDS,
@@ -30,13 +30,13 @@ def trace_caption(
     tokens: Sequence[TokenRole] = (TokenRole.LAST_SUBJECT,),
     interventions: Sequence[Intervention] = (Intervention.RESTORE,),
     references: Sequence[str] = (),
-    scores: Sequence[str] = ("caption", "target"),
+    measures: Sequence[str] = ("caption", "target"),
     rows: int = 24,
 ) -> pa.Table:
-    """Return the trials of one caption, one row a changed run and score, as a run's table has them.
+    """Return the trials of one caption: one row for each changed run and measure.
 
-    Columns: component, intervention, token, position, step_start, step_stop, against, and the score
-    of the clean, corrupted and changed run (`restored`). The arguments are a plan's fields.
+    The columns are those of a run's table `scores` from `component` on: `clean`, `corrupted` and
+    `patched` hold the measure of the three runs. The arguments are fields of a plan.
     PlanError, UnknownComponent: as `trace_unit`.
     """
     scheduler = new_scheduler(model, scheduler=numerics.scheduler, steps=numerics.steps)
@@ -48,10 +48,10 @@ def trace_caption(
         draw=0,
         part=part,
         components=tuple(c.name for c in components),
-        windows=expand_windows(windows, steps) if part is Part.UNET else ((0, steps),),
+        windows=expand_windows(windows, steps) if part is Part.DENOISER else ((0, steps),),
         tokens=tuple(tokens),
         interventions=tuple(interventions),
         references=tuple(references),
     )
-    trials = trace_unit(model, scorer, unit, numerics=numerics, rows=rows, scores=scores)
+    trials = trace_unit(model, scorer, unit, numerics=numerics, rows=rows, measures=measures)
     return pa.Table.from_pylist([trial.as_row() for trial in trials])

@@ -47,7 +47,7 @@ def trace_unit(
     *,
     numerics: Numerics,
     rows: int,
-    scores: Sequence[str] = ("caption", "target"),
+    measures: Sequence[str] = ("caption", "target"),
     selector: ImageSelector | None = None,
 ) -> list[Trial]:
     """Return the trials of a unit: every change by every score.
@@ -61,7 +61,7 @@ def trace_unit(
     runs = _runs(model, unit, changes, numerics, rows)
     reference, _ = next(runs)
     unit_scorer = UnitScorer(
-        scorer=scorer, caption=unit.caption, clean=reference.take([CLEAN]), scores=scores
+        scorer=scorer, caption=unit.caption, clean=reference.take([CLEAN]), measures=measures
     )
     clean, corrupted = unit_scorer.measure(reference)
     if selector:
@@ -82,7 +82,7 @@ def _trials(
     corrupted: dict[str, float],
     changed: dict[str, float],
 ) -> Iterator[Trial]:
-    for against, value in changed.items():
+    for measure, value in changed.items():
         yield Trial(
             component=change.component,
             intervention=change.intervention,
@@ -91,10 +91,10 @@ def _trials(
             token_text=change.token_text,
             step_start=change.window[0],
             step_stop=change.window[1],
-            against=against,
-            clean=clean[against],
-            corrupted=corrupted[against],
-            restored=value,
+            measure=measure,
+            clean=clean[measure],
+            corrupted=corrupted[measure],
+            patched=value,
         )
 
 
@@ -118,7 +118,7 @@ def _runs(
     model: Diffusion, unit: Unit, changes: Sequence[Patch], numerics: Numerics, rows: int
 ) -> Iterator[tuple[Outcome, Sequence[Patch]]]:
     """Yield the outcome of the clean and corrupted runs, then those of batches of changes."""
-    run = _unet_runs if unit.part is Part.UNET else _text_runs
+    run = _unet_runs if unit.part is Part.DENOISER else _text_runs
     for latents_RChw, made in run(model, unit, changes, numerics, rows):
         runs = [change.label for change in made] or list(REFERENCE_LABELS)
         images_RCHW = decode(model, latents_RChw, runs=runs)

@@ -42,7 +42,7 @@ from schemas.views import exactly, read_parquet
 
 SCORED_UNITS = """
 SELECT unit_id, caption_id, seed, draw, part, count(*) AS num_rows, count(DISTINCT
-  (component, intervention, token, position, step_start, step_stop, against)) AS num_scores
+  (component, intervention, token, position, step_start, step_stop, measure)) AS num_scores
 FROM part GROUP BY ALL
 """
 SCORE_COLUMNS = [field.name for field in SCORES if pa.types.is_floating(field.type)]
@@ -170,7 +170,7 @@ def rows_of_unit(run: TraceRun, slab: Slab) -> int | None:
     if is_text and CAPTIONS_OWN & set(plan.tokens):
         return None
     tokens = len(plan.tokens) if is_text else 1
-    return _interventions(run, slab) * len(slab.windows) * tokens * len(plan.scores)
+    return _interventions(run, slab) * len(slab.windows) * tokens * len(plan.measures)
 
 
 def _interventions(run: TraceRun, slab: Slab) -> int:

@@ -21,7 +21,7 @@ FROM (
     sqrt(sum((se_ie * num_captions) ** 2)) / sum(num_captions) AS se_ie,
     sum(num_captions)::BIGINT AS num_captions
   FROM ranking JOIN components USING (component, part)
-  WHERE part = 'text-encoder' AND against = 'target' AND (? = '' OR attribute = ?)
+  WHERE part = 'text-encoder' AND measure = 'target' AND (? = '' OR attribute = ?)
     AND intervention = 'restore' AND token = 'last_subject' AND kind IN ('self_attn', 'mlp')
     AND component NOT LIKE '%..%'
   GROUP BY component, token)

@@ -20,13 +20,13 @@ from jobs.runs.evaluation_run import EDIT, EvaluationRun
 from schemas.evaluation import COUNTED, NEIGHBOUR, Group
 from schemas.views import exactly, quoted, read_parquet
 
-ERASED, HARMONIC = "erased", "harmonic mean"
-"""Rows that pool groups: all efficacy prompts; erased and kept together."""
+STILL_RECOGNISED, HARMONIC = "still_recognised", "harmonic mean"
+"""Rows that pool groups: all prompts that say a concept; these and the kept ones together."""
 ORDER = (
-    HARMONIC, ERASED, Group.CONCEPT, Group.PARAPHRASE, Group.POSITION, Group.KEPT, NEIGHBOUR,
-    Group.OBJECT, Group.STYLE, Group.COLOUR, Group.UNRELATED, Group.GENERAL,
+    HARMONIC, STILL_RECOGNISED, Group.CONCEPT, Group.PARAPHRASE, Group.POSITION, Group.KEPT,
+    NEIGHBOUR, Group.OBJECT, Group.STYLE, Group.COLOUR, Group.UNRELATED, Group.GENERAL,
 )  # fmt: skip
-HEADLINE = (HARMONIC, ERASED, Group.KEPT)
+HEADLINE = (HARMONIC, STILL_RECOGNISED, Group.KEPT)
 """Rows that are printed even where there is nothing to measure."""
 EMBEDDINGS = f"""
 SELECT embedding_before, embedding_after FROM images
@@ -46,7 +46,7 @@ class GroupResult:
     """
 
     group: str
-    """`erased` pools concept, paraphrase and position; `kept` has the neighbours too."""
+    """`still_recognised` pools concept, paraphrase and position; `kept` has the neighbours too."""
     names: int | None = None
     """Concepts or kept names; of general prompts, their number."""
     images: int | None = None
@@ -54,7 +54,7 @@ class GroupResult:
     before: float | None = None
     """Share of unedited images that show the name which their prompt says."""
     after: float | None = None
-    """The same of edited images; of `harmonic mean` the mean H of 1 - erased and kept."""
+    """The same of edited images; of `harmonic mean` the mean H of 1 - still_recognised and kept."""
     after_low: float | None = None
     after_high: float | None = None
     right_before: int | None = None
@@ -108,8 +108,8 @@ def results(run: EvaluationRun, edit: str = EDIT) -> list[GroupResult]:
     found = {name: _result(name, counts) for name, counts in groups.items()}
     if Group.GENERAL in found:
         found[Group.GENERAL] = GroupResult(**{**asdict(found[Group.GENERAL]), "cmmd": distance})
-    if ERASED in groups and Group.KEPT in groups:
-        found[HARMONIC] = _harmonic(groups[ERASED], groups[Group.KEPT])
+    if STILL_RECOGNISED in groups and Group.KEPT in groups:
+        found[HARMONIC] = _harmonic(groups[STILL_RECOGNISED], groups[Group.KEPT])
     return [found.get(name) or GroupResult(group=name) for name in ORDER]
 
 
@@ -172,17 +172,19 @@ def _interval(group: str, counts: _Counts, top: str, bottom: str) -> Interval | 
     return ratio_interval(counts.pair(top, bottom), _generator(group, top))
 
 
-def _harmonic(erased: _Counts, kept: _Counts) -> GroupResult:
+def _harmonic(still_recognised: _Counts, kept: _Counts) -> GroupResult:
     """Return the row of the harmonic mean, over all images and over those right before."""
     value: dict[str, Any] = {}
     for name, top, bottom in (("after", "after", "choices"), ("of_right", "both", "before")):
-        shares = erased.ratio(top, bottom), kept.ratio(top, bottom)
+        shares = still_recognised.ratio(top, bottom), kept.ratio(top, bottom)
         if shares[0] is None or shares[1] is None:
             continue
         value[name] = float(harmonic_mean(shares[0], shares[1]))
         value[f"{name}_low"], value[f"{name}_high"] = _ends(
             harmonic_interval(
-                erased.pair(top, bottom), kept.pair(top, bottom), _generator(HARMONIC, top)
+                still_recognised.pair(top, bottom),
+                kept.pair(top, bottom),
+                _generator(HARMONIC, top),
             )
         )
     return GroupResult(group=HARMONIC, **value)

@@ -23,7 +23,7 @@ from jobs.editing.manifest import read_manifest
 from jobs.editing.plan import EditPlan
 from jobs.editing.request import default_numerics
 from jobs.evaluation.evaluate import Request, make_plan
-from jobs.evaluation.measures import ERASED, HARMONIC, GroupResult, results
+from jobs.evaluation.measures import HARMONIC, STILL_RECOGNISED, GroupResult, results
 from jobs.evaluation.worker import EvaluationWorker
 from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
@@ -94,11 +94,12 @@ class SweepResult:
 
     edit: str
     is_best: bool = False
-    """No other edit is as good in erased, kept (both of right) and CMMD, and better in one."""
-    erased: float | None
+    """No other edit is as good in `still_recognised`, `kept` (both of right) and CMMD and better in
+    one of them."""
+    still_recognised: float | None
     kept: float | None
     harmonic_mean: float | None
-    erased_of_right: float | None
+    still_recognised_of_right: float | None
     kept_of_right: float | None
     harmonic_of_right: float | None
     harmonic_of_right_low: float | None
@@ -210,7 +211,7 @@ def _dominates(one: SweepResult, other: SweepResult) -> bool:
 
 def _losses(trade: SweepResult) -> Iterator[float]:
     """Yield what should be low; a measure that is null is so for every edit of a sweep."""
-    yield trade.erased_of_right or 0.0
+    yield trade.still_recognised_of_right or 0.0
     yield -(trade.kept_of_right or 0.0)
     yield trade.cmmd or 0.0
 
@@ -218,20 +219,21 @@ def _losses(trade: SweepResult) -> Iterator[float]:
 def _trade(name: str, found: Sequence[GroupResult]) -> SweepResult:
     by_group = {result.group: result for result in found}
     nothing = GroupResult(group="")
-    erased, kept, mean, general = (
-        by_group.get(group, nothing) for group in (ERASED, Group.KEPT, HARMONIC, Group.GENERAL)
+    still_recognised, kept, mean, general = (
+        by_group.get(group, nothing)
+        for group in (STILL_RECOGNISED, Group.KEPT, HARMONIC, Group.GENERAL)
     )
     return SweepResult(
         edit=name,
-        erased=erased.after,
+        still_recognised=still_recognised.after,
         kept=kept.after,
         harmonic_mean=mean.after,
-        erased_of_right=erased.of_right,
+        still_recognised_of_right=still_recognised.of_right,
         kept_of_right=kept.of_right,
         harmonic_of_right=mean.of_right,
         harmonic_of_right_low=mean.of_right_low,
         harmonic_of_right_high=mean.of_right_high,
-        as_target=erased.as_target,
+        as_target=still_recognised.as_target,
         clip_before=general.clip_before,
         clip_after=general.clip_after,
         cmmd=general.cmmd,

@@ -78,7 +78,7 @@ def refuse_not_finite(rows: Sequence[Mapping[str, object]]) -> None:
     for row in rows:
         for column, value in row.items():
             if isinstance(value, float) and not math.isfinite(value):
-                of = ", ".join(str(row[key]) for key in ("component", "against") if key in row)
+                of = ", ".join(str(row[key]) for key in ("component", "measure") if key in row)
                 raise NotFinite(f"{column} is {value} ({of})" if of else f"{column} is {value}")
 
 

@@ -32,7 +32,7 @@ CREATE TEMP TABLE component_codes AS
   SELECT component, (row_number() OVER (ORDER BY component))::INTEGER AS component_code
   FROM (SELECT DISTINCT component FROM scores);
 CREATE TEMP TABLE caption_means AS
-  SELECT part, component_code, token, step_start, step_stop, against, intervention, caption,
+  SELECT part, component_code, token, step_start, step_stop, measure, intervention, caption,
     count(*)::INTEGER AS trials, avg(indirect_effect) AS ie, avg(total_effect) AS te, MASKS
   FROM ({EFFECTS.replace("TRIALS", "scores")}) JOIN seed_codes USING (seed)
   JOIN component_codes USING (component) JOIN caption_codes USING (caption_id) GROUP BY ALL;
@@ -41,14 +41,14 @@ CREATE TEMP TABLE places AS
   FROM (SELECT DISTINCT part, component_code, token, step_start, step_stop FROM caption_means)
   JOIN component_codes USING (component_code);
 CREATE TEMP TABLE families AS
-  SELECT (row_number() OVER (ORDER BY part, against, attribute) - 1)::INTEGER AS family, *
-  FROM (SELECT DISTINCT part, against, attribute
-    FROM (SELECT DISTINCT part, against, caption FROM caption_means)
+  SELECT (row_number() OVER (ORDER BY part, measure, attribute) - 1)::INTEGER AS family, *
+  FROM (SELECT DISTINCT part, measure, attribute
+    FROM (SELECT DISTINCT part, measure, caption FROM caption_means)
     JOIN caption_codes USING (caption));
 CREATE TEMP TABLE numbered AS
   SELECT family, intervention, place, caption, ie, te, trials, COLUMNS('_mask_')
   FROM caption_means JOIN caption_codes USING (caption)
-  JOIN families USING (part, against, attribute)
+  JOIN families USING (part, measure, attribute)
   JOIN places USING (part, component_code, token, step_start, step_stop);
 DROP TABLE caption_means;
 """
@@ -87,7 +87,7 @@ class Family:
 
     attribute: str
     part: str
-    against: str
+    measure: str
     captions: tuple[str, ...]
     """Their ids."""
     places_S: Places
@@ -134,15 +134,15 @@ def _with_masks(connection: duckdb.DuckDBPyConnection) -> tuple[str, str]:
 
 def _families(connection: duckdb.DuckDBPyConnection, count: str) -> Iterator[Family]:
     ids = [row[0] for row in _rows(connection, "SELECT caption_id FROM captions ORDER BY 1")]
-    listed = "SELECT family, attribute, part, against FROM families ORDER BY family"
-    for number, attribute, part, against in _rows(connection, listed):
+    listed = "SELECT family, attribute, part, measure FROM families ORDER BY family"
+    for number, attribute, part, measure in _rows(connection, listed):
         columns = _columns(connection, CAPTIONS, [number])["caption"]
         counts = _columns(connection, count, [number])
         places_S = np.unique(counts["place"]).astype(np.int64)
         yield Family(
             attribute=attribute,
             part=part,
-            against=against,
+            measure=measure,
             captions=tuple(ids[caption] for caption in columns),
             places_S=places_S,
             effects={

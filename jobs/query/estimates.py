@@ -21,7 +21,7 @@ from engine.statistics.causal_sets import (
     jaccard_interval,
     resampled_set,
 )
-from engine.statistics.composite import above_zero_p, claim_p, q_values
+from engine.statistics.composite import AboveZero, above_zero_p, claim_p, q_values
 from engine.statistics.inference import (
     MIN_CAPTIONS,
     Array,
@@ -55,13 +55,8 @@ class Estimates:
     p_S: Array
     q_S: Array
     """Over the states that have a mean."""
-    above_p_S: Array
-    """One-sided p-values of "the mean is above zero", which allow for skew."""
-
-    @property
-    def test(self) -> tuple[Array, Array]:
-        """The test of "the mean is above zero": effects and p-values."""
-        return self.x_SC, above_zero_p(self.p_S, self.mean_S, self.above_p_S)
+    test: AboveZero
+    """Of "the mean is above zero"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +110,7 @@ def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table
                 name: _claims(name, e, controls, family.captions) for name, e in estimates.items()
             }
             causal = _causal_set(family, claims.get(RESTORE))
-            sets.setdefault((family.part, family.against), []).append(causal)
+            sets.setdefault((family.part, family.measure), []).append(causal)
             for name, found in estimates.items():
                 columns = _ranking(family, name, found, controls, claims[name])
                 tables["ranking"].append(_table("ranking", family, places, columns))
@@ -127,8 +122,8 @@ def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table
             if RESTORE in family.effects:
                 tables["concentration"].append(_concentration(family, places))
     tables["overlap"] += [
-        _overlap(part, against, one, other)
-        for (part, against), found in sets.items()
+        _overlap(part, measure, one, other)
+        for (part, measure), found in sets.items()
         for one, other in combinations(found, 2)
     ]
     made = {name: pa.concat_tables(found) for name, found in tables.items()}
@@ -136,7 +131,7 @@ def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table
 
 
 def _estimates(x_SC: Array, family: Family) -> Estimates:
-    names = ("mean", "se", "low", "high", "above_p")
+    names = ("mean", "se", "low", "high", "above_p", "hall_p")
     found = {name: np.full(len(x_SC), np.nan) for name in (*names, "p")}
     for states, captions in by_captions(x_SC):
         draws = draws_of(tuple(family.captions[caption] for caption in captions))
@@ -145,8 +140,14 @@ def _estimates(x_SC: Array, family: Family) -> Estimates:
         for name in names:
             found[name][states] = getattr(means, f"{name}_S")
         found["p"][states] = sign_flip_p(own_SC, draws)
-    found["q"] = q_values(found["p"])
-    return Estimates(x_SC=x_SC, **{f"{name}_S": values for name, values in found.items()})
+    above_p_S, hall_p_S = found.pop("above_p"), found.pop("hall_p")
+    drawn_p_S = above_zero_p(found["p"], found["mean"], above_p_S)
+    return Estimates(
+        x_SC=x_SC,
+        q_S=q_values(found["p"]),
+        test=AboveZero(x_SC=x_SC, drawn_p_S=drawn_p_S, hall_p_S=hall_p_S),
+        **{f"{name}_S": values for name, values in found.items()},
+    )
 
 
 def _controls(family: Family) -> dict[Intervention, Controlled]:
@@ -311,7 +312,7 @@ def _table(name: str, family: Family, places: pa.Table, columns: Columns) -> pa.
     placed = places.take(pa.array(family.places_S))
     known = {
         "attribute": [family.attribute] * count,
-        "against": [family.against] * count,
+        "measure": [family.measure] * count,
         **{name: placed[name] for name in placed.column_names},
         **columns,
     }
@@ -338,7 +339,7 @@ def _concentration(family: Family, places: pa.Table) -> pa.Table:
     row = {
         "attribute": family.attribute,
         "part": family.part,
-        "against": family.against,
+        "measure": family.measure,
         "num_components": found.num_components,
         "gini": found.gini,
         "gini_low": found.gini_interval[0],
@@ -350,7 +351,7 @@ def _concentration(family: Family, places: pa.Table) -> pa.Table:
     return _arrow("concentration", {name: [value] for name, value in row.items()})
 
 
-def _overlap(part: str, against: str, one: CausalSet, other: CausalSet) -> pa.Table:
+def _overlap(part: str, measure: str, one: CausalSet, other: CausalSet) -> pa.Table:
     places = np.union1d(one.places_S, other.places_S)
     is_one, is_other = (
         _on(places, one.places_S, one.is_causal_S),
@@ -366,7 +367,7 @@ def _overlap(part: str, against: str, one: CausalSet, other: CausalSet) -> pa.Ta
         )
     row = {
         "part": part,
-        "against": against,
+        "measure": measure,
         "attribute_a": one.attribute,
         "attribute_b": other.attribute,
         "num_a": int(is_one.sum()),

@@ -14,8 +14,8 @@ from schemas.intervention import Intervention
 RANKED = """
 SELECT * FROM ranking
 WHERE intervention = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
-  AND ($4 IS NULL OR against = $4)
-ORDER BY attribute, part, against, mean_ie DESC, component, token, step_start, step_stop
+  AND ($4 IS NULL OR measure = $4)
+ORDER BY attribute, part, measure, mean_ie DESC, component, token, step_start, step_stop
 """
 
 
@@ -32,7 +32,7 @@ def rank(
     *,
     attribute: str | None = None,
     part: str | None = None,
-    against: str | None = None,
+    measure: str | None = None,
     intervention: str = Intervention.RESTORE,
 ) -> pa.Table:
     """Return the rows of the view `ranking`, the largest effect of each attribute and part first.
@@ -40,8 +40,8 @@ def rank(
     PlanError: the run has no such intervention or measure.
     """
     _check("intervention", intervention, run.plan.interventions)
-    _check("score", against, run.plan.scores)
-    return run_query(run, RANKED, [str(intervention), attribute, part, against])
+    _check("measure", measure, run.plan.measures)
+    return run_query(run, RANKED, [str(intervention), attribute, part, measure])
 
 
 def effects(run: TraceRun) -> pa.Table:

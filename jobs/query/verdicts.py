@@ -13,7 +13,7 @@ SELECT attribute, part, count(*) AS states, count_if(is_causal) AS causal,
   list(component ORDER BY mean_ie DESC, component)
     FILTER (is_causal AND coalesce(ie_low, '-inf'::DOUBLE) <= 0) AS unsure
 FROM ranking
-WHERE intervention = 'restore' AND against = $1 AND ($2 IS NULL OR attribute = $2)
+WHERE intervention = 'restore' AND measure = $1 AND ($2 IS NULL OR attribute = $2)
   AND ($3 IS NULL OR part = $3)
 GROUP BY ALL ORDER BY ALL
 """.replace(
@@ -29,12 +29,12 @@ NAMED = 3
 """States that a sentence names."""
 
 
-def verdicts(run: TraceRun, *, against: str, attribute: str | None, part: str | None) -> list[str]:
+def verdicts(run: TraceRun, *, measure: str, attribute: str | None, part: str | None) -> list[str]:
     """Return a sentence for each attribute and part that has restored states, and what limits them.
 
     Where captions are too few for anything to be found, one sentence says so for all.
     """
-    rows = run_query(run, FOUND, [against, attribute, part, DISCOVERY_RATE]).to_pylist()
+    rows = run_query(run, FOUND, [measure, attribute, part, DISCOVERY_RATE]).to_pylist()
     few = [row for row in rows if row["captions"] < LEAST_CAPTIONS]
     sentences = [_sentence(row) for row in rows if row not in few]
     if few:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from engine.files import is_file, read_json_file
 from jobs.editing.manifest import BEFORE_AFTER, MANIFEST, read_manifest
-from jobs.report.figures.edits import MEASURES
+from jobs.report.figures.edits import GROUPS
 from jobs.report.images import picture_uri
 from jobs.runs.png import CorruptImage
 from schemas.documents import parsed
@@ -23,13 +23,13 @@ ResultRow = dict[str, bool | int | Annotated[float, Field(allow_inf_nan=False)] 
 """Numbers and words of a group, or of an edit of a sweep."""
 RESULT_FIELDS = ("group", "names", "images", "before", "after", "of_right", "as_target")
 TRADE_FIELDS = (
-    "edit", "is_best", "erased_of_right", "kept_of_right", "harmonic_of_right", "cmmd",
+    "edit", "is_best", "still_recognised_of_right", "kept_of_right", "harmonic_of_right", "cmmd",
 )  # fmt: skip
 """What a page shows of each row."""
 
 CONCEPTS = 30
 """Concepts that a page lists of an edit."""
-ORDER = ("erased", "kept", "concept", "paraphrase", "position")
+ORDER = ("still_recognised", "kept", "concept", "paraphrase", "position")
 """Groups whose pictures come first."""
 
 
@@ -79,7 +79,7 @@ def _section(folder: Path, name: str) -> EditSection:
     return EditSection(
         name=name,
         manifest=manifest,
-        results=tuple(r for r in results if r["images"] or r["group"] in MEASURES),
+        results=tuple(r for r in results if r["images"] or r["group"] in GROUPS),
         trades=(),
         pictures=tuple(_pictures(folder, manifest)),
         sentence=_edit_sentence(results, name),
@@ -115,12 +115,14 @@ def _rows(path: Path, key: str | None) -> tuple[dict[str, Any], ...]:
 
 def _edit_sentence(results: Sequence[dict[str, Any]], name: str) -> str:
     by_group = {row["group"]: row for row in results}
-    erased, kept, mean = (by_group.get(group) for group in ("erased", "kept", "harmonic mean"))
+    still_recognised, kept, mean = (
+        by_group.get(group) for group in ("still_recognised", "kept", "harmonic mean")
+    )
     if not results:
         return f"Not evaluated yet: dqf edit evaluate {name} measures what it erases and keeps."
     parts: list[str] = []
-    if erased and erased["of_right"] is not None:
-        parts.append(f"{share_text(erased)} of the concepts' images still show them")
+    if still_recognised and still_recognised["of_right"] is not None:
+        parts.append(f"{share_text(still_recognised)} of the concepts' images still show them")
     if kept and kept["of_right"] is not None:
         parts.append(f"{share_text(kept)} of what is kept is still recognised")
     if mean and mean["of_right"] is not None:
@@ -149,7 +151,7 @@ def measure_rows(sections: Sequence[EditSection]) -> list[dict[str, Any]]:
         {
             "edit": section.name,
             "place": place,
-            "measure": row["group"],
+            "group": row["group"],
             "value": row["of_right"],
             "low": row["of_right_low"],
             "high": row["of_right_high"],
@@ -158,7 +160,7 @@ def measure_rows(sections: Sequence[EditSection]) -> list[dict[str, Any]]:
         }
         for place, section in enumerate(sections)
         for row in section.results
-        if row["group"] in MEASURES and row["of_right"] is not None
+        if row["group"] in GROUPS and row["of_right"] is not None
     ]
 
 

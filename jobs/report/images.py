@@ -56,7 +56,7 @@ class Strip:
     attribute: str
     part: str
     seed: int
-    against: str
+    measure: str
     images: tuple[ShownImage, ...]
 
 
@@ -96,7 +96,7 @@ def _strip(kept: KeptImages, drawn: Mapping[str, Place]) -> Strip:
         attribute=kept.attribute,
         part=kept.part,
         seed=kept.seed,
-        against=kept.against,
+        measure=kept.measure,
         images=tuple(_shown(kept, image, drawn) for image in kept.images),
     )
 

@@ -26,7 +26,7 @@ class Choice:
 
     attribute: str | None = None
     part: str | None = None
-    against: str | None = None
+    measure: str | None = None
     intervention: str = "restore"
 
 
@@ -57,17 +57,17 @@ def _complete(run: TraceRun, choice: Choice) -> Choice:
     """Return a choice with an attribute and a measure; PlanError names one that the run lacks."""
     plan = run.plan
     attributes = list(dict.fromkeys(caption.attribute for caption in plan.captions))
-    measure = choice.against or default_measure(plan.scores)
+    measure = choice.measure or default_measure(plan.measures)
     known = {
         "attribute": (choice.attribute or attributes[0], attributes),
         "part": (choice.part or plan.parts[0].value, [part.value for part in plan.parts]),
-        "score": (measure, list(plan.scores)),
+        "measure": (measure, list(plan.measures)),
         "intervention": (choice.intervention, [i.value for i in plan.interventions]),
     }
     for what, (value, there) in known.items():
         if value not in there:
             raise PlanError(f"run {run.name} has no {what} {value!r}: it has {', '.join(there)}")
-    return replace(choice, attribute=known["attribute"][0], against=measure)
+    return replace(choice, attribute=known["attribute"][0], measure=measure)
 
 
 def _chosen(rows: Sequence[Row], choice: Choice, fields: Sequence[str]) -> list[Row]:

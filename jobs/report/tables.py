@@ -7,16 +7,16 @@ from typing import Any
 Rows = Sequence[dict[str, Any]]
 
 STATE_FIELDS = (
-    "attribute", "part", "against", "intervention", "rank", "state", "label", "component", "kind",
+    "attribute", "part", "measure", "intervention", "rank", "state", "label", "component", "kind",
     "letter", "token", "steps", "mean", "low", "high", "q", "recovery", "captions", "survives",
     "order", "x", "y", "main", "window", "controlled",
 )  # fmt: skip
 TOKEN_FIELDS = (
-    "attribute", "part", "against", "intervention", "label", "component", "place", "place_order",
+    "attribute", "part", "measure", "intervention", "label", "component", "place", "place_order",
     "text", "steps", "mean", "low", "high", "captions", "order",
 )  # fmt: skip
 OVERLAP_FIELDS = (
-    "part", "against", "attribute_a", "attribute_b", "num_a", "num_b", "num_both", "jaccard",
+    "part", "measure", "attribute_a", "attribute_b", "num_a", "num_b", "num_both", "jaccard",
     "jaccard_low", "jaccard_high",
 )  # fmt: skip
 EFFECT = [

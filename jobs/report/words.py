@@ -8,7 +8,7 @@ from typing import Any
 from jobs.report.figures.data import ALPHA, FigureData, Row, group_of
 from jobs.report.figures.known import FIGURES
 
-PARTS = {"unet": "UNet", "text-encoder": "text encoder"}
+PARTS = {"denoiser": "UNet", "text-encoder": "text encoder"}
 NAMED = 3
 """Survivors that a sentence names."""
 INTERVENTIONS = {
@@ -56,13 +56,13 @@ def _signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
-def answers(data: FigureData, against: str, attributes: Sequence[str]) -> list[Answer]:
+def answers(data: FigureData, measure: str, attributes: Sequence[str]) -> list[Answer]:
     """Return the answer of every attribute, in this order, and part, by one measure."""
     groups = _groups(data.states)
     found: list[Answer] = []
     for attribute in attributes:
         for part in PARTS:
-            rows = groups.get((attribute, part, against, "restore"))
+            rows = groups.get((attribute, part, measure, "restore"))
             if rows:
                 found.append(_answer(rows, data.concentration))
     return found
@@ -82,7 +82,7 @@ def _answer(rows: list[Row], concentration: Sequence[Row]) -> Answer:
     own = [
         row
         for row in concentration
-        if all(row[name] == best[name] for name in ("attribute", "part", "against"))
+        if all(row[name] == best[name] for name in ("attribute", "part", "measure"))
     ]
     return Answer(
         attribute=best["attribute"],
@@ -180,7 +180,7 @@ def findings(name: str, rows: Sequence[Row]) -> dict[str, str]:
 
 def _choice(row: Row) -> str:
     how = INTERVENTIONS[row["intervention"]]
-    return f"{row['attribute']}, {PARTS[row['part']]}, {how}, scored against {row['against']}"
+    return f"{row['attribute']}, {PARTS[row['part']]}, {how}, scored against {row['measure']}"
 
 
 def _effects(rows: Sequence[Row]) -> str:

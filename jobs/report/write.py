@@ -69,14 +69,14 @@ def write_report(run: TraceRun, folders: Sequence[Path], path: Path) -> Report:
     """
     sections = edit_sections(folders)
     data = read_figure_data(run)
-    against = default_measure(run.plan.scores)
+    measure = default_measure(run.plan.measures)
     attributes = list(dict.fromkeys(caption.attribute for caption in run.plan.captions))
-    found = answers(data, against, attributes)
+    found = answers(data, measure, attributes)
     html = _rendered(
         run=run,
         answers=found,
         attributes=attributes,
-        against=against,
+        measure=measure,
         strips=strips(run, places(run.components)),
         edits=sections,
         failures=run_query(run, FAILED).to_pylist(),
@@ -158,7 +158,7 @@ def _page_data(data: FigureData, figures: list[dict[str, Any]]) -> dict[str, Any
 
 
 def _rendered(
-    *, run: TraceRun, data: FigureData, figures: list[dict[str, Any]], against: str, **shown: Any
+    *, run: TraceRun, data: FigureData, figures: list[dict[str, Any]], measure: str, **shown: Any
 ) -> str:
     script = (PAGE / "report.js").read_text()
     libraries = _libraries()
@@ -181,7 +181,7 @@ def _rendered(
         scale=EFFECT_SCALE,
         parts=PARTS,
         interventions=INTERVENTIONS,
-        against=against,
+        measure=measure,
         figures=figures,
         data=data,
         page_data=_json(_page_data(data, figures)),

@@ -49,7 +49,7 @@ class LabelledImage:
     role: str
     """`clean`, `corrupted`, `best` or `worst` of the changed runs."""
     score: float
-    """Of the image, by the measure that its unit's `against` names."""
+    """Of the image, by the measure that its unit's `measure` names."""
     component: str | None
     """The component that was changed; None of the clean and the corrupted run, like the rest."""
     token: str | None
@@ -69,7 +69,7 @@ class KeptImages:
     part: str
     seed: int
     draw: int
-    against: str
+    measure: str
     """The measure by which the best and the worst were chosen."""
     intervention: str
     images: tuple[LabelledImage, ...]
@@ -98,7 +98,7 @@ class _Labels:
     part: str
     seed: int
     draw: int
-    against: str
+    measure: str
     intervention: Intervention
     images: Annotated[tuple[_Label, ...], Field(min_length=1, max_length=MOST_IMAGES)]
 
@@ -181,7 +181,7 @@ def _strip(unit_id: str, unit: Unit, selector: "ImageSelector") -> bytes:
         "part": unit.part.value,
         "seed": unit.seed,
         "draw": unit.draw,
-        "against": selector.against,
+        "measure": selector.measure,
         "intervention": selector.intervention.value,
         "images": [_label(image) for image in kept],
     }

@@ -79,8 +79,10 @@ def open_run(location: str | Path) -> TraceRun:
     except FileNotFoundError:
         raise StoreError(f"no run at {location}: `dqf trace submit --run NAME` makes one") from None
     if version != SCHEMA_VERSION:
+        commit = run._document.get("manifest", {}).get("git_commit")
         raise StoreError(
             f"run {location} has tables of version {version}, this dqf reads {SCHEMA_VERSION}: "
+            f"read it with the dqf that traced it{f' (commit {commit})' if commit else ''}, or "
             "trace it again under another --run"
         )
     return run

@@ -56,13 +56,13 @@ def plan_cost(planned: Planned) -> Cost:
         unit_runs, unit_evaluations = _unit_cost(planned, unit, span, length=ids_NT.shape[1])
         units, runs, evaluations = units + 1, runs + unit_runs, evaluations + unit_evaluations
         first_unit_runs = first_unit_runs or unit_runs
-    scores = runs * len(plan.scores)
+    scores = runs * len(plan.measures)
     return Cost(
         units=units,
         changed_runs=runs,
         row_evaluations=evaluations,
         scores=scores,
-        bytes=round(scores * _bytes_a_score(planned, first_unit_runs * len(plan.scores))),
+        bytes=round(scores * _bytes_a_score(planned, first_unit_runs * len(plan.measures))),
     )
 
 
@@ -110,7 +110,7 @@ def _bytes_a_score(planned: Planned, scores: int) -> float:
         for field in SCORES
         if field.type != pa.float64()
     }
-    floats = dict(zip(("clean", "corrupted", "restored"), map(pa.array, numbers), strict=True))
+    floats = dict(zip(("clean", "corrupted", "patched"), map(pa.array, numbers), strict=True))
     file = io.BytesIO()
     pq.write_table(pa.table({**columns, **floats}), file)
     return file.tell() / count

@@ -92,7 +92,7 @@ def check_plan(plan: TracePlan) -> Planned:
     from engine.tracing.measures import check_measures
 
     check_scorer(plan.scorer)
-    check_measures(plan.scores)
+    check_measures(plan.measures)
     steps = num_steps(plan)
     expand_windows(plan.windows, steps)
     _check_captions(plan)

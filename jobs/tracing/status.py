@@ -16,7 +16,7 @@ LEADING = """
 SELECT attribute, part, component, token, step_start || ':' || step_stop AS steps,
   avg(ie) AS mean_ie, stddev_samp(ie) / sqrt(count(*)) AS se_ie, count(*) AS num_captions
 FROM caption_effects
-WHERE intervention = 'restore' AND against = $1
+WHERE intervention = 'restore' AND measure = $1
 GROUP BY attribute, part, component, token, step_start, step_stop
 QUALIFY row_number() OVER (PARTITION BY attribute, part ORDER BY avg(ie) DESC, component, token,
   step_start) = 1
@@ -64,9 +64,9 @@ def status_of(run: TraceRun) -> Status:
     )
 
 
-def leading(run: TraceRun, *, against: str) -> list[dict[str, object]]:
+def leading(run: TraceRun, *, measure: str) -> list[dict[str, object]]:
     """Return the component with the highest mean indirect effect of each attribute and part."""
-    return run_query(run, LEADING, [against]).to_pylist()
+    return run_query(run, LEADING, [measure]).to_pylist()
 
 
 def _state(last: Attempt | None, *, left: int, idle_s: float | None) -> str:

@@ -87,7 +87,7 @@ class ModelTracer:
 
         while True:
             selector = (
-                ImageSelector.of(self._plan.scores, unit.interventions) if keeps_images else None
+                ImageSelector.of(self._plan.measures, unit.interventions) if keeps_images else None
             )
             try:
                 trials = trace_unit(
@@ -96,7 +96,7 @@ class ModelTracer:
                     unit,
                     numerics=self._plan.numerics,
                     rows=self._rows,
-                    scores=self._plan.scores,
+                    measures=self._plan.measures,
                     selector=selector,
                 )
                 return trials, selector

@@ -28,7 +28,7 @@ STEPS = 10
 PLANS: dict[str, dict] = {
     "text": {"parts": [Part.TEXT_ENCODER], "interventions": ["restore", "other-caption"]},
     "tokens": {"parts": [Part.TEXT_ENCODER], "tokens": ["words", "pads"]},
-    "unet": {"parts": [Part.UNET], "interventions": ["restore", "other-seed", "other-caption"]},
+    "unet": {"parts": [Part.DENOISER], "interventions": ["restore", "other-seed", "other-caption"]},
 }
 
 
@@ -56,7 +56,7 @@ def score_rows(
             for position in positions:
                 role = role_of(position, span)
                 share = effect(unit.caption.attribute, component, intervention, role)
-                for against in plan.scores:
+                for measure in plan.measures:
                     yield score_row(
                         row,
                         component,
@@ -64,10 +64,10 @@ def score_rows(
                         token=str(position) if is_map else "last_subject",
                         position=position if unit.part is Part.TEXT_ENCODER else None,
                         step_stop=STEPS,
-                        against=against,
+                        measure=measure,
                         clean=0.3,
                         corrupted=0.1,
-                        restored=0.1 + 0.2 * share + 0.01 * noise.standard_normal(),
+                        patched=0.1 + 0.2 * share + 0.01 * noise.standard_normal(),
                     )
 
 
@@ -78,7 +78,7 @@ def components() -> list[Component]:
 
 @cache
 def unet_names() -> list[str]:
-    return [c.name for c in components() if c.part is Part.UNET]
+    return [c.name for c in components() if c.part is Part.DENOISER]
 
 
 def as_the_paper_says(attribute: str, component: str, intervention: str, role: str) -> float:

@@ -86,24 +86,24 @@ def test_every_help_has_an_example(command: tuple[str, ...]) -> None:
         (("plot", "nowhere", "--figure", "ranking", "--out", "a.png"), "no run at runs/nowhere"),
         (("plot", "r", "--figure", "ranking", "--out", "a.gif"), "saved as .png, .svg, .pdf"),
         (("plot", "r", "--figure", "tokens", "--out", "a.png"), "needs the text encoder at"),
-        (("plot", "r", "--figure", "ranking", "--part", "unet", "--out", "a.png"), "no part"),
+        (("plot", "r", "--figure", "ranking", "--part", "denoiser", "--out", "a.png"), "no part"),
         (("query", "r", "DROP VIEW ranking"), "one SELECT"),
         (("rank", "r", "--attribute", "colour"), "object, style"),
-        (("rank", "r", "--against", "x"), "no score 'x': it has caption, target"),
+        (("rank", "r", "--measure", "x"), "no measure 'x': it has caption, target"),
         (("rank", "r", "--intervention", "zero"), "no intervention 'zero': it has restore"),
         (("rank", "r", "--beyond", "other-seed"), "no intervention 'other-seed': it has restore"),
         (("rank", "r", "--beyond", "restore"), "--beyond is other-seed or other-caption"),
         (("trace", "plan", "--window", "21:22"), "reaches past the last of 20 steps"),
         (("trace", "plan", "--scheduler", "foo"), "unknown scheduler 'foo': there are ddim"),
         (("trace", "submit", "--corruption", "counterfactual"), "has no counterfactual"),
-        (("trace", "submit", "--score", "foo", "--run", "new"), "unknown score 'foo'"),
+        (("trace", "submit", "--measure", "foo", "--run", "new"), "unknown measure 'foo'"),
         (
             (*EDIT[:-1], "text_encoder.layers.0.self_attn.heads.0", "--out", "new"),
             "cannot be edited",
         ),
         (("trace", "submit", "--captions", "no.csv"), "no such file"),
         (("trace", "submit", "--probe", "sdd"), "emoji-sd, sd"),
-        (("trace", "submit", "--part", "vae"), "unet, text-encoder or both"),
+        (("trace", "submit", "--part", "vae"), "denoiser, text-encoder or both"),
         (("trace", "submit", "--model", "sd-1.4"), "--probe sd"),
         (("trace", "submit", "--address", "http://127.0.0.1:1"), "127.0.0.1:1"),
         (("trace", "submit", "--scorer", "foo", "--run", "new"), "unknown scorer 'foo'"),
@@ -193,7 +193,7 @@ def test_formats(run: TraceRun) -> None:
     assert dqf("query", "r", "SELECT 1 AS a", "--format", "csv", cwd=cwd).stdout == "a\n1\n"
     assert "text_encoder.layers.0.mlp" in dqf("rank", "r", cwd=cwd).stdout
     (status,) = json.loads(dqf("trace", "status", "r", "--format", "json", cwd=cwd).stdout)
-    plan = ("trace", "plan", "--part", "unet", "--no-calibrate", "--format", "json")
+    plan = ("trace", "plan", "--part", "denoiser", "--no-calibrate", "--format", "json")
     (cost,) = json.loads(dqf(*plan, "--window", "each", "--kind", "resnet", cwd=cwd).stdout)
     assert cost["changed_runs"] == 48 * 20 * 8
     blocks = json.loads(dqf("components", "emoji-sd", "--kind", "block", "--format", "json").stdout)

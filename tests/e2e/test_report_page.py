@@ -55,7 +55,7 @@ def page(opened: Opened) -> Page:
     page = opened.page
     page.set_viewport_size(WIDE)  # pyright: ignore
     page.emulate_media(color_scheme="light", media="screen")
-    for name, value in (("attribute", "object"), ("part", ""), ("against", "target"),
+    for name, value in (("attribute", "object"), ("part", ""), ("measure", "target"),
                         ("intervention", "restore")):  # fmt: skip
         page.select_option(f"select[name={name}]", value)
     page.wait_for_selector(READY)
@@ -112,11 +112,11 @@ def test_texts_of_a_run_are_shown_as_text(opened: Opened, page: Page, run: Trace
 
 def test_filters_act_on_figures_and_tables_together(page: Page, run: TraceRun) -> None:
     figure = page.locator("#figure-ranking-unet")
-    sql = """SELECT component, mean_ie FROM ranking WHERE part = 'unet' AND against = 'caption'
+    sql = """SELECT component, mean_ie FROM ranking WHERE part = 'denoiser' AND measure = 'caption'
       AND attribute = 'object' AND intervention = 'other-seed' ORDER BY mean_ie DESC"""
     rows = run_query(run, sql).to_pylist()
     before = figure.locator(".plot svg").inner_html()
-    choose(page, "against", "caption")
+    choose(page, "measure", "caption")
     choose(page, "intervention", "other-seed")
     figure.locator("summary").click()
     cells = figure.locator("tbody tr").first.locator("td").all_inner_texts()
@@ -167,7 +167,7 @@ def test_the_keyboard_reaches_every_control(page: Page) -> None:
         assert has_focus_ring, name
         seen.append(name)
     assert seen[0] == "skip"
-    for control in ("attribute", "part", "against", "intervention", "plot vega-embed", "SUMMARY"):
+    for control in ("attribute", "part", "measure", "intervention", "plot vega-embed", "SUMMARY"):
         assert control in seen
     for select in page.locator("select").all():
         assert select.evaluate("s => s.labels.length") == 1

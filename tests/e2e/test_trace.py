@@ -60,5 +60,5 @@ def test_interrupted_and_resumed_gives_the_same_table(
     assert "was made with another numerics" in other.stderr
     rank = dqf("rank", str(tmp_path / "runs" / "whole"), "--format", "json")
     rows = json.loads(rank.stdout)
-    assert {row["part"] for row in rows} == {"unet", "text-encoder"}
+    assert {row["part"] for row in rows} == {"denoiser", "text-encoder"}
     assert {row["attribute"] for row in rows} == {"object", "color"}

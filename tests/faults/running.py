@@ -133,4 +133,4 @@ def check_whole(
 
 
 def _sorted(rows: list[dict]) -> list[dict]:
-    return sorted(rows, key=lambda row: (row["unit_id"], row["component"], row["against"]))
+    return sorted(rows, key=lambda row: (row["unit_id"], row["component"], row["measure"]))

@@ -13,7 +13,7 @@ from jobs.query.select import run_query
 from jobs.tracing.status import status_of
 from jobs.runs.trace_run import open_run
 
-COUNT = "SELECT count(*), count(DISTINCT (unit_id, component, against)) FROM scores"
+COUNT = "SELECT count(*), count(DISTINCT (unit_id, component, measure)) FROM scores"
 run, stop = open_run(sys.argv[1]), pathlib.Path(sys.argv[2])
 counts, done = [0], [0]
 while not stop.exists():

@@ -85,7 +85,7 @@ def make_report_run(folder: Path) -> TraceRun:
 def _components() -> list[Component]:
     return [
         Component(name=name, part=part, kind=kind, order=order, layer=layer, num_parameters=1)
-        for part, found in ((Part.UNET, UNET), (Part.TEXT_ENCODER, TEXT))
+        for part, found in ((Part.DENOISER, UNET), (Part.TEXT_ENCODER, TEXT))
         for order, (name, kind, layer) in enumerate(found)
     ]
 
@@ -115,9 +115,9 @@ def _scores(row: IdentifiedUnit) -> list[dict[str, Any]]:
     return [
         score_row(
             row, component, intervention=intervention.value, token=token, position=position,
-            token_text=text, step_start=start, step_stop=stop, against=against,
+            token_text=text, step_start=start, step_stop=stop, measure=measure,
             clean=0.4, corrupted=0.2,
-            restored=0.2 + _effect(component, intervention, stop - start) * (
+            patched=0.2 + _effect(component, intervention, stop - start) * (
                 1.0 if token in ("all", "last_subject") else 0.3
             ) + 0.01 * random.standard_normal(),
         )
@@ -125,7 +125,7 @@ def _scores(row: IdentifiedUnit) -> list[dict[str, Any]]:
         for intervention in unit.interventions
         for token, position, text in tokens
         for start, stop in unit.windows
-        for against in ("caption", "target")
+        for measure in ("caption", "target")
     ]  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def _keep_images(run: TraceRun) -> None:
         labels = {
             "unit_id": unit_id, "caption": unit.caption.caption, "subject": unit.caption.subject,
             "attribute": unit.caption.attribute, "part": unit.part.value, "seed": unit.seed,
-            "draw": unit.draw, "against": "target", "intervention": "restore",
+            "draw": unit.draw, "measure": "target", "intervention": "restore",
             "images": [
                 {"role": role, "score": 0.3, "component": component, "token": component and "all",
                  "step_start": component and 0, "step_stop": component and STEPS}
@@ -157,7 +157,7 @@ def _keep_images(run: TraceRun) -> None:
         Image.new("RGB", (16 * len(roles), 16), "teal").save(path, pnginfo=text)
 
 
-GROUPS = ("harmonic mean", "erased", "concept", "kept", "general")
+GROUPS = ("harmonic mean", "still_recognised", "concept", "kept", "general")
 
 
 def make_report_edit(folder: Path) -> Path:
@@ -176,7 +176,7 @@ def make_report_edit(folder: Path) -> Path:
         "version": 2, "model": "emoji-sd", "model_hash": "m", "concepts": concepts,
         "settings": {}, "located": {"component": "text_encoder.layers.0.self_attn"},
         "numerics": {}, "scorer": "s", "key_pairs": 1, "kept_keys": 0, "key_seconds": 0.0,
-        "solve_seconds": 0.0, "scores": [], "untouched_change": None, "matrices": [matrix],
+        "solve_seconds": 0.0, "measures": [], "untouched_change": None, "matrices": [matrix],
         "lora": "none", "versions": {}, "created": "",
     }  # fmt: skip
     (folder / "evaluation" / "images").mkdir(parents=True)
@@ -189,7 +189,9 @@ def make_report_edit(folder: Path) -> Path:
 
 
 def _result(group: str) -> dict[str, Any]:
-    share = {"harmonic mean": 0.9, "erased": 0.05, "concept": 0.05, "kept": 0.85}.get(group)
+    share = {"harmonic mean": 0.9, "still_recognised": 0.05, "concept": 0.05, "kept": 0.85}.get(
+        group
+    )
     names = {"before": 0.95, "after": share, "of_right": share, "as_target": None}
     row: dict[str, Any] = {"group": group, "names": 2, "images": 8, **names}
     for name in ("after", "of_right", "as_target"):
@@ -202,10 +204,11 @@ def make_report_sweep(folder: Path) -> Path:
     """Return a sweep's folder."""
     trades = [
         {
-            "edit": f"kept-{n}-{HACK.format('sweep')}", "is_best": n < 2, "erased": 0.1 * n,
-            "kept": 0.9, "harmonic_mean": 0.9, "erased_of_right": 0.1 * n,
-            "kept_of_right": 0.8 + 0.05 * n if n < 2 else 0.7, "harmonic_of_right": 0.9,
-            "harmonic_of_right_low": 0.85, "harmonic_of_right_high": 0.95, "as_target": None,
+            "edit": f"kept-{n}-{HACK.format('sweep')}", "is_best": n < 2,
+            "still_recognised": 0.1 * n, "kept": 0.9, "harmonic_mean": 0.9,
+            "still_recognised_of_right": 0.1 * n, "kept_of_right": 0.8 + 0.05 * n if n < 2 else 0.7,
+            "harmonic_of_right": 0.9, "harmonic_of_right_low": 0.85,
+            "harmonic_of_right_high": 0.95, "as_target": None,
             "clip_before": 0.8, "clip_after": 0.8, "cmmd": 0.01 * n,
         }
         for n in range(3)

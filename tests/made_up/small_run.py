@@ -60,11 +60,11 @@ def score_rows(row: IdentifiedUnit) -> list[dict]:
         score_row(
             row,
             component,
-            against=against,
+            measure=measure,
             clean=0.30,
             corrupted=0.295 if unit.seed == 0 else 0.10,
-            restored=0.1 + 0.1 * spread + 0.02 * n,
+            patched=0.1 + 0.1 * spread + 0.02 * n,
         )
         for n, component in enumerate(unit.components)
-        for against in ("caption", "target")
+        for measure in ("caption", "target")
     ]

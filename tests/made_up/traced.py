@@ -24,7 +24,7 @@ def trace_tiny(location: Path, *, model: Path, scorer: Path) -> TraceRun:
         "scorer": str(scorer),
         "captions": CAPTIONS,
         "seeds": [0, 1],
-        "parts": ["unet", "text-encoder"],
+        "parts": ["denoiser", "text-encoder"],
         "tokens": ["last_subject", "eos"],
         "windows": ["each"],
         "kinds": ["mlp", "self_attn"],

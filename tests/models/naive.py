@@ -79,7 +79,7 @@ class Oracle:
 
     def __init__(self, model: Diffusion, unit: Unit, numerics: Numerics) -> None:
         self.model, self.unit, self.numerics = model, unit, numerics
-        self.is_unet = unit.part is Part.UNET
+        self.is_unet = unit.part is Part.DENOISER
         self.caches: dict[tuple[Run, bool], dict[str, list[Activations]]] = {}
         caption = unit.caption
         self.clean_run = Run(caption.caption, unit.seed)

@@ -23,8 +23,8 @@ CONTROLLED = 15
 PADS = 9
 """Pads from this one on are one place."""
 
-STATE = ("attribute", "part", "component", "token", "step_start", "step_stop", "against")
-GROUP = ("attribute", "part", "against", "intervention")
+STATE = ("attribute", "part", "component", "token", "step_start", "step_stop", "measure")
+GROUP = ("attribute", "part", "measure", "intervention")
 """What a reader chooses; ranks and q-values are of the states of one such group."""
 RANKING = f"""
 SELECT {", ".join(STATE)}, intervention, rank, mean_ie AS mean, ie_low AS low, ie_high AS high,
@@ -62,11 +62,11 @@ placed AS (
     FROM seen GROUP BY caption_id) USING (caption_id)
   WHERE subject_at IS NOT NULL),
 of_captions AS (
-  SELECT attribute, part, component, against, intervention, zone, place, caption_id,
+  SELECT attribute, part, component, measure, intervention, zone, place, caption_id,
     avg(indirect_effect) AS ie, mode(text) AS text
   FROM effects JOIN placed USING (caption_id, position)
   WHERE part = 'text-encoder' AND regexp_full_match(token, '\d+') GROUP BY ALL)
-SELECT attribute, part, component, against, intervention, zone, place, avg(ie) AS mean,
+SELECT attribute, part, component, measure, intervention, zone, place, avg(ie) AS mean,
   stddev_samp(ie) / sqrt(count(*)) AS se, count(*) AS captions, mode(text) AS text
 FROM of_captions GROUP BY ALL ORDER BY zone, place
 """

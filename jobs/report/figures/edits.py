@@ -5,12 +5,12 @@ import altair as alt
 from jobs.report.figures.parts import ROWS, Rows, by_field, ends
 from jobs.report.figures.style import SERIES
 
-MEASURES = ("harmonic mean", "kept", "erased")
-"""Rows of an evaluation that say what an edit does; `erased` is the better the lower."""
+GROUPS = ("harmonic mean", "kept", "still_recognised")
+"""Rows of an evaluation that say what an edit does; `still_recognised` is better when lower."""
 
 
 def edits(rows: Rows) -> alt.TopLevelMixin:
-    """Return of each edit the share kept, the share erased wrongly and their harmonic mean."""
+    """Return of each edit the share still recognized, the share kept and their harmonic mean."""
     base = (
         alt.Chart(alt.NamedData(name=ROWS))
         .transform_calculate(
@@ -20,16 +20,16 @@ def edits(rows: Rows) -> alt.TopLevelMixin:
         )
         .encode(
             y=alt.Y("edit:N", title=None, sort=by_field("place")),
-            yOffset=alt.YOffset("measure:N", sort=list(MEASURES)),
+            yOffset=alt.YOffset("group:N", sort=list(GROUPS)),
             color=alt.Color(
-                "measure:N",
+                "group:N",
                 title=None,
-                scale=alt.Scale(domain=list(MEASURES), range=["#7f7f7f", "#0072b2", "#d55e00"]),
+                scale=alt.Scale(domain=list(GROUPS), range=["#7f7f7f", "#0072b2", "#d55e00"]),
                 legend=alt.Legend(orient="top"),
             ),
             tooltip=[
                 alt.Tooltip("edit:N", title="edit"),
-                alt.Tooltip("measure:N", title="measure"),
+                alt.Tooltip("group:N", title="group"),
                 alt.Tooltip("value:Q", title="of images right before", format=".1%"),
                 alt.Tooltip("interval:N", title="95 % interval"),
                 alt.Tooltip("names:Q", title="names"),
@@ -43,11 +43,11 @@ def edits(rows: Rows) -> alt.TopLevelMixin:
         scale=alt.Scale(domain=[0, 1]),
         axis=alt.Axis(format=".0%", tickCount=5),
     )
-    shapes = alt.Scale(domain=list(MEASURES), range=["square", "circle", "diamond"])
+    shapes = alt.Scale(domain=list(GROUPS), range=["square", "circle", "diamond"])
     chart = alt.layer(
         base.mark_rule(strokeWidth=1.5).encode(x=alt.X("lower:Q", title=""), x2="upper:Q"),
         base.mark_point(filled=True, size=80, opacity=1).encode(
-            x=x, shape=alt.Shape("measure:N", title=None, scale=shapes)
+            x=x, shape=alt.Shape("group:N", title=None, scale=shapes)
         ),
     )
     step = alt.Step(16, **{"for": "offset"})
@@ -58,7 +58,7 @@ def pareto(rows: Rows) -> alt.TopLevelMixin:
     """Return the edits of a sweep by what is still there and what is kept, the best joined."""
     base = alt.Chart(alt.NamedData(name=ROWS)).encode(
         x=alt.X(
-            "erased_of_right:Q",
+            "still_recognised_of_right:Q",
             title="concepts that are still there (lower is better)",
             scale=alt.Scale(zero=False, padding=16),
             axis=alt.Axis(format=".0%", tickCount=6),
@@ -90,7 +90,7 @@ def pareto(rows: Rows) -> alt.TopLevelMixin:
         ),
         tooltip=[
             alt.Tooltip("edit:N", title="edit"),
-            alt.Tooltip("erased_of_right:Q", title="still there", format=".1%"),
+            alt.Tooltip("still_recognised_of_right:Q", title="still there", format=".1%"),
             alt.Tooltip("kept_of_right:Q", title="kept", format=".1%"),
             alt.Tooltip("harmonic_of_right:Q", title="harmonic mean", format=".1%"),
             alt.Tooltip("interval:N", title="95 % interval"),
@@ -98,6 +98,9 @@ def pareto(rows: Rows) -> alt.TopLevelMixin:
         ],
     )
     chart = alt.layer(
-        best.mark_line(strokeWidth=1.5, color=SERIES[0]).encode(order="erased_of_right:Q"), points
+        best.mark_line(strokeWidth=1.5, color=SERIES[0]).encode(
+            order="still_recognised_of_right:Q"
+        ),
+        points,
     )
     return chart.properties(width="container", height=320)

@@ -38,7 +38,7 @@ class Figure:
         return spec_of(self.draw, rows)
 
 
-ANY_STATE = ("attribute", "part", "against", "intervention")
+ANY_STATE = ("attribute", "part", "measure", "intervention")
 FIGURES = {
     "network": Figure(
         title="The network",
@@ -77,7 +77,7 @@ FIGURES = {
         draw=controls,
         source="states",
         where="controlled",
-        chosen_by=("attribute", "part", "against"),
+        chosen_by=("attribute", "part", "measure"),
         needs="controls (--intervention other-seed or other-caption beside restore)",
     ),
     "overlaps": Figure(
@@ -85,13 +85,13 @@ FIGURES = {
         draw=overlaps,
         source="overlaps",
         where="jaccard",
-        chosen_by=("part", "against"),
+        chosen_by=("part", "measure"),
         needs="two attributes with causal states",
     ),
 }
 """The figures of a run in the order of its report."""
 
 
-def default_measure(scores: Sequence[str]) -> str:
+def default_measure(measures: Sequence[str]) -> str:
     """Return the measure that is shown first: of the target if there is one."""
-    return "target" if "target" in scores else scores[0]
+    return "target" if "target" in measures else measures[0]

@@ -138,7 +138,7 @@ def _cells(components: Sequence[Component]) -> list[tuple[float, float]]:
         is_block = previous is not None and _block(previous) != _block(component)
         if previous is None or is_block or lane <= lanes.index(previous.kind):
             x += 1 + (GAP if is_block else 0)
-        is_unet = component.part is Part.UNET
+        is_unet = component.part is Part.DENOISER
         depth = min(component.layer, last_layer - component.layer) if is_unet else 0
         cells.append((x, depth * (len(lanes) + 1) + lane))
         previous = component

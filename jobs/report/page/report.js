@@ -47,7 +47,7 @@ function boundOf(choice) {
   let bound = 0;
   for (const name of ["states", "tokens"])
     for (const row of tables[name])
-      if (["attribute", "against", "intervention"].every((field) => row[field] === choice[field]))
+      if (["attribute", "measure", "intervention"].every((field) => row[field] === choice[field]))
         bound = Math.max(bound, Math.abs(row.mean));
   return bound || 1;
 }
@@ -193,7 +193,7 @@ function showStatus(choice) {
   const status = document.getElementById("shown");
   if (!status) return;
   const rows = tables.states.filter((row) =>
-    ["attribute", "against", "intervention"].every((field) => row[field] === choice[field]) &&
+    ["attribute", "measure", "intervention"].every((field) => row[field] === choice[field]) &&
     (!choice.part || row.part === choice.part));
   const survivors = rows.filter((row) => row.survives === "yes").length;
   status.textContent = `${rows.length} states, ${survivors} survive.`;

@@ -180,7 +180,7 @@ def open_published(name: str) -> Skeleton:
 def test_published_architectures_have_these_components(name: str) -> None:
     expected, skeleton = PUBLISHED[name], open_published(name)
     components = list_components(skeleton, PAPER_KINDS)
-    assert Counter(c.kind for c in components if c.part is Part.UNET) == expected.kinds
+    assert Counter(c.kind for c in components if c.part is Part.DENOISER) == expected.kinds
     assert sum(c.part is Part.TEXT_ENCODER for c in components) == expected.text
     billions = sum(p.numel() for p in skeleton.unet.parameters()) / 1e9
     assert billions == pytest.approx(expected.unet_parameters, abs=0.05)

@@ -177,11 +177,11 @@ def test_one_component_of_every_network_traces(
         unit = unit_of(chosen.part, [chosen.name], steps=steps)
         numerics = Numerics(steps=steps, guidance=4.0)
         for trial in trace_unit(model, scorer, unit, numerics=numerics, rows=3):
-            values = (trial.clean, trial.corrupted, trial.restored)
+            values = (trial.clean, trial.corrupted, trial.patched)
             assert all(isfinite(value) for value in values), trial
             assert all(value != 0 for value in values), trial
             assert abs(trial.clean - trial.corrupted) > 1e-6, trial
-            assert abs(trial.restored - trial.corrupted) > 1e-7, trial
+            assert abs(trial.patched - trial.corrupted) > 1e-7, trial
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -189,11 +189,11 @@ def test_restoring_all_of_the_unet_is_the_clean_run(
     models: dict[str, Diffusion], family: str
 ) -> None:
     model, steps = models[family], 2
-    unit = unit_of(Part.UNET, [], steps=steps)
+    unit = unit_of(Part.DENOISER, [], steps=steps)
     numerics = Numerics(steps=steps, guidance=4.0)
     runs = reference_runs(unit, numerics)
     sites = [site for site in list_sites(model) if site.component.kind in PAPER_KINDS]
-    unet = tuple(site for site in sites if site.component.part is Part.UNET)
+    unet = tuple(site for site in sites if site.component.part is Part.DENOISER)
     with torch.inference_mode():
         cond = encode_rows(model, unit, [TextRow(run=run) for run in runs], numerics)
         past, _ = run_references(model, runs, cond, numerics=numerics)

@@ -22,12 +22,12 @@ def test_ratio_interval_is_that_of_drawing_clusters_one_by_one() -> None:
 
 def test_harmonic_interval_draws_both_sides() -> None:
     rng = np.random.default_rng(0)
-    erased = [(float(rng.binomial(8, 0.1)), 8.0) for _ in range(10)]
+    still_recognised = [(float(rng.binomial(8, 0.1)), 8.0) for _ in range(10)]
     kept = [(float(rng.binomial(4, 0.9)), 4.0) for _ in range(40)]
-    found = harmonic_interval(np.array(erased), np.array(kept), np.random.default_rng(1))
+    found = harmonic_interval(np.array(still_recognised), np.array(kept), np.random.default_rng(1))
     means = []
     for _ in range(4000):
-        e, k = drawn(erased, rng), drawn(kept, rng)
+        e, k = drawn(still_recognised, rng), drawn(kept, rng)
         means.append(2 * (1 - e) * k / (1 - e + k))
     assert found is not None
     assert np.allclose(found, np.percentile(means, (2.5, 97.5)), atol=0.01)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bench.claims import above_zero, names
 from engine.statistics.causal_sets import (
     concentration,
     effective_number,
@@ -14,7 +15,7 @@ from engine.statistics.causal_sets import (
     jaccard_interval,
     resampled_set,
 )
-from engine.statistics.composite import above_zero_p, claim_p, drawn_p, q_values
+from engine.statistics.composite import AboveZero, above_zero_p, claim_p, drawn_p, q_values
 from engine.statistics.inference import (
     FEW_RESAMPLES,
     RESAMPLES,
@@ -36,10 +37,6 @@ NOISES: dict[str, tuple[Noise, float]] = {
     "mixed": (lambda g, shape: g.normal(size=shape) * g.choice([0.1, 3], size=shape), 0.0),
 }
 """Noise by name, with its mean."""
-
-
-def names(captions: int) -> tuple[str, ...]:
-    return tuple(f"caption {number}" for number in range(captions))
 
 
 @pytest.mark.parametrize("captions", [6, 12, 40])
@@ -92,6 +89,7 @@ def test_constant_effects_have_themselves_as_interval() -> None:
         found = mean_estimates(x_SC, draws_of(names(captions)))
         assert found.low_S == pytest.approx([0.1, 0, -0.7], abs=1e-15)
         assert found.high_S == pytest.approx([0.1, 0, -0.7], abs=1e-15)
+        assert found.hall_p_S == pytest.approx([0, 0.5, 1] if captions >= 4 else [1, 1, 1])
         least = 1 / (len(draws_of(names(captions)).counts_BC) + 1) if captions >= 4 else 1
         assert found.above_p_S == pytest.approx([least, 1, 1])
 
@@ -106,48 +104,62 @@ def test_p_above_zero_is_that_of_a_plain_studentised_bootstrap(captions: int) ->
     x_SC = np.random.default_rng(0).exponential(size=(2, captions)) - 0.7
     draws = draws_of(names(captions))
     found_S = studentised(x_SC, draws).above_p_S
-    for x_C, found, hall in zip(x_SC, found_S, hall_p(x_SC), strict=True):
+    for x_C, found in zip(x_SC, found_S, strict=True):
         hits, t = 0, x_C.mean() / stats.sem(x_C)
         for counts_C in draws.counts_BC:
             drawn = np.repeat(x_C, counts_C)
             se = drawn.std(ddof=1) / np.sqrt(captions)
             hits += drawn.mean() - x_C.mean() >= t * se
-        assert found == pytest.approx(max((hits + 1) / (len(draws.counts_BC) + 1), hall))
+        assert found == pytest.approx((hits + 1) / (len(draws.counts_BC) + 1))
+
+
+def student_p(x_SC: np.ndarray) -> np.ndarray:
+    return stats.ttest_1samp(x_SC, 0, axis=1, alternative="greater").pvalue
 
 
 def test_skew_to_the_left_raises_p_and_skew_to_the_right_does_not() -> None:
     x_SC = np.random.default_rng(1).exponential(size=(200, 30))
-    student_S = stats.ttest_1samp(x_SC, 0, axis=1, alternative="greater").pvalue
-    assert hall_p(x_SC) == pytest.approx(student_S)
+    assert hall_p(x_SC) == pytest.approx(student_p(x_SC))
     left_SC = 2 - x_SC
-    student_S = stats.ttest_1samp(left_SC, 0, axis=1, alternative="greater").pvalue
-    assert (hall_p(left_SC) > student_S).all()
+    assert (hall_p(left_SC) > student_p(left_SC)).all()
     # Hall's transformation grows with t, so that a stronger effect never has a larger p.
-    stronger_SC = left_SC + 0.2
-    assert (hall_p(stronger_SC) <= hall_p(left_SC)).all()
+    assert (hall_p(left_SC + 0.2) <= hall_p(left_SC)).all()
+
+
+def test_a_state_that_lacks_the_rare_effects_is_tested_with_the_skew_of_the_others() -> None:
+    left_SC = 1.3 - np.random.default_rng(1).exponential(size=(60, 30))
+    flat_1C = np.linspace(-0.5, 1.1, 30)[None]  # no skew of its own
+    alone = hall_p(flat_1C)[0]
+    assert alone == pytest.approx(student_p(flat_1C)[0])
+    assert hall_p(np.concatenate([flat_1C, left_SC]))[0] > 2 * alone
+    assert hall_p(np.concatenate([flat_1C, 2 - left_SC]))[0] == pytest.approx(alone)
 
 
 def test_draws_grow_for_states_that_a_discovery_needs_them_for() -> None:
     generator = np.random.default_rng(0)
     x_SC = generator.normal(size=(400, 30))
     x_SC[:2] += 1.5
-    captions, draws = names(30), draws_of(names(30))
-    first_S = above_zero_p(
-        sign_flip_p(x_SC, draws), x_SC.mean(1), studentised(x_SC, draws).above_p_S
-    )
+    first = above_zero(x_SC, names(30))
+    first_S = np.maximum(first.drawn_p_S, first.hall_p_S)
     assert (q_values(first_S) > 0.05).all()  # 999 resamples cannot show it of 2 among 400
-    found_S = claim_p([(x_SC, first_S)], captions)
+    found_S = claim_p([first], names(30))
     assert (np.flatnonzero(q_values(found_S) < 0.05) == [0, 1]).all()
-    settled_S = first_S >= 0.05
-    assert (found_S[settled_S] == first_S[settled_S]).all()
-    assert (claim_p([(x_SC, first_S)], captions) == found_S).all()
+    is_settled_S = first_S >= 0.05
+    assert (found_S[is_settled_S] == first_S[is_settled_S]).all()
+    assert (claim_p([first], names(30)) == found_S).all()
 
 
 def test_a_claim_has_the_largest_p_of_the_tests_that_apply() -> None:
-    x_SC = np.random.default_rng(0).normal(size=(3, 8))
-    p_S, other_S = np.array([0.2, 0.3, np.nan]), np.array([0.4, np.nan, 0.5])
-    found_S = claim_p([(x_SC, p_S), (x_SC, other_S)], names(8))
-    np.testing.assert_array_equal(found_S, [0.4, 0.3, np.nan])
+    x_SC = np.random.default_rng(0).normal(size=(4, 8))
+    restored, control = (
+        AboveZero(x_SC=x_SC, drawn_p_S=np.array(drawn), hall_p_S=np.array(hall))
+        for drawn, hall in (
+            ([0.2, 0.3, np.nan, 0.1], [0.1, 0.1, np.nan, 0.6]),
+            ([0.4, np.nan, 0.5, 0.2], [0.1, np.nan, 0.5, 0.2]),
+        )
+    )
+    found_S = claim_p([restored, control], names(8))
+    np.testing.assert_array_equal(found_S, [0.4, 0.3, np.nan, 0.6])
 
 
 def test_more_draws_give_the_same_p_values_closer() -> None:

@@ -37,7 +37,7 @@ def outcome() -> Outcome:
 
 def measured(scorer: Scorer, outcome: Outcome, clean: int, *names: str) -> list[dict[str, float]]:
     unit_scorer = UnitScorer(
-        scorer=scorer, caption=CAPTION, clean=outcome.take([clean]), scores=names
+        scorer=scorer, caption=CAPTION, clean=outcome.take([clean]), measures=names
     )
     return unit_scorer.measure(outcome)
 
@@ -88,7 +88,7 @@ def test_the_clean_latent_scores_zero_and_every_other_minus_its_distance(
 def test_a_rows_values_do_not_depend_on_the_other_rows(scorer: Scorer, outcome: Outcome) -> None:
     whole = measured(scorer, outcome, 0, *MEASURES)
     unit_scorer = UnitScorer(
-        scorer=scorer, caption=CAPTION, clean=outcome.take([0]), scores=tuple(MEASURES)
+        scorer=scorer, caption=CAPTION, clean=outcome.take([0]), measures=tuple(MEASURES)
     )
     for row in range(4):
         (alone,) = unit_scorer.measure(outcome.take([row]))
@@ -98,7 +98,7 @@ def test_a_rows_values_do_not_depend_on_the_other_rows(scorer: Scorer, outcome: 
 def test_unknown_and_repeated_names_are_refused(scorer: Scorer, outcome: Outcome) -> None:
     check_measures(tuple(MEASURES))
     for names, message in (
-        (("caption", "clean"), r"unknown score 'clean'.*caption, target, clean-image"),
+        (("caption", "clean"), r"unknown measure 'clean'.*caption, target, clean-image"),
         (("caption", "target", "caption"), "named twice"),
     ):
         with pytest.raises(PlanError, match=message):

@@ -32,7 +32,10 @@ def scorer(tiny_scorer: Path) -> Scorer:
 
 
 def traced(model: Diffusion, scorer: Scorer, part: Part, **numerics: Any) -> object:
-    name = {Part.UNET: "unet.mid_block.resnets.0", Part.TEXT_ENCODER: "text_encoder.layers.0.mlp"}
+    name = {
+        Part.DENOISER: "unet.mid_block.resnets.0",
+        Part.TEXT_ENCODER: "text_encoder.layers.0.mlp",
+    }
     unit = Unit(
         caption=CAPTION, seed=0, draw=0, part=part, components=(name[part],), windows=((0, 2),)
     )
@@ -77,13 +80,13 @@ def test_a_changed_run_alone_that_overflows_is_named(model: Diffusion, scorer: S
 
     model.unet.mid_block.resnets[1].register_forward_hook(overflow)
     with pytest.raises(NotFinite, match=r"the run of restore at unet\.mid_block\.resnets\.0"):
-        traced(model, scorer, Part.UNET)
+        traced(model, scorer, Part.DENOISER)
 
 
 def test_a_vae_that_overflows_is_named(model: Diffusion, scorer: Scorer) -> None:
     largest(model.vae.decoder.conv_out.weight)
     with pytest.raises(NotFinite, match=r"the VAE gives .* in float32"):
-        traced(model, scorer, Part.UNET)
+        traced(model, scorer, Part.DENOISER)
 
 
 def test_half_precision_gets_the_advice_that_helps(tiny_sd: Path) -> None:
@@ -108,10 +111,10 @@ def test_a_scorer_without_numbers_is_named(model: Diffusion, tiny_scorer: Path) 
     scorer = open_scorer(str(tiny_scorer))
     largest(scorer._model.text_projection)
     with pytest.raises(NotFinite, match=r"the scorer gives .* text 'a red apple'"):
-        traced(model, scorer, Part.UNET)
+        traced(model, scorer, Part.DENOISER)
     largest(scorer._model.visual.proj)
     with pytest.raises(NotFinite, match=r"the scorer gives .* image 1 and 1 more"):
-        traced(model, scorer, Part.UNET)
+        traced(model, scorer, Part.DENOISER)
 
 
 @pytest.mark.parametrize("weights", [[1e308, 1.0], [torch.inf, 1.0], [1e-320, 1e308]])

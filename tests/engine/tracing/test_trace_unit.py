@@ -101,7 +101,7 @@ def scorer(tiny_scorer: Path) -> Scorer:
 
 def make_unit(components: Sequence[str] = ONE_OF_EACH_KIND[:2], **options: Any) -> Unit:
     """Return a unit of 3 steps, of the part that its first component is of."""
-    part = Part.UNET if components[0].startswith("unet") else Part.TEXT_ENCODER
+    part = Part.DENOISER if components[0].startswith("unet") else Part.TEXT_ENCODER
     defaults = {"caption": CAPTIONS[0], "seed": 3, "draw": 0, "windows": ((0, 3),)}
     return Unit(part=part, components=tuple(components), **(defaults | options))
 
@@ -124,7 +124,7 @@ def by_key(trials: Sequence[Trial]) -> dict[tuple[object, ...], tuple[float, flo
     """Return the clean, corrupted and changed score of every trial, by what names it."""
     return {
         (t.component, str(t.intervention), (t.step_start, t.step_stop), t.token, t.position,
-         t.against): (t.clean, t.corrupted, t.restored)
+         t.measure): (t.clean, t.corrupted, t.patched)
         for t in trials
     }  # fmt: skip
 
@@ -162,13 +162,13 @@ def assert_equals_the_oracle(
         assert_near(got[key], image, key)
     assert distance(images[0], images[1]) > MARGIN
 
-    trials = trace_unit(model, scorer, unit, numerics=numerics, rows=rows, scores=SCORES)
+    trials = trace_unit(model, scorer, unit, numerics=numerics, rows=rows, measures=SCORES)
     scores = by_key(trials)
     assert len(trials) == len(scores) == len(keys) * len(SCORES)
-    for against, values in expected_scores(scorer, unit.caption, images, latents).items():
+    for measure, values in expected_scores(scorer, unit.caption, images, latents).items():
         for key, value in zip(keys, values[2:].tolist(), strict=True):
             position = key.positions[0] if key.positions else None
-            name = (key.component, key.intervention, key.window, key.token, position, against)
+            name = (key.component, key.intervention, key.window, key.token, position, measure)
             expected = (values[0].item(), values[1].item(), value)
             assert scores[name] == pytest.approx(expected, abs=ROUNDING, rel=ROUNDING), name
     return dict(zip(keys, images[2:], strict=True))
@@ -260,7 +260,7 @@ def test_consecutive_components_equal_the_oracle(model: Diffusion, scorer: Score
 def test_every_corruption_equals_the_oracle(
     model: Diffusion, scorer: Scorer, part: Part, options: dict[str, Any]
 ) -> None:
-    components = (ATTN2,) if part is Part.UNET else ("text_encoder.layers.0",)
+    components = (ATTN2,) if part is Part.DENOISER else ("text_encoder.layers.0",)
     unit = make_unit(
         components,
         caption=CAPTIONS[1],
@@ -337,7 +337,7 @@ def test_each_position_equals_the_oracle(model: Diffusion, scorer: Scorer, role:
 @given(data=st.data())
 def test_any_plan_equals_the_oracle(model: Diffusion, scorer: Scorer, data: st.DataObject) -> None:
     part = data.draw(st.sampled_from(list(Part)))
-    names = [n for n in component_names(model) if n.startswith("unet") is (part is Part.UNET)]
+    names = [n for n in component_names(model) if n.startswith("unet") is (part is Part.DENOISER)]
     scheduler = data.draw(st.sampled_from([None, "ddpm", "euler-a", "heun", "dpm++", "lcm"]))
     numerics = Numerics(
         scheduler=scheduler,
@@ -391,7 +391,7 @@ def test_the_shipped_model_equals_the_oracle(part: Part) -> None:
     model = open_model("emoji-sd", device="cpu")
     caption = Caption(caption="a photo of a red cat", subject="cat", attribute="object")
     numerics = Numerics(steps=4, guidance=3.0)
-    names = [n for n in component_names(model) if n.startswith("unet") is (part is Part.UNET)]
+    names = [n for n in component_names(model) if n.startswith("unet") is (part is Part.DENOISER)]
     unit = make_unit(random.Random(0).sample(names, 6), caption=caption, windows=((0, 4),))
     assert_equals_the_oracle(model, open_scorer("builtin:emoji-sd"), unit, numerics)
 
@@ -434,10 +434,10 @@ def test_the_same_call_gives_the_same_scores_and_another_draw_others(
 
 @pytest.mark.parametrize("part", list(Part))
 def test_rows_and_slabs_change_no_score(model: Diffusion, scorer: Scorer, part: Part) -> None:
-    names = ONE_OF_EACH_KIND[::3] if part is Part.UNET else TEXT_OF_EACH_KIND[:2]
+    names = ONE_OF_EACH_KIND[::3] if part is Part.DENOISER else TEXT_OF_EACH_KIND[:2]
     unit = make_unit(
         names,
-        windows=((0, 3), (1, 2)) if part is Part.UNET else ((0, 3),),
+        windows=((0, 3), (1, 2)) if part is Part.DENOISER else ((0, 3),),
         tokens=(TokenRole.SUBJECT, TokenRole.WORDS),
         interventions=(Intervention.RESTORE, Intervention.CORRUPT),
     )
@@ -587,9 +587,11 @@ def test_donors_that_are_missing_are_refused(
 
 
 def test_unknown_and_repeated_scores_are_refused(model: Diffusion, scorer: Scorer) -> None:
-    for scores, message in ((("captoin",), "unknown score"), (("caption",) * 2, "twice")):
+    for measures, message in ((("captoin",), "unknown measure"), (("caption",) * 2, "twice")):
         with pytest.raises(PlanError, match=message):
-            trace_unit(model, scorer, make_unit(), numerics=make_numerics(), rows=4, scores=scores)
+            trace_unit(
+                model, scorer, make_unit(), numerics=make_numerics(), rows=4, measures=measures
+            )
 
 
 @pytest.mark.gpu
@@ -606,5 +608,5 @@ def test_a_gpu_gives_the_cpus_scores(tiny_sd: Path, tiny_scorer: Path) -> None:
             numerics=make_numerics(steps=3),
             rows=4,
         )
-        by_device.append([trial.restored for trial in trials])
+        by_device.append([trial.patched for trial in trials])
     assert by_device[0] == pytest.approx(by_device[1], abs=1e-3)

@@ -164,7 +164,7 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         lambda content: content.replace(b'[{"chunk"', b'[{{chunk"'),
         "not a whole Parquet file",
     ),
-    "version": (lambda content: content.replace(b"version\x18\x013", b"version\x18\x014"), "vers"),
+    "version": (lambda content: content.replace(b"version\x18\x015", b"version\x18\x014"), "vers"),
 }
 
 
@@ -231,7 +231,7 @@ def test_an_edited_plan_is_found_and_nothing_is_moved(run: TraceRun) -> None:
     assert not states(checked(run))
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema_version": 3, "plan": {}}', "{'"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema_version": 5, "plan": {}}', "{'"])
 def test_a_plan_that_is_none_is_found(run: TraceRun, content: str) -> None:
     path_of(run, PLAN).write_text(content)
     report = checked(run)
@@ -241,8 +241,8 @@ def test_a_plan_that_is_none_is_found(run: TraceRun, content: str) -> None:
 
 def test_a_plan_of_another_version_is_found(run: TraceRun) -> None:
     plan = path_of(run, PLAN)
-    plan.write_text(plan.read_text().replace('"schema_version": 3', '"schema_version": 2'))
-    assert "version 2" in text_of(checked(run), "plan")
+    plan.write_text(plan.read_text().replace('"schema_version": 5', '"schema_version": 3'))
+    assert "version 3" in text_of(checked(run), "plan")
 
 
 TABLES = ("captions", "slabs", "units", "components", "parts/empty", "packs/empty")
@@ -339,7 +339,7 @@ def test_a_wrong_label_is_found(run: TraceRun, label: str) -> None:
     assert "another caption, seed, draw or part" in text_of(report, "units")
 
 
-@pytest.mark.parametrize(("column", "value"), [("clean", math.nan), ("restored", -math.inf)])
+@pytest.mark.parametrize(("column", "value"), [("clean", math.nan), ("patched", -math.inf)])
 def test_scores_that_are_not_finite_are_found(run: TraceRun, column: str, value: float) -> None:
     first, *others = rows_of(run, 1)
     rows = [first | {column: value}, *others]

@@ -30,23 +30,23 @@ def scores(row: IdentifiedUnit) -> list[dict]:
         score_row(
             row,
             name,
-            against=against,
+            measure=measure,
             clean=0.5,
             corrupted=0.1,
             # The UNet and the caption's score, larger, must not count.
-            restored=0.1 + EFFECT.get((row.unit.caption.attribute, name), 0.39)
-            if against == "target"
+            patched=0.1 + EFFECT.get((row.unit.caption.attribute, name), 0.39)
+            if measure == "target"
             else 0.4,
         )
         for name in row.unit.components
-        for against in ("caption", "target")
+        for measure in ("caption", "target")
     ]
 
 
 @pytest.fixture
 def run_path(tmp_path: Path) -> Path:
     plan = TracePlan(model="emoji-sd", scorer="builtin:emoji-sd", captions=CAPTIONS)
-    parts = {Part.UNET: NAMES[2:], Part.TEXT_ENCODER: NAMES[:2]}
+    parts = {Part.DENOISER: NAMES[2:], Part.TEXT_ENCODER: NAMES[:2]}
     components = [
         Component(
             name=name,

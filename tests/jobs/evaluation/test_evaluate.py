@@ -53,7 +53,7 @@ def test_an_edit_that_changes_nothing_keeps_everything(model: Path, tmp_path: Pa
         assert result.of_right in (None, 1.0) or result.group == "harmonic mean"
         assert result.clip_after == result.clip_before
         assert result.similarity in (None, 1.0)
-    assert found["erased"].of_right == 1.0
+    assert found["still_recognised"].of_right == 1.0
     assert found["harmonic mean"].of_right == 0.0
     assert found["general"].cmmd == 0.0
     # The target's own names are the four that no concept says; a third of them are neighbours.
@@ -64,7 +64,7 @@ def test_an_edit_that_changes_nothing_keeps_everything(model: Path, tmp_path: Pa
     assert (edit / "evaluation" / "evaluation.json").is_file()
     pictures = {path.stem for path in (edit / "evaluation" / "images").glob("*.png")}
     drawn = {group for group, result in found.items() if result.images}
-    assert pictures == drawn - {"erased", "neighbour"}
+    assert pictures == drawn - {"still_recognised", "neighbour"}
     assert found["object"] == GroupResult(group="object")
 
 
@@ -146,8 +146,8 @@ def test_a_model_without_a_vocabulary_and_a_single_person(
         assert not worker.run(Task(chunk=chunk)).errors
     found = by_group(run)
     # Nothing is chosen between a single person and nobody else: three prompts of an object count.
-    assert found["erased"].images == 6
-    assert found["erased"].right_before is not None
+    assert found["still_recognised"].images == 6
+    assert found["still_recognised"].right_before is not None
     person = EvaluationPrompt(
         group=Group.CONCEPT, text="x", template="{name}", kind=ConceptKind.PERSON, name="x"
     )

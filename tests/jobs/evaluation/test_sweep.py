@@ -26,19 +26,19 @@ LAYER = "text_encoder.layers.0.self_attn"
 CONCEPTS = (Concept(concept="cat", target="bus"), Concept(concept="house"))
 
 
-def trade(edit: str, *, erased: float, kept: float, cmmd: float | None) -> SweepResult:
+def trade(edit: str, *, still_recognised: float, kept: float, cmmd: float | None) -> SweepResult:
     measured = dict.fromkeys(SweepResult.__dataclass_fields__) | {"edit": edit, "is_best": False}
-    measured |= {"erased_of_right": erased, "kept_of_right": kept, "cmmd": cmmd}
-    return SweepResult(**measured | {"harmonic_of_right": kept - erased})  # pyright: ignore
+    measured |= {"still_recognised_of_right": still_recognised, "kept_of_right": kept, "cmmd": cmmd}
+    return SweepResult(**measured | {"harmonic_of_right": kept - still_recognised})  # pyright: ignore
 
 
 def test_what_another_beats_is_not_marked() -> None:
     found = marked(
         [
-            trade("worse", erased=0.1, kept=0.9, cmmd=2.0),
-            trade("good", erased=0.1, kept=0.9, cmmd=1.0),
-            trade("keeps", erased=0.3, kept=0.95, cmmd=1.5),
-            trade("same", erased=0.1, kept=0.9, cmmd=1.0),
+            trade("worse", still_recognised=0.1, kept=0.9, cmmd=2.0),
+            trade("good", still_recognised=0.1, kept=0.9, cmmd=1.0),
+            trade("keeps", still_recognised=0.3, kept=0.95, cmmd=1.5),
+            trade("same", still_recognised=0.1, kept=0.9, cmmd=1.0),
         ]
     )
     assert [t.edit for t in found] == ["good", "same", "worse", "keeps"]
@@ -96,7 +96,10 @@ def test_edits_are_made_once_and_share_the_unedited_images(tmp_path: Path) -> No
     ).fetchall()
     assert all((rows, edits, before) == (3, 3, 1) for rows, edits, before, _ in sides)
     assert any(after == 3 for *_, after in sides)
-    assert {r.group for r in results(run, "kept-6-ridge-0.001-all")} >= {"erased", "concept"}
+    assert {r.group for r in results(run, "kept-6-ridge-0.001-all")} >= {
+        "still_recognised",
+        "concept",
+    }
     with pytest.raises(ConceptError, match="an edit of other concepts: choose"):
         prepare_sweep(CONCEPTS[:1], grid, request, model=model, note=said.append)
     elsewhere = replace(grid, components=("text_encoder.layers.0.mlp",))

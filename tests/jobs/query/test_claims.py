@@ -75,7 +75,7 @@ def null_run(location: Path) -> TraceRun:
             for n in range(CAPTIONS)
         ),
         parts=(Part.TEXT_ENCODER,),
-        scores=("target",),
+        measures=("target",),
         interventions=tuple(Intervention(name) for name in FAILING),
     )
     run = make_run(location, plan, components=STATES)
@@ -100,7 +100,8 @@ def null_scores(run: TraceRun) -> list[pa.Table]:
             fixed = {
                 "unit_id": "u" * 32, "seed": 0, "draw": 0, "part": "text-encoder",
                 "intervention": intervention, "token": "last_subject", "step_start": 0,
-                "step_stop": 50, "against": "target", "clean": 0.3, "corrupted": 0.1,
+                "step_stop": 50, "path": "tokens", "patch_kind": "state", "measure": "target",
+                "estimate": "exact", "clean": 0.3, "corrupted": 0.1,
             }  # fmt: skip
             columns = {
                 **{name: [value] * ie_SC.size for name, value in fixed.items()},
@@ -108,7 +109,7 @@ def null_scores(run: TraceRun) -> list[pa.Table]:
                 "component": components.take(pa.array(state)),
                 "position": pa.nulls(ie_SC.size, pa.int32()),
                 "token_text": pa.nulls(ie_SC.size, pa.string()),
-                "restored": 0.1 + ie_SC.ravel(),
+                "patched": 0.1 + ie_SC.ravel(),
             }
             arrays = [pa.array(columns[field.name], field.type) for field in SCORES]
             tables.append(pa.table(arrays, schema=SCORES))

@@ -47,7 +47,7 @@ def make_run(path: Path, *, captions: int, seed: int = 0, effect: Effect = EFFEC
             for n in range(captions)
         ),
         parts=(Part.TEXT_ENCODER,),
-        scores=("target",),
+        measures=("target",),
         seeds=SEEDS,
         chunk_units=4,
     )
@@ -75,10 +75,10 @@ def unit_scores(
             row,
             component,
             intervention=intervention,
-            against="target",
+            measure="target",
             clean=clean,
             corrupted=corrupted,
-            restored=corrupted + mean[int(number)] + 0.05 * generator.normal(),
+            patched=corrupted + mean[int(number)] + 0.05 * generator.normal(),
         )
         for component in unit.components
         if component != "d" or int(number) < captions - 1
@@ -102,7 +102,7 @@ def caption_means(run: TraceRun, attribute: str, component: str, intervention: s
             attribute, component, intervention,
         ):  # fmt: skip
             found[row["caption_id"]].append(
-                (row["restored"] - row["corrupted"], row["clean"] - row["corrupted"])
+                (row["patched"] - row["corrupted"], row["clean"] - row["corrupted"])
             )
     return {caption: np.mean(values, axis=0) for caption, values in found.items()}
 
@@ -212,14 +212,14 @@ def test_few_captions_find_nothing_and_say_so(tmp_path: Path) -> None:
         "AND intervention = 'restore'",
     ).to_pylist()  # fmt: skip
     assert row["p_value"] == 0.125
-    (sentence, *_) = verdicts(run, against="target", attribute=None, part=None)
+    (sentence, *_) = verdicts(run, measure="target", attribute=None, part=None)
     assert "object, style" in sentence
     assert "with 4 captions" in sentence
     assert "0.062" in sentence
 
 
 def test_verdicts_say_what_is_causal_and_how_surely(run: TraceRun) -> None:
-    first, second, *limits = verdicts(run, against="target", attribute=None, part=None)
+    first, second, *limits = verdicts(run, measure="target", attribute=None, part=None)
     assert first.startswith("object, text-encoder: 1 of 4 states are causal")
     assert "other-caption" in first
     assert "led by a: +0.3" in first
@@ -228,7 +228,7 @@ def test_verdicts_say_what_is_causal_and_how_surely(run: TraceRun) -> None:
     assert "object, style need more captions: with fewer than 36" in few
     assert together.startswith("These are 2 families")
     assert "3 of the 3 causal states remain" in together
-    (_, *limits) = verdicts(run, against="target", attribute="style", part=None)
+    (_, *limits) = verdicts(run, measure="target", attribute="style", part=None)
     assert len(limits) == 1
     assert "families" not in limits[0]
 
@@ -247,7 +247,7 @@ def test_a_claim_whose_interval_reaches_zero_says_so(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", captions=10, effect=effect)
     unsure = run_query(run, "FROM causal_states WHERE ie_low <= 0")["component"].to_pylist()
     assert unsure == ["c"]
-    said = verdicts(run, against="target", attribute=None, part=None)
+    said = verdicts(run, measure="target", attribute=None, part=None)
     assert any("the interval of c reaches zero though q is under 0.05" in line for line in said)
 
 

@@ -39,7 +39,7 @@ def test_seeds_agree_as_plain_python_says(traced_run: TraceRun) -> None:
     for found in query(traced_run, example_sql("seed-agreement", ["r"])).to_pylist():
         sums: dict[int, dict[tuple, float]] = {0: {}, 1: {}}
         for row in effects:
-            if all(row[key] == found[key] for key in ("attribute", "part", "against")):
+            if all(row[key] == found[key] for key in ("attribute", "part", "measure")):
                 state = tuple(row[key] for key in ("component", "token", "step_start"))
                 of_seed = sums[row["seed"]]
                 of_seed[state] = of_seed.get(state, 0.0) + row["indirect_effect"]

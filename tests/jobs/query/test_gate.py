@@ -236,7 +236,7 @@ def test_the_gate_is_needed(folder: Path, tmp_path: Path) -> None:
         "SHOW TABLES",
         "PIVOT captions ON attribute USING count(*)",
         "PIVOT captions ON attribute IN ('object') USING count(*)",
-        "WITH t AS (FROM trials) PIVOT t ON seed USING avg(restored) GROUP BY component",
+        "WITH t AS (FROM trials) PIVOT t ON seed USING avg(patched) GROUP BY component",
         "UNPIVOT (SELECT clean, corrupted FROM scores) ON clean, corrupted",
         "SELECT * FROM run.scores SEMI JOIN run.captions USING (caption_id)",
         "SELECT column_name FROM information_schema.columns",

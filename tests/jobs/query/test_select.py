@@ -35,9 +35,9 @@ def test_component_effects_match_plain_python(run: TraceRun) -> None:
     for effect in found:
         by_caption: dict[str, list[float]] = {}
         for row in rows:
-            same = all(row[key] == effect[key] for key in ("component", "against"))
+            same = all(row[key] == effect[key] for key in ("component", "measure"))
             if same and attribute[row["caption_id"]] == effect["attribute"]:
-                ie = row["restored"] - row["corrupted"]
+                ie = row["patched"] - row["corrupted"]
                 by_caption.setdefault(row["caption_id"], []).append(ie)
         means = [mean(values) for values in by_caption.values()]
         assert effect["mean_ie"] == pytest.approx(mean(means))
@@ -54,7 +54,7 @@ def test_effects_are_signed_by_direction_and_compared_with_controls(tmp_path: Pa
     for chunk in range(run.num_chunks):
         units = run.unit_rows(Task(chunk=chunk))
         rows = [
-            {**row, "intervention": intervention, "restored": restored + 0.01 * chunk}
+            {**row, "intervention": intervention, "patched": restored + 0.01 * chunk}
             for unit in units
             for row in score_rows(unit)
             for intervention, restored in value.items()
@@ -81,8 +81,8 @@ def test_recovery_is_null_where_the_total_effect_is_noise(run: TraceRun) -> None
 
 
 def test_ranking_puts_the_largest_effect_first(run: TraceRun) -> None:
-    rows = run_query(run, "SELECT attribute, against, component, rank FROM ranking").to_pylist()
-    first = {(row["attribute"], row["against"]): row for row in reversed(rows)}
+    rows = run_query(run, "SELECT attribute, measure, component, rank FROM ranking").to_pylist()
+    first = {(row["attribute"], row["measure"]): row for row in reversed(rows)}
     assert {row["component"] for row in first.values()} == {"text_encoder.layers.0.mlp"}
     assert {row["rank"] for row in rows} == {1}  # one or two captions tell nothing apart
 

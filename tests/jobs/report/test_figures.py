@@ -40,7 +40,7 @@ def data(run: TraceRun) -> FigureData:
 
 
 def group(data: FigureData, part: str, intervention: str = "restore") -> list[Row]:
-    wanted = {"attribute": "object", "part": part, "against": "target"}
+    wanted = {"attribute": "object", "part": part, "measure": "target"}
     wanted["intervention"] = intervention
     return [row for row in data.states if all(row[k] == v for k, v in wanted.items())]
 
@@ -59,7 +59,7 @@ def test_figures_of_edits_are_valid(tmp_path: Path) -> None:
     folders = make_report_edit(tmp_path / "edit"), make_report_sweep(tmp_path / "sweep")
     sections = edit_sections(folders)
     measured = measure_rows(sections)
-    assert {row["measure"] for row in measured} == {"harmonic mean", "kept", "erased"}
+    assert {row["group"] for row in measured} == {"harmonic mean", "kept", "still_recognised"}
     edits(measured).to_dict()
     pareto(sections[1].trades).to_dict()
 
@@ -80,7 +80,7 @@ def test_rows_are_the_views(run: TraceRun, data: FigureData) -> None:
 
 
 def test_each_component_is_drawn_once_at_its_widest_window(data: FigureData) -> None:
-    main = [row for row in group(data, "unet") if row["main"]]
+    main = [row for row in group(data, "denoiser") if row["main"]]
     assert len(main) == len({row["component"] for row in main}) == 9
     assert {row["steps"] for row in main} == {f"0:{STEPS}"}
     assert {row["token"] for row in group(data, "text-encoder") if row["main"]} == {"last_subject"}
@@ -88,12 +88,12 @@ def test_each_component_is_drawn_once_at_its_widest_window(data: FigureData) -> 
 
 
 def test_windows_and_controls_are_numbered(data: FigureData) -> None:
-    windows = [row for row in group(data, "unet") if row["window"] is not None]
+    windows = [row for row in group(data, "denoiser") if row["window"] is not None]
     assert {(row["window"], row["steps"]) for row in windows} == {
         (n, f"{n}:{n + 1}") for n in range(STEPS)
     }
-    first = [row for row in data.states if row["controlled"] == 1 and row["against"] == "target"]
-    own = [row for row in first if row["attribute"] == "object" and row["part"] == "unet"]
+    first = [row for row in data.states if row["controlled"] == 1 and row["measure"] == "target"]
+    own = [row for row in first if row["attribute"] == "object" and row["part"] == "denoiser"]
     effects = {row["intervention"]: row["mean"] for row in own}
     assert effects["restore"] > effects["other-seed"] > effects["other-caption"]
     assert len({row["state"] for row in own}) == 1
@@ -101,7 +101,7 @@ def test_windows_and_controls_are_numbered(data: FigureData) -> None:
 
 def test_too_many_states_are_cut_by_whole_components_and_said() -> None:
     states: list[Row] = [
-        {"attribute": "object", "part": "unet", "against": "target", "intervention": "restore",
+        {"attribute": "object", "part": "denoiser", "measure": "target", "intervention": "restore",
          "component": f"c{c}", "mean": (0.01 * c if w == 3 else 0.0), "main": w == 0 or None}
         for c in range(100) for w in range(1000)
     ]  # fmt: skip
@@ -117,7 +117,7 @@ def test_too_many_states_are_cut_by_whole_components_and_said() -> None:
 def test_tokens_are_aligned_at_the_subject(run: TraceRun, data: FigureData) -> None:
     rows = [
         row for row in data.tokens
-        if row["attribute"] == "object" and row["against"] == "target"
+        if row["attribute"] == "object" and row["measure"] == "target"
         and row["intervention"] == "restore" and row["component"] == STRONG["text"]
     ]  # fmt: skip
     assert [row["place"] for row in rows] == [
@@ -126,8 +126,8 @@ def test_tokens_are_aligned_at_the_subject(run: TraceRun, data: FigureData) -> N
     (subject,) = [row for row in rows if row["place"] == "subject"]
     assert subject["text"] in OBJECTS
     # The subject is the fifth of "a photo of a cat in neon": the mean there, taken from the scores.
-    query = """SELECT avg(restored - corrupted) AS mean FROM trials WHERE position = 5
-      AND token = '5' AND attribute = 'object' AND against = 'target' AND intervention = 'restore'
+    query = """SELECT avg(patched - corrupted) AS mean FROM trials WHERE position = 5
+      AND token = '5' AND attribute = 'object' AND measure = 'target' AND intervention = 'restore'
       AND component = $1"""
     expected = run_query(run, query, [STRONG["text"]])["mean"].to_pylist()
     assert [subject["mean"]] == pytest.approx(expected)
@@ -183,7 +183,7 @@ def test_no_two_components_have_one_cell_or_one_name() -> None:
         for kind, inner in kinds
     ]  # fmt: skip
     components = [
-        Component(name=name, part=Part.UNET, kind=kind, order=n, layer=layer, num_parameters=1)
+        Component(name=name, part=Part.DENOISER, kind=kind, order=n, layer=layer, num_parameters=1)
         for n, (name, kind, layer) in enumerate(names)
     ]
     drawn = places(components)
@@ -206,8 +206,8 @@ def test_figures_are_saved_for_papers(run: TraceRun, tmp_path: Path) -> None:
         plot_figure(run, "ranking", Choice(), tmp_path / "ranking.jpg")
     with pytest.raises(PlanError, match="no attribute 'colour': it has object"):
         plot_figure(run, "ranking", Choice(attribute="colour"), tmp_path / "a.svg")
-    with pytest.raises(PlanError, match="no score 'x': it has caption, target"):
-        plot_figure(run, "ranking", Choice(against="x"), tmp_path / "a.svg")
+    with pytest.raises(PlanError, match="no measure 'x': it has caption, target"):
+        plot_figure(run, "ranking", Choice(measure="x"), tmp_path / "a.svg")
 
 
 def test_a_figure_that_was_not_traced_says_what_it_needs(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_worker_keeps_the_images_that_the_rule_picks(tmp_path: Path, fields: d
     # The fifth object's are not kept; each of the others has two slabs of two components.
     assert [k.caption for k in found[::2]] == [line[0] for line in LINES[:-1]]
     assert [k.caption for k in found[1::2]] == [line[0] for line in LINES[:-1]]
-    assert {(k.seed, k.draw, k.against, k.intervention) for k in found} == {
+    assert {(k.seed, k.draw, k.measure, k.intervention) for k in found} == {
         (3, 0, "target", "restore")
     }
     states = checks(run)
@@ -87,9 +87,9 @@ def test_a_worker_keeps_the_images_that_the_rule_picks(tmp_path: Path, fields: d
         trials = [
             t
             for t in trace_unit(model, scorer, unit, numerics=run.plan.numerics, rows=12)
-            if t.against == "target"
+            if t.measure == "target"
         ]
-        ranked = sorted(trials, key=lambda t: -t.restored)
+        ranked = sorted(trials, key=lambda t: -t.patched)
         shown = {i.role: i for i in kept.images}
         assert list(shown) == ["clean", "corrupted", "best", "worst"]
         assert shown["clean"].score == pytest.approx(trials[0].clean, abs=1e-6)
@@ -97,7 +97,7 @@ def test_a_worker_keeps_the_images_that_the_rule_picks(tmp_path: Path, fields: d
         for role, trial in (("best", ranked[0]), ("worst", ranked[-1])):
             assert shown[role].component == trial.component
             assert (shown[role].token, shown[role].step_stop) == ("last_subject", 2)
-            assert shown[role].score == pytest.approx(trial.restored, abs=1e-6)
+            assert shown[role].score == pytest.approx(trial.patched, abs=1e-6)
         pair, images = trace_images(model, unit, numerics=run.plan.numerics, rows=12)
         drawn = {change.component: image for change, image in images.items()}
         assert is_near(shown["clean"].image, pair[0])
@@ -115,24 +115,24 @@ def test_controls_and_other_scores_leave_the_choice_to_restored_runs(
 ) -> None:
     fields |= {
         "captions": fields["captions"][:1],
-        "parts": ["unet"],
+        "parts": ["denoiser"],
         "kinds": ["cross_attn"],
         "windows": ["each"],
         "interventions": ["other-seed", "restore"],
-        "scores": ["clean-latent", "caption"],
+        "measures": ["clean-latent", "caption"],
     }
     run = traced(tmp_path / "r", fields)
     (kept,) = kept_images(run)
-    assert (kept.against, kept.intervention) == ("clean-latent", "restore")
+    assert (kept.measure, kept.intervention) == ("clean-latent", "restore")
     extremes = run_query(
         run,
-        "SELECT component, step_start, step_stop, restored FROM scores "
-        "WHERE against = 'clean-latent' AND intervention = 'restore' ORDER BY restored DESC",
+        "SELECT component, step_start, step_stop, patched FROM scores "
+        "WHERE measure = 'clean-latent' AND intervention = 'restore' ORDER BY patched DESC",
     ).to_pylist()
     for role, row in (("best", extremes[0]), ("worst", extremes[-1])):
         (shown,) = [image for image in kept.images if image.role == role]
         assert (shown.component, shown.step_start) == (row["component"], row["step_start"])
-        assert (shown.score, shown.step_stop) == (row["restored"], row["step_stop"])
+        assert (shown.score, shown.step_stop) == (row["patched"], row["step_stop"])
 
 
 def test_scores_are_kept_where_images_cannot_be_written(tmp_path: Path, fields: dict) -> None:

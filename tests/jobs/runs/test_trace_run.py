@@ -132,7 +132,7 @@ def test_a_unit_id_is_a_function_of_what_determines_its_scores(tmp_path: Path) -
     plan = run.plan
     changes = {
         "numerics": plan.numerics.model_copy(update={"steps": 7}),
-        "scores": ("target",),
+        "measures": ("target",),
         "references": ("a bird",),
     }
     ids = [row.unit_id for row in all_units(run)]
@@ -157,8 +157,10 @@ def test_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:
 def test_a_run_of_another_version_is_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r")
     plan = Path(run.location, "plan.json")
-    plan.write_text(plan.read_text().replace('"schema_version": 3', '"schema_version": 2'))
-    with pytest.raises(StoreError, match="tables of version 2, this dqf reads 3"):
+    plan.write_text(plan.read_text().replace('"schema_version": 5', '"schema_version": 3'))
+    with pytest.raises(
+        StoreError, match="tables of version 3, this dqf reads 5: read it with the dqf"
+    ):
         open_run(run.location)
 
 

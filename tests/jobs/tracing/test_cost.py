@@ -23,9 +23,9 @@ CAPTIONS = [
 @pytest.mark.parametrize(
     "change",
     [
-        {"windows": ["each", "2:3", "all"], "parts": ["unet"]},
+        {"windows": ["each", "2:3", "all"], "parts": ["denoiser"]},
         {
-            "parts": ["unet"],
+            "parts": ["denoiser"],
             "interventions": ["restore", "swap", "zero", "other-seed"],
             "numerics": {"steps": 3, "cfg_patch": "both"},
         },
@@ -64,7 +64,7 @@ def test_cost_is_what_a_run_does(
     assert not sum(part.failed for part in done)
     rows = run_query(run, "SELECT * FROM scores")
     assert cost.units == len(run.units)
-    assert cost.scores == len(rows) == cost.changed_runs * len(planned.plan.scores)
+    assert cost.scores == len(rows) == cost.changed_runs * len(planned.plan.measures)
     # Donor rows come on top, equal texts are one.
     if "tokens" in change:
         assert sum(evaluated) / 2 <= cost.row_evaluations

@@ -101,7 +101,7 @@ def test_bad_fields_are_named(fields: dict, message: str) -> None:
     [
         ({"components": ["unet.mid_block.resnet.0"]}, UnknownComponent, "unet.mid_block.resnets.0"),
         ({"captions": [{**CAT, "caption": "cat " * 60}]}, PlanError, "limit"),
-        ({"parts": ["unet"], "components": ["text_encoder.layers.0.mlp"]}, PlanError, "unet"),
+        ({"parts": ["denoiser"], "components": ["text_encoder.layers.0.mlp"]}, PlanError, "unet"),
         ({"model": "no-such-model"}, ModelUnavailable, "emoji-sd"),
         (
             {"windows": ["each", "48:51"]},
@@ -109,7 +109,7 @@ def test_bad_fields_are_named(fields: dict, message: str) -> None:
             "48:51 is empty or reaches past the last of 50",
         ),
         ({"windows": ["every"]}, PlanError, "unknown window 'every'"),
-        ({"scores": ["target", "lips"]}, PlanError, "unknown score 'lips'.*clean-image"),
+        ({"measures": ["target", "lips"]}, PlanError, "unknown measure 'lips'.*clean-image"),
         ({"numerics": {"scheduler": "dimm"}}, PlanError, "unknown scheduler 'dimm'.*ddim"),
         (
             {"numerics": {"corruption": "counterfactual"}},
@@ -126,7 +126,7 @@ def test_bad_fields_are_named(fields: dict, message: str) -> None:
         ),
         ({"interventions": ["other-caption"]}, PlanError, "no reference is unrelated to 'a cat'"),
         (
-            {"interventions": ["swap"], "kinds": ["resnet"], "parts": ["unet"]},
+            {"interventions": ["swap"], "kinds": ["resnet"], "parts": ["denoiser"]},
             PlanError,
             "no component to trace can be used with intervention swap",
         ),
@@ -147,7 +147,7 @@ def test_a_plan_is_checked_against_its_model(
 
 
 def test_consecutive_components_become_one(tiny_sd: Path) -> None:
-    fields = {"model": str(tiny_sd), "captions": [CAT], "kinds": ["resnet"], "parts": ["unet"]}
+    fields = {"model": str(tiny_sd), "captions": [CAT], "kinds": ["resnet"], "parts": ["denoiser"]}
     single = check_plan(make_plan(fields)).components
     pairs = check_plan(make_plan({**fields, "consecutive": 2})).components
     assert len(pairs) == len(single) - 1
@@ -204,7 +204,7 @@ def test_units_partition_every_combination(tiny_sd: Path, slab: tuple[int, int])
         for window in unit.windows
     )
     assert set(combinations.values()) == {1}
-    unet, text = len(names[Part.UNET]), len(names[Part.TEXT_ENCODER])
+    unet, text = len(names[Part.DENOISER]), len(names[Part.TEXT_ENCODER])
     assert len(combinations) == 2 * (6 * unet + text)
 
 

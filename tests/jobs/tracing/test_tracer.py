@@ -29,7 +29,7 @@ def run(tmp_path: Path, tiny_sd: Path, tiny_scorer: Path) -> TraceRun:
         "scorer": str(tiny_scorer),
         "captions": [CAPTION],
         "seeds": [0, 1],
-        "parts": ["unet"],
+        "parts": ["denoiser"],
         "kinds": ["cross_attn"],
         "numerics": {"steps": 2},
     }
@@ -59,7 +59,7 @@ def test_out_of_memory_halves_the_rows_and_changes_no_score(
     assert max(rows_tried[-4:]) <= 3 < max(rows_tried)
     for first, second in zip(plenty, tight, strict=True):
         assert first["component"] == second["component"]
-        assert first["restored"] == pytest.approx(second["restored"], abs=ROUNDING)
+        assert first["patched"] == pytest.approx(second["patched"], abs=ROUNDING)
     rows_tried.clear()
     worker.trace(task, 0)
     assert max(rows_tried) <= 3, "a worker remembers what fitted"
