@@ -43,7 +43,7 @@ def list_edit(
         else [
             {
                 "concept": concept.concept,
-                "target": concept.target_text,
+                "replacement": concept.replacement_text,
                 "kind": concept.kind.value,
                 "mode": concept.mode.value,
                 "weight": concept.weight,

@@ -24,7 +24,8 @@ def edit_batch(
     concepts: Annotated[
         Path,
         typer.Argument(
-            help="CSV, JSONL, Parquet or YAML file: concept, target, kind, mode, weight, prompts."
+            help="CSV, JSONL, Parquet or YAML file: concept, replacement, kind, mode, weight, "
+            "prompts."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the edit; new or empty.")],
@@ -79,7 +80,7 @@ def edit_batch(
 ) -> None:
     """Edit all CONCEPTS out of a model in one closed-form solve and write the edit's folder.
 
-    An empty target removes the concept: an object becomes "object", a style "photo", a color
+    An empty replacement removes the concept: an object becomes "object", a style "photo", a color
     "plain", an action "standing", a person "person". The folder holds the changed matrices, the
     same as LoRA files, `edit.json` and `before_after.png`. As a job, run and folder must be where
     the cluster's nodes find them too, and all that is printed is the job's log, on stderr.

@@ -141,7 +141,7 @@ def _short(result: "GroupResult") -> dict[str, object]:
         "95 %": _interval(result.after_low, result.after_high),
         "of right": result.of_right,
         "95 % ": _interval(result.of_right_low, result.of_right_high),
-        "as target": result.as_target,
+        "as replacement": result.as_replacement,
         "clip before": result.clip_before,
         "clip after": result.clip_after,
         "similarity": result.similarity,

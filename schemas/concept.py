@@ -7,11 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import from_json
 
 MAX_CHARACTERS = 120
-"""Longest concept or target; CLIP reads about 75 tokens, a template's words among them."""
+"""Longest concept or replacement; CLIP reads about 75 tokens, a template's words among them."""
 MAX_TEMPLATE = 300
 """Longest template of a prompt, in characters."""
 MAX_WEIGHT = 1e6
 """Largest weight: sums of squares of larger ones lose what the others say."""
+OLD_REPLACEMENT = "target"
+"""Name of the field `replacement` in older concept files, which is still read."""
 PLACE = "{}"
 """Where a template says the concept."""
 
@@ -32,12 +34,12 @@ class ConceptMode(StrEnum):
     """What is wanted of a concept."""
 
     REMOVE = "remove"
-    """It is not to be drawn any more; its target is only what stands in its place."""
+    """It is not to be drawn any more; its replacement is only what stands in its place."""
     UPDATE = "update"
-    """Its target is to be drawn in its place."""
+    """Its replacement is to be drawn in its place."""
 
 
-NEUTRAL_TARGETS: dict[ConceptKind, str] = {
+NEUTRAL_REPLACEMENTS: dict[ConceptKind, str] = {
     ConceptKind.OBJECT: "object",
     ConceptKind.STYLE: "photo",
     ConceptKind.COLOR: "plain",
@@ -45,7 +47,7 @@ NEUTRAL_TARGETS: dict[ConceptKind, str] = {
     ConceptKind.PERSON: "person",
     ConceptKind.FACT: "something",
 }
-"""What a concept with an empty target becomes: the most general word of its kind."""
+"""What a concept with an empty replacement becomes: the most general word of its kind."""
 
 
 def plain_text(text: str) -> str:
@@ -65,11 +67,11 @@ class Concept(BaseModel):
 
     concept: str = Field(min_length=1, max_length=MAX_CHARACTERS)
     """The words to edit out, as a prompt says them."""
-    target: str = Field(default="", max_length=MAX_CHARACTERS)
+    replacement: str = Field(default="", max_length=MAX_CHARACTERS)
     """The words that prompts with the concept should mean instead; empty: remove the concept."""
     kind: ConceptKind = ConceptKind.OBJECT
     mode: ConceptMode = ConceptMode.REMOVE
-    """If not given: update where there is a target, else remove."""
+    """If not given: update where there is a replacement, else remove."""
     weight: float = Field(default=1.0, gt=0, le=MAX_WEIGHT, allow_inf_nan=False)
     """How much the concept counts beside the others of an edit."""
     prompts: tuple[str, ...] = ()
@@ -81,11 +83,14 @@ class Concept(BaseModel):
         if not isinstance(fields, Mapping):
             return fields
         given = {name: value for name, value in fields.items() if not _is_blank(value)}
-        target = given.get("target")
-        default = ConceptMode.REMOVE if target is None else ConceptMode.UPDATE
+        if OLD_REPLACEMENT in given:
+            if "replacement" in given:
+                raise ValueError(f"{OLD_REPLACEMENT} is the old name of replacement: give one")
+            given["replacement"] = given.pop(OLD_REPLACEMENT)
+        default = ConceptMode.UPDATE if "replacement" in given else ConceptMode.REMOVE
         return {"concept": "", "mode": default, **given}
 
-    @field_validator("concept", "target")
+    @field_validator("concept", "replacement")
     @classmethod
     def _says_something(cls, text: str) -> str:
         _check_printable(text)
@@ -128,16 +133,16 @@ class Concept(BaseModel):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "Concept":
-        if self.mode is ConceptMode.UPDATE and not self.target:
-            raise ValueError(f"mode update of {self.concept!r} needs a target")
-        if same_text(self.concept, self.target_text):
-            raise ValueError(f"concept and target are both {self.concept!r}")
+        if self.mode is ConceptMode.UPDATE and not self.replacement:
+            raise ValueError(f"mode update of {self.concept!r} needs a replacement")
+        if same_text(self.concept, self.replacement_text):
+            raise ValueError(f"concept and replacement are both {self.concept!r}")
         return self
 
     @property
-    def target_text(self) -> str:
-        """The target, or the neutral target of the kind where none is given."""
-        return self.target or NEUTRAL_TARGETS[self.kind]
+    def replacement_text(self) -> str:
+        """The replacement, or the neutral replacement of the kind where none is given."""
+        return self.replacement or NEUTRAL_REPLACEMENTS[self.kind]
 
 
 def _is_blank(value: object) -> bool:

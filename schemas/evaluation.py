@@ -83,7 +83,7 @@ class Subject(BaseModel):
     name: str = Field(min_length=1)
     kind: ConceptKind | None = None
     """None for prompts of all sorts."""
-    target: str | None = None
+    replacement: str | None = None
     """What an updated concept should be recognised as."""
     prompts: tuple[EvaluationPrompt, ...] = Field(min_length=1)
 
@@ -182,7 +182,7 @@ IMAGES = pa.schema(
         pa.field("edit", pa.string(), nullable=False),
         pa.field("subject", pa.string(), nullable=False),
         pa.field("subject_kind", pa.string()),
-        pa.field("target", pa.string()),
+        pa.field("replacement", pa.string()),
         pa.field("nearest_concept", pa.string()),
         pa.field("nearness", pa.float64()),
         pa.field("group", pa.string(), nullable=False),
@@ -217,7 +217,8 @@ SELECT *, "group" IN ({_EFFICACY}) AS is_efficacy,
   CASE WHEN "group" = '{Group.GENERAL}' THEN prompt
     ELSE concat_ws(' ', subject_kind, subject) END AS cluster,
   chosen_before = name AS before, chosen_after = name AS after,
-  CASE WHEN target IS NOT NULL AND kind = subject_kind THEN chosen_after = target END AS as_target
+  CASE WHEN replacement IS NOT NULL AND kind = subject_kind THEN chosen_after = replacement
+    END AS as_replacement
 FROM images
 """
 """Images with what they count as; `cluster` is what a bootstrap draws: names, not images."""
@@ -245,9 +246,9 @@ WITH marked AS ({MARKED}), near AS ({NEIGHBOURS}), grouped AS (
 SELECT "group", cluster, count(*) AS images,
   count(before) AS choices, count(*) FILTER (before) AS before, count(*) FILTER (after) AS after,
   count(*) FILTER (before AND after) AS both,
-  count(as_target) AS targets, count(*) FILTER (as_target) AS as_target,
-  count(*) FILTER (as_target IS NOT NULL AND before) AS targets_before,
-  count(*) FILTER (as_target AND before) AS both_target,
+  count(as_replacement) AS replacements, count(*) FILTER (as_replacement) AS as_replacement,
+  count(*) FILTER (as_replacement IS NOT NULL AND before) AS replacements_before,
+  count(*) FILTER (as_replacement AND before) AS both_replacement,
   sum(clip_before) AS clip_before, sum(clip_after) AS clip_after, sum(similarity) AS similarity
 FROM grouped GROUP BY ALL ORDER BY ALL
 """

@@ -6,7 +6,7 @@ from schemas.concept import Concept
 from schemas.edit_settings import EditSettings
 from schemas.numerics import Numerics
 
-MANIFEST_VERSION = 2
+MANIFEST_VERSION = 3
 """Raised when a field comes, goes or changes its meaning."""
 
 
@@ -64,14 +64,14 @@ class ConceptScores(_Declared):
     """Mean CLIPScores (cosines) of the images of a concept's prompts, before and after."""
 
     concept: str
-    target: str
+    replacement: str
     kind: str
     concept_before: float
     concept_after: float
     """Against the concept's text."""
-    target_before: float
-    target_after: float
-    """Against the target's text."""
+    replacement_before: float
+    replacement_after: float
+    """Against the replacement's text."""
 
 
 class EditManifest(_Declared):

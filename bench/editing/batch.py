@@ -2,9 +2,10 @@
 
 Edits random objects of emoji-sd, each into a kept object, several choices of them pooled, and
 prints what the scorer sees by forced choice (engine/evaluation/pairs.py) in images of unseen
-prompts: concepts still recognised, kept names still recognised, their harmonic mean H with a 95 %
-interval, and recognised targets. `of right`: of the images that the unedited model draws right;
-MACE and SPEED chose concepts that their model draws right in over 99 %, emoji-sd in about 90 %.
+prompts: concepts still recognized, kept names still recognized, their harmonic mean H with a 95 %
+interval, and recognized replacements. `of right`: of the images that the unedited model draws
+right; MACE and SPEED chose concepts that their model draws right in over 99 %,
+emoji-sd in about 90 %.
 """
 
 import argparse
@@ -42,7 +43,7 @@ ATTENTION = ("text_encoder.layers.0.self_attn",)
 MLP = ("text_encoder.layers.0.mlp",)
 LAYERS = tuple(f"text_encoder.layers.{n}.{kind}" for n in range(4) for kind in ("self_attn", "mlp"))
 """Every attention and MLP of emoji-sd's text encoder, in order: each is solved for what those
-before it left, so that the last one matches the encoder's last layer (HiRM's choice of target)."""
+before it left, so that the last one matches the encoder's last layer (HiRM's choice)."""
 EDITS = {
     "published": EditSettings(components=ATTENTION, objective="published", ridge=0.01),
     "identity": EditSettings(components=ATTENTION, preserve=0.0),
@@ -60,11 +61,12 @@ EDITS = {
 
 
 def choose_concepts(book: Phrasebook, count: int, *, seed: int) -> tuple[Concept, ...]:
-    """Return `count` objects at random, each with a kept object as its target."""
+    """Return `count` objects at random, each with a kept object as its replacement."""
     names = random.Random(seed).sample(book.objects, len(book.objects))
     kept = names[count:]
     return tuple(
-        Concept(concept=name, target=kept[n % len(kept)]) for n, name in enumerate(names[:count])
+        Concept(concept=name, replacement=kept[n % len(kept)])
+        for n, name in enumerate(names[:count])
     )
 
 
@@ -128,7 +130,7 @@ class Drawn:
     """The concept or kept name, with the seed that chose the concepts, and its prompt."""
     pairs: list[Pair]
     reached: list[bool]
-    """Of concepts' prompts: whether the target is recognised."""
+    """Of concepts' prompts: whether the replacement is recognised."""
     seconds: float
     """To collect keys and solve."""
 
@@ -159,13 +161,13 @@ def draw(model: Diffusion, count: int, seed: int, options: argparse.Namespace) -
         numerics=numerics.model_copy(update={"steps": options.steps or numerics.steps}),
         rows=32,
     )
-    target = {concept.concept: concept.target for concept in concepts}
+    replacement = {concept.concept: concept.replacement for concept in concepts}
     return {
         name: Drawn(
             asked=[(f"{seed} {subject}", prompt) for subject, prompt in asked],
             pairs=pairs[name],
             reached=[
-                pair.after.chosen == target[subject]
+                pair.after.chosen == replacement[subject]
                 for (subject, prompt), pair in zip(asked, pairs[name], strict=True)
                 if prompt.group in EFFICACY
             ],
@@ -193,7 +195,7 @@ def row_of(count: int, edit: str, parts: Sequence[Drawn]) -> dict[str, object]:
         "H_of_right": right.harmonic_mean,
         "H_low": low,
         "H_high": high,
-        "target": sum(reached) / len(reached),
+        "replacement": sum(reached) / len(reached),
         "images": len(pairs),
         "seconds": max(part.seconds for part in parts),
     }

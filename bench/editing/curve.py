@@ -17,7 +17,7 @@ MEASURES = (
     "still_recognised_of_right",
     "kept_of_right",
     "H_of_right",
-    "target",
+    "replacement",
 )
 WIDTH, HEIGHT = 420, 260
 

@@ -3,7 +3,7 @@
 Each style of emoji-sd removed and turned into each other style; objects, evenly spread, removed and
 turned into others. Printed for each edit of `bench.editing.batch`, pooled over concepts: by group
 of docs/evaluating.md the share of images that show the name they were asked for, before and after,
-and of updates the share that shows the target; 95 % intervals by a bootstrap over concepts.
+and of updates the share that shows the replacement; 95 % intervals by a bootstrap over concepts.
 """
 
 import argparse
@@ -42,12 +42,12 @@ def cases(book: Phrasebook, objects: int) -> Iterator[tuple[str, Concept]]:
         yield "remove a style", Concept(concept=style, kind=ConceptKind.STYLE)
         for other in book.styles:
             if other != style:
-                update = Concept(concept=style, target=other, kind=ConceptKind.STYLE)
+                update = Concept(concept=style, replacement=other, kind=ConceptKind.STYLE)
                 yield "update a style", update
     names = [book.objects[n * len(book.objects) // objects] for n in range(objects)]
     for name, other in zip(names, [*names[1:], names[0]], strict=True):
         yield "remove an object", Concept(concept=name)
-        yield "update an object", Concept(concept=name, target=other)
+        yield "update an object", Concept(concept=name, replacement=other)
 
 
 def asked_of(concept: Concept, words: Words) -> list[EvaluationPrompt]:
@@ -65,7 +65,8 @@ def counted(
 ) -> Mapping[str, list[int]]:
     """Return [shown after, images] by measure; names other than the concept: of those shown before.
 
-    Efficacy prompts count as `still_recognised` whatever the unedited model drew; so does `target`.
+    Efficacy prompts count as `still_recognised`, and updates as `replacement`, whatever the
+    unedited model drew.
     """
     found: dict[str, list[int]] = {}
     for prompt, pair in zip(prompts, pairs, strict=True):
@@ -73,8 +74,8 @@ def counted(
         if not efficacy and pair.before.chosen != prompt.name:
             continue
         seen = {"still_recognised" if efficacy else prompt.group.value: prompt.name}
-        if efficacy and concept.target:
-            seen["target"] = concept.target
+        if efficacy and concept.replacement:
+            seen["replacement"] = concept.replacement
         for measure, name in seen.items():
             row = found.setdefault(measure, [0, 0])
             row[0] += pair.after.chosen == name
@@ -100,7 +101,7 @@ def measure(
             for name in options.edits:
                 for what, row in counted(concept, prompts, pairs[name]).items():
                     counts.setdefault((case, name, what), []).append(row)
-        print(f"{case}: {concept.concept} {concept.target}", flush=True)
+        print(f"{case}: {concept.concept} {concept.replacement}", flush=True)
     return counts
 
 

@@ -77,7 +77,7 @@ def published(model: Diffusion, concepts: Sequence[Concept]) -> torch.Tensor:
     for concept, opening in itertools.product(concepts, OPENINGS):
         captions = [
             Caption(caption=f"{opening}{text}", subject=text, attribute="object")
-            for text in (concept.concept, concept.target_text)
+            for text in (concept.concept, concept.replacement_text)
         ]
         ids_2T, (old, new) = find_subjects(tokenizer, captions)
         spots = [HookPoint(projection, Side.INPUT), HookPoint(projection)]

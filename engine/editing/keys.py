@@ -56,7 +56,7 @@ def pair_keys(
     """
     reader = open_reader(model, target)
     sources = read_prompts(model, target.component, [pair.source for pair in pairs])
-    targets, index_N = _distinct([pair.target for pair in pairs])
+    targets, index_N = _distinct([pair.replacement for pair in pairs])
     facing = read_prompts(model, target.component, targets)
     rows = role_rows(sources.spans, sources.length, roles)
     spans = [facing.spans[n] for n in index_N.tolist()]

@@ -1,4 +1,4 @@
-"""The prompts of an edit: those that say a concept, its target in its place, and what is kept.
+"""The prompts of an edit: those that say a concept, its replacement in its place, and what is kept.
 
 DiffQuickFix (Basu et al. 2024, section 5) fits its edit on the bare concept and on "A photo of ..",
 "An image of .." and "A picture of ..". One word before the concept or a style after it moves the
@@ -34,10 +34,10 @@ class Saying(Caption):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptPair:
-    """The same prompt with the concept and with its target; each knows its subject."""
+    """The same prompt with the concept and with its replacement; each knows its subject."""
 
     source: Caption
-    target: Caption
+    replacement: Caption
     weight: float = 1.0
     """How much the pair counts: the prompts of a concept share its weight."""
 
@@ -80,25 +80,25 @@ def prompts(
 
 
 def prompt_pairs(concepts: Sequence[Concept], *, book: Phrasebook) -> list[PromptPair]:
-    """Return the prompts of concepts, each paired with its target's, one concept after another.
+    """Return the prompts of concepts, each with that of its replacement, in the concepts' order.
 
-    Where the model knows no neutral word a concept without a target meets another kept name in
+    Where the model knows no neutral word a concept without a replacement meets another kept name in
     each prompt: what fits them all is their mean.
     """
     kept = {kind: _spread(kept_names(concepts, kind=kind, book=book)) for kind in ConceptKind}
     return [
         pair
         for concept in concepts
-        for pair in _pairs(concept, () if concept.target else kept[concept.kind], book=book)
+        for pair in _pairs(concept, () if concept.replacement else kept[concept.kind], book=book)
     ]
 
 
 def _pairs(concept: Concept, names: Sequence[str], *, book: Phrasebook) -> list[PromptPair]:
-    targets = names if names and not book.has_neutral_words else (concept.target_text,)
-    source, *facing = (_ways(text, concept, book=book) for text in (concept.concept, *targets))
+    replacements = names if names and not book.has_neutral_words else (concept.replacement_text,)
+    source, *facing = (_ways(text, concept, book=book) for text in (concept.concept, *replacements))
     share = concept.weight / len(source)
     return [
-        PromptPair(source=caption, target=facing[n % len(facing)][n], weight=share)
+        PromptPair(source=caption, replacement=facing[n % len(facing)][n], weight=share)
         for n, caption in enumerate(source)
     ]
 

@@ -83,7 +83,7 @@ def _captions(concept: Concept) -> list[Caption]:
     return [
         Caption(caption=f"{opening}{text}", subject=text, attribute=concept.kind.value)
         for opening in OPENINGS
-        for text in (concept.concept, concept.target_text)
+        for text in (concept.concept, concept.replacement_text)
     ]
 
 

@@ -44,8 +44,8 @@ def _concept(concept: Concept, number: int, words: Words, per_group: int) -> Sub
     ]
     if per_group > 1:
         prompts += _beside(concept, number, words)
-    target = concept.target if concept.mode is ConceptMode.UPDATE else None
-    return Subject(name=text, kind=kind, target=target, prompts=tuple(prompts))
+    replacement = concept.replacement if concept.mode is ConceptMode.UPDATE else None
+    return Subject(name=text, kind=kind, replacement=replacement, prompts=tuple(prompts))
 
 
 def _kept(
@@ -136,11 +136,13 @@ def _beside(concept: Concept, number: int, words: Words) -> Iterator[EvaluationP
     for group, kind, pattern, names in asked.get(concept.kind, ()):
         template, edited = (
             pattern.format(opening=words.opening, text=_escaped(t), said=_escaped(with_article(t)))
-            for t in (concept.concept, concept.target or concept.concept)
+            for t in (concept.concept, concept.replacement or concept.concept)
         )
         for name in names:
             prompt = _prompt(group, template, kind, name)
-            yield prompt.model_copy(update={"edited_template": edited} if concept.target else {})
+            yield prompt.model_copy(
+                update={"edited_template": edited} if concept.replacement else {}
+            )
 
 
 def _prompt(group: Group, template: str, kind: ConceptKind, name: str) -> EvaluationPrompt:

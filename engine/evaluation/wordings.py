@@ -56,15 +56,15 @@ def fill(template: str, name: str) -> str:
 def choices(concepts: Sequence[Concept], words: Words) -> dict[ConceptKind, tuple[str, ...]]:
     """Return, by kind, the names that an image may be recognised as.
 
-    The concepts, the targets that were given and the names of the kind; not the neutral words that
-    removed concepts become, which no prompt asks for.
+    These are the concepts, the replacements that were given and the names of the kind, without the
+    neutral words that removed concepts become, which no prompt asks for.
     """
     kinds = [*dict.fromkeys([*(c.kind for c in concepts), *words.names])]
     return {
         kind: _distinct(
             [
                 *(c.concept for c in concepts if c.kind is kind),
-                *(c.target for c in concepts if c.kind is kind and c.target),
+                *(c.replacement for c in concepts if c.kind is kind and c.replacement),
                 *words.names.get(kind, ()),
             ]
         )

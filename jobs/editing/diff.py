@@ -54,7 +54,7 @@ def _concepts(a: EditManifest, b: EditManifest) -> Iterator[Difference]:
 
 def _said(concept: Concept) -> dict[str, str]:
     return {
-        "target": concept.target_text,
+        "replacement": concept.replacement_text,
         "kind": concept.kind.value,
         "mode": concept.mode.value,
         "weight": f"{concept.weight:g}",

@@ -76,10 +76,12 @@ def check_prompts(
     book: Phrasebook,
     settings: EditSettings,
 ) -> None:
-    """Raise ConceptError if a prompt of a concept or target does not fit the tokenizer."""
+    """Raise ConceptError if a prompt of a concept or replacement does not fit the tokenizer."""
     pairs = prompt_pairs(concepts, book=book)
     component = editable(model, settings.components[0]).component
-    read_prompts(model, component, [caption for p in pairs for caption in (p.source, p.target)])
+    read_prompts(
+        model, component, [caption for p in pairs for caption in (p.source, p.replacement)]
+    )
 
 
 def _shown(

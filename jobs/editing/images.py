@@ -41,7 +41,7 @@ class _Row:
 
     prompt: str
     text: str
-    target_text: str
+    replacement_text: str
 
 
 def compare(
@@ -72,29 +72,29 @@ def compare(
     )
     opened = open_scorer(scorer)
     sides = [
-        [opened.score(row_CHW, [row.text, row.target_text]).mean(0).tolist() for row, row_CHW in
-         zip(rows, images_RCHW.split(images), strict=True)]
+        [opened.score(row_CHW, [row.text, row.replacement_text]).mean(0).tolist()
+         for row, row_CHW in zip(rows, images_RCHW.split(images), strict=True)]
         for images_RCHW in (before_RCHW, after_RCHW)
     ]  # fmt: skip
     return _shown(drawn, *sides)
 
 
 def _concept_row(concept: Concept, book: Phrasebook) -> _Row:
-    text, target = (
+    text, replacement = (
         plain_phrase(words, kind=concept.kind, book=book)
-        for words in (concept.concept, concept.target_text)
+        for words in (concept.concept, concept.replacement_text)
     )
-    return _Row(prompt=f"a photo of {text}", text=text, target_text=target)
+    return _Row(prompt=f"a photo of {text}", text=text, replacement_text=replacement)
 
 
 def _untouched(concepts: Sequence[Concept], book: Phrasebook) -> list[_Row]:
-    targets = {concept.target_text for concept in concepts}
+    replacements = {concept.replacement_text for concept in concepts}
     names = kept_names(concepts, kind=ConceptKind.OBJECT, book=book)
-    # A target is kept too, but its images are the concepts' new ones: others tell more.
-    names = [n for n in names if n not in targets] or names
+    # A replacement is kept too, but its images are the concepts' new ones: others tell more.
+    names = [n for n in names if n not in replacements] or names
     step = max(1, len(names) // UNTOUCHED)
     texts = [with_article(name) for name in names[::step][:UNTOUCHED]]
-    return [_Row(prompt=f"a photo of {text}", text=text, target_text=text) for text in texts]
+    return [_Row(prompt=f"a photo of {text}", text=text, replacement_text=text) for text in texts]
 
 
 def _draw(model: Diffusion, rows: Sequence[_Row], images: int, numerics: Numerics) -> torch.Tensor:
@@ -113,12 +113,12 @@ def _shown(
     scores = tuple(
         ConceptScores(
             concept=concept.concept,
-            target=concept.target_text,
+            replacement=concept.replacement_text,
             kind=concept.kind.value,
             concept_before=old[0],
             concept_after=new[0],
-            target_before=old[1],
-            target_after=new[1],
+            replacement_before=old[1],
+            replacement_after=new[1],
         )
         for concept, old, new in zip(concepts, before, after, strict=False)
     )

@@ -33,14 +33,17 @@ def _conflicts(
     folder: Path, own: Sequence[Concept], added: Sequence[Numbered]
 ) -> Iterator[Problem]:
     edited = {plain_text(concept.concept) for concept in own}
-    targets = {plain_text(concept.target_text) for concept in own}
+    replacements = {plain_text(concept.replacement_text) for concept in own}
     for line, concept in added:
         if plain_text(concept.concept) in edited:
             yield line, f"concept {concept.concept!r} is in {folder} already: remove it there first"
-        elif plain_text(concept.concept) in targets:
-            yield line, f"concept {concept.concept!r} is the target of another in {folder}"
-        elif plain_text(concept.target_text) in edited:
-            yield line, f"target {concept.target_text!r} is edited in {folder}: choose another"
+        elif plain_text(concept.concept) in replacements:
+            yield line, f"concept {concept.concept!r} is the replacement of another in {folder}"
+        elif plain_text(concept.replacement_text) in edited:
+            yield (
+                line,
+                f"replacement {concept.replacement_text!r} is edited in {folder}: choose another",
+            )
 
 
 def with_removed(folder: Path, names: Sequence[str], *, out: Path, images: int) -> EditPlan:

@@ -63,11 +63,11 @@ class GroupResult:
     """Share of those that still are after the edit; H of these shares."""
     of_right_low: float | None = None
     of_right_high: float | None = None
-    as_target: float | None = None
-    """Share of edited images of updated concepts that show the target."""
-    as_target_low: float | None = None
-    as_target_high: float | None = None
-    as_target_of_right: float | None = None
+    as_replacement: float | None = None
+    """Share of edited images of updated concepts that show the replacement."""
+    as_replacement_low: float | None = None
+    as_replacement_high: float | None = None
+    as_replacement_of_right: float | None = None
     """The same where the unedited image showed the concept."""
     clip_before: float | None = None
     """Mean cosine of images with their own prompts (CLIPScore without its factor 2.5)."""
@@ -144,7 +144,9 @@ def _by_group(counted: Sequence[Mapping[str, Any]]) -> dict[str, _Counts]:
 def _result(group: str, counts: _Counts) -> GroupResult:
     after_low, after_high = _ends(_interval(group, counts, "after", "choices"))
     right_low, right_high = _ends(_interval(group, counts, "both", "before"))
-    target_low, target_high = _ends(_interval(group, counts, "as_target", "targets"))
+    replacement_low, replacement_high = _ends(
+        _interval(group, counts, "as_replacement", "replacements")
+    )
     total = {name: column.sum() for name, column in counts.columns.items()}
     return GroupResult(
         group=group,
@@ -158,10 +160,10 @@ def _result(group: str, counts: _Counts) -> GroupResult:
         of_right=counts.ratio("both", "before"),
         of_right_low=right_low,
         of_right_high=right_high,
-        as_target=counts.ratio("as_target", "targets"),
-        as_target_low=target_low,
-        as_target_high=target_high,
-        as_target_of_right=counts.ratio("both_target", "targets_before"),
+        as_replacement=counts.ratio("as_replacement", "replacements"),
+        as_replacement_low=replacement_low,
+        as_replacement_high=replacement_high,
+        as_replacement_of_right=counts.ratio("both_replacement", "replacements_before"),
         clip_before=counts.ratio("clip_before", "images"),
         clip_after=counts.ratio("clip_after", "images"),
         similarity=counts.ratio("similarity", "images"),

@@ -104,7 +104,7 @@ class SweepResult:
     harmonic_of_right: float | None
     harmonic_of_right_low: float | None
     harmonic_of_right_high: float | None
-    as_target: float | None
+    as_replacement: float | None
     clip_before: float | None
     clip_after: float | None
     cmmd: float | None
@@ -233,7 +233,7 @@ def _trade(name: str, found: Sequence[GroupResult]) -> SweepResult:
         harmonic_of_right=mean.of_right,
         harmonic_of_right_low=mean.of_right_low,
         harmonic_of_right_high=mean.of_right_high,
-        as_target=still_recognised.as_target,
+        as_replacement=still_recognised.as_replacement,
         clip_before=general.clip_before,
         clip_after=general.clip_after,
         cmmd=general.cmmd,

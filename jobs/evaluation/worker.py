@@ -64,7 +64,7 @@ class PairTracer:
             "unit_id": row.unit_id,
             "subject": unit.subject.name,
             "subject_kind": unit.subject.kind,
-            "target": unit.subject.target,
+            "replacement": unit.subject.replacement,
             "seed": unit.seed,
         }
         near = self._nearness(unit)

@@ -6,14 +6,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from jobs.input.rows import Problem, Table
-from schemas.concept import Concept, plain_text
+from schemas.concept import OLD_REPLACEMENT, Concept, plain_text
 from schemas.documents import first_message
 from schemas.errors import ConceptError
 
 TABLE = Table(
     holds="concept",
     required=("concept",),
-    optional=("target", "kind", "mode", "weight", "prompts"),
+    optional=("replacement", OLD_REPLACEMENT, "kind", "mode", "weight", "prompts"),
     error=ConceptError,
 )
 """What a concept file looks like."""
@@ -76,29 +76,29 @@ def _repeats(numbered: Sequence[Numbered]) -> Iterator[Problem]:
         said = f"concept {concept.concept!r}"
         if _wish(first) == _wish(concept):
             yield line, f"{said} repeats line {first_at}"
-        elif plain_text(first.target_text) == plain_text(concept.target_text):
+        elif plain_text(first.replacement_text) == plain_text(concept.replacement_text):
             yield line, f"{said} conflicts with line {first_at}, which has other settings"
         else:
-            yield line, f"{said} conflicts with line {first_at}, which has another target"
+            yield line, f"{said} conflicts with line {first_at}, which has another replacement"
 
 
 def _wish(concept: Concept) -> Concept:
     """Return the concept with its texts as a tokenizer reads them."""
     texts = {
         "concept": plain_text(concept.concept),
-        "target": plain_text(concept.target_text),
+        "replacement": plain_text(concept.replacement_text),
     }
     return concept.model_copy(update=texts)
 
 
 def _chains(numbered: Sequence[Numbered]) -> Iterator[Problem]:
-    """Yield the lines whose target is itself edited: what it would look like is not known."""
+    """Yield the lines whose replacement is itself edited: what it would look like is not known."""
     edited = {plain_text(concept.concept): line for line, concept in reversed(numbered)}
     for line, concept in numbered:
-        at = edited.get(plain_text(concept.target_text))
+        at = edited.get(plain_text(concept.replacement_text))
         if at is not None:
             yield (
                 line,
-                f"concept {concept.concept!r} becomes {concept.target_text!r}, which line {at} "
-                "edits: choose another target, or drop one of the two",
+                f"concept {concept.concept!r} becomes {concept.replacement_text!r}, which "
+                f"line {at} edits: choose another replacement, or drop one of the two",
             )

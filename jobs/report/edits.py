@@ -21,7 +21,7 @@ from schemas.manifest import EditManifest
 SWEEP = "sweep.json"
 ResultRow = dict[str, bool | int | Annotated[float, Field(allow_inf_nan=False)] | str | None]
 """Numbers and words of a group, or of an edit of a sweep."""
-RESULT_FIELDS = ("group", "names", "images", "before", "after", "of_right", "as_target")
+RESULT_FIELDS = ("group", "names", "images", "before", "after", "of_right", "as_replacement")
 TRADE_FIELDS = (
     "edit", "is_best", "still_recognised_of_right", "kept_of_right", "harmonic_of_right", "cmmd",
 )  # fmt: skip

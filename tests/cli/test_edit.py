@@ -19,7 +19,7 @@ from tests.made_up.edits import write_made_up_edit
 
 FIRST = "text_encoder.encoder.layers.0.self_attn.out_proj.weight"
 SECOND = "text_encoder.encoder.layers.0.mlp.fc2.weight"
-CAT = Concept(concept="cat", target="dog")
+CAT = Concept(concept="cat", replacement="dog")
 QUICK = ("--steps", "2", "--guidance", "2")
 
 
@@ -123,8 +123,14 @@ def test_what_cannot_be_drawn_is_one_sentence(
 def test_list_shows_concepts_and_matrices(edit: Path) -> None:
     concepts = json.loads(dqf("edit", "list", str(edit), "--format", "json").stdout)
     assert concepts == [
-        {"concept": "cat", "target": "dog", "kind": "object", "mode": "update", "weight": 1.0},
-        {"concept": "boat", "target": "object", "kind": "object", "mode": "remove", "weight": 2.0},
+        {"concept": "cat", "replacement": "dog", "kind": "object", "mode": "update", "weight": 1.0},
+        {
+            "concept": "boat",
+            "replacement": "object",
+            "kind": "object",
+            "mode": "remove",
+            "weight": 2.0,
+        },
     ]
     done = dqf("edit", "list", str(edit), "--matrices", "--format", "csv")
     (row,) = csv.DictReader(io.StringIO(done.stdout))
@@ -137,15 +143,18 @@ def test_list_shows_concepts_and_matrices(edit: Path) -> None:
 def test_diff_shows_concepts_settings_and_distances(
     edit: Path, tiny_sd: Path, tmp_path: Path
 ) -> None:
-    concepts = [Concept(concept="Cat", target="cow"), Concept(concept="tree")]
+    concepts = [Concept(concept="Cat", replacement="cow"), Concept(concept="tree")]
     other = make_edit(
         tmp_path / "b", tiny_sd, concepts=concepts, sizes={FIRST: 1.5, SECOND: 0.25}, ridge=2
     )
     rows = json.loads(dqf("edit", "diff", str(edit), str(other), "--format", "json").stdout)
     found = {(row["what"], row["name"]): (row["first"], row["second"]) for row in rows}
-    assert found["concept", "cat"] == ("target dog", "target cow")
+    assert found["concept", "cat"] == ("replacement dog", "replacement cow")
     assert found["concept", "boat"][1] is None
-    assert found["concept", "tree"] == (None, "target object, kind object, mode remove, weight 1")
+    assert found["concept", "tree"] == (
+        None,
+        "replacement object, kind object, mode remove, weight 1",
+    )
     assert found["setting", "ridge"] == ("1", "2")
     assert ("setting", "roles.eos") not in found
     distances = {row["name"]: row["distance"] for row in rows if row["what"] == "matrix"}

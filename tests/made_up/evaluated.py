@@ -19,7 +19,7 @@ VOCABULARY = {
     "styles": ["noto", "neon"],
     "colours": ["natural", "red", "green"],
 }
-CONCEPTS = (Concept(concept="cat", target="bus"), Concept(concept="house"))
+CONCEPTS = (Concept(concept="cat", replacement="bus"), Concept(concept="house"))
 
 
 def few_names(folder: Path) -> Path:

@@ -192,9 +192,9 @@ def _result(group: str) -> dict[str, Any]:
     share = {"harmonic mean": 0.9, "still_recognised": 0.05, "concept": 0.05, "kept": 0.85}.get(
         group
     )
-    names = {"before": 0.95, "after": share, "of_right": share, "as_target": None}
+    names = {"before": 0.95, "after": share, "of_right": share, "as_replacement": None}
     row: dict[str, Any] = {"group": group, "names": 2, "images": 8, **names}
-    for name in ("after", "of_right", "as_target"):
+    for name in ("after", "of_right", "as_replacement"):
         row |= {f"{name}_{end}": None if share is None else share + d
                 for end, d in (("low", -0.05), ("high", 0.05))}  # fmt: skip
     return row
@@ -208,7 +208,7 @@ def make_report_sweep(folder: Path) -> Path:
             "still_recognised": 0.1 * n, "kept": 0.9, "harmonic_mean": 0.9,
             "still_recognised_of_right": 0.1 * n, "kept_of_right": 0.8 + 0.05 * n if n < 2 else 0.7,
             "harmonic_of_right": 0.9, "harmonic_of_right_low": 0.85,
-            "harmonic_of_right_high": 0.95, "as_target": None,
+            "harmonic_of_right_high": 0.95, "as_replacement": None,
             "clip_before": 0.8, "clip_after": 0.8, "cmmd": 0.01 * n,
         }
         for n in range(3)

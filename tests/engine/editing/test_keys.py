@@ -199,7 +199,7 @@ def test_edited_model_says_the_concept_as_it_said_the_target(
 ) -> None:
     """With one prompt and the ridge going to zero the component's output is the target's."""
     model = models[family]
-    concept = Concept(concept="cat", target="dog", prompts=("a photo of a {}",))
+    concept = Concept(concept="cat", replacement="dog", prompts=("a photo of a {}",))
     settings = EditSettings(
         components=components, ridge=1e-12, preserve=0.0, roles=RoleWeights(pads=0)
     )
@@ -221,7 +221,7 @@ def test_edited_model_says_the_concept_as_it_said_the_target(
 
 def test_second_component_finishes_what_the_first_left(models: dict[str, Diffusion]) -> None:
     model = models["sd"]
-    concepts = [Concept(concept="cat", target="dog")]
+    concepts = [Concept(concept="cat", replacement="dog")]
     names = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp")
     last = editable(model, names[1])
     pairs = prompt_pairs(concepts, book=BOOK)
@@ -254,7 +254,9 @@ def test_what_is_kept_exactly_stays_bit_near(models: dict[str, Diffusion]) -> No
     settings = EditSettings(
         components=("text_encoder.layers.0.mlp",), ridge=1e-6, preserve=0.0, exactly=(exact,)
     )
-    solved = solve_edit(model, [Concept(concept="cat", target="dog")], book=BOOK, settings=settings)
+    solved = solve_edit(
+        model, [Concept(concept="cat", replacement="dog")], book=BOOK, settings=settings
+    )
     before = encode(model, ["a hippopotamus"]).text_RLD
     cat_before = encode(model, ["a cat"]).text_RLD
     with replaced(model, solved.weights):
@@ -266,8 +268,8 @@ def test_what_is_kept_exactly_stays_bit_near(models: dict[str, Diffusion]) -> No
 
 def test_kept_captions_never_say_a_concept(models: dict[str, Diffusion]) -> None:
     concepts = [
-        Concept(concept="cat", target="dog"),
-        Concept(concept="noto", target="neon", kind=ConceptKind.STYLE),
+        Concept(concept="cat", replacement="dog"),
+        Concept(concept="noto", replacement="neon", kind=ConceptKind.STYLE),
     ]
     captions, said = split_by_mention(general_captions(book=BOOK), concepts)
     assert captions
@@ -282,11 +284,13 @@ def test_kept_captions_never_say_a_concept(models: dict[str, Diffusion]) -> None
 
 @pytest.mark.parametrize("kind", list(ConceptKind))
 def test_concept_and_target_prompts_align(kind: ConceptKind) -> None:
-    pairs = prompt_pairs([Concept(concept="fox", target="owl", kind=kind, weight=3.0)], book=BOOK)
+    pairs = prompt_pairs(
+        [Concept(concept="fox", replacement="owl", kind=kind, weight=3.0)], book=BOOK
+    )
     assert sum(pair.weight for pair in pairs) == pytest.approx(3.0)
     for pair in pairs:
         said = pair.source.caption.replace("fox", "owl").replace("a owl", "an owl")
-        assert pair.target.caption == said.replace("aan", "an")
+        assert pair.replacement.caption == said.replace("aan", "an")
 
 
 @pytest.mark.parametrize(
@@ -321,7 +325,10 @@ def test_kept_sums_from_general_ones_are_those_that_are_read(
     model, book = open_model("emoji-sd", device="cpu"), read_phrasebook(EMOJI_SD)
     component = "text_encoder.layers.0.self_attn"
     general = {component: emoji_sums[component]}
-    concepts = [Concept(concept="cat", target="dog"), Concept(concept="fire engine", target="bus")]
+    concepts = [
+        Concept(concept="cat", replacement="dog"),
+        Concept(concept="fire engine", replacement="bus"),
+    ]
     known, read = (
         solve_edit(model, concepts, book=book, settings=EditSettings(), general=sums)
         for sums in (general, {})

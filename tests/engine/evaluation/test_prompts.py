@@ -15,13 +15,16 @@ from schemas.evaluation import EFFICACY, Group
 from schemas.prompt_set import PromptSet
 
 KINDS = [
-    Concept(concept="cat", target="dog"),
+    Concept(concept="cat", replacement="dog"),
     Concept(concept="neon", kind=ConceptKind.STYLE),
-    Concept(concept="red", target="green", kind=ConceptKind.COLOR),
+    Concept(concept="red", replacement="green", kind=ConceptKind.COLOR),
     Concept(
-        concept="Ada Lovelace", target="a poet", kind=ConceptKind.PERSON, mode=ConceptMode.REMOVE
+        concept="Ada Lovelace",
+        replacement="a poet",
+        kind=ConceptKind.PERSON,
+        mode=ConceptMode.REMOVE,
     ),
-    Concept(concept="the mayor", target="Ann", kind=ConceptKind.FACT),
+    Concept(concept="the mayor", replacement="Ann", kind=ConceptKind.FACT),
     Concept(concept="jumping", kind=ConceptKind.ACTION),
     Concept(concept="a {weird} name"),
 ]
@@ -38,12 +41,12 @@ def test_prompts_of_all_kinds_are_unseen_and_say_no_concept_beside_theirs(
     fitted = {
         caption.caption
         for pair in prompt_pairs(KINDS, book=book)
-        for caption in (pair.source, pair.target)
+        for caption in (pair.source, pair.replacement)
     } | {caption.caption for caption in general_captions(book=book)}
     for concept, subject in zip(KINDS, found, strict=False):
         assert (subject.name, subject.kind) == (concept.concept, concept.kind)
         updated = concept.mode is ConceptMode.UPDATE
-        assert subject.target == (concept.target if updated else None)
+        assert subject.replacement == (concept.replacement if updated else None)
         assert {p.group for p in subject.prompts} & set(EFFICACY)
     for subject in found:
         for prompt in subject.prompts:
@@ -84,12 +87,12 @@ def test_every_other_name_is_kept_and_other_kinds_are_unrelated() -> None:
 
 
 def test_choices_are_concepts_given_targets_and_names_each_once(tmp_path: Path) -> None:
-    concepts = [Concept(concept="Cat"), Concept(concept="unheard of", target="also new")]
+    concepts = [Concept(concept="Cat"), Concept(concept="unheard of", replacement="also new")]
     names = choices(concepts, read_words(tmp_path, concepts))[ConceptKind.OBJECT]
     assert names[:3] == ("Cat", "unheard of", "also new")
     assert len({name.casefold() for name in names}) == len(names)
     assert "object" not in names
-    person = Concept(concept="Ada", target="Grace", kind=ConceptKind.PERSON)
+    person = Concept(concept="Ada", replacement="Grace", kind=ConceptKind.PERSON)
     assert choices([person], read_words(tmp_path, [person]))[ConceptKind.PERSON] == ("Ada", "Grace")
 
 

@@ -22,7 +22,7 @@ from jobs.runs.provenance import PACKAGES
 from schemas.errors import ClusterUnavailable
 from tests.servers.ray_head import ROOT, Head, Wire, free_ports, ray_head
 
-CONCEPTS = "concept,target\napple,castle\n"
+CONCEPTS = "concept,replacement\napple,castle\n"
 SECRET = "not-a-real-secret-key-of-a-bucket"
 
 
@@ -164,7 +164,7 @@ def submitted(head: Head) -> list[str]:
 
 
 def test_bad_concepts_end_before_anything_is_submitted(head: Head) -> None:
-    (head.folder / "bad.csv").write_text("concept,target\napple,\napple,castle\n")
+    (head.folder / "bad.csv").write_text("concept,replacement\napple,\napple,castle\n")
     before = submitted(head)
     result = head.dqf("edit-batch", "bad.csv", "--address", head.address, "--out", "o")
     assert result.returncode == 2

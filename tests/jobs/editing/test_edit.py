@@ -48,7 +48,7 @@ def model(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_plan(model: Path, scorer: Path, out: Path, **changes: object) -> EditPlan:
     fields: dict = {
-        "concepts": (Concept(concept="apple", target="castle"),),
+        "concepts": (Concept(concept="apple", replacement="castle"),),
         "model": str(model),
         "located": EditSite(component="text_encoder.layers.0.self_attn"),
         "out": out,
@@ -87,7 +87,7 @@ def test_full_model_opens_and_differs_in_the_edited_weights_alone(
     for name in changed:
         assert torch.equal(pipeline.text_encoder.state_dict()[name], after[name])
     assert len(report.scores) == 1
-    assert read_manifest(out).concepts[0].target == "castle"
+    assert read_manifest(out).concepts[0].replacement == "castle"
     assert Image.open(out / "before_after.png").width > 100
 
 
@@ -100,12 +100,12 @@ def test_what_is_added_and_taken_back_leaves_no_trace(
 ) -> None:
     edit_batch(make_plan(model, tiny_scorer, tmp_path / "a", images=0), note=print)
     more = tmp_path / "more.csv"
-    more.write_text("concept,target,weight\nship,table,2\n")
+    more.write_text("concept,replacement,weight\nship,table,2\n")
     edit_batch(with_added(tmp_path / "a", more, out=tmp_path / "b", images=0), note=print)
     edit_batch(with_removed(tmp_path / "b", ["Ship"], out=tmp_path / "c", images=0), note=print)
     joint = (
-        Concept(concept="apple", target="castle"),
-        Concept(concept="ship", target="table", weight=2.0),
+        Concept(concept="apple", replacement="castle"),
+        Concept(concept="ship", replacement="table", weight=2.0),
     )
     edit_batch(make_plan(model, tiny_scorer, tmp_path / "d", images=0, concepts=joint), note=print)
     (name,) = edited(tmp_path / "a")
@@ -200,7 +200,7 @@ def test_occupied_out_is_refused_and_left_alone(
 
 
 def test_failure_leaves_nothing_behind(model: Path, tiny_scorer: Path, tmp_path: Path) -> None:
-    long = Concept(concept="qz" * 40, target="castle")
+    long = Concept(concept="qz" * 40, replacement="castle")
     with pytest.raises(ConceptError, match="cannot be edited"):
         edit_batch(make_plan(model, tiny_scorer, tmp_path / "o", concepts=(long,)), note=print)
     unknown = EditSettings(components=("unet.mid_block.resnets.0",))
@@ -211,6 +211,6 @@ def test_failure_leaves_nothing_behind(model: Path, tiny_scorer: Path, tmp_path:
 
 def test_neither_run_nor_layer_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.csv"
-    path.write_text("concept,target\napple,castle\n")
+    path.write_text("concept,replacement\napple,castle\n")
     with pytest.raises(ConceptError, match="--from-run"):
         run_edit(path, EditRequest(out=tmp_path / "o"), note=print)

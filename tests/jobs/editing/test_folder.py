@@ -22,7 +22,7 @@ from schemas.numerics import Numerics
 from tests.made_up.edits import write_made_up_edit
 
 OUT_PROJ = "encoder.layers.0.self_attn.out_proj.weight"
-CAT = Concept(concept="cat", target="dog", prompts=("a {}",))
+CAT = Concept(concept="cat", replacement="dog", prompts=("a {}",))
 SETTINGS = EditSettings(
     ridge=0.1, roles=RoleWeights(eos=0.5), exactly=(Concept(concept="bus"),), objective="published"
 )
@@ -119,8 +119,8 @@ def test_what_is_no_edit_is_one_sentence(folders: dict[str, Path], tmp_path: Pat
         (whole[:-9], "is not JSON"),
         ("[]", "has no version"),
         ("{}", "has no version"),
-        (changed(version=3), "has version 3, this dqf reads 2: update dqf"),
-        (changed(version=1), "has version 1, this dqf reads 2: make the edit again"),
+        (changed(version=4), "has version 4, this dqf reads 3: update dqf"),
+        (changed(version=2), "has version 2, this dqf reads 3: make the edit again"),
         (changed(concepts=[{"concept": ""}]), "concepts.0.concept"),
         (changed(matrices=3), "is damaged: matrices"),
         (changed(note="added by hand"), "is damaged: note: Extra inputs are not permitted"),

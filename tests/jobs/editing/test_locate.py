@@ -65,7 +65,7 @@ def run_path(tmp_path: Path) -> Path:
 
 
 def concept(kind: str) -> Concept:
-    return Concept(concept="x", target="y", kind=ConceptKind(kind))
+    return Concept(concept="x", replacement="y", kind=ConceptKind(kind))
 
 
 @pytest.mark.parametrize(

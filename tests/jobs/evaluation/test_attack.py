@@ -29,7 +29,7 @@ WORDS = {"objects": ["apple", "castle", "cat"], "styles": [], "colours": ["red"]
 
 def write_edit(model: Path, out: Path, scorer: str, *names: str) -> Path:
     job = EditPlan(
-        concepts=tuple(Concept(concept=name, target="cat") for name in names),
+        concepts=tuple(Concept(concept=name, replacement="cat") for name in names),
         model=str(model),
         located=EditSite(component="text_encoder.layers.0.self_attn"),
         out=out,

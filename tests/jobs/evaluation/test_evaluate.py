@@ -56,9 +56,9 @@ def test_an_edit_that_changes_nothing_keeps_everything(model: Path, tmp_path: Pa
     assert found["still_recognised"].of_right == 1.0
     assert found["harmonic mean"].of_right == 0.0
     assert found["general"].cmmd == 0.0
-    # The target's own names are the four that no concept says; a third of them are neighbours.
+    # The replacement's own names are the four that no concept says; a third of them are neighbours.
     assert (found["kept"].names, found["neighbour"].names) == (4, 2)
-    assert found["concept"].as_target is not None
+    assert found["concept"].as_replacement is not None
     write_summary(run, results(run), progress_of(run))
     draw_pictures(run)
     assert (edit / "evaluation" / "evaluation.json").is_file()
@@ -135,7 +135,7 @@ def test_a_model_without_a_vocabulary_and_a_single_person(
 ) -> None:
     concepts = (
         Concept(concept="Ada Lovelace", kind=ConceptKind.PERSON),
-        Concept(concept="apple", target="castle"),
+        Concept(concept="apple", replacement="castle"),
     )
     edit = write_edit(tmp_path / "edit", tiny_sd, lambda weight: weight * 2, concepts)
     request = request_of(edit, scorer=str(tiny_scorer), seeds=1, steps=2, prompts=PromptSet.SMALL)

@@ -23,7 +23,7 @@ from schemas.prompt_set import PromptSet
 from tests.made_up.evaluated import few_names
 
 LAYER = "text_encoder.layers.0.self_attn"
-CONCEPTS = (Concept(concept="cat", target="bus"), Concept(concept="house"))
+CONCEPTS = (Concept(concept="cat", replacement="bus"), Concept(concept="house"))
 
 
 def trade(edit: str, *, still_recognised: float, kept: float, cmmd: float | None) -> SweepResult:
@@ -115,7 +115,7 @@ def test_edits_of_a_sweep_are_added_to_and_taken_from(tmp_path: Path) -> None:
     prepare_sweep(CONCEPTS, grid, request, model=model, note=print)
     (swept,) = (request.edit / "edits").iterdir()
     more = tmp_path / "more.csv"
-    more.write_text("concept,target\nguitar,dog\n")
+    more.write_text("concept,replacement\nguitar,dog\n")
     longer, shorter = tmp_path / "longer", tmp_path / "shorter"
     edit_batch(with_added(swept, more, out=longer, images=0), note=print)
     edit_batch(with_removed(longer, ["guitar"], out=shorter, images=0), note=print)
@@ -123,7 +123,7 @@ def test_edits_of_a_sweep_are_added_to_and_taken_from(tmp_path: Path) -> None:
     assert made.settings.general == 6.0
     assert made.settings.roles.pads == 0.1
     assert made.settings == added.settings == taken.settings
-    assert added.concepts == (*CONCEPTS, Concept(concept="guitar", target="dog"))
+    assert added.concepts == (*CONCEPTS, Concept(concept="guitar", replacement="dog"))
     first, middle, last = (load_file(folder / DELTA) for folder in (swept, longer, shorter))
     assert all(torch.equal(first[name], last[name]) for name in first)
     assert not any(torch.equal(first[name], middle[name]) for name in first)

@@ -340,7 +340,7 @@ def test_the_catalog_has_the_same_views(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_locating_tells_its_uncertainty(run: TraceRun) -> None:
-    one = locate(run.location, [Concept(concept="x", target="y", kind=ConceptKind.OBJECT)])
+    one = locate(run.location, [Concept(concept="x", replacement="y", kind=ConceptKind.OBJECT)])
     (top,) = run_query(
         run, "FROM component_effects WHERE attribute = 'object' AND component = 'a' "
         "AND intervention = 'restore'",
@@ -348,7 +348,7 @@ def test_locating_tells_its_uncertainty(run: TraceRun) -> None:
     assert (one.component, one.token, one.num_captions) == ("a", "last_subject", 20)
     assert (one.ie_low, one.ie_high) == (top["ie_low"], top["ie_high"])
     assert not one.is_doubtful
-    pooled = locate(run.location, [Concept(concept="x", target="y", kind=ConceptKind.ACTION)])
+    pooled = locate(run.location, [Concept(concept="x", replacement="y", kind=ConceptKind.ACTION)])
     assert (pooled.component, pooled.num_captions) == ("a", 40)
     assert pooled.mean_ie is not None
     assert pooled.se_ie is not None
