@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from cli.job import follow_to_end, shared
+from cli.options.models import check_name
 from cli.options.runs import run_location
 from cli.printing.edit_report import print_edit
 from cli.printing.output import Format, FormatOption, note
@@ -108,6 +109,8 @@ def edit_batch(
             },
             address=address,
         )
+    if model is not None:
+        check_name(model)
     from jobs.editing.request import EditRequest, run_edit
 
     request = EditRequest(

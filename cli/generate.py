@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cli.options.models import check_name
 from cli.printing.output import note
 
 
@@ -36,6 +37,8 @@ def generate(
     Without an edit, and with --only-after, every image is a PNG of its own; several are numbered.
     With an edit, one PNG shows a row a prompt, images of the same latent before and after.
     """
+    if model is not None:
+        check_name(model)
     from jobs.editing.generate import Drawing, draw_before_and_after, draw_images
     from schemas.errors import PlanError
 

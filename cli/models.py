@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from cli.options.models import check_name
 from cli.printing.output import Format, FormatOption, print_rows
 from schemas.component import PAPER_KINDS, Kind
 
@@ -37,6 +38,7 @@ def components(
 
     A shape is that of one row's activation: channels x height x width or positions x channels.
     """
+    check_name(model)
     from engine.model.components import list_components
     from engine.model.opening import open_skeleton
     from engine.model.shapes import component_shapes

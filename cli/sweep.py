@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.options.evaluation import ScorerOption, SeedsOption, StepsOption
+from cli.options.models import check_name
 from cli.printing.output import Format, FormatOption, note, print_rows
 from cli.printing.progress import progress_bar
 from schemas.prompt_set import PromptSet
@@ -47,6 +48,7 @@ def sweep(
     fewer erased concepts that are still there, more kept names, and a lower CMMD. The same command
     goes on where it was cut short.
     """
+    check_name(model)
     from jobs.cluster.connection import Cluster
     from jobs.evaluation.evaluate import Request
     from jobs.evaluation.sweep import Anchor, Grid, prepare_sweep

@@ -84,10 +84,11 @@ def plan(
     """Check a plan and print what it costs, without running it."""
     from dataclasses import asdict
 
-    from jobs.tracing.cost import device_time, plan_cost
     from jobs.tracing.plan import check_plan, make_plan
 
     planned = check_plan(make_plan(fields))
+    from jobs.tracing.cost import device_time, plan_cost
+
     cost = plan_cost(planned)
     row: dict[str, object] = asdict(cost)
     if calibrate:

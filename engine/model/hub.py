@@ -13,11 +13,17 @@ from typing import Any
 
 from huggingface_hub import get_cached_repo_tree, snapshot_download
 from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
-from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    CachedRepoTreeNotFoundError,
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.utils import tqdm
 
-from engine.files import is_file, is_folder
-from engine.model.registry import BUILT_IN, hub_id, model_source
+from engine.files import is_folder
+from engine.model.registry import checked_source, hub_id
 from engine.model.weight_files import read_json, weight_patterns
 from schemas.errors import ModelUnavailable, first_line
 
@@ -41,7 +47,7 @@ def config_folder(name: str) -> Path:
 
     ModelUnavailable: there is no such folder or hub model, or it cannot be fetched.
     """
-    source = _known_source(name)
+    source = checked_source(name)
     if is_folder(source):
         return Path(source)
     return _snapshot(name, source, CONFIGS, bar=_Silent)
@@ -54,7 +60,7 @@ def model_folder(name: str) -> Path:
     ModelUnavailable: there is no such folder or hub model, or it cannot be fetched. PartError: a
     part has no weights that are read.
     """
-    source = _known_source(name)
+    source = checked_source(name)
     if is_folder(source):
         return Path(source)
     repo, _ = hub_id(source)
@@ -90,30 +96,22 @@ def _snapshot(name: str, source: str, patterns: Sequence[str], *, bar: type[tqdm
             local_files_only=HF_HUB_OFFLINE,
             tqdm_class=bar,
         )
-    except LocalEntryNotFoundError as error:
-        why = "HF_HUB_OFFLINE is set" if HF_HUB_OFFLINE else "the hub cannot be reached"
-        raise ModelUnavailable(
-            f"model {name!r} cannot be fetched: {why} and the cache {HF_HUB_CACHE} lacks it"
-        ) from error
-    except Exception as error:  # the hub's, or of a disk
-        raise ModelUnavailable(f"model {name!r} cannot be fetched: {first_line(error)}") from error
+    except Exception as error:  # the hub's, of the network, or of a disk
+        raise ModelUnavailable(f"model {name!r} cannot be fetched: {_why(error)}") from error
     return Path(folder)
 
 
-def _known_source(name: str) -> str:
-    """Return a model's source; ModelUnavailable if it is no folder and could be no hub id."""
-    source = model_source(name)
-    if is_folder(source):
-        if not is_file(Path(source) / "model_index.json"):
-            raise ModelUnavailable(
-                f"model folder {name!r} has no model_index.json: give a diffusers pipeline folder"
-            )
-    elif source.count("/") != 1 or source.startswith((".", "/", "~")):
-        raise ModelUnavailable(
-            f"unknown model {name!r}: give one of {', '.join(BUILT_IN)}, an existing diffusers "
-            "folder, or a hub id such as CompVis/stable-diffusion-v1-4"
-        )
-    return source
+def _why(error: Exception) -> str:
+    if isinstance(error, LocalEntryNotFoundError):
+        reason = "HF_HUB_OFFLINE is set" if HF_HUB_OFFLINE else "the hub cannot be reached"
+        return f"{reason}, and the cache {HF_HUB_CACHE} lacks it"
+    if isinstance(error, GatedRepoError):
+        return "access is on request: ask for it on the hub's page and set HF_TOKEN"
+    if isinstance(error, RevisionNotFoundError):
+        return "the hub has no such revision of it"
+    if isinstance(error, RepositoryNotFoundError):
+        return "there is no such folder, and the hub has no such model or keeps it private"
+    return first_line(error)
 
 
 @contextmanager

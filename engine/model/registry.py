@@ -1,5 +1,6 @@
 """The models that dqf knows by name, and content hashes of models and scorers (no torch)."""
 
+import difflib
 import hashlib
 import re
 from collections.abc import Iterable
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.files import is_file, is_folder
+from schemas.errors import ModelUnavailable
 
 EMOJI_SD = Path(__file__).parents[1] / "reference" / "emoji-sd"
 """The embedded model's folder."""
@@ -98,6 +100,34 @@ def model_source(name: str) -> str:
     known = _built_in(name)
     _, at, revision = name.partition("@")
     return f"{known.source}{at}{revision}" if known else name
+
+
+def checked_source(name: str) -> str:
+    """Return a model's source, having asked nothing but the file system.
+
+    ModelUnavailable: it is no folder and could be no hub id, or both a known name and a folder.
+    """
+    source = model_source(name)
+    if source != name and is_folder(name):
+        raise ModelUnavailable(
+            f"model {name!r} is ambiguous: it is a name of dqf's and a folder here; give ./{name} "
+            "for the folder, or move it"
+        )
+    if is_folder(source):
+        if not is_file(Path(source) / "model_index.json"):
+            raise ModelUnavailable(
+                f"model folder {name!r} has no model_index.json: give a diffusers pipeline folder"
+            )
+    elif source.startswith((".", "/", "~")) or source.count("/") > 1:
+        raise ModelUnavailable(f"no such folder {name!r}: give a diffusers pipeline folder")
+    elif not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", source):
+        near = difflib.get_close_matches(name, BUILT_IN, n=1)
+        raise ModelUnavailable(
+            f"unknown model {name!r}{f', did you mean {near[0]}' if near else ''}: give one of "
+            f"{', '.join(BUILT_IN)}, an existing diffusers folder, or a hub id such as "
+            "CompVis/stable-diffusion-v1-4"
+        )
+    return source
 
 
 def hub_id(source: str) -> tuple[str, str | None]:

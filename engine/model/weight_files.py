@@ -4,23 +4,26 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from engine.files import is_file
 from schemas.errors import first_line
 
+if TYPE_CHECKING:
+    import torch
+
 STEMS = ("diffusion_pytorch_model", "model")
 """How the weight files of diffusers' and of transformers' networks begin."""
 DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "BOOL": torch.bool,
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "BOOL": "bool",
 }
 """Types of tensors that are read, as a safetensors header writes them; others are quantized."""
 UNREAD = (".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".gguf", ".onnx")
@@ -131,7 +134,7 @@ def weight_files(folder: Path, stem: str, variant: str | None) -> list[Path]:
     return [folder / file for file in files]
 
 
-def read_headers(files: list[Path]) -> dict[str, torch.Tensor]:
+def read_headers(files: list[Path]) -> "dict[str, torch.Tensor]":
     """Return an empty tensor of the shape and type of each in the files, without memory of its own.
 
     PartError: a file is cut short, damaged, a pointer of Git LFS or holds quantized weights.
@@ -139,7 +142,9 @@ def read_headers(files: list[Path]) -> dict[str, torch.Tensor]:
     return {name: tensor for file in files for name, tensor in _header(file)}
 
 
-def _header(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
+def _header(file: Path) -> "Iterator[tuple[str, torch.Tensor]]":
+    import torch  # it takes seconds, and names are checked without it
+
     label = f"{file.parent.name}/{file.name}"
     if not is_file(file):
         raise PartError(f"{label} is not a regular file")
@@ -154,4 +159,4 @@ def _header(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
     for name, (dtype, shape) in shapes.items():
         if dtype not in DTYPES:
             raise PartError(f"{label} is quantized: {name} is of type {dtype}")
-        yield name, torch.empty((), dtype=DTYPES[dtype]).expand(shape)
+        yield name, torch.empty((), dtype=getattr(torch, DTYPES[dtype])).expand(shape)

@@ -84,6 +84,10 @@ def check_plan(plan: TracePlan) -> Planned:
 
     ModelUnavailable, UnknownComponent, PlanError: what is wrong, in one sentence.
     """
+    from engine.model.hub import config_folder
+
+    config_folder(plan.model)  # before torch is imported, which takes seconds
+
     from engine.model.components import list_components, list_sites
     from engine.model.opening import check_model, open_skeleton
     from engine.model.registry import pinned
