@@ -65,6 +65,13 @@ class Family(ABC):
     """The parts that are text encoders, each with its tokenizer's."""
 
     @abstractmethod
+    def check_settings(self, networks: Mapping[str, Any]) -> None:
+        """Raise PartError if a part has a setting that the pipeline reads and dqf does not honor.
+
+        `networks` are the parts' networks, with or without weights.
+        """
+
+    @abstractmethod
     def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
         """Return the diffusers pipeline of opened parts; `settings` are those of its index."""
 

@@ -1,7 +1,7 @@
 """Opening a text-to-image model: its networks, tokenizers and scheduler."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from engine.model.hub import config_folder, model_folder
 from engine.model.model import Diffusion, Family, Skeleton, TextEncoder
 from engine.model.parts import (
     check_finite,
-    check_part,
+    check_weights,
     load_part,
     load_scheduler,
     load_tokenizer,
@@ -28,6 +28,7 @@ from engine.model.parts import (
 )
 from engine.model.registry import model_source
 from engine.model.schedulers import scheduler_named
+from engine.model.settings import check_tokenizer
 from engine.model.weight_files import PartError, read_json
 from schemas.errors import ModelUnavailable
 
@@ -48,10 +49,10 @@ def open_model(
     with _naming(name):
         described = _described(name, model_folder(name))
         family, folder = described.family, described.folder
-        variants = {part: check_part(folder / part, kind) for part, kind in described.networks()}
+        variants = _check(described, with_weights=list(family.networks))
         networks = {
             part: load_part(folder / part, kind, variants[part])
-            for part, kind in described.networks()
+            for part, kind in family.networks.items()
         }
         tokenizers = {part: described.tokenizer(part) for _, part in family.encoders}
         scheduler = described.scheduler()
@@ -67,18 +68,27 @@ def open_model(
 
 
 def check_model(name: str) -> None:
-    """Raise ModelUnavailable if a model's weights are not complete, from their headers alone.
+    """Raise ModelUnavailable if a model cannot be opened, read from its headers and configs alone.
 
-    A hub model's are looked at if they are in this machine's cache; else the first worker does.
+    A hub model's weights are looked at if they are in this machine's cache; else the first worker
+    does.
     """
     with _naming(name):
         described = _described(name, config_folder(name))
-        for part, kind in described.networks():
-            if described.is_local or any((described.folder / part).glob("*.safetensors*")):
-                check_part(described.folder / part, kind)
-        for _, part in described.family.encoders:
-            described.tokenizer(part)
-        described.scheduler()
+        parts = described.family.networks
+        is_local = is_folder(model_source(name))
+        there = [p for p in parts if is_local or any((described.folder / p).glob("*.safetensors"))]
+        _check(described, with_weights=there)
+
+
+def _check(described: "_Described", *, with_weights: Sequence[str]) -> dict[str, str | None]:
+    """Return the variant of each part's weights; PartError says what is wrong with the folder."""
+    family, networks = described.family, described.skeletons()
+    family.check_settings(networks)
+    for encoder, part in family.encoders:
+        check_tokenizer(described.tokenizer(part), networks[encoder], part)
+    described.scheduler()
+    return {part: check_weights(described.folder / part, networks[part]) for part in with_weights}
 
 
 def from_pipeline(
@@ -112,17 +122,17 @@ class _Described:
     """A diffusers folder, as its `model_index.json` describes it."""
 
     folder: Path
-    is_local: bool
-    """Whether it is a folder of the user's, not one of the hub's cache."""
     family: Family
     index: Mapping[str, Any]
 
-    def networks(self) -> Iterator[tuple[str, type]]:
-        """Yield every network's part and class; PartError if the index says another class."""
+    def skeletons(self) -> dict[str, Any]:
+        """Return every network without weights; PartError if the index says another class."""
+        networks = {}
         for part, kind in self.family.networks.items():
             if part_class(self.index, part) is not kind:
                 raise PartError(f"its {part} is {self.index.get(part)}: dqf opens {kind.__name__}")
-            yield part, kind
+            networks[part] = part_skeleton(self.folder / part, kind)
+        return networks
 
     def tokenizer(self, part: str) -> Any:
         """Return a tokenizer that reads captions as the pipeline has them read."""
@@ -153,10 +163,7 @@ def open_skeleton(name: str) -> Skeleton:
     """Return a model's UNet and text encoders on the meta device, from their configs alone."""
     with _naming(name):
         described = _described(name, config_folder(name))
-        networks = {
-            part: part_skeleton(described.folder / part, kind)
-            for part, kind in described.networks()
-        }
+        networks = described.skeletons()
     return _skeleton(name, described.family, networks)
 
 
@@ -203,8 +210,7 @@ def _described(name: str, folder: Path) -> _Described:
             f"model {name!r} is a {kind}: dqf opens {', '.join(FAMILIES)} "
             "(docs/adding-a-model.md says how to add one)"
         )
-    is_local = is_folder(model_source(name))
-    return _Described(folder=folder, is_local=is_local, family=FAMILIES[kind], index=index)
+    return _Described(folder=folder, family=FAMILIES[kind], index=index)
 
 
 def _frozen(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

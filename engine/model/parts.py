@@ -63,18 +63,18 @@ def part_skeleton(folder: Path, kind: type) -> nn.Module:
         ) from error
 
 
-def check_part(folder: Path, kind: type) -> str | None:
-    """Return the variant of a part's weights, having read their headers alone.
+def check_weights(folder: Path, network: nn.Module) -> str | None:
+    """Return the variant of the weights of a skeleton's part, having read their headers alone.
 
     PartError: a tensor is missing or of another shape, or a file cannot be read.
     """
     if not is_folder(folder):
         raise PartError(f"there is no folder {folder.name}")
-    variant = sole_variant(folder.name, [file.name for file in folder.iterdir()], _stem(kind))
-    stored = read_headers(weight_files(folder, _stem(kind), variant))
-    network = part_skeleton(folder, kind)
+    stem = _stem(type(network))
+    variant = sole_variant(folder.name, [file.name for file in folder.iterdir()], stem)
+    stored = read_headers(weight_files(folder, stem, variant))
     with _quiet():
-        missing, mismatched = _compared(network, kind, read_config(folder), stored)
+        missing, mismatched = _compared(network, stored)
     if missing:
         raise PartError(_missing(folder.name, missing, stored))
     if mismatched:
@@ -128,13 +128,13 @@ def check_finite(part: str, network: nn.Module) -> None:
 
 
 def _compared(
-    network: nn.Module, kind: Any, config: Mapping[str, Any], stored: Mapping[str, torch.Tensor]
+    network: Any, stored: Mapping[str, torch.Tensor]
 ) -> tuple[list[str], list[tuple[str, tuple[int, ...], tuple[int, ...]]]]:
     """Return the names that are missing, and those of another shape with both shapes."""
-    if issubclass(kind, PreTrainedModel):
-        opened: Any = kind.from_pretrained(
+    if isinstance(network, PreTrainedModel):
+        opened: Any = type(network).from_pretrained(
             None,
-            config=_text_config(kind, config),
+            config=network.config,
             state_dict={name: _blank(tensor) for name, tensor in stored.items()},
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
@@ -146,7 +146,7 @@ def _compared(
         ]
         return _learned(network, info["missing_keys"]), mismatched
     renamed, wanted = dict(stored), network.state_dict()
-    network._fix_state_dict_keys_on_load(renamed)  # pyright: ignore
+    network._fix_state_dict_keys_on_load(renamed)
     return _learned(network, set(wanted) - set(renamed)), [
         (name, tuple(renamed[name].shape), tuple(tensor.shape))
         for name, tensor in wanted.items()

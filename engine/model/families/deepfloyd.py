@@ -18,6 +18,7 @@ from tokenizers import normalizers
 from transformers import T5EncoderModel
 
 from engine.model.model import Conditioning, Family
+from engine.model.settings import Allowed, check_text, refuse_settings
 
 if TYPE_CHECKING:
     from engine.model.model import Diffusion, Skeleton
@@ -25,12 +26,28 @@ if TYPE_CHECKING:
 LENGTH = 77
 """Token positions that IF was trained on, though T5 has no limit (`IFPipeline.encode_prompt`)."""
 
+SETTINGS: Allowed = {
+    ("unet", "class_embed_type"): (None,),
+    ("unet", "num_class_embeds"): (None,),
+    ("unet", "addition_embed_type"): (None, "text"),
+    ("unet", "encoder_hid_dim_type"): (None, "text_proj"),
+    ("unet", "time_cond_proj_dim"): (None,),
+    ("unet", "in_channels"): (3,),
+    ("unet", "out_channels"): (6,),
+    ("text_encoder", "pad_token_id"): (0,),
+}
+
 
 class DeepFloydIF(Family):
     """`IFPipeline`."""
 
     pipeline = "IFPipeline"
     networks = MappingProxyType({"text_encoder": T5EncoderModel, "unet": UNet2DConditionModel})
+
+    def check_settings(self, networks: Mapping[str, Any]) -> None:
+        """Refuse a guidance embedding, class labels, other channels than pixels and a variance."""
+        refuse_settings(networks, SETTINGS)
+        check_text(networks, ["text_encoder"])
 
     def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
         """Return the pipeline without its safety checker and watermarker."""

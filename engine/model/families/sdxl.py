@@ -17,9 +17,15 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from engine.model.hooks import HookPoint, Side, recording
 from engine.model.model import Conditioning, Family
+from engine.model.settings import LATENT, Allowed, check_channels, check_text, refuse_settings
+from engine.model.weight_files import PartError
 
 if TYPE_CHECKING:
     from engine.model.model import Diffusion, Skeleton
+
+TIME_IDS = 6
+"""Numbers of the sizes that the UNet is told: original, crop, target; height and width each."""
+SETTINGS: Allowed = {**LATENT, ("unet", "addition_embed_type"): ("text_time",)}
 
 
 class StableDiffusionXL(Family):
@@ -35,6 +41,13 @@ class StableDiffusionXL(Family):
         }
     )
     encoders = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
+
+    def check_settings(self, networks: Mapping[str, Any]) -> None:
+        """Refuse what Stable Diffusion's does, and other conditions than pooled text and sizes."""
+        refuse_settings(networks, SETTINGS)
+        check_channels(networks)
+        check_text(networks, [part for part, _ in self.encoders])
+        _check_projection(networks)
 
     def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
         """Return the pipeline without its watermarker."""
@@ -70,6 +83,29 @@ class StableDiffusionXL(Family):
         assert cond.pooled_RP is not None
         time_ids = cond.text_RLD.new_tensor([*pixels, 0, 0, *pixels]).expand(len(cond), -1)
         return {"added_cond_kwargs": {"text_embeds": cond.pooled_RP, "time_ids": time_ids}}
+
+    def decode(self, model: "Diffusion", x_RChw: torch.Tensor) -> torch.Tensor:
+        """Return images_RCHW in [0, 1] of latents that the VAE's config may say to standardize."""
+        config = model.vae.config
+        if config.latents_mean is None or config.latents_std is None:
+            return super().decode(model, x_RChw)
+        mean, std = (
+            x_RChw.new_tensor(values)[:, None, None]
+            for values in (config.latents_mean, config.latents_std)
+        )
+        return super().decode(model, x_RChw * std + mean * config.scaling_factor)
+
+
+def _check_projection(networks: Mapping[str, Any]) -> None:
+    """Raise PartError if the UNet reads a pooled embedding of another width (as the pipeline)."""
+    unet, pooled = networks["unet"].config, networks["text_encoder_2"].config.projection_dim
+    given = pooled + TIME_IDS * unet.addition_time_embed_dim
+    if unet.projection_class_embeddings_input_dim != given:
+        raise PartError(
+            "its unet has projection_class_embeddings_input_dim = "
+            f"{unet.projection_class_embeddings_input_dim} and is given {given} numbers: "
+            "dqf opens no refiner"
+        )
 
 
 def _penultimate(encoder: Any, ids_RL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,9 +14,13 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel
 
 from engine.model.model import Conditioning, Family
+from engine.model.settings import LATENT, Allowed, check_channels, check_text, refuse_settings
+from engine.model.weight_files import PartError
 
 if TYPE_CHECKING:
     from engine.model.model import Diffusion, Skeleton
+
+SETTINGS: Allowed = {**LATENT, ("text_encoder", "use_attention_mask"): (None, False)}
 
 
 class StableDiffusion(Family):
@@ -26,6 +30,12 @@ class StableDiffusion(Family):
     networks = MappingProxyType(
         {"text_encoder": CLIPTextModel, "unet": UNet2DConditionModel, "vae": AutoencoderKL}
     )
+
+    def check_settings(self, networks: Mapping[str, Any]) -> None:
+        """Refuse text masks, class labels, conditions on images, and channels beside the latent."""
+        refuse_settings(networks, SETTINGS)
+        check_channels(networks)
+        check_text(networks, [part for part, _ in self.encoders])
 
     def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
         """Return the pipeline without its safety checker."""
@@ -43,3 +53,12 @@ class LatentConsistency(StableDiffusion):
     """`LatentConsistencyModelPipeline`: a UNet that reads the guidance scale (Luo et al. 2023)."""
 
     pipeline = "LatentConsistencyModelPipeline"
+
+    def check_settings(self, networks: Mapping[str, Any]) -> None:
+        """Refuse what Stable Diffusion's does, and a UNet that reads no guidance scale."""
+        super().check_settings(networks)
+        if networks["unet"].config.time_cond_proj_dim is None:
+            raise PartError(
+                "its unet has time_cond_proj_dim = None, and the pipeline of latent consistency "
+                "models gives it the guidance scale: name StableDiffusionPipeline in its index"
+            )

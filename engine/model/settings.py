@@ -1,0 +1,75 @@
+"""Settings of a pipeline's parts that change an image: honored, or refused by name.
+
+A network's own settings are honored by its class. What is listed here is read by the pipeline's
+code around the networks, which dqf's sampler takes the place of (docs/settings.md has the table).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.model.weight_files import PartError
+
+Allowed = Mapping[tuple[str, str], tuple[object, ...]]
+"""Values of a part's setting that are honored, the first being its default."""
+
+LATENT: Allowed = {
+    ("unet", "class_embed_type"): (None,),
+    ("unet", "num_class_embeds"): (None,),
+    ("unet", "addition_embed_type"): (None, "text"),
+    ("unet", "encoder_hid_dim_type"): (None, "text_proj"),
+    ("vae", "out_channels"): (3,),
+}
+"""Of pipelines whose UNet works on a VAE's latents and reads text rows alone."""
+
+
+def refuse_settings(networks: Mapping[str, Any], allowed: Allowed) -> None:
+    """Raise PartError if a part's config has a setting at a value that is not honored."""
+    for (part, setting), values in allowed.items():
+        value = getattr(networks[part].config, setting, values[0])
+        if value not in values:
+            raise PartError(f"its {part} has the setting {setting} = {value!r}, which dqf lacks")
+
+
+def check_channels(networks: Mapping[str, Any]) -> None:
+    """Raise PartError if the UNet reads or gives other channels than the VAE's latents have."""
+    unet, latent = networks["unet"].config, networks["vae"].config.latent_channels
+    for setting in ("in_channels", "out_channels"):
+        value = unet[setting]
+        if value != latent:
+            raise PartError(
+                f"its unet has {setting} = {value} where its vae has latent_channels = {latent}: "
+                "dqf opens no inpainting and no image-to-image models"
+            )
+
+
+def check_text(networks: Mapping[str, Any], encoders: Sequence[str]) -> None:
+    """Raise PartError if the UNet reads text rows of another width than the encoders give."""
+    config = networks["unet"].config
+    wanted = config.encoder_hid_dim or config.cross_attention_dim
+    given = sum(_width(networks[encoder].config) for encoder in encoders)
+    if isinstance(wanted, int) and wanted != given:
+        raise PartError(
+            f"its unet reads text of width {wanted} (cross_attention_dim or encoder_hid_dim) and "
+            f"its text encoders give {given}"
+        )
+
+
+def check_tokenizer(tokenizer: Any, encoder: Any, part: str) -> None:
+    """Raise PartError if a tokenizer gives ids or positions that its encoder does not have."""
+    if len(tokenizer) > encoder.config.vocab_size:
+        raise PartError(
+            f"its {part} has {len(tokenizer)} tokens and the text encoder embeds "
+            f"{encoder.config.vocab_size}"
+        )
+    positions = getattr(encoder.config, "max_position_embeddings", None)
+    if positions is not None and tokenizer.model_max_length > positions:
+        raise PartError(
+            f"its {part} has model_max_length = {tokenizer.model_max_length} and the text encoder "
+            f"{positions} positions"
+        )
+    if tokenizer.pad_token_id is None:
+        raise PartError(f"its {part} has no pad_token")
+
+
+def _width(config: Any) -> int:
+    return getattr(config, "d_model", None) or config.hidden_size
