@@ -27,6 +27,9 @@ def generate(
     guidance: Annotated[
         float | None, typer.Option(min=1.0, max=100.0, help="Scale; the model's own if none.")
     ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="ddim, euler, dpm++ ...; the model's own by default.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="PNG file, replaced if it exists.")] = Path("image.png"),
     only_after: Annotated[
         bool, typer.Option("--only-after", help="Edited images alone, in their own size.")
@@ -51,6 +54,7 @@ def generate(
         edit=edit,
         steps=steps,
         guidance=guidance,
+        scheduler=scheduler,
     )
     if edit is None or only_after:
         paths = draw_images(drawing, out=out, note=note)

@@ -27,7 +27,7 @@ from engine.model.parts import (
     skeleton,
 )
 from engine.model.registry import model_source
-from engine.model.schedulers import scheduler_named
+from engine.model.schedulers import own_scheduler, scheduler_named, set_steps
 from engine.model.settings import check_tokenizer
 from engine.model.weight_files import PartError, read_json
 from schemas.errors import ModelUnavailable
@@ -156,7 +156,19 @@ def open_scheduler(name: str, scheduler: str | None) -> Any:
     """Return a model's scheduler without its weights, or the one of that name in its place."""
     with _naming(name):
         own = _described(name, config_folder(name)).scheduler()
-    return own if scheduler is None else scheduler_named(scheduler, own.config)
+    if scheduler is None:
+        return own_scheduler(own, name)
+    return scheduler_named(scheduler, own.config)
+
+
+def count_steps(name: str, *, scheduler: str | None, steps: int) -> int:
+    """Return how often a run evaluates the UNet: a second-order scheduler does more than `steps`.
+
+    PlanError: the scheduler is unknown or has fewer steps.
+    """
+    chosen = open_scheduler(name, scheduler)
+    set_steps(chosen, steps)
+    return len(chosen.timesteps)
 
 
 def open_skeleton(name: str) -> Skeleton:
@@ -187,9 +199,11 @@ def _skeleton(name: str, family: Family, networks: Mapping[str, nn.Module]) -> S
 
 def new_scheduler(model: Diffusion, *, scheduler: str | None, steps: int) -> Any:
     """Return a fresh scheduler set to `steps`: the model's own, or the one of that name."""
-    own = model.scheduler
-    fresh = copy.deepcopy(own) if scheduler is None else scheduler_named(scheduler, own.config)
-    fresh.set_timesteps(steps, device=model.device)
+    if scheduler is None:
+        fresh = copy.deepcopy(own_scheduler(model.scheduler, model.name))
+    else:
+        fresh = scheduler_named(scheduler, model.scheduler.config)
+    set_steps(fresh, steps, device=model.device)
     return fresh
 
 

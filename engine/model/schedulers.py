@@ -17,7 +17,7 @@ import diffusers
 import torch
 
 from engine.model.seeds import derived_seed
-from schemas.errors import PlanError
+from schemas.errors import PlanError, first_line
 
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
@@ -49,6 +49,35 @@ def scheduler_named(name: str, config: Mapping[str, Any]) -> Any:
         # As in every Stable Diffusion pipeline, unless the config is PNDM's own and says otherwise.
         settings.setdefault("skip_prk_steps", True)
     return kind.from_config(settings)
+
+
+def own_scheduler(scheduler: Any, model: str) -> Any:
+    """Return a model's own scheduler; PlanError if it is not one of `SCHEDULERS`.
+
+    Of another nobody has tested that rows can fork, nor what the pipeline gives its steps besides.
+    """
+    name = type(scheduler).__name__
+    if name not in SCHEDULERS.values():
+        raise PlanError(
+            f"model {model!r} draws with its own scheduler {name}, which dqf does not have: give "
+            f"--scheduler, one of {', '.join(SCHEDULERS)}, where a command has it, or name another "
+            "in the folder's scheduler_config.json"
+        )
+    return scheduler
+
+
+def set_steps(scheduler: Any, steps: int, *, device: torch.device | str = "cpu") -> None:
+    """Set a scheduler to `steps`; PlanError if it has fewer."""
+    try:
+        scheduler.set_timesteps(steps, device=device)
+    except ValueError as error:
+        config = scheduler.config
+        most = config.get("original_inference_steps") or config.num_train_timesteps
+        raise PlanError(
+            f"steps {steps}: the model's scheduler {type(scheduler).__name__} has at most {most}"
+            if steps > most
+            else f"steps {steps}: {first_line(error)}"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from PIL import Image
 from engine.editing.delta import read_delta, replaced, weights_of
 from engine.files import is_folder
 from engine.model.model import Diffusion
-from engine.model.opening import open_model, open_skeleton
+from engine.model.opening import check_model, count_steps, open_model, open_skeleton
 from engine.model.registry import default_guidance, default_steps
 from engine.model.sampling import generate, pixels_of
 from jobs.editing.grid import draw_grid
@@ -46,6 +46,8 @@ class Drawing:
     steps: int | None = None
     guidance: float | None = None
     """None: the model's own."""
+    scheduler: str | None = None
+    """A name; the model's own by default."""
 
 
 def draw_images(drawing: Drawing, *, out: Path, note: Note) -> list[Path]:
@@ -92,6 +94,9 @@ def _opened(drawing: Drawing, note: Note) -> tuple[Diffusion, Mapping[str, torch
     name = drawing.model or (DEFAULT_MODEL if manifest is None else manifest.model)
     if manifest is not None:
         _check_fits(name, manifest, drawing.edit)
+    numerics = _numerics(drawing, name)
+    check_model(name)
+    count_steps(name, scheduler=numerics.scheduler, steps=numerics.steps)
     note(f"opening {name}")
     model = open_model(name)
     weights = {} if drawing.edit is None else read_delta(drawing.edit, model)
@@ -113,12 +118,17 @@ def _check_fits(model: str, manifest: EditManifest, edit: Path | None) -> None:
             )
 
 
+def _numerics(drawing: Drawing, model: str) -> Numerics:
+    return Numerics(
+        scheduler=drawing.scheduler,
+        steps=drawing.steps or default_steps(model),
+        guidance=drawing.guidance or default_guidance(model),
+    )
+
+
 def _draw(model: Diffusion, drawing: Drawing, note: Note, *, doing: str = "") -> NDArray[np.uint8]:
     """Return `(prompt, seed, height, width, 3)`; an image's latent is its seed's alone."""
-    numerics = Numerics(
-        steps=drawing.steps or default_steps(model.name),
-        guidance=drawing.guidance or default_guidance(model.name),
-    )
+    numerics = _numerics(drawing, model.name)
     asked = [(prompt, seed) for prompt in drawing.prompts for seed in drawing.seeds]
     parts: list[torch.Tensor] = []
     for start in range(0, len(asked), BATCH):

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 from engine.editing.editable import editables
 from engine.editing.published import RIDGE as PUBLISHED_RIDGE
 from engine.files import refuse_occupied
-from engine.model.opening import check_model, open_skeleton
+from engine.model.opening import check_model, count_steps, open_skeleton
 from engine.model.registry import default_guidance, default_scorer, default_steps, unpinned
 from engine.model.scorer import check_scorer
 from jobs.cluster.connection import Cluster
@@ -79,13 +79,15 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
     components = editables(open_skeleton(name), request.layers or (located.component,))
     scorer = request.scorer or (same.scorer if same else default_scorer(name))
     check_scorer(scorer)
+    numerics = same.numerics if same else default_numerics(name)
+    count_steps(name, scheduler=numerics.scheduler, steps=numerics.steps)
     made = EditPlan(
         concepts=concepts,
         model=name,
         located=located,
         out=request.out,
         settings=settings(request, components),
-        numerics=same.numerics if same else default_numerics(name),
+        numerics=numerics,
         scorer=scorer,
         images=request.images,
         full_model=request.full_model,

@@ -13,7 +13,7 @@ from engine.evaluation.prompts import subjects
 from engine.evaluation.wordings import choices, read_words
 from engine.model import registry
 from engine.model.hub import source_folder
-from engine.model.opening import check_model
+from engine.model.opening import check_model, count_steps
 from engine.model.scorer import check_scorer
 from engine.statistics.bootstrap import LEVEL, RESAMPLES
 from jobs.cluster.connection import Cluster
@@ -66,6 +66,8 @@ def make_plan(
     scorer = request.scorer or registry.default_scorer(model)
     check_scorer(scorer)
     check_model(model)
+    steps = request.steps or registry.default_steps(model)
+    count_steps(model, scheduler=None, steps=steps)
     words = read_words(source_folder(model), concepts)
     return EvaluationPlan(
         edits=dict(edits),
@@ -76,7 +78,7 @@ def make_plan(
         subjects=subjects(concepts, words, prompt_set=request.prompts),
         seeds=tuple(range(request.seeds)),
         numerics=Numerics(
-            steps=request.steps or registry.default_steps(model),
+            steps=steps,
             guidance=registry.default_guidance(model),
         ),
     )

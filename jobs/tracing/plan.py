@@ -12,7 +12,7 @@ from jobs.input.captions import read_captions
 from schemas.caption import Caption
 from schemas.component import Component
 from schemas.documents import first_message, read_json, read_yaml
-from schemas.errors import PlanError, first_line
+from schemas.errors import PlanError
 from schemas.intervention import Intervention
 from schemas.plan import TracePlan
 from schemas.unit import Unit
@@ -89,7 +89,7 @@ def check_plan(plan: TracePlan) -> Planned:
     config_folder(plan.model)  # before torch is imported, which takes seconds
 
     from engine.model.components import list_components, list_sites
-    from engine.model.opening import check_model, open_skeleton
+    from engine.model.opening import check_model, count_steps, open_skeleton
     from engine.model.registry import pinned
     from engine.model.scorer import check_scorer
     from engine.tracing.interventions import component_groups, consecutive
@@ -97,7 +97,8 @@ def check_plan(plan: TracePlan) -> Planned:
 
     check_scorer(plan.scorer)
     check_measures(plan.measures)
-    steps = num_steps(plan)
+    numerics = plan.numerics
+    steps = count_steps(plan.model, scheduler=numerics.scheduler, steps=numerics.steps)
     expand_windows(plan.windows, steps)
     _check_captions(plan)
     check_model(plan.model)
@@ -116,18 +117,6 @@ def check_plan(plan: TracePlan) -> Planned:
     )
     _check_interventions(plan, traced)
     return Planned(plan=plan, components=traced, steps=steps)
-
-
-def num_steps(plan: TracePlan) -> int:
-    """Return the scheduler's evaluations of the UNet, which a second-order one has more of."""
-    from engine.model.opening import open_scheduler
-
-    scheduler = open_scheduler(plan.model, plan.numerics.scheduler)
-    try:
-        scheduler.set_timesteps(plan.numerics.steps)
-    except ValueError as error:
-        raise PlanError(f"steps {plan.numerics.steps}: {first_line(error)}") from error
-    return len(scheduler.timesteps)
 
 
 def _check_captions(plan: TracePlan) -> None:

@@ -1,14 +1,20 @@
 """Schedulers: rows that fork and join go where separate full runs of diffusers' object go."""
 
 import inspect
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from engine.model.opening import count_steps, open_model
+from engine.model.sampling import generate
 from engine.model.schedulers import SCHEDULERS, Rows, gathered, scheduler_named
 from engine.model.seeds import derived_seed
 from schemas.errors import PlanError
+from schemas.numerics import Numerics
 from tests.rounding import ROUNDING, assert_near, largest_difference
 
 CONFIG = {
@@ -161,3 +167,33 @@ def test_a_scheduler_is_known_by_name_and_by_class_and_another_is_refused() -> N
     assert scheduler_named("ddpm", CONFIG).config.beta_end == CONFIG["beta_end"]
     with pytest.raises(PlanError, match=r"unknown scheduler 'eulr'.*ddim.*euler"):
         scheduler_named("eulr", CONFIG)
+
+
+@pytest.mark.parametrize("kind", ["TCDScheduler", "LMSDiscreteScheduler", "EDMEulerScheduler"])
+def test_an_own_scheduler_outside_the_list_is_refused_unless_another_is_asked_for(
+    tiny_sd: Path, tmp_path: Path, kind: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_sd, tmp_path / "model"))
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", kind]}))
+    match = f"its own scheduler {kind}, which dqf does not have: give --scheduler"
+    with pytest.raises(PlanError, match=match):
+        count_steps(str(folder), scheduler=None, steps=4)
+    model = open_model(str(folder), device="cpu")
+    with pytest.raises(PlanError, match=match):
+        generate(model, ["a cat"], seeds=[0], numerics=Numerics(steps=1))
+    assert count_steps(str(folder), scheduler="ddim", steps=4) == 4
+
+
+@pytest.mark.parametrize(("steps", "most"), [(60, 50), (51, 50)])
+def test_more_steps_than_a_scheduler_has_are_refused_with_how_many_there_are(
+    tiny_families: dict[str, Path], steps: int, most: int
+) -> None:
+    name = str(tiny_families["lcm"])
+    assert count_steps(name, scheduler=None, steps=most) == most
+    match = rf"^steps {steps}: the model's scheduler LCMScheduler has at most {most}$"
+    with pytest.raises(PlanError, match=match):
+        count_steps(name, scheduler=None, steps=steps)
+    model = open_model(name, device="cpu")
+    with pytest.raises(PlanError, match=match):
+        generate(model, ["a cat"], seeds=[0], numerics=Numerics(steps=steps))

@@ -101,7 +101,7 @@ def test_bad_fields_are_named(fields: dict, message: str) -> None:
     [
         ({"components": ["unet.mid_block.resnet.0"]}, UnknownComponent, "unet.mid_block.resnets.0"),
         ({"captions": [{**CAT, "caption": "cat " * 60}]}, PlanError, "limit"),
-        ({"parts": ["denoiser"], "components": ["text_encoder.layers.0.mlp"]}, PlanError, "unet"),
+        ({"parts": ["denoiser"], "components": ["text_encoder.layers.0.mlp"]}, PlanError, "denois"),
         ({"model": "no-such-model"}, ModelUnavailable, "emoji-sd"),
         (
             {"windows": ["each", "48:51"]},
