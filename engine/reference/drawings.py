@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import resvg_py
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -37,6 +36,9 @@ def install_icons(folder: Path) -> Path:
 
 def render(icons: dict[str, Any], name: str) -> torch.Tensor:
     """Return one icon in the middle of the canvas, RGBA of (4, CANVAS, CANVAS)."""
+    # Of the extra `reference`: who evaluates with sprites that are there does without it.
+    import resvg_py
+
     name = icons.get("aliases", {}).get(name, {}).get("parent", name)
     icon = icons["icons"][name]
     width, height = (icon.get(k, icons.get(k, 16)) for k in ("width", "height"))
