@@ -24,6 +24,8 @@ from cli import edit_batch as edit
 from schemas.errors import DqfError
 from schemas.printable import message
 
+TERMS = "What the terms mean: docs/glossary.md"
+
 app = typer.Typer(
     name="dqf",
     no_args_is_help=True,
@@ -37,8 +39,10 @@ trace.app.command(epilog="Example: dqf trace stop demo")(watch.stop)
 trace.app.command("list", epilog="Example: dqf trace list --address http://HEAD:8265")(
     watch.list_runs
 )
-app.add_typer(trace.app, name="trace")
-app.command("rank", epilog="Example: dqf rank demo --attribute style --part denoiser")(rank.rank)
+app.add_typer(trace.app, name="trace", epilog=TERMS)
+app.command("rank", epilog=f"Example: dqf rank demo --attribute style --part denoiser\n\n{TERMS}")(
+    rank.rank
+)
 app.command("query", epilog='Example: dqf query demo "SELECT * FROM ranking"')(query.query)
 app.command("report", epilog="Example: dqf report demo --edit edits/demo")(report.report)
 app.command(
@@ -60,7 +64,7 @@ edits.app.command(
 edits.app.command("attack", epilog="Example: dqf edit attack edits/demo --concept cat")(
     attack.attack
 )
-app.add_typer(edits.app, name="edit")
+app.add_typer(edits.app, name="edit", epilog=TERMS)
 app.command("generate", epilog='Example: dqf generate --edit edits/demo "a photo of a cat"')(
     generate.generate
 )

@@ -1,5 +1,6 @@
 """Writes docs/cli.md, the reference of every command, from the app: python -m docs.reference."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,10 @@ def _command(command: Any, context: Any) -> Iterator[str]:
             rows = [f"| `{_cell(form)}` | {_cell(text)} |" for form, text in records]
             yield "\n".join([f"| {title} | |", "|---|---|", *rows, ""])
     if command.epilog:
-        example = command.epilog.removeprefix("Example: ")
+        example, _, terms = command.epilog.removeprefix("Example: ").partition("\n\n")
         yield f"```bash\n{example}\n```\n"
+        if terms:
+            yield re.sub(r"docs/(\w+\.md)", r"[\1](\1)", f"{terms}.\n")
 
 
 def _cell(text: str) -> str:

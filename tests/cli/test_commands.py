@@ -75,6 +75,13 @@ def test_every_help_has_an_example(command: tuple[str, ...]) -> None:
     assert f"dqf {' '.join(command)}" in result.stdout.split("Example:")[1]
 
 
+@pytest.mark.parametrize("command", ["trace", "rank", "edit"])
+def test_help_names_the_glossary(command: str) -> None:
+    page = "docs/glossary.md"
+    assert page in dqf(command, "--help").stdout
+    assert (Path(__file__).parents[2] / page).is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
