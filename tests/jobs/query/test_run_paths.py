@@ -12,6 +12,7 @@ from jobs.doctor.parts import audit
 from jobs.doctor.tables import check_tables
 from jobs.evaluation.attack_table import AttackTable
 from jobs.input.captions import read_captions
+from jobs.query.catalog import write_catalog
 from jobs.query.select import open_query, run_query
 from jobs.runs.trace_run import TraceRun
 from schemas.attack import ATTACKS
@@ -42,6 +43,7 @@ def traced(location: Path) -> TraceRun:
     for chunk in range(run.num_chunks):
         commit_scores(run, chunk)
     run.complete()
+    write_catalog(run)
     return run
 
 

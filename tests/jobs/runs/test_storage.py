@@ -228,7 +228,7 @@ def test_secret_in_a_url_is_refused_and_not_shown() -> None:
 
 WRITER = """
 import hashlib, os, sys
-from jobs.runs.storage.local import open_storage
+from jobs.runs.storage.opening import open_storage
 if sys.argv[3] == "named":
     os.O_TMPFILE = os.O_DIRECTORY
 storage, number = open_storage(sys.argv[1]), int(sys.argv[2])
