@@ -21,6 +21,7 @@ from cli import (
 )
 from cli import edit as edits
 from cli import edit_batch as edit
+from cli.printing.lines import say
 from schemas.errors import DqfError
 from schemas.printable import message
 
@@ -74,7 +75,7 @@ def _print_version(is_asked: bool) -> None:
     if is_asked:
         from importlib.metadata import version
 
-        typer.echo(f"dqf {version('dqf')}")
+        say(f"dqf {version('dqf')}")
         raise typer.Exit
 
 
@@ -92,5 +93,5 @@ def main() -> None:
     try:
         app()
     except DqfError as error:
-        typer.echo(message(f"dqf: {error}"), err=True)
+        say(message(f"dqf: {error}"), err=True)
         sys.exit(error.exit_code)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options.runs import RunArgument, run_location
+from cli.printing.lines import say
 from cli.printing.output import Format, FormatOption, print_rows
 from cli.printing.progress import progress_bar
 
@@ -49,8 +50,8 @@ def _repair(run: str, report: "Report") -> None:
 
     end_orphans()
     if not report.is_repairable:
-        typer.echo("nothing was moved: plan.json has to be put right first", err=True)
+        say("nothing was moved: plan.json has to be put right first", err=True)
         return
     for line in repair(open_run(run_location(run)), report):
-        typer.echo(line, err=True)
-    typer.echo(f"`dqf trace resume {run}` traces again what is missing", err=True)
+        say(line, err=True)
+    say(f"`dqf trace resume {run}` traces again what is missing", err=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.printing.edit_report import print_edit
+from cli.printing.lines import say
 from cli.printing.output import Format, FormatOption, note, print_rows
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def list_edit(
         ]
     )
     print_rows(rows, output_format)
-    typer.echo(
+    say(
         f"concepts: {len(manifest.concepts)}, matrices changed: {len(manifest.matrices)}; model "
         f"{manifest.model}, {manifest.created}",
         err=True,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.options.models import check_name
+from cli.printing.lines import say
 from cli.printing.output import note
 
 
@@ -61,4 +62,4 @@ def generate(
     else:
         paths = [draw_before_and_after(drawing, out=out, note=note)]
     for path in paths:
-        typer.echo(path)
+        say(path)

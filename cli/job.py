@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from cli.printing.lines import say
+
 if TYPE_CHECKING:
     from jobs.cluster.submission import Job
 
@@ -13,16 +15,16 @@ def follow_to_end(address: str, submission_id: str) -> NoReturn:
     """Print a job's log to stderr as it comes, then exit with the job's exit code."""
     from jobs.cluster.submission import follow, job
 
-    typer.echo(f"job {submission_id} at {address}", err=True)
+    say(f"job {submission_id} at {address}", err=True)
     try:
         for line in follow(address, submission_id):
-            typer.echo(line, err=True)
+            say(line, err=True)
         ended = job(address, submission_id)
     except KeyboardInterrupt:
-        typer.echo(f"job {submission_id} goes on at {address}", err=True)
+        say(f"job {submission_id} goes on at {address}", err=True)
         raise typer.Exit(130) from None
     if ended.exit_code is None and ended.status != "SUCCEEDED":
-        typer.echo(f"job {submission_id}: {ended.status.lower()}: {ended.message}", err=True)
+        say(f"job {submission_id}: {ended.status.lower()}: {ended.message}", err=True)
     raise typer.Exit(exit_code_of(ended))
 
 

@@ -8,6 +8,7 @@ import typer
 
 from cli.options.part import part_option
 from cli.options.runs import RunArgument, run_location
+from cli.printing.lines import say
 from schemas.component import Part
 from schemas.intervention import Intervention
 
@@ -51,5 +52,5 @@ def plot(
         intervention=intervention.value,
     )
     shows = plot_figure(open_run(run_location(run)), figure.value, choice, out)
-    typer.echo(shows, err=True)
-    typer.echo(out)
+    say(shows, err=True)
+    say(out)

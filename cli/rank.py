@@ -7,6 +7,7 @@ import typer
 
 from cli.options.part import part_option
 from cli.options.runs import RunArgument, run_location
+from cli.printing.lines import say
 from cli.printing.output import Format, FormatOption, print_table
 from schemas.component import Part
 from schemas.intervention import CONTROLS, Intervention
@@ -118,4 +119,4 @@ def rank(
         table = run_query(opened, sql, [measure, attribute, of_part])
     print_table(table, output_format)
     for sentence in verdicts(opened, measure=measure, attribute=attribute, part=of_part):
-        typer.echo(sentence, err=True)
+        say(sentence, err=True)

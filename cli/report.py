@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.options.runs import RunArgument, run_location
+from cli.printing.lines import say
 
 
 def report(
@@ -23,14 +24,22 @@ def report(
     The answer in words with its uncertainty, the network coloured by effect, maps of steps and
     tokens, rankings, controls, images, edits, failures and the manifest. Prints the file's path.
     """
+    from engine.files import check_writable, prepare_output
     from jobs.report.write import write_report
     from jobs.runs.trace_run import open_run
+    from schemas.errors import StoreError
 
     location = run_location(run)
     opened = open_run(location)
-    written = write_report(opened, edit or [], out or _place(location))
-    typer.echo(f"report of {opened.name}: {written.bytes / 1e6:.1f} MB, opens offline", err=True)
-    typer.echo(written.path)
+    place = out or _place(location)
+    # Its own report is the one file that a run's folder gets from here.
+    if place.absolute() == _place(location).absolute():
+        check_writable(place, error=StoreError)
+    else:
+        prepare_output(place, error=StoreError)
+    written = write_report(opened, edit or [], place)
+    say(f"report of {opened.name}: {written.bytes / 1e6:.1f} MB, opens offline", err=True)
+    say(written.path)
 
 
 def _place(location: str) -> Path:

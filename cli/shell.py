@@ -1,14 +1,12 @@
 """The shell of `dqf query`: statements end with `;`, commands begin with a dot."""
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
-import typer
+from platformdirs import user_state_path
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
@@ -19,6 +17,7 @@ from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer
 
 from cli.printing.answers import documentation, example_rows, show
+from cli.printing.lines import say
 from cli.printing.output import Format, print_rows
 from schemas.columns import VIEWS
 from schemas.errors import DqfError
@@ -50,16 +49,16 @@ def run_shell(runs: "dict[str, TraceRun]", output_format: Format) -> None:
         lexer=PygmentsLexer(SqlLexer),
         completer=SqlCompleter(list(runs)),
     )
-    typer.echo(WELCOME, err=True)
+    say(WELCOME, err=True)
     while shell.is_open:
         try:
             answer(shell, session.prompt().strip())
         except EOFError:
             return
         except KeyboardInterrupt:
-            typer.echo("cancelled", err=True)
+            say("cancelled", err=True)
         except DqfError as error:
-            typer.echo(f"dqf: {error}", err=True)
+            say(f"dqf: {error}", err=True)
 
 
 def is_complete(text: str) -> bool:
@@ -109,7 +108,7 @@ def _example(shell: Shell, argument: str) -> None:
     from jobs.query.examples import example_sql
 
     sql = example_sql(argument, list(shell.runs))
-    typer.echo(sql, err=True)
+    say(sql, err=True)
     show(shell.runs, sql, shell.output_format)
 
 
@@ -191,12 +190,12 @@ def _described(runs: list[str]) -> dict[str, str]:
 
 def _history() -> History:
     """Return the history in the user's folder of states, or in memory if that cannot be used."""
-    folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state", "dqf")
+    folder = user_state_path("dqf")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "query_history"
         path.touch(mode=0o600)
     except OSError as error:
-        typer.echo(f"no history is kept: {error}", err=True)
+        say(f"no history is kept: {error}", err=True)
         return InMemoryHistory()
     return FileHistory(str(path))

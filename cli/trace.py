@@ -8,6 +8,7 @@ from cli.job import shared
 from cli.options.plan import with_plan_options
 from cli.options.run import RunOptions, with_run_options
 from cli.options.runs import RunArgument, run_location
+from cli.printing.lines import say
 from cli.printing.output import Format, FormatOption, note, print_rows
 from cli.printing.progress import progress_bar
 
@@ -123,6 +124,6 @@ def _work(run: "TraceRun", how: RunOptions, *, retry_failed: bool) -> None:
 
 def _submitted(submission_id: str, run: str, how: RunOptions) -> None:
     """Say what became of a submission and how to go on."""
-    typer.echo(f"submitted {submission_id} to {how.address}", err=True)
-    typer.echo(f"dqf trace status {run}  |  logs -f {run}  |  stop {run}", err=True)
-    typer.echo(submission_id)
+    say(f"submitted {submission_id} to {how.address}", err=True)
+    say(f"dqf trace status {run}  |  logs -f {run}  |  stop {run}", err=True)
+    say(submission_id)

@@ -8,6 +8,7 @@ import typer
 
 from cli.job import shared
 from cli.options.runs import RUNS, RunArgument, run_location
+from cli.printing.lines import say
 from cli.printing.output import Format, FormatOption, print_rows
 
 AddressOption = Annotated[
@@ -42,14 +43,14 @@ def logs(
     from jobs.tracing.watch import log_lines
 
     for line in log_lines(shared(run_location(run)), address=address, follow=follow):
-        typer.echo(line)
+        say(line)
 
 
 def stop(run: RunArgument, address: AddressOption = None) -> None:
     """Stop the process or job that works on a run; what is committed stays."""
     from jobs.tracing.watch import stop_driver
 
-    typer.echo(stop_driver(shared(run_location(run)), address=address), err=True)
+    say(stop_driver(shared(run_location(run)), address=address), err=True)
 
 
 def list_runs(
@@ -71,4 +72,4 @@ def list_runs(
     if rows:
         print_rows(rows, output_format)
     else:
-        typer.echo(f"no {'jobs at ' + address if address else f'runs in {folder}'}", err=True)
+        say(f"no {'jobs at ' + address if address else f'runs in {folder}'}", err=True)

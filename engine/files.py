@@ -1,4 +1,4 @@
-"""Files and folders: whether they are there, and reading those that are files and no devices."""
+"""Files and folders: whether they are there, reading regular ones alone, writing them whole."""
 
 import errno
 import os
@@ -6,12 +6,15 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from schemas.documents import MOST_BYTES, check_size, read_json
-from schemas.errors import ConceptError, DqfError
+from schemas.errors import ConceptError, DqfError, StoreError
+
+OWN = ("plan.json", "edit.json", "sweep.json")
+"""Files that make a folder a run, an edit or a sweep."""
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
@@ -59,10 +62,9 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 def _make_readable(folder: Path) -> None:
     """Make a folder as readable as any other here: mkdtemp and safetensors leave it private."""
-    umask = os.umask(0)
-    os.umask(umask)
+    mask = _umask()
     for path in [folder, *folder.rglob("*")]:
-        path.chmod((0o777 if is_folder(path) else 0o666) & ~umask)
+        path.chmod((0o777 if is_folder(path) else 0o666) & ~mask)
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -95,3 +97,97 @@ def read_bytes(path: Path, *, error: type[DqfError], most: int = MOST_BYTES) -> 
 def read_json_file(path: Path, *, error: type[DqfError]) -> object:
     """Return what a JSON file holds; `error`: it cannot be read, or is none (`read_json`)."""
     return read_json(read_bytes(path, error=error), str(path), error=error)
+
+
+@contextmanager
+def whole_file(
+    path: Path, *, error: type[DqfError] = StoreError, within: Path | None = None
+) -> Iterator[BinaryIO]:
+    """Yield a new file beside `path` that takes its place when the block ends, durable and whole.
+
+    It vanishes if the block fails. `error`: `path` is anything but a regular file that may be
+    written (`check_writable`), or cannot be written.
+    """
+    check_writable(path, error=error, within=within)
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+    except OSError as problem:
+        raise error(f"cannot write {path}: {problem.strerror or problem}") from problem
+
+
+def write_whole(
+    path: Path, content: bytes, *, error: type[DqfError] = StoreError, within: Path | None = None
+) -> None:
+    """Write a file whole, in place of any that is there; `error` as for `whole_file`."""
+    with whole_file(path, error=error, within=within) as file:
+        file.write(content)
+
+
+def check_writable(path: Path, *, error: type[DqfError], within: Path | None = None) -> None:
+    """Raise `error` unless `path` is nothing yet, or a regular file that this process may write.
+
+    A device, pipe or link would be replaced by the file, and what is linked would be lost; of a
+    folder `within` which others may have made, links inside it are not followed either.
+    """
+    if within is not None:
+        refuse_links(path.parent, within=within, error=error)
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        if not is_folder(path.parent):
+            raise error(f"cannot write {path}: there is no folder {path.parent}") from None
+        path = path.parent
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise error(f"cannot write {path}: {reason}") from problem
+    else:
+        if not stat.S_ISREG(mode):
+            kind = "a link" if stat.S_ISLNK(mode) else "no regular file"
+            raise error(f"cannot write {path}: it is {kind}, give the path of a file")
+    if not os.access(path, os.W_OK):
+        raise error(f"cannot write {path}: permission is denied")
+
+
+def check_output(path: Path, *, error: type[DqfError]) -> None:
+    """Raise `error` if a file that a user names for output may not be written there.
+
+    Besides `check_writable`: no file inside a run or an edit, whose own files it could replace.
+    """
+    check_writable(path, error=error)
+    for folder in path.absolute().resolve().parents:
+        if any(is_file(folder / name) for name in OWN):
+            raise error(f"{path} is in {folder}, the folder of a run or edit: write it elsewhere")
+
+
+def prepare_output(path: Path, *, error: type[DqfError]) -> None:
+    """Make the folder of an output file and raise `error` if the file may not be written there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise error(f"cannot write in {path.parent}: {reason}; choose another --out") from problem
+    check_output(path, error=error)
+
+
+def refuse_links(folder: Path, *, within: Path, error: type[DqfError] = StoreError) -> None:
+    """Raise `error` if a folder below `within` is reached through a link, which may lead away."""
+    while folder != within and within in folder.parents:
+        if os.path.islink(folder):
+            raise error(f"cannot write in {folder}: it is a link, which is not followed")
+        folder = folder.parent
+
+
+def _umask() -> int:
+    os.umask(mask := os.umask(0))  # the only way to read it
+    return mask

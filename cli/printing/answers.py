@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
+from cli.printing.lines import say
 from cli.printing.output import Format, put
 from schemas.errors import QueryRefused
 
@@ -26,7 +25,7 @@ def show(
         count = put(result.schema, result.batches, output_format, output=output)
     if output is not None or output_format is Format.TABLE:
         rows = f"{count} row{'' if count == 1 else 's'}"
-        typer.echo(f"{rows} in {output}" if output else rows, err=True)
+        say(f"{rows} in {output}" if output else rows, err=True)
 
 
 def documentation(views: Sequence[str]) -> list[dict[str, object]]:

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
+from cli.printing.lines import say
 from cli.printing.output import Format, print_rows
 
 if TYPE_CHECKING:
@@ -16,13 +15,13 @@ if TYPE_CHECKING:
 def print_edit(manifest: "EditManifest", out: Path, output_format: Format) -> None:
     """Print what the edit in the folder `out` did."""
     if output_format is Format.JSON:
-        typer.echo(json.dumps({"out": str(out), **manifest.model_dump(mode="json")}, indent=2))
+        say(json.dumps({"out": str(out), **manifest.model_dump(mode="json")}, indent=2))
         return
     if manifest.scores:
         rows = [scores.model_dump(exclude={"kind"}) for scores in manifest.scores]
         print_rows(rows, output_format)
     for line in _summary(manifest, out):
-        typer.echo(line, err=output_format is not Format.TABLE)
+        say(line, err=output_format is not Format.TABLE)
 
 
 def _summary(manifest: "EditManifest", out: Path) -> Iterator[str]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
+from schemas.printable import printable
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -43,7 +45,7 @@ def write_csv(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
 
 def write_markdown(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
     """Write a Markdown table."""
-    file.write(_markdown_row(schema.names))
+    file.write(_markdown_row(map(_markdown_cell, schema.names)))
     file.write(_markdown_row("---:" if is_number(field.type) else "---" for field in schema))
     for batch in batches:
         for row in zip(*map(values, batch.columns), strict=True):
@@ -66,7 +68,7 @@ def cell(value: object) -> str:
         return ""
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:.2e}" if 0 < abs(value) < SMALLEST_FIXED else f"{value:.4f}"
-    return str(value)
+    return printable(str(value), keep="\n")
 
 
 def is_number(kind: "pa.DataType") -> bool:

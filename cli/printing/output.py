@@ -1,13 +1,11 @@
 """Printing data to stdout, or into a file, in the format that the user asks for."""
 
-import os
+import io
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -19,8 +17,9 @@ from cli.printing.formats import (
     write_markdown,
     write_parquet,
 )
+from cli.printing.lines import PrintableFile, say
 from cli.printing.table import write_table
-from engine.files import is_folder
+from engine.files import check_output, whole_file
 from schemas.errors import DqfError
 
 if TYPE_CHECKING:
@@ -92,42 +91,32 @@ def put(
     check_destination(output_format, output=output)
     is_binary = output_format is Format.PARQUET
     if output is None:
-        file = sys.stdout.buffer if is_binary else sys.stdout
+        file: IO[Any] = sys.stdout.buffer if is_binary else sys.stdout
+        # The table's own colors are escapes too: its cells are made printable one by one.
+        if sys.stdout.isatty() and output_format is not Format.TABLE:
+            file = cast("IO[Any]", PrintableFile(sys.stdout))
         return _write(schema, batches, output_format, file)
-    try:
-        with _whole_file(output, binary=is_binary) as file:
+    with whole_file(output, error=OutputRefused) as file:
+        if is_binary:
             return _write(schema, batches, output_format, file)
-    except OSError as error:
-        raise OutputRefused(f"cannot write {output}: {error.strerror or error}") from error
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="\n", write_through=True)
+        try:
+            return _write(schema, batches, output_format, text)
+        finally:
+            text.detach()
 
 
 def note(line: str) -> None:
     """Print a line on stderr."""
-    typer.echo(line, err=True)
+    say(line, err=True)
 
 
 def check_destination(output_format: Format, *, output: Path | None) -> None:
-    """Raise OutputRefused for Parquet on a terminal and for a file that has no folder."""
+    """Raise OutputRefused for Parquet on a terminal and for a file that may not be written."""
     if output_format is Format.PARQUET and output is None and sys.stdout.isatty():
         raise OutputRefused("a terminal cannot show Parquet: give --output FILE or pipe it")
-    if output is not None and not is_folder(output.parent):
-        raise OutputRefused(f"cannot write {output}: there is no folder {output.parent}")
-
-
-@contextmanager
-def _whole_file(path: Path, *, binary: bool) -> Iterator[IO[Any]]:
-    """Give a new file that takes the place of `path` when all is written."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        mode, encoding = ("wb", None) if binary else ("w", "utf-8")
-        with os.fdopen(descriptor, mode, encoding=encoding) as file:
-            yield file
-        os.umask(mask := os.umask(0))  # the only way to read it
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    if output is not None:
+        check_output(output, error=OutputRefused)
 
 
 def _write(schema: "pa.Schema", batches: Rows, output_format: Format, file: IO[Any]) -> int:

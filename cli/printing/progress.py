@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import typer
+from cli.printing.lines import say
 
 if TYPE_CHECKING:
     from jobs.runs.progress import Progress
@@ -45,6 +45,6 @@ def _progress_lines(doing: str, things: str, every_s: float = 10.0) -> "Callable
         rate = (at.done - start_done) / max(now_s - start_s, 1e-9)
         eta = f", {(at.total - at.done) / rate:.0f} s left" if rate > 0 else ""
         failed = f", {at.failed} failed" if at.failed else ""
-        typer.echo(f"{doing}: {at.done} of {at.total} {things}{failed}{eta}", err=True)
+        say(f"{doing}: {at.done} of {at.total} {things}{failed}{eta}", err=True)
 
     return show

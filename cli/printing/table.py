@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from itertools import chain, islice
 from typing import IO, TYPE_CHECKING
 
-import typer
-
 from cli.printing.formats import Rows, cell, is_number, values
+from cli.printing.lines import say
+from schemas.printable import printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,7 +36,8 @@ def write_table(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
     left = sum(1 for _ in rows)
     numbers = [is_number(field.type) for field in schema]
     fitting = _fitting(schema.names, shown, numbers, width=width)
-    _print(schema.names[:fitting], [row[:fitting] for row in shown], numbers, file, width=width)
+    titles = [printable(name) for name in schema.names[:fitting]]
+    _print(titles, [row[:fitting] for row in shown], numbers, file, width=width)
     if left:
         _note(f"the first {len(shown)} of {len(shown) + left} rows are shown")
     if fitting < len(schema.names):
@@ -44,7 +45,7 @@ def write_table(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
 
 
 def _note(line: str) -> None:
-    typer.echo(f"{line}; other formats have all", err=True)
+    say(f"{line}; other formats have all", err=True)
 
 
 def _fitting(

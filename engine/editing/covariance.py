@@ -7,21 +7,26 @@ Shapes: D a projection's inputs (suffix `_DD`).
 """
 
 import hashlib
-import os
+import logging
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from platformdirs import user_cache_path
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 
 from engine.editing.closed_form import KeyStatistics
 from engine.editing.positions import PADS
 from engine.editing.prompts import general_captions
 from engine.editing.solve import batches, in_order, sum_batches, total
-from engine.files import is_file
+from engine.files import is_file, write_whole
 from engine.model.model import Diffusion
 from engine.model.registry import EMOJI_SD, model_hash
 from engine.model.vocabulary import Phrasebook
 from schemas.edit_settings import KEPT_ROLES, EditSettings
+from schemas.errors import StoreError
+
+logger = logging.getLogger(__name__)
 
 SHIPPED = EMOJI_SD.parent / "emoji-sd-statistics"
 """Those of emoji-sd, written by `engine.reference.statistics`."""
@@ -33,9 +38,15 @@ def general_sums(model: Diffusion, component: str, *, book: Phrasebook) -> KeySt
     if model.name == "emoji-sd" and is_file(SHIPPED / name):
         return read_sums(SHIPPED / name)
     path = _cache() / model_hash(model.name) / name
-    if not is_file(path):
-        write_sums(path, computed_sums(model, component, book))
-    return read_sums(path)
+    kept = kept_sums(path)
+    if kept is not None:
+        return kept
+    sums = computed_sums(model, component, book)
+    try:
+        write_sums(path, sums)
+    except (OSError, StoreError) as error:  # a cache that cannot be written is done without
+        logger.info("statistics are not kept at %s: %s", path, error)
+    return sums
 
 
 def known_sums(
@@ -70,10 +81,18 @@ def computed_sums(model: Diffusion, component: str, book: Phrasebook) -> KeyStat
 def write_sums(path: Path, sums: KeyStatistics) -> None:
     """Write the Gram matrix of sums, all or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     weight = torch.tensor([sums.weight, sums.keys], dtype=torch.float64)
-    save_file({"gram": sums.gram_DD.contiguous(), "weight": weight}, temporary)
-    temporary.replace(path)
+    write_whole(path, save({"gram": sums.gram_DD.contiguous(), "weight": weight}))
+
+
+def kept_sums(path: Path) -> KeyStatistics | None:
+    """Return the sums that the cache has, None if there are none or the file is damaged."""
+    if not is_file(path):
+        return None
+    try:
+        return read_sums(path)
+    except (SafetensorError, OSError, KeyError, ValueError):
+        return None
 
 
 def read_sums(path: Path) -> KeyStatistics:
@@ -84,5 +103,4 @@ def read_sums(path: Path) -> KeyStatistics:
 
 
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "dqf" / "statistics"
+    return user_cache_path("dqf") / "statistics"

@@ -3,8 +3,6 @@
 Shapes: R images (prompts x seeds, the seeds of a prompt together), C H W an image.
 """
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.editing.delta import read_delta, replaced, weights_of
-from engine.files import is_folder
+from engine.files import check_writable, is_folder, prepare_output, whole_file
 from engine.model.model import Diffusion
 from engine.model.opening import check_model, count_steps, open_model, open_skeleton
 from engine.model.registry import default_guidance, default_steps
@@ -57,18 +55,18 @@ def draw_images(drawing: Drawing, *, out: Path, note: Note) -> list[Path]:
     PlanError, ConceptError, ModelUnavailable: nothing is written.
     """
     _check_out(out)
-    model, weights = _opened(drawing, note)
-    with replaced(model, weights):
-        pixels = _draw(model, drawing, note)
     numbered = [(n, seed) for n in range(1, len(drawing.prompts) + 1) for seed in drawing.seeds]
     names = [out.with_name(f"{out.stem}-{n}-seed{seed}.png") for n, seed in numbered]
     paths = [out] if len(names) == 1 else names
+    for path in paths:
+        check_writable(path, error=PlanError)
+    model, weights = _opened(drawing, note)
+    with replaced(model, weights):
+        pixels = _draw(model, drawing, note)
     images = pixels.reshape(-1, *pixels.shape[2:])
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        for path, image in zip(paths, images, strict=True):
-            Image.fromarray(image).save(Path(folder, path.name))
-        for path in paths:
-            os.replace(Path(folder, path.name), path)
+    for path, image in zip(paths, images, strict=True):
+        with whole_file(path, error=PlanError) as file:
+            Image.fromarray(image).save(file, format="PNG")
     return paths
 
 
@@ -82,9 +80,8 @@ def draw_before_and_after(drawing: Drawing, *, out: Path, note: Note) -> Path:
     before = _draw(model, drawing, note, doing="before: ")
     with replaced(model, weights):
         after = _draw(model, drawing, note, doing="after: ")
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        draw_grid(drawing.prompts, before=before, after=after, path=Path(folder, out.name))
-        os.replace(Path(folder, out.name), out)
+    with whole_file(out, error=PlanError) as file:
+        draw_grid(drawing.prompts, before=before, after=after, file=file)
     return out
 
 
@@ -144,9 +141,4 @@ def _check_out(out: Path) -> None:
         raise PlanError(f"--out {out} is no .png file")
     if is_folder(out):
         raise PlanError(f"--out {out} is a folder: name a file in it")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PlanError(f"cannot write in {out.parent}: {error.strerror}") from error
-    if not os.access(out.parent, os.W_OK):
-        raise PlanError(f"cannot write in {out.parent}: choose another --out")
+    prepare_output(out, error=PlanError)

@@ -1,7 +1,7 @@
 """The picture of an edit: one row a prompt, each image before beside the same image after."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,12 @@ def draw_grid(
     *,
     before: NDArray[np.uint8],
     after: NDArray[np.uint8],
-    path: Path,
+    file: BinaryIO,
 ) -> None:
-    """Write the grid as PNG; images are `(row, seed, height, width, 3)`, one label a row."""
+    """Write the grid into `file` as PNG: one label a row.
+
+    Images are `(row, seed, height, width, 3)`.
+    """
     rows, seeds = before.shape[:2]
     width = LABEL + 2 * seeds * (CELL + MARGIN) + seeds * MARGIN
     grid = Image.new("RGB", (width, HEADING + rows * (CELL + MARGIN)), "white")
@@ -33,7 +36,7 @@ def draw_grid(
                 grid.paste(_enlarge(images[row, seed]), (left, top))
                 if row == 0:
                     draw.text((left, 3), name, fill="black", font=font)
-    grid.save(path)
+    grid.save(file, format="PNG")
 
 
 def _enlarge(pixels: NDArray[np.uint8]) -> Image.Image:

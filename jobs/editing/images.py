@@ -12,6 +12,7 @@ import torch
 
 from engine.editing.delta import replaced
 from engine.editing.prompts import kept_names, plain_phrase
+from engine.files import whole_file
 from engine.model.model import Diffusion
 from engine.model.sampling import generate, pixels_of
 from engine.model.scorer import open_scorer
@@ -64,12 +65,13 @@ def compare(
     before_RCHW = _draw(model, rows, images, numerics)
     with replaced(model, weights):
         after_RCHW = _draw(model, rows, images, numerics)
-    draw_grid(
-        [row.prompt for row in rows],
-        before=_pixels(before_RCHW, images),
-        after=_pixels(after_RCHW, images),
-        path=path,
-    )
+    with whole_file(path) as file:
+        draw_grid(
+            [row.prompt for row in rows],
+            before=_pixels(before_RCHW, images),
+            after=_pixels(after_RCHW, images),
+            file=file,
+        )
     opened = open_scorer(scorer)
     sides = [
         [opened.score(row_CHW, [row.text, row.replacement_text]).mean(0).tolist()

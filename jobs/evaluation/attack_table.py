@@ -2,15 +2,13 @@
 
 import io
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.files import is_file
+from engine.files import is_file, write_whole
 from schemas.attack import ATTACKS, Attack, Side
 from schemas.errors import StoreError
 
@@ -47,25 +45,9 @@ class AttackTable:
         self._rows = [*self._rows, *rows]
         content = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(self._rows, schema=ATTACKS), content)
-        _replace(self._folder / TABLE, content.getvalue())
-        _replace(self._folder / SUMMARY, (json.dumps(self._rows, indent=2) + "\n").encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fchmod(descriptor, 0o644)
-                os.fsync(descriptor)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from error
+        write_whole(self._folder / TABLE, content.getvalue(), within=self._folder)
+        summary = (json.dumps(self._rows, indent=2) + "\n").encode()
+        write_whole(self._folder / SUMMARY, summary, within=self._folder)
 
 
 def summary_rows(rows: Sequence[Row]) -> list[Row]:

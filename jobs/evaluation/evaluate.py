@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.evaluation.prompts import subjects
 from engine.evaluation.wordings import choices, read_words
+from engine.files import refuse_links, whole_file, write_whole
 from engine.model import registry
 from engine.model.hub import source_folder
 from engine.model.opening import check_model, count_steps
@@ -28,7 +29,7 @@ from jobs.runs.png import read_png
 from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import manifest_of
 from schemas.concept import Concept, ConceptKind
-from schemas.evaluation import PICTURES, SUMMARY, EvaluationPlan
+from schemas.evaluation import PICTURES, SUMMARY, EvaluationPlan, Group
 from schemas.numerics import Numerics
 from schemas.prompt_set import PromptSet
 
@@ -126,9 +127,8 @@ def write_summary(run: EvaluationRun, found: Sequence[GroupResult], end: Progres
         "intervals": f"bootstrap over names, {RESAMPLES} resamples, percentiles at {LEVEL:.0%}",
         "results": [asdict(result) for result in found],
     }
-    temporary = Path(run.location, f".{SUMMARY}")
-    temporary.write_text(json.dumps(summary, indent=2) + "\n")
-    temporary.replace(Path(run.location, SUMMARY))
+    content = (json.dumps(summary, indent=2) + "\n").encode()
+    write_whole(Path(run.location, SUMMARY), content, within=Path(run.location))
 
 
 def draw_pictures(run: EvaluationRun) -> None:
@@ -144,11 +144,13 @@ def draw_pictures(run: EvaluationRun) -> None:
             np.stack([_pixels(row[side] for row in rows) for rows in whole.values()])
             for side in ("image_before", "image_after")
         )
-        folder = Path(run.location, PICTURES)
-        folder.mkdir(exist_ok=True)
-        temporary = folder / f".{group}.png"
-        draw_grid(list(whole), before=before, after=after, path=temporary)
-        temporary.replace(folder / f"{group}.png")
+        location = Path(run.location)
+        refuse_links(location / PICTURES, within=location)
+        (location / PICTURES).mkdir(exist_ok=True)
+        # The parts of a run may be another's: a name is that of a group, not of any path.
+        picture = location / PICTURES / f"{Group(group).value}.png"
+        with whole_file(picture, within=location) as file:
+            draw_grid(list(whole), before=before, after=after, file=file)
 
 
 def _pixels(pngs: Any) -> np.ndarray:

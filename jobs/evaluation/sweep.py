@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from engine.editing.editable import editables
-from engine.files import is_folder, new_folder
+from engine.files import is_folder, new_folder, write_whole
 from engine.model.hub import source_folder
 from engine.model.opening import check_model, open_model, open_skeleton
 from engine.model.registry import default_scorer
@@ -191,7 +191,7 @@ def sweep(
     )
     trades = marked([_trade(name, results(run, name)) for name in edits])
     content = json.dumps([asdict(trade) for trade in trades], indent=2)
-    (out / "sweep.json").write_text(content + "\n")
+    write_whole(out / "sweep.json", f"{content}\n".encode(), within=out)
     return trades
 
 

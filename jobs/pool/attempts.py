@@ -1,21 +1,25 @@
 """Attempts: who worked on a run, from where and how it ended. No score depends on them."""
 
+import errno
 import json
 import logging
 import os
 import re
 import socket
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import TextIO
 
+from engine.files import refuse_links
 from jobs.cluster.processes import started
 from jobs.cluster.submission import JOBS_ADDRESS_VARIABLE, SUBMISSION_VARIABLE
 from jobs.runs.provenance import code_hash, versions
-from jobs.runs.run import Run
+from jobs.runs.run import PLAN, Run
 from jobs.runs.storage.interface import StoredFile
 from jobs.runs.storage.local import LocalStorage
 from schemas.documents import parsed, read_json
@@ -96,7 +100,9 @@ def begin(run: Run) -> Attempt:
 
 
 def end(run: Run, attempt: Attempt, outcome: Outcome, message: str = "") -> None:
-    """Record how an attempt ended."""
+    """Record how an attempt ended, unless its run was deleted meanwhile."""
+    if not run.storage.exists(PLAN):
+        return
     fields = {"outcome": outcome, "message": message, "ended": _now()}
     name = f"attempts/{attempt.number:04d}.end.json"
     run.storage.create(name, json.dumps(fields, indent=1).encode())
@@ -194,9 +200,20 @@ class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, a name of logging's
         """Do nothing."""
 
+    def _open(self) -> TextIO:
+        """Return the file; OSError if whoever made the run put a link or device there."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        flags |= os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(self.baseFilename, flags, 0o644)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "it is no regular file", self.baseFilename)
+        return os.fdopen(descriptor, "a", encoding="utf-8")
+
 
 def _open_log(path: Path) -> logging.Handler:
     try:
+        refuse_links(path.parent, within=path.parents[1])
         return _LogFile(path, encoding="utf-8")
-    except OSError:
+    except (OSError, StoreError):
         return logging.NullHandler()

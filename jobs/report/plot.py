@@ -7,6 +7,7 @@ from typing import Any
 
 import vl_convert
 
+from engine.files import prepare_output, write_whole
 from jobs.report.figures.data import Row, read_figure_data
 from jobs.report.figures.known import FIGURES, default_measure
 from jobs.report.figures.style import LIGHT, config
@@ -39,6 +40,7 @@ def plot_figure(run: TraceRun, name: str, choice: Choice, path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise PlanError(f"{path}: figures are saved as {', '.join(FORMATS)}")
+    prepare_output(path, error=PlanError)
     figure, whole = FIGURES[name], _complete(run, choice)
     rows = figure.rows(read_figure_data(run))
     chosen = _chosen(rows, whole, figure.chosen_by)
@@ -48,8 +50,7 @@ def plot_figure(run: TraceRun, name: str, choice: Choice, path: Path) -> str:
         )
     spec = figure.spec(chosen)
     (shows,) = findings(name, chosen).values()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_rendered(_for_paper(spec, shows), suffix))
+    write_whole(path, _rendered(_for_paper(spec, shows), suffix))
     return shows
 
 

@@ -15,6 +15,7 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
+from engine.files import write_whole
 from jobs.query.select import run_query
 from jobs.report.edits import CONCEPTS, EditSection, edit_sections, measure_rows, share_text
 from jobs.report.figures.data import ALPHA, FigureData, read_figure_data
@@ -84,11 +85,9 @@ def write_report(run: TraceRun, folders: Sequence[Path], path: Path) -> Report:
         data=data,
         figures=_run_figures(data) + _edit_figures(sections),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(html, encoding="utf-8")
-    temporary.replace(path)
-    return Report(path=path, bytes=path.stat().st_size, answers=tuple(found))
+    content = html.encode("utf-8", "backslashreplace")
+    write_whole(path, content)
+    return Report(path=path, bytes=len(content), answers=tuple(found))
 
 
 def _run_figures(data: FigureData) -> list[dict[str, Any]]:

@@ -126,6 +126,7 @@ def picked_units(run: TraceRun) -> dict[str, Unit]:
 
 def keep_images(run: TraceRun, unit_id: str, unit: Unit, selector: "ImageSelector") -> None:
     """Write the images that were kept of a unit, unless they are there; StoreError if it fails."""
+    run.check_there()
     run.storage.create(image_name(unit_id), _strip(unit_id, unit, selector))
 
 

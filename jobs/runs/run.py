@@ -199,7 +199,13 @@ class Run(ABC, Generic[U]):
         content = write_part(
             [PartContent(table=table, commits=(commit,))], run_id=self.id, schema=self.schema
         )
+        self.check_there()
         return self.storage.create(part_name(task.chunk, task.generation), content)
+
+    def check_there(self) -> None:
+        """Raise StoreError if the run was deleted: writing a file would bring its folder back."""
+        if not self.storage.exists(PLAN):
+            raise StoreError(f"run {self.location} is gone: it was deleted while it was worked on")
 
     def commits(self) -> list[Commit]:
         """Return what is committed of every chunk: its latest generation."""

@@ -82,15 +82,20 @@ def _last_attempt(run: TraceRun | None) -> Attempt | None:
 
 def _job(location: str, found: Attempt | None, address: str | None) -> tuple[str, str]:
     """Return the cluster and id of the job that works, or worked last, on a run."""
-    if found and found.submission_id and (address or found.jobs_address):
-        return address or str(found.jobs_address), found.submission_id
     if address:
         if not submission.is_job_address(address):
             raise ClusterUnavailable(f"--address {address} takes no jobs: give http://HEAD:8265")
-        jobs = submission.jobs(address, run=location)
-        if jobs:
-            return address, jobs[0].submission_id
-        raise StoreError(f"no job at {address} works on run {location}")
+        # The folder may be another's: of its words only that one of the run's own jobs is meant.
+        ids = [job.submission_id for job in submission.jobs(address, run=location)]
+        if not ids:
+            raise StoreError(f"no job at {address} works on run {location}")
+        return address, found.submission_id if found and found.submission_id in ids else ids[0]
+    if found and found.submission_id:
+        # The user's token goes to no address that a folder names.
+        raise StoreError(
+            f"run {location} is worked on by job {found.submission_id}, submitted to "
+            f"{found.jobs_address}: give that as --address, or in RAY_ADDRESS, if you trust it"
+        )
     if found is None:
         raise StoreError(f"nothing has worked on run {location} yet")
     if found.is_alive is None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 import re
 import time
 from collections import defaultdict
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import GCSStore, S3Store
+from platformdirs import user_cache_path
 
 from jobs.runs.storage.interface import StoredFile, not_found
 from jobs.runs.storage.local import LocalStorage
@@ -219,6 +219,4 @@ def _version(meta: "ObjectMeta") -> str:
 
 
 def _cache_folder(location: str) -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    name = hashlib.sha256(location.encode()).hexdigest()[:16]
-    return Path(cache).expanduser().absolute() / "dqf" / name
+    return user_cache_path("dqf") / hashlib.sha256(location.encode()).hexdigest()[:16]

@@ -11,7 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
-from engine.files import open_regular
+from engine.files import open_regular, refuse_links
 from jobs.runs.storage.interface import StoredFile, not_found
 from schemas.errors import StoreError
 
@@ -32,7 +32,7 @@ class LocalStorage:
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a file, durable and whole; False if it exists, whose content then stays."""
-        path = self._path(name)
+        path = self._own_path(name)
         with _user_errors(path):
             _make_folder(path.parent)
             created = _publish(path, content)
@@ -63,13 +63,13 @@ class LocalStorage:
 
     def remove(self, name: str) -> None:
         """Remove a file; a missing one is fine."""
-        path = self._path(name)
+        path = self._own_path(name)
         with _user_errors(path):
             path.unlink(missing_ok=True)
 
     def move(self, name: str, new: str) -> None:
         """Rename a file, over any at `new`; a missing one is fine."""
-        path, target = self._path(name), self._path(new)
+        path, target = self._own_path(name), self._own_path(new)
         with _user_errors(target):
             if not path.is_file():
                 return
@@ -100,6 +100,12 @@ class LocalStorage:
 
     def _path(self, name: str) -> Path:
         return Path(self.location, name)
+
+    def _own_path(self, name: str) -> Path:
+        """Return the path of a file to write; StoreError if a link would lead out of the run."""
+        path = self._path(name)
+        refuse_links(path.parent, within=Path(self.location))
+        return path
 
     def _missing(self, name: str) -> Exception:
         """Return the error of a file that is not there, or of what is there and is none."""

@@ -1,0 +1,24 @@
+"""Lines for people: what is printed of files and names moves no cursor and colors nothing."""
+
+from typing import IO
+
+import typer
+
+from schemas.printable import printable
+
+
+def say(text: object, *, err: bool = False) -> None:
+    """Print a line on stdout, or on stderr, its control characters as their escapes."""
+    typer.echo(printable(str(text), keep="\n\t"), err=err)
+
+
+class PrintableFile:
+    """A text file, a terminal as a rule, that gets no control characters but line ends and tabs."""
+
+    def __init__(self, file: IO[str]) -> None:
+        """Write to `file`."""
+        self._file = file
+
+    def write(self, text: str) -> int:
+        """Write text, its control characters as their escapes."""
+        return self._file.write(printable(text, keep="\n\t"))
