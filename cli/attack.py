@@ -39,7 +39,7 @@ def attack(
     """Try to draw the concepts of an edit again, and tell how often it succeeds.
 
     Success is the share of images that the scorer takes for the concept among all names of its
-    kind: before the edit and after it, then with an optimised embedding in the concept's place, and
+    kind: before the edit and after it, then with an optimized embedding in the concept's place, and
     with other words that were searched for. Both are tried on the unedited model too. The same
     command goes on where it was cut short. Rows are added to EDIT/attack.parquet and attack.json;
     docs/limits-of-an-edit.md says what they mean.

@@ -15,7 +15,7 @@ from engine.files import is_folder
 
 
 class Objective(StrEnum):
-    """What an edit minimises."""
+    """What an edit minimizes."""
 
     RESIDUAL = "residual"
     PUBLISHED = "published"

@@ -21,7 +21,7 @@ def report(
 ) -> None:
     """Write a report of a run as one HTML file, which needs no network.
 
-    The answer in words with its uncertainty, the network coloured by effect, maps of steps and
+    The answer in words with its uncertainty, the network colored by effect, maps of steps and
     tokens, rankings, controls, images, edits, failures and the manifest. Prints the file's path.
     """
     from engine.files import check_writable, prepare_output

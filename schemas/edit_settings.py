@@ -42,7 +42,7 @@ class EditSettings:
     components: tuple[str, ...] = ("text_encoder.layers.0.self_attn",)
     """What is edited; solved in the network's order."""
     objective: Literal["residual", "published"] = "residual"
-    """What is minimised; with `published` (see its module) only `ridge` has an effect."""
+    """What is minimized; with `published` (see its module) only `ridge` has an effect."""
     ridge: float = 1e-2
     """lambda: how much the change is kept small in every direction, in units of the keys."""
     preserve: float = 3.0

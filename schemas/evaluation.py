@@ -31,17 +31,17 @@ class Group(StrEnum):
     CONCEPT = "concept"
     """Efficacy: the concept, plainly."""
     PARAPHRASE = "paraphrase"
-    """Efficacy: the concept in other words, colours and styles."""
+    """Efficacy: the concept in other words, colors and styles."""
     POSITION = "position"
     """Efficacy: the concept in other places of the prompt."""
     KEPT = "kept"
-    """Specificity: every other name of the concepts' kinds; the nearest are `neighbour` too."""
+    """Specificity: every other name of the concepts' kinds; the nearest are `neighbor` too."""
     OBJECT = "object"
-    """Specificity: the object that is said beside a removed style or colour."""
+    """Specificity: the object that is said beside a removed style or color."""
     STYLE = "style"
     """Specificity: the style that is said beside a removed concept."""
-    COLOUR = "colour"
-    """Specificity: the colour that is said beside a removed concept."""
+    COLOR = "color"
+    """Specificity: the color that is said beside a removed concept."""
     UNRELATED = "unrelated"
     """Specificity: names of kinds that no concept is of."""
     GENERAL = "general"
@@ -50,10 +50,10 @@ class Group(StrEnum):
 
 EFFICACY = (Group.CONCEPT, Group.PARAPHRASE, Group.POSITION)
 """Groups whose prompts say a concept that should be gone."""
-NEIGHBOUR = "neighbour"
+NEIGHBOR = "neighbor"
 """Name of the part of `kept` whose names are nearest to a concept."""
-NEIGHBOURS_A_CONCEPT, NEIGHBOURS_SHARE = 3, 3
-"""As many kept names a concept are neighbours, at most one in so many of its kind."""
+NEIGHBORS_A_CONCEPT, NEIGHBORS_SHARE = 3, 3
+"""As many kept names a concept are neighbors, at most one in so many of its kind."""
 
 
 class EvaluationPrompt(BaseModel):
@@ -84,7 +84,7 @@ class Subject(BaseModel):
     kind: ConceptKind | None = None
     """None for prompts of all sorts."""
     replacement: str | None = None
-    """What an updated concept should be recognised as."""
+    """What an updated concept should be recognized as."""
     prompts: tuple[EvaluationPrompt, ...] = Field(min_length=1)
 
 
@@ -100,7 +100,7 @@ class EvaluationPlan(BaseModel):
     concepts: dict[ConceptKind, tuple[str, ...]]
     """What is edited."""
     names: dict[ConceptKind, tuple[str, ...]]
-    """What an image may be recognised as, the concepts among them."""
+    """What an image may be recognized as, the concepts among them."""
     subjects: tuple[Subject, ...] = Field(min_length=1)
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(min_length=1)
     """Seeds of the initial latents."""
@@ -223,7 +223,7 @@ FROM images
 """
 """Images with what they count as; `cluster` is what a bootstrap draws: names, not images."""
 
-NEIGHBOURS = f"""
+NEIGHBORS = f"""
 WITH concepts AS (
   SELECT subject_kind, count(DISTINCT subject) AS num_concepts
   FROM images WHERE "group" IN ({_EFFICACY}) GROUP BY subject_kind)
@@ -233,15 +233,15 @@ SELECT subject, subject_kind FROM concepts JOIN (
     count(*) OVER (PARTITION BY subject_kind) AS num_kept
   FROM images WHERE "group" = '{Group.KEPT}' AND nearness IS NOT NULL
   GROUP BY subject, subject_kind) USING (subject_kind)
-WHERE place <= least({NEIGHBOURS_A_CONCEPT} * num_concepts, ceil(num_kept / {NEIGHBOURS_SHARE}))
+WHERE place <= least({NEIGHBORS_A_CONCEPT} * num_concepts, ceil(num_kept / {NEIGHBORS_SHARE}))
 """
 """The kept names nearest to the concepts of their kind."""
 
 COUNTED = f"""
-WITH marked AS ({MARKED}), near AS ({NEIGHBOURS}), grouped AS (
+WITH marked AS ({MARKED}), near AS ({NEIGHBORS}), grouped AS (
   SELECT 'still_recognised' AS "group", marked.* EXCLUDE "group" FROM marked WHERE is_efficacy
   UNION ALL BY NAME SELECT * FROM marked
-  UNION ALL BY NAME SELECT '{NEIGHBOUR}' AS "group", marked.* EXCLUDE "group"
+  UNION ALL BY NAME SELECT '{NEIGHBOR}' AS "group", marked.* EXCLUDE "group"
   FROM marked SEMI JOIN near USING (subject, subject_kind) WHERE "group" = '{Group.KEPT}')
 SELECT "group", cluster, count(*) AS images,
   count(before) AS choices, count(*) FILTER (before) AS before, count(*) FILTER (after) AS after,

@@ -89,10 +89,10 @@ def solved_edit(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shares:
-    """What is recognised after an edit, over all images or those right before it."""
+    """What is recognized after an edit, over all images or those right before it."""
 
     still_recognised: float
-    """Concepts still recognised; lower is better."""
+    """Concepts still recognized; lower is better."""
     kept: float
     harmonic_mean: float
     interval: tuple[float, float] | None
@@ -130,7 +130,7 @@ class Drawn:
     """The concept or kept name, with the seed that chose the concepts, and its prompt."""
     pairs: list[Pair]
     reached: list[bool]
-    """Of concepts' prompts: whether the replacement is recognised."""
+    """Of concepts' prompts: whether the replacement is recognized."""
     seconds: float
     """To collect keys and solve."""
 

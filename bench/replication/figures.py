@@ -9,8 +9,8 @@ import altair as alt
 from bench.replication.claims import Evidence, short
 from bench.replication.evidence import ATTRIBUTES, MEASURES, ROLES, Row, rows
 
-COLOURS = alt.Scale(scheme="blueorange", domainMid=0)
-"""Diverging, told apart by the colour-blind."""
+COLORS = alt.Scale(scheme="blueorange", domainMid=0)
+"""Diverging, told apart by the color-blind."""
 
 
 def draw_figures(folder: Path, images: Path) -> list[tuple[str, str]]:
@@ -95,7 +95,7 @@ def _map(cells: Sequence[Row]) -> Any:
         .encode(
             x=alt.X("role:N", sort=list(ROLES), title=None, axis=alt.Axis(labelAngle=-40)),
             y=alt.Y("component:N", sort=order, title=None),
-            color=alt.Color("share:Q", scale=COLOURS, title="of the total", legend=alt.Legend()),
+            color=alt.Color("share:Q", scale=COLORS, title="of the total", legend=alt.Legend()),
         )
         .properties(width=130, height=alt.Step(16))
         .facet(column=alt.Column("attribute:N", sort=list(ATTRIBUTES), title=None))

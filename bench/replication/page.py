@@ -75,11 +75,11 @@ def _answer(judged: Judged) -> Iterator[str]:
     yield "## In short"
     lines = []
     for claim, findings in judged:
-        judgements = findings[MEASURES[0]]
+        judgments = findings[MEASURES[0]]
         told = [
             f"**{verdict}** for {named}"
             for verdict in Verdict
-            if (named := _listed([f.about for f in judgements if f.verdict is verdict]))
+            if (named := _listed([f.about for f in judgments if f.verdict is verdict]))
         ]
         lines.append(f"- *{claim.says}*: {', '.join(told)}.")
     yield "\n".join(lines)
@@ -335,7 +335,7 @@ def _unsaid(evidence: Evidence, judged: Judged) -> Iterator[str]:
         finding.verdict is Verdict.OPEN for _, by in judged for finding in by[MEASURES[0]]
     )
     lines.append(
-        f"{open_claims} of the judgements above cannot be told; more captions may tell them."
+        f"{open_claims} of the judgments above cannot be told; more captions may tell them."
     )
     yield "\n".join(f"- {line}" for line in lines)
 

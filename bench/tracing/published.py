@@ -4,7 +4,7 @@ Basu et al. 2024 sample one batch [clean, corrupted, restored] from start to end
 component (and, for maps of single timesteps, for every step), with classifier-free guidance; a hook
 copies the clean row's activation into the restored row of the conditional half. It has its own
 hooks, sampler and scheduler loop; only inputs are the engine's: the noise on the subject, where the
-subject is, and the seed's latent. In its favour, the text is encoded once where the UNet is traced,
+subject is, and the seed's latent. In its favor, the text is encoded once where the UNet is traced,
 and the image of the restored row alone is decoded.
 
 Shapes: L token positions, D text width, C channels, H x W pixels.

@@ -69,7 +69,7 @@ def weight_hash(tensor: torch.Tensor) -> str:
 
 @contextmanager
 def replaced(model: Diffusion, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Run the block with weights replaced, by public name; the very tensors are back afterwards.
+    """Run the block with weights replaced, by public name; the very tensors are back afterward.
 
     Each is cast to the dtype and device of the one it stands for. ValueError: the model has no
     weight of that name and shape; nothing is replaced then.

@@ -39,7 +39,7 @@ class Factors:
         return len(self.down_RD)
 
 
-def factorise(change_ED: torch.Tensor, original_ED: torch.Tensor) -> Factors:
+def factorize(change_ED: torch.Tensor, original_ED: torch.Tensor) -> Factors:
     """Return B = U sqrt(S) and A = sqrt(S) V^T of a change dW_ED, by an SVD in float64.
 
     The rank is the least whose remainder is not above the float32 rounding of W0, in Frobenius

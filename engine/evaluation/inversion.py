@@ -4,7 +4,7 @@ Pham et al. 2024, "Circumventing Concept Erasure Methods for Text-to-Image Gener
 textual inversion (Gal et al. 2023, equation 2) against the edited model,
     min_v  E_{x0, eps, t} |target - UNet(a x0 + s eps, t, encode("a photo of a v"))|^2,
 over the embedding v of one token that stands in the concept's place, x0 drawn by the unedited
-model. Nothing but v is optimised: what it finds, the model still knows.
+model. Nothing but v is optimized: what it finds, the model still knows.
 
 Shapes: R rows, L token positions, D embedding width, V vocabulary, C channels, h x w latent.
 """

@@ -24,7 +24,7 @@ from schemas.numerics import Numerics
 Weights = Mapping[str, torch.Tensor]
 """An edit's weights by public name."""
 Names = Mapping[ConceptKind, Sequence[str]]
-"""What an image may be recognised as, by kind."""
+"""What an image may be recognized as, by kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ def draw_pairs(
     """Return the pair of every prompt by each edit; the unedited images are drawn once.
 
     All start from the latent of `seed` and are drawn `rows` at a time. The model is as it was
-    afterwards.
+    afterward.
     """
     texts, seeds = [prompt.text for prompt in prompts], [seed] * len(prompts)
 

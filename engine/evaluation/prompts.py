@@ -111,15 +111,15 @@ def _templates(kind: ConceptKind, words: Words, number: int) -> dict[Group, tupl
 
 
 def _beside(concept: Concept, number: int, words: Words) -> Iterator[EvaluationPrompt]:
-    """Yield prompts of the concept that ask for what else they say: object, style and colour."""
+    """Yield prompts of the concept that ask for what else they say: object, style and color."""
     others = {kind: _turned(names, number) for kind, names in words.names.items()}
-    styles, colours = others[ConceptKind.STYLE][:2], others[ConceptKind.COLOR][:2]
+    styles, colors = others[ConceptKind.STYLE][:2], others[ConceptKind.COLOR][:2]
     carriers = [c.partition(" ")[2] for c in _turned(words.carriers, number)[:2]]
     known = [c for c in carriers if c in words.names[ConceptKind.OBJECT]]
     asked = {
         ConceptKind.OBJECT: (
             (Group.STYLE, ConceptKind.STYLE, "{opening} {said} in the style of {{name}}", styles),
-            (Group.COLOUR, ConceptKind.COLOR, "{opening} {{article}} {text}", colours),
+            (Group.COLOR, ConceptKind.COLOR, "{opening} {{article}} {text}", colors),
         ),
         ConceptKind.STYLE: (
             (

@@ -12,9 +12,9 @@ from schemas.concept import Concept, ConceptKind, same_text
 from schemas.evaluation import Group
 
 T = TypeVar("T")
-GENERAL_COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "black", "white")
+GENERAL_COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "black", "white")
 GENERAL_CARRIERS = ("a cottage", "a lighthouse", "a tree", "a bridge", "a bowl of fruit")
-"""What styles, colours and actions are shown on; an edit is fitted on other things."""
+"""What styles, colors and actions are shown on; an edit is fitted on other things."""
 GENERAL_PROMPTS = (
     "a busy street market at noon", "a quiet lake under a starry sky", "sunlight in a dense forest",
     "the skyline of a modern city at dusk", "waves breaking on black rocks", "a snowy village lane",
@@ -41,7 +41,7 @@ class Words:
     templates: Mapping[Group, tuple[str, ...]]
     """Wordings of an object by efficacy group, `{article}` or `{name}` for it."""
     carriers: tuple[str, ...]
-    """Names of objects that styles, colours and actions are shown on, with their article."""
+    """Names of objects that styles, colors and actions are shown on, with their article."""
     names: Mapping[ConceptKind, tuple[str, ...]]
     """What may be kept, of each kind that there is a list of."""
     general: tuple[str, ...]
@@ -54,7 +54,7 @@ def fill(template: str, name: str) -> str:
 
 
 def choices(concepts: Sequence[Concept], words: Words) -> dict[ConceptKind, tuple[str, ...]]:
-    """Return, by kind, the names that an image may be recognised as.
+    """Return, by kind, the names that an image may be recognized as.
 
     These are the concepts, the replacements that were given and the names of the kind, without the
     neutral words that removed concepts become, which no prompt asks for.
@@ -77,11 +77,11 @@ def read_words(folder: Path, concepts: Sequence[Concept]) -> Words:
     book, said = read_phrasebook(folder), [concept.concept for concept in concepts]
     path = folder / "vocabulary.json"
     own = read_vocabulary(path).colours if is_file(path) else None
-    colours = GENERAL_COLOURS if own is None else [colour for colour in own if colour != "natural"]
+    colors = GENERAL_COLORS if own is None else [color for color in own if color != "natural"]
     free = {
         ConceptKind.OBJECT: _without(book.objects, said),
         ConceptKind.STYLE: _without(book.styles, said),
-        ConceptKind.COLOR: _without(colours, said),
+        ConceptKind.COLOR: _without(colors, said),
     }
     return _general_words(free, said) if own is None else _vocabulary_words(free)
 
@@ -109,13 +109,13 @@ def _general_words(free: Mapping[ConceptKind, tuple[str, ...]], said: Sequence[s
 def _vocabulary_words(free: Mapping[ConceptKind, tuple[str, ...]]) -> Words:
     """Return wordings in the vocabulary's own words, combined as in no prompt of an edit.
 
-    Edits are fitted on every other colour and on "upside down", never on both together.
+    Edits are fitted on every other color and on "upside down", never on both together.
     """
     styles = [f"in the style of {_escaped(style)}" for style in free[ConceptKind.STYLE]]
-    colours = [_escaped(colour) for colour in free[ConceptKind.COLOR][1::2]]
+    colors = [_escaped(color) for color in free[ConceptKind.COLOR][1::2]]
     turned = [
-        f"an upside down {colour} {{name}} {style}".strip()
-        for colour, style in zip(cycle(colours or ["plain"]), styles or [""], strict=False)
+        f"an upside down {color} {{name}} {style}".strip()
+        for color, style in zip(cycle(colors or ["plain"]), styles or [""], strict=False)
     ]
     # The book shows things on every sixth object, so those beside them are unseen.
     carriers = tuple(with_article(name) for name in free[ConceptKind.OBJECT][1::6])
@@ -124,7 +124,7 @@ def _vocabulary_words(free: Mapping[ConceptKind, tuple[str, ...]]) -> Words:
         templates={
             Group.CONCEPT: ("a drawing of {article}",),
             Group.PARAPHRASE: (
-                *(f"a drawing of {with_article(colour)} {{name}}" for colour in colours),
+                *(f"a drawing of {with_article(color)} {{name}}" for color in colors),
                 *(f"a drawing of {{article}} {style}" for style in styles),
             ),
             Group.POSITION: tuple(f"a drawing of {noun}" for noun in turned),
@@ -136,14 +136,14 @@ def _vocabulary_words(free: Mapping[ConceptKind, tuple[str, ...]]) -> Words:
 
 
 def _combinations(free: Mapping[ConceptKind, Sequence[str]]) -> tuple[str, ...]:
-    """Return prompts of kept objects, each with another colour, turn and style."""
+    """Return prompts of kept objects, each with another color, turn and style."""
     objects = _spread(free[ConceptKind.OBJECT], GENERAL_COUNT)
-    colours = ("", *free[ConceptKind.COLOR])
+    colors = ("", *free[ConceptKind.COLOR])
     endings = ("", *(f"in the style of {style}" for style in free[ConceptKind.STYLE]))
     texts = []
     for number, name in enumerate(objects):
         turn = "upside down" if number % 3 == 2 else ""
-        noun = " ".join(w for w in (turn, colours[number % len(colours)], name) if w)
+        noun = " ".join(w for w in (turn, colors[number % len(colors)], name) if w)
         ending = endings[number % len(endings)]
         texts.append(f"a drawing of {with_article(noun)} {ending}".strip())
     return tuple(texts)

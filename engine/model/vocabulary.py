@@ -35,7 +35,7 @@ class Phrasebook:
     endings: tuple[str, ...] = ("", "in the style of Van Gogh", "on a table")
     """What may follow an object."""
     carriers: tuple[str, ...] = ("a house", "a flower", "a dog", "a boat", "a person")
-    """What a style, colour or action is shown on."""
+    """What a style, color or action is shown on."""
     objects: tuple[str, ...] = OBJECTS
     """Objects to keep."""
     styles: tuple[str, ...] = STYLES

@@ -1,6 +1,6 @@
 """Claims that a state is above zero by every test it has to pass, at one false discovery rate.
 
-Sets of discoveries that are found test by test and intersected afterwards do not hold their rate:
+Sets of discoveries that are found test by test and intersected afterward do not hold their rate:
 each set spends its own 5 %, and a state that one test lets through by chance passes the others
 because it is truly above zero there. Here every state has one composite test, and the rate is held
 over these.
@@ -45,7 +45,7 @@ class AboveZero:
 
     x_SC: Array
     drawn_p_S: Array
-    """p-values of sign flips and the studentised bootstrap, by a first number of draws."""
+    """p-values of sign flips and the studentized bootstrap, by a first number of draws."""
     hall_p_S: Array
     """Those of `hall_p`, which draws nothing."""
 

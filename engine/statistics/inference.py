@@ -65,7 +65,7 @@ class Means:
     high_S: Array
     """Ends of the 95 % intervals; of one caption NaN."""
     above_p_S: Array
-    """One-sided p-values of "the mean is above zero" by the studentised bootstrap."""
+    """One-sided p-values of "the mean is above zero" by the studentized bootstrap."""
     hall_p_S: Array
     """The same by `hall_p`."""
 
@@ -117,7 +117,7 @@ def mean_estimates(x_SC: Array, draws: Draws) -> Means:
     constant effect has no spread: its interval is [m, m].
     """
     mean_S, se_S = x_SC.mean(1), _standard_errors(x_SC)
-    t = studentised(x_SC, draws)
+    t = studentized(x_SC, draws)
     return Means(
         mean_S=mean_S,
         se_S=se_S,
@@ -145,7 +145,7 @@ def t_values(x_SC: Array) -> Array:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Studentised:
+class Studentized:
     """What resamples say of t = (m - mu) / s."""
 
     lower_S: Array
@@ -156,7 +156,7 @@ class Studentised:
     """One-sided p-values of a mean above zero."""
 
 
-def studentised(x_SC: Array, draws: Draws) -> Studentised:
+def studentized(x_SC: Array, draws: Draws) -> Studentized:
     """Return the ends of t and the test of a mean of zero or less, which both follow skew.
 
     The ends are the 2.5th and 97.5th percentile of t* = (m* - m) / s* over resamples (Davison and
@@ -180,7 +180,7 @@ def studentised(x_SC: Array, draws: Draws) -> Studentised:
             ends_S2[rows, 0] = np.minimum(-student, t_SB[:, low])
             ends_S2[rows, 1] = np.maximum(student, t_SB[:, high])
     ends_S2[np.isinf(ends_S2)] = np.nan
-    return Studentised(lower_S=ends_S2[:, 0], upper_S=ends_S2[:, 1], above_p_S=above_p_S)
+    return Studentized(lower_S=ends_S2[:, 0], upper_S=ends_S2[:, 1], above_p_S=above_p_S)
 
 
 def hall_p(x_SC: Array) -> Array:
@@ -239,7 +239,7 @@ def ratio_interval(x_SC: Array, y_SC: Array, draws: Draws) -> tuple[Array, Array
     mx_S, my_S = x_SC.mean(1), y_SC.mean(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         residual_SC = x_SC - (mx_S / my_S)[:, None] * y_SC
-    t = studentised(np.nan_to_num(residual_SC), draws)
+    t = studentized(np.nan_to_num(residual_SC), draws)
     is_negative_S = my_S < 0
     at_low_S = np.where(is_negative_S, t.lower_S, t.upper_S)
     at_high_S = np.where(is_negative_S, t.upper_S, t.lower_S)

@@ -8,7 +8,7 @@ import torch
 
 from engine.editing.checkpoint import copy_with
 from engine.editing.delta import DELTA, weight_hash, write_delta
-from engine.editing.lora import KOHYA_FILE, PEFT_FILE, Factors, factorise, is_loadable, write_lora
+from engine.editing.lora import KOHYA_FILE, PEFT_FILE, Factors, factorize, is_loadable, write_lora
 from engine.editing.solve import EditSolution
 from engine.files import is_folder
 from engine.model.hub import source_folder
@@ -33,7 +33,7 @@ def write_edit(
     ConceptError: the model's folder holds no safetensors file of a matrix.
     """
     originals, weights = solved.originals, solved.weights
-    factors = {n: factorise(solved.changes[n], originals[n]) for n in weights}
+    factors = {n: factorize(solved.changes[n], originals[n]) for n in weights}
     write_delta(work / DELTA, weights, originals=originals, model=portable_name(model.name))
     if is_loadable(model):
         write_lora(work, factors, model=model)

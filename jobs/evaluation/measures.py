@@ -17,14 +17,14 @@ from engine.evaluation.quality import cmmd
 from engine.model.seeds import derived_seed
 from engine.statistics.bootstrap import Interval, harmonic_interval, harmonic_mean, ratio_interval
 from jobs.runs.evaluation_run import EDIT, EvaluationRun
-from schemas.evaluation import COUNTED, NEIGHBOUR, Group
+from schemas.evaluation import COUNTED, NEIGHBOR, Group
 from schemas.views import exactly, quoted, read_parquet
 
 STILL_RECOGNISED, HARMONIC = "still_recognised", "harmonic mean"
 """Rows that pool groups: all prompts that say a concept; these and the kept ones together."""
 ORDER = (
     HARMONIC, STILL_RECOGNISED, Group.CONCEPT, Group.PARAPHRASE, Group.POSITION, Group.KEPT,
-    NEIGHBOUR, Group.OBJECT, Group.STYLE, Group.COLOUR, Group.UNRELATED, Group.GENERAL,
+    NEIGHBOR, Group.OBJECT, Group.STYLE, Group.COLOR, Group.UNRELATED, Group.GENERAL,
 )  # fmt: skip
 HEADLINE = (HARMONIC, STILL_RECOGNISED, Group.KEPT)
 """Rows that are printed even where there is nothing to measure."""
@@ -46,7 +46,7 @@ class GroupResult:
     """
 
     group: str
-    """`still_recognised` pools concept, paraphrase and position; `kept` has the neighbours too."""
+    """`still_recognised` pools concept, paraphrase and position; `kept` has the neighbors too."""
     names: int | None = None
     """Concepts or kept names; of general prompts, their number."""
     images: int | None = None

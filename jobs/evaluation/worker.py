@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from engine.editing.delta import read_delta
-from engine.evaluation.neighbours import Neighbourhood
+from engine.evaluation.neighbors import Neighborhood
 from engine.evaluation.pairs import Pair, Side, draw_pairs
 from engine.model.calibration import is_out_of_memory
 from engine.model.hub import source_folder
@@ -54,7 +54,7 @@ class PairTracer:
         self._scorer = open_scorer(self._plan.scorer)
         self._model = open_model(self._plan.model, dtype=self._plan.numerics.dtype)
         self._edits = {n: read_delta(Path(folder), self._model) for n, folder in edits.items()}
-        self._near = Neighbourhood(self._model, read_phrasebook(source_folder(self._plan.model)))
+        self._near = Neighborhood(self._model, read_phrasebook(source_folder(self._plan.model)))
         self._rows = self._plan.rows
 
     def score_rows(self, row: IdentifiedUnit[EvaluationUnit]) -> list[dict]:

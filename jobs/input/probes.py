@@ -34,24 +34,24 @@ def probe_set(name: str) -> tuple[Caption, ...]:
 def emoji_probes() -> tuple[Caption, ...]:
     """Return the probe set of emoji-sd: one caption an object and attribute, all balanced.
 
-    Styles, colours and openings take turns over the objects, out of step with one another. The
+    Styles, colors and openings take turns over the objects, out of step with one another. The
     target names the attribute with its object and nothing else.
     """
     vocabulary = json.loads((EMOJI_SD / "vocabulary.json").read_text())
-    colours = [colour for colour in vocabulary["colours"] if colour != "natural"]
+    colors = [color for color in vocabulary["colours"] if color != "natural"]
     return tuple(
         probe
         for n, thing in enumerate(vocabulary["objects"])
         for probe in _probes_of(
             thing,
             style=vocabulary["styles"][(n + n // 4) % len(vocabulary["styles"])],
-            colour=colours[(n + n // 6) % len(colours)],
+            color=colors[(n + n // 6) % len(colors)],
             opening=OPENINGS[n % len(OPENINGS)],
         )
     )
 
 
-def _probes_of(thing: str, *, style: str, colour: str, opening: str) -> list[Caption]:
+def _probes_of(thing: str, *, style: str, color: str, opening: str) -> list[Caption]:
     def probe(words: str, subject: str, attribute: str, *, target: str) -> Caption:
         return Caption(
             caption=f"{opening} {words}", subject=subject, attribute=attribute, target=target
@@ -59,12 +59,12 @@ def _probes_of(thing: str, *, style: str, colour: str, opening: str) -> list[Cap
 
     plain = f"{_article(thing)} {thing}"
     styled = f"{plain} in the style of {style}"
-    coloured = f"{_article(colour)} {colour} {thing}"
+    colored = f"{_article(color)} {color} {thing}"
     turned = f"an upside down {thing}"
     return [
         probe(styled, thing, "object", target=plain),
         probe(styled, style, "style", target=styled),
-        probe(f"{coloured} in the style of {style}", colour, "color", target=coloured),
+        probe(f"{colored} in the style of {style}", color, "color", target=colored),
         probe(f"{turned} in the style of {style}", "upside down", "viewpoint", target=turned),
     ]
 

@@ -170,7 +170,7 @@ class Table:
     def _wrong(self, names: Sequence[str]) -> str:
         """Return what is wrong with the columns, "" if nothing.
 
-        Missing, unknown and repeated ones: a misspelt one would be lost silently.
+        Missing, unknown and repeated ones: a misspelled one would be lost silently.
         """
         known = (*self.required, *self.optional)
         missing = [name for name in self.required if name not in names]

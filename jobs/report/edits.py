@@ -124,7 +124,7 @@ def _edit_sentence(results: Sequence[dict[str, Any]], name: str) -> str:
     if still_recognised and still_recognised["of_right"] is not None:
         parts.append(f"{share_text(still_recognised)} of the concepts' images still show them")
     if kept and kept["of_right"] is not None:
-        parts.append(f"{share_text(kept)} of what is kept is still recognised")
+        parts.append(f"{share_text(kept)} of what is kept is still recognized")
     if mean and mean["of_right"] is not None:
         parts.append(f"the harmonic mean is {share_text(mean)}")
     if not parts:

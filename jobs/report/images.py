@@ -12,7 +12,7 @@ from PIL import Image
 from engine.files import read_bytes
 from jobs.report.figures.labels import Place
 from jobs.report.words import PARTS
-from jobs.runs.kept_images import KeptImages, LabelledImage, kept_images
+from jobs.runs.kept_images import KeptImages, LabeledImage, kept_images
 from jobs.runs.png import CorruptImage, read_png
 from jobs.runs.trace_run import TraceRun
 
@@ -101,7 +101,7 @@ def _strip(kept: KeptImages, drawn: Mapping[str, Place]) -> Strip:
     )
 
 
-def _shown(kept: KeptImages, image: LabelledImage, drawn: Mapping[str, Place]) -> ShownImage:
+def _shown(kept: KeptImages, image: LabeledImage, drawn: Mapping[str, Place]) -> ShownImage:
     what = ""
     if image.component is not None:
         place = drawn.get(image.component)

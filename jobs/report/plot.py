@@ -82,7 +82,7 @@ def _chosen(rows: Sequence[Row], choice: Choice, fields: Sequence[str]) -> list[
 
 
 def _for_paper(spec: dict[str, Any], shows: str) -> dict[str, Any]:
-    """Return a figure with a width of its own, not its container's, and colours for paper."""
+    """Return a figure with a width of its own, not its container's, and colors for paper."""
     width = WIDTH if spec.get("width") == "container" else spec["width"]
     return {**spec, "width": width, "config": config(LIGHT), "description": shows}
 

@@ -43,7 +43,7 @@ MOST_IMAGES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LabelledImage:
+class LabeledImage:
     """One image of a unit."""
 
     role: str
@@ -72,12 +72,12 @@ class KeptImages:
     measure: str
     """The measure by which the best and the worst were chosen."""
     intervention: str
-    images: tuple[LabelledImage, ...]
+    images: tuple[LabeledImage, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Label:
-    """What a file says of one of its images: as LabelledImage."""
+    """What a file says of one of its images: as LabeledImage."""
 
     role: Literal["clean", "corrupted", "best", "worst"]
     score: Annotated[float, Field(allow_inf_nan=False)]
@@ -151,7 +151,7 @@ def read_images(content: bytes, unit_id: str) -> KeptImages:
     width = strip.width // len(labels.images)
     boxes = [(n * width, 0, (n + 1) * width, strip.height) for n in range(len(labels.images))]
     images = tuple(
-        LabelledImage(**asdict(label), image=strip.crop(box))
+        LabeledImage(**asdict(label), image=strip.crop(box))
         for label, box in zip(labels.images, boxes, strict=True)
     )
     named = {field.name: getattr(labels, field.name) for field in fields(labels)}

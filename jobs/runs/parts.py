@@ -84,10 +84,10 @@ def write_part(parts: Iterable[PartContent], *, run_id: str, schema: pa.Schema) 
     """Return the content of one part that holds `parts`, one after the other."""
     file = io.BytesIO()
     commits: list[Commit] = []
-    labelled = schema.with_metadata({**(schema.metadata or {}), RUN_KEY: run_id})
-    with pq.ParquetWriter(file, labelled, compression="zstd", write_page_checksum=True) as writer:
+    labeled = schema.with_metadata({**(schema.metadata or {}), RUN_KEY: run_id})
+    with pq.ParquetWriter(file, labeled, compression="zstd", write_page_checksum=True) as writer:
         for table in _row_groups(parts, commits):
-            writer.write_table(table.cast(labelled))
+            writer.write_table(table.cast(labeled))
         described = json.dumps([asdict(commit) for commit in commits])
         writer.add_key_value_metadata({COMMITS_KEY: described})
     return file.getvalue()

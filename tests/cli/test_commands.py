@@ -95,7 +95,7 @@ def test_help_names_the_glossary(command: str) -> None:
         (("plot", "r", "--figure", "tokens", "--out", "a.png"), "needs the text encoder at"),
         (("plot", "r", "--figure", "ranking", "--part", "denoiser", "--out", "a.png"), "no part"),
         (("query", "r", "DROP VIEW ranking"), "one SELECT"),
-        (("rank", "r", "--attribute", "colour"), "object, style"),
+        (("rank", "r", "--attribute", "color"), "object, style"),
         (("rank", "r", "--measure", "x"), "no measure 'x': it has caption, target"),
         (("rank", "r", "--intervention", "zero"), "no intervention 'zero': it has restore"),
         (("rank", "r", "--beyond", "other-seed"), "no intervention 'other-seed': it has restore"),

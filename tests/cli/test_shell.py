@@ -64,7 +64,7 @@ def test_errors_and_ctrl_c_do_not_end_it(run: TraceRun, capsys: pytest.CaptureFi
     assert "syntax error" in shown.err
     assert "no command .nothing: there are .tables" in shown.err
     assert "one SELECT statement, not DROP" in shown.err
-    assert "cancelled" in shown.err
+    assert "canceled" in shown.err
 
 
 def test_commands(run: TraceRun, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +181,7 @@ def test_on_a_terminal_ctrl_c_cancels_a_query_and_ctrl_d_leaves(terminal: Termin
     terminal.type("SELECT sum(a.range * b.range) FROM range(10000000) a, range(100000000) b;\r")
     time.sleep(1.0)
     terminal.type(CTRL_C)
-    terminal.wait_for("cancelled")
+    terminal.wait_for("canceled")
     terminal.type("SELECT 6 * 7 AS answer;\r")
     terminal.wait_for("42")
     terminal.wait_for("1 row")

@@ -1,6 +1,6 @@
 """Every command of the README and the docs is parsed, and run where this machine can.
 
-- All are parsed by the real command line: what is missing or misspelt fails.
+- All are parsed by the real command line: what is missing or misspelled fails.
 - Those that read a run, list or plan are run here, on a small run under the name that they give.
 - Those of the README and the tutorial are run in order, from an empty folder, by a slow test.
 - What needs a cluster or a bucket is run, with other names, by `tests/e2e/test_cluster_job.py`,

@@ -63,9 +63,9 @@ def page(opened: Opened) -> Page:
     return page
 
 
-def rgb(colour: str) -> str:
-    """Return a colour as the browser says it."""
-    return f"rgb({', '.join(str(int(colour[n : n + 2], 16)) for n in (1, 3, 5))})"
+def rgb(color: str) -> str:
+    """Return a color as the browser says it."""
+    return f"rgb({', '.join(str(int(color[n : n + 2], 16)) for n in (1, 3, 5))})"
 
 
 def choose(page: Page, name: str, value: str) -> None:

@@ -32,8 +32,8 @@ def build_tokenizer(*, merges: int = 60) -> CLIPTokenizer:
     alphabet = letters + [letter + "</w>" for letter in letters]
     trainer = trainers.BpeTrainer(vocab_size=10_000, end_of_word_suffix="</w>", show_progress=False)
     tokenizer.train_from_iterator(SENTENCES, trainer)
-    learnt = json.loads(tokenizer.to_str())["model"]["merges"]
-    pairs = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in learnt][:merges]
+    learned = json.loads(tokenizer.to_str())["model"]["merges"]
+    pairs = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in learned][:merges]
     tokens = [*alphabet, *dict.fromkeys("".join(pair) for pair in pairs)]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}

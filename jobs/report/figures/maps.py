@@ -7,7 +7,7 @@ from jobs.report.figures.parts import (
     Rows,
     bound_parameter,
     by_field,
-    effect_colour,
+    effect_color,
     effects,
     tooltips,
 )
@@ -49,7 +49,7 @@ def _map(rows: Rows, x: alt.X, *hover: tuple[str, str]) -> alt.TopLevelMixin:
         .encode(
             x=x,
             y=alt.Y("label:N", title=None, sort=by_field("order"), axis=alt.Axis(ticks=False)),
-            color=effect_colour(),
+            color=effect_color(),
             tooltip=tooltips(*hover),
         )
         .add_params(bound_parameter(rows))

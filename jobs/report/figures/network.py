@@ -1,4 +1,4 @@
-"""The network drawn in its order, each component coloured by its effect."""
+"""The network drawn in its order, each component colored by its effect."""
 
 from collections import defaultdict
 from typing import Any
@@ -9,7 +9,7 @@ from jobs.report.figures.parts import (
     BOUND,
     Rows,
     bound_parameter,
-    effect_colour,
+    effect_color,
     effects,
     kinds_of,
     tooltips,
@@ -32,7 +32,7 @@ def network(rows: Rows) -> alt.TopLevelMixin:
     x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, width], nice=False))
     y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[-0.8, height], nice=False, reverse=True))
     cells = effects().transform_calculate(
-        right="datum.x + 1", bottom="datum.y + 1", middle="datum.x + 0.5", centre="datum.y + 0.5"
+        right="datum.x + 1", bottom="datum.y + 1", middle="datum.x + 0.5", center="datum.y + 0.5"
     )
     # Every layer has the hover values: the pointer may be on a letter or an outline.
     cells = cells.encode(
@@ -40,14 +40,14 @@ def network(rows: Rows) -> alt.TopLevelMixin:
     )
     boxes = cells.encode(x=x, y=y, x2="right:Q", y2="bottom:Q")
     texts = cells.encode(
-        x=alt.X("middle:Q", axis=None), y=alt.Y("centre:Q", axis=None), text="letter:N"
+        x=alt.X("middle:Q", axis=None), y=alt.Y("center:Q", axis=None), text="letter:N"
     )
     size = 1.25 if width <= FEW else 1.0
     is_strong = f"abs(datum.mean) > 0.6 * {BOUND}"
     layers = [
         _skips(rows),
         boxes.mark_rect(style="ground", aria=False),
-        boxes.mark_rect(style="cell", cornerRadius=3).encode(color=effect_colour()),
+        boxes.mark_rect(style="cell", cornerRadius=3).encode(color=effect_color()),
         boxes.transform_filter("datum.survives === 'yes'").mark_rect(
             style="survivor", cornerRadius=3, aria=False
         ),
@@ -87,7 +87,7 @@ def _spans(rows: Rows) -> dict[str, dict[str, Any]]:
             "right": max(row["x"] for row in own) + 1,
             "middle": (min(row["x"] for row in own) + max(row["x"] for row in own) + 1) / 2,
             "top": min(row["y"] for row in own),
-            "centre": (min(row["y"] for row in own) + max(row["y"] for row in own) + 1) / 2,
+            "center": (min(row["y"] for row in own) + max(row["y"] for row in own) + 1) / 2,
         }
         for block, own in of_block.items()
     }
@@ -107,7 +107,7 @@ def _skips(rows: Rows) -> alt.Chart:
     spans = list(_spans(rows).values())
     pairs = zip(spans, reversed(spans), strict=True)
     lines = [
-        {"from": a["right"], "to": b["left"], "at": a["centre"]}
+        {"from": a["right"], "to": b["left"], "at": a["center"]}
         for a, b in pairs
         if a["block"].startswith("down") and b["block"].startswith("up")
     ]

@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 from altair.utils.schemapi import debug_mode
 
-from jobs.report.figures.style import KIND_COLOURS
+from jobs.report.figures.style import KIND_COLORS
 
 Rows = Sequence[dict[str, Any]]
 
@@ -59,7 +59,7 @@ def tooltips(*first: tuple[str, str]) -> list[alt.Tooltip]:
 
 
 def bound_of(rows: Rows) -> float:
-    """Return the end of a scale of effects that is centred at zero and holds them all."""
+    """Return the end of a scale of effects that is centered at zero and holds them all."""
     return max((abs(row["mean"]) for row in rows), default=0.0) or 1.0
 
 
@@ -68,8 +68,8 @@ def bound_parameter(rows: Rows) -> alt.Parameter:
     return alt.param(name=BOUND, value=bound_of(rows))
 
 
-def effect_colour(*, legend: bool = True) -> alt.Color:
-    """Return the colour of a mean effect: diverging, with zero in the middle."""
+def effect_color(*, legend: bool = True) -> alt.Color:
+    """Return the color of a mean effect: diverging, with zero in the middle."""
     return alt.Color(
         "mean:Q",
         title="mean indirect effect",
@@ -92,10 +92,10 @@ def effect_colour(*, legend: bool = True) -> alt.Color:
 
 
 def kind_scale(rows: Rows) -> alt.Scale:
-    """Return the colours of the kinds of components that rows have."""
+    """Return the colors of the kinds of components that rows have."""
     there = {row["kind"] for row in rows}
-    kinds = [kind for kind in KIND_COLOURS if kind in there]
-    return alt.Scale(domain=kinds, range=[KIND_COLOURS[kind] for kind in kinds])
+    kinds = [kind for kind in KIND_COLORS if kind in there]
+    return alt.Scale(domain=kinds, range=[KIND_COLORS[kind] for kind in kinds])
 
 
 def effect_axis() -> alt.X:

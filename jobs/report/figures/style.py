@@ -1,4 +1,4 @@
-"""How figures look: colours that colour-blind people can tell apart, on light and dark ground."""
+"""How figures look: colors that color-blind people can tell apart, on light and dark ground."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 EFFECT_SCALE = (
     "ColorBrewer's PuOr: purple below zero, orange above; on dark ground with a dark middle"
 )
-KIND_COLOURS = {
+KIND_COLORS = {
     "resnet": "#7f7f7f",
     "self-attention": "#0072b2",
     "joint attention": "#56b4e9",
@@ -17,14 +17,14 @@ KIND_COLOURS = {
     "block": "#7f7f7f",
     "layer": "#7f7f7f",
 }
-"""Okabe and Ito's colours, which read on white and on near-black."""
+"""Okabe and Ito's colors, which read on white and on near-black."""
 SERIES = ("#d55e00", "#0072b2", "#7f7f7f", "#009e73")
 """Okabe and Ito's, of what is compared within a figure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Theme:
-    """Colours of the page's ground and of what is drawn on it."""
+    """Colors of the page's ground and of what is drawn on it."""
 
     ink: str
     muted: str
@@ -69,7 +69,7 @@ DARK = Theme(
 
 
 def config(theme: Theme, *, font: str = "sans-serif") -> dict[str, Any]:
-    """Return the Vega-Lite configuration of a theme; a figure's own colours are names in it."""
+    """Return the Vega-Lite configuration of a theme; a figure's own colors are names in it."""
     text = {"labelColor": theme.muted, "titleColor": theme.ink, "labelFont": font}
     text |= {"titleFont": font, "titleFontWeight": 600, "labelFontSize": 12, "titleFontSize": 12}
     return {

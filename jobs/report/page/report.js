@@ -42,7 +42,7 @@ function rowsOf(figure, choice) {
     figure.chosenBy.every((field) => row[field] === (field === "part" ? figure.part : choice[field])));
 }
 
-// The end of the scale of effects: one for all figures of a choice, so that colours compare.
+// The end of the scale of effects: one for all figures of a choice, so that colors compare.
 function boundOf(choice) {
   let bound = 0;
   for (const name of ["states", "tokens"])

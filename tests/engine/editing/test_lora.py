@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from engine.editing.delta import replaced, weights_of
-from engine.editing.lora import KOHYA_FILE, PEFT_FILE, factorise, is_loadable, write_lora
+from engine.editing.lora import KOHYA_FILE, PEFT_FILE, factorize, is_loadable, write_lora
 from engine.model.model import Diffusion
 from engine.model.opening import from_pipeline, open_model
 from engine.model.sampling import generate
@@ -73,7 +73,7 @@ def test_diffusers_draws_the_same_images(
     model = open_model(str(folders[name]))
     own = weights_of(model)
     changes = {f"{n}.weight": low_rank(own[f"{n}.weight"].shape, r) for n, r in ranks.items()}
-    factors = {n: factorise(change, own[n]) for n, change in changes.items()}
+    factors = {n: factorize(change, own[n]) for n, change in changes.items()}
     assert [f.rank for f in factors.values()] == list(ranks.values())
     write_lora(tmp_path, factors, model=model)
     before = images(model)
@@ -101,7 +101,7 @@ def test_names_are_those_that_image_tools_read(folders: dict[str, Path], tmp_pat
     model = open_model(str(folders["sdxl"]))
     own = weights_of(model)
     changes = {name: low_rank(own[name].shape, rank) for name, rank in names.items()}
-    write_lora(tmp_path, {n: factorise(c, own[n]) for n, c in changes.items()}, model=model)
+    write_lora(tmp_path, {n: factorize(c, own[n]) for n, c in changes.items()}, model=model)
     kohya = load_file(tmp_path / KOHYA_FILE)
     assert {name.partition(".")[0] for name in kohya} == {
         "lora_te1_text_model_encoder_layers_0_mlp_fc2",
@@ -127,7 +127,7 @@ def test_the_rank_is_exact_and_the_remainder_below_rounding(
     rng = torch.Generator().manual_seed(9)
     original = torch.randn(shape, generator=rng)
     change = low_rank(original.shape, rank)
-    factors = factorise(change, original)
+    factors = factorize(change, original)
     assert factors.rank == rank
     left = change - factors.up_ER @ factors.down_RD
     assert left.norm() <= 2.0**-24 * original.double().norm()
@@ -137,7 +137,7 @@ def test_singular_values_below_rounding_are_dropped() -> None:
     rng = torch.Generator().manual_seed(9)
     original = torch.randn(24, 16, generator=rng)
     dust = 1e-9 * torch.randn(24, 16, generator=rng, dtype=torch.float64)
-    assert factorise(low_rank(original.shape, 3) + dust, original).rank == 3
+    assert factorize(low_rank(original.shape, 3) + dust, original).rank == 3
 
 
 def test_t5_gets_no_lora(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_what_is_said_beside_an_updated_concept_is_judged_as_its_targets() -> No
     cat, neon, red = found[:3]
     edited = {prompt.group: prompt.edited_template for prompt in cat.prompts}
     assert edited[Group.STYLE] == "a drawing of a dog in the style of {name}"
-    assert edited[Group.COLOUR] == "a drawing of {article} dog"
+    assert edited[Group.COLOR] == "a drawing of {article} dog"
     assert {edited[group] for group in EFFICACY} == {None}
     assert {p.edited_template for p in red.prompts if p.group is Group.OBJECT} == {
         "a drawing of a green {name}"

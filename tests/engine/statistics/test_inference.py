@@ -25,7 +25,7 @@ from engine.statistics.inference import (
     mean_estimates,
     ratio_interval,
     sign_flip_p,
-    studentised,
+    studentized,
     tied_ranks,
 )
 
@@ -58,7 +58,7 @@ def test_p_values_of_ties_and_of_no_effect_are_exact() -> None:
     assert sign_flip_p(np.array([[5.0]]), draws_of(names(1))) == pytest.approx([1.0])
 
 
-def test_intervals_are_those_of_a_plain_studentised_bootstrap() -> None:
+def test_intervals_are_those_of_a_plain_studentized_bootstrap() -> None:
     x_SC = np.random.default_rng(0).exponential(size=(2, 20))
     draws = draws_of(names(20))
     found = mean_estimates(x_SC, draws)
@@ -100,10 +100,10 @@ def test_few_captions_have_more_resamples() -> None:
 
 
 @pytest.mark.parametrize("captions", [8, 30])
-def test_p_above_zero_is_that_of_a_plain_studentised_bootstrap(captions: int) -> None:
+def test_p_above_zero_is_that_of_a_plain_studentized_bootstrap(captions: int) -> None:
     x_SC = np.random.default_rng(0).exponential(size=(2, captions)) - 0.7
     draws = draws_of(names(captions))
-    found_S = studentised(x_SC, draws).above_p_S
+    found_S = studentized(x_SC, draws).above_p_S
     for x_C, found in zip(x_SC, found_S, strict=True):
         hits, t = 0, x_C.mean() / stats.sem(x_C)
         for counts_C in draws.counts_BC:
@@ -172,7 +172,7 @@ def test_more_draws_give_the_same_p_values_closer() -> None:
         own_SC = x_SC[np.ix_(states, columns)]
         draws = draws_of(tuple(names(40)[column] for column in columns))
         few_S[states] = above_zero_p(
-            sign_flip_p(own_SC, draws), own_SC.mean(1), studentised(own_SC, draws).above_p_S
+            sign_flip_p(own_SC, draws), own_SC.mean(1), studentized(own_SC, draws).above_p_S
         )
     assert many_S[5] == few_S[5] == 1
     error_S = 4 * np.sqrt(many_S * (1 - many_S) / RESAMPLES) + 2 / RESAMPLES

@@ -561,7 +561,7 @@ def test_an_unknown_component_is_refused_with_the_nearest_names(
         "unet.mid_block..unet.down_blocks.0",
         "unet.mid_block..text_encoder.layers.0",
     ],
-    ids=["two kinds", "backwards", "two networks"],
+    ids=["two kinds", "backward", "two networks"],
 )
 def test_a_range_with_unlike_ends_is_refused(model: Diffusion, scorer: Scorer, name: str) -> None:
     with pytest.raises(UnknownComponent, match="is no range"):

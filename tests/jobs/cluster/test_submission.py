@@ -236,7 +236,7 @@ def test_an_unknown_job_is_one_sentence(head: Head, function: object, submission
 def test_an_edit_as_a_job(head: Head, tiny_sd: Path, tiny_scorer: Path) -> None:
     model = head.folder / "model"
     shutil.copytree(tiny_sd, model)
-    words = {"objects": ["apple", "castle", "bird"], "styles": [], "colours": ["natural", "red"]}
+    words = {"objects": ["apple", "castle", "bird"], "styles": [], "colors": ["natural", "red"]}
     (model / "vocabulary.json").write_text(json.dumps(words))
     (head.folder / "my concepts.csv").write_text(CONCEPTS)
     edit = (

@@ -56,15 +56,15 @@ def test_an_edit_that_changes_nothing_keeps_everything(model: Path, tmp_path: Pa
     assert found["still_recognised"].of_right == 1.0
     assert found["harmonic mean"].of_right == 0.0
     assert found["general"].cmmd == 0.0
-    # The replacement's own names are the four that no concept says; a third of them are neighbours.
-    assert (found["kept"].names, found["neighbour"].names) == (4, 2)
+    # The replacement's own names are the four that no concept says; a third of them are neighbors.
+    assert (found["kept"].names, found["neighbor"].names) == (4, 2)
     assert found["concept"].as_replacement is not None
     write_summary(run, results(run), progress_of(run))
     draw_pictures(run)
     assert (edit / "evaluation" / "evaluation.json").is_file()
     pictures = {path.stem for path in (edit / "evaluation" / "images").glob("*.png")}
     drawn = {group for group, result in found.items() if result.images}
-    assert pictures == drawn - {"still_recognised", "neighbour"}
+    assert pictures == drawn - {"still_recognised", "neighbor"}
     assert found["object"] == GroupResult(group="object")
 
 
@@ -162,6 +162,6 @@ def test_a_model_without_a_vocabulary_and_a_single_person(
     )
     assert side[0].chosen is None
     assert found["concept"].after_low is None
-    assert (found["kept"].names, found["neighbour"].names) == (62, 3)
+    assert (found["kept"].names, found["neighbor"].names) == (62, 3)
     assert found["general"].images == 32
     assert len(run.plan.names[ConceptKind.OBJECT]) == 63

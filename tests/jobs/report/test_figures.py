@@ -1,4 +1,4 @@
-"""Figures: valid Vega-Lite of the right rows, names that fit, colours that can be told apart."""
+"""Figures: valid Vega-Lite of the right rows, names that fit, colors that can be told apart."""
 
 import math
 from pathlib import Path
@@ -204,8 +204,8 @@ def test_figures_are_saved_for_papers(run: TraceRun, tmp_path: Path) -> None:
     assert "up 0 resnet 0 [0:4]" in svg
     with pytest.raises(PlanError, match=r"saved as \.png, \.svg, \.pdf"):
         plot_figure(run, "ranking", Choice(), tmp_path / "ranking.jpg")
-    with pytest.raises(PlanError, match="no attribute 'colour': it has object"):
-        plot_figure(run, "ranking", Choice(attribute="colour"), tmp_path / "a.svg")
+    with pytest.raises(PlanError, match="no attribute 'color': it has object"):
+        plot_figure(run, "ranking", Choice(attribute="color"), tmp_path / "a.svg")
     with pytest.raises(PlanError, match="no measure 'x': it has caption, target"):
         plot_figure(run, "ranking", Choice(measure="x"), tmp_path / "a.svg")
 
@@ -230,9 +230,9 @@ BLINDNESS = {
 XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 
 
-def lab(colour: str, blindness: str | None) -> np.ndarray:
-    """Return a colour in CIELAB as somebody with this blindness sees it."""
-    rgb = np.array([int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)])
+def lab(color: str, blindness: str | None) -> np.ndarray:
+    """Return a color in CIELAB as somebody with this blindness sees it."""
+    rgb = np.array([int(color[n : n + 2], 16) / 255 for n in (1, 3, 5)])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     if blindness:
         linear = np.clip(np.array(BLINDNESS[blindness]) @ linear, 0, 1)
@@ -243,12 +243,12 @@ def lab(colour: str, blindness: str | None) -> np.ndarray:
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 @pytest.mark.parametrize("blindness", [None, *BLINDNESS])
 def test_the_scale_of_effects_can_be_told_apart(theme: Theme, blindness: str | None) -> None:
-    colours = [lab(colour, blindness) for colour in theme.diverging]
-    middle = len(colours) // 2
+    colors = [lab(color, blindness) for color in theme.diverging]
+    middle = len(colors) // 2
     for n in range(1, middle + 1):
-        below, above = colours[middle - n], colours[middle + n]
+        below, above = colors[middle - n], colors[middle + n]
         # Twice the distance that is just noticeable side by side, at the weakest step.
         assert np.linalg.norm(below - above) > (5 if n == 1 else 15)
-        for outer, inner in ((below, colours[middle - n + 1]), (above, colours[middle + n - 1])):
+        for outer, inner in ((below, colors[middle - n + 1]), (above, colors[middle + n - 1])):
             away = outer[0] - inner[0]
             assert away < 0 if theme is LIGHT else away > 0

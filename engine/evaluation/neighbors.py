@@ -16,7 +16,7 @@ from schemas.caption import Caption
 from schemas.concept import ConceptKind
 
 
-class Neighbourhood:
+class Neighborhood:
     """The concepts of each kind, and how near other names are to them."""
 
     def __init__(self, model: Diffusion, book: Phrasebook) -> None:
