@@ -56,7 +56,7 @@ def run_shell(runs: "dict[str, TraceRun]", output_format: Format) -> None:
         except EOFError:
             return
         except KeyboardInterrupt:
-            say("cancelled", err=True)
+            say("canceled", err=True)
         except DqfError as error:
             say(f"dqf: {error}", err=True)
 
