@@ -37,6 +37,12 @@ SKEWS: dict[str, Skew] = {
     "skewness -2": lambda generator, shape: 1 - generator.exponential(size=shape),
     "skewness -2.8": lambda generator, shape: 1 - generator.chisquare(1, size=shape),
     "skewness -6.2": lambda generator, shape: np.exp(0.5) - generator.lognormal(size=shape),
+    "20 states -6.2": lambda generator, shape: np.concatenate(
+        [
+            np.exp(0.5) - generator.lognormal(size=(20, shape[1])),
+            generator.normal(size=(shape[0] - 20, shape[1])),
+        ]
+    ),
 }
 """Effects of mean zero, of states that have nothing in common."""
 RESTORE, OTHER_SEED, OTHER_CAPTION = (

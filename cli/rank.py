@@ -74,7 +74,7 @@ def rank(
     ] = Intervention.RESTORE,
     beyond: Annotated[
         Intervention | None,
-        typer.Option(help="Rank by what restoring does beyond a control: other-seed or -caption."),
+        typer.Option(help=f"Rank by what restoring does beyond a control: {', '.join(CONTROLS)}."),
     ] = None,
     show: Annotated[
         Shown,
@@ -105,7 +105,7 @@ def rank(
         traced = ", ".join(plan.interventions)
         raise PlanError(f"run {run} has no intervention {shown.value!r}: it has {traced}")
     if beyond and beyond not in CONTROLS:
-        raise PlanError(f"--beyond is {' or '.join(CONTROLS)}, not {beyond.value!r}")
+        raise PlanError(f"--beyond is one of {', '.join(CONTROLS)}, not {beyond.value!r}")
     known = run_query(opened, "SELECT DISTINCT attribute FROM captions ORDER BY 1")
     names = known["attribute"].to_pylist()
     if attribute is not None and attribute not in names:

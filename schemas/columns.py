@@ -143,7 +143,7 @@ KNOWN = _columns(
     ("rank", COUNT, "", "1 + the states whose interval lies above this one's: overlaps tie"),
     ("controls", f"{TEXT}[]", "", "controls that were traced beside the restored state"),
     ("is_causal", "BOOLEAN", "", "whether the restored state has q_causal < 0.05"),
-    ("control", TEXT, "", f"the control compared with: {' or '.join(CONTROLS)}"),
+    ("control", TEXT, "", f"the control compared with: {', '.join(CONTROLS)}"),
     ("control_ie", REAL, "score", "mean indirect effect of the control"),
     (
         "control_low",

@@ -23,15 +23,28 @@ class Intervention(StrEnum):
     OTHER_CAPTION = "other-caption"
     """Control. Corrupted run, activation of an unrelated caption's clean run from the same latent:
     it lacks the attribute. An effect that stays is not the attribute."""
+    OTHER_DRAW = "other-draw"
+    """Control. Corrupted run, activation of the same caption corrupted by another noise draw: it is
+    distributed as the corrupted run's own, without the attribute. Its mean effect should be zero.
+    """
+    MATCHED = "matched"
+    """Control. Corrupted run, activation of the clean run of the caption with its counterfactual in
+    the subject's place, from the same latent: everything but the attribute's value is the same."""
 
     @property
     def changes_corrupted(self) -> bool:
         """Whether the corrupted run is changed; otherwise the clean run is."""
-        return self in (self.RESTORE, self.OTHER_SEED, self.OTHER_CAPTION)
+        return self is self.RESTORE or self in CONTROLS
 
 
-CONTROLS = (Intervention.OTHER_SEED, Intervention.OTHER_CAPTION)
-"""Restorations whose donor shares the attribute or the latent with the clean run, not both."""
+CONTROLS = (
+    Intervention.OTHER_SEED,
+    Intervention.OTHER_CAPTION,
+    Intervention.OTHER_DRAW,
+    Intervention.MATCHED,
+)
+"""Restorations whose donor shares something with the clean run, but not the attribute and the
+latent both."""
 
 
 class TokenRole(StrEnum):

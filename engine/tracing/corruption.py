@@ -3,7 +3,7 @@
 Shapes: R rows, L token positions, D embedding width (suffixes `_RLD`, `_LD`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
 
@@ -43,12 +43,13 @@ def subject_noise(
     return noise_LD
 
 
-def noising(noise_LD: torch.Tensor, rows: Sequence[int]) -> Edit:
-    """Return the edit that adds the noise to those rows."""
+def noising(noises: Mapping[int, torch.Tensor]) -> Edit:
+    """Return the edit that adds to each of some rows its noise_LD (or noise_P)."""
 
     def edit(h_RLD: torch.Tensor) -> torch.Tensor:
         noised_RLD = h_RLD.clone()
-        noised_RLD[list(rows)] += noise_LD.to(h_RLD)
+        for row, noise_LD in noises.items():
+            noised_RLD[row] += noise_LD.to(h_RLD)
         return noised_RLD
 
     return edit

@@ -13,6 +13,7 @@ from engine.model.hooks import HookPoint, Side
 from engine.model.model import Diffusion, TextEncoder
 from engine.model.seeds import derived_seed
 from engine.model.tokens import find_subjects
+from schemas.caption import Caption
 from schemas.component import Component, Kind, Part
 from schemas.errors import PlanError, UnknownComponent
 from schemas.intervention import Intervention, TokenRole
@@ -23,6 +24,8 @@ from schemas.window import Window
 CLEAN, CORRUPTED = 0, 1
 """Places of the two runs of every unit among its reference runs."""
 REFERENCE_LABELS = ("the clean run", "the corrupted run")
+OTHER_DRAW = " of another draw"
+"""The stream of noise that no corrupted run of a plan has, whatever the number of its draws."""
 THROUGH = ".."
 """Joins the first and the last of consecutive components that are restored together."""
 
@@ -34,6 +37,8 @@ class Reference:
     text: str
     seed: int
     is_noised: bool = False
+    noise_stream: str = ""
+    """Noise of another stream is another draw."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +77,12 @@ def reference_runs(unit: Unit, numerics: Numerics) -> list[Reference]:
     corrupted = Reference(text=caption.caption, seed=unit.seed, is_noised=True)
     if numerics.corruption == "counterfactual":
         corrupted = Reference(text=caption.counterfactual_text, seed=unit.seed)
+        for control in (Intervention.OTHER_DRAW, Intervention.MATCHED):
+            if control in unit.interventions:
+                raise PlanError(
+                    f"intervention {control} needs corruption by noise: with counterfactuals "
+                    "its donor is the corrupted run"
+                )
     runs = [Reference(text=caption.caption, seed=unit.seed), corrupted]
     for intervention in unit.interventions:
         runs += [run for run in _donors(unit, intervention) if run not in runs]
@@ -89,17 +100,25 @@ def _donors(unit: Unit, intervention: Intervention) -> list[Reference]:
         return [Reference(text=text, seed=seed) for text in unit.references]
     if intervention is Intervention.OTHER_CAPTION:
         return [Reference(text=_unrelated(unit), seed=seed)]
+    if intervention is Intervention.OTHER_DRAW:
+        text = caption.caption
+        return [Reference(text=text, seed=seed, is_noised=True, noise_stream=OTHER_DRAW)]
+    if intervention is Intervention.MATCHED and caption.counterfactual is not None:
+        return [Reference(text=caption.counterfactual_text, seed=seed)]
     return []
 
 
 def _unrelated(unit: Unit) -> str:
-    for text in unit.references:
-        if text != unit.caption.caption and unit.caption.subject not in text:
-            return text
-    raise PlanError(
-        f"no reference is unrelated to {unit.caption.caption!r}: give references without "
-        f"{unit.caption.subject!r} for the other-caption control"
-    )
+    """Return the donor of the control by another caption, drawn among all that are unrelated."""
+    caption = unit.caption
+    texts = [text for text in unit.references if caption.subject not in text]
+    if not texts:
+        raise PlanError(
+            f"no reference is unrelated to {caption.caption!r}: give references without "
+            f"{caption.subject!r} for the other-caption control"
+        )
+    drawn = derived_seed("other caption", caption.caption, caption.subject, unit.seed, unit.draw)
+    return texts[drawn % len(texts)]
 
 
 def list_changes(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Patch]:
@@ -115,7 +134,7 @@ def list_changes(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Patch
         for window in sorted(unit.windows)
         for name, sites in groups.items()
         for intervention in unit.interventions
-        if allows(intervention, sites[0].component)
+        if allows(intervention, sites[0].component, unit.caption)
         for change in _at_tokens(
             Patch(
                 component=name,
@@ -130,13 +149,16 @@ def list_changes(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Patch
     ]
 
 
-def allows(intervention: Intervention, component: Component) -> bool:
-    """Return whether an intervention makes sense on a component.
+def allows(intervention: Intervention, component: Component, caption: Caption) -> bool:
+    """Return whether an intervention makes sense on a component for a caption.
 
-    A swap replaces the text that a cross-attention reads. The text encoder knows no seed.
+    A swap replaces the text that a cross-attention reads. The text encoder knows no seed. A matched
+    caption needs a counterfactual.
     """
     if intervention is Intervention.SWAP:
         return component.kind in (Kind.CROSS_ATTENTION, Kind.JOINT_ATTENTION)
+    if intervention is Intervention.MATCHED:
+        return caption.counterfactual is not None
     return intervention is not Intervention.OTHER_SEED or component.part is Part.DENOISER
 
 

@@ -3,7 +3,7 @@
 Shapes: R rows, L token positions, D text width, P pooled width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -44,7 +44,7 @@ def encode_rows(
     Gaussian noise is added to the noised rows at the encoders' input or at their output.
     """
     ids = model.token_ids([row.run.text for row in rows])
-    noised = [n for n, row in enumerate(rows) if row.run.is_noised]
+    noised = {n: row.run.noise_stream for n, row in enumerate(rows) if row.run.is_noised}
     at_input = numerics.noise_at == "input" or unit.part is Part.TEXT_ENCODER
     edits = _writes(rows)
     if noised and at_input:
@@ -76,44 +76,58 @@ def _writes(rows: Sequence[TextRow]) -> dict[HookPoint, Edit]:
 
 
 def _input_noise(
-    model: Diffusion, unit: Unit, rows: Sequence[int], numerics: Numerics
+    model: Diffusion, unit: Unit, noised: Mapping[int, str], numerics: Numerics
 ) -> dict[HookPoint, Edit]:
-    """Return the edit of each encoder's token embedding, in sigmas of its own table."""
+    """Return the edit of each encoder's token embedding, in sigmas of its own table.
+
+    `noised` has the stream of each row's noise.
+    """
     edits = {}
     for n, encoder in enumerate(model.encoders):
         table = token_embedding(encoder.module)
-        noise_LD = subject_noise(
-            unit,
-            find_subject(encoder.tokenizer, unit.caption),
-            shape=(encoder.tokenizer.model_max_length, table.embedding_dim),
-            scale=noise_scale(numerics, embedding_sigma(encoder.module)),
-            stream=str(n or ""),
-        )
-        edits[HookPoint(table)] = noising(noise_LD, rows)
+        noise_of = {
+            stream: subject_noise(
+                unit,
+                find_subject(encoder.tokenizer, unit.caption),
+                shape=(encoder.tokenizer.model_max_length, table.embedding_dim),
+                scale=noise_scale(numerics, embedding_sigma(encoder.module)),
+                stream=f"{n or ''}{stream}",
+            )
+            for stream in set(noised.values())
+        }
+        edits[HookPoint(table)] = noising({row: noise_of[s] for row, s in noised.items()})
     return edits
 
 
 def _output_noise(
-    model: Diffusion, unit: Unit, cond: Conditioning, rows: Sequence[int], numerics: Numerics
+    model: Diffusion, unit: Unit, cond: Conditioning, noised: Mapping[int, str], numerics: Numerics
 ) -> Conditioning:
     """Return the conditioning with noise on the subject's rows, in sigmas of the clean rows.
 
     A pooled embedding, which also tells the subject, is noised as a whole in sigmas of its own.
     """
     clean_LD = cond.text_RLD[CLEAN]
-    noise_LD = subject_noise(
-        unit,
-        find_subject(model.tokenizer, unit.caption),
-        shape=(clean_LD.shape[0], clean_LD.shape[1]),
-        scale=noise_scale(numerics, float(clean_LD.float().std())),
-    )
-    noisy = replace(cond, text_RLD=noising(noise_LD, rows)(cond.text_RLD))
+    noise_of = {
+        stream: subject_noise(
+            unit,
+            find_subject(model.tokenizer, unit.caption),
+            shape=(clean_LD.shape[0], clean_LD.shape[1]),
+            scale=noise_scale(numerics, float(clean_LD.float().std())),
+            stream=stream,
+        )
+        for stream in set(noised.values())
+    }
+    noises = {row: noise_of[stream] for row, stream in noised.items()}
+    noisy = replace(cond, text_RLD=noising(noises)(cond.text_RLD))
     if cond.pooled_RP is None:
         return noisy
     clean_P = cond.pooled_RP[CLEAN]
     scale = noise_scale(numerics, float(clean_P.float().std()))
-    noise_P = scale * noise_draw(unit, tuple(clean_P.shape), "pooled")
-    return replace(noisy, pooled_RP=noising(noise_P, rows)(cond.pooled_RP))
+    pooled = {
+        row: scale * noise_draw(unit, tuple(clean_P.shape), f"pooled{stream}")
+        for row, stream in noised.items()
+    }
+    return replace(noisy, pooled_RP=noising(pooled)(cond.pooled_RP))
 
 
 def _distinct_key(cond: Conditioning) -> torch.Tensor:

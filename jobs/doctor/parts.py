@@ -169,6 +169,9 @@ def rows_of_unit(run: TraceRun, slab: Slab) -> int | None:
     is_text = slab.part is Part.TEXT_ENCODER
     if is_text and CAPTIONS_OWN & set(plan.tokens):
         return None
+    lacks_match = any(caption.counterfactual is None for caption in plan.captions)
+    if Intervention.MATCHED in plan.interventions and lacks_match:
+        return None
     tokens = len(plan.tokens) if is_text else 1
     return _interventions(run, slab) * len(slab.windows) * tokens * len(plan.measures)
 
@@ -181,7 +184,8 @@ def _interventions(run: TraceRun, slab: Slab) -> int:
     from engine.tracing.interventions import allows  # it imports torch, which takes seconds
 
     components = [c for c in run.components if c.name in set(slab.components)]
-    return sum(allows(intervention, c) for c in components for intervention in chosen)
+    caption = run.plan.captions[0]  # they are alike, or the caller does not ask
+    return sum(allows(i, component, caption) for component in components for i in chosen)
 
 
 def _groups(run: TraceRun, live: Live) -> Iterator[list[PartFile]]:

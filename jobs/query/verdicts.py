@@ -1,7 +1,9 @@
 """What a run's ranking says, in words: what is causal, how surely, or why nothing can be found."""
 
+from jobs.query.placebo import placebos
 from jobs.query.select import run_query
 from jobs.runs.trace_run import TraceRun
+from schemas.intervention import Intervention
 from schemas.statistics import DISCOVERY_RATE
 
 FOUND = """
@@ -24,7 +26,8 @@ RATE = f"at a false discovery rate of {DISCOVERY_RATE:.0%}"
 LEAST_CAPTIONS = 5
 """With fewer, flipping signs gives no one-sided p-value below 0.05: 2^-4 is 0.06."""
 SKEW_CAPTIONS = 36
-"""With fewer, skewed effects of mean zero are called causal too often (docs/statistics.md)."""
+"""With fewer, states that are skewed unlike the others are called causal too often
+(docs/statistics.md)."""
 NAMED = 3
 """States that a sentence names."""
 
@@ -43,7 +46,23 @@ def verdicts(run: TraceRun, *, measure: str, attribute: str | None, part: str | 
             f"Nothing can be found causal for {_names(few)}: with {most} captions an attribute no "
             f"p-value is below {2.0**-most:.2g}; trace {SKEW_CAPTIONS}."
         )
-    return sentences + _limits([row for row in rows if row["causal"]], families=len(rows))
+    sentences += _limits([row for row in rows if row["causal"]], families=len(rows))
+    found = placebos(run, measure=measure, attribute=attribute, part=part)
+    return sentences + [placebo.sentence for placebo in found] + _unmatched(run, attribute)
+
+
+def _unmatched(run: TraceRun, attribute: str | None) -> list[str]:
+    """Return how many captions the matched control leaves out, if it was traced."""
+    if Intervention.MATCHED not in run.plan.interventions:
+        return []
+    captions = [c for c in run.plan.captions if attribute in (None, c.attribute)]
+    lacking = sum(caption.counterfactual is None for caption in captions)
+    if not lacking:
+        return []
+    return [
+        f"{lacking} of {len(captions)} captions have no counterfactual: the matched control leaves "
+        "them out."
+    ]
 
 
 def _limits(rows: list[dict], *, families: int) -> list[str]:
@@ -59,7 +78,8 @@ def _limits(rows: list[dict], *, families: int) -> list[str]:
     if few:
         sentences.append(
             f"The claims for {_names(few)} need more captions: with fewer than {SKEW_CAPTIONS} an "
-            "attribute they hold their rate only where effects are not skewed."
+            "attribute they hold their rate only where effects are alike: not where a few states "
+            "have rare, large ones below zero."
         )
     if rows and families > 1:
         found, held = (sum(row[name] for row in rows) for name in ("causal", "causal_in_run"))

@@ -31,6 +31,8 @@ DONE = {
     "swap": "swapped",
     "other-seed": "from another seed",
     "other-caption": "from another caption",
+    "other-draw": "from another corrupted draw",
+    "matched": "from its counterfactual",
 }
 """What was done to the component of the best and the worst image."""
 

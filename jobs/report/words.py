@@ -19,6 +19,8 @@ INTERVENTIONS = {
     "swap": "given the corrupted text in the clean run",
     "other-seed": "restored from another seed (control)",
     "other-caption": "restored from an unrelated caption (control)",
+    "other-draw": "restored from another corrupted draw (control)",
+    "matched": "restored from the caption with its counterfactual (control)",
 }
 
 

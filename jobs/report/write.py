@@ -16,6 +16,7 @@ import vl_convert
 from markupsafe import Markup
 
 from engine.files import write_whole
+from jobs.query.placebo import placebos
 from jobs.query.select import run_query
 from jobs.report.edits import CONCEPTS, EditSection, edit_sections, measure_rows, share_text
 from jobs.report.figures.data import ALPHA, FigureData, read_figure_data
@@ -41,6 +42,7 @@ from jobs.report.words import (
 )
 from jobs.runs.progress import progress_of
 from jobs.runs.trace_run import TraceRun
+from schemas.intervention import CONTROLS
 
 PAGE = Path(__file__).with_name("page")
 """Folder of the page's template, style and script."""
@@ -181,6 +183,8 @@ def _rendered(
         parts=PARTS,
         interventions=INTERVENTIONS,
         measure=measure,
+        controls=[control for control in CONTROLS if control in run.plan.interventions],
+        placebos=[placebo.sentence for placebo in placebos(run, measure=measure)],
         figures=figures,
         data=data,
         page_data=_json(_page_data(data, figures)),

@@ -84,7 +84,7 @@ def _unit_cost(planned: Planned, unit: Unit, span: Span, *, length: int) -> tupl
     """Return the changed runs of a unit and its row evaluations."""
     by_name = {component.name: component for component in planned.components}
     changes = sum(
-        allows(intervention, by_name[name])
+        allows(intervention, by_name[name], unit.caption)
         for name in unit.components
         for intervention in unit.interventions
     )

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -20,6 +21,7 @@ from schemas.window import expand_windows
 
 if TYPE_CHECKING:
     from engine.model.components import Site
+    from engine.model.tokens import Span
 
 REFERENCES = 8
 """Captions of a plan that are its references where it needs some and names none."""
@@ -130,18 +132,36 @@ def _check_captions(plan: TracePlan) -> None:
     if references:
         find_subjects(tokenizer, references)
     if plan.numerics.corruption == "counterfactual":
-        replaced = [
-            Caption(caption=c.counterfactual_text, subject=str(c.counterfactual), attribute="-")
-            for c in plan.captions
-        ]
-        for span, caption, other in zip(
-            spans, plan.captions, find_subjects(tokenizer, replaced)[1], strict=True
-        ):
-            if (span.start, span.stop, span.eos) != (other.start, other.stop, other.eos):
-                raise PlanError(
-                    f"counterfactual {caption.counterfactual!r} has {other.stop - other.start} "
-                    f"tokens and {caption.subject!r} {span.stop - span.start}: give as many"
-                )
+        _check_counterfactuals(tokenizer, plan.captions, spans)
+    if Intervention.MATCHED in plan.interventions:
+        pairs = zip(plan.captions, spans, strict=True)
+        matched = [(c, span) for c, span in pairs if c.counterfactual is not None]
+        if not matched:
+            raise PlanError(
+                "intervention matched needs captions with a counterfactual, another word of the "
+                "subject's kind: give some the column `counterfactual`"
+            )
+        _check_counterfactuals(tokenizer, *zip(*matched, strict=True))
+
+
+def _check_counterfactuals(
+    tokenizer: Any, captions: Sequence[Caption], spans: Sequence["Span"]
+) -> None:
+    """Raise PlanError if a counterfactual has not as many tokens as its subject has in `spans`."""
+    from engine.model.tokens import find_subjects
+
+    replaced = [
+        Caption(caption=c.counterfactual_text, subject=str(c.counterfactual), attribute="-")
+        for c in captions
+    ]
+    for span, caption, other in zip(
+        spans, captions, find_subjects(tokenizer, replaced)[1], strict=True
+    ):
+        if (span.start, span.stop, span.eos) != (other.start, other.stop, other.eos):
+            raise PlanError(
+                f"counterfactual {caption.counterfactual!r} has {other.stop - other.start} "
+                f"tokens and {caption.subject!r} {span.stop - span.start}: give as many"
+            )
 
 
 def _check_interventions(plan: TracePlan, traced: Sequence[Component]) -> None:
@@ -165,7 +185,8 @@ def _check_interventions(plan: TracePlan, traced: Sequence[Component]) -> None:
             )
             reference_runs(unit, plan.numerics)
     for intervention in plan.interventions:
-        if not any(allows(intervention, component) for component in traced):
+        pairs = product(traced, plan.captions)
+        if not any(allows(intervention, component, caption) for component, caption in pairs):
             raise PlanError(f"no component to trace can be used with intervention {intervention}")
 
 

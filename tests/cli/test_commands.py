@@ -99,7 +99,7 @@ def test_help_names_the_glossary(command: str) -> None:
         (("rank", "r", "--measure", "x"), "no measure 'x': it has caption, target"),
         (("rank", "r", "--intervention", "zero"), "no intervention 'zero': it has restore"),
         (("rank", "r", "--beyond", "other-seed"), "no intervention 'other-seed': it has restore"),
-        (("rank", "r", "--beyond", "restore"), "--beyond is other-seed or other-caption"),
+        (("rank", "r", "--beyond", "restore"), "--beyond is one of other-seed, other-caption"),
         (("trace", "plan", "--window", "21:22"), "reaches past the last of 20 steps"),
         (("trace", "plan", "--scheduler", "foo"), "unknown scheduler 'foo': there are ddim"),
         (("trace", "submit", "--corruption", "counterfactual"), "has no counterfactual"),

@@ -62,6 +62,7 @@ class Run:
     text: str
     seed: int
     noised: bool = False
+    stream: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class Oracle:
     def changed(self, key: Key) -> torch.Tensor:
         """Return the final latent of one changed run."""
         base = self.clean_run
-        if key.intervention in ("restore", "other-seed", "other-caption"):
+        if key.intervention in ("restore", "other-seed", "other-caption", "other-draw", "matched"):
             base = self.corrupted_run
         donors = self.donors(key.intervention)
         swap = key.intervention == "swap"
@@ -176,8 +177,16 @@ class Oracle:
             return [Run(text, seed) for text in references]
         if intervention == "other-seed":
             return [Run(self.clean_run.text, derived_seed("other seed", seed))]
+        caption = self.unit.caption
         if intervention == "other-caption":
-            return [Run(next(t for t in references if self.unit.caption.subject not in t), seed)]
+            fit = [text for text in references if caption.subject not in text]
+            of = (caption.caption, caption.subject, seed, self.unit.draw)
+            return [Run(fit[derived_seed("other caption", *of) % len(fit)], seed)]
+        if intervention == "other-draw":
+            return [Run(caption.caption, seed, noised=True, stream=" of another draw")]
+        if intervention == "matched":
+            other = caption.caption.replace(caption.subject, str(caption.counterfactual), 1)
+            return [Run(other, seed)]
         return {
             "restore": [self.clean_run],
             "corrupt": [self.corrupted_run],
@@ -200,7 +209,7 @@ class Oracle:
         table = encoder.get_input_embeddings()
         with ExitStack() as stack:
             if run.noised and at_input:
-                add = self.adding(table.weight.std())
+                add = self.adding(table.weight.std(), run.stream)
                 stack.enter_context(hooked(Place(table, "output"), add))
             for places, given, positions in writes:
                 for n, place in enumerate(places):
@@ -209,16 +218,16 @@ class Oracle:
             rows = encoder(self.ids(run.text)).last_hidden_state
         if run.noised and not at_input:
             clean = encoder(self.ids(self.clean_run.text)).last_hidden_state
-            return self.adding(clean.std())(rows)
+            return self.adding(clean.std(), run.stream)(rows)
         return rows
 
-    def adding(self, sigma: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    def adding(self, sigma: torch.Tensor, stream: str) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return the function that adds the subject's noise."""
         scale = self.numerics.noise_absolute or self.numerics.noise_sigmas * float(sigma)
 
         def add(h_1LD: torch.Tensor) -> torch.Tensor:
             noised = h_1LD.clone()
-            draw = noise_draw(self.unit, (len(self.subject), h_1LD.shape[2]))
+            draw = noise_draw(self.unit, (len(self.subject), h_1LD.shape[2]), stream)
             for n, position in enumerate(self.subject):
                 noised[0, position] += scale * draw[n]
             return noised

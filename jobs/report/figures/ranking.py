@@ -18,6 +18,8 @@ RUNS = {
     "restore": "restored",
     "other-seed": "control: same caption, other seed",
     "other-caption": "control: unrelated caption",
+    "other-draw": "control: same caption, other noise",
+    "matched": "control: the counterfactual",
 }
 """What restorations and their controls are called."""
 

@@ -24,7 +24,7 @@ from engine.tracing.trace_unit import trace_images, trace_unit
 from schemas.caption import Caption
 from schemas.component import Part
 from schemas.errors import PlanError, UnknownComponent
-from schemas.intervention import Intervention, TokenRole
+from schemas.intervention import CONTROLS, Intervention, TokenRole
 from schemas.numerics import Numerics
 from schemas.trial import Trial
 from schemas.unit import Unit
@@ -271,6 +271,46 @@ def test_every_corruption_equals_the_oracle(
     assert_equals_the_oracle(model, scorer, unit, make_numerics(**options))
 
 
+@pytest.mark.parametrize("noise_at", ["input", "output"])
+@pytest.mark.parametrize("part", list(Part))
+def test_controls_equal_the_oracle(
+    model: Diffusion, scorer: Scorer, part: Part, noise_at: str
+) -> None:
+    unit = make_unit(
+        (ATTN2,) if part is Part.DENOISER else ("text_encoder.layers.0",),
+        caption=CAPTIONS[1],
+        windows=((0, 2),),
+        interventions=(Intervention.RESTORE, *CONTROLS),
+        references=REFERENCES,
+    )
+    assert_equals_the_oracle(model, scorer, unit, make_numerics(noise_at=noise_at), rows=16)
+
+
+def test_a_caption_without_counterfactual_has_no_matched_run(
+    model: Diffusion, scorer: Scorer
+) -> None:
+    caption = Caption(caption="a red apple", subject="apple", attribute="object")
+    interventions = (Intervention.RESTORE, Intervention.MATCHED)
+    unit = make_unit((ATTN2,), caption=caption, interventions=interventions, windows=((0, 2),))
+    trials = trace_unit(model, scorer, unit, numerics=make_numerics(), rows=8)
+    assert {trial.intervention for trial in trials} == {Intervention.RESTORE}
+
+
+def test_the_other_caption_is_drawn_among_all_that_are_unrelated() -> None:
+    sources = set()
+    for seed in range(20):
+        unit = make_unit(
+            (ATTN2,),
+            seed=seed,
+            interventions=(Intervention.OTHER_CAPTION,),
+            references=("two small birds", "a green forest", f"a {CAPTIONS[0].subject}"),
+        )
+        (_, _, source) = reference_runs(unit, make_numerics())
+        assert source == reference_runs(unit, make_numerics())[2]
+        sources.add(source.text)
+    assert sources == {"two small birds", "a green forest"}
+
+
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_every_scheduler_equals_the_oracle(
     model: Diffusion, scorer: Scorer, scheduler: str
@@ -354,6 +394,10 @@ def test_any_plan_equals_the_oracle(model: Diffusion, scorer: Scorer, data: st.D
         lambda start: st.tuples(st.just(start), st.integers(start + 1, last))
     )
     components = st.one_of(st.sampled_from(names), ranges(names))
+    needs_noise = {Intervention.OTHER_DRAW, Intervention.MATCHED}
+    chosen = data.draw(st.lists(some_intervention, min_size=1, max_size=2, unique=True))
+    if needs_noise & set(chosen):
+        numerics = numerics.model_copy(update={"corruption": "noise"})
     unit = Unit(
         caption=data.draw(st.sampled_from(CAPTIONS)),
         seed=data.draw(st.integers(0, 2**63 - 1)),
@@ -362,9 +406,7 @@ def test_any_plan_equals_the_oracle(model: Diffusion, scorer: Scorer, data: st.D
         components=tuple(data.draw(st.lists(components, min_size=1, max_size=2, unique=True))),
         windows=tuple(data.draw(st.lists(windows, min_size=1, max_size=2, unique=True))),
         tokens=tuple(data.draw(st.lists(some_role, min_size=1, max_size=2, unique=True))),
-        interventions=tuple(
-            data.draw(st.lists(some_intervention, min_size=1, max_size=2, unique=True))
-        ),
+        interventions=tuple(chosen),
         references=REFERENCES,
     )
     if part is Part.TEXT_ENCODER:
@@ -580,6 +622,12 @@ def test_donors_that_are_missing_are_refused(
         unit = make_unit(components, interventions=(intervention,), references=references)
         with pytest.raises(PlanError, match=message):
             trace_unit(model, scorer, unit, numerics=make_numerics(), rows=4)
+    for control in (Intervention.OTHER_DRAW, Intervention.MATCHED):
+        unit = make_unit(components, interventions=(control,))
+        with pytest.raises(PlanError, match=f"{control} needs corruption by noise"):
+            trace_unit(
+                model, scorer, unit, numerics=make_numerics(corruption="counterfactual"), rows=4
+            )
     plain = Caption(caption="a red apple", subject="apple", attribute="object")
     numerics = make_numerics(corruption="counterfactual")
     with pytest.raises(PlanError, match="counterfactual"):

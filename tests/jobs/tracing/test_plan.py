@@ -125,6 +125,24 @@ def test_bad_fields_are_named(fields: dict, message: str) -> None:
             "'hippopotamus' has [0-9]+ tokens and 'cat' [0-9]+",
         ),
         ({"interventions": ["other-caption"]}, PlanError, "no reference is unrelated to 'a cat'"),
+        ({"interventions": ["matched"]}, PlanError, "matched needs captions with a counterfactual"),
+        (
+            {
+                "interventions": ["matched"],
+                "captions": [CAT, {**CAT, "counterfactual": "hippopotamus"}],
+            },
+            PlanError,
+            "'hippopotamus' has [0-9]+ tokens and 'cat' [0-9]+",
+        ),
+        (
+            {
+                "interventions": ["restore", "other-draw"],
+                "numerics": {"corruption": "counterfactual"},
+                "captions": [{**CAT, "counterfactual": "cat"}],
+            },
+            PlanError,
+            "other-draw needs corruption by noise",
+        ),
         (
             {"interventions": ["swap"], "kinds": ["resnet"], "parts": ["denoiser"]},
             PlanError,

@@ -1,0 +1,71 @@
+"""Whether the control by another corrupted draw is the null that it ought to be."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from jobs.query.select import run_query
+from jobs.runs.trace_run import TraceRun
+from schemas.intervention import Intervention
+
+CAPTION_MEANS = f"""
+SELECT attribute, part, caption_id, avg(ie) AS ie
+FROM caption_effects
+WHERE intervention = '{Intervention.OTHER_DRAW}' AND measure = $1
+  AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
+GROUP BY ALL ORDER BY ALL
+"""
+"""Each caption's effect of the control, on average over the states."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placebo:
+    """The mean effect of another draw's activations on one attribute and part, over its states."""
+
+    attribute: str
+    part: str
+    mean: float
+    low: float
+    high: float
+    """Ends of the 95 % interval; NaN where there are too few captions for one."""
+
+    @property
+    def is_null(self) -> bool:
+        """Whether the interval holds zero."""
+        return self.low <= 0 <= self.high
+
+    @property
+    def sentence(self) -> str:
+        """What it says of the control."""
+        about = (
+            f"{self.attribute}, {self.part}: activations of another corrupted draw change the "
+            f"score by {self.mean:+.3f} on average over the states"
+        )
+        if np.isnan(self.low):
+            return f"{about}; too few captions say whether that is zero."
+        ends = f"[{self.low:+.3f}, {self.high:+.3f}]"
+        if self.is_null:
+            return f"{about} {ends}, which holds zero: this control is a null."
+        return f"{about} {ends}, which leaves zero out: this control is no null here."
+
+
+def placebos(
+    run: TraceRun, *, measure: str, attribute: str | None = None, part: str | None = None
+) -> list[Placebo]:
+    """Return the placebo of each attribute and part that another draw was traced of."""
+    if Intervention.OTHER_DRAW not in run.plan.interventions:
+        return []
+    # SciPy takes a second to import, which runs without this control do without.
+    from engine.statistics.inference import draws_of, mean_estimates
+
+    effects = defaultdict[tuple[str, str], dict[str, float]](dict)
+    for row in run_query(run, CAPTION_MEANS, [measure, attribute, part]).to_pylist():
+        effects[row["attribute"], row["part"]][row["caption_id"]] = row["ie"]
+    found = []
+    for (of_attribute, of_part), by_caption in effects.items():
+        means = mean_estimates(np.array([list(by_caption.values())]), draws_of(tuple(by_caption)))
+        ends = {"low": float(means.low_S[0]), "high": float(means.high_S[0])}
+        mean = float(means.mean_S[0])
+        found.append(Placebo(attribute=of_attribute, part=of_part, mean=mean, **ends))
+    return found
