@@ -33,7 +33,7 @@ def traced(path: Path, *, control: float) -> TraceRun:
             for n in range(CAPTIONS)
         ),
         parts=(Part.TEXT_ENCODER,),
-        scores=("target",),
+        measures=("target",),
         interventions=INTERVENTIONS,
     )
     run = make_run(path, plan, components=2)
