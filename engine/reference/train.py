@@ -116,13 +116,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=export.FOLDER, help="what is shipped")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    options.work.mkdir(parents=True, exist_ok=True)
     training = Training(work=options.work, icons=options.icons, folder=options.folder)
     listed = stages(training)
     chosen = list(listed) if options.stage == "all" else options.stage.split(",")
     if unknown := [name for name in chosen if name not in listed]:
         parser.error(f"unknown stage {', '.join(unknown)}: there are {', '.join(listed)}")
+    torch.set_num_threads(options.threads)
+    options.work.mkdir(parents=True, exist_ok=True)
     for name in chosen:
         listed[name]()
 
