@@ -9,7 +9,7 @@ ATTACK_VERSION = 1
 
 
 class Attack(StrEnum):
-    """What stands in the concept's place of the prompt."""
+    """What stands in the place of the concept in the prompt."""
 
     PLAIN = "plain"
     """The concept itself: no attack."""
@@ -51,6 +51,6 @@ ATTACKS = pa.schema(
 """`success` is the share of images that show the concept, `low` and `high` its 95 % interval.
 
 The objective is the denoising loss of an embedding, or the distance of a prompt's encoding;
-`seconds` are those of the search alone. `attack_id` is a hash of the edit, the models and every
+`seconds` is the time of the search alone. `attack_id` is a hash of the edit, the models and every
 setting.
 """

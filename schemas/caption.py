@@ -19,9 +19,9 @@ class Caption(BaseModel):
     """The words that carry the attribute; they occur in the caption, verbatim."""
     attribute: str = Field(min_length=1)
     target: str | None = None
-    """Text of the attribute alone that images are scored against; the subject if None."""
+    """Text of the attribute alone, which images are scored against; by default the subject."""
     counterfactual: str | None = None
-    """What takes the subject's place where corruption is by replacement: as many tokens."""
+    """Words that take the subject's place where corruption is by counterfactual: as many tokens."""
 
     @model_validator(mode="after")
     def _subject_in_caption(self) -> "Caption":
@@ -47,7 +47,7 @@ class Caption(BaseModel):
 
     @property
     def subject_characters(self) -> tuple[int, int]:
-        """The characters of the subject's first occurrence as whole words, else of any."""
+        """Characters of the subject's first occurrence as whole words, or else of its first one."""
         word = re.search(rf"(?<!\w){re.escape(self.subject)}(?!\w)", self.caption)
         start = word.start() if word else self.caption.index(self.subject)
         return start, start + len(self.subject)

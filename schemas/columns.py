@@ -1,4 +1,4 @@
-"""What every view and column of a run means: the one source of `--schema` and of comments."""
+"""The meaning of every view and column of a run: the only source of `--schema` and of comments."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ class Column:
 
     @property
     def comment(self) -> str:
-        """The meaning with the unit, if there is one."""
+        """The meaning, followed by the unit where the column has one."""
         return f"{self.meaning} [{self.unit}]" if self.unit else self.meaning
 
 
@@ -33,7 +33,7 @@ class View:
 
     name: str
     meaning: str
-    """What one row is, and what it is good for."""
+    """What one row is, and what the view is used for."""
     columns: tuple[Column, ...]
 
 
@@ -51,8 +51,8 @@ KNOWN = _columns(
     ("caption_id", TEXT, "", "hash of the caption's content"),
     ("caption", TEXT, "", "the prompt"),
     ("subject", TEXT, "", "the words of the caption whose tokens are corrupted"),
-    ("attribute", TEXT, "", "what the subject says of the image: object, style, color, ..."),
-    ("target", TEXT, "", "text that the images are scored against, beside the caption"),
+    ("attribute", TEXT, "", "what the subject says about the image: object, style, color, ..."),
+    ("target", TEXT, "", "text that the images are scored against besides the caption"),
     ("counterfactual", TEXT, "", "words in the subject's place, for counterfactual corruption"),
     ("slab", INTEGER, "", "number of the slab: components and windows of one unit"),
     ("part", TEXT, "", "half of the model: denoiser or text-encoder"),
@@ -63,7 +63,7 @@ KNOWN = _columns(
     ("chunk", INTEGER, "", "number of the chunk: the units that are committed together"),
     ("seed", COUNT, "", "seed of the initial latent"),
     ("draw", INTEGER, "", "number of the noise draw on the subject's tokens, from 0"),
-    ("component", TEXT, "", "name of the place that is changed, as `dqf components` lists it"),
+    ("component", TEXT, "", "name of the place that is patched, as `dqf components` lists it"),
     ("kind", TEXT, "", f"what the component computes: {_KINDS}"),
     ("network_order", INTEGER, "", "place in the order of execution within its part, from 0"),
     (
@@ -73,11 +73,11 @@ KNOWN = _columns(
         "text encoder: its layer; denoiser: its block in the order down, mid, up",
     ),
     ("num_parameters", COUNT, "parameters", "parameters of the component"),
-    ("intervention", TEXT, "", f"which run is changed and by what: {_CHANGES}"),
+    ("intervention", TEXT, "", f"which run is patched, and with what:  {_CHANGES}"),
     ("token", TEXT, "", "`all` in the denoiser; a token role or position in the text encoder"),
-    ("position", INTEGER, "tokens", "first changed position in the text encoder, from 0"),
+    ("position", INTEGER, "tokens", "first patched position in the text encoder, from 0"),
     ("token_text", TEXT, "", "the token at that position"),
-    ("step_start", INTEGER, "steps", "first denoising step at which the component is changed"),
+    ("step_start", INTEGER, "steps", "first denoising step at which the component is patched"),
     (
         "step_stop",
         INTEGER,
@@ -90,14 +90,19 @@ KNOWN = _columns(
     ("measure", TEXT, "", "the measure: caption, target, clean-image or clean-latent"),
     ("clean", REAL, "score", "measure of the clean run's image"),
     ("corrupted", REAL, "score", "measure of the corrupted run's image"),
-    ("patched", REAL, "score", "measure of the changed run's image, whatever the intervention"),
+    ("patched", REAL, "score", "measure of the patched run's image, whatever the intervention"),
     ("total_effect", REAL, "score", "clean - corrupted"),
     ("indirect_effect", REAL, "score", "patched - corrupted; clean - patched for ablations"),
     ("recovery", REAL, "fraction", "indirect / total effect; null where the total is < 0.01"),
     ("ie", REAL, "score", "mean indirect effect over the caption's seeds and draws"),
     ("te", REAL, "score", "mean total effect over the caption's seeds and draws"),
-    ("num_trials", COUNT, "trials", "changed runs behind the row"),
-    ("num_captions", COUNT, "captions", "captions behind the row: the clusters of the statistics"),
+    ("num_trials", COUNT, "trials", "patched runs behind the row"),
+    (
+        "num_captions",
+        COUNT,
+        "captions",
+        "captions behind the row, which are the clusters of the statistics",
+    ),
     ("mean_ie", REAL, "score", "mean indirect effect over captions, signed"),
     ("ie_low", REAL, "score", "lower end of mean_ie's 95 % interval: bootstrap over captions"),
     ("ie_high", REAL, "score", "upper end of mean_ie's 95 % interval"),
@@ -140,8 +145,13 @@ KNOWN = _columns(
         "probability",
         "p_causal after Benjamini-Hochberg over all states of the run with that intervention",
     ),
-    ("rank", COUNT, "", "1 + the states whose interval lies above this one's: overlaps tie"),
-    ("controls", f"{TEXT}[]", "", "controls that were traced beside the restored state"),
+    (
+        "rank",
+        COUNT,
+        "",
+        "1 + the number of states whose interval lies above this one's: overlaps tie",
+    ),
+    ("controls", f"{TEXT}[]", "", "controls that were traced for the restored state"),
     ("is_causal", "BOOLEAN", "", "whether the restored state has q_causal < 0.05"),
     ("control", TEXT, "", f"the control compared with: {', '.join(CONTROLS)}"),
     ("control_ie", REAL, "score", "mean indirect effect of the control"),
@@ -155,7 +165,12 @@ KNOWN = _columns(
     ("se_control", REAL, "score", "standard error of control_ie over captions"),
     ("p_control", REAL, "probability", "p-value of control_ie, as p_value"),
     ("q_control", REAL, "probability", "p_control after Benjamini-Hochberg, as q_value"),
-    ("mean_difference", REAL, "score", "mean over captions of restoring less the control"),
+    (
+        "mean_difference",
+        REAL,
+        "score",
+        "mean over captions of the restored effect minus the control's",
+    ),
     (
         "difference_low",
         REAL,
@@ -192,7 +207,7 @@ KNOWN = _columns(
         "effective_components",
         REAL,
         "components",
-        "components that, alike in effect, would be as concentrated",
+        "number of components that, with equal effects, would be as concentrated",
     ),
     (
         "effective_low",
@@ -201,7 +216,7 @@ KNOWN = _columns(
         "lower end of effective_components's 95 % interval: bootstrap over captions",
     ),
     ("effective_high", REAL, "components", "upper end of effective_components's 95 % interval"),
-    ("generation", INTEGER, "", "0, and one more each time the chunk's failures are tried again"),
+    ("generation", INTEGER, "", "number of times that the chunk's failures have been tried again"),
     ("error", TEXT, "", "type of the error that ended the unit"),
     ("message", TEXT, "", "the error's message"),
     ("traceback", TEXT, "", "where it was raised"),
@@ -210,10 +225,10 @@ KNOWN = _columns(
         "failures",
         'STRUCT(unit_id VARCHAR, "error" VARCHAR, message VARCHAR, traceback VARCHAR)[]',
         "",
-        "those of them that failed",
+        "the units among them that failed",
     ),
 )
-"""Columns by name; where a view's differs, the view says so."""
+"""Columns by name; a view overrides what differs in it."""
 
 _STATE = "attribute part component token step_start step_stop measure"
 _CAPTION = "caption subject attribute target counterfactual"
@@ -232,31 +247,31 @@ _CONCENTRATION += "effective_components effective_low effective_high"
 
 
 def _view(name: str, columns: str, meaning: str, **types: str) -> View:
-    """Return a view of columns by name, of which `types` are of another type than usual."""
+    """Return a view of the named columns; `types` gives the columns of another type than usual."""
     found = [KNOWN[column] for column in columns.split()]
     typed = (replace(c, type=types.get(c.name, c.type)) for c in found)
     return View(name=name, meaning=meaning, columns=tuple(typed))
 
 
 VIEWS = (
-    _view("captions", f"caption_id {_CAPTION}", "One row a caption of the plan."),
-    _view("slabs", "slab part components windows", "One row a slab of components and windows."),
+    _view("captions", f"caption_id {_CAPTION}", "One row per caption of the plan."),
+    _view("slabs", "slab part components windows", "One row per slab of components and windows."),
     _view(
         "units",
         "ordinal unit_id chunk caption_id seed draw slab",
-        "One row a unit of work of the plan, done or not.",
+        "One row per unit of work of the plan, done or not.",
     ),
     _view(
         "components",
         "component part kind network_order layer num_parameters",
-        "One row a traced component.",
+        "One row per traced component.",
     ),
-    _view("scores", _SCORE, "One row a changed run and measure, as the workers wrote it."),
-    _view("commits", "chunk generation units failures", "One row a committed chunk."),
+    _view("scores", _SCORE, "One row per patched run and measure, as the workers wrote it."),
+    _view("commits", "chunk generation units failures", "One row per committed chunk."),
     _view(
         "failures",
         "unit_id error message traceback chunk generation",
-        "One row a unit that failed when it was last tried.",
+        "One row per unit that failed when it was last tried.",
     ),
     _view("trials", f"{_SCORE} {_CAPTION}", "`scores` with the caption's columns."),
     _view(
@@ -267,12 +282,12 @@ VIEWS = (
     _view(
         "caption_effects",
         f"{_STATE} intervention caption_id ie te recovery num_trials",
-        "One row a causal state, intervention and caption.",
+        "One row per state, intervention and caption.",
     ),
     _view(
         "component_effects",
         f"{_STATE} intervention {_MEANS}",
-        "One row a causal state and intervention: means over captions, intervals, tests.",
+        "One row per state and intervention: means over captions, intervals, tests.",
     ),
     _view(
         "ranking",
@@ -282,7 +297,7 @@ VIEWS = (
     _view(
         "controlled_effects",
         f"{_STATE} control {_CONTROLLED}",
-        "One row a restored state and control, over the captions that have both.",
+        "One row per restored state and control, over the captions that have both.",
     ),
     _view(
         "causal_states",
@@ -292,19 +307,19 @@ VIEWS = (
     _view(
         "overlap",
         _OVERLAP,
-        "One row a pair of attributes: how many causal states they share.",
+        "One row per pair of attributes: how many causal states they share.",
     ),
     _view(
         "concentration",
         _CONCENTRATION,
-        "One row an attribute, part and measure: in how few components its effects are.",
+        "One row per attribute, part and measure: in how few components its effects are.",
     ),
 )
 """The views of a run, each after those that it is computed from."""
 
 
 def documented(names: Sequence[str] = ()) -> list[View]:
-    """Return the views of these names, all if none; QueryRefused for a name that no view has."""
+    """Return the named views, by default all; QueryRefused for an unknown name."""
     known = {view.name: view for view in VIEWS}
     for name in names:
         if name not in known:

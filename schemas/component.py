@@ -49,7 +49,7 @@ PAPER_KINDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """One intervention site of a model."""
+    """A place of the model whose activation can be patched."""
 
     name: str
     """Stable name, e.g. `unet.mid_block.resnets.0` or `text_encoder.layers.0.self_attn`."""

@@ -1,4 +1,4 @@
-"""A concept to edit out of a model, and what it becomes."""
+"""A concept to edit out of a model, and its replacement."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -7,15 +7,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import from_json
 
 MAX_CHARACTERS = 120
-"""Longest concept or replacement; CLIP reads about 75 tokens, a template's words among them."""
+"""Longest concept or replacement; CLIP reads about 75 tokens, which include a template's words."""
 MAX_TEMPLATE = 300
 """Longest template of a prompt, in characters."""
 MAX_WEIGHT = 1e6
-"""Largest weight: sums of squares of larger ones lose what the others say."""
+"""Largest weight: a larger one would make the other concepts vanish by rounding."""
 OLD_REPLACEMENT = "target"
 """Name of the field `replacement` in older concept files, which is still read."""
 PLACE = "{}"
-"""Where a template says the concept."""
+"""Placeholder for the concept in a template."""
 
 
 class ConceptKind(StrEnum):
@@ -34,9 +34,9 @@ class ConceptMode(StrEnum):
     """What is wanted of a concept."""
 
     REMOVE = "remove"
-    """It is not to be drawn any more; its replacement is only what stands in its place."""
+    """The concept should no longer be drawn; its replacement only fills its place."""
     UPDATE = "update"
-    """Its replacement is to be drawn in its place."""
+    """The replacement should be drawn in the concept's place."""
 
 
 NEUTRAL_REPLACEMENTS: dict[ConceptKind, str] = {
@@ -47,11 +47,11 @@ NEUTRAL_REPLACEMENTS: dict[ConceptKind, str] = {
     ConceptKind.PERSON: "person",
     ConceptKind.FACT: "something",
 }
-"""What a concept with an empty replacement becomes: the most general word of its kind."""
+"""Replacements of concepts that give none: the most general word of each kind."""
 
 
 def plain_text(text: str) -> str:
-    """Return the text as a tokenizer that lowercases and strips reads it."""
+    """Return the text in lower case with single spaces, as a tokenizer reads it."""
     return " ".join(text.casefold().split())
 
 
@@ -61,7 +61,7 @@ def same_text(left: str, right: str) -> bool:
 
 
 class Concept(BaseModel):
-    """One row of a concept file; an empty field of one is a field that is not given."""
+    """One row of a concept file; an empty field counts as not given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
@@ -71,9 +71,9 @@ class Concept(BaseModel):
     """The words that prompts with the concept should mean instead; empty: remove the concept."""
     kind: ConceptKind = ConceptKind.OBJECT
     mode: ConceptMode = ConceptMode.REMOVE
-    """If not given: update where there is a replacement, else remove."""
+    """By default `update` where a replacement is given, else `remove`."""
     weight: float = Field(default=1.0, gt=0, le=MAX_WEIGHT, allow_inf_nan=False)
-    """How much the concept counts beside the others of an edit."""
+    """Weight of the concept among the concepts of an edit."""
     prompts: tuple[str, ...] = ()
     """Templates with one `{}` each, in place of the kind's; in text separated by `|` or as JSON."""
 
@@ -114,7 +114,7 @@ class Concept(BaseModel):
         try:
             return from_json(prompts, allow_inf_nan=False)
         except ValueError as error:
-            raise ValueError(f"starts with [ but is no JSON list: {error}") from error
+            raise ValueError(f"starts with [ but is not a JSON list: {error}") from error
 
     @field_validator("prompts")
     @classmethod
@@ -128,7 +128,7 @@ class Concept(BaseModel):
                 raise ValueError(f"template {template[:20]!r}... is over {MAX_TEMPLATE} characters")
         repeated = next((t for n, t in enumerate(prompts) if t in prompts[:n]), None)
         if repeated is not None:
-            raise ValueError(f"template {repeated!r} is there twice")
+            raise ValueError(f"template {repeated!r} is given twice")
         return prompts
 
     @model_validator(mode="after")

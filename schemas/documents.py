@@ -1,6 +1,6 @@
-"""Reading JSON and YAML of users, other programs and other people's folders, within limits.
+"""Reading JSON and YAML that users and other programs wrote, within limits.
 
-Every failure is one sentence with the document's name, of the error class that the caller gives.
+Every failure is one sentence that names the document, raised as the caller's error class.
 """
 
 import math
@@ -18,9 +18,9 @@ from schemas.errors import DqfError, first_line
 from schemas.printable import shown
 
 MOST_BYTES = 512 * 2**20
-"""Of a JSON document: a plan of a million captions has 100 MB."""
+"""Largest JSON document: a plan of a million captions has 100 MB."""
 MOST_YAML_BYTES = 4 * 2**20
-"""Of a YAML document, which takes a hundred times as long to read: longer ones are JSON."""
+"""Largest YAML document; reading YAML takes a hundred times as long as JSON."""
 MOST_NODES = 2_000_000
 """Values of a YAML document, those that are repeated by `*name` counted each time."""
 
@@ -34,8 +34,8 @@ T = TypeVar("T")
 def read_json(content: bytes | str, name: str, *, error: type[DqfError]) -> Any:
     """Return what a JSON document holds.
 
-    `error`: it is no JSON, nested more than 200 deep, or has NaN, infinity, a number of more than
-    4,300 digits, or bytes that are no UTF-8.
+    `error`: it is not JSON, is nested more than 200 deep, or has NaN, infinity, a number of more
+    than 4,300 digits, or bytes that are not UTF-8.
     """
     check_size(content, name, most=MOST_BYTES, error=error)
     try:
@@ -58,8 +58,8 @@ def read_yaml(content: bytes | str, name: str, *, error: type[DqfError]) -> Any:
 def yaml_root(loader: Any, name: str, *, error: type[DqfError]) -> yaml.Node | None:
     """Return the root of the document that a loader reads, None if it is empty.
 
-    `error`: it is no YAML, more than one document, names a field twice, or grows beyond MOST_NODES
-    by repetitions.
+    `error`: it is not YAML, is more than one document, names a field twice, or grows beyond
+    MOST_NODES by repetitions.
     """
     try:
         root = loader.get_single_node()
@@ -83,7 +83,7 @@ def yaml_value(loader: Any, node: yaml.Node, name: str, *, error: type[DqfError]
 
 
 def checked_text(content: bytes | str, name: str, *, most: int, error: type[DqfError]) -> str:
-    """Return the text of a document without its byte order mark; `error`: it is no UTF-8."""
+    """Return the text of a document without its byte order mark; `error`: it is not UTF-8."""
     check_size(content, name, most=most, error=error)
     if isinstance(content, str):
         return content
@@ -103,7 +103,7 @@ def check_size(content: bytes | str, name: str, *, most: int, error: type[DqfErr
 def parsed(kind: type[T], content: object, name: str, *, error: type[DqfError]) -> T:
     """Return plain data as a dataclass or another type; `error` says which field is wrong.
 
-    A field that a dataclass does not have is wrong as well: it would be lost.
+    A field that the dataclass does not have is an error too: it would be lost.
     """
     if isinstance(content, dict) and hasattr(kind, "__dataclass_fields__"):
         known = {field.name for field in fields(kind)}  # pyright: ignore[reportArgumentType]
@@ -121,7 +121,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def first_message(error: ValidationError) -> str:
-    """Return what is wrong first, with the field's name and value, in one sentence."""
+    """Return the first error, with the field's name and value, in one sentence."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
@@ -176,6 +176,6 @@ def _parts(node: yaml.Node) -> list[yaml.Node]:
     names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
     for name, count in Counter(names).items():
         if count > 1 and name != "<<":
-            said = f"the field {shown(name)} is there twice"
+            said = f"the field {shown(name)} is given twice"
             raise yaml.MarkedYAMLError(problem=said, problem_mark=node.start_mark)
     return [part for pair in node.value for part in pair]

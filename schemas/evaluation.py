@@ -1,7 +1,7 @@
 """The evaluation of an edit: its plan, its units of work, the table of its images and SQL over it.
 
 Every image is drawn twice from one latent, by the unedited model (`before`) and by the edited one
-(`after`), and both are a row: a pair is never separated.
+(`after`); one row holds both.
 """
 
 from collections.abc import Iterator
@@ -26,10 +26,10 @@ PICTURES = "images"
 
 
 class Group(StrEnum):
-    """What a prompt asks of an edit."""
+    """What a prompt tests in an edit."""
 
     CONCEPT = "concept"
-    """Efficacy: the concept, plainly."""
+    """Efficacy: the concept in a plain prompt."""
     PARAPHRASE = "paraphrase"
     """Efficacy: the concept in other words, colors and styles."""
     POSITION = "position"
@@ -37,54 +37,55 @@ class Group(StrEnum):
     KEPT = "kept"
     """Specificity: every other name of the concepts' kinds; the nearest are `neighbor` too."""
     OBJECT = "object"
-    """Specificity: the object that is said beside a removed style or color."""
+    """Specificity: the object in prompts with a removed style or color."""
     STYLE = "style"
-    """Specificity: the style that is said beside a removed concept."""
+    """Specificity: the style in prompts with a removed concept."""
     COLOR = "color"
-    """Specificity: the color that is said beside a removed concept."""
+    """Specificity: the color in prompts with a removed concept."""
     UNRELATED = "unrelated"
-    """Specificity: names of kinds that no concept is of."""
+    """Specificity: names of kinds that no concept has."""
     GENERAL = "general"
-    """Quality: prompts of all sorts that say no concept; nothing is chosen."""
+    """Quality: prompts of all kinds without a concept; no name is chosen."""
 
 
 EFFICACY = (Group.CONCEPT, Group.PARAPHRASE, Group.POSITION)
 """Groups whose prompts say a concept that should be gone."""
 NEIGHBOR = "neighbor"
-"""Name of the part of `kept` whose names are nearest to a concept."""
+"""The group of those names of `kept` that are nearest to a concept."""
 NEIGHBORS_A_CONCEPT, NEIGHBORS_SHARE = 3, 3
-"""As many kept names a concept are neighbors, at most one in so many of its kind."""
+"""Neighbors per concept, and the share of the kind's kept names that they may be: one in three."""
 
 
 class EvaluationPrompt(BaseModel):
-    """A prompt and the names that could stand in its place of a name."""
+    """A prompt and the place in it that any name of a kind can take."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     group: Group
     text: str = Field(min_length=1)
     template: str | None = None
-    """The text with `{name}` or `{article}` ("an owl") for the name; None: nothing is chosen."""
+    """The text with `{name}` or `{article}` ("an owl") for the name; None where no name is
+    chosen."""
     edited_template: str | None = None
-    """What an edited image is judged by, if not by `template`: where an update makes a cat a frog,
-    the style of "a cat in the style of {name}" is that of a frog."""
+    """Template that edited images are judged by, where it differs: once an update makes a cat a
+    frog, the style of "a cat in the style of {name}" is judged on a frog."""
     kind: ConceptKind | None = None
     """Of the name."""
     name: str | None = None
     shown: bool = False
-    """Whether its images are kept for the picture."""
+    """Whether the prompt's images are kept for the picture."""
 
 
 class Subject(BaseModel):
-    """A concept, a name or a group of prompts: what a unit draws with one seed."""
+    """A concept, a name or a group of prompts that a unit draws with one seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1)
     kind: ConceptKind | None = None
-    """None for prompts of all sorts."""
+    """None for prompts of all kinds."""
     replacement: str | None = None
-    """What an updated concept should be recognized as."""
+    """Replacement of an updated concept."""
     prompts: tuple[EvaluationPrompt, ...] = Field(min_length=1)
 
 
@@ -94,19 +95,19 @@ class EvaluationPlan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     edits: dict[str, str] = Field(min_length=1)
-    """Content hash of each edit's delta by its name; a sweep has many, which share `before`."""
+    """Content hash of each edit's delta by its name; the edits of a sweep share `before`."""
     model: str
     scorer: str
     concepts: dict[ConceptKind, tuple[str, ...]]
     """What is edited."""
     names: dict[ConceptKind, tuple[str, ...]]
-    """What an image may be recognized as, the concepts among them."""
+    """Names that an image may be recognized as, including the concepts."""
     subjects: tuple[Subject, ...] = Field(min_length=1)
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(min_length=1)
     """Seeds of the initial latents."""
     numerics: Numerics
     rows: int = Field(default=8, ge=1)
-    """Images that are drawn at once. Recorded, as the last bits of an image depend on it."""
+    """Images that are drawn together. Recorded because the last bits of an image depend on it."""
     shown_seeds: int = Field(default=2, ge=0)
     """Seeds whose images are kept for the picture."""
     chunk_units: int = Field(default=1, ge=1)
@@ -125,7 +126,7 @@ class EvaluationUnit:
 
 @dataclass(frozen=True)
 class EvaluationUnits:
-    """A plan's units in order; seeds come first, so that a part of a run covers every subject."""
+    """A plan's units in order, seed by seed, so that an unfinished run covers every subject."""
 
     plan: EvaluationPlan
 
@@ -204,7 +205,7 @@ IMAGES = pa.schema(
 )
 """One row an edit, prompt and seed.
 
-`chosen` is the name that scores highest in the place of `name`; null where nothing is chosen.
+`chosen` is the name that scores highest in the place of `name`; null where no name is chosen.
 `clip` is the image's cosine with its own prompt, `similarity` that of the two images. Of kept
 names, `nearness` is the text encoder's cosine with the nearest concept of the kind. Embeddings are
 kept of `general` prompts, for CMMD; images as PNG of those that are shown.
@@ -221,7 +222,7 @@ SELECT *, "group" IN ({_EFFICACY}) AS is_efficacy,
     END AS as_replacement
 FROM images
 """
-"""Images with what they count as; `cluster` is what a bootstrap draws: names, not images."""
+"""Images with their outcomes; `cluster` is the unit that a bootstrap draws: names, not images."""
 
 NEIGHBORS = f"""
 WITH concepts AS (
@@ -252,4 +253,4 @@ SELECT "group", cluster, count(*) AS images,
   sum(clip_before) AS clip_before, sum(clip_after) AS clip_after, sum(similarity) AS similarity
 FROM grouped GROUP BY ALL ORDER BY ALL
 """
-"""What every measure is made of: counts and sums of each group and cluster."""
+"""Counts and sums of each group and cluster, from which every share is computed."""

@@ -1,10 +1,10 @@
-"""Interventions: which run is changed, and what its component's activation is replaced by."""
+"""Interventions: which run is patched, and where the activation comes from."""
 
 from enum import StrEnum
 
 
 class Intervention(StrEnum):
-    """One kind of changed run of causal mediation analysis."""
+    """One kind of patched run of causal mediation analysis."""
 
     RESTORE = "restore"
     """Corrupted run, activation of the clean run: is the component sufficient? The paper's."""
@@ -15,7 +15,7 @@ class Intervention(StrEnum):
     MEAN = "mean"
     """Clean run, mean activation over the reference captions' clean runs: ablation."""
     SWAP = "swap"
-    """Clean run, the corrupted conditioning as what a cross-attention reads: LocoGen's direct
+    """Clean run in which a cross-attention reads the corrupted conditioning: LocoGen's direct
     effect (Basu et al. 2024b)."""
     OTHER_SEED = "other-seed"
     """Control. Corrupted run, activation of the same caption's clean run from another latent: it

@@ -1,4 +1,4 @@
-"""The manifest of an edit, `edit.json`: what was edited, how, why there, and what it changed."""
+"""The manifest of an edit, `edit.json`: what was edited, how, where and why, and what changed."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -7,11 +7,11 @@ from schemas.edit_settings import EditSettings
 from schemas.numerics import Numerics
 
 MANIFEST_VERSION = 3
-"""Raised when a field comes, goes or changes its meaning."""
+"""Raised when a field is added, removed or changes its meaning."""
 
 
 class _Declared(BaseModel):
-    """A part of the manifest: it holds its declared fields and no other."""
+    """Base of the manifest's parts, which hold their declared fields and no others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,7 +23,7 @@ class Matrix(_Declared):
     """Public name: the pipeline's part and the parameter's name in it."""
     shape: tuple[int, ...]
     rank: int
-    """Of the change, above float32 rounding of the original."""
+    """Rank of the change, above the float32 rounding of the original."""
     norm_before: float
     """Frobenius norm of the original, |W0|."""
     relative_change: float
@@ -38,23 +38,24 @@ class EditSite(_Declared):
 
     component: str
     run: str | None = None
-    """The run whose ranking named it; None where the user did."""
+    """Run whose ranking named the component; None where the user named it."""
     attribute: str | None = None
-    """The attribute that was ranked; None for all pooled, or where the user named the component."""
+    """Attribute that was ranked; None where all were pooled or the user named the component."""
     mean_ie: float | None = None
     """Mean indirect effect of the component on the score against the target."""
     se_ie: float | None = None
     """Its standard error over captions; None where the run has one caption."""
     token: str | None = None
-    """The token role at which it was restored."""
+    """Token role at which the component was restored."""
     ie_low: float | None = None
     ie_high: float | None = None
-    """Its 95 % interval over captions; None where an end is unknown or has no bound."""
+    """Its 95 % interval over captions; None where an end is unknown or unbounded."""
     num_captions: int | None = None
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether a run located it but the 95 % interval of its effect reaches zero."""
+        """Whether a run located the component although the 95 % interval of its effect reaches
+        zero."""
         if self.mean_ie is None:
             return False
         return self.ie_low is None or self.ie_low <= 0
@@ -75,7 +76,7 @@ class ConceptScores(_Declared):
 
 
 class EditManifest(_Declared):
-    """What an edit was asked for, what it did, and what it takes to make it again."""
+    """The request of an edit, its result, and all that is needed to repeat it."""
 
     version: int
     model: str
@@ -91,16 +92,16 @@ class EditManifest(_Declared):
     key_pairs: int
     kept_keys: int
     key_seconds: float
-    """Collecting the keys of concepts and of what is kept."""
+    """Time of collecting the keys of concepts and kept names."""
     solve_seconds: float
     scores: tuple[ConceptScores, ...]
-    """Empty where no images were asked for."""
+    """Empty where no images were requested."""
     untouched_change: float | None
     """Mean change of the CLIPScore of untouched concepts against their own text."""
     matrices: tuple[Matrix, ...]
     lora: str
-    """Which LoRA files there are, or why none."""
+    """Which LoRA files were written, or why none."""
     versions: dict[str, str]
-    """Of dqf and the libraries that solved it."""
+    """Versions of dqf and of the libraries that solved the edit."""
     created: str
     """UTC, ISO 8601."""

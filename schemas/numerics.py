@@ -11,7 +11,7 @@ class Numerics(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scheduler: str | None = None
-    """`ddim`, `pndm`, `euler` ...; the model's own if None."""
+    """`ddim`, `pndm`, `euler` ...; by default the model's own."""
     steps: int = Field(default=50, ge=1, le=1000)
     guidance: float = Field(default=7.5, ge=1.0, le=100.0)
     """Classifier-free guidance scale w in eps = eps_uncond + w (eps_cond - eps_uncond)."""
@@ -21,7 +21,7 @@ class Numerics(BaseModel):
     """Standard deviation of the noise on the subject's tokens, in units of the measured standard
     deviation of what is noised: the token embedding table, or the caption's output rows."""
     noise_absolute: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
-    """Standard deviation of the noise as it is, in place of `noise_sigmas`."""
+    """Standard deviation of the noise in absolute terms, instead of `noise_sigmas`."""
     noise_at: Literal["input", "output"] = "input"
     """UNet trace only: noise the text encoder's input embeddings or its output rows."""
     cfg_patch: Literal["cond", "both"] = "cond"
@@ -29,5 +29,5 @@ class Numerics(BaseModel):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     negative_prompt: str = ""
     height: Annotated[int, Field(ge=8, multiple_of=8)] | None = None
-    """Pixels; the model's own size if None."""
+    """Pixels; by default the model's own size."""
     width: Annotated[int, Field(ge=8, multiple_of=8)] | None = None

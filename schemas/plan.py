@@ -30,7 +30,7 @@ class TracePlan(BaseModel):
     kinds: tuple[Kind, ...] = Field(default=PAPER_KINDS, min_length=1)
     """Kinds of component to trace."""
     components: tuple[str, ...] | None = None
-    """Names of the components to trace, whatever their kind; all of `kinds` if None."""
+    """Names of the components to trace, whatever their kind; by default all of `kinds`."""
     consecutive: int = Field(default=1, ge=1)
     """Components of one kind, next to one another in the network, that are restored together."""
     windows: tuple[str, ...] = Field(default=("all",), min_length=1)
@@ -39,7 +39,7 @@ class TracePlan(BaseModel):
     """Text-encoder trace: where a component is restored."""
     interventions: tuple[Intervention, ...] = Field(default=(Intervention.RESTORE,), min_length=1)
     references: tuple[str, ...] = ()
-    """Captions whose clean runs are the donors of `mean` and of `other-caption`."""
+    """Captions whose clean runs are the source runs of `mean` and of `other-caption`."""
     measures: tuple[str, ...] = Field(default=("caption", "target"), min_length=1)
     """Names of the measures that every image is scored by."""
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0,), min_length=1)
@@ -56,7 +56,7 @@ class TracePlan(BaseModel):
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> "TracePlan":
-        """Refuse repeats: what they score would count twice."""
+        """Refuse repeated values: their scores would count twice."""
         for name in REPEATABLE:
             values = getattr(self, name) or ()
             if len(set(values)) < len(values):

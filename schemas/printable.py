@@ -35,7 +35,7 @@ def message(text: str) -> str:
 def shown(value: object, *, most: int = 80) -> str:
     """Return the `repr` of a value, at most about `most` characters of it.
 
-    It is never made whole: that of a YAML bomb has gigabytes.
+    The full `repr` is never built: that of a YAML bomb has gigabytes.
     """
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = most

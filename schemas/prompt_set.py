@@ -1,4 +1,4 @@
-"""How many prompts an edit is evaluated on."""
+"""The number of prompts that an edit is evaluated on."""
 
 from enum import StrEnum
 
@@ -8,4 +8,4 @@ class PromptSet(StrEnum):
 
     FULL = "full"
     SMALL = "small"
-    """For sweeps: one prompt an efficacy group and a kept name, none beside the concepts."""
+    """For sweeps: one prompt per efficacy group and kept name, and no others."""

@@ -1,15 +1,16 @@
-"""The tables that a run's statistics are made of: what is estimated, one row an estimate.
+"""The tables of a run's statistics, one row per estimate.
 
-Intervals are of 95 %; they and the tests draw captions (docs/statistics.md). Null is unknown.
+Intervals are 95 % intervals; they and the tests resample captions (docs/statistics.md). Null means
+unknown.
 """
 
 import pyarrow as pa
 
 STATISTICS_VERSION = 4
-"""Raised when a column or the meaning of one changes: statistics of other versions do not count."""
+"""Raised when a column or the meaning of one changes: statistics of other versions are ignored."""
 
 DISCOVERY_RATE = 0.05
-"""A q-value under this makes a discovery."""
+"""Largest q-value of a discovery."""
 
 
 def _text(name: str) -> pa.Field:
@@ -30,7 +31,7 @@ STATE_FIELDS = [
     pa.field("step_stop", pa.int32(), nullable=False),
     _text("measure"),
 ]
-"""What is compared: a component, restored at certain tokens and steps, by one measure."""
+"""The columns of a state: a component at certain tokens and steps, by attribute and measure."""
 
 RANKING = pa.schema(
     [
@@ -47,12 +48,12 @@ RANKING = pa.schema(
         pa.field("is_causal", pa.bool_(), nullable=False),
     ]
 )
-"""One row a state and intervention.
+"""One row per state and intervention.
 
 `rank` is 1 + the number of states whose interval lies above this one's, so that intervals that
-overlap tie. `p_causal` is of the claim that the effect is above zero and, of a restored state, that
-it passes `controls`, those that were traced. `is_causal` is whether a restored state's `q_causal`
-is under 0.05.
+overlap tie. `p_causal` belongs to the claim that the effect is above zero and, for a restored
+state, that it passes the traced `controls`. `is_causal` is whether a restored state's `q_causal` is
+under 0.05.
 """
 
 CONTROLLED = pa.schema(
@@ -67,7 +68,7 @@ CONTROLLED = pa.schema(
         *_counts("num_captions"),
     ]
 )
-"""One row a restored state and control, over the captions that have both."""
+"""One row per restored state and control, over the captions that have both."""
 
 OVERLAP = pa.schema(
     [
@@ -76,7 +77,7 @@ OVERLAP = pa.schema(
         *_floats("jaccard", "jaccard_low", "jaccard_high"),
     ]
 )
-"""One row a pair of attributes: how many causal states each has, and both."""
+"""One row per pair of attributes: how many causal states each has, and how many they share."""
 
 CONCENTRATION = pa.schema(
     [
@@ -86,7 +87,7 @@ CONCENTRATION = pa.schema(
         *_floats("effective_components", "effective_low", "effective_high"),
     ]
 )
-"""One row an attribute, part and measure: in how few components the positive effects are."""
+"""One row per attribute, part and measure: in how few components the positive effects are."""
 
 STATISTICS = {
     "ranking": RANKING,

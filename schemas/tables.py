@@ -31,7 +31,7 @@ SCORES = pa.schema(
     ],
     metadata={VERSION_KEY: str(SCHEMA_VERSION)},
 )
-"""One row a changed run and measure; `patched` is the changed run's value.
+"""One row per patched run and measure; `patched` is the patched run's value.
 
 `token` is `all` in the denoiser, a token role or a position in the text encoder; steps are
 evaluations of the denoiser, `step_stop` excluded. Values are the measure's: cosines for
@@ -49,7 +49,7 @@ CAPTIONS = pa.schema(
     ],
     metadata={VERSION_KEY: str(SCHEMA_VERSION)},
 )
-"""One row a caption of a plan."""
+"""One row per caption of a plan."""
 
 SLABS = pa.schema(
     [
@@ -60,7 +60,7 @@ SLABS = pa.schema(
     ],
     metadata={VERSION_KEY: str(SCHEMA_VERSION)},
 )
-"""One row a slab of components and windows; its number is its place in the plan."""
+"""One row per slab of components and windows; its number is its place in the plan."""
 
 UNITS = pa.schema(
     [
@@ -74,7 +74,7 @@ UNITS = pa.schema(
     ],
     metadata={VERSION_KEY: str(SCHEMA_VERSION)},
 )
-"""One row a unit of a plan, in the order of work."""
+"""One row per unit of a plan, in the order of work."""
 
 COMPONENTS = pa.schema(
     [
@@ -87,4 +87,4 @@ COMPONENTS = pa.schema(
     ],
     metadata={VERSION_KEY: str(SCHEMA_VERSION)},
 )
-"""One row a component of the traced model."""
+"""One row per component of the traced model."""

@@ -1,4 +1,4 @@
-"""The scores of one run of a unit."""
+"""The scores of one patched run of a unit."""
 
 from dataclasses import asdict, dataclass
 
@@ -7,16 +7,16 @@ from schemas.intervention import Intervention
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One measure of one changed run beside that of its clean and corrupted runs."""
+    """One measure of a patched run and of its clean and corrupted runs."""
 
     component: str
     intervention: Intervention
     token: str
     """`all` in the denoiser; a token role or the position in a text encoder."""
     position: int | None
-    """Text encoder: the first position that was changed."""
+    """Text encoder: the first position that was patched."""
     token_text: str | None
-    """Text encoder: the tokens that were changed, as the tokenizer writes them."""
+    """Text encoder: the tokens that were patched, as the tokenizer writes them."""
     step_start: int
     step_stop: int
     path: str = "tokens"
@@ -30,7 +30,7 @@ class Trial:
     clean: float
     corrupted: float
     patched: float
-    """Of the changed run, whatever the intervention."""
+    """Measure of the patched run, whatever the intervention."""
 
     def as_row(self) -> dict[str, object]:
         """Return the fields by name."""

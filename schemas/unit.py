@@ -22,8 +22,8 @@ T = TypeVar("T")
 class Unit:
     """One caption x seed x noise draw x slab: the unit of work and of failure.
 
-    The slab is every combination of its components, windows, tokens and interventions that there
-    is: the text encoder has no windows, the UNet no tokens, and only cross-attention can `swap`.
+    The slab is every possible combination of its components, windows, tokens and interventions:
+    the text encoder has no windows, the UNet no tokens, and only cross-attention can `swap`.
     """
 
     caption: Caption
@@ -54,9 +54,10 @@ class Slab:
 
 @dataclass(frozen=True)
 class Units:
-    """A plan's units in order, each made when it is asked for: a plan may have millions.
+    """A plan's units in order, each built on request: a plan may have millions.
 
-    Captions come first and slabs last, so that a run cut short still covers few captions wholly.
+    Captions come first and slabs last, so that an interrupted run still covers a few captions
+    completely.
     """
 
     plan: TracePlan
@@ -97,7 +98,7 @@ class Units:
         return caption, seed, draw, slab
 
     def places(self, ordinals: Sequence[int]) -> list[tuple[int, int, int, int]]:
-        """Return what `place` does of many units, which all exist, ten times as quickly."""
+        """Return `place` of many existing units, ten times faster."""
         rest, slabs = np.divmod(np.asarray(ordinals, dtype=np.int64), len(self.slabs))
         rest, draws = np.divmod(rest, self.plan.noise_draws)
         captions, seeds = np.divmod(rest, len(self.plan.seeds))
@@ -129,7 +130,7 @@ class Units:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitIds:
-    """The ids of a plan's units: what units share is hashed once, so that millions are quick."""
+    """The ids of a plan's units; what units share is hashed once, so that millions are fast."""
 
     units: Units
     shared: str

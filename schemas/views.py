@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from schemas.intervention import Intervention
 
 MIN_TOTAL_EFFECT = 0.01
-"""Recovery is null where |total effect| is under this cosine difference: a ratio of noise."""
+"""Recovery is null below this |total effect|, where it would be a ratio of noise."""
 COMMITS_KEY = "dqf.commits"
-"""Key of a part's footer that holds, as JSON, the chunks that it commits, each with its generation
-(0, then one more each time its failed units are tried again), its units and those that failed."""
+"""Key in the footer of a part file that holds, as JSON, the chunks that it commits, each with its
+generation (how often its failed units were tried again), its units and those that failed."""
 
 CHANGES_CORRUPTED = ", ".join(f"'{i}'" for i in Intervention if i.changes_corrupted)
 
@@ -26,11 +26,11 @@ FROM (
   FROM TRIALS)
 """
 
-# What is compared: a component, restored at certain tokens and steps.
+# A state: a component at certain tokens and steps, for an attribute and measure.
 STATE = "attribute, part, component, token, step_start, step_stop, measure"
 
 # Seeds and draws of one caption are not independent: the caption is the cluster of all statistics.
-# Captions are joined to the means, not to the scores: five times as quick.
+# Joining captions to the means, not to the scores, is five times faster.
 CAPTION_EFFECTS = f"""
 SELECT {STATE}, intervention, caption_id, ie, te, recovery, num_trials
 FROM (
@@ -65,7 +65,7 @@ SELECT commit.* FROM (
   FROM parquet_kv_metadata(PARTS) WHERE decode(key) = '{COMMITS_KEY}' AND WHERE_FILE)
 """
 
-# A chunk's latest generation tried again all that had failed before.
+# The latest generation of a chunk tried all earlier failures again.
 FAILURES = """
 SELECT failure.*, chunk, generation FROM (
   SELECT unnest(failures) AS failure, chunk, generation FROM (
@@ -90,7 +90,7 @@ TABLES = ("captions", "slabs", "units", "components")
 def scores_of(parts: Sequence[str], *, where: str = "true") -> str:
     """Return the SELECT of the scores in `parts`, which are paths or globs that match a file.
 
-    Of these the files count that are `where`, an expression with {file} for the file's path.
+    `where` selects the files, as an expression with {file} for the file's path.
     """
     return (
         f"SELECT * EXCLUDE file FROM {read_parquet(parts, named=True)} "
@@ -99,7 +99,7 @@ def scores_of(parts: Sequence[str], *, where: str = "true") -> str:
 
 
 def commits_of(parts: Sequence[str], *, where: str = "true") -> str:
-    """Return the SELECT of what `parts` commit, as `scores_of` that of their scores."""
+    """Return the SELECT of the commits in `parts`; the arguments are those of `scores_of`."""
     body = COMMITS.replace("PARTS", _listed(parts))
     return body.replace("WHERE_FILE", where.format(file="file_name"))
 
@@ -132,8 +132,8 @@ def view_statements(
 def read_parquet(files: Sequence[str], *, named: bool = False) -> str:
     """Return the table function that reads Parquet files, given as paths or globs.
 
-    Only what is in the files: by default DuckDB takes a folder `seed=99` for a column. If `named`,
-    a row's path is in the column `file`.
+    Only columns in the files are read: by default DuckDB takes a folder `seed=99` for a column. If
+    `named`, the column `file` holds a row's path.
     """
     options = "hive_partitioning = false" + (", filename = 'file'" if named else "")
     return f"read_parquet({_listed(files)}, {options})"
