@@ -1,4 +1,4 @@
-"""Files and folders: whether they are there, reading regular ones alone, writing them whole."""
+"""Files and folders: checking that they exist, reading only regular files, writing whole files."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ OWN = ("plan.json", "edit.json", "sweep.json")
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file is there; text that cannot be a path, as SQL, is none.
+    """Return whether a file exists; False for text that cannot be a path, such as SQL.
 
     `Path.is_file` raises OSError for a name of more than 255 bytes, and ValueError for a null byte.
     """
@@ -26,7 +26,7 @@ def is_file(path: str | os.PathLike[str]) -> bool:
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:
-    """Return whether a folder is there; text that cannot be a path is none."""
+    """Return whether a folder exists; False for text that cannot be a path."""
     return os.path.isdir(path)
 
 
@@ -40,7 +40,7 @@ def refuse_occupied(out: Path) -> None:
 def new_folder(out: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes `out` when the block ends, and vanishes if it fails.
 
-    ConceptError: it cannot be made; `out` is occupied, before or after the block.
+    ConceptError: the folder cannot be made, or `out` is occupied before or after the block.
     """
     refuse_occupied(out)
     try:
@@ -61,7 +61,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def _make_readable(folder: Path) -> None:
-    """Make a folder as readable as any other here: mkdtemp and safetensors leave it private."""
+    """Give a folder the usual permissions: mkdtemp and safetensors make it private."""
     mask = _umask()
     for path in [folder, *folder.rglob("*")]:
         path.chmod((0o777 if is_folder(path) else 0o666) & ~mask)
@@ -70,18 +70,18 @@ def _make_readable(folder: Path) -> None:
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """Return a regular file, open for reading.
 
-    OSError: there is none, or it is a folder, a device or a pipe, which could be read for ever.
+    OSError: it does not exist, or is a folder, a device or a pipe, which could be read for ever.
     """
-    # Without the flag opening a pipe waits for somebody who writes into it.
+    # Without the flag, opening a pipe waits for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return os.fdopen(descriptor, "rb")
 
 
 def read_bytes(path: Path, *, error: type[DqfError], most: int = MOST_BYTES) -> bytes:
-    """Return a regular file's content; `error`: there is none, or more than `most` bytes."""
+    """Return a regular file's content; `error`: it does not exist or has more than `most` bytes."""
     try:
         with open_regular(path) as file:
             content = file.read(most + 1)
@@ -95,7 +95,7 @@ def read_bytes(path: Path, *, error: type[DqfError], most: int = MOST_BYTES) -> 
 
 
 def read_json_file(path: Path, *, error: type[DqfError]) -> object:
-    """Return what a JSON file holds; `error`: it cannot be read, or is none (`read_json`)."""
+    """Return what a JSON file holds; `error`: it cannot be read, or is not JSON (`read_json`)."""
     return read_json(read_bytes(path, error=error), str(path), error=error)
 
 
@@ -129,16 +129,16 @@ def whole_file(
 def write_whole(
     path: Path, content: bytes, *, error: type[DqfError] = StoreError, within: Path | None = None
 ) -> None:
-    """Write a file whole, in place of any that is there; `error` as for `whole_file`."""
+    """Write a file whole and replace an existing one; `error` as for `whole_file`."""
     with whole_file(path, error=error, within=within) as file:
         file.write(content)
 
 
 def check_writable(path: Path, *, error: type[DqfError], within: Path | None = None) -> None:
-    """Raise `error` unless `path` is nothing yet, or a regular file that this process may write.
+    """Raise `error` unless `path` is free, or a regular file that this process may write.
 
-    A device, pipe or link would be replaced by the file, and what is linked would be lost; of a
-    folder `within` which others may have made, links inside it are not followed either.
+    A device, pipe or link would be replaced by the file, and the linked file would be lost. Links
+    inside `within`, a folder that others may have made, are not followed either.
     """
     if within is not None:
         refuse_links(path.parent, within=within, error=error)
@@ -162,7 +162,8 @@ def check_writable(path: Path, *, error: type[DqfError], within: Path | None = N
 def check_output(path: Path, *, error: type[DqfError]) -> None:
     """Raise `error` if a file that a user names for output may not be written there.
 
-    Besides `check_writable`: no file inside a run or an edit, whose own files it could replace.
+    This is `check_writable`, and no file may lie in the folder of a run or an edit, whose own files
+    it could replace.
     """
     check_writable(path, error=error)
     for folder in path.absolute().resolve().parents:
@@ -181,7 +182,8 @@ def prepare_output(path: Path, *, error: type[DqfError]) -> None:
 
 
 def refuse_links(folder: Path, *, within: Path, error: type[DqfError] = StoreError) -> None:
-    """Raise `error` if a folder below `within` is reached through a link, which may lead away."""
+    """Raise `error` if a folder below `within` is reached through a link, which may lead
+    elsewhere."""
     while folder != within and within in folder.parents:
         if os.path.islink(folder):
             raise error(f"cannot write in {folder}: it is a link, which is not followed")

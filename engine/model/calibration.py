@@ -1,4 +1,4 @@
-"""What a device makes of a model: the batch size that serves it best and the time of a row.
+"""Measure the fastest batch size of a device for a model, and the time of a row.
 
 Shapes: R rows.
 """
@@ -16,18 +16,18 @@ from schemas.numerics import Numerics
 
 MAX_ROWS = 64
 WORTHWHILE = 0.97
-"""A larger batch is tried until two doublings in a row leave a row's time above this share."""
+"""Doubling stops once two doublings in a row leave a row's time above this share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """What was measured on a device."""
+    """The batch size and time measured on a device."""
 
     device: str
     rows: int
-    """Of a batch, at the least time a row."""
+    """Rows of the batch with the least time per row."""
     row_seconds: float
-    """Of one row of one step: two rows of the UNet where sampling is guided."""
+    """Time of one row of one step: two rows of the UNet where sampling is guided."""
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -37,9 +37,10 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 @torch.inference_mode()
 def calibrate(model: Diffusion, numerics: Numerics) -> Calibration:
-    """Return the best of batches of 2, 4, 8 ... rows, each timed by calls of the UNet.
+    """Return the fastest batch of 2, 4, 8 ... rows, each timed by calls of the UNet.
 
-    It stops where doubling gains little, memory runs out, or the next would not fit the host's.
+    It stops when doubling gains little, memory runs out, or the next batch would not fit the host's
+    memory.
     """
     prompt = encode(model, ["a photo"])
     uncond = unconditional(model, numerics)
@@ -72,13 +73,14 @@ def device_name(device: torch.device) -> str:
 
 
 def _call_seconds(model: Diffusion, prompt: Conditioning, numerics: Numerics, rows: int) -> float:
-    """Return the lesser time of two UNet calls on rows, each as often as `prompt` has halves."""
+    """Return the shorter time of two UNet calls on rows, each row as often as `prompt` has
+    halves."""
     start = starting_rows(model, [0] * rows, numerics)
     x = start.model_input(0).repeat(len(prompt), 1, 1, 1)
     cond = prompt.take([half for half in range(len(prompt)) for _ in range(rows)])
     t = start.scheduler.timesteps[0]
     times = []
-    for _ in range(2):  # the first may warm up
+    for _ in range(2):  # the first call may include warm-up
         begin = time.perf_counter()
         # The copy to the host waits for the device.
         float(unet_output(model, x, t, cond, numerics)[0, 0, 0, 0])

@@ -14,7 +14,7 @@ from schemas.errors import UnknownComponent
 
 
 class Networks(Protocol):
-    """What has components: an opened model or its skeleton."""
+    """An object with components: an opened model or its skeleton."""
 
     @property
     def name(self) -> str: ...
@@ -30,11 +30,12 @@ class Site:
 
     component: Component
     module: nn.Module
-    """The component's own module; for a head, its attention's."""
+    """The component's module; for a head, that of its attention."""
     spot: HookPoint
-    """Where its activation passes."""
+    """Hook point of its activation."""
     channels: slice | None = None
-    """The activation's channels that are the component's: one head's; all if None."""
+    """Channels of the activation that belong to the component: those of one head, or by default
+    all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ class _Found:
     spot: HookPoint
     channels: slice | None = None
     share: int = 1
-    """The component has one part in so many of the module's parameters."""
+    """Number of components that share the module's parameters equally."""
 
 
 def list_sites(model: Networks) -> list[Site]:
@@ -67,13 +68,13 @@ def list_sites(model: Networks) -> list[Site]:
 
 
 def list_components(model: Networks, kinds: Iterable[Kind] | None = None) -> list[Component]:
-    """Return the components of those kinds, of all kinds if None, in the order of `list_sites`."""
+    """Return the components of those kinds, by default all, in the order of `list_sites`."""
     wanted = set(Kind if kinds is None else kinds)
     return [site.component for site in list_sites(model) if site.component.kind in wanted]
 
 
 def sites_of(model: Networks, names: Sequence[str]) -> dict[str, Site]:
-    """Return the sites of those names; UnknownComponent names the nearest of one that is not."""
+    """Return the sites of the named components; UnknownComponent suggests the nearest names."""
     sites = {site.component.name: site for site in list_sites(model)}
     choose([site.component for site in sites.values()], names)
     return {name: sites[name] for name in names}
@@ -85,7 +86,7 @@ def module_of(model: Networks, name: str) -> nn.Module:
 
 
 def choose(components: Sequence[Component], names: Sequence[str]) -> list[Component]:
-    """Return the components of those names, in network order."""
+    """Return the named components, in network order."""
     known = {component.name for component in components}
     for name in names:
         if name not in known:
@@ -160,7 +161,8 @@ def _text_sites(text_encoder: Any) -> Iterator[_Found]:
 
 
 def _with_heads(path: str, attention: Any, kind: Kind, layer: int) -> Iterator[_Found]:
-    """Yield an attention's heads, each some channels of what its projection reads; then it."""
+    """Yield an attention's heads, each as channels of the output projection's input, then the
+    attention."""
     projection, heads = _output_projection(attention)
     width = projection.in_features // heads
     for n in range(heads):

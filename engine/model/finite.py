@@ -1,4 +1,4 @@
-"""Outputs that are not numbers: which run's, of which network, and what to try."""
+"""Outputs that are not finite: the run, the network, and what to try."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ from schemas.errors import NotFinite
 def refuse_not_finite(
     values_R: torch.Tensor, *, runs: Sequence[str], network: str, dtype: torch.dtype
 ) -> None:
-    """Raise NotFinite if a row of a network's output, whatever its shape, is NaN or infinite.
+    """Raise NotFinite if a row of a network's output, of any shape, is NaN or infinite.
 
-    `runs` says what each row is of, `dtype` what the network computes in.
+    `runs` names the run of each row, `dtype` the type that the network computes in.
     """
     is_finite_R = values_R.isfinite().flatten(1).all(dim=1)
     if bool(is_finite_R.all()):
@@ -23,7 +23,7 @@ def refuse_not_finite(
     raise NotFinite(
         f"{network} gives values that are not finite in {shown}: {bad[0]}{others}; "
         + (
-            "what it reads is too large, as by large noise or an edit that changes much"
+            "its input is too large, for example after large noise or an edit that changes much"
             if dtype is torch.float32
             else "try --dtype float32"
         )

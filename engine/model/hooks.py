@@ -16,17 +16,17 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 Edit = Callable[[torch.Tensor], torch.Tensor]
-"""Returns the activation that takes an activation's place, which may be the given one, changed: a
-module's result is its own, and of what several modules read an edit gets a copy."""
+"""Returns the activation that replaces the given one. It may change the given one in place: a
+module's result belongs to it alone, and an activation that several modules read is copied first."""
 
 
 class Side(Enum):
-    """Which of a module's activations."""
+    """Selects one of a module's activations."""
 
     OUTPUT = auto()
-    """What it returns; of a tuple the first element."""
+    """Its result, or the first element of a tuple."""
     OUTPUTS = auto()
-    """Every tensor that it returns: a UNet block hands on skip connections besides its output."""
+    """Every tensor of its result: a UNet block returns skip connections besides its output."""
     INPUT = auto()
     """Its first positional argument."""
     TEXT = auto()
@@ -42,18 +42,19 @@ class HookPoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivationCopy:
-    """What takes the place of one row's activation: the mean of the donor rows', zero if none."""
+    """Replacement of one row's activation by the mean of its source rows, or by zero without
+    sources."""
 
     row: int
     sources: tuple[int, ...]
     positions: tuple[int, ...] | None = None
-    """Token positions (dimension 1) that are written; all if None."""
+    """Token positions (dimension 1) to write, by default all."""
     channels: slice | None = None
-    """Channels (the last dimension) that are written; all if None."""
+    """Channels (the last dimension) to write, by default all."""
 
 
 def copy_rows(writes: Sequence[ActivationCopy]) -> Edit:
-    """Return the edit that makes all writes, in place; no donor is a row that is written."""
+    """Return the edit that makes all copies in place; no source row may be one that is written."""
 
     def edit(h: torch.Tensor) -> torch.Tensor:
         for write in writes:
@@ -78,7 +79,7 @@ def _mean(h: torch.Tensor, sources: tuple[int, ...]) -> torch.Tensor:
 
 @contextmanager
 def patched(edits: Mapping[HookPoint, Edit]) -> Iterator[None]:
-    """Replace the activation of each spot by `edit(activation)` until exit."""
+    """Replace the activation at each hook point by `edit(activation)` until exit."""
     with ExitStack() as stack:
         for spot, edit in edits.items():
             stack.callback(_register(spot, edit).remove)
@@ -117,7 +118,7 @@ def _every(edit: Edit, output: Any) -> Any:
 
 @contextmanager
 def recording(spots: Iterable[HookPoint]) -> Iterator[dict[HookPoint, list[torch.Tensor]]]:
-    """Yield a mapping that gets every activation that passes each spot until exit."""
+    """Yield a mapping that collects every activation that passes each hook point until exit."""
     passed: dict[HookPoint, list[torch.Tensor]] = {spot: [] for spot in spots}
 
     def recorder(spot: HookPoint) -> Edit:
@@ -141,13 +142,14 @@ def count_rows(module: nn.Module, count: Callable[[int], None]) -> RemovableHand
 
 
 class _ReachedError(Exception):
-    """Ends a forward pass once everything that is wanted has passed."""
+    """Ends a forward pass once every wanted activation has passed."""
 
 
 def read_until(spots: Sequence[HookPoint], forward: Callable[[], object]) -> list[torch.Tensor]:
-    """Return the activation that passes each spot first in `forward()`, running nothing after.
+    """Return the first activation that passes each hook point in `forward()`, and run nothing after
+    it.
 
-    RuntimeError: `forward` never reaches one of the spots.
+    RuntimeError: `forward` never reaches one of the hook points.
     """
     read: dict[HookPoint, torch.Tensor] = {}
 
@@ -165,4 +167,4 @@ def read_until(spots: Sequence[HookPoint], forward: Callable[[], object]) -> lis
             forward()
         except _ReachedError:
             return [read[spot] for spot in spots]
-    raise RuntimeError("the forward pass ended without reaching every spot")
+    raise RuntimeError("the forward pass ended without reaching every hook point")

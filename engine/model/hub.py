@@ -1,7 +1,7 @@
 """A hub model's files on this node: one process fetches them, the others wait for it.
 
 The hub's own lock guards one file. N workers of a node that start together would still ask the hub
-N times for every file, which it answers with 429; a lock on the whole model asks once.
+N times for every file, which it answers with 429; with a lock on the whole model one of them asks.
 """
 
 import fcntl
@@ -30,20 +30,20 @@ from schemas.errors import ModelUnavailable, first_line
 logger = logging.getLogger(__name__)
 
 CONFIGS = ("model_index.json", "*/*.json", "*/*.txt", "*/*.model")
-"""What says what a model is: configs, and the files of tokenizers."""
+"""Files that describe a model: configs, and the files of tokenizers."""
 UNREAD_PARTS = ("safety_checker", "image_encoder", "feature_extractor", "watermarker")
 """Parts that no family opens."""
 
 
 class _Silent(tqdm):
-    """No bar: configs are small."""
+    """Shows no progress bar: configs are small."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "disable": True})
 
 
 def config_folder(name: str) -> Path:
-    """Return a folder with the configs and tokenizers of the model of that name.
+    """Return a folder with the configs and tokenizers of the named model.
 
     ModelUnavailable: there is no such folder or hub model, or it cannot be fetched.
     """
@@ -54,11 +54,11 @@ def config_folder(name: str) -> Path:
 
 
 def model_folder(name: str) -> Path:
-    """Return the folder of the model of that name, fetched first if files are missing.
+    """Return the folder of the named model; missing files are fetched first.
 
-    Asks nothing of the hub under `HF_HUB_OFFLINE`, nor for a commit whose files are all there.
+    The hub is not asked under `HF_HUB_OFFLINE`, nor for a commit whose files are all cached.
     ModelUnavailable: there is no such folder or hub model, or it cannot be fetched. PartError: a
-    part has no weights that are read.
+    part has no weights in a format that dqf reads.
     """
     source = checked_source(name)
     if is_folder(source):
@@ -116,13 +116,13 @@ def _why(error: Exception) -> str:
 
 @contextmanager
 def node_lock(name: str) -> Iterator[None]:
-    """Hold a lock beside the hub's cache; the kernel releases it when its process dies."""
+    """Hold a lock in the hub's cache; the kernel releases it when the process dies."""
     path = Path(HF_HUB_CACHE) / ".locks" / f"dqf--{name.replace('/', '--')}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.open("w")
     except OSError as error:
-        # A read-only cache is read without one: nobody can fetch into it.
+        # A read-only cache needs no lock: no process can fetch into it.
         logger.info("no lock at %s: %s", path, error)
         yield
         return

@@ -1,4 +1,4 @@
-"""What a model family says of its pipelines: all that differs between architectures is here.
+"""A model, and its family: all that differs between architectures.
 
 Shapes: R rows, L token positions, D text width, P pooled width, C channels, h x w latent, H x W
 pixels.
@@ -17,10 +17,10 @@ from engine.model.tokens import tokenize
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextEncoder:
-    """One of a model's text encoders."""
+    """A text encoder of a model."""
 
     name: str
-    """Its part of the pipeline, which its components' names begin with: `text_encoder`."""
+    """Its part of the pipeline, the first word of its components' names: `text_encoder`."""
     module: nn.Module
     tokenizer: Any = None
     """None in a skeleton."""
@@ -28,7 +28,7 @@ class TextEncoder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditioning:
-    """What the UNet is told of the captions, one row a caption."""
+    """The UNet's conditioning on captions, one row per caption."""
 
     text_RLD: torch.Tensor
     """Rows for cross-attention: `encoder_hidden_states`."""
@@ -39,7 +39,7 @@ class Conditioning:
         return len(self.text_RLD)
 
     def take(self, rows: Sequence[int]) -> "Conditioning":
-        """Return the conditioning of those rows, in that order."""
+        """Return the conditioning of the given rows, in that order."""
         index = list(rows)
         pooled = None if self.pooled_RP is None else self.pooled_RP[index]
         return Conditioning(text_RLD=self.text_RLD[index], pooled_RP=pooled)
@@ -55,14 +55,14 @@ def joined(parts: Sequence[Conditioning]) -> Conditioning:
 
 
 class Family(ABC):
-    """The pipelines of one kind; one instance a family, without state."""
+    """The pipelines of one architecture; each family has one stateless instance."""
 
     pipeline: str
     """The diffusers pipeline class that `model_index.json` names."""
     networks: Mapping[str, type]
     """The class of each part that holds weights."""
     encoders: tuple[tuple[str, str], ...] = (("text_encoder", "tokenizer"),)
-    """The parts that are text encoders, each with its tokenizer's."""
+    """The parts that are text encoders, each with the part of its tokenizer."""
 
     @abstractmethod
     def check_settings(self, networks: Mapping[str, Any]) -> None:
@@ -76,11 +76,11 @@ class Family(ABC):
         """Return the diffusers pipeline of opened parts; `settings` are those of its index."""
 
     def prepare_tokenizer(self, tokenizer: Any) -> Any:
-        """Return a tokenizer that reads captions as the pipeline has them read."""
+        """Return a tokenizer that reads captions as the pipeline does."""
         return tokenizer
 
     def text_dtype(self, dtype: torch.dtype) -> torch.dtype:
-        """Return the dtype of the text encoders beside a UNet of that dtype."""
+        """Return the dtype of the text encoders of a UNet of that dtype."""
         return dtype
 
     @abstractmethod
@@ -105,7 +105,7 @@ class Family(ABC):
     def unet_options(
         self, model: "Diffusion | Skeleton", cond: Conditioning, *, pixels: tuple[int, int]
     ) -> dict[str, Any]:
-        """Return what the UNet takes besides latents, timestep and text rows.
+        """Return the UNet's arguments besides latents, timestep and text rows.
 
         `pixels` are the image's height and width.
         """
@@ -148,9 +148,9 @@ class Diffusion:
     """A template; each run takes a fresh copy from `new_scheduler`."""
     device: torch.device
     dtype: torch.dtype
-    """Of the UNet and the text encoders; noise and the VAE stay in float32."""
+    """Type of the UNet and the text encoders; noise and the VAE stay in float32."""
     settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """The pipeline's own, from `model_index.json`."""
+    """Settings of the pipeline, from `model_index.json`."""
 
     @property
     def tokenizer(self) -> Any:
@@ -189,7 +189,7 @@ def embedding_sigma(text_encoder: nn.Module) -> float:
 def token_embedding(text_encoder: nn.Module) -> nn.Embedding:
     """Return the text encoder's token embedding, the module that its forward pass calls.
 
-    T5 shares one table between two modules, and `get_input_embeddings` gives the one that is idle.
+    T5 shares one table between two modules, and `get_input_embeddings` returns the unused one.
     """
     encoder: Any = getattr(text_encoder, "encoder", None)
     return getattr(encoder, "embed_tokens", None) or text_encoder.get_input_embeddings()  # pyright: ignore

@@ -32,7 +32,7 @@ from engine.model.settings import check_tokenizer
 from engine.model.weight_files import PartError, read_json
 from schemas.errors import ModelUnavailable
 
-# Each loading step draws its own bar; the run's is the only one a user should see.
+# Each loading step draws a bar of its own; users should see the run's only.
 diffusers_logging.disable_progress_bar()
 transformers_logging.disable_progress_bar()
 
@@ -40,7 +40,8 @@ transformers_logging.disable_progress_bar()
 def open_model(
     name: str, *, dtype: str = "float32", device: torch.device | str | None = None
 ) -> Diffusion:
-    """Return the model of that name, folder or hub id, on `device` (the first GPU, else the CPU).
+    """Return a model by name, folder or hub id, on `device` (by default the first GPU, else the
+    CPU).
 
     ModelUnavailable: it is none of these, cannot be fetched, is of no known family, or is not
     complete, of the right shapes and finite in every part.
@@ -68,10 +69,10 @@ def open_model(
 
 
 def check_model(name: str) -> None:
-    """Raise ModelUnavailable if a model cannot be opened, read from its headers and configs alone.
+    """Raise ModelUnavailable if a model's headers and configs say that it cannot be opened.
 
-    A hub model's weights are looked at if they are in this machine's cache; else the first worker
-    does.
+    A hub model's weights are checked if this machine's cache has them, and else by the first
+    worker.
     """
     with _naming(name):
         described = _described(name, config_folder(name))
@@ -82,7 +83,7 @@ def check_model(name: str) -> None:
 
 
 def _check(described: "_Described", *, with_weights: Sequence[str]) -> dict[str, str | None]:
-    """Return the variant of each part's weights; PartError says what is wrong with the folder."""
+    """Return the variant of each part's weights; PartError: the folder is damaged or incomplete."""
     family, networks = described.family, described.skeletons()
     family.check_settings(networks)
     for encoder, part in family.encoders:
@@ -94,7 +95,7 @@ def _check(described: "_Described", *, with_weights: Sequence[str]) -> dict[str,
 def from_pipeline(
     pipeline: Any, *, name: str, family: Family, device: torch.device, dtype: torch.dtype
 ) -> Diffusion:
-    """Return the model that a diffusers pipeline holds, moved to a device and dtype."""
+    """Return the model of a diffusers pipeline, on a device and in a dtype."""
     encoders = tuple(
         TextEncoder(
             name=part,
@@ -135,7 +136,7 @@ class _Described:
         return networks
 
     def tokenizer(self, part: str) -> Any:
-        """Return a tokenizer that reads captions as the pipeline has them read."""
+        """Return a tokenizer that reads captions as the pipeline does."""
         return self.family.prepare_tokenizer(
             load_tokenizer(self.folder / part, part_class(self.index, part))
         )
@@ -153,7 +154,7 @@ def open_tokenizer(name: str) -> Any:
 
 
 def open_scheduler(name: str, scheduler: str | None) -> Any:
-    """Return a model's scheduler without its weights, or the one of that name in its place."""
+    """Return a model's scheduler without opening weights, or the scheduler of that name."""
     with _naming(name):
         own = _described(name, config_folder(name)).scheduler()
     if scheduler is None:
@@ -162,7 +163,7 @@ def open_scheduler(name: str, scheduler: str | None) -> Any:
 
 
 def count_steps(name: str, *, scheduler: str | None, steps: int) -> int:
-    """Return how often a run evaluates the UNet: a second-order scheduler does more than `steps`.
+    """Return how often a run evaluates the UNet; second-order schedulers need more than `steps`.
 
     PlanError: the scheduler is unknown or has fewer steps.
     """
@@ -186,7 +187,7 @@ def skeleton_of(
     unet_config: dict[str, Any],
     text_configs: dict[str, dict[str, Any]],
 ) -> Skeleton:
-    """Return the networks that configs of a UNet and of each text encoder describe."""
+    """Return the networks that the configs of a UNet and of each text encoder describe."""
     configs = {"unet": unet_config, **text_configs}
     networks = {part: skeleton(family.networks[part], config) for part, config in configs.items()}
     return _skeleton(name, family, networks)
@@ -198,7 +199,7 @@ def _skeleton(name: str, family: Family, networks: Mapping[str, nn.Module]) -> S
 
 
 def new_scheduler(model: Diffusion, *, scheduler: str | None, steps: int) -> Any:
-    """Return a fresh scheduler set to `steps`: the model's own, or the one of that name."""
+    """Return a new scheduler set to `steps`: the model's own, or the named one."""
     if scheduler is None:
         fresh = copy.deepcopy(own_scheduler(model.scheduler, model.name))
     else:
@@ -209,7 +210,7 @@ def new_scheduler(model: Diffusion, *, scheduler: str | None, steps: int) -> Any
 
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
-    """Have what is wrong with a part say whose it is."""
+    """Add the model's name to errors of its parts."""
     try:
         yield
     except PartError as error:

@@ -1,7 +1,7 @@
 """A pipeline's networks, each opened from its own folder: complete, of the right shapes, finite.
 
-What is in the files is compared with what the config asks for by the loaders' own rules, which
-rename old names and know tied weights.
+The files are compared with the config by the loaders' own rules, which rename old names and know
+tied weights.
 """
 
 import logging
@@ -30,11 +30,11 @@ from engine.model.weight_files import (
 from schemas.errors import first_line
 
 ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
-"""Settings of a config that say by which code its author's machine computes attention."""
+"""Settings of a config that select attention code of its author's machine."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return a network's config; PartError if it is missing, no JSON or of quantized weights."""
+    """Return a network's config; PartError if it is missing, not JSON or of quantized weights."""
     config: dict[str, Any] = read_json(folder / "config.json")
     if config.get("quantization_config"):
         raise PartError(
@@ -53,18 +53,19 @@ def skeleton(kind: Any, config: Mapping[str, Any]) -> nn.Module:
 
 
 def part_skeleton(folder: Path, kind: type) -> nn.Module:
-    """Return the skeleton of a part's folder; PartError if its config describes no such network."""
+    """Return the skeleton of a part's folder; PartError if its config does not fit the network's
+    class."""
     config = read_config(folder)
     try:
         return skeleton(kind, config)
-    except Exception as error:  # whatever a config makes a library raise
+    except Exception as error:  # a bad config can make a library raise anything
         raise PartError(
             f"{folder.name}/config.json describes no {kind.__name__}: {first_line(error)}"
         ) from error
 
 
 def check_weights(folder: Path, network: nn.Module) -> str | None:
-    """Return the variant of the weights of a skeleton's part, having read their headers alone.
+    """Return the variant of the weights of a skeleton's part; only their headers are read.
 
     PartError: a tensor is missing or of another shape, or a file cannot be read.
     """
@@ -130,7 +131,7 @@ def check_finite(part: str, network: nn.Module) -> None:
 def _compared(
     network: Any, stored: Mapping[str, torch.Tensor]
 ) -> tuple[list[str], list[tuple[str, tuple[int, ...], tuple[int, ...]]]]:
-    """Return the names that are missing, and those of another shape with both shapes."""
+    """Return the missing names, and the names of another shape with both shapes."""
     if isinstance(network, PreTrainedModel):
         opened: Any = type(network).from_pretrained(
             None,
@@ -155,13 +156,13 @@ def _compared(
 
 
 def _blank(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a float32 tensor of that shape that takes no memory, which a loader need not cast."""
+    """Return a float32 tensor of a shape that takes no memory and that a loader need not cast."""
     dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
     return torch.empty((), dtype=dtype).expand(tensor.shape)
 
 
 def _learned(network: nn.Module, names: "set[str] | list[str]") -> list[str]:
-    """Return those names that hold what was learned: no positions, which a network makes itself."""
+    """Return the names of learned tensors, without the positions that a network computes itself."""
     held = network.state_dict()
     return sorted(name for name in names if name not in held or held[name].is_floating_point())
 
@@ -188,7 +189,7 @@ def _size(shape: tuple[int, ...]) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the loaders from reporting what is checked here in one sentence."""
+    """Silence the loaders' reports; the checks here say the same in one sentence."""
     loggers = [logging.getLogger(name) for name in ("transformers", "diffusers")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -201,9 +202,9 @@ def _quiet() -> Iterator[None]:
 
 
 def part_class(index: Mapping[str, Any], part: str) -> type:
-    """Return the class that `model_index.json` names for a part; PartError if it is none of ours.
+    """Return the class that `model_index.json` names for a part; PartError if it is another.
 
-    A class of a module beside the model is none: nothing of a model's folder is run as code.
+    A class of a module in the model's folder is refused: nothing in the folder is run as code.
     """
     entry = index.get(part)
     if entry in (None, [None, None]):
@@ -219,7 +220,7 @@ def part_class(index: Mapping[str, Any], part: str) -> type:
 def load_tokenizer(folder: Path, kind: type) -> Any:
     """Return a part's tokenizer; PartError if a file is missing or damaged.
 
-    Without them transformers opens one whose vocabulary is empty.
+    Without these files transformers opens a tokenizer with an empty vocabulary.
     """
     if not issubclass(kind, PreTrainedTokenizerBase):
         raise PartError(f"{folder.name} is a {kind.__name__}, which is no tokenizer")
@@ -232,24 +233,24 @@ def load_tokenizer(folder: Path, kind: type) -> Any:
     try:
         with _quiet():
             return kind.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # whatever a file makes a library raise
+    except Exception as error:  # a bad file can make a library raise anything
         raise PartError(f"{folder.name} cannot be opened: {first_line(error)}") from error
 
 
 def load_scheduler(folder: Path, kind: type) -> Any:
-    """Return a model's own scheduler; PartError if its class cannot be made of its config."""
+    """Return a model's own scheduler; PartError if it cannot be built from its config."""
     if not issubclass(kind, SchedulerMixin):
         raise PartError(f"{folder.name} is a {kind.__name__}, which is no scheduler")
     config = read_json(folder / "scheduler_config.json")
     try:
         with _quiet():
             return kind.from_config(config)  # pyright: ignore
-    except Exception as error:  # whatever a config makes a library raise
+    except Exception as error:  # a bad config can make a library raise anything
         raise PartError(f"{folder.name} cannot be opened: {first_line(error)}") from error
 
 
 def _check_files(folder: Path) -> None:
-    """Raise PartError if a folder is missing, or a file of it is no regular one or not fetched."""
+    """Raise PartError if a folder is missing, or one of its files is irregular or not fetched."""
     if not is_folder(folder):
         raise PartError(f"there is no {folder.name}")
     for file in sorted(folder.iterdir()):

@@ -13,14 +13,14 @@ from schemas.errors import ModelUnavailable
 EMOJI_SD = Path(__file__).parents[1] / "reference" / "emoji-sd"
 """The embedded model's folder."""
 OPENAI_SCORER = "ViT-B-16:openai"
-"""The open_clip model that scores real models' images; LocoGen's choice."""
+"""The open_clip model that scores images of real models, as in LocoGen."""
 STEPS, GUIDANCE = 50, 7.5
-"""What Stable Diffusion's pipeline takes where nothing is given."""
+"""Defaults of Stable Diffusion's pipeline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltIn:
-    """A model known by a short name."""
+    """A model with a short name."""
 
     name: str
     source: str
@@ -103,9 +103,10 @@ def model_source(name: str) -> str:
 
 
 def checked_source(name: str) -> str:
-    """Return a model's source, having asked nothing but the file system.
+    """Return a model's source, checked in the file system only.
 
-    ModelUnavailable: it is no folder and could be no hub id, or both a known name and a folder.
+    ModelUnavailable: the name is neither a folder nor a possible hub id, or both a known name and a
+    folder.
     """
     source = model_source(name)
     if source != name and is_folder(name):
@@ -144,7 +145,8 @@ def is_commit(revision: str) -> bool:
 def pinned(name: str) -> str:
     """Return a hub model's name with the commit that the local cache has of its revision.
 
-    So every node of a run opens the same one. Folders' names and unknown commits stay as they are.
+    So every node of a run opens the same commit. Folder names and names of unknown commits are
+    returned unchanged.
     """
     source = model_source(name)
     commit = "" if is_folder(source) else _hub_commit(source)

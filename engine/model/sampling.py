@@ -17,18 +17,18 @@ from engine.model.schedulers import Rows
 from schemas.numerics import Numerics
 
 DECODED_TOGETHER = 8
-"""Images that the VAE decodes at once: its activations are larger than the UNet's."""
+"""Images that the VAE decodes together: its activations are larger than the UNet's."""
 
 
 def encode(model: Diffusion, captions: Sequence[str]) -> Conditioning:
-    """Return the conditioning of captions, one row each; NotFinite if a row is none of numbers."""
+    """Return the conditioning of captions, one row each; NotFinite if a row is not finite."""
     cond = model.family.encode(model, model.token_ids(captions))
     check_conditioning(model, cond, runs=[f"caption {caption!r}" for caption in captions])
     return cond
 
 
 def check_conditioning(model: Diffusion, cond: Conditioning, *, runs: Sequence[str]) -> None:
-    """Raise NotFinite if a row that the text encoders give is not of finite numbers."""
+    """Raise NotFinite if the text encoders return a row that is not finite."""
     dtype = model.family.text_dtype(model.dtype)
     for rows in (cond.text_RLD, cond.pooled_RP):
         if rows is not None:
@@ -52,7 +52,8 @@ def starting_rows(model: Diffusion, seeds: Sequence[int], numerics: Numerics) ->
 def unconditional(model: Diffusion, numerics: Numerics) -> Conditioning | None:
     """Return the negative prompt's one row; None where the UNet does not run on it.
 
-    So at guidance 1, and for a distilled model, which reads the guidance scale as an embedding.
+    That is at guidance 1, and for a distilled model, which reads the guidance scale as an
+    embedding.
     """
     if numerics.guidance <= 1 or model.unet.config.time_cond_proj_dim is not None:
         return None
@@ -66,7 +67,7 @@ def unet_output(
     cond: Conditioning,
     numerics: Numerics,
 ) -> torch.Tensor:
-    """Return the UNet's output of rows, float32; row r of `x` reads row r of `cond`."""
+    """Return the UNet's output, float32; row r of `x` reads row r of `cond`."""
     factor = model.family.vae_factor(model)
     pixels = (x.shape[-2] * factor, x.shape[-1] * factor)
     options = model.family.unet_options(model, cond, pixels=pixels)
@@ -92,7 +93,8 @@ def guided(
 ) -> torch.Tensor:
     """Return eps_uncond + w (eps_cond - eps_uncond) (Ho and Salimans 2022).
 
-    Channels after the first `channels` are a learned variance (DeepFloyd IF): the conditional's.
+    Channels after the first `channels` are a learned variance (DeepFloyd IF), taken from the
+    conditional half.
     """
     mean = uncond[:, :channels] + guidance * (cond[:, :channels] - uncond[:, :channels])
     return torch.cat([mean, cond[:, channels:]], dim=1)
@@ -131,9 +133,9 @@ def denoise(
 def decode(
     model: Diffusion, latents_RChw: torch.Tensor, *, runs: Sequence[str] | None = None
 ) -> torch.Tensor:
-    """Return images_RCHW in [0, 1], float32 on the CPU; `runs` says what each is of.
+    """Return images_RCHW in [0, 1], float32 on the CPU; `runs` names the run of each.
 
-    NotFinite: a latent, which the UNet made, or an image is not of finite numbers.
+    NotFinite: a latent or an image is not finite.
     """
     runs = runs or [f"image {row + 1}" for row in range(len(latents_RChw))]
     refuse_not_finite(latents_RChw, runs=runs, network="the UNet", dtype=model.dtype)
@@ -175,7 +177,7 @@ def generate(
     numerics: Numerics,
     rows: int = 16,
 ) -> torch.Tensor:
-    """Return one image a caption, images_RCHW in [0, 1]; caption r starts from seeds[r]."""
+    """Return one image per caption, images_RCHW in [0, 1]; caption r starts from seeds[r]."""
     if len(captions) != len(seeds):
         raise ValueError(f"{len(captions)} captions but {len(seeds)} seeds")
     cond = encode(model, captions)
@@ -184,5 +186,5 @@ def generate(
 
 
 def pixels_of(images_CHW: torch.Tensor) -> NDArray[np.uint8]:
-    """Return images in [0, 1], whatever axes come before C, as bytes with the channels last."""
+    """Return images in [0, 1] as bytes with the channels last; any axes may precede C."""
     return (images_CHW * 255).round().to(torch.uint8).movedim(-3, -1).numpy()

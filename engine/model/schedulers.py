@@ -1,7 +1,7 @@
-"""Schedulers by name, and their state row by row: what lets a row fork from a trajectory.
+"""Schedulers by name, and their state row by row, so that a row can fork from a trajectory.
 
-A multistep scheduler remembers earlier predictions. Every tensor of the latents' shape that it
-holds is such a memory, one entry a row; forking copies the entries of the rows that fork.
+A multistep scheduler keeps earlier predictions in tensors of the latents' shape, one entry per row;
+forking copies the entries of the rows that fork.
 
 Shapes: R rows, C channels, h x w latent.
 """
@@ -30,11 +30,11 @@ SCHEDULERS = {
     "unipc": "UniPCMultistepScheduler",
     "lcm": "LCMScheduler",
 }
-"""Name to diffusers class; each is tested to fork as separate runs go, to rounding."""
+"""diffusers classes by name; tests show that forked rows equal separate runs, to rounding."""
 
 
 def scheduler_named(name: str, config: Mapping[str, Any]) -> Any:
-    """Return the scheduler of that name or class, with the noise schedule of `config`.
+    """Return the scheduler with that name or class and the noise schedule of `config`.
 
     PlanError: it is not one of `SCHEDULERS`.
     """
@@ -54,7 +54,8 @@ def scheduler_named(name: str, config: Mapping[str, Any]) -> Any:
 def own_scheduler(scheduler: Any, model: str) -> Any:
     """Return a model's own scheduler; PlanError if it is not one of `SCHEDULERS`.
 
-    Of another nobody has tested that rows can fork, nor what the pipeline gives its steps besides.
+    For other schedulers it is untested whether rows can fork, and what else the pipeline passes to
+    their steps.
     """
     name = type(scheduler).__name__
     if name not in SCHEDULERS.values():
@@ -82,16 +83,16 @@ def set_steps(scheduler: Any, steps: int, *, device: torch.device | str = "cpu")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """Rows before one denoising step: their latents and what their scheduler remembers of each.
+    """Rows before one denoising step: their latents and the scheduler's state of each.
 
-    A value: `stepped` and `gathered` return new ones and leave the old as they were.
+    Immutable: `stepped` and `gathered` return new rows.
     """
 
     x_RChw: torch.Tensor
     """Latents, float32."""
     scheduler: Any
     seeds: tuple[int, ...]
-    """Of each row: what a stochastic scheduler draws from."""
+    """Seed of each row, from which a stochastic scheduler draws."""
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -119,7 +120,7 @@ class Rows:
 
 
 def gathered(parts: Sequence[tuple[Rows, Sequence[int]]]) -> Rows:
-    """Return the chosen rows of each part, one after another; all stand before the same step."""
+    """Return the chosen rows of each part, one after another; all precede the same step."""
     scheduler = copy.copy(parts[0][0].scheduler)
     for name in vars(scheduler):
         held = [vars(rows.scheduler)[name] for rows, _ in parts]
@@ -146,9 +147,10 @@ def _draws_noise(scheduler_class: type) -> bool:
 
 
 def _copied(scheduler: Any) -> Any:
-    """Return a scheduler that can step without changing the given one.
+    """Return a copy of a scheduler that can step without changing the original.
 
-    Its lists are appended to, and PNDM adds to a tensor in place; tensors in lists are only read.
+    Schedulers append to their lists, and PNDM adds to a tensor in place; tensors in lists are only
+    read.
     """
     fresh = copy.copy(scheduler)
     for name, value in vars(scheduler).items():

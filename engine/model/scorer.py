@@ -22,7 +22,8 @@ from engine.model.weight_files import PartError, read_headers, read_json
 from schemas.errors import ModelUnavailable, first_line
 
 TO_TENSOR = ("MaybeConvertMode", "MaybeToTensor", "ToTensor", "function")
-"""Steps of open_clip's preparation that make an RGB tensor in [0, 1], which images are already."""
+"""Steps of open_clip's preparation that dqf skips, as its images are RGB tensors in [0, 1]
+already."""
 
 
 class Scorer:
@@ -145,7 +146,7 @@ def _folder_shapes(folder: Path) -> dict[str, torch.Size]:
             model = open_clip.create_model(
                 f"local-dir:{folder}", load_weights=False, pretrained_text=False, device="meta"
             )
-    except Exception as error:  # whatever a config makes a library raise
+    except Exception as error:  # a bad config can make a library raise anything
         raise PartError(f"open_clip_config.json is no network: {first_line(error)}") from error
     finally:
         logging.disable(logging.NOTSET)
@@ -155,8 +156,8 @@ def _folder_shapes(folder: Path) -> dict[str, torch.Size]:
 def quick_gelu(architecture: str, pretrained: str | None) -> bool:
     """Return whether pretrained weights were trained with GELU's quick approximation.
 
-    open_clip warns and takes exact GELU where its own table of weights says otherwise, as of
-    OpenAI's.
+    open_clip warns and uses exact GELU even where its own table of weights says otherwise, as for
+    OpenAI's weights.
     """
     if pretrained is None:
         return False
@@ -178,7 +179,7 @@ def _resolve(spec: str) -> tuple[str, str | None]:
 
 
 def _fetch(architecture: str, pretrained: str | None) -> None:
-    """Put a pretrained model's file into the hub's cache, one process of a node at a time."""
+    """Fetch a pretrained model's file into the hub's cache; on a node one process at a time."""
     if pretrained is None or HF_HUB_OFFLINE:
         return
     with node_lock(f"{architecture}:{pretrained}"):

@@ -1,7 +1,7 @@
 """Settings of a pipeline's parts that change an image: honored, or refused by name.
 
-A network's own settings are honored by its class. What is listed here is read by the pipeline's
-code around the networks, which dqf's sampler takes the place of (docs/settings.md has the table).
+A network's class honors the network's own settings. The settings listed here are read by the
+pipeline's code, which dqf's sampler replaces (docs/settings.md has the table).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ LATENT: Allowed = {
     ("unet", "encoder_hid_dim_type"): (None, "text_proj"),
     ("vae", "out_channels"): (3,),
 }
-"""Of pipelines whose UNet works on a VAE's latents and reads text rows alone."""
+"""Settings of pipelines whose UNet works on a VAE's latents and reads only text rows."""
 
 
 def refuse_settings(networks: Mapping[str, Any], allowed: Allowed) -> None:
-    """Raise PartError if a part's config has a setting at a value that is not honored."""
+    """Raise PartError if a part's config has a value that dqf does not honor."""
     for (part, setting), values in allowed.items():
         value = getattr(networks[part].config, setting, values[0])
         if value not in values:

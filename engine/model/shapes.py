@@ -7,7 +7,7 @@ from engine.model.hooks import recording
 from engine.model.model import Skeleton
 
 TOKENS = 77
-"""Token positions of an encoder whose config does not bound them (T5)."""
+"""Token positions of an encoder whose config does not limit them (T5)."""
 
 
 @torch.inference_mode()

@@ -207,7 +207,7 @@ class _LogFile(logging.FileHandler):
         descriptor = os.open(self.baseFilename, flags, 0o644)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise OSError(errno.EINVAL, "it is no regular file", self.baseFilename)
+            raise OSError(errno.EINVAL, "it is not a regular file", self.baseFilename)
         return os.fdopen(descriptor, "a", encoding="utf-8")
 
 

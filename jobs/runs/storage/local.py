@@ -111,7 +111,7 @@ class LocalStorage:
         """Return the error of a file that is not there, or of what is there and is none."""
         path = self._path(name)
         if os.path.lexists(path):
-            return StoreError(f"cannot use {path}: it is no regular file: remove it")
+            return StoreError(f"cannot use {path}: it is not a regular file: remove it")
         return not_found(str(path))
 
 

@@ -196,8 +196,8 @@ def test_thousands_of_rows_are_read_at_once(tmp_path: Path, suffix: str) -> None
         ("concept,prompts\ncat,a photo\n", "line 2: prompts: template 'a photo' has 0 {}, not one"),
         ("concept,prompts\ncat,{} {}\n", "template '{} {}' has 2 {}, not one"),
         ("concept,prompts\ncat,a {}|\n", "template '' has 0 {}, not one"),
-        ("concept,prompts\ncat,a {}|a {}\n", "template 'a {}' is there twice"),
-        ("concept,prompts\ncat,[a {}\n", "starts with [ but is no JSON list"),
+        ("concept,prompts\ncat,a {}|a {}\n", "template 'a {}' is given twice"),
+        ("concept,prompts\ncat,[a {}\n", "starts with [ but is not a JSON list"),
         (f"concept,prompts\ncat,{{}}{'x' * 300}\n", "is over 300 characters"),
         (
             "concept,replacement\ncat,dog\ncow,Cat\n",

@@ -76,7 +76,7 @@ def test_a_table_of_another_shape_is_a_sentence(name: str, folder: Path) -> None
 def test_a_pipe_in_place_of_a_table_is_not_waited_for(name: str, folder: Path) -> None:
     (folder / name).unlink()
     os.mkfifo(folder / name)
-    with pytest.raises(StoreError, match=f"{name}: it is no regular file"):
+    with pytest.raises(StoreError, match=f"{name}: it is not a regular file"):
         run_query(open_run(folder), EVERYTHING)
 
 
