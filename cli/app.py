@@ -22,6 +22,7 @@ from cli import (
 from cli import edit as edits
 from cli import edit_batch as edit
 from cli.printing.lines import say
+from cli.printing.streams import check_streams, flush_stdout, tidy_end
 from schemas.errors import DqfError
 from schemas.printable import message
 
@@ -91,7 +92,19 @@ def _options(
 def main() -> None:
     """Run `dqf`; a DqfError becomes its message on stderr and its exit code."""
     try:
-        app()
+        check_streams()
+        with tidy_end():
+            _run()
     except DqfError as error:
         say(message(f"dqf: {error}"), err=True)
         sys.exit(error.exit_code)
+
+
+def _run() -> None:
+    try:
+        app()
+    except SystemExit as end:
+        # Only what has gone well can still fail because stdout takes no more.
+        if not end.code:
+            flush_stdout()
+        raise

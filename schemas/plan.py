@@ -44,7 +44,7 @@ class TracePlan(BaseModel):
     """Names of the measures that every image is scored by."""
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0,), min_length=1)
     """Seeds of the initial latent z_T."""
-    noise_draws: int = Field(default=1, ge=1)
+    noise_draws: int = Field(default=1, ge=1, le=1_000_000)
     """Independent noise draws on the subject per (caption, seed)."""
     numerics: Numerics = Numerics()
     slab_components: int = Field(default=70, ge=1)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from jobs.pool.limits import Limits
 
 
+MOST_GPUS = 1024
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """Where and how a run is worked on."""
@@ -50,7 +53,16 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _made(options: dict[str, Any]) -> RunOptions:
+    if options["address"] == "local":  # Ray's own word for one that is started here
+        options = {**options, "address": None}
     return RunOptions(**options)
+
+
+def _whole_or_shared(gpus: float | None) -> float | None:
+    """Return a number of GPUs that Ray can give an actor: a share of one, or whole ones."""
+    if gpus is not None and not (0 <= gpus <= 1 or (gpus.is_integer() and gpus <= MOST_GPUS)):
+        raise typer.BadParameter(f"{gpus:g} is neither a share of one GPU nor a whole number")
+    return gpus
 
 
 def _declared(
@@ -66,7 +78,10 @@ def _declared(
         int | None, typer.Option(min=1, help="Ray actors; as many as there is room for if none.")
     ] = None,
     gpus: Annotated[
-        float | None, typer.Option(min=0, help="GPUs of one actor; 1 if there are any.")
+        float | None,
+        typer.Option(
+            min=0, callback=_whole_or_shared, help="GPUs of one actor; 1 if there are any."
+        ),
     ] = None,
     rows: Annotated[
         int | None,

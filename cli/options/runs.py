@@ -17,8 +17,13 @@ RunArgument = Annotated[
 
 
 def run_location(run: str) -> str:
-    """Return the folder or URL of a run given by name, by a path with a separator, or by URL."""
-    is_path = "/" in run or is_file(Path(run, "plan.json"))
+    """Return the folder or URL of a run given by name, by a path with a separator, or by URL.
+
+    QueryRefused: it is empty, or stands for the folder above.
+    """
+    if not run.strip() or run == "..":
+        raise QueryRefused(f"{run!r} names no run: give its name, its folder or its URL")
+    is_path = "/" in run or run == "." or is_file(Path(run, "plan.json"))
     return run if is_path else str(RUNS / run)
 
 

@@ -1,5 +1,6 @@
 """Printing data to stdout, or into a file, in the format that the user asks for."""
 
+import errno
 import io
 import sys
 from collections.abc import Iterable
@@ -95,7 +96,12 @@ def put(
         # The table's own colors are escapes too: its cells are made printable one by one.
         if sys.stdout.isatty() and output_format is not Format.TABLE:
             file = cast("IO[Any]", PrintableFile(sys.stdout))
-        return _write(schema, batches, output_format, file)
+        try:
+            return _write(schema, batches, output_format, file)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise OutputRefused(f"cannot write to stdout: {error.strerror}") from error
     with whole_file(output, error=OutputRefused) as file:
         if is_binary:
             return _write(schema, batches, output_format, file)

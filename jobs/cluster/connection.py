@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,10 +12,13 @@ from typing import Any
 
 from engine.files import is_file
 from jobs.cluster.processes import end_orphans, mark_descendants
+from jobs.cluster.token import protect_token
 from schemas.errors import ClusterUnavailable, first_line
 
 OBJECT_STORE_BYTES = 200 * 2**20
 """Results never pass through the object store."""
+HTTP_S = 2.0
+"""How long a server may take to show that it speaks HTTP."""
 ANSWER_S = 5.0
 """How long a cluster may take to accept a connection; Ray itself tries for many minutes."""
 TOKEN_HELP = "put the cluster's token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
@@ -36,15 +40,34 @@ class Cluster:
 
 def check_address(address: str) -> None:
     """Raise ClusterUnavailable if nothing listens at HOST:PORT."""
+    if address == "auto":  # Ray finds the cluster of this machine by itself
+        return
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not (host and colon and port.isdecimal()) or "://" in host:
         raise ClusterUnavailable(f"address {address!r} is not HOST:PORT, such as 10.0.0.5:6379")
     try:
-        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+        with socket.create_connection((host, int(port)), timeout=ANSWER_S) as connection:
+            speaks_http = _speaks_http(connection)
     except (OSError, OverflowError) as error:
         raise ClusterUnavailable(
             f"no Ray cluster answers at {address}: {error}; start one, or leave --address out"
         ) from error
+    if speaks_http:
+        # Ray would try for many minutes to talk to it as to a cluster's own port.
+        raise ClusterUnavailable(
+            f"a dashboard answers at {address}: give http://{address} to submit a job there, or "
+            "the port of the cluster itself, 6379 if none was chosen"
+        )
+
+
+def _speaks_http(connection: socket.socket) -> bool:
+    """Return whether a server answers a request of HTTP/1, which Ray's own ports do not speak."""
+    connection.settimeout(HTTP_S)
+    try:
+        connection.sendall(b"GET /api/version HTTP/1.0\r\n\r\n")
+        return connection.recv(6) == b"HTTP/1"
+    except OSError:  # silence, or the connection is closed
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +97,7 @@ def connected(cluster: Cluster) -> Iterator[Capacity]:
         options |= {"address": "local", "num_cpus": cluster.actors or _default_actors()}
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
         end_orphans()
+        protect_token()
     else:
         options |= {"address": cluster.address}
     try:
@@ -86,10 +110,21 @@ def connected(cluster: Cluster) -> Iterator[Capacity]:
             f"cannot join the Ray cluster at {cluster.address}: {first_line(error)}; if it uses "
             f"one, {TOKEN_HELP}"
         ) from error
+    session = None if cluster.address else _session_folder()
     try:
         yield _capacity(cluster)
     finally:
         ray.shutdown()
+        if session is not None:
+            shutil.rmtree(session, ignore_errors=True)
+
+
+def _session_folder() -> Path | None:
+    """Return where a local Ray keeps its logs and sockets, which it leaves behind (ray 2.60)."""
+    from ray._private.worker import global_worker
+
+    node = global_worker.node
+    return None if node is None else Path(node.get_session_dir_path())
 
 
 def _capacity(cluster: Cluster) -> Capacity:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import psutil
 
 DRIVER_VARIABLE = "DQF_LOCAL_DRIVER"
 """Environment variable by which every process of a local Ray names its driver."""
+DRIVER = re.compile(r"(?P<pid>\d{1,10}):(?P<since>[\d.e+]{1,25})")
 NAMESPACES = ("pid", "time")
 """Kernel namespaces in which numbers and times of processes mean something else."""
 
@@ -68,8 +70,9 @@ def end_orphans() -> None:
 
 
 def _is_alive(driver: str) -> bool:
-    pid, _, since = driver.partition(":")
-    return str(started(int(pid))) == since
+    """Return whether a driver runs; also of a text that no driver of this dqf has written."""
+    match = DRIVER.fullmatch(driver)
+    return match is None or str(started(int(match["pid"]))) == match["since"]
 
 
 def _namespaces(pid: int) -> list[str]:

@@ -156,7 +156,7 @@ class _Opened:
         try:
             thread.start()
             return future.result()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             # An interrupt that comes before DuckDB has begun is lost.
             while thread.is_alive():
                 self.connection.interrupt()
@@ -184,14 +184,15 @@ class _Opened:
 
 def _unique(names: Sequence[str]) -> list[str]:
     """Return the names, those that were there before with the first free number behind them."""
-    found: list[str] = []
+    found: dict[str, None] = {}
+    numbers: dict[str, int] = {}
     for name in names:
-        number, fresh = 1, name
+        fresh = name
         while fresh in found:
-            number += 1
-            fresh = f"{name}_{number}"
-        found.append(fresh)
-    return found
+            numbers[name] = numbers.get(name, 1) + 1
+            fresh = f"{name}_{numbers[name]}"
+        found[fresh] = None
+    return list(found)
 
 
 @contextmanager

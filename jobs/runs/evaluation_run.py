@@ -94,7 +94,7 @@ def create_evaluation(
     StoreError: something else is there, or the model or scorer has changed since.
     """
     storage = open_storage(str(location))
-    if not storage.exists(PLAN) and storage.files(""):
+    if not storage.exists(PLAN) and storage.holds_anything():
         raise StoreError(f"{location} exists and is no evaluation: choose another --out")
     document = {
         "evaluation_version": EVALUATION_VERSION,

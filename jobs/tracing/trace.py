@@ -27,7 +27,7 @@ def prepare_run(location: str | Path, planned: Planned) -> TraceRun:
     """
     manifest = manifest_of(model=planned.plan.model, scorer=planned.plan.scorer)
     storage = open_storage(str(location))
-    if not storage.exists(PLAN) and storage.files(""):
+    if not storage.exists(PLAN) and storage.holds_anything():
         raise StoreError(f"{location} exists and is no run: choose another --run")
     plan, components = planned.plan, planned.components
     run = create_run(location, plan, manifest, components, steps=planned.steps)

@@ -95,6 +95,14 @@ class BucketStorage:
         ]
         return sorted(found, key=attrgetter("name"))
 
+    def holds_anything(self) -> bool:
+        """Return whether there is an object under the prefix."""
+        try:
+            found = obstore.list_with_delimiter(self.store, "")
+        except (FileNotFoundError, BaseError) as error:
+            raise self._refusal(error) from error
+        return bool(found["objects"] or found["common_prefixes"])
+
     def remove(self, name: str) -> None:
         """Remove a file; a missing one is fine."""
         with contextlib.suppress(FileNotFoundError), self._requests(name):

@@ -47,6 +47,10 @@ class Storage(Protocol):
         """Return the files directly in `folder` by name; "" is the root, a missing one has none."""
         ...
 
+    def holds_anything(self) -> bool:
+        """Return whether there is a file or a folder, besides the storage's own."""
+        ...
+
     def remove(self, name: str) -> None:
         """Remove a file; a missing one is fine."""
         ...

@@ -61,6 +61,15 @@ class LocalStorage:
             return []
         return sorted(found, key=attrgetter("name"))
 
+    def holds_anything(self) -> bool:
+        """Return whether there is anything but writers' temporary files."""
+        path = self._path("")
+        try:
+            with _user_errors(path), os.scandir(path) as entries:
+                return any(not TEMPORARY.fullmatch(entry.name) for entry in entries)
+        except FileNotFoundError:
+            return False
+
     def remove(self, name: str) -> None:
         """Remove a file; a missing one is fine."""
         path = self._own_path(name)

@@ -1,0 +1,58 @@
+"""How a command ends: by signals, and when stdout takes nothing any more."""
+
+import errno
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from schemas.errors import DqfError
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a process at once, without its `finally`: temporary files would stay."""
+
+
+@contextmanager
+def tidy_end() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block by SystemExit, 128 and the signal's number.
+
+    Commands that go on after a signal, as tracing does, set their own handlers meanwhile.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = {n: signal.getsignal(n) for n in ENDING if signal.getsignal(n) is signal.SIG_DFL}
+    for number in old:
+        signal.signal(number, _exit)
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def check_streams() -> None:
+    """Raise DqfError if there is no stdout; messages without a stderr go nowhere."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - it stays open as stderr does
+    if sys.stdout is None:
+        sys.stdout = sys.stderr
+        raise DqfError("stdout is closed, where would the output go? send it to a file")
+
+
+def flush_stdout() -> None:
+    """Write what is left for stdout; DqfError if it takes no more, as a full disk."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left would be tried again, and fail, when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:
+            raise DqfError(f"cannot write to stdout: {error.strerror}") from error

@@ -1,0 +1,158 @@
+"""How commands end: by a signal, at a full or closed stdout, at options that cannot be."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from threading import Thread
+
+import psutil
+import pytest
+
+from jobs.cluster.connection import check_address
+from jobs.cluster.processes import DRIVER_VARIABLE, orphans
+from jobs.cluster.token import protect_token
+from schemas.errors import ClusterUnavailable
+from tests.cli.test_commands import dqf
+from tests.jobs.query.test_run_paths import traced
+
+ROOT = Path(__file__).parents[2]
+FOREVER = "SELECT count(*) FROM range(99999999999) a, range(9999999) b WHERE a.range % 7 = b.range"
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    traced(folder / "runs" / "r")
+    return folder
+
+
+def started(*arguments: str, cwd: Path, **how: object) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(cwd / "tmp")}
+    (cwd / "tmp").mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "dqf", *arguments]
+    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, **how)  # pyright: ignore
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_no_temporary_files(number: signal.Signals, work: Path) -> None:
+    process = started("query", "r", FOREVER, "--output", "a.csv", cwd=work)
+    deadline = time.monotonic() + 60
+    while not list((work / "tmp").glob("dqf-query-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(number)
+    assert process.wait(30) == 128 + number
+    assert list((work / "tmp").glob("dqf-query-*")) == []
+    assert [path.name for path in work.iterdir() if path.name.startswith((".a", "a.csv"))] == []
+
+
+@pytest.mark.parametrize("form", ["csv", "table", "parquet", "json"])
+def test_a_full_stdout_is_a_sentence(form: str, work: Path) -> None:
+    with open("/dev/full", "w") as full:
+        process = started(
+            "query", "r", "FROM scores", "--format", form, cwd=work, stdout=full,
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "cannot write to stdout: No space left on device" in errors
+    assert "Traceback" not in errors
+    assert "Exception ignored" not in errors
+
+
+def test_a_closed_stdout_is_a_sentence(work: Path) -> None:
+    line = f'"{sys.executable}" -m dqf query r "SELECT 1" >&-'
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        line, shell=True, cwd=work, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == "dqf: stdout is closed, where would the output go? send it to a file\n"
+
+
+@pytest.mark.parametrize("gpus", ["1.5", "-1", "nan", "inf", "1e300"])
+def test_gpus_that_ray_cannot_give_are_refused(gpus: str, work: Path) -> None:
+    done = dqf("trace", "submit", "--run", "new", "--gpus", gpus, cwd=work)
+    assert done.returncode == 2
+    assert not (work / "runs" / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--draws", "1000000000000"),
+        ("--seed", "1", "--seed", "1"),
+        ("--seed", str(10**30)),
+        ("--scorer", "no-such-scorer"),
+        ("--run", ""),
+        ("--run", " "),
+        ("--run", ".."),
+    ],
+)
+def test_what_is_refused_leaves_no_run(options: tuple[str, ...], tmp_path: Path) -> None:
+    done = dqf("trace", "submit", *options, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr) < 1000
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_folder_of_folders_becomes_no_run(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "mine" / "photos").mkdir(parents=True)
+    for name in ("mine", "./runs", "."):
+        done = dqf("trace", "submit", "--run", name, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "exists and is no run" in done.stderr
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["mine", "photos", "runs"]
+
+
+def test_the_token_is_this_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / ".ray" / "auth_token"
+    protect_token()
+    token = path.read_text()
+    assert len(token) == 64
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    path.chmod(0o644)
+    path.parent.chmod(0o755)
+    protect_token()
+    assert path.read_text() == token
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    path.unlink()
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
+    protect_token()
+    assert not path.exists()
+
+
+def test_a_dashboard_is_not_joined_as_a_cluster() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            connection.recv(100)
+            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n{}")
+            connection.close()
+
+        Thread(target=answer).start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ClusterUnavailable, match=f"give http://{address}"):
+            check_address(address)
+    check_address("auto")
+
+
+@pytest.mark.parametrize("text", ["", "abc", "1:", ":1", "99999999999999999999:1", "1:x\n2"])
+def test_a_driver_that_dqf_did_not_name_is_no_orphans(text: str) -> None:
+    with subprocess.Popen(["sleep", "60"], env={**os.environ, DRIVER_VARIABLE: text}) as process:
+        try:
+            assert process.pid not in [orphan.pid for orphan in orphans()]
+        finally:
+            psutil.Process(process.pid).kill()
