@@ -5,14 +5,17 @@ general captions, which are computed once for a model, are already loaded.
 Beside ours, the median of three runs, in the same process the published procedure, once: for every
 prompt pair a forward pass of the whole encoder on 77 positions, then fp32 sums of all pairs and an
 fp32 inverse. Printed: seconds of both, their ratio, and the process's peak memory, which must not
-grow with the concepts.
+grow with the concepts. First, for one solve at the width of `--solve-width` inputs (the largest of
+SD 1's and SDXL's encoders is 1280, of IF's 4096), the seconds of the solve, of its Cholesky
+factorization alone, and of the same solve with an identity as its basis of free inputs.
 """
 
 import argparse
 import itertools
 import resource
 import time
-from collections.abc import Sequence
+import timeit
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -21,6 +24,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from bench.models import build_sd1
+from engine.editing.closed_form import solve_changes, sums_of
 from engine.editing.covariance import computed_sums
 from engine.editing.published import OPENINGS, RIDGE
 from engine.editing.solve import solve_edit
@@ -91,6 +95,25 @@ def published(model: Diffusion, concepts: Sequence[Concept]) -> torch.Tensor:
     return right @ torch.inverse(system)
 
 
+def solve_seconds(width: int) -> tuple[float, float, float]:
+    """Return the seconds of a solve, of its Cholesky alone, and of it with an identity basis.
+
+    One projection of `width` inputs and outputs; each the least of five.
+    """
+    generator = torch.Generator().manual_seed(0)
+    key_PD, change_PE = torch.randn(2, 2 * width, width, dtype=torch.float64, generator=generator)
+    ones_P = torch.ones(len(key_PD), dtype=torch.float64)
+    edits = sums_of(key_PD, {"projection": change_PE}, ones_P)
+    identity_DD = torch.eye(width, dtype=torch.float64)
+    work: tuple[Callable[[], object], ...] = (
+        lambda: solve_changes(edits, ridge=1e-2),
+        lambda: torch.linalg.cholesky(edits.gram_DD),
+        lambda: solve_changes(edits, ridge=1e-2, free_DR=identity_DD),
+    )
+    times = [min(timeit.repeat(each, number=1, repeat=5)) for each in work]
+    return times[0], times[1], times[2]
+
+
 def peak_mib() -> float:
     """Return the most memory that this process has held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -102,7 +125,13 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 10, 100, 1000])
     parser.add_argument("--layer", default="text_encoder.layers.0.self_attn")
     parser.add_argument("--baseline-up-to", type=int, default=100, help="it takes 1 s a concept")
+    parser.add_argument("--solve-width", type=int, default=1536)
     options = parser.parse_args()
+    solve_s, cholesky_s, identity_s = solve_seconds(options.solve_width)
+    print(
+        f"solve at D = {options.solve_width}: {solve_s:.3f} s, its Cholesky {cholesky_s:.3f} s; "
+        f"with an identity as basis {identity_s:.3f} s, {identity_s / solve_s:.1f} times as long"
+    )
     model = build_clip()
     settings = EditSettings(components=(options.layer,))
     general = {options.layer: computed_sums(model, options.layer, Phrasebook())}

@@ -78,9 +78,9 @@ def _timed_writing(clock: Clock) -> Callable[..., Any]:
 def _counted_edits(clock: Clock, ledger: Ledger) -> Callable[..., Any]:
     edits = clock.wrap("hooks: making edits", engine.tracing.lockstep._edits)
 
-    def counted(batch: Any, **options: Any) -> Any:
+    def counted(batch: Any, layout: Any) -> Any:
         ledger.sources += len(batch.sources)
-        return edits(batch, **options)
+        return edits(batch, layout)
 
     return counted
 

@@ -102,8 +102,7 @@ def solve_changes(
     # s comes from the concepts' keys alone: it must not move when more is kept.
     floor = ridge * gram_DD.diagonal().mean()
     gram_DD = gram_DD + sum(a.strength * a.sums.gram_DD / a.sums.weight for a in used)
-    basis_DR = torch.eye(len(gram_DD), dtype=torch.float64) if free_DR is None else free_DR
-    system_RR = basis_DR.T @ gram_DD @ basis_DR
+    system_RR = gram_DD if free_DR is None else free_DR.T @ gram_DD @ free_DR
     system_RR = system_RR + floor * torch.eye(len(system_RR), dtype=torch.float64)
     factor_RR = _factor(system_RR, ridge)
     changes = {}
@@ -111,8 +110,10 @@ def solve_changes(
         wanted_ED = cross_ED / edits.weight + sum(
             a.strength * a.sums.cross[name] / a.sums.weight for a in used if name in a.sums.cross
         )
-        solved_RE = torch.cholesky_solve((wanted_ED @ basis_DR).T, factor_RR)
-        changes[name] = _finite((basis_DR @ solved_RE).T, ridge)
+        right_ER = wanted_ED if free_DR is None else wanted_ED @ free_DR
+        solved_RE = torch.cholesky_solve(right_ER.T, factor_RR)
+        change_DE = solved_RE if free_DR is None else free_DR @ solved_RE
+        changes[name] = _finite(change_DE.T, ridge)
     return changes
 
 

@@ -132,13 +132,15 @@ def recording(spots: Iterable[HookPoint]) -> Iterator[dict[HookPoint, list[torch
         yield passed
 
 
-def count_rows(module: nn.Module, count: Callable[[int], None]) -> RemovableHandle:
-    """Have `count` called with the number of rows each time a network is evaluated."""
+@contextmanager
+def count_rows(module: nn.Module, count: Callable[[int], None]) -> Iterator[None]:
+    """Call `count` with the number of rows each time a network is evaluated, until exit."""
 
     def counted(_module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
         count(len(args[0]))
 
-    return module.register_forward_pre_hook(counted)
+    with module.register_forward_pre_hook(counted):
+        yield
 
 
 class _ReachedError(Exception):

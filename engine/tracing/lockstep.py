@@ -1,13 +1,15 @@
-"""UNet runs in lockstep: rows that fork from kept trajectories and copy from donors beside them.
+"""UNet runs in lockstep: rows fork from kept trajectories and copy activations of other rows.
 
-At every step the UNet's batch is [unconditional rows, donors, rows]; the hook of a component writes
-the donors' output into the rows that it is changed in. Activations are never stored.
+At every step the UNet's batch is [unconditional rows, sources, rows]; the hook of a component
+writes the sources' output into the rows that it is patched in. Activations are never stored.
 
 Shapes: R rows, C channels, h x w latent.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 
@@ -43,7 +45,7 @@ class _Batch:
     """What the UNet evaluates at one step."""
 
     sources: Sequence[int] = ()
-    """Reference runs whose kept latents are evaluated too, for something to be copied from."""
+    """Reference runs that are evaluated too, from their kept latents; empty where they are rows."""
     rows: Rows
     bases: Sequence[int]
     """The reference run of each row, whose conditioning it has."""
@@ -52,9 +54,9 @@ class _Batch:
     fresh: int
     """The last rows, which fork at this step: their latents are their bases'."""
 
-    def place(self, donor: int) -> int:
-        """Return a donor's place among donors and rows; without donors, runs are the first rows."""
-        return self.sources.index(donor) if self.sources else donor
+    def place(self, source: int) -> int:
+        """Return a source's place among sources and rows; reference runs are the first rows."""
+        return self.sources.index(source) if self.sources else source
 
 
 def run_references(
@@ -102,7 +104,7 @@ def run_changes(
         present = changes[: len(rows)]
         open_now = [(row, c) for row, c in enumerate(present) if c.is_open(step)]
         batch = _Batch(
-            sources=sorted({donor for _, change in open_now for donor in change.sources}),
+            sources=sorted({source for _, change in open_now for source in change.sources}),
             rows=rows,
             bases=[change.base for change in present],
             changes=open_now,
@@ -111,6 +113,32 @@ def run_changes(
         rows, _ = stepper.advance(batch, step, past=past)
     assert rows is not None
     return rows.x_RChw
+
+
+class _Layout(NamedTuple):
+    """Where the parts of the UNet's batch are, in their order; any but `rows` may be empty."""
+
+    uncond_sources: slice
+    """Sources under the negative prompt: only where its activations are copied too."""
+    uncond_rows: slice
+    """The first rows under the negative prompt, up to those whose output is known."""
+    sources: slice
+    rows: slice
+    blocks: tuple[int, ...]
+    """Where each run of sources and rows begins that activations are copied in."""
+
+    @classmethod
+    def of(cls, batch: _Batch, *, is_guided: bool, cfg_patch: str) -> "_Layout":
+        """Return the layout of a batch."""
+        both = is_guided and cfg_patch == "both"
+        # A row that forks now has its base's latents: the negative prompt's output is known,
+        # unless it is itself patched.
+        known = 0 if both else batch.fresh
+        sources, rows = len(batch.sources), len(batch.rows)
+        counts = (sources if both else 0, rows - known if is_guided else 0, sources, rows)
+        stops = tuple(accumulate(counts))
+        parts = [slice(stop - count, stop) for count, stop in zip(counts, stops, strict=True)]
+        return cls(*parts, blocks=(0, stops[1]) if both else (stops[1],))
 
 
 class _Stepper:
@@ -129,62 +157,51 @@ class _Stepper:
         self, batch: _Batch, step: int, *, past: Trajectories | None
     ) -> tuple[Rows, torch.Tensor | None]:
         """Return the rows after a step, and the UNet's unconditional output of each."""
-        rows, sources = batch.rows, list(batch.sources)
-        row_x = rows.model_input(step)
-        donor_x = past.rows[step].model_input(step)[sources] if past else row_x[:0]
-        cond = self._cond.take([*sources, *batch.bases])
-        if self._uncond is None:
-            output = self._output(batch, torch.cat([donor_x, row_x]), cond, step, uncond_rows=0)
-            return rows.stepped(for_scheduler(output[len(sources) :], rows), step), None
-        # A row that forks now has its base's latents: the negative prompt's output is known,
-        # unless it is itself changed.
-        both = self._numerics.cfg_patch == "both"
-        known = 0 if both else batch.fresh
-        uncond_x = torch.cat([donor_x[: len(sources) if both else 0], row_x[: len(rows) - known]])
-        output = self._output(
-            batch,
-            torch.cat([uncond_x, donor_x, row_x]),
-            joined([self._uncond.take([0] * len(uncond_x)), cond]),
-            step,
-            uncond_rows=len(uncond_x),
-        )
-        uncond_output = output[len(sources) if both else 0 : len(uncond_x)]
-        if known:
+        rows, is_guided = batch.rows, self._uncond is not None
+        layout = _Layout.of(batch, is_guided=is_guided, cfg_patch=self._numerics.cfg_patch)
+        output = self._output(batch, layout, step, past)
+        prediction, uncond_output = output[layout.rows], None
+        if is_guided:
+            uncond_output = output[layout.uncond_rows]
             of_runs = past.uncond_outputs[step] if past else uncond_output
-            bases = list(batch.bases[len(rows) - known :])
-            uncond_output = torch.cat([uncond_output, of_runs[bases]])
-        prediction = guided(
-            uncond_output,
-            output[len(uncond_x) + len(sources) :],
-            self._numerics.guidance,
-            rows.x_RChw.shape[1],
-        )
+            known = list(batch.bases[len(uncond_output) :])
+            uncond_output = torch.cat([uncond_output, of_runs[known]])
+            channels = rows.x_RChw.shape[1]
+            prediction = guided(uncond_output, prediction, self._numerics.guidance, channels)
         return rows.stepped(for_scheduler(prediction, rows), step), uncond_output
 
     def _output(
-        self, batch: _Batch, x: torch.Tensor, cond: Conditioning, step: int, *, uncond_rows: int
+        self, batch: _Batch, layout: _Layout, step: int, past: Trajectories | None
     ) -> torch.Tensor:
-        both = self._numerics.cfg_patch == "both" and uncond_rows > 0
-        with patched(_edits(batch, uncond_rows=uncond_rows, both=both)):
-            t = batch.rows.scheduler.timesteps[step]
+        """Return the UNet's output of a whole batch, patched."""
+        row_x = batch.rows.model_input(step)
+        sources = list(batch.sources)
+        source_x = past.rows[step].model_input(step)[sources] if past else row_x[:0]
+        uncond_sources, uncond_rows = map(_count, layout[:2])
+        x = torch.cat([source_x[:uncond_sources], row_x[:uncond_rows], source_x, row_x])
+        cond = self._cond.take([*sources, *batch.bases])
+        if self._uncond is not None:
+            cond = joined([self._uncond.take([0] * layout.sources.start), cond])
+        t = batch.rows.scheduler.timesteps[step]
+        with patched(_edits(batch, layout)):
             return unet_output(self._model, x, t, cond, self._numerics)
 
 
-def _edits(batch: _Batch, *, uncond_rows: int, both: bool) -> dict[HookPoint, Edit]:
-    """Return each spot's edit: the donors' activation into the rows that are changed.
+def _count(part: slice) -> int:
+    return part.stop - part.start
 
-    `both`: in the unconditional part too, which then begins with the donors.
-    """
-    starts = [uncond_rows, 0] if both else [uncond_rows]
+
+def _edits(batch: _Batch, layout: _Layout) -> dict[HookPoint, Edit]:
+    """Return each hook point's edit: the sources' activation into the rows that are patched."""
     writes: dict[HookPoint, list[ActivationCopy]] = {}
     for row, change in batch.changes:
         for site in change.sites:
             writes.setdefault(site.spot, []).extend(
                 ActivationCopy(
                     row=start + len(batch.sources) + row,
-                    sources=tuple(start + batch.place(donor) for donor in change.sources),
+                    sources=tuple(start + batch.place(source) for source in change.sources),
                     channels=site.channels,
                 )
-                for start in starts
+                for start in layout.blocks
             )
     return {spot: copy_rows(spot_writes) for spot, spot_writes in writes.items()}

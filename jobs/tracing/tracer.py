@@ -36,7 +36,6 @@ class ModelTracer:
         import torch
 
         from engine.model.calibration import calibrate
-        from engine.model.hooks import count_rows
         from engine.model.opening import open_model
         from engine.model.scorer import open_scorer
 
@@ -49,7 +48,6 @@ class ModelTracer:
         self._model = open_model(self._plan.model, dtype=self._plan.numerics.dtype)
         self._rows = rows or calibrate(self._model, self._plan.numerics).rows
         self._metrics = WorkerMetrics(run.name)
-        count_rows(self._model.unet, self._metrics.rows)
 
     def score_rows(self, row: IdentifiedUnit[Unit]) -> list[dict]:
         """Return the score rows of a unit; its images are kept if the rule picks it."""
@@ -82,6 +80,7 @@ class ModelTracer:
         import torch
 
         from engine.model.calibration import is_out_of_memory
+        from engine.model.hooks import count_rows
         from engine.tracing.kept import ImageSelector
         from engine.tracing.trace_unit import trace_unit
 
@@ -90,15 +89,16 @@ class ModelTracer:
                 ImageSelector.of(self._plan.measures, unit.interventions) if keeps_images else None
             )
             try:
-                trials = trace_unit(
-                    self._model,
-                    self._scorer,
-                    unit,
-                    numerics=self._plan.numerics,
-                    rows=self._rows,
-                    measures=self._plan.measures,
-                    selector=selector,
-                )
+                with count_rows(self._model.unet, self._metrics.rows):
+                    trials = trace_unit(
+                        self._model,
+                        self._scorer,
+                        unit,
+                        numerics=self._plan.numerics,
+                        rows=self._rows,
+                        measures=self._plan.measures,
+                        selector=selector,
+                    )
                 return trials, selector
             except RuntimeError as error:
                 if not is_out_of_memory(error) or self._rows <= 2:
