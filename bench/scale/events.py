@@ -1,23 +1,31 @@
 """A run on thousands of GPUs as a heap of events: what one driver, losses and chunks do to it.
 
-The queue's rules are those of `jobs.pool.task_queue` and `jobs.pool.pool`: two chunks in hand a
-GPU, what is lost comes first, at the end an idle GPU gets a copy of a chunk that waits or takes two
-medians, groups are packed by whoever is free next. GPUs are lost one by one, at random.
+What a GPU gets next, and what becomes of what it finishes or loses, is decided by the pool's own
+backlog and calls; times are made up. GPUs are lost one by one, at random.
 """
 
 import heapq
 import random
-import statistics
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
+import pyarrow as pa
+
+from jobs.pool.backlog import Backlog
+from jobs.pool.calls import Call, Loss, PackCall, TaskCall, next_call
+from jobs.pool.limits import Limits
+from jobs.pool.packing import Groups
 from jobs.pool.pool import CALLS_IN_FLIGHT
-from jobs.pool.task_queue import SLOW
-from jobs.runs.parts import GROUP_CHUNKS
+from jobs.pool.task_queue import TaskQueue
+from jobs.runs.packs import group_chunks
+from jobs.runs.run import IdentifiedUnit, Run, Task, TaskDone
+from jobs.runs.storage.local import LocalStorage
 
 TICK_S = 1.0
 """How often idle GPUs ask for a copy."""
+LOST = Loss(error=ConnectionError("its machine was lost"), is_hung=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +56,58 @@ class Case:
     has_copies: bool = True
 
 
+@dataclass(frozen=True)
+class UnwrittenRun(Run[int]):
+    """A run of numbered units in a folder that is not there; nothing is committed or kept."""
+
+    resumed_by = "bench.scale.simulate"
+    schema = pa.schema([])
+    chunks: int
+    size: int
+
+    @property
+    def units(self) -> range:
+        """The units."""
+        return range(self.chunks * self.size)
+
+    @property
+    def chunk_units(self) -> int:
+        """Units of a chunk."""
+        return self.size
+
+    @property
+    def unit_ids(self) -> list[str]:
+        """The units' numbers as text."""
+        return [*map(str, self.units)]
+
+    def unit_rows(self, task: Task) -> list[IdentifiedUnit[int]]:
+        """Return the units of a task."""
+        return [IdentifiedUnit(unit_id=str(n), unit=n) for n in self.ordinals(task.chunk)]
+
+    def complete(self) -> None:
+        """Write nothing."""
+
+    def commit(self, *_: Any, **__: Any) -> bool:
+        """Keep nothing."""
+        return True
+
+
+class QueueWithoutCopies(TaskQueue):
+    """A queue that gives idle GPUs no copies of tasks in hand."""
+
+    def next(self, *, is_idle: bool) -> Task | None:
+        """Return a task to hand out."""
+        return super().next(is_idle=False)
+
+
 @dataclass(slots=True)
 class Gpu:
-    """A GPU and the work queued on it: chunks, or groups to pack as negative numbers."""
+    """A GPU and the calls queued on it."""
 
     speed: float
     life: int = 0
     """Raised at each loss: events of an earlier life are void."""
-    work: deque[int] = field(default_factory=deque[int])
+    calls: deque[Call] = field(default_factory=deque[Call])
     since: float = 0.0
     is_ready: bool = False
 
@@ -66,7 +118,7 @@ class Simulation:
     def __init__(self, case: Case, seed: int = 0) -> None:
         """Have all GPUs start at once, the slowest first."""
         self.now = 0.0
-        self.spent: Counter[str] = Counter()
+        self.spent: defaultdict[str, float] = defaultdict(float)
         """GPU seconds by what they went to."""
         self.handed_out_s = 0.0
         """When the queue was empty for the first time."""
@@ -74,17 +126,14 @@ class Simulation:
         """How long the driver worked."""
         self.driver_behind_s = 0.0
         """The longest that an answer waited for the driver."""
-        self.most_parts = self.losses = 0
+        self.most_parts = self.losses = self.isolations = 0
         self._case, self._random = case, random.Random(seed)
         self._events: list[tuple[float, int, Callable[[Gpu], None], Gpu, int]] = []
         self._count = self._parts = 0
         self._driver, self._is_in_turn = Gpu(1.0), False
         self._answers: list[tuple[Gpu, int, float]] = []
-        self._todo, self._groups = deque(range(case.chunks)), deque[int]()
-        self._copies, self._begun = dict[int, int](), dict[int, float]()
-        self._done, self._left = bytearray(case.chunks), case.chunks
-        self._missing = Counter(chunk // GROUP_CHUNKS for chunk in range(case.chunks))
-        self._seconds, self._idle = deque[float](maxlen=101), deque[Gpu]()
+        self._backlog = _backlog(case, clock=lambda: self.now, on_task=self._committed)
+        self._idle = deque[Gpu]()
         spread = (case.fastest - 1) / case.gpus
         self._gpus = [
             Gpu(0.1 if number < case.stragglers else 1 + spread * number)
@@ -96,13 +145,13 @@ class Simulation:
         for gpu in self._gpus:
             self._start(gpu)
         self._at(0.0, self._tick, self._driver)
-        while self._left:
+        while self._backlog.queue.left:
             self.now, _, handle, gpu, life = heapq.heappop(self._events)
             if life == gpu.life:
                 handle(gpu)
         for gpu in self._gpus:
             if gpu.is_ready:
-                self.spent["copies" if gpu.work else "waiting"] += self.now - gpu.since
+                self.spent["copies" if gpu.calls else "waiting"] += self.now - gpu.since
         return self
 
     def _at(self, delay: float, handle: Callable[[Gpu], None], gpu: Gpu) -> None:
@@ -142,107 +191,94 @@ class Simulation:
             self._take_turn()
 
     def _feed(self, gpu: Gpu) -> None:
-        while len(gpu.work) < CALLS_IN_FLIGHT:
-            work = self._next(is_idle=not gpu.work)
-            if work is None:
-                if not gpu.work:
+        while len(gpu.calls) < CALLS_IN_FLIGHT:
+            call = next_call(self._backlog, gpu.calls)
+            if call is None:
+                if not gpu.calls:
                     self._idle.append(gpu)
+                if not any(held.is_alone for held in gpu.calls):
+                    self.handed_out_s = self.handed_out_s or self.now
                 return
-            gpu.work.append(work)
-            if len(gpu.work) == 1:
+            gpu.calls.append(call)
+            if len(gpu.calls) == 1:
                 self._begin(gpu)
 
-    def _next(self, *, is_idle: bool) -> int | None:
-        if self._groups:
-            return -1 - self._groups.popleft()
-        while self._todo:
-            chunk = self._todo.popleft()
-            if not self._done[chunk]:
-                self._copies[chunk] = self._copies.get(chunk, 0) + 1
-                return chunk
-        self.handed_out_s = self.handed_out_s or self.now
-        return self._copy() if is_idle and self._case.has_copies else None
-
-    def _copy(self) -> int | None:
-        slow_s = SLOW * statistics.median(self._seconds) if self._seconds else float("inf")
-        for chunk, copies in self._copies.items():
-            if copies == 1 and self.now - self._begun.get(chunk, -slow_s) > slow_s:
-                self._copies[chunk] = 2
-                return chunk
-        return None
-
     def _begin(self, gpu: Gpu) -> None:
-        case, work = self._case, gpu.work[0]
+        call = gpu.calls[0]
+        call.begun()
         self.spent["waiting"] += self.now - gpu.since
         gpu.since = self.now
-        if work < 0:
-            self._at(case.pack_s, self._finish, gpu)
-            return
-        self._begun.setdefault(work, self.now)
-        work_s = case.chunk_units * case.unit_s / gpu.speed * self._random.uniform(0.9, 1.1)
-        self._at(work_s + case.commit_s, self._finish, gpu)
+        self._at(self._duration(call, gpu), self._finish, gpu)
+
+    def _duration(self, call: Call, gpu: Gpu) -> float:
+        if isinstance(call, PackCall):
+            return self._case.pack_s
+        commit_s = self._case.commit_s if isinstance(call, TaskCall) else 0.0
+        unit_s = self._case.unit_s / gpu.speed * self._random.uniform(0.9, 1.1)
+        return (call.units or 0) * unit_s + commit_s
 
     def _finish(self, gpu: Gpu) -> None:
-        work, seconds = gpu.work.popleft(), self.now - gpu.since
+        call, seconds = gpu.calls.popleft(), self.now - gpu.since
         gpu.since = self.now
-        if work < 0:
+        if isinstance(call, PackCall):
             self.spent["packing"] += seconds
-            self._parts -= GROUP_CHUNKS
+            self._parts -= len(group_chunks(self._backlog.run, call.group))
+            call.done(None)
+        elif isinstance(call, TaskCall):
+            self._finish_task(call, seconds)
         else:
-            self._finish_chunk(work, seconds)
-        if gpu.work:
+            self.spent["work"] += seconds
+            call.done(([], None))
+        if gpu.calls:
             self._begin(gpu)
         self._call_driver(gpu)
 
-    def _finish_chunk(self, chunk: int, seconds: float) -> None:
-        self._copies.pop(chunk, None)
-        self._begun.pop(chunk, None)
-        if self._done[chunk]:
+    def _finish_task(self, call: TaskCall, seconds: float) -> None:
+        if self._backlog.queue.is_done(call.task):
             self.spent["copies"] += seconds
-            return
-        self._done[chunk] = 1
-        self._left -= 1
-        self._seconds.append(seconds)
-        self.spent["committing"] += self._case.commit_s
-        self.spent["work"] += seconds - self._case.commit_s
+        else:
+            self.spent["committing"] += self._case.commit_s
+            self.spent["work"] += seconds - self._case.commit_s
+        call.done(TaskDone(units=self._case.chunk_units, seconds=seconds))
+
+    def _committed(self, done: TaskDone) -> None:
         self._parts += 1
         self.most_parts = max(self.most_parts, self._parts)
-        self._missing[chunk // GROUP_CHUNKS] -= 1
-        if not self._missing[chunk // GROUP_CHUNKS]:
-            self._groups.append(chunk // GROUP_CHUNKS)
+        self.isolations += not done.seconds
 
     def _lose(self, gpu: Gpu) -> None:
         self.losses += 1
-        self._account(gpu)
-        lost = [work for work in gpu.work if work >= 0]
-        self._groups.extend(-1 - work for work in gpu.work if work < 0)
+        self.spent["cut off" if gpu.calls else "waiting" if gpu.is_ready else "loading"] += (
+            self.now - gpu.since
+        )
+        gone = Gpu(1.0, calls=gpu.calls)
         gpu.life += 1
-        gpu.work.clear()
+        gpu.calls = deque[Call]()
         gpu.is_ready = False
-        notice = Gpu(1.0, work=deque(lost))
-        self._at(self._case.notice_s, self._give_back, notice)
+        self._at(self._case.notice_s, self._notice, gone)
         self._at(self._case.return_s, self._start, gpu)
 
-    def _account(self, gpu: Gpu) -> None:
-        """Count what a GPU was at when it ended."""
-        name = "cut off" if gpu.work else ("waiting" if gpu.is_ready else "loading")
-        self.spent[name] += self.now - gpu.since
-
-    def _give_back(self, notice: Gpu) -> None:
-        for chunk in notice.work:
-            if chunk in self._copies:
-                self._copies[chunk] -= 1
-                if not self._copies[chunk]:
-                    del self._copies[chunk]
-                    self._begun.pop(chunk, None)
-                    self._todo.appendleft(chunk)
+    def _notice(self, gone: Gpu) -> None:
+        for number, call in enumerate(gone.calls):
+            call.lost(LOST, is_first=number == 0)
 
     def _tick(self, clock: Gpu) -> None:
         """Feed the idle GPUs, in turn, until there is nothing for one."""
-        self._idle = deque(g for g in self._idle if g.is_ready and not g.work)
+        self._idle = deque(g for g in self._idle if g.is_ready and not g.calls)
         for _ in range(len(self._idle)):
             gpu = self._idle.popleft()
             self._feed(gpu)
-            if not gpu.work:
+            if not gpu.calls:
                 break
         self._at(TICK_S, self._tick, clock)
+
+
+def _backlog(
+    case: Case, *, clock: Callable[[], float], on_task: Callable[[TaskDone], None]
+) -> Backlog:
+    storage = LocalStorage(location="no such folder")
+    run = UnwrittenRun(storage=storage, chunks=case.chunks, size=case.chunk_units)
+    tasks = [Task(chunk=chunk) for chunk in range(case.chunks)]
+    queue = (TaskQueue if case.has_copies else QueueWithoutCopies)(tasks, clock=clock)
+    groups = Groups(run, tasks)
+    return Backlog(run=run, limits=Limits(), on_task=on_task, queue=queue, groups=groups)

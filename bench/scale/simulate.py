@@ -8,6 +8,7 @@ that counts; `behind` the longest that an answer waited for the driver, `parts` 
 """
 
 import argparse
+import logging
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,6 +44,7 @@ HEADER = (
 
 def main() -> None:
     """Print a table a question."""
+    logging.getLogger("jobs").setLevel(logging.ERROR)  # every loss is a warning
     options = _options()
     units = options.scores // SCORES_A_UNIT
     print(f"{options.scores:,} scores, {units:,} units, {options.gpus:,} GPUs")
@@ -102,7 +104,7 @@ def _line(case: Case, ends: list[Simulation]) -> str:
         return statistics.mean(map(value, ends))
 
     def share(*names: str) -> float:
-        return average(lambda end: sum(end.spent[name] for name in names) / end.spent.total())
+        return average(lambda end: sum(end.spent[name] for name in names) / sum(end.spent.values()))
 
     copies = "" if case.has_copies else " no copies"
     return (

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from jobs.runs.run import Task
@@ -25,7 +25,10 @@ class TaskQueue:
     A task may be in hand twice, whichever copy is committed first: duplicates are harmless.
     """
 
-    def __init__(self, tasks: Iterable[Task]) -> None:
+    def __init__(
+        self, tasks: Iterable[Task], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
         self._todo = deque(tasks)
         self._in_hand: dict[Task, _InHand] = {}
         self._left = set(self._todo)
@@ -56,7 +59,7 @@ class TaskQueue:
 
         Those that wait come first: they may wait behind one that hangs, as its copy would too.
         """
-        now = time.monotonic()
+        now = self._clock()
         slow_s = SLOW * statistics.median(self._seconds) if self._seconds else float("inf")
         late: Task | None = None
         for task, held in self._in_hand.items():
@@ -75,7 +78,7 @@ class TaskQueue:
         """Note that an actor begins with a task."""
         held = self._in_hand.get(task)
         if held and held.since is None:
-            held.since = time.monotonic()
+            held.since = self._clock()
 
     def finish(self, task: Task, seconds: float = 0.0) -> bool:
         """Note that a task is committed; False if a copy of it was before."""

@@ -21,7 +21,7 @@ from jobs.query.select import run_query
 from jobs.runs.progress import open_tasks
 from jobs.runs.run import IdentifiedUnit, TaskDone
 from jobs.runs.trace_run import TraceRun, open_run
-from schemas.errors import ModelUnavailable, TooManyFailures
+from schemas.errors import StoreError, TooManyFailures
 from tests.made_up.small_run import all_units, commit_scores, make_run, score_rows
 
 
@@ -54,10 +54,10 @@ class ToyWorker(Worker):
         raising_from: int = 10**9,
         killing: int = -1,
         hanging: int = -1,
-        is_broken: bool = False,
+        error: Exception | None = None,
     ) -> None:
-        if is_broken:
-            raise ModelUnavailable("no such model here")
+        if error:
+            raise error
         tracer = ToyTracer(
             raising=raising, raising_from=raising_from, killing=killing, hanging=hanging
         )
@@ -136,10 +136,14 @@ def test_a_run_whose_units_fail_stops_early(tmp_path: Path, capacity: Capacity) 
     assert run.done_chunks() == set(range(run.num_chunks))
 
 
-def test_a_constructors_error_is_the_users(tmp_path: Path, capacity: Capacity) -> None:
+@pytest.mark.parametrize("error", [StoreError("the bucket is gone"), KeyError("unet")], ids=repr)
+def test_a_constructors_error_keeps_its_type(
+    error: Exception, tmp_path: Path, capacity: Capacity
+) -> None:
     run = make_run(tmp_path / "r")
-    with pytest.raises(ModelUnavailable, match="no such model here"):
-        work(run, capacity, is_broken=True)
+    with pytest.raises(type(error)) as raised:
+        work(run, capacity, error=error)
+    assert raised.value.args == error.args
 
 
 LISTENING = """
