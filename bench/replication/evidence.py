@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap, rankdata
+from scipy.stats import bootstrap, spearmanr
 
 from engine.model.opening import open_model
 from engine.model.tokens import find_subject
@@ -230,4 +230,4 @@ def _by_caption(run: TraceRun, attribute: str, measure: str) -> NDArray[np.float
 
 
 def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+    return float(spearmanr(a, b).statistic)

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import torch
 
 from bench.models import add_options, make_unit, open_chosen
-from bench.tracing.clock import counting_rows, timed
+from bench.tracing.clock import timed
 from bench.tracing.published import Key, published_images
+from engine.model.hooks import count_rows
 from engine.model.model import Diffusion
 from engine.tracing.trace_unit import trace_images
 from schemas.component import Part
@@ -97,12 +98,12 @@ def _warm_up(model: Diffusion, numerics: Numerics, rows: int) -> None:
 
 
 def _measure(model: Diffusion, unit: Unit, numerics: Numerics, name: str, rows: int) -> Measured:
-    with counting_rows(model) as counted:
+    engine_rows, published_rows = list[int](), list[int]()
+    with count_rows(model.unet, engine_rows.append):
         engine_s, (reference, ours) = timed(
             model.device, lambda: trace_images(model, unit, numerics=numerics, rows=rows)
         )
-    engine_rows = sum(counted) / 2
-    with counting_rows(model) as counted:
+    with count_rows(model.unet, published_rows.append):
         published_s, theirs = timed(model.device, lambda: published_images(model, unit, numerics))
     images: dict[Key, torch.Tensor] = {(c.component, c.window): i for c, i in ours.items()}
     return Measured(
@@ -110,7 +111,7 @@ def _measure(model: Diffusion, unit: Unit, numerics: Numerics, name: str, rows: 
         unit=unit,
         steps=numerics.steps,
         seconds=(published_s, engine_s),
-        rows=(sum(counted) / 2, engine_rows),
+        rows=(sum(published_rows) / 2, sum(engine_rows) / 2),
         difference=max(float((images[key] - theirs[key]).abs().max()) for key in theirs),
         effect=max(float((theirs[key] - reference[1]).abs().max()) for key in theirs),
     )

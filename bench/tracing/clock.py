@@ -9,8 +9,6 @@ from typing import Any, TypeVar
 
 import torch
 
-from engine.model.model import Diffusion
-
 T = TypeVar("T")
 
 
@@ -29,17 +27,6 @@ def timed(
     result = work()
     synchronize(device)
     return now() - start_s, result
-
-
-@contextmanager
-def counting_rows(model: Diffusion) -> Iterator[list[int]]:
-    """Yield a list that gets the rows of every call of the UNet until exit."""
-    rows: list[int] = []
-    handle = model.unet.register_forward_pre_hook(lambda _m, args: rows.append(len(args[0])))
-    try:
-        yield rows
-    finally:
-        handle.remove()
 
 
 @dataclass(kw_only=True)

@@ -32,7 +32,7 @@ class Ledger:
     rows: int = 0
     """Rows that the UNet read, two a guided row."""
     sources: int = 0
-    """Rows of these that are donors beside the batch."""
+    """Rows of these that are sources evaluated with the batch."""
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def watched(model: Diffusion, now: Callable[[], float]) -> Iterator[Ledger]:
     with ExitStack() as stack:
         for owner, name, replacement in [
             *_timed_places(model, clock),
-            (engine.tracing.lockstep, "writing", _timed_writing(clock)),
+            (engine.tracing.lockstep, "copy_rows", _timed_writing(clock)),
             (engine.tracing.lockstep, "_edits", _counted_edits(clock, ledger)),
             (model.unet, "forward", _timed_unet(model, clock, ledger)),
         ]:

@@ -12,6 +12,7 @@ import argparse
 import statistics
 
 import torch
+from scipy.stats import spearmanr
 
 from bench.models import SCORER, add_options, make_unit, numerics_of, open_named
 from bench.tracing.clock import timed
@@ -44,13 +45,13 @@ def main() -> None:
     for dtype in DTYPES:
         print(f"{dtype:9} {1e3 * seconds[dtype]:8.3f} ms a UNet row in batches of {options.batch}")
     print(f"float32 / bfloat16 {seconds['float32'] / seconds['bfloat16']:.2f}")
-    each = [spearman(a, b) for a, b in zip(full_CN, half_CN, strict=True)]
+    each = [_spearman(a, b) for a, b in zip(full_CN, half_CN, strict=True)]
     print("rank correlation of each caption  " + "  ".join(f"{rho:.3f}" for rho in each))
-    print(f"of the mean effects               {spearman(full_CN.mean(0), half_CN.mean(0)):.3f}")
+    print(f"of the mean effects               {_spearman(full_CN.mean(0), half_CN.mean(0)):.3f}")
     print(f"largest effect                    {float(full_CN.abs().max()):.4f}")
     print(f"largest difference                {float((full_CN - half_CN).abs().max()):.4f}")
     if len(full_CN) > 1:
-        halves = spearman(full_CN[0::2].mean(0), full_CN[1::2].mean(0))
+        halves = _spearman(full_CN[0::2].mean(0), full_CN[1::2].mean(0))
         print(f"between halves of the captions    {halves:.3f}")
 
 
@@ -59,7 +60,7 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_options(parser)
-    parser.add_argument("--part", default="unet", choices=[part.value for part in Part])
+    parser.add_argument("--part", default="denoiser", choices=[part.value for part in Part])
     parser.add_argument("--captions", type=int, default=4)
     parser.add_argument("--measure", default="target")
     parser.add_argument("--batch", type=int, default=24, help="rows of the UNet calls timed")
@@ -99,15 +100,8 @@ def _effects(model: Diffusion, numerics: Numerics, options: argparse.Namespace) 
     return torch.tensor(effects, dtype=torch.float64)
 
 
-def spearman(a_N: torch.Tensor, b_N: torch.Tensor) -> float:
-    """Return the rank correlation; ties share their mean rank."""
-    return float(torch.corrcoef(torch.stack([_ranks(a_N), _ranks(b_N)]))[0, 1])
-
-
-def _ranks(values_N: torch.Tensor) -> torch.Tensor:
-    lower_NN = values_N[None, :] < values_N[:, None]
-    equal_NN = values_N[None, :] == values_N[:, None]
-    return lower_NN.sum(1).double() + (equal_NN.sum(1).double() - 1) / 2
+def _spearman(a_N: torch.Tensor, b_N: torch.Tensor) -> float:
+    return float(spearmanr(a_N, b_N).statistic)
 
 
 if __name__ == "__main__":

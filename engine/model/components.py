@@ -80,11 +80,6 @@ def sites_of(model: Networks, names: Sequence[str]) -> dict[str, Site]:
     return {name: sites[name] for name in names}
 
 
-def module_of(model: Networks, name: str) -> nn.Module:
-    """Return the module of a component; UnknownComponent names the nearest if there is none."""
-    return sites_of(model, [name])[name].module
-
-
 def choose(components: Sequence[Component], names: Sequence[str]) -> list[Component]:
     """Return the named components, in network order."""
     known = {component.name for component in components}

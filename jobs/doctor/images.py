@@ -1,14 +1,9 @@
 """Faults of the images that a run keeps."""
 
-from typing import TYPE_CHECKING
-
 from jobs.doctor.findings import Fault
+from jobs.runs.kept_images import FOLDER, IMAGE_NAME, CorruptImage, picked_units, read_images
 from jobs.runs.trace_run import TraceRun
 from schemas.errors import first_line
-
-if TYPE_CHECKING:
-    pass
-from jobs.runs.kept_images import FOLDER, IMAGE_NAME, CorruptImage, picked_units, read_images
 
 
 def image_faults(run: TraceRun) -> list[Fault]:

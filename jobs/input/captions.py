@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -10,10 +9,6 @@ from jobs.input.rows import Table
 from schemas.caption import Caption
 from schemas.documents import first_message
 from schemas.errors import PlanError
-
-if TYPE_CHECKING:
-    pass
-
 
 TABLE = Table(
     holds="caption",

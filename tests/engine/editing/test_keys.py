@@ -18,7 +18,7 @@ from engine.editing.positions import facing_places, pad_places, role_rows, role_
 from engine.editing.prompts import general_captions, prompt_pairs, split_by_mention
 from engine.editing.readers import open_reader, read_prompts
 from engine.editing.solve import solve_edit
-from engine.model.components import module_of
+from engine.model.components import sites_of
 from engine.model.hooks import HookPoint, Side, recording
 from engine.model.model import Diffusion
 from engine.model.opening import open_model, open_skeleton
@@ -83,7 +83,8 @@ def test_rows_are_what_a_full_forward_reads_and_leaves(
     prompts = read_prompts(model, target.component, CAPTIONS)
     rows = role_rows(prompts.spans, prompts.length, KEPT_ROLES)
     read = open_reader(model, target).read(prompts, rows)
-    layer = module_of(model, component.rpartition(".")[0])
+    name = component.rpartition(".")[0]
+    layer = sites_of(model, [name])[name].module
     spots = [HookPoint(projection, Side.INPUT), HookPoint(layer, Side.INPUT), HookPoint(layer)]
     with recording(spots) as passed:
         encode(model, [caption.caption for caption in CAPTIONS])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.model.components import list_components, module_of
+from engine.model.components import list_components, sites_of
 from engine.model.families.known import FAMILIES
 from engine.model.model import Skeleton
 from engine.model.opening import open_model, skeleton_of
@@ -199,7 +199,9 @@ def test_order_is_the_order_of_execution(
     listed = [c.name for c in list_components(model)]
     ran: list[str] = []
     hooks = [
-        module_of(model, name).register_forward_hook(lambda *_, name=name: ran.append(name))
+        sites_of(model, [name])[name].module.register_forward_hook(
+            lambda *_, name=name: ran.append(name)
+        )
         for name in listed
     ]
     generate(model, ["a red apple"], seeds=[0], numerics=Numerics(steps=1, guidance=1.0))
@@ -212,14 +214,14 @@ def test_order_is_the_order_of_execution(
 def test_parameter_counts_are_the_modules_own(tiny_sd: Path) -> None:
     model = open_model(str(tiny_sd), device="cpu")
     for component in list_components(model, PAPER_KINDS):
-        module = module_of(model, component.name)
+        module = sites_of(model, [component.name])[component.name].module
         assert component.num_parameters == sum(p.numel() for p in module.parameters())
 
 
 def test_unknown_name_gets_the_nearest() -> None:
     skeleton = open_published("SD 1")
     with pytest.raises(UnknownComponent, match=r"text_encoder\.layers\.0\.self_attn"):
-        module_of(skeleton, "text_encoder.layers.0.self_attention")
+        sites_of(skeleton, ["text_encoder.layers.0.self_attention"])
 
 
 def test_skeleton_holds_no_weights() -> None:

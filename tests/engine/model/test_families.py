@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.model.components import Site, list_components, list_sites, module_of
+from engine.model.components import Site, list_components, list_sites, sites_of
 from engine.model.hooks import HookPoint, patched
 from engine.model.model import Diffusion
 from engine.model.opening import open_model, open_skeleton, open_tokenizer
@@ -132,7 +132,8 @@ def test_a_change_of_sdxls_penultimate_layer_reaches_the_text_rows(
         ("text_encoder", slice(0, width), 0),
         ("text_encoder_2", slice(width, None), 1),
     ):
-        module = module_of(model, f"{part}.layers.{layer}")
+        name = f"{part}.layers.{layer}"
+        module = sites_of(model, [name])[name].module
         with patched({HookPoint(module): torch.zeros_like}):
             changed = encode(model, [CAPTION.caption])
         assert float(changed.text_RLD[..., channels].abs().max()) == 0, part
