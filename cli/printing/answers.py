@@ -21,7 +21,7 @@ def show(
     for run in runs.values():
         if output is not None and Path(run.location).resolve() in output.resolve().parents:
             raise QueryRefused(f"{output} is in a run's folder: write it elsewhere")
-    with open_query(runs, sql) as result:
+    with open_query(runs, sql, as_text=output_format is not Format.PARQUET) as result:
         count = put(result.schema, result.batches, output_format, output=output)
     if output is not None or output_format is Format.TABLE:
         rows = f"{count} row{'' if count == 1 else 's'}"

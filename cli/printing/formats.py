@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
+from schemas.errors import DqfError
 from schemas.printable import printable
 
 if TYPE_CHECKING:
@@ -57,9 +58,13 @@ def write_parquet(schema: "pa.Schema", batches: Rows, file: IO[bytes]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetWriter(pa.PythonFile(file, mode="w"), schema, compression="zstd") as writer:
-        for batch in batches:
-            writer.write_batch(batch)
+    try:
+        with pq.ParquetWriter(pa.PythonFile(file, mode="w"), schema, compression="zstd") as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+    except pa.ArrowNotImplementedError as error:
+        # Of a duration in months and days, for example.
+        raise DqfError(f"a column has a type that Parquet lacks, CAST it: {error}") from error
 
 
 def cell(value: object) -> str:

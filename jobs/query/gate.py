@@ -6,6 +6,7 @@ it runs, and what is not known to be harmless is refused.
 """
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,12 @@ TABLE_FUNCTIONS = {
     *("histogram", "histogram_values", "duckdb_columns", "duckdb_views", "duckdb_functions"),
 }
 """Those that read nothing but their arguments, or the views' names."""
-SIDE_EFFECTS = {"write_log", "getenv", "nextval", "setval"}
+DESCRIBING = TABLE_FUNCTIONS | {
+    *("duckdb_tables", "duckdb_schemas", "duckdb_types", "duckdb_constraints", "duckdb_indexes"),
+    *("duckdb_databases", "duckdb_sequences", "duckdb_keywords"),
+}
+"""Functions that DuckDB's own views may call: they describe the views and SQL, no setting."""
+SIDE_EFFECTS = {"write_log", "getenv", "nextval", "setval", "current_setting"}
 """Scalar functions that do or see more than their arguments."""
 READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 """Kinds of query in DuckDB's tree that only read; others are INSERT, UPDATE, DELETE and COPY."""
@@ -36,6 +42,8 @@ FIRST_WORDS = {"pivot", "pivot_wider", "from", "select", "with", "summarize", "d
 
 FILE_MARKS = frozenset("./\\*?[")
 """Characters of which DuckDB takes a table's name with one for a file's."""
+CALLED = re.compile(r"\b((?:duckdb|pragma)_\w+)\s*\(")
+"""Functions of DuckDB's own that the text of a view calls."""
 MULTI = "MULTI"
 """DuckDB's type of a PIVOT whose columns are found out first: it has no tree."""
 
@@ -142,12 +150,17 @@ def _named_by(node: dict[str, Any]) -> list[str]:
 
 
 def _tables(connection: duckdb.DuckDBPyConnection) -> set[str]:
-    """Return the names of views and tables, DuckDB's own among them, in lower case."""
+    """Return the names of views and tables that may be read, in lower case.
+
+    DuckDB's own views are among them that call none but describing functions: `pg_settings` tells
+    what `duckdb_settings()` is refused for.
+    """
     found = connection.execute(
-        "SELECT lower(view_name) FROM duckdb_views() UNION SELECT lower(table_name) "
-        "FROM duckdb_tables()"
+        "SELECT lower(view_name), CASE WHEN internal THEN lower(sql) ELSE '' END "
+        "FROM duckdb_views() UNION SELECT lower(table_name), '' FROM duckdb_tables()"
     ).fetchall()
-    return {name for (name,) in found}
+    refused = {name for name, sql in found if set(CALLED.findall(sql)) - DESCRIBING}
+    return {name for name, _ in found} - refused
 
 
 def _no_function(name: str) -> QueryRefused:
@@ -179,10 +192,12 @@ def _check_words(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type LIKE 'table%'"
     ).fetchall()
     refused = {name for (name,) in functions} - TABLE_FUNCTIONS | SIDE_EFFECTS
+    views = connection.execute("SELECT lower(view_name) FROM duckdb_views()").fetchall()
+    closed = {name for (name,) in views} - _tables(connection)
     for word, after in pairwise([*words, ""]):
         if word in WRITING_WORDS:
             raise _refused(f"a PIVOT with {word.upper()}")
-        if after == "(" and word in refused:
+        if word in closed or (after == "(" and word in refused):
             raise _no_function(word)
 
 

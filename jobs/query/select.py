@@ -35,6 +35,9 @@ BATCH_ROWS = 2**14
 RESERVED = {"information_schema", "main", "memory", "pg_catalog", "system", "temp"}
 """Names that no run has in SQL, since schemas and databases of DuckDB have them."""
 
+FOREIGN_TYPES = re.compile(r"\b(DATE|TIME\w*|INTERVAL|BLOB|BIT|BIGNUM)\b")
+"""Types that DuckDB prints and Python lacks: years beyond 9999, 24:00, bits."""
+
 T = TypeVar("T")
 
 
@@ -61,17 +64,22 @@ def run_query(run: TraceRun, sql: str, parameters: Sequence[object] = ()) -> pa.
 
 
 @contextmanager
-def open_query(runs: Mapping[str, TraceRun], sql: str) -> Iterator[Result]:
+def open_query(
+    runs: Mapping[str, TraceRun], sql: str, *, as_text: bool = False
+) -> Iterator[Result]:
     """Give the result of one read-only SELECT over runs, computed while it is read.
 
     Each run's views are in a schema of its name, the first one's also outside of it. Parts that
-    may be packed meanwhile are read first. QueryRefused: as `run_query`, also while it is read.
+    may be packed meanwhile are read first. With `as_text` values that Python does not have, as
+    dates beyond its years, are text as SQL prints them.
+
+    QueryRefused: as `run_query`, also while it is read.
     """
     _check_names(runs)
 
     def opened(source: Source) -> tuple[ExitStack, Result]:
         with ExitStack() as stack:
-            result = stack.enter_context(_connected(runs, source, sql=sql)).stream()
+            result = stack.enter_context(_connected(runs, source, sql=sql)).stream(as_text)
             return stack.pop_all(), result
 
     stack, result = _first_that_reads(opened, [read_first] * (1 + RELISTS))
@@ -126,11 +134,14 @@ class _Opened:
             ).to_arrow_table()
         )
 
-    def stream(self) -> Result:
+    def stream(self, as_text: bool) -> Result:
         """Return the result, computed batch by batch."""
-        reader = self._interruptible(
-            lambda: self.connection.sql(self.statement).to_arrow_reader(BATCH_ROWS)
-        )
+
+        def opened() -> pa.RecordBatchReader:
+            rows = self.connection.sql(self.statement)
+            return (_with_text(rows) if as_text else rows).to_arrow_reader(BATCH_ROWS)
+
+        reader = self._interruptible(opened)
         fields = zip(reader.schema, _unique(reader.schema.names), strict=True)
         schema = pa.schema([field.with_name(name) for field, name in fields])
         return Result(schema=schema, batches=self._batches(reader, schema))
@@ -180,6 +191,20 @@ class _Opened:
                 f"files: {first_line(error)}"
             )
         return QueryRefused(str(error).strip())
+
+
+def _with_text(rows: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    """Return rows whose values of types that Python has not, or only in part, are text."""
+    names, types = rows.columns, [str(kind) for kind in rows.types]
+    if not any(map(FOREIGN_TYPES.search, types)) or len(set(map(str.lower, names))) < len(names):
+        return rows
+    columns = [
+        f"CAST({identifier(name)} AS VARCHAR) AS {identifier(name)}"
+        if FOREIGN_TYPES.search(kind)
+        else identifier(name)
+        for name, kind in zip(names, types, strict=True)
+    ]
+    return rows.project(", ".join(columns))
 
 
 def _unique(names: Sequence[str]) -> list[str]:
