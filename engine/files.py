@@ -168,7 +168,7 @@ def check_output(path: Path, *, error: type[DqfError]) -> None:
     check_writable(path, error=error)
     for folder in path.absolute().resolve().parents:
         if any(is_file(folder / name) for name in OWN):
-            raise error(f"{path} is in {folder}, the folder of a run or edit: write it elsewhere")
+            raise error(f"{path} is in a run's folder or an edit's, {folder}: write it elsewhere")
 
 
 def prepare_output(path: Path, *, error: type[DqfError]) -> None:
