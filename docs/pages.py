@@ -12,6 +12,7 @@ PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "engine/reference/README.md": "embedded-models.md",
     "engine/reference/emoji-sd/README.md": "emoji-sd.md",
 }
 """A file of the repository and the page that it becomes."""
