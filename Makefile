@@ -35,6 +35,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q --no-header -p no:cacheprovider tests/test_words.py
 	$(BIN)/deptry .
 
 fix: setup

@@ -128,7 +128,7 @@ def found_by_rule(
 
 
 def controlled(*, runs: int, captions: int, causal: int = 0) -> dict[str, Found]:
-    """Return what the rules find among restored states beside both controls."""
+    """Return what the rules find among restored states with both controls."""
     return found_by_rule(
         lambda generator: tests_of(simulated(generator, captions=captions, causal=causal)),
         runs=runs,

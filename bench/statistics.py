@@ -1,4 +1,4 @@
-"""Statistics of made-up runs: seconds and peak memory, beside plain pandas and SciPy.
+"""Statistics of made-up runs: seconds and peak memory, compared with plain pandas and SciPy.
 
 `trials` has many seeds of 288 captions and 70 components; `map` has as many single-step windows as
 a map of 25 steps. Every figure is a fresh process's. `estimates` is what makes all statistics, in a

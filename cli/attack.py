@@ -32,7 +32,7 @@ def attack(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps of either attack; 100 by default.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Images that each success is told from.")] = 32,
+    seeds: Annotated[int, typer.Option(min=1, help="Images that each success is judged by.")] = 32,
     scorer: ScorerOption = None,
     output_format: FormatOption = Format.TABLE,
 ) -> None:

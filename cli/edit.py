@@ -87,7 +87,7 @@ def add(
     images: ImagesOption = 2,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
-    """Make an edit that has more concepts, solved anew from the unedited weights."""
+    """Make an edit that has more concepts, solved again from the unedited weights."""
     from jobs.editing.update import with_added
 
     _make(with_added(folder, concepts, out=out, images=images), output_format)

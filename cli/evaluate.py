@@ -139,7 +139,7 @@ def _short(result: "GroupResult") -> dict[str, object]:
         "before": result.before,
         "after": result.after,
         "95 %": _interval(result.after_low, result.after_high),
-        "of right": result.of_right,
+        "of right before": result.of_right,
         "95 % ": _interval(result.of_right_low, result.of_right_high),
         "as replacement": result.as_replacement,
         "clip before": result.clip_before,

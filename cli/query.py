@@ -26,7 +26,7 @@ def query(
         typer.Argument(
             metavar="RUN... [SELECT]",
             help="Runs by name, folder or URL, each as NAME=RUN if it is to have another name in "
-            "SQL; then one SELECT. Without one: a shell, or stdin if that is no terminal.",
+            "SQL; then one SELECT. Without one: a shell, or stdin if that is not a terminal.",
             show_default=False,
         ),
     ] = None,
@@ -75,7 +75,8 @@ def query(
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
-    """Return the runs and the statement, which is a last word with a space that is no run."""
+    """Return the runs and the statement, which is the last word if it has a space and is not a
+    run."""
     *runs, last = words or [""]
     names_a_run = len(last.split()) < 2 or is_run(last)
     return ([*words], None) if names_a_run else (runs, last)

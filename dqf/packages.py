@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def load_own() -> None:
-    """Import dqf's own packages from beside this one, whatever `sys.path` begins with.
+    """Import dqf's own packages from the folder of this one, whatever `sys.path` begins with.
 
     Their modules are found from then on, as a package that is imported keeps its folder. For
     processes that are dqf's: the command, and the workers that Ray starts for it.

@@ -103,7 +103,7 @@ def read_json_file(path: Path, *, error: type[DqfError]) -> object:
 def whole_file(
     path: Path, *, error: type[DqfError] = StoreError, within: Path | None = None
 ) -> Iterator[BinaryIO]:
-    """Yield a new file beside `path` that takes its place when the block ends, durable and whole.
+    """Yield a new file next to `path` that takes its place when the block ends, durable and whole.
 
     It vanishes if the block fails. `error`: `path` is anything but a regular file that may be
     written (`check_writable`), or cannot be written.

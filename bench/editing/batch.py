@@ -3,9 +3,9 @@
 Edits random objects of emoji-sd, each into a kept object, several choices of them pooled, and
 prints what the scorer sees by forced choice (engine/evaluation/pairs.py) in images of unseen
 prompts: concepts still recognized, kept names still recognized, their harmonic mean H with a 95 %
-interval, and recognized replacements. `of right`: of the images that the unedited model draws
-right; MACE and SPEED chose concepts that their model draws right in over 99 %,
-emoji-sd in about 90 %.
+interval, and recognized replacements. `of right before`: of the images that the unedited model
+draws right; MACE and SPEED chose concepts that their model draws right in over 99 %, emoji-sd in
+about 90 %.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 CLIP ViT-L's text encoder with random weights and CLIP's own tokenizer; the model and its sums over
 general captions, which are computed once for a model, are already loaded.
-Beside ours, the median of three runs, in the same process the published procedure, once: for every
+Next to ours, the median of three runs, in the same process the published procedure, once: for every
 prompt pair a forward pass of the whole encoder on 77 positions, then fp32 sums of all pairs and an
 fp32 inverse. Printed: seconds of both, their ratio, and the process's peak memory, which must not
 grow with the concepts. First, for one solve at the width of `--solve-width` inputs (the largest of

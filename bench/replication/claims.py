@@ -2,7 +2,7 @@
 
 A claim is judged for one attribute (or pair of attributes) by one score. Where an interval decides,
 a claim replicates if all of it lies on the claim's side of a bound, does not replicate if all of it
-lies on the other, and cannot be told otherwise.
+lies on the other, and is undecided otherwise.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ class Verdict(StrEnum):
 
     YES = "replicates"
     NO = "does not replicate"
-    OPEN = "cannot be told"
+    OPEN = "is undecided"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

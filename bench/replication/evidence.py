@@ -24,7 +24,7 @@ from schemas.errors import StoreError
 Row = dict[str, Any]
 ATTRIBUTES = ("object", "style", "color", "viewpoint")
 MEASURES = ("target", "caption")
-"""Scores; claims are judged by the first, and by the second beside it."""
+"""Scores; claims are judged by the first, and also by the second."""
 FIRST = "text_encoder.layers.0.self_attn"
 """The paper's causal state is this component at the last subject token."""
 ROLES = (

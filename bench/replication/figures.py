@@ -10,7 +10,7 @@ from bench.replication.claims import Evidence, short
 from bench.replication.evidence import ATTRIBUTES, MEASURES, ROLES, Row, rows
 
 COLORS = alt.Scale(scheme="blueorange", domainMid=0)
-"""Diverging, told apart by the color-blind."""
+"""Diverging, which color-blind people can distinguish."""
 
 
 def draw_figures(folder: Path, images: Path) -> list[tuple[str, str]]:

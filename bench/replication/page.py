@@ -58,8 +58,8 @@ HEAD = """# Findings on emoji-sd
 
 Do the claims of Basu et al. 2024 hold on a model that its authors never saw? This page is
 written by `python -m bench.replication report` from three runs and nothing else: numbers are
-computed, and whether a claim "replicates", "does not replicate" or "cannot be told" follows from
-the criterion beside it. Intervals are of 95 %, over captions."""
+computed, and whether a claim "replicates", "does not replicate" or "is undecided" follows from
+the criterion next to it. Intervals are of 95 %, over captions."""
 
 AGAIN = """## Again
 ```bash
@@ -76,12 +76,12 @@ def _answer(judged: Judged) -> Iterator[str]:
     lines = []
     for claim, findings in judged:
         judgments = findings[MEASURES[0]]
-        told = [
+        outcomes = [
             f"**{verdict}** for {named}"
             for verdict in Verdict
             if (named := _listed([f.about for f in judgments if f.verdict is verdict]))
         ]
-        lines.append(f"- *{claim.says}*: {', '.join(told)}.")
+        lines.append(f"- *{claim.says}*: {', '.join(outcomes)}.")
     yield "\n".join(lines)
 
 
@@ -204,8 +204,8 @@ def _tokens(evidence: Evidence) -> Iterator[str]:
         "then their mean; all pads together. What stands before the subject cannot see it: zero, "
         "as it must be."
     )
-    told = [a for a in ATTRIBUTES if effects.num_captions.get(a, 0) >= 3]
-    if not told:
+    measured = [a for a in ATTRIBUTES if effects.num_captions.get(a, 0) >= 3]
+    if not measured:
         yield "Too few captions were traced when this was made."
         return
     yield table(
@@ -216,7 +216,7 @@ def _tokens(evidence: Evidence) -> Iterator[str]:
                 str(effects.num_captions[a]),
                 *(str(effects.effect(a, FIRST, r) or "") for r in ROLES),
             ]
-            for a in told
+            for a in measured
         ],
     )
 
@@ -274,7 +274,7 @@ def _unet(evidence: Evidence) -> Iterator[str]:
 
 
 def _controls(run: TraceRun, attribute: str, measure: str) -> list[str]:
-    """Return how many components have an effect, and keep it beside each control."""
+    """Return how many components have an effect, and keep it next to each control."""
     where = f"attribute = '{attribute}' AND measure = '{measure}'"
     (restored,) = rows(
         run,
@@ -326,7 +326,7 @@ def _unsaid(evidence: Evidence, judged: Judged) -> Iterator[str]:
     if single:
         lines.append(
             f"One seed and one draw ({', '.join(single)}): what varies with them is in the spread "
-            "over captions, and cannot be told from it."
+            "over captions, and cannot be separated from it."
         )
     short_runs = [n for n, plan in plans.items() if plan.numerics.steps < default_steps(plan.model)]
     if short_runs:
@@ -335,7 +335,7 @@ def _unsaid(evidence: Evidence, judged: Judged) -> Iterator[str]:
         finding.verdict is Verdict.OPEN for _, by in judged for finding in by[MEASURES[0]]
     )
     lines.append(
-        f"{open_claims} of the judgments above cannot be told; more captions may tell them."
+        f"{open_claims} of the judgments above are undecided; more captions may decide them."
     )
     yield "\n".join(f"- {line}" for line in lines)
 

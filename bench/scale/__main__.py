@@ -1,7 +1,7 @@
 """A run of a million units from plan to ranking, with workers that have no model.
 
 All but the model is what users run: the plan's tables, the driver, Ray's actors, commits, packing,
-views. The driver is killed at half and started anew, while a reader counts scores all the time.
+views. The driver is killed at half and started again, while a reader counts scores all the time.
 
     python -m bench.scale [--units 1000000] [--captions 10000] [--chunk-units 64] [--actors 2]
 """
@@ -165,7 +165,7 @@ class Reader:
         seconds, table = timed(lambda: run_query(self._run, COUNTS))
         (counts,) = table.to_pylist()
         if counts["scores"] != self._scores_a_unit * counts["units"]:
-            self.wrong.append(f"{counts} is no whole number of units")
+            self.wrong.append(f"{counts} is not a whole number of units")
         if self._seen and counts["scores"] < self._seen[-1][0]:
             self.wrong.append(f"{counts['scores']} scores after {self._seen[-1][0]}")
         self._seen.append((counts["scores"], seconds))

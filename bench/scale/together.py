@@ -15,7 +15,7 @@ from jobs.runs.trace_run import TraceRun
 from jobs.tracing.tracer import TraceWorker
 
 READY = "ready"
-"""Folder beside the run, in which every process leaves a file when it is ready."""
+"""Folder next to the run, in which every process leaves a file when it is ready."""
 POLL_S = 0.005
 
 

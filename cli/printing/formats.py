@@ -37,7 +37,7 @@ def write_jsonl(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
 
 
 def write_csv(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
-    """Write comma-separated values; what is no single value is JSON."""
+    """Write comma-separated values; what is not a single value is JSON."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(schema.names)
     for batch in batches:

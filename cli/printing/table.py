@@ -21,7 +21,7 @@ FILE_WIDTH = 240
 NARROWEST = 12
 """Characters to which text may be folded."""
 GAP = 3
-"""Characters that a column takes beside its text."""
+"""Characters that a column takes besides its text."""
 
 
 def write_table(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:

@@ -77,7 +77,7 @@ def sums_of(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anchor:
-    """Sums of keys that should stay, and how much they count beside the concepts'."""
+    """Sums of keys that should stay, and their weight relative to the concepts'."""
 
     sums: KeyStatistics
     strength: float

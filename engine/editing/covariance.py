@@ -54,7 +54,7 @@ def known_sums(
 ) -> dict[str, KeyStatistics]:
     """Return the sums over general captions that an edit with these settings has use for.
 
-    Where they are no anchor they still say what the first component keeps.
+    Where they are not anchor they still say what the first component keeps.
     """
     names = [target.component.name for target in in_order(model, settings.components)]
     if not settings.general:

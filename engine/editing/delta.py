@@ -122,7 +122,7 @@ def open_delta(folder: Path) -> Delta:
     """Return the delta of an edit's folder, for whatever model; ConceptError: it has none."""
     path = folder / DELTA
     if not is_file(path):
-        raise ConceptError(f"{folder} is no edit folder: it has no {DELTA}")
+        raise ConceptError(f"{folder} is not an edit folder: it has no {DELTA}")
     try:
         with safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}

@@ -15,7 +15,7 @@ from schemas.concept import Concept, ConceptKind, same_text
 
 STRIDE = 7
 """Of the ways to say an object one in so many is used: it meets all openings, modifiers and endings
-in turn, since it is no factor of their number (40; 204 of emoji-sd)."""
+in turn, since it is not a factor of their number (40; 204 of emoji-sd)."""
 NEUTRAL_NAMES = 8
 """Names whose mean stands for a neutral word where the model knows none."""
 

@@ -27,7 +27,7 @@ from schemas.numerics import Numerics
 STAND_IN = "*"
 """The word whose embedding is replaced; one token in CLIP's vocabularies, and no concept."""
 HELD_OUT = 64
-"""Draws of x0, eps and t on which the loss is told before and after."""
+"""Draws of x0, eps and t on which the loss is computed before and after."""
 
 Tick = Callable[[], None]
 """Called after every step of an attack."""

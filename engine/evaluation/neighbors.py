@@ -27,7 +27,7 @@ class Neighborhood:
     def nearest(
         self, name: str, concepts: Sequence[str], *, kind: ConceptKind
     ) -> tuple[str, float] | None:
-        """Return the concept nearest to a name of its kind, with their cosine; None if none is."""
+        """Return the concept nearest to a name of its kind, with their cosine; or None."""
         if not concepts:
             return None
         others_ND = torch.stack([self._embedding(concept, kind) for concept in concepts])

@@ -106,7 +106,7 @@ def _relative(h_RX: torch.Tensor, g_X: torch.Tensor) -> torch.Tensor:
 
 
 def banned_tokens(tokenizer: Any, concept: str) -> set[int]:
-    """Return the tokens that no prompt measure `concept` may hold: its own, and the special ones.
+    """Return the tokens that no prompt against `concept` may hold: its own, and the special ones.
 
     Its own are those that it is tokenized into and every one whose text holds one of its words.
     """
@@ -183,7 +183,7 @@ class _Search:
             if len(chosen) == self._budget.tokens:
                 return tuple(chosen)
         raise ConceptError(
-            f"{self._model.name} has fewer than {self._budget.tokens} words beside "
+            f"{self._model.name} has fewer than {self._budget.tokens} words besides "
             f"{self._goal.caption.subject!r}: no prompt can be searched"
         )
 

@@ -117,7 +117,7 @@ def _vocabulary_words(free: Mapping[ConceptKind, tuple[str, ...]]) -> Words:
         f"an upside down {color} {{name}} {style}".strip()
         for color, style in zip(cycle(colors or ["plain"]), styles or [""], strict=False)
     ]
-    # The book shows things on every sixth object, so those beside them are unseen.
+    # The book shows things on every sixth object, so their neighbors are unseen.
     carriers = tuple(with_article(name) for name in free[ConceptKind.OBJECT][1::6])
     return Words(
         opening="a drawing of",

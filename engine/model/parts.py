@@ -213,7 +213,7 @@ def part_class(index: Mapping[str, Any], part: str) -> type:
     modules = {"diffusers": diffusers, "transformers": transformers}
     found = getattr(modules.get(str(library)), str(name), None)
     if not isinstance(found, type):
-        raise PartError(f"its {part} is {entry}, which is no class of diffusers or transformers")
+        raise PartError(f"its {part} is {entry}, which is not a class of diffusers or transformers")
     return found
 
 
@@ -223,7 +223,7 @@ def load_tokenizer(folder: Path, kind: type) -> Any:
     Without these files transformers opens a tokenizer with an empty vocabulary.
     """
     if not issubclass(kind, PreTrainedTokenizerBase):
-        raise PartError(f"{folder.name} is a {kind.__name__}, which is no tokenizer")
+        raise PartError(f"{folder.name} is a {kind.__name__}, which is not a tokenizer")
     _check_files(folder)
     files: dict[str, str] = dict(kind.vocab_files_names)
     whole = files.pop("tokenizer_file", "")
@@ -240,7 +240,7 @@ def load_tokenizer(folder: Path, kind: type) -> Any:
 def load_scheduler(folder: Path, kind: type) -> Any:
     """Return a model's own scheduler; PartError if it cannot be built from its config."""
     if not issubclass(kind, SchedulerMixin):
-        raise PartError(f"{folder.name} is a {kind.__name__}, which is no scheduler")
+        raise PartError(f"{folder.name} is a {kind.__name__}, which is not a scheduler")
     config = read_json(folder / "scheduler_config.json")
     try:
         with _quiet():

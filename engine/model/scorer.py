@@ -147,7 +147,7 @@ def _folder_shapes(folder: Path) -> dict[str, torch.Size]:
                 f"local-dir:{folder}", load_weights=False, pretrained_text=False, device="meta"
             )
     except Exception as error:  # a bad config can make a library raise anything
-        raise PartError(f"open_clip_config.json is no network: {first_line(error)}") from error
+        raise PartError(f"open_clip_config.json is not a network: {first_line(error)}") from error
     finally:
         logging.disable(logging.NOTSET)
     return {name: tensor.shape for name, tensor in model.state_dict().items()}

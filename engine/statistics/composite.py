@@ -76,7 +76,7 @@ def claim_p(tests: Sequence[AboveZero], captions: Sequence[str]) -> Array:
     elsewhere does not apply.
 
     Draws grow tenfold, up to what a lone discovery among so many claims needs, for the states still
-    in play: those of fewer than HITS hits that are no discoveries yet.
+    in play: those of fewer than HITS hits that are not discoveries yet.
     """
     hall_p_TS = np.array([test.hall_p_S for test in tests])
     p_TS = np.maximum([test.drawn_p_S for test in tests], hall_p_TS)

@@ -165,7 +165,7 @@ def allows(intervention: Intervention, component: Component, caption: Caption) -
 def component_groups(sites: Sequence[Site], names: Sequence[str]) -> dict[str, tuple[Site, ...]]:
     """Return the sites of each name: one component, or FIRST..LAST and its kind between them.
 
-    UnknownComponent: the model has no such component, or the two ends are no such range.
+    UnknownComponent: the model has no such component, or the two ends are not such a range.
     """
     by_name = {site.component.name: site for site in sites}
     ends_of = {name: name.split(THROUGH) for name in names}
@@ -180,7 +180,9 @@ def component_groups(sites: Sequence[Site], names: Sequence[str]) -> dict[str, t
             and first.order <= site.component.order <= last.order
         )
         if by_name[ends[-1]] not in groups[name]:
-            raise UnknownComponent(f"{name!r} is no range: its ends are not of one kind, in order")
+            raise UnknownComponent(
+                f"{name!r} is not a range: its ends are not of one kind, in order"
+            )
     return groups
 
 

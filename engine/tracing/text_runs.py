@@ -1,4 +1,5 @@
-"""Text-encoder runs as rows of one batch: references, noised or not, and changed rows beside them.
+"""Text-encoder runs as rows of one batch: references, noised or not, and patched rows in the same
+batch.
 
 Shapes: R rows, L token positions, D text width, P pooled width.
 """

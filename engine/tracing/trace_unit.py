@@ -36,7 +36,7 @@ from schemas.trial import Trial
 from schemas.unit import Unit
 
 TEXT_ROWS = 128
-"""Rows of a text-encoder batch; they cost little beside the UNet's."""
+"""Rows of a text-encoder batch; they cost little compared with the UNet's."""
 
 
 @torch.inference_mode()
@@ -186,7 +186,7 @@ def _batches(changes: Sequence[Patch], rows: int) -> Iterator[Sequence[Patch]]:
         free = rows - len(sources)
         if free < 1:
             raise PlanError(
-                f"a batch of {rows} rows has no room beside {len(sources)} sources: "
+                f"a batch of {rows} rows has no room for more than {len(sources)} sources: "
                 "give more --rows or fewer references"
             )
         num_batches = -(-len(group) // free)

@@ -88,7 +88,7 @@ def repair(run: TraceRun, report: Report) -> Iterator[str]:
         run.quarantine(name)
         yield f"{name} was moved to quarantine/"
     write_tables(run)
-    # Asked anew: a part whose pack was moved away counts again.
+    # Asked again: a part whose pack was moved away counts again.
     for name in run.live().packed:
         run.storage.remove(name)
         yield f"{name} was removed: its pack holds it"
@@ -119,7 +119,7 @@ def _tables(run: TraceRun, faults: Sequence[Fault]) -> Finding:
     compared, total = len(compared_units(run)), len(run.units)
     units = f"all {total}" if compared == total else f"a sample of {compared} of {total}"
     fine = f"tables are whole and as the plan says: {units} units compared"
-    todo = f"dqf doctor {run.location} --repair writes them anew from the plan"
+    todo = f"dqf doctor {run.location} --repair writes them again from the plan"
     return _of_faults("tables", faults, fine=fine, todo=todo)
 
 
@@ -145,7 +145,7 @@ def _parts(run: TraceRun, found: Audit) -> Iterator[Finding]:
 
 def _scores(found: Audit, faults: Sequence[Fault], todo: str) -> Finding:
     if found.repeated and not faults:
-        # The file that holds them beside its own units is named by another check.
+        # The file that holds them next to its own units is named by another check.
         text = f"{found.repeated} of {found.num_scores} scores are there more than once"
         return Finding(check="scores", state=State.WRONG, found=text, todo=todo)
     return _of_faults("scores", faults, fine=f"{found.num_scores} scores, each once", todo=todo)

@@ -129,7 +129,7 @@ def _catalog(run: TraceRun) -> Finding:
         todo = "dqf trace resume writes it"
         return Finding(check="catalog", state=State.NOTE, found=f"no {CATALOG}", todo=todo)
     if error := catalog_error(run):
-        todo = f"dqf doctor {run.location} --repair writes it anew, unless a program has it open"
+        todo = f"dqf doctor {run.location} --repair writes it again, unless a program has it open"
         return Finding(check="catalog", state=State.WRONG, found=error, todo=todo)
     return Finding(check="catalog", state=State.OK, found=f"{CATALOG} opens")
 
@@ -137,7 +137,7 @@ def _catalog(run: TraceRun) -> Finding:
 def _statistics(run: TraceRun) -> Finding:
     damaged = damaged_statistics(run)
     if damaged:
-        todo = f"delete {damaged[0]}: dqf rank makes it anew"
+        todo = f"delete {damaged[0]}: dqf rank makes it again"
         found = f"{', '.join(damaged)} cannot be read"
         return Finding(check="statistics", state=State.WRONG, found=found, todo=todo)
     is_kept = kept_statistics(run, key_of(run, run.live())) is not None

@@ -1,4 +1,4 @@
-"""The picture of an edit: one row a prompt, each image before beside the same image after."""
+"""The picture of an edit: one row a prompt, each image before next to the same image after."""
 
 from collections.abc import Sequence
 from typing import BinaryIO

@@ -25,7 +25,7 @@ from schemas.numerics import Numerics
 CONCEPTS = 12
 """Concepts that are drawn and scored, the first of the file: an edit of thousands takes seconds."""
 UNTOUCHED = 4
-"""Kept objects that are drawn and scored beside the concepts."""
+"""Kept objects that are drawn and scored along with the concepts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,11 +28,11 @@ def read_manifest(folder: Path) -> EditManifest:
     """
     path = folder / MANIFEST
     if not is_file(path):
-        raise ConceptError(f"{folder} is no edit folder: it has no {MANIFEST}")
+        raise ConceptError(f"{folder} is not an edit folder: it has no {MANIFEST}")
     fields = read_json_file(path, error=ConceptError)
     found = fields.get("version") if isinstance(fields, dict) else None
     if not isinstance(found, int) or not isinstance(fields, dict):
-        raise ConceptError(f"{path} is no manifest of an edit: it has no version")
+        raise ConceptError(f"{path} is not a manifest of an edit: it has no version")
     if found != MANIFEST_VERSION:
         todo = "update dqf" if found > MANIFEST_VERSION else "make the edit again"
         raise ConceptError(f"{path} has version {found}, this dqf reads {MANIFEST_VERSION}: {todo}")

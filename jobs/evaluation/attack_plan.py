@@ -72,9 +72,9 @@ class AttackJob:
 def plan_attack(request: AttackRequest) -> AttackJob:
     """Return the job that a request asks for; no weights are loaded and nothing is written.
 
-    ConceptError: the folder is no edit, it has no such concept, a concept cannot be judged or does
-    not fit the tokenizer, or the text encoders are not CLIP's. ModelUnavailable: the model or the
-    scorer is not there.
+    ConceptError: the folder is not an edit, it has no such concept, a concept cannot be judged or
+    does not fit the tokenizer, or the text encoders are not CLIP's. ModelUnavailable: the model or
+    the scorer is not there.
     """
     delta_hash(request.edit)  # refuses a folder without a delta
     manifest = read_manifest(request.edit)

@@ -94,8 +94,8 @@ class SweepResult:
 
     edit: str
     is_best: bool = False
-    """No other edit is as good in `still_recognised`, `kept` (both of right) and CMMD and better in
-    one of them."""
+    """No other edit is as good in `still_recognised`, `kept` (both over images right before) and
+    CMMD and better in one of them."""
     still_recognised: float | None
     kept: float | None
     harmonic_mean: float | None

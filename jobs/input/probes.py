@@ -11,7 +11,7 @@ from schemas.errors import PlanError
 FOLDER = Path(__file__).parent / "probe_sets"
 """`sd.csv`: for real models, in the manner of the paper."""
 DEMO_CAPTIONS_PER_ATTRIBUTE = 12
-"""Captions that `dqf trace submit` takes of each attribute when told nothing else: with 8 or fewer
+"""Captions that `dqf trace submit` takes of each attribute by default: with 8 or fewer
 no p-value is small enough to find one of the UNet's 29 components causal (docs/statistics.md)."""
 
 OPENINGS = ("a photo of", "a picture of", "an image of")

@@ -26,7 +26,7 @@ Row = tuple[int, dict[str, object]]
 
 Fields that are not given are the empty string."""
 Problem = tuple[int, str]
-"""A line that is no row, and what is wrong with it."""
+"""A line that is not a row, and what is wrong with it."""
 _Line = tuple[int, dict[str, object] | str]
 """A line that is a row or a problem."""
 MOST_ROWS = 10_000_000
@@ -137,7 +137,7 @@ class Table:
                     limit = f"{MOST_ROWS:,} rows or {MOST_BYTES >> 20} MiB"
                     raise self.error(f"{path} has more than {limit}: give a part of it")
                 rows = file.read().to_pylist()
-        # OverflowError and ValueError: dates that Python does not have, names that are no UTF-8.
+        # OverflowError and ValueError: dates that Python does not have, names that are not UTF-8.
         except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             raise self.error(f"{path}: not a Parquet file: {first_line(error)}") from error
         yield from enumerate(map(_filled, rows), start=1)

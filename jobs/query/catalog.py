@@ -17,7 +17,7 @@ from schemas.views import TABLES, commits_of, quoted, scores_of, view_statements
 CATALOG = "catalog.duckdb"
 """A DuckDB file of the views with paths relative to the run's folder: open it from there."""
 
-# The views list files anew each time: a part whose group has a pack is skipped.
+# The views list files again each time: a part whose group has a pack is skipped.
 IS_LIVE = f"""
 NOT coalesce(list_contains(
   (SELECT list(parse_filename(file)) FROM glob('packs/g*.parquet')),

@@ -1,4 +1,4 @@
-"""Statistics that are kept beside a run's scores, for the next reader and for `catalog.duckdb`.
+"""Statistics that are kept next to a run's scores, for the next reader and for `catalog.duckdb`.
 
 Each table is a file `statistics/TABLE.nSCORES-KEY.parquet`: how many scores it was made of, and a
 hash of all that was read. Files are never changed, so that readers need no lock: whose key is not
@@ -40,7 +40,7 @@ def kept_statistics(run: Run, key: str) -> dict[str, pa.Table] | None:
     """Return the tables kept under a key; None if they are not all there and whole."""
     try:
         names = [file.name for file in run.storage.files(FOLDER)]
-    except StoreError:  # what cannot be read is made anew
+    except StoreError:  # what cannot be read is made again
         return None
     found = {
         table: name
@@ -52,7 +52,7 @@ def kept_statistics(run: Run, key: str) -> dict[str, pa.Table] | None:
         return None
     try:
         return {table: _read(run.storage.read(found[table]), table) for table in STATISTICS}
-    except NOT_PARQUET:  # damaged, or gone since: they are made anew
+    except NOT_PARQUET:  # damaged, or gone since: they are made again
         return None
 
 

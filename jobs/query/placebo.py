@@ -47,7 +47,7 @@ class Placebo:
         ends = f"[{self.low:+.3f}, {self.high:+.3f}]"
         if self.is_null:
             return f"{about} {ends}, which holds zero: this control is a null."
-        return f"{about} {ends}, which leaves zero out: this control is no null here."
+        return f"{about} {ends}, which leaves zero out: this control is not a null here."
 
 
 def placebos(

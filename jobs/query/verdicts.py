@@ -103,7 +103,7 @@ def _names(rows: list[dict]) -> str:
 
 def _sentence(row: dict) -> str:
     over = f"{row['attribute']}, {row['part']}:"
-    controls = f" and beside {' and '.join(row['controls'])}" if row["controls"] else ""
+    controls = f" and with the controls {' and '.join(row['controls'])}" if row["controls"] else ""
     if not row["causal"]:
         return (
             f"{over} none of {row['states']} states is found causal {RATE}{controls} "

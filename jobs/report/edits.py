@@ -58,7 +58,7 @@ class EditSection:
 
 
 def edit_sections(folders: Sequence[Path]) -> list[EditSection]:
-    """Return the sections of folders; ConceptError: one is no edit nor a sweep, or damaged."""
+    """Return the sections of folders; ConceptError: one is not an edit nor a sweep, or damaged."""
     counts = Counter(folder.resolve().name for folder in folders)
     return [
         _section(
@@ -72,7 +72,9 @@ def _section(folder: Path, name: str) -> EditSection:
     if is_file(folder / SWEEP):
         return _sweep(folder, name)
     if not is_file(folder / MANIFEST):
-        raise ConceptError(f"{folder} is no edit folder, nor a sweep: no {MANIFEST}, no {SWEEP}")
+        raise ConceptError(
+            f"{folder} is not an edit folder, nor a sweep: no {MANIFEST}, no {SWEEP}"
+        )
     manifest = read_manifest(folder)
     summary = folder / "evaluation" / SUMMARY
     results = _rows(summary, "results") if is_file(summary) else ()

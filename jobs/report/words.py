@@ -146,7 +146,7 @@ def _nothing(rows: Sequence[Row], best: Row) -> str:
     if (smallest := 2.0 ** -best["captions"]) >= ALPHA:
         return (
             f"Nothing can be said: with {captions} no p-value is under {smallest:.3g}, so that no "
-            f"effect can be told from chance. The largest, of {best['state']}, is "
+            f"effect can be distinguished from chance. The largest, of {best['state']}, is "
             f"{effect_text(best)}."
         )
     if best["te_low"] is not None and best["te_low"] <= 0:

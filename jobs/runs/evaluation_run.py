@@ -67,7 +67,7 @@ def delta_hash(edit: Path) -> str:
     """Return the content hash of an edit's delta; ConceptError if the folder has none."""
     delta = edit / DELTA
     if not is_file(delta):
-        raise ConceptError(f"{edit} is no edit folder: it has no {DELTA}")
+        raise ConceptError(f"{edit} is not an edit folder: it has no {DELTA}")
     return hashlib.blake2b(delta.read_bytes(), digest_size=16).hexdigest()
 
 
@@ -80,8 +80,8 @@ def open_evaluation(location: str | Path) -> EvaluationRun:
         raise StoreError(f"no evaluation at {location}: `dqf edit evaluate` makes one") from None
     if version != EVALUATION_VERSION:
         raise StoreError(
-            f"{location} is no evaluation of version {EVALUATION_VERSION}: evaluate the edit again "
-            "with another --out"
+            f"{location} is not an evaluation of version {EVALUATION_VERSION}: "
+            "evaluate the edit again with another --out"
         )
     return run
 

@@ -71,7 +71,7 @@ def _check_pack(run: Run, group: int) -> None:
 def _set_aside(run: Run, name: str, chunks: Container[int], generation: int) -> None:
     """Move a damaged file to the quarantine, after what its failures have led to.
 
-    Its units are traced anew and may fail otherwise: a later generation would count them twice.
+    Its units are traced again and may fail otherwise: a later generation would count them twice.
     """
     later = [key for key in run.live().parts if key[0] in chunks and key[1] > generation]
     for key in sorted(later, reverse=True):

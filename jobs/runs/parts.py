@@ -29,7 +29,7 @@ RUN_KEY = b"dqf.run"
 """Key of a part's footer that holds the id of the run it belongs to."""
 ROW_GROUP_ROWS = 2**17
 NOT_PARQUET = (pa.ArrowException, OSError, ValueError)
-"""What pyarrow raises on damage; ValueError where a name in the footer is no UTF-8."""
+"""What pyarrow raises on damage; ValueError where a name in the footer is not UTF-8."""
 DAMAGED = (*NOT_PARQUET, StoreError)
 """What reading a damaged part raises: footers have no checksum, and may be no JSON any more."""
 
@@ -116,7 +116,7 @@ def read_part(content: bytes, name: str, *, run_id: str, schema: pa.Schema) -> P
     except DAMAGED as error:
         raise CorruptPart(f"{name} is not a whole Parquet file: {first_line(error)}") from error
     if metadata.get(RUN_KEY) != run_id.encode() or not table.schema.equals(schema):
-        raise CorruptPart(f"{name} is no part of this run")
+        raise CorruptPart(f"{name} is not part of this run")
     return PartContent(table=table.replace_schema_metadata(None), commits=commits)
 
 
@@ -132,7 +132,7 @@ def read_commits(path: Path, *, run_id: str) -> tuple[Commit, ...]:
             f"{path} is damaged, `dqf trace resume` moves it away: {first_line(error)}"
         ) from error
     if metadata.get(RUN_KEY) != run_id.encode():
-        raise CorruptPart(f"{path} is no part of this run")
+        raise CorruptPart(f"{path} is not part of this run")
     return commits
 
 

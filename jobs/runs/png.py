@@ -11,7 +11,7 @@ MOST_PIXELS = 2**27
 
 
 class CorruptImage(StoreError):
-    """A file that is no whole PNG, or one too large."""
+    """A file that is not a whole PNG, or one too large."""
 
 
 def read_png(content: bytes, *, most_pixels: int = MOST_PIXELS) -> Image.Image:

@@ -11,7 +11,7 @@ from pathlib import Path
 from engine.model import registry
 
 PACKAGES = ("dqf", "cli", "jobs", "engine", "schemas")
-"""The packages that dqf consists of, beside one another."""
+"""The packages that dqf consists of, next to one another."""
 DEPENDENCIES = ("dqf", "torch", "diffusers", "transformers", "open_clip_torch", "ray")
 """Distributions whose versions are recorded."""
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str:
     """Return the commit of the code, or "" outside a checkout of it."""
-    # Installed inside somebody else's checkout, its files are no part of HEAD: git fails.
+    # Installed inside somebody else's checkout, its files are not part of HEAD: git fails.
     command = ["git", "-C", str(ROOT), "rev-parse", "HEAD", "HEAD:./jobs/runs/provenance.py"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False)

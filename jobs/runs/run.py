@@ -35,7 +35,7 @@ from schemas.printable import shown
 
 PLAN = "plan.json"
 RELISTS = 5
-"""How often a reader lists the parts anew because some were packed under it."""
+"""How often a reader lists the parts again because some were packed under it."""
 T = TypeVar("T")
 U = TypeVar("U")
 """A unit of work."""
@@ -121,7 +121,7 @@ class Run(ABC, Generic[U]):
         path = f"{self.location}/{PLAN}"
         document = read_json(self._content, path, error=StoreError)
         if not isinstance(document, dict):
-            raise StoreError(f"{path} is no plan of a run: {shown(document)}")
+            raise StoreError(f"{path} is not a plan of a run: {shown(document)}")
         return document
 
     def _field(self, name: str, kind: type[T]) -> T:
@@ -217,7 +217,7 @@ class Run(ABC, Generic[U]):
         return [latest[chunk] for chunk in sorted(latest)]
 
     def _all_commits(self) -> list[Commit]:
-        """Return what the live parts commit; they are listed anew if some are packed meanwhile."""
+        """Return what the live parts commit; they are listed again if some are packed meanwhile."""
         for _ in range(RELISTS):
             with suppress(FileNotFoundError):
                 paths = self.storage.local(self.live().names)

@@ -39,7 +39,7 @@ class Planned:
 
 
 def read_plan(path: Path) -> dict[str, object]:
-    """Return the fields of a YAML plan file; `captions` there may be a path beside the file."""
+    """Return the fields of a YAML plan file; `captions` there may be a path next to the file."""
     # JSON is YAML, and long plans of submitted jobs are read a hundred times faster so.
     read = read_json if path.suffix == ".json" else read_yaml
     fields = read(read_bytes(path, error=PlanError), str(path), error=PlanError)

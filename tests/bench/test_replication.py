@@ -124,7 +124,7 @@ def test_few_captions_tell_nothing_and_the_page_says_so(tmp_path: Path) -> None:
     write_page(tmp_path, page, draw_figures(tmp_path, tmp_path / "images"))
     text = page.read_text()
     assert "**replicates**" not in text
-    assert "| object | **cannot be told** | 4 captions |" in text
+    assert "| object | **is undecided** | 4 captions |" in text
     assert len(list((tmp_path / "images").glob("*.svg"))) == 3
 
 

@@ -89,7 +89,7 @@ def test_help_names_the_glossary(command: str) -> None:
         (("trace", "status", "nowhere"), "no run at runs/nowhere"),
         (("doctor", "nowhere"), "no run at runs/nowhere"),
         (("report", "nowhere"), "no run at runs/nowhere"),
-        (("report", "r", "--edit", "nowhere"), "nowhere is no edit folder, nor a sweep"),
+        (("report", "r", "--edit", "nowhere"), "nowhere is not an edit folder, nor a sweep"),
         (("plot", "nowhere", "--figure", "ranking", "--out", "a.png"), "no run at runs/nowhere"),
         (("plot", "r", "--figure", "ranking", "--out", "a.gif"), "saved as .png, .svg, .pdf"),
         (("plot", "r", "--figure", "tokens", "--out", "a.png"), "needs the text encoder at"),
@@ -125,7 +125,7 @@ def test_help_names_the_glossary(command: str) -> None:
         (("trace", "stop", "r"), "nothing has worked on run"),
         (("trace", "stop", "r", "--address", "HEAD:6379"), "takes no jobs"),
         (("rank", "s3//bucket/run"), "no run at s3//bucket/run"),
-        (("rank", "ftp://bucket/run"), "is no storage"),
+        (("rank", "ftp://bucket/run"), "is not a storage"),
     ],
 )
 def test_what_a_user_can_fix_is_one_sentence(

@@ -105,7 +105,7 @@ def test_what_cannot_be_drawn_is_one_sentence(
     sdxl = str(tiny_families["sdxl"])
     out = ("--out", str(tmp_path / "new.png"))
     for arguments, message in (
-        (("--edit", str(tmp_path), *out), "is no edit folder"),
+        (("--edit", str(tmp_path), *out), "is not an edit folder"),
         (("--edit", str(edit), "--model", str(tiny_families["sd2"]), *out), "made for another"),
         (("--edit", str(edit), "--model", sdxl, *out), "was made for another model"),
         (("--model", "no-such-model", *out), "unknown model"),
@@ -173,4 +173,4 @@ def test_edits_of_unequal_models_have_no_distance(
     assert [(row["what"], row["distance"]) for row in rows if row["what"] != "concept"] == [
         ("model", None), ("matrix", None)
     ]  # fmt: skip
-    assert "is no edit folder" in dqf("edit", "diff", str(edit), str(tmp_path)).stderr
+    assert "is not an edit folder" in dqf("edit", "diff", str(edit), str(tmp_path)).stderr

@@ -23,7 +23,7 @@ def start(name: str) -> int:
 
 
 def main() -> None:
-    """Fork rather than start anew: the imports alone take longer than the tiny model."""
+    """Fork rather than start again: the imports alone take longer than the tiny model."""
     name, count = sys.argv[1], int(sys.argv[2])
     pids = [start(name)]
     sys.stdout.write(f"{pids[0]}\n")

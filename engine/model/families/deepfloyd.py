@@ -2,7 +2,7 @@
 
 One attention of the UNet reads the text and the pixels together, and the UNet's last three channels
 are a variance, which the pipeline's own scheduler reads. The text also reaches the UNet's timestep
-embedding, pooled: that path is no component.
+embedding, pooled: that path is not a component.
 
 Shapes: R rows, L token positions, D text width, C channels, H x W pixels.
 """

@@ -1,8 +1,8 @@
 """Stable Diffusion XL and SDXL-Turbo: two CLIP text encoders, a pooled embedding, a VAE.
 
-The text rows are each encoder's penultimate hidden state, one beside the other (Podell et al. 2023,
-section 2.1). So the first encoder's last layer tells the UNet nothing, and the second's speaks
-through the pooled embedding alone.
+The text rows are each encoder's penultimate hidden state, one next to the other (Podell et al.
+2023, section 2.1). So the first encoder's last layer tells the UNet nothing, and the second's
+speaks through the pooled embedding alone.
 
 Shapes: R rows, L token positions, D text width, P pooled width.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from engine.model.model import Diffusion, Skeleton
 
 TIME_IDS = 6
-"""Numbers of the sizes that the UNet is told: original, crop, target; height and width each."""
+"""Numbers of the sizes that the UNet reads: original, crop, target; height and width each."""
 SETTINGS: Allowed = {**LATENT, ("unet", "addition_embed_type"): ("text_time",)}
 
 

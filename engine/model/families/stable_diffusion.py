@@ -32,7 +32,8 @@ class StableDiffusion(Family):
     )
 
     def check_settings(self, networks: Mapping[str, Any]) -> None:
-        """Refuse text masks, class labels, conditions on images, and channels beside the latent."""
+        """Refuse text masks, class labels, conditions on images, and channels besides the
+        latent."""
         refuse_settings(networks, SETTINGS)
         check_channels(networks)
         check_text(networks, [part for part, _ in self.encoders])

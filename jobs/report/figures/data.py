@@ -15,11 +15,11 @@ from schemas.intervention import CONTROLS, Intervention, TokenRole
 Row = dict[str, Any]
 
 ALPHA = 0.05
-"""The q-value under which an effect is no chance, as in the view `causal_states`."""
+"""The q-value under which an effect is not chance, as in the view `causal_states`."""
 MAX_STATES = 20_000
 """States of windows and tokens that are drawn at most; a page of more is slow and large."""
 CONTROLLED = 15
-"""Components of a ranking that are drawn beside their controls."""
+"""Components of a ranking that are drawn next to their controls."""
 PADS = 9
 """Pads from this one on are one place."""
 

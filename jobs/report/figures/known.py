@@ -78,7 +78,7 @@ FIGURES = {
         source="states",
         where="controlled",
         chosen_by=("attribute", "part", "measure"),
-        needs="controls (--intervention other-seed or other-caption beside restore)",
+        needs="controls (--intervention other-seed or other-caption, besides restore)",
     ),
     "overlaps": Figure(
         title="Attributes that share components",

@@ -1,4 +1,4 @@
-"""Figures of effects with their intervals: rankings, and restoring beside its controls."""
+"""Figures of effects with their intervals: rankings, and restoring compared with its controls."""
 
 import altair as alt
 

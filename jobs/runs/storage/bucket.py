@@ -116,8 +116,8 @@ class BucketStorage:
     def local(self, names: Sequence[str]) -> list[Path]:
         """Return copies in this machine's cache, made now where missing.
 
-        A copy's path holds the file's version, so that a name moved away and created anew is
-        mirrored anew; copies of files that are gone from the bucket are not pruned.
+        A copy's path holds the file's version, so that a name moved away and created again is
+        mirrored again; copies of files that are gone from the bucket are not pruned.
         """
         with ThreadPoolExecutor(CONNECTIONS) as pool:
             versions = self._versions(names, pool)

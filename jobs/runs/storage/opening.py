@@ -20,7 +20,7 @@ def open_storage(location: str) -> Storage:
         # Before an @ or after a ? may stand a secret, which no message shows.
         shown = location if not re.search("[@?#]", location) else "this URL"
         raise StoreError(
-            f"{shown} is no storage: give a path, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, "
+            f"{shown} is not a storage: give a path, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, "
             "with credentials in the environment"
         )
     from jobs.runs.storage.bucket import open_bucket  # a run on disk does without its library

@@ -113,7 +113,7 @@ def test_another_model_is_refused(
 
 def test_what_is_no_delta_is_one_sentence(tiny_sd: Path, tmp_path: Path) -> None:
     model = open_model(str(tiny_sd))
-    with pytest.raises(ConceptError, match="is no edit folder"):
+    with pytest.raises(ConceptError, match="is not an edit folder"):
         read_delta(tmp_path, model)
     write(tmp_path / "edit", model, edited(model, OUT_PROJ))
     path = tmp_path / "edit" / DELTA

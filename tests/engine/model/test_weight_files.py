@@ -240,7 +240,7 @@ def test_shards_are_read_and_all_of_them_are_there(copied: Path, expected: torch
             "its vae is .*Tiny.*: dqf opens AutoencoderKL",
         ),
         ("text_encoder", [None, None], "it has no text_encoder"),
-        ("scheduler", ["diffusers", "AutoencoderKL"], "which is no scheduler"),
+        ("scheduler", ["diffusers", "AutoencoderKL"], "which is not a scheduler"),
         ("tokenizer", {"a": 1}, "its tokenizer is {'a': 1}"),
     ],
 )

@@ -606,7 +606,7 @@ def test_an_unknown_component_is_refused_with_the_nearest_names(
     ids=["two kinds", "backward", "two networks"],
 )
 def test_a_range_with_unlike_ends_is_refused(model: Diffusion, scorer: Scorer, name: str) -> None:
-    with pytest.raises(UnknownComponent, match="is no range"):
+    with pytest.raises(UnknownComponent, match="is not a range"):
         trace_unit(model, scorer, make_unit((name,)), numerics=make_numerics(), rows=4)
 
 

@@ -210,7 +210,7 @@ def test_what_is_no_cluster_is_one_sentence(head: Head) -> None:
 
     with HTTPServer(("127.0.0.1", 0), Plain) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        assert "is no Ray cluster" in refused(head, f"http://127.0.0.1:{server.server_port}")
+        assert "is not a Ray cluster" in refused(head, f"http://127.0.0.1:{server.server_port}")
         server.shutdown()
     assert seen
     assert head.token not in "".join(seen)

@@ -205,7 +205,7 @@ def test_a_part_of_another_run_is_found(run: TraceRun, tmp_path: Path) -> None:
     shutil.copy(path_of(other, part_name(1)), path_of(run, part_name(1)))
     report = checked(run)
     assert states(report) == {"parts": State.WRONG}
-    assert "c00000001.parquet is no part of this run" in text_of(report, "parts")
+    assert "c00000001.parquet is not part of this run" in text_of(report, "parts")
     assert states(mended(run)) == {"quarantine": State.NOTE}
 
 

@@ -106,7 +106,7 @@ def test_its_files_are_as_readable_as_any_other(folders: dict[str, Path], tmp_pa
 
 
 def test_what_is_no_edit_is_one_sentence(folders: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(ConceptError, match=f"is no edit folder: it has no {MANIFEST}"):
+    with pytest.raises(ConceptError, match=f"is not an edit folder: it has no {MANIFEST}"):
         read_manifest(tmp_path)
     write(tmp_path / "edit", open_model(str(folders["sd1"])), NAMES["sd1"])
     path = tmp_path / "edit" / MANIFEST

@@ -113,7 +113,7 @@ def test_another_evaluation_is_not_mixed_in(model: Path, tmp_path: Path) -> None
     other = write_edit(tmp_path / "other", model, torch.zeros_like)
     with pytest.raises(StoreError, match="another edits"):
         prepare_evaluation(request_of(other), out)
-    with pytest.raises(StoreError, match="exists and is no evaluation"):
+    with pytest.raises(StoreError, match="exists and is not an evaluation"):
         prepare_evaluation(request_of(edit), edit)
     with pytest.raises(ConceptError, match=r"no edit.safetensors"):
         prepare_evaluation(request_of(model), tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Every example query runs on a small real run, and some answers are computed anew."""
+"""Every example query runs on a small real run, and some answers are computed again."""
 
 from pathlib import Path
 from statistics import correlation

@@ -60,7 +60,7 @@ def traced(path: Path, *, control: float) -> TraceRun:
 
 
 @pytest.mark.parametrize(
-    ("control", "is_null", "says"), [(0.0, True, "is a null"), (-0.1, False, "is no null here")]
+    ("control", "is_null", "says"), [(0.0, True, "is a null"), (-0.1, False, "is not a null here")]
 )
 def test_another_draw_is_a_null_where_its_interval_holds_zero(
     tmp_path: Path, control: float, is_null: bool, says: str

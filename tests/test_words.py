@@ -1,0 +1,97 @@
+"""The word list of the house: patterns that docstrings, help, messages and pages do not use.
+
+`make check` runs it. What reads well instead is in CONTRIBUTING.md and in the second column here.
+"""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LISTED = {
+    r"\banew\b": "again",
+    r"\bbeside\b": "besides, next to, compared with",
+    r"\btold\b": "said, known, distinguished: name who does what",
+    r"(?<!`)\bof right\b(?! before)": "of images right before",
+    r"\bnone if none\b": "say what is returned by default",
+    r"^\W*What no \w+ \w+ is\b": "a noun as the subject",
+    r"(?<!there )\b(is|are) no (?!longer\b|more\b|smaller\b|larger\b|fewer\b)[a-z]": "is not a",
+    r"colour|neighbour|behaviour|favour(?!ite)|honour|labour\b|\bgrey\b": "American spelling",
+    r"(?<!still_)recognis(?!ed_of_right)|(?<!prom)(?:normal|summar|optim|minim|maxim|factor)is(?=e|i)":
+    "American spelling",
+    r"(?:vector|initial|general|token|student|quant|serial|random|organ|character)is(?=e[ds]?\b|ing)":
+    "American spelling",
+    r"\blabelled\b|\bmodelled\b|\bcancelled\b|\bcentred?\b|\bjudgement|\bmisspelt\b|\blearnt\b":
+    "American spelling",
+    r"\btowards\b|\bbackwards\b|\bafterwards\b|\bwhilst\b|\blicences?\b": "American spelling",
+}  # fmt: skip
+SKIPPED = ("engine/reference/", "tests/", "CHANGELOG.md")
+"""The training recipes, whose names are data of the embedded models; tests; the past."""
+DATA = re.compile(
+    r'== "colour"|\["colours"\]|\.colours\b|^    colours: |\bcolours = \[w|^ +\*colours,'
+)
+"""Lines of code that read `colour` from a user's file or from a model's vocabulary."""
+MEANT = re.compile(r"|".join(LISTED), flags=re.IGNORECASE | re.MULTILINE)
+
+
+def found(text: str) -> list[str]:
+    """Return the lines of a text that the list names, with their number."""
+    return [
+        f"{number}: {line.strip()}"
+        for number, line in enumerate(text.splitlines(), start=1)
+        if not DATA.search(line)
+        and MEANT.search(re.sub(r"(?i)still_recognised\w*|colours\[", "", line))
+    ]
+
+
+def pages_and_code() -> list[str]:
+    """Return the files whose English counts."""
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py", "*.md", "*.html", "*.js", "*.yaml", "Makefile"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    return [name for name in listed if not name.startswith(SKIPPED)]
+
+
+def test_no_page_and_no_module_uses_what_is_listed() -> None:
+    wrong = [
+        f"{name}:{line}" for name in pages_and_code() for line in found((ROOT / name).read_text())
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '"""What no concept says is protected."""',
+        "Rows of a batch, none if none is given.",
+        "The edit is solved anew.",
+        "The key lies beside the value.",
+        "What the UNet is told of the captions.",
+        "kept of right",
+        "this folder is no edit",
+        "names that are no text",
+        "in other colours",
+        "the concept is still recognised",
+        "a normalised key",
+    ],
+)
+def test_a_line_of_each_kind_is_found(line: str) -> None:
+    assert found(line) == [f"1: {line}"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "there is no run at runs/x",
+        "`still_recognised` is the share of images that still show the concept",
+        "besides the caption",
+        "p is no smaller than 0.05",
+        "it is no longer there",
+        "a promise",
+    ],
+)
+def test_plain_lines_pass(line: str) -> None:
+    assert found(line) == []
