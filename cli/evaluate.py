@@ -56,7 +56,7 @@ def evaluate(
     """
     from jobs.cluster.connection import check_address
     from jobs.cluster.submission import is_job_address
-    from jobs.evaluation.evaluate import Request, prepare_evaluation
+    from jobs.evaluation.evaluate import EvaluationRequest, prepare_evaluation
 
     folder = out or edit / "evaluation"
     if address and is_job_address(address):
@@ -72,7 +72,7 @@ def evaluate(
         _as_a_job(edit, options, ["--retry-failed"] if retry_failed else [], address=address)
     if address:
         check_address(address)
-    request = Request(edit=edit, seeds=seeds, steps=steps, scorer=scorer, prompts=prompts)
+    request = EvaluationRequest(edit=edit, seeds=seeds, steps=steps, scorer=scorer, prompts=prompts)
     run = prepare_evaluation(request, folder)
     _work(run, edit, address=address, actors=actors, retry_failed=retry_failed)
     _print(run, output_format)

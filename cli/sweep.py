@@ -50,7 +50,7 @@ def sweep(
     """
     check_name(model)
     from jobs.cluster.connection import Cluster
-    from jobs.evaluation.evaluate import Request
+    from jobs.evaluation.evaluate import EvaluationRequest
     from jobs.evaluation.sweep import Anchor, Grid, prepare_sweep
     from jobs.evaluation.sweep import sweep as work
     from jobs.input.concepts import read_concepts
@@ -62,7 +62,7 @@ def sweep(
         ridges=_numbers(ridge, "--ridge"),
         roles=_words(roles, "--roles"),
     )
-    request = Request(edit=out, seeds=seeds, steps=steps, scorer=scorer, prompts=prompts)
+    request = EvaluationRequest(edit=out, seeds=seeds, steps=steps, scorer=scorer, prompts=prompts)
     run = prepare_sweep(read_concepts(concepts), grid, request, model=model, note=note)
     try:
         with progress_bar("evaluating") as show:

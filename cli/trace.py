@@ -60,8 +60,9 @@ def resume(
     """Go on with a run that was cut short, or try what has failed in it again."""
     from jobs.cluster.connection import check_address
     from jobs.cluster.submission import is_job_address
+    from jobs.runs.opening import resumed
+    from jobs.runs.trace_run import open_run
     from jobs.tracing.submit import submit_resume
-    from jobs.tracing.trace import resume_run
 
     location = run_location(run)
     if how.address and is_job_address(how.address):
@@ -70,7 +71,7 @@ def resume(
         return
     if how.address:
         check_address(how.address)
-    _work(resume_run(location), how, retry_failed=retry_failed)
+    _work(resumed(open_run(location)), how, retry_failed=retry_failed)
 
 
 @app.command(epilog="Example: dqf trace plan --probe emoji-sd --window each")

@@ -4,10 +4,8 @@ Every image is drawn twice from one latent, by the unedited model (`before`) and
 (`after`); one row holds both.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
 from typing import Annotated
 
 import pyarrow as pa
@@ -16,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.concept import ConceptKind
 from schemas.content_id import content_id
 from schemas.numerics import Numerics
+from schemas.product import Product
 
 EVALUATION_VERSION = 3
 """Raised when a column or the meaning of one changes; part of every unit's id."""
@@ -124,57 +123,53 @@ class EvaluationUnit:
     """Whether the images of shown prompts are kept."""
 
 
-@dataclass(frozen=True)
-class EvaluationUnits:
+@dataclass(frozen=True, slots=True)
+class EvaluationUnits(Product[EvaluationUnit]):
     """A plan's units in order, seed by seed, so that an unfinished run covers every subject."""
 
     plan: EvaluationPlan
 
-    def __len__(self) -> int:
-        """Return the number of units."""
-        return len(self.plan.subjects) * len(self.plan.seeds)
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The numbers of seeds and subjects."""
+        return len(self.plan.seeds), len(self.plan.subjects)
 
-    def __iter__(self) -> Iterator[EvaluationUnit]:
-        """Yield the units in order."""
-        return (self[ordinal] for ordinal in range(len(self)))
-
-    def __getitem__(self, ordinal: int) -> EvaluationUnit:
-        """Return one unit by its place in the plan's order."""
-        if not 0 <= ordinal < len(self):
-            raise IndexError(ordinal)
-        seed, subject = divmod(ordinal, len(self.plan.subjects))
+    def at(self, *place: int) -> EvaluationUnit:
+        """Return a unit by the indexes of its seed and subject."""
+        seed, subject = place
         return EvaluationUnit(
             subject=self.plan.subjects[subject],
             seed=self.plan.seeds[seed],
             is_shown=seed < self.plan.shown_seeds,
         )
 
+    def ids(self, *, model_hash: str, scorer_hash: str) -> "EvaluationIds":
+        """Return the units' ids: hashes of all that determines their rows."""
+        shared = self.plan.model_dump(mode="json", exclude={"subjects", "seeds"})
+        return EvaluationIds(
+            units=self,
+            shared=content_id([EVALUATION_VERSION, model_hash, scorer_hash, shared]),
+            subjects=tuple(content_id(s.model_dump(mode="json")) for s in self.plan.subjects),
+        )
 
-@dataclass(frozen=True)
-class EvaluationIds:
-    """The ids of a plan's units: hashes of all that determines their rows."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationIds(Product[str]):
+    """The ids of a plan's units; what units share is hashed once."""
 
     units: EvaluationUnits
-    model_hash: str
-    scorer_hash: str
+    shared: str
+    subjects: tuple[str, ...]
 
-    @cached_property
-    def _shared(self) -> str:
-        plan = self.units.plan.model_dump(mode="json", exclude={"subjects", "seeds"})
-        return content_id([EVALUATION_VERSION, self.model_hash, self.scorer_hash, plan])
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Those of the units."""
+        return self.units.sizes
 
-    @cached_property
-    def _subjects(self) -> tuple[str, ...]:
-        return tuple(content_id(s.model_dump(mode="json")) for s in self.units.plan.subjects)
-
-    def __len__(self) -> int:
-        """Return the number of units."""
-        return len(self.units)
-
-    def __getitem__(self, ordinal: int) -> str:
-        """Return the id of a unit by its place in the plan's order."""
-        _, subject = divmod(ordinal, len(self._subjects))
-        return content_id([self._shared, self._subjects[subject], self.units[ordinal].seed])
+    def at(self, *place: int) -> str:
+        """Return the id of a unit by the indexes of its seed and subject."""
+        seed, subject = place
+        return content_id([self.shared, self.subjects[subject], self.units.plan.seeds[seed]])
 
 
 IMAGES = pa.schema(

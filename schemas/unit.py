@@ -5,13 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
-import numpy as np
-
 from schemas.caption import Caption
 from schemas.component import Part
 from schemas.content_id import content_id
 from schemas.intervention import Intervention, TokenRole
 from schemas.plan import TracePlan
+from schemas.product import Product
 from schemas.tables import SCHEMA_VERSION
 from schemas.window import Window, expand_windows
 
@@ -52,9 +51,9 @@ class Slab:
         return content_id(asdict(self))
 
 
-@dataclass(frozen=True)
-class Units:
-    """A plan's units in order, each built on request: a plan may have millions.
+@dataclass(frozen=True, slots=True)
+class Units(Product[Unit]):
+    """A plan's units in order.
 
     Captions come first and slabs last, so that an interrupted run still covers a few captions
     completely.
@@ -63,18 +62,15 @@ class Units:
     plan: TracePlan
     slabs: tuple[Slab, ...]
 
-    def __len__(self) -> int:
-        """Return the number of units."""
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The numbers of captions, seeds, noise draws and slabs."""
         plan = self.plan
-        return len(plan.captions) * len(plan.seeds) * plan.noise_draws * len(self.slabs)
+        return len(plan.captions), len(plan.seeds), plan.noise_draws, len(self.slabs)
 
-    def __iter__(self) -> Iterator[Unit]:
-        """Yield the units in order."""
-        return (self[ordinal] for ordinal in range(len(self)))
-
-    def __getitem__(self, ordinal: int) -> Unit:
-        """Return one unit by its place in the plan's order."""
-        caption, seed, draw, number = self.place(ordinal)
+    def at(self, *place: int) -> Unit:
+        """Return a unit by the indexes of its caption, seed, noise draw and slab."""
+        caption, seed, draw, number = place
         plan, slab = self.plan, self.slabs[number]
         return Unit(
             caption=plan.captions[caption],
@@ -87,23 +83,6 @@ class Units:
             interventions=plan.interventions,
             references=plan.references,
         )
-
-    def place(self, ordinal: int) -> tuple[int, int, int, int]:
-        """Return the indexes of a unit's caption, seed, noise draw and slab."""
-        if not 0 <= ordinal < len(self):
-            raise IndexError(ordinal)
-        rest, slab = divmod(ordinal, len(self.slabs))
-        rest, draw = divmod(rest, self.plan.noise_draws)
-        caption, seed = divmod(rest, len(self.plan.seeds))
-        return caption, seed, draw, slab
-
-    def places(self, ordinals: Sequence[int]) -> list[tuple[int, int, int, int]]:
-        """Return `place` of many existing units, ten times faster."""
-        rest, slabs = np.divmod(np.asarray(ordinals, dtype=np.int64), len(self.slabs))
-        rest, draws = np.divmod(rest, self.plan.noise_draws)
-        captions, seeds = np.divmod(rest, len(self.plan.seeds))
-        columns = (column.tolist() for column in (captions, seeds, draws, slabs))
-        return list(zip(*columns, strict=True))
 
     def ids(self, *, model_hash: str, scorer_hash: str) -> "UnitIds":
         """Return the units' ids: hashes of all that determines their scores."""
@@ -129,7 +108,7 @@ class Units:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnitIds:
+class UnitIds(Product[str]):
     """The ids of a plan's units; what units share is hashed once, so that millions are fast."""
 
     units: Units
@@ -137,16 +116,14 @@ class UnitIds:
     captions: tuple[str, ...]
     slabs: tuple[str, ...]
 
-    def __len__(self) -> int:
-        """Return the number of units."""
-        return len(self.units)
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Those of the units."""
+        return self.units.sizes
 
-    def __getitem__(self, ordinal: int) -> str:
-        """Return the id of a unit by its place in the plan's order."""
-        return self.at(*self.units.place(ordinal))
-
-    def at(self, caption: int, seed: int, draw: int, slab: int) -> str:
+    def at(self, *place: int) -> str:
         """Return the id of a unit by the indexes of its caption, seed, noise draw and slab."""
+        caption, seed, draw, slab = place
         number = self.units.plan.seeds[seed]
         text = f"{self.shared}/{self.captions[caption]}/{self.slabs[slab]}/{number}/{draw}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -25,7 +25,7 @@ from jobs.pool.pool import run_tasks
 from jobs.runs.packs import tidy
 from jobs.runs.progress import open_tasks, progress_of
 from jobs.runs.run import TaskDone
-from jobs.runs.trace_run import TraceRun, open_run, write_tables
+from jobs.runs.trace_run import TraceRun, open_run
 
 T = TypeVar("T")
 MIB = 2**20
@@ -119,7 +119,7 @@ def main() -> None:
     log = Log(options.log)
     log.add("start")
     run = log.timed("open", lambda: _opened(options.run))
-    log.timed("tables", lambda: write_tables(run))
+    log.timed("tables", lambda: run.complete())
     damaged = log.timed("tidy", lambda: tidy(run))
     log.timed("listing", run.live)
     tasks = log.timed("tasks", lambda: open_tasks(run))

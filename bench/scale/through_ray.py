@@ -20,7 +20,7 @@ from jobs.cluster.connection import Cluster
 from jobs.input.probes import probe_set
 from jobs.pool.limits import Limits
 from jobs.runs.trace_run import TraceRun
-from jobs.tracing.plan import Planned, check_plan, make_plan
+from jobs.tracing.plan import CheckedPlan, check_plan, make_plan
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _planned(options: argparse.Namespace) -> Planned:
+def _planned(options: argparse.Namespace) -> CheckedPlan:
     fields = {
         "captions": probe_set("emoji-sd")[: options.units],
         "parts": ["denoiser"],
@@ -66,14 +66,14 @@ def _planned(options: argparse.Namespace) -> Planned:
     return planned
 
 
-def _run_in(folder: Path, planned: Planned, processes: int) -> TraceRun:
+def _run_in(folder: Path, planned: CheckedPlan, processes: int) -> TraceRun:
     """Return a new run, and make what its processes wait by."""
     (folder / READY).mkdir()
     (folder / "processes").write_text(str(processes))
     return jobs.tracing.trace.prepare_run(folder / "run", planned)
 
 
-def _through_ray_s(planned: Planned, options: argparse.Namespace) -> float:
+def _through_ray_s(planned: CheckedPlan, options: argparse.Namespace) -> float:
     """Return the seconds of a run as `dqf trace submit` makes it."""
     end_s = 0.0
 
@@ -99,7 +99,7 @@ def _through_ray_s(planned: Planned, options: argparse.Namespace) -> float:
         return end_s - start_s(Path(name))
 
 
-def _bare_s(planned: Planned, options: argparse.Namespace) -> float:
+def _bare_s(planned: CheckedPlan, options: argparse.Namespace) -> float:
     """Return the seconds of the same units in plain processes."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as name:

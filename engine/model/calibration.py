@@ -3,16 +3,22 @@
 Shapes: R rows.
 """
 
+import logging
 import os
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from engine.model.model import Conditioning, Diffusion, joined
 from engine.model.sampling import encode, starting_rows, unconditional, unet_output
 from schemas.numerics import Numerics
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 MAX_ROWS = 64
 WORTHWHILE = 0.97
@@ -33,6 +39,27 @@ class Calibration:
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Return whether memory ran out; the CPU allocator raises a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+class BatchRows:
+    """The rows of a batch on this process's device, halved for good when memory runs out."""
+
+    def __init__(self, rows: int, *, least: int) -> None:
+        """Begin with `rows`, and never go below `least`."""
+        self._rows, self._least = rows, least
+
+    def fit(self, work: Callable[[int], T]) -> T:
+        """Return what `work` gives for as many rows as fit; its error if not even `least` do."""
+        while True:
+            try:
+                return work(self._rows)
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or self._rows <= self._least:
+                    raise
+                self._rows = max(self._least, self._rows // 2)
+                logger.warning("out of memory: going on with %d rows", self._rows)
+            # Outside of the handler, whose error holds the frames' tensors.
+            torch.cuda.empty_cache()
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ from jobs.runs.progress import Progress
 from jobs.runs.run import PLAN
 from jobs.runs.storage.local import LocalStorage
 from jobs.runs.storage.opening import open_storage
-from jobs.runs.trace_run import TraceRun, open_run, write_tables
+from jobs.runs.trace_run import TraceRun, open_run
 from schemas.errors import StoreError, first_line
 
 CHECKS = ("parts", "units", "rows", "scores")
@@ -87,7 +87,7 @@ def repair(run: TraceRun, report: Report) -> Iterator[str]:
     for name in filter(run.storage.exists, report.damaged):
         run.quarantine(name)
         yield f"{name} was moved to quarantine/"
-    write_tables(run)
+    run.complete()
     # Asked again: a part whose pack was moved away counts again.
     for name in run.live().packed:
         run.storage.remove(name)

@@ -75,7 +75,7 @@ class Audit:
     """Rows that units have, by slab, where the plan does not tell."""
 
 
-class Planned(NamedTuple):
+class ExpectedUnit(NamedTuple):
     """What the plan says of a unit."""
 
     labels: tuple[str, int, int, str]
@@ -102,7 +102,7 @@ class PartFile(NamedTuple):
     tasks: tuple[Task, ...]
 
 
-Tried = dict[int, dict[str, Planned]]
+Tried = dict[int, dict[str, ExpectedUnit]]
 """Units that a file should hold, by chunk and id."""
 
 
@@ -282,14 +282,14 @@ class _Group:
                 return f"tries generation {generation - 1} again, which is missing or damaged"
         return ""
 
-    def _tried(self, task: Task) -> dict[str, Planned]:
+    def _tried(self, task: Task) -> dict[str, ExpectedUnit]:
         """Return the units of a task: a whole chunk, or what has failed in it before."""
         units, ids, plan = self._run.units, self._run.unit_ids, self._run.plan
-        planned: dict[str, Planned] = {}
+        planned: dict[str, ExpectedUnit] = {}
         for ordinal in self._run.ordinals(task.chunk):
             caption, seed, draw, slab = units.place(ordinal)
             labels = (ids.captions[caption], plan.seeds[seed], draw, units.slabs[slab].part.value)
-            planned[ids[ordinal]] = Planned(labels, slab)
+            planned[ids[ordinal]] = ExpectedUnit(labels, slab)
         if task.generation == 0:
             return planned
         return {unit_id: planned[unit_id] for unit_id in self.latest[task.chunk][1]}

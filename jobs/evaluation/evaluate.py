@@ -24,7 +24,8 @@ from jobs.evaluation.measures import GroupResult, results, shown_images
 from jobs.evaluation.worker import EvaluationWorker
 from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
-from jobs.runs.evaluation_run import EDIT, EvaluationRun, create_evaluation, delta_hash
+from jobs.runs.evaluation_run import EDIT, EvaluationRun, delta_hash
+from jobs.runs.opening import create_as
 from jobs.runs.png import read_png
 from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import manifest_of
@@ -35,7 +36,7 @@ from schemas.prompt_set import PromptSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class EvaluationRequest:
     """What a user asks of an evaluation."""
 
     edit: Path
@@ -48,7 +49,7 @@ class Request:
     prompts: PromptSet = PromptSet.FULL
 
 
-def prepare_evaluation(request: Request, out: Path) -> EvaluationRun:
+def prepare_evaluation(request: EvaluationRequest, out: Path) -> EvaluationRun:
     """Return the evaluation of an edit at `out`, made if there is none.
 
     ConceptError, ModelUnavailable: the edit, its model or the scorer is not there. StoreError:
@@ -57,11 +58,11 @@ def prepare_evaluation(request: Request, out: Path) -> EvaluationRun:
     edits = {EDIT: delta_hash(request.edit)}
     manifest = read_manifest(request.edit)
     plan = make_plan(manifest.concepts, model=manifest.model, edits=edits, request=request)
-    return create_evaluation(out, plan, manifest_of(model=plan.model, scorer=plan.scorer))
+    return create_as(EvaluationRun, out, plan, manifest_of(model=plan.model, scorer=plan.scorer))
 
 
 def make_plan(
-    concepts: Sequence[Concept], *, model: str, edits: Mapping[str, str], request: Request
+    concepts: Sequence[Concept], *, model: str, edits: Mapping[str, str], request: EvaluationRequest
 ) -> EvaluationPlan:
     """Return what is drawn to evaluate edits of `concepts`; `edits` has their deltas' hashes."""
     scorer = request.scorer or registry.default_scorer(model)

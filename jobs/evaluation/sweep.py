@@ -22,12 +22,13 @@ from jobs.editing.folder import portable_name
 from jobs.editing.manifest import read_manifest
 from jobs.editing.plan import EditPlan
 from jobs.editing.request import default_numerics
-from jobs.evaluation.evaluate import Request, make_plan
+from jobs.evaluation.evaluate import EvaluationRequest, make_plan
 from jobs.evaluation.measures import HARMONIC, STILL_RECOGNISED, GroupResult, results
 from jobs.evaluation.worker import EvaluationWorker
 from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
-from jobs.runs.evaluation_run import EvaluationRun, create_evaluation, delta_hash
+from jobs.runs.evaluation_run import EvaluationRun, delta_hash
+from jobs.runs.opening import create_as
 from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import manifest_of
 from schemas.concept import MAX_WEIGHT, Concept
@@ -135,7 +136,7 @@ def settings_of(grid: Grid) -> list[Setting]:
 
 
 def prepare_sweep(
-    concepts: tuple[Concept, ...], grid: Grid, request: Request, *, model: str, note: Note
+    concepts: tuple[Concept, ...], grid: Grid, request: EvaluationRequest, *, model: str, note: Note
 ) -> EvaluationRun:
     """Make the edits that are missing in the folder `request.edit`; return their evaluation.
 
@@ -166,7 +167,7 @@ def prepare_sweep(
     plan = make_plan(concepts, model=model, edits=hashes, request=request)
     plan = plan.model_copy(update={"shown_seeds": 0})
     manifest = manifest_of(model=plan.model, scorer=plan.scorer)
-    return create_evaluation(request.edit / "evaluation", plan, manifest)
+    return create_as(EvaluationRun, request.edit / "evaluation", plan, manifest)
 
 
 def sweep(

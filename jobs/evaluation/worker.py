@@ -1,7 +1,6 @@
 """What an actor of an evaluation does: draw and score the pairs of a unit."""
 
 import io
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from PIL import Image
 from engine.editing.delta import read_delta
 from engine.evaluation.neighbors import Neighborhood
 from engine.evaluation.pairs import Pair, Side, draw_pairs
-from engine.model.calibration import is_out_of_memory
+from engine.model.calibration import BatchRows
 from engine.model.hub import source_folder
 from engine.model.opening import open_model
 from engine.model.sampling import pixels_of
@@ -24,8 +23,6 @@ from jobs.runs.evaluation_run import EvaluationRun, delta_hash, open_evaluation
 from jobs.runs.run import IdentifiedUnit
 from schemas.errors import ConceptError
 from schemas.evaluation import EvaluationPrompt, EvaluationUnit, Group
-
-logger = logging.getLogger(__name__)
 
 
 class EvaluationWorker(Worker):
@@ -55,7 +52,7 @@ class PairTracer:
         self._model = open_model(self._plan.model, dtype=self._plan.numerics.dtype)
         self._edits = {n: read_delta(Path(folder), self._model) for n, folder in edits.items()}
         self._near = Neighborhood(self._model, read_phrasebook(source_folder(self._plan.model)))
-        self._rows = self._plan.rows
+        self._rows = BatchRows(self._plan.rows, least=1)
 
     def score_rows(self, row: IdentifiedUnit[EvaluationUnit]) -> list[dict]:
         """Return a unit's rows, one an edit and prompt."""
@@ -89,25 +86,18 @@ class PairTracer:
         return {} if found is None else {"nearest_concept": found[0], "nearness": found[1]}
 
     def _pairs(self, unit: EvaluationUnit) -> dict[str, list[Pair]]:
-        """Draw a unit's pairs, with half the rows each time memory runs out."""
-        while True:
-            try:
-                return draw_pairs(
-                    self._model,
-                    self._scorer,
-                    self._edits,
-                    unit.subject.prompts,
-                    seed=unit.seed,
-                    names=self._plan.names,
-                    numerics=self._plan.numerics,
-                    rows=self._rows,
-                )
-            except RuntimeError as error:
-                if not is_out_of_memory(error) or self._rows <= 1:
-                    raise
-                self._rows //= 2
-                logger.warning("out of memory: going on with %d rows", self._rows)
-            torch.cuda.empty_cache()
+        return self._rows.fit(
+            lambda rows: draw_pairs(
+                self._model,
+                self._scorer,
+                self._edits,
+                unit.subject.prompts,
+                seed=unit.seed,
+                names=self._plan.names,
+                numerics=self._plan.numerics,
+                rows=rows,
+            )
+        )
 
 
 def _pair_row(prompt: EvaluationPrompt, pair: Pair, *, is_shown: bool) -> dict[str, Any]:

@@ -6,17 +6,20 @@ run differ in nothing else. What is done is a listing; nothing else records it.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
 from jobs.runs.parts import (
+    EMPTY_PACK,
+    EMPTY_PART,
     GROUP_CHUNKS,
     Commit,
+    CorruptPart,
     Failure,
     Live,
     PartContent,
@@ -24,6 +27,7 @@ from jobs.runs.parts import (
     pack_name,
     part_name,
     read_commits,
+    read_part,
     write_part,
 )
 from jobs.runs.provenance import Manifest
@@ -54,6 +58,18 @@ class Listed(Protocol[V]):
         ...
 
 
+class RunPlan(Protocol):
+    """What the plans of all kinds of run have: pydantic models, written once."""
+
+    model: str
+    scorer: str
+    chunk_units: int
+
+    def model_dump(self) -> dict[str, Any]:
+        """Return its fields."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """What a worker does in one call: a chunk, or what had failed in it one generation before."""
@@ -75,8 +91,21 @@ class Run(ABC, Generic[U]):
     """A run that exists."""
 
     storage: Storage
+    noun: ClassVar[str]
+    """What users call a run of this kind."""
+    made_by: ClassVar[str]
     resumed_by: ClassVar[str]
-    """The command that goes on with a run of this kind."""
+    """The commands that make one, and go on with one."""
+    named_by: ClassVar[str]
+    """The option that says where it is."""
+    version_field: ClassVar[str]
+    """The field of the plan's document that holds the version of its tables."""
+    reads_version: ClassVar[int]
+
+    @property
+    @abstractmethod
+    def plan(self) -> "RunPlan":
+        """The plan."""
 
     @property
     @abstractmethod
@@ -90,17 +119,44 @@ class Run(ABC, Generic[U]):
 
     @property
     @abstractmethod
-    def chunk_units(self) -> int:
-        """Units that are committed together."""
-
-    @property
-    @abstractmethod
     def schema(self) -> pa.Schema:
         """The columns of a unit's rows."""
 
-    @abstractmethod
+    def tables(self) -> Mapping[str, Callable[[], bytes]]:
+        """Return what makes each file that follows from the plan, by name; queries read them."""
+        return {}
+
     def complete(self) -> None:
-        """Write those files that follow from the plan and are not there."""
+        """Write those files that follow from the plan and are not there.
+
+        StoreError: the plan is not the one that the run's files were made by.
+        """
+        empty = partial(write_part, [], run_id=self.id, schema=self.schema)
+        self._write({EMPTY_PART: empty, EMPTY_PACK: empty})
+        try:
+            content = self.storage.read(EMPTY_PART)
+            read_part(content, EMPTY_PART, run_id=self.id, schema=self.schema)
+        except CorruptPart as error:
+            raise StoreError(
+                f"{self.location}/{PLAN} is not the one that the {self.noun} was made with: put "
+                f"that back, or choose another {self.named_by}"
+            ) from error
+        self._write(self.tables())
+
+    def _write(self, files: Mapping[str, Callable[[], bytes]]) -> None:
+        for name, content in files.items():
+            if not self.storage.exists(name):
+                self.storage.create(name, content())
+
+    @property
+    def chunk_units(self) -> int:
+        """Units that are committed together."""
+        return self.plan.chunk_units
+
+    @property
+    def version(self) -> int | None:
+        """The version of the run's tables; None where its plan has none of this kind."""
+        return self._document.get(self.version_field)
 
     @property
     def location(self) -> str:

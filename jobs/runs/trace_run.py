@@ -5,22 +5,19 @@ and are written by whoever finds them missing.
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import starmap
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic_core import to_json
 
-from jobs.runs.parts import EMPTY_PACK, EMPTY_PART, CorruptPart, read_part, write_part
+from jobs.runs.opening import create_as, open_as
 from jobs.runs.provenance import Manifest
-from jobs.runs.run import PLAN, Run
-from jobs.runs.storage.opening import open_storage
+from jobs.runs.run import Run
 from schemas.component import Component, names_by_part
-from schemas.errors import StoreError
 from schemas.plan import TracePlan
 from schemas.tables import CAPTIONS, COMPONENTS, SCHEMA_VERSION, SCORES, SLABS, UNITS
 from schemas.unit import Unit, UnitIds, Units, plan_units
@@ -33,7 +30,12 @@ BATCH_UNITS = 2**16
 class TraceRun(Run[Unit]):
     """A trace run that exists."""
 
+    noun = "run"
+    made_by = "dqf trace submit --run NAME"
     resumed_by = "dqf trace resume"
+    named_by = "--run"
+    version_field = "schema_version"
+    reads_version = SCHEMA_VERSION
     schema = SCORES
 
     @cached_property
@@ -58,14 +60,12 @@ class TraceRun(Run[Unit]):
         manifest = self.manifest
         return self.units.ids(model_hash=manifest.model_hash, scorer_hash=manifest.scorer_hash)
 
-    @property
-    def chunk_units(self) -> int:
-        """Units that are committed together."""
-        return self.plan.chunk_units
-
-    def complete(self) -> None:
-        """Write those of the run's tables that are not there."""
-        write_tables(self)
+    def tables(self) -> Mapping[str, Callable[[], bytes]]:
+        """Return what makes the tables of captions, slabs, components and units."""
+        return {
+            **{name: partial(_content, table) for name, table in small_tables(self).items()},
+            "units.parquet": partial(_units, self),
+        }
 
 
 def open_run(location: str | Path) -> TraceRun:
@@ -73,19 +73,7 @@ def open_run(location: str | Path) -> TraceRun:
 
     StoreError: there is none, or its tables are of another version of dqf.
     """
-    run = TraceRun(open_storage(str(location)))
-    try:
-        version = run._document.get("schema_version", "1 or 2")
-    except FileNotFoundError:
-        raise StoreError(f"no run at {location}: `dqf trace submit --run NAME` makes one") from None
-    if version != SCHEMA_VERSION:
-        commit = run._document.get("manifest", {}).get("git_commit")
-        raise StoreError(
-            f"run {location} has tables of version {version}, this dqf reads {SCHEMA_VERSION}: "
-            f"read it with the dqf that traced it{f' (commit {commit})' if commit else ''}, or "
-            "trace it again under another --run"
-        )
-    return run
+    return open_as(TraceRun, location)
 
 
 def create_run(
@@ -96,35 +84,8 @@ def create_run(
     *,
     steps: int,
 ) -> TraceRun:
-    """Make a new run and return it, or the one that somebody else made there meanwhile.
-
-    StoreError: it cannot be written.
-    """
-    document = {
-        "schema_version": SCHEMA_VERSION,
-        "plan": plan,
-        "manifest": manifest,
-        "components": components,
-        "steps": steps,
-    }
-    storage = open_storage(str(location))
-    storage.create(PLAN, to_json(document, indent=1) + b"\n")
-    run = open_run(location)
-    write_tables(run)
-    return run
-
-
-def write_tables(run: TraceRun) -> None:
-    """Write those of the run's tables that are not there."""
-    for name, table in small_tables(run).items():
-        if not run.storage.exists(name):
-            run.storage.create(name, _parquet(table()))
-    for name in (EMPTY_PART, EMPTY_PACK):
-        if not run.storage.exists(name):
-            run.storage.create(name, write_part([], run_id=run.id, schema=run.schema))
-    _check_plan_is_the_runs(run)
-    if not run.storage.exists("units.parquet"):
-        run.storage.create("units.parquet", _units(run))
+    """Make a run and return it, or the one of the same plan that is there; StoreError as there."""
+    return create_as(TraceRun, location, plan, manifest, components=components, steps=steps)
 
 
 def small_tables(run: TraceRun) -> dict[str, Callable[[], pa.Table]]:
@@ -136,20 +97,9 @@ def small_tables(run: TraceRun) -> dict[str, Callable[[], pa.Table]]:
     }
 
 
-def _check_plan_is_the_runs(run: TraceRun) -> None:
-    """Raise StoreError if the plan is not the one that the run's files were made by."""
-    try:
-        read_part(run.storage.read(EMPTY_PART), EMPTY_PART, run_id=run.id, schema=run.schema)
-    except CorruptPart as error:
-        raise StoreError(
-            f"{run.location}/{PLAN} is not the one that the run was made with: put that back, or "
-            "trace this one under another --run"
-        ) from error
-
-
-def _parquet(table: pa.Table) -> bytes:
+def _content(table: Callable[[], pa.Table]) -> bytes:
     file = io.BytesIO()
-    pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+    pq.write_table(table(), file, compression="zstd", write_page_checksum=True)
     return file.getvalue()
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from engine.model.opening import open_model, open_tokenizer
 from engine.model.tokens import Span, find_subjects
 from engine.tracing.interventions import allows, reference_runs
-from jobs.tracing.plan import Planned
+from jobs.tracing.plan import CheckedPlan
 from schemas.caption import Caption
 from schemas.component import Part, names_by_part
 from schemas.tables import SCORES
@@ -45,7 +45,7 @@ class DeviceTime:
     hours: float
 
 
-def plan_cost(planned: Planned) -> Cost:
+def plan_cost(planned: CheckedPlan) -> Cost:
     """Return what a plan consists of; opens the tokenizer alone."""
     plan = planned.plan
     ids_NT, spans = find_subjects(open_tokenizer(plan.model), plan.captions)
@@ -66,7 +66,7 @@ def plan_cost(planned: Planned) -> Cost:
     )
 
 
-def device_time(planned: Planned, cost: Cost) -> DeviceTime:
+def device_time(planned: CheckedPlan, cost: Cost) -> DeviceTime:
     """Return the time of a plan on this machine's device; opens the model and times its UNet."""
     from engine.model.calibration import calibrate
 
@@ -80,7 +80,7 @@ def device_time(planned: Planned, cost: Cost) -> DeviceTime:
     )
 
 
-def _unit_cost(planned: Planned, unit: Unit, span: Span, *, length: int) -> tuple[int, float]:
+def _unit_cost(planned: CheckedPlan, unit: Unit, span: Span, *, length: int) -> tuple[int, float]:
     """Return the changed runs of a unit and its row evaluations."""
     by_name = {component.name: component for component in planned.components}
     changes = sum(
@@ -99,7 +99,7 @@ def _unit_cost(planned: Planned, unit: Unit, span: Span, *, length: int) -> tupl
     return changes * len(unit.windows), references + changes * open_steps
 
 
-def _bytes_a_score(planned: Planned, scores: int) -> float:
+def _bytes_a_score(planned: CheckedPlan, scores: int) -> float:
     """Return the bytes of a score in a part that holds one chunk's."""
     rng = random.Random(0)
     count = max(1, scores) * planned.plan.chunk_units

@@ -28,7 +28,7 @@ REFERENCES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
+class CheckedPlan:
     """A plan that was checked against its model's configs and tokenizer."""
 
     plan: TracePlan
@@ -81,7 +81,7 @@ def _spread(captions: Sequence[Caption]) -> tuple[str, ...]:
     return tuple(texts[n * len(texts) // count] for n in range(count))
 
 
-def check_plan(plan: TracePlan) -> Planned:
+def check_plan(plan: TracePlan) -> CheckedPlan:
     """Return the plan with the components it traces, having opened configs and tokenizer alone.
 
     ModelUnavailable, UnknownComponent, PlanError: what is wrong, in one sentence.
@@ -118,7 +118,7 @@ def check_plan(plan: TracePlan) -> Planned:
         if group[0].component.part in plan.parts
     )
     _check_interventions(plan, traced)
-    return Planned(plan=plan, components=traced, steps=steps)
+    return CheckedPlan(plan=plan, components=traced, steps=steps)
 
 
 def _check_captions(plan: TracePlan) -> None:

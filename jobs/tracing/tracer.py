@@ -35,7 +35,7 @@ class ModelTracer:
     def __init__(self, run: TraceRun, *, rows: int | None, threads: int) -> None:
         import torch
 
-        from engine.model.calibration import calibrate
+        from engine.model.calibration import BatchRows, calibrate
         from engine.model.opening import open_model
         from engine.model.scorer import open_scorer
 
@@ -46,7 +46,8 @@ class ModelTracer:
         self._picked = frozenset(picked_units(run))
         self._scorer = open_scorer(self._plan.scorer)
         self._model = open_model(self._plan.model, dtype=self._plan.numerics.dtype)
-        self._rows = rows or calibrate(self._model, self._plan.numerics).rows
+        measured = rows or calibrate(self._model, self._plan.numerics).rows
+        self._rows = BatchRows(measured, least=2)
         self._metrics = WorkerMetrics(run.name)
 
     def score_rows(self, row: IdentifiedUnit[Unit]) -> list[dict]:
@@ -76,36 +77,27 @@ class ModelTracer:
     def _trials(
         self, unit: Unit, *, keeps_images: bool
     ) -> "tuple[list[Trial], ImageSelector | None]":
-        """Trace a unit, with half the rows each time memory runs out."""
-        import torch
-
-        from engine.model.calibration import is_out_of_memory
+        """Return a unit's trials, and its images if they are kept."""
         from engine.model.hooks import count_rows
         from engine.tracing.kept import ImageSelector
         from engine.tracing.trace_unit import trace_unit
 
-        while True:
-            selector = (
-                ImageSelector.of(self._plan.measures, unit.interventions) if keeps_images else None
-            )
-            try:
-                with count_rows(self._model.unet, self._metrics.rows):
-                    trials = trace_unit(
-                        self._model,
-                        self._scorer,
-                        unit,
-                        numerics=self._plan.numerics,
-                        rows=self._rows,
-                        measures=self._plan.measures,
-                        selector=selector,
-                    )
-                return trials, selector
-            except RuntimeError as error:
-                if not is_out_of_memory(error) or self._rows <= 2:
-                    raise
-                self._rows = max(2, self._rows // 2)
-                logger.warning("out of memory: going on with %d rows", self._rows)
-            torch.cuda.empty_cache()
+        def traced(rows: int) -> "tuple[list[Trial], ImageSelector | None]":
+            measures, interventions = self._plan.measures, unit.interventions
+            selector = ImageSelector.of(measures, interventions) if keeps_images else None
+            with count_rows(self._model.unet, self._metrics.rows):
+                trials = trace_unit(
+                    self._model,
+                    self._scorer,
+                    unit,
+                    numerics=self._plan.numerics,
+                    rows=rows,
+                    measures=measures,
+                    selector=selector,
+                )
+            return trials, selector
+
+        return self._rows.fit(traced)
 
 
 def _gpu_memory() -> tuple[str, int]:

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 import torch
 
-from jobs.evaluation.evaluate import Request, prepare_evaluation
+from jobs.evaluation.evaluate import EvaluationRequest, prepare_evaluation
 from jobs.evaluation.worker import EvaluationWorker
 from jobs.runs.evaluation_run import EDIT, EvaluationRun, open_evaluation
 from jobs.runs.run import Task
@@ -52,7 +52,7 @@ def test_killed_and_started_again_gives_the_same_table_bit_for_bit(tmp_path: Pat
     assert "harmonic mean" in done.stdout
     assert f"{run.num_chunks} of {run.num_chunks} units done" in done.stderr
 
-    request = Request(
+    request = EvaluationRequest(
         edit=edit, seeds=3, steps=STEPS, scorer="builtin:emoji-sd", prompts=PromptSet.SMALL
     )
     alone = prepare_evaluation(request, tmp_path / "alone")

@@ -563,11 +563,10 @@ def test_uneven_rows_are_noted_where_captions_decide(tmp_path: Path) -> None:
 
 def _rewritten(folder: Path, plan: str) -> Path:
     """Return a new run of a plan given as text."""
-    from jobs.runs.trace_run import write_tables
 
     folder.mkdir()
     (folder / PLAN).write_text(plan)
-    write_tables(open_run(folder))
+    open_run(folder).complete()
     return folder
 
 

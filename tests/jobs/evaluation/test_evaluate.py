@@ -7,7 +7,12 @@ import torch
 
 from engine.evaluation.pairs import judged
 from engine.model.scorer import open_scorer
-from jobs.evaluation.evaluate import Request, draw_pictures, prepare_evaluation, write_summary
+from jobs.evaluation.evaluate import (
+    EvaluationRequest,
+    draw_pictures,
+    prepare_evaluation,
+    write_summary,
+)
 from jobs.evaluation.measures import GroupResult, results
 from jobs.evaluation.worker import EvaluationWorker
 from jobs.runs.evaluation_run import EDIT, EvaluationRun, open_evaluation
@@ -25,9 +30,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return few_names(tmp_path_factory.mktemp("models") / "few")
 
 
-def request_of(edit: Path, **changes: object) -> Request:
+def request_of(edit: Path, **changes: object) -> EvaluationRequest:
     fields: dict = {"seeds": 2, "steps": 6, "scorer": "builtin:emoji-sd"}
-    return Request(edit=edit, **(fields | changes))
+    return EvaluationRequest(edit=edit, **(fields | changes))
 
 
 def evaluated(edit: Path, **changes: object) -> EvaluationRun:
@@ -113,7 +118,7 @@ def test_another_evaluation_is_not_mixed_in(model: Path, tmp_path: Path) -> None
     other = write_edit(tmp_path / "other", model, torch.zeros_like)
     with pytest.raises(StoreError, match="another edits"):
         prepare_evaluation(request_of(other), out)
-    with pytest.raises(StoreError, match="exists and is not an evaluation"):
+    with pytest.raises(StoreError, match="exists and holds no evaluation"):
         prepare_evaluation(request_of(edit), edit)
     with pytest.raises(ConceptError, match=r"no edit.safetensors"):
         prepare_evaluation(request_of(model), tmp_path / "out")

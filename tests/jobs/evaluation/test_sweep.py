@@ -12,7 +12,7 @@ from engine.editing.delta import DELTA
 from jobs.editing.edit import edit_batch
 from jobs.editing.manifest import read_manifest
 from jobs.editing.update import with_added, with_removed
-from jobs.evaluation.evaluate import Request
+from jobs.evaluation.evaluate import EvaluationRequest
 from jobs.evaluation.measures import results
 from jobs.evaluation.sweep import Anchor, Grid, SweepResult, marked, prepare_sweep, settings_of
 from jobs.evaluation.worker import EvaluationWorker
@@ -22,6 +22,7 @@ from schemas.errors import ConceptError, UnknownComponent
 from schemas.prompt_set import PromptSet
 from tests.made_up.evaluated import few_names
 
+SCORER = "builtin:emoji-sd"
 LAYER = "text_encoder.layers.0.self_attn"
 CONCEPTS = (Concept(concept="cat", replacement="bus"), Concept(concept="house"))
 
@@ -62,8 +63,8 @@ def test_a_grid_is_every_combination_once() -> None:
 
 def test_edits_are_made_once_and_share_the_unedited_images(tmp_path: Path) -> None:
     model = str(few_names(tmp_path / "few"))
-    request = Request(
-        edit=tmp_path / "sweep", seeds=1, steps=3, scorer="builtin:emoji-sd",
+    request = EvaluationRequest(
+        edit=tmp_path / "sweep", seeds=1, steps=3, scorer=SCORER,
         prompts=PromptSet.SMALL,
     )  # fmt: skip
     grid = Grid(
@@ -109,7 +110,9 @@ def test_edits_are_made_once_and_share_the_unedited_images(tmp_path: Path) -> No
 
 def test_edits_of_a_sweep_are_added_to_and_taken_from(tmp_path: Path) -> None:
     model = str(few_names(tmp_path / "few"))
-    request = Request(edit=tmp_path / "sweep", seeds=1, steps=3, scorer="builtin:emoji-sd")
+    request = EvaluationRequest(
+        edit=tmp_path / "sweep", seeds=1, steps=3, scorer="builtin:emoji-sd"
+    )
     grid = Grid(components=(LAYER,), anchors=(Anchor.GENERAL,), strengths=(6.0,), ridges=(1e-3,),
                 roles=("few-pads",))  # fmt: skip
     prepare_sweep(CONCEPTS, grid, request, model=model, note=print)

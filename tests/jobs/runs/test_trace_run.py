@@ -12,7 +12,7 @@ from jobs.runs.packs import pack, tidy
 from jobs.runs.parts import GROUP_CHUNKS, CorruptPart, Failure
 from jobs.runs.progress import failed_tasks, open_tasks, progress_of
 from jobs.runs.run import Task
-from jobs.runs.trace_run import create_run, open_run, write_tables
+from jobs.runs.trace_run import create_run, open_run
 from jobs.tracing.status import status_of
 from schemas.errors import StoreError
 from tests.made_up.small_run import all_units, commit_scores, make_run, score_rows
@@ -175,5 +175,5 @@ def test_a_run_whose_plan_was_edited_is_left_alone(tmp_path: Path) -> None:
     plan = Path(run.location, "plan.json")
     plan.write_text(plan.read_text() + "\n")
     with pytest.raises(StoreError, match="not the one that the run was made with"):
-        write_tables(open_run(run.location))
+        open_run(run.location).complete()
     assert run.done_chunks() == {0}

@@ -1,0 +1,83 @@
+"""Opening a run of any kind, and making one or finding that of the same plan."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+from jobs.runs.provenance import Manifest, manifest_of
+from jobs.runs.run import PLAN, Run
+from jobs.runs.storage.opening import open_storage
+from schemas.errors import StoreError
+
+R = TypeVar("R", bound=Run[Any])
+
+
+def open_as(kind: type[R], location: str | Path) -> R:
+    """Return the run of a kind at `location`.
+
+    StoreError: there is none, its plan is damaged, or its tables are of another version of dqf.
+    """
+    run = kind(open_storage(str(location)))
+    try:
+        version = run.version
+    except FileNotFoundError:
+        raise StoreError(f"no {kind.noun} at {location}: `{kind.made_by}` makes one") from None
+    if version != kind.reads_version:
+        found = f"tables of version {version}" if version else "no tables of its kind"
+        commit = run._document.get("manifest", {}).get("git_commit")
+        raise StoreError(
+            f"{kind.noun} {location} has {found}, this dqf reads {kind.reads_version}: read it with "
+            f"the dqf that made it{f' (commit {commit})' if commit else ''}, or make it again under "
+            f"another {kind.named_by}"
+        )
+    return run
+
+
+def create_as(
+    kind: type[R], location: str | Path, plan: BaseModel, manifest: Manifest, **fields: object
+) -> R:
+    """Make a run and return it, or the one of the same plan that is there, its files complete.
+
+    `fields` go into the plan's document. StoreError: something else is there, the model or the
+    scorer has changed since, or it cannot be written.
+    """
+    storage = open_storage(str(location))
+    if not storage.exists(PLAN) and storage.holds_anything():
+        raise StoreError(
+            f"{location} exists and holds no {kind.noun}: choose another {kind.named_by}"
+        )
+    document = {kind.version_field: kind.reads_version, "plan": plan, "manifest": manifest}
+    storage.create(PLAN, to_json(document | fields, indent=1) + b"\n")
+    run = open_as(kind, location)
+    _check_same(run, plan)
+    check_models(run, manifest)
+    run.complete()
+    return run
+
+
+def resumed(run: R) -> R:
+    """Return a run to go on with; StoreError if its model or scorer has changed since."""
+    check_models(run, manifest_of(model=run.plan.model, scorer=run.plan.scorer))
+    return run
+
+
+def _check_same(run: Run[Any], plan: BaseModel) -> None:
+    old, new = run.plan.model_dump(), plan.model_dump()
+    differing = [name for name in new if new[name] != old[name]]
+    if differing:
+        raise StoreError(
+            f"{run.noun} {run.location} was made with another {' and '.join(differing)}: choose "
+            f"another {run.named_by}, or give the same options to resume it"
+        )
+
+
+def check_models(run: Run[Any], now: Manifest) -> None:
+    """Raise StoreError if the model or the scorer is not the one that a run was made with."""
+    for name in ("model", "scorer"):
+        if getattr(run.manifest, f"{name}_hash") != getattr(now, f"{name}_hash"):
+            raise StoreError(
+                f"{run.noun} {run.location} was made with another {name}_hash: the {name} "
+                f"{getattr(run.plan, name)!r} has changed since; choose another {run.named_by}"
+            )
