@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from cli.options.evaluation import ScorerOption
+from cli.job import arguments, driven, follow_as_job, say_end
+from cli.options.evaluation import EditArgument, ScorerOption
+from cli.options.run import ActorsOption, AddressOption, RetryOption
 from cli.printing.output import Format, FormatOption, note, print_rows
-from cli.printing.progress import progress_bar
 
 
 class AttackKind(StrEnum):
@@ -20,9 +21,11 @@ class AttackKind(StrEnum):
 
 
 def attack(
-    edit: Annotated[
-        Path, typer.Argument(metavar="EDIT", help="An edit's folder: edit.json, edit.safetensors.")
-    ],
+    context: typer.Context,
+    edit: EditArgument,
+    out: Annotated[
+        Path | None, typer.Option(help="The attack's folder; EDIT/attack by default.")
+    ] = None,
     concept: Annotated[
         list[str] | None, typer.Option(help="Concept of the edit; may be repeated; all if none.")
     ] = None,
@@ -34,21 +37,30 @@ def attack(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Images that each success is judged by.")] = 32,
     scorer: ScorerOption = None,
+    actors: ActorsOption = None,
+    address: AddressOption = None,
+    retry_failed: RetryOption = False,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
-    """Try to draw the concepts of an edit again, and tell how often it succeeds.
+    """Try to draw the concepts of an edit again, and print how often it succeeds.
 
     Success is the share of images that the scorer takes for the concept among all names of its
     kind: before the edit and after it, then with an optimized embedding in the concept's place, and
     with other words that were searched for. Both are tried on the unedited model too. The same
-    command goes on where it was cut short. Rows are added to EDIT/attack.parquet and attack.json;
+    command goes on where it was cut short. The folder gets `attack.json`, and tables in `parts/`;
     docs/limits-of-an-edit.md says what they mean.
     """
-    from jobs.evaluation.attack import attack_edit
-    from jobs.evaluation.attack_plan import AttackRequest, plan_attack
-    from jobs.evaluation.attack_table import summary_rows
+    from jobs.cluster.connection import Cluster, check_address
+    from jobs.cluster.submission import is_job_address
+    from jobs.evaluation.attack import attack_edit, attack_rows, prepare_attack, summary_rows
+    from jobs.evaluation.attack_plan import AttackRequest
     from schemas.attack import Attack
 
+    folder = out or edit / "attack"
+    if address and is_job_address(address):
+        follow_as_job(arguments(context, {"out": folder}), address=address, out=folder)
+    if address:
+        check_address(address)
     both = (Attack.EMBEDDING, Attack.PROMPT)
     request = AttackRequest(
         edit=edit,
@@ -58,7 +70,16 @@ def attack(
         steps=steps,
         scorer=scorer,
     )
-    job = plan_attack(request)
-    with progress_bar("attacking", "steps") as show:
-        rows = attack_edit(job, on_progress=show, note=note)
+    run = prepare_attack(request, folder)
+    with driven(run, address=address, doing="attacking") as show:
+        end = attack_edit(
+            run,
+            edit,
+            cluster=Cluster(address=address, actors=actors),
+            retry_failed=retry_failed,
+            on_progress=show,
+            note=note,
+        )
+    say_end(run, end)
+    rows = attack_rows(run)
     print_rows(summary_rows(rows) if output_format.is_for_people else rows, output_format)

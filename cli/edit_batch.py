@@ -2,11 +2,11 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from cli.job import follow_to_end, shared
+from cli.job import arguments, follow_as_job, shared
 from cli.options.models import check_name
 from cli.options.runs import run_location
 from cli.printing.edit_report import print_edit
@@ -22,6 +22,7 @@ class Objective(StrEnum):
 
 
 def edit_batch(
+    context: typer.Context,
     concepts: Annotated[
         Path,
         typer.Argument(
@@ -87,27 +88,24 @@ def edit_batch(
     the cluster's nodes find them too, and all that is printed is the job's log, on stderr.
     """
     from jobs.cluster.submission import is_job_address
+    from jobs.input.concepts import read_concepts
 
     if address and is_job_address(address):
-        _edit_as_a_job(
-            concepts,
-            {
-                "--out": shared(out),
-                "--from-run": _shared_run(from_run),
-                "--layer": layer,
-                "--model": _shared_model(model),
-                "--scorer": _shared_model(scorer),
-                "--images": images,
-                "--ridge": ridge,
-                "--preserve": preserve,
-                "--general": general,
-                "--exactly": exactly and shared(exactly),
-                "--objective": objective.value,
-                "--full-model": full_model,
-                "--workers": workers,
-                "--format": output_format.value,
-            },
+        read_concepts(concepts)
+        shipped = f"concepts{concepts.suffix}"
+        replaced = {
+            "concepts": shipped,
+            "from_run": from_run and shared(run_location(from_run)),
+            "model": _shared_model(model),
+            "scorer": _shared_model(scorer),
+        }
+        follow_as_job(
+            arguments(context, replaced),
             address=address,
+            out=out,
+            files={shipped: concepts.read_bytes()},
+            # A run may be of any model.
+            ships_reference_model="emoji-sd" in f"{model or 'emoji-sd'} {scorer}",
         )
     if model is not None:
         check_name(model)
@@ -129,40 +127,6 @@ def edit_batch(
         workers=workers,
     )
     print_edit(run_edit(concepts, request, note=note), out, output_format)
-
-
-def _edit_as_a_job(concepts: Path, options: dict[str, object], *, address: str) -> NoReturn:
-    from jobs.cluster.submission import cluster_gpus, submit
-    from jobs.input.concepts import read_concepts
-
-    read_concepts(concepts)
-    shipped = f"concepts{concepts.suffix}"
-    given = [word for name, value in options.items() for word in _words(name, value)]
-    submission_id = submit(
-        address,
-        arguments=["edit-batch", shipped, *given],
-        # The folder that it writes: a job of the run itself is one that traces.
-        run=str(options["--out"]),
-        files={shipped: concepts.read_bytes()},
-        gpus=1 if cluster_gpus(address) else 0,
-        # A run may be of any model.
-        ships_reference_model="emoji-sd"
-        in f"{options['--model'] or 'emoji-sd'} {options['--scorer']}",
-    )
-    follow_to_end(address, submission_id)
-
-
-def _words(name: str, value: object) -> list[str]:
-    """Return an option as it is written on the command line: a list repeats it."""
-    if isinstance(value, list):
-        return [word for item in value for word in (name, str(item))]
-    if isinstance(value, bool):
-        return [name] if value else []
-    return [] if value is None else [name, str(value)]
-
-
-def _shared_run(name: str | None) -> str | None:
-    return name and shared(run_location(name))
 
 
 def _shared_model(name: str | None) -> str | None:

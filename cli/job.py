@@ -1,14 +1,102 @@
-"""Following a job on a cluster from the command line, and ending as it ended."""
+"""Commands that work on a run: from this process, or as a job on a cluster that is followed."""
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from cli.printing.lines import say
+from cli.printing.output import note
+from cli.printing.progress import progress_bar
 
 if TYPE_CHECKING:
     from jobs.cluster.submission import Job
+    from jobs.runs.progress import Progress
+    from jobs.runs.run import Run
+
+ADDRESS = "address"
+"""The option that names a cluster; a job finds its own by itself."""
+
+
+@contextmanager
+def driven(
+    run: "Run[Any]", *, address: str | None, doing: str
+) -> "Iterator[Callable[[Progress], None]]":
+    """Yield what shows how far a run is while this process drives it; Ctrl-C exits with 130."""
+    note(f"{run.noun} {run.location}: starting {address or 'a local Ray'}")
+    try:
+        with progress_bar(doing) as show:
+            yield show
+    except KeyboardInterrupt:
+        note(f"stopped; the same command goes on with {run.noun} {run.location}")
+        raise typer.Exit(130) from None
+
+
+def say_end(run: "Run[Any]", end: "Progress") -> None:
+    """Say where a run stands whose failures end nothing."""
+    if end.failed:
+        note(f"warning: {end.failed} of {end.total} units failed; --retry-failed tries them again")
+    note(f"{run.noun} {run.location}: {end.done} of {end.total} units done")
+
+
+def arguments(context: typer.Context, replaced: Mapping[str, object] | None = None) -> list[str]:
+    """Return the command that was called, as the arguments of a job.
+
+    Options with their default values are left out, and paths become absolute. `replaced` holds
+    values by parameter in place of those that were given; None leaves one out.
+    """
+    given = {
+        name: value
+        for name, value in context.params.items()
+        if name != ADDRESS and getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"
+    }
+    values = given | dict(replaced or {})
+    words = [word for param in context.command.params for word in _words(param, values)]
+    return [*_command(context), *words]
+
+
+def _command(context: Any) -> list[str]:
+    """Return the words that name a command, below the program's own name."""
+    return [*_command(context.parent), context.info_name] if context.parent else []
+
+
+def _words(param: Any, values: Mapping[str, object]) -> Iterator[str]:
+    """Yield a parameter as it is written on the command line: a list repeats its option."""
+    value = values.get(param.name)
+    if value is None:
+        return
+    option = next((name for name in param.opts if name.startswith("--")), None)
+    if isinstance(value, bool):
+        yield from [option] if value and option else param.secondary_opts[:1]
+        return
+    for item in value if isinstance(value, list | tuple) else [value]:
+        text = shared(item) if isinstance(item, Path) else str(item)
+        yield from [option, text] if option else [text]
+
+
+def follow_as_job(
+    arguments: list[str],
+    *,
+    address: str,
+    out: Path,
+    files: Mapping[str, bytes] | None = None,
+    ships_reference_model: bool = True,
+) -> NoReturn:
+    """Start a command that writes the folder `out` as a job, follow it and exit as it ends."""
+    from jobs.cluster.submission import cluster_gpus, submit
+
+    submission_id = submit(
+        address,
+        arguments=arguments,
+        # The folder that it writes: a job of the run itself is one that traces.
+        run=shared(out),
+        files=files or {},
+        gpus=1 if cluster_gpus(address) else 0,
+        ships_reference_model=ships_reference_model,
+    )
+    follow_to_end(address, submission_id)
 
 
 def follow_to_end(address: str, submission_id: str) -> NoReturn:

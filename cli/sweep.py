@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
+from cli.job import driven
 from cli.options.evaluation import ScorerOption, SeedsOption, StepsOption
 from cli.options.models import check_name
+from cli.options.run import ActorsOption
 from cli.printing.output import Format, FormatOption, note, print_rows
-from cli.printing.progress import progress_bar
 from schemas.prompt_set import PromptSet
 
 
@@ -37,9 +38,7 @@ def sweep(
     steps: StepsOption = None,
     scorer: ScorerOption = None,
     prompts: Annotated[PromptSet, typer.Option(help="How many prompts.")] = PromptSet.SMALL,
-    actors: Annotated[
-        int | None, typer.Option(min=1, help="Ray actors; as many as there is room for if none.")
-    ] = None,
+    actors: ActorsOption = None,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
     """Make an edit of every combination of settings and print what each erases, keeps and costs.
@@ -64,12 +63,8 @@ def sweep(
     )
     request = EvaluationRequest(edit=out, seeds=seeds, steps=steps, scorer=scorer, prompts=prompts)
     run = prepare_sweep(read_concepts(concepts), grid, request, model=model, note=note)
-    try:
-        with progress_bar("evaluating") as show:
-            trades = work(run, out, cluster=Cluster(actors=actors), on_progress=show, note=note)
-    except KeyboardInterrupt:
-        note(f"stopped; the same command goes on with {out}")
-        raise typer.Exit(130) from None
+    with driven(run, address=None, doing="evaluating") as show:
+        trades = work(run, out, cluster=Cluster(actors=actors), on_progress=show, note=note)
     print_rows([asdict(trade) for trade in trades], output_format)
 
 

@@ -4,13 +4,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.job import shared
-from cli.options.plan import with_plan_options
-from cli.options.run import RunOptions, with_run_options
+from cli.job import arguments, driven, shared
+from cli.options.plan import PLAN_OPTIONS, with_plan_options
+from cli.options.run import RetryOption, RunOptions, with_run_options
 from cli.options.runs import RunArgument, run_location
 from cli.printing.lines import say
 from cli.printing.output import Format, FormatOption, note, print_rows
-from cli.printing.progress import progress_bar
 
 if TYPE_CHECKING:
     from jobs.runs.trace_run import TraceRun
@@ -22,6 +21,7 @@ app = typer.Typer(no_args_is_help=True, help="Trace where a model keeps an attri
 @with_plan_options
 @with_run_options
 def submit(
+    context: typer.Context,
     fields: dict[str, Any],
     how: RunOptions,
     run: Annotated[
@@ -35,13 +35,14 @@ def submit(
     from jobs.cluster.connection import check_address
     from jobs.cluster.submission import is_job_address
     from jobs.tracing.plan import check_plan, make_plan
-    from jobs.tracing.submit import submit_plan
+    from jobs.tracing.submit import PLAN_FILE, submit_plan
     from jobs.tracing.trace import prepare_run
 
     plan, location = make_plan(fields), run_location(run)
     if how.address and is_job_address(how.address):
-        job = submit_plan(plan, shared(location), how.address, [*how.arguments()], note)
-        _submitted(job, run, how)
+        sent = dict.fromkeys(PLAN_OPTIONS) | {"plan": PLAN_FILE, "run": shared(location)}
+        words = arguments(context, sent)
+        _submitted(submit_plan(plan, shared(location), how.address, words, note), run, how)
         return
     if how.address:
         check_address(how.address)
@@ -51,11 +52,10 @@ def submit(
 @app.command(epilog="Example: dqf trace resume demo --retry-failed")
 @with_run_options
 def resume(
+    context: typer.Context,
     run: RunArgument,
     how: RunOptions,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try the failed units again, and nothing else.")
-    ] = False,
+    retry_failed: RetryOption = False,
 ) -> None:
     """Go on with a run that was cut short, or try what has failed in it again."""
     from jobs.cluster.connection import check_address
@@ -66,8 +66,8 @@ def resume(
 
     location = run_location(run)
     if how.address and is_job_address(how.address):
-        arguments = [*how.arguments(), *(["--retry-failed"] if retry_failed else [])]
-        _submitted(submit_resume(shared(location), how.address, arguments), run, how)
+        words = arguments(context, {"run": shared(location)})
+        _submitted(submit_resume(shared(location), how.address, words), run, how)
         return
     if how.address:
         check_address(how.address)
@@ -102,21 +102,16 @@ def _work(run: "TraceRun", how: RunOptions, *, retry_failed: bool) -> None:
     """Work on a run from this process, show how far it is and end with its exit code."""
     from jobs.tracing.trace import trace_run
 
-    note(f"run {run.location}: starting {how.address or 'a local Ray'}")
-    try:
-        with progress_bar() as show:
-            end = trace_run(
-                run,
-                cluster=how.cluster(),
-                rows=how.rows,
-                limits=how.limits(),
-                retry_failed=retry_failed,
-                on_progress=show,
-                note=note,
-            )
-    except KeyboardInterrupt:
-        note(f"stopped; the same command, or `dqf trace resume`, resumes run {run.location}")
-        raise typer.Exit(130) from None
+    with driven(run, address=how.address, doing="tracing") as show:
+        end = trace_run(
+            run,
+            cluster=how.cluster(),
+            rows=how.rows,
+            limits=how.limits(),
+            retry_failed=retry_failed,
+            on_progress=show,
+            note=note,
+        )
     note(f"run {run.location}: {end.done} of {end.total} units done, {end.failed} failed")
     if end.failed:
         note(f'see `dqf query {run.location} "SELECT * FROM failures"`')

@@ -1,11 +1,20 @@
-"""What an attack on an edit has measured, as it is written: one row a concept, model and prompt."""
+"""The attack on an edit: its plan, its units of work and the table of what it measured."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
 
-ATTACK_VERSION = 1
-"""Raised when a column or the meaning of one changes; part of every row's id."""
+from schemas.concept import Concept, ConceptKind
+from schemas.content_id import content_id
+from schemas.numerics import Numerics
+from schemas.product import Product
+
+ATTACK_VERSION = 2
+"""Raised when a column or the meaning of one changes; part of every unit's id."""
+SUMMARY = "attack.json"
+"""File of an attack's folder that holds its rows as JSON."""
 
 
 class Attack(StrEnum):
@@ -28,9 +37,108 @@ class Side(StrEnum):
     EDITED = "edited"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InversionBudget:
+    """How hard an embedding is looked for."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    steps: int = 100
+    """Steps of Adam."""
+    batch: int = 8
+    """Draws of x0, eps and t a step."""
+    images: int = 16
+    """Images of the concept that the unedited model draws."""
+    rate: float = 0.1
+    """Adam's step, in standard deviations of the encoder's token embeddings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchBudget:
+    """How hard a prompt is looked for."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    steps: int = 100
+    """Steps; each encodes `candidates` prompts."""
+    tokens: int = 4
+    """K, the free tokens."""
+    candidates: int = 64
+    best: int = 64
+    """Tokens among which a replacement is drawn, at each place."""
+
+
+class AttackPlan(BaseModel):
+    """Everything that determines an attack's rows, written once to its folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    edit: str
+    """Content hash of the edit's delta."""
+    model: str
+    scorer: str
+    names: dict[ConceptKind, tuple[str, ...]]
+    """What an image may be taken for, by kind."""
+    attacked: tuple[Concept, ...] = Field(min_length=1)
+    attacks: tuple[Attack, ...] = Field(min_length=1)
+    seeds: int = Field(ge=1)
+    """Images of every prompt."""
+    numerics: Numerics
+    inversion: InversionBudget = InversionBudget()
+    search: SearchBudget = SearchBudget()
+    chunk_units: int = Field(default=1, ge=1)
+    """Units that are committed together."""
+
+    @property
+    def kinds(self) -> tuple[Attack, ...]:
+        """What is measured of a concept on either model, in the order of its rows."""
+        wanted = {Attack.PLAIN, *self.attacks}
+        if Attack.EMBEDDING in wanted:
+            wanted.add(Attack.RANDOM)
+        return tuple(attack for attack in Attack if attack in wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class AttackUnits(Product[Concept]):
+    """A plan's units: the concepts that are attacked, on both models."""
+
+    plan: AttackPlan
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of concepts."""
+        return (len(self.plan.attacked),)
+
+    def at(self, *place: int) -> Concept:
+        """Return the concept at a place."""
+        return self.plan.attacked[place[0]]
+
+    def ids(self, *, model_hash: str, scorer_hash: str) -> "AttackIds":
+        """Return the units' ids: hashes of all that determines their rows."""
+        shared = self.plan.model_dump(mode="json", exclude={"attacked", "chunk_units"})
+        return AttackIds(self, content_id([ATTACK_VERSION, model_hash, scorer_hash, shared]))
+
+
+@dataclass(frozen=True, slots=True)
+class AttackIds(Product[str]):
+    """The ids of a plan's units; what units share is hashed once."""
+
+    units: AttackUnits
+    shared: str
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Those of the units."""
+        return self.units.sizes
+
+    def at(self, *place: int) -> str:
+        """Return the id of the unit at a place."""
+        return content_id([self.shared, self.units.at(*place).model_dump(mode="json")])
+
+
 ATTACKS = pa.schema(
     [
-        pa.field("attack_id", pa.string(), nullable=False),
+        pa.field("unit_id", pa.string(), nullable=False),
         pa.field("concept", pa.string(), nullable=False),
         pa.field("kind", pa.string(), nullable=False),
         pa.field("side", pa.string(), nullable=False),
@@ -48,9 +156,9 @@ ATTACKS = pa.schema(
     ],
     metadata={b"dqf.attack_version": str(ATTACK_VERSION)},
 )
-"""`success` is the share of images that show the concept, `low` and `high` its 95 % interval.
+"""One row a concept, model and attack.
 
+`success` is the share of images that show the concept, `low` and `high` its 95 % interval.
 The objective is the denoising loss of an embedding, or the distance of a prompt's encoding;
-`seconds` is the time of the search alone. `attack_id` is a hash of the edit, the models and every
-setting.
+`seconds` is the time of the search alone.
 """

@@ -1,9 +1,13 @@
-"""Options of the images that an edit is evaluated by."""
+"""Options of the commands that try out an edit."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+EditArgument = Annotated[
+    Path, typer.Argument(metavar="EDIT", help="An edit's folder: edit.json, edit.safetensors.")
+]
 SeedsOption = Annotated[int, typer.Option(min=1, help="Images of a prompt on each side.")]
 StepsOption = Annotated[
     int | None, typer.Option(min=1, help="Denoising steps; the model's own by default.")

@@ -1,5 +1,6 @@
 """The options that make a plan, shared by `dqf trace submit` and `dqf trace plan`."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -108,6 +109,10 @@ def _declared(
     ] = None,
 ) -> None:
     """Declares the options; never called."""
+
+
+PLAN_OPTIONS = tuple(inspect.signature(_declared).parameters)
+"""The options that a plan takes the place of."""
 
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:

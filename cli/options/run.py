@@ -1,6 +1,6 @@
 """The options that say where and how a run is worked on; they change no score."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +11,20 @@ from cli.options.shared import with_options
 if TYPE_CHECKING:
     from jobs.cluster.connection import Cluster
     from jobs.pool.limits import Limits
+
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="RAY_ADDRESS",
+        help="http://HEAD:8265 submits a job; HOST:PORT drives from here; none: a local Ray.",
+    ),
+]
+ActorsOption = Annotated[
+    int | None, typer.Option(min=1, help="Ray actors; as many as there is room for if none.")
+]
+RetryOption = Annotated[
+    bool, typer.Option("--retry-failed", help="Try the failed units again, and nothing else.")
+]
 
 
 MOST_GPUS = 1024
@@ -39,13 +53,6 @@ class RunOptions:
 
         return Limits(unit_s=self.unit_timeout, failed=self.max_failed)
 
-    def arguments(self) -> Iterator[str]:
-        """Yield these options as a job's arguments; the job finds its cluster by itself."""
-        for name in ("actors", "gpus", "rows", "unit_timeout", "max_failed"):
-            value = getattr(self, name)
-            if value is not None:
-                yield from (f"--{name.replace('_', '-')}", f"{value:g}")
-
 
 def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of a run; it gets RunOptions as `how`."""
@@ -67,16 +74,8 @@ def _whole_or_shared(gpus: float | None) -> float | None:
 
 def _declared(
     *,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            envvar="RAY_ADDRESS",
-            help="http://HEAD:8265 submits a job; HOST:PORT drives from here; none: a local Ray.",
-        ),
-    ] = None,
-    actors: Annotated[
-        int | None, typer.Option(min=1, help="Ray actors; as many as there is room for if none.")
-    ] = None,
+    address: AddressOption = None,
+    actors: ActorsOption = None,
     gpus: Annotated[
         float | None,
         typer.Option(

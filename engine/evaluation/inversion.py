@@ -20,6 +20,7 @@ from engine.model.hooks import Edit, HookPoint, patched
 from engine.model.model import Conditioning, Diffusion, Skeleton, token_embedding
 from engine.model.sampling import unet_output
 from engine.model.tokens import find_subject, tokenize
+from schemas.attack import InversionBudget
 from schemas.caption import Caption
 from schemas.errors import ConceptError
 from schemas.numerics import Numerics
@@ -28,23 +29,6 @@ STAND_IN = "*"
 """The word whose embedding is replaced; one token in CLIP's vocabularies, and no concept."""
 HELD_OUT = 64
 """Draws of x0, eps and t on which the loss is computed before and after."""
-
-Tick = Callable[[], None]
-"""Called after every step of an attack."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InversionBudget:
-    """How hard an embedding is looked for."""
-
-    steps: int = 100
-    """Steps of Adam."""
-    batch: int = 8
-    """Draws of x0, eps and t a step."""
-    images: int = 16
-    """Images of the concept that the unedited model draws."""
-    rate: float = 0.1
-    """Adam's step, in standard deviations of the encoder's token embeddings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +110,6 @@ def invert(
     budget: InversionBudget,
     numerics: Numerics,
     seed: int,
-    tick: Tick = lambda: None,
 ) -> Inversion:
     """Return the embeddings that `budget.steps` of Adam from `start` come to.
 
@@ -149,7 +132,6 @@ def invert(
         optimizer.zero_grad()
         _loss(model, encode_slot(model, slot, vectors), draw, numerics).backward()
         optimizer.step()
-        tick()
     found = tuple(vector_D.detach() for vector_D in vectors)
     after = _held_out_loss(model, slot, found, held_out, numerics)
     return Inversion(vectors=found, loss_before=before, loss_after=after)

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from engine.evaluation.inversion import Tick
 from engine.model.hooks import Edit, HookPoint, patched
 from engine.model.model import Conditioning, Diffusion, token_embedding
 from engine.model.tokens import find_subjects
+from schemas.attack import SearchBudget
 from schemas.caption import Caption
 from schemas.errors import ConceptError
 
@@ -28,19 +28,6 @@ ENCODED_TOGETHER = 64
 
 Tokens = tuple[int, ...]
 """K free tokens."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchBudget:
-    """How hard a prompt is looked for."""
-
-    steps: int = 100
-    """Steps; each encodes `candidates` prompts."""
-    tokens: int = 4
-    """K, the free tokens."""
-    candidates: int = 64
-    best: int = 64
-    """Tokens among which a replacement is drawn, at each place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +114,6 @@ def search_prompt(
     *,
     budget: SearchBudget,
     seed: int,
-    tick: Tick = lambda: None,
 ) -> FoundPrompt:
     """Return the nearest prompt that `model` reads `budget.steps` steps from a random start.
 
@@ -142,7 +128,6 @@ def search_prompt(
             distance_R = search.distances(candidates)
             if float(distance_R.min()) < value:
                 value, tokens = float(distance_R.min()), candidates[int(distance_R.argmin())]
-        tick()
     return FoundPrompt(prompt=search.prompt(tokens), distance_before=first, distance_after=value)
 
 

@@ -1,12 +1,10 @@
 """What an attack on an edit consists of, checked before a weight is loaded."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.editing.prompts import plain_phrase
-from engine.evaluation.inversion import InversionBudget, check_attackable
-from engine.evaluation.prompt_search import SearchBudget
+from engine.evaluation.inversion import check_attackable
 from engine.evaluation.recognition import choice_texts
 from engine.evaluation.wordings import choices, read_words
 from engine.model import registry
@@ -17,10 +15,9 @@ from engine.model.tokens import find_subjects
 from engine.model.vocabulary import Phrasebook, read_phrasebook
 from jobs.editing.manifest import read_manifest
 from jobs.runs.evaluation_run import delta_hash
-from schemas.attack import ATTACK_VERSION, Attack, Side
+from schemas.attack import Attack, AttackPlan, InversionBudget, SearchBudget
 from schemas.caption import Caption
-from schemas.concept import Concept, ConceptKind, same_text
-from schemas.content_id import content_id
+from schemas.concept import Concept, same_text
 from schemas.errors import ConceptError, PlanError
 from schemas.numerics import Numerics
 
@@ -45,38 +42,14 @@ class AttackRequest:
     """The model's own by default."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttackJob:
-    """Everything that determines the rows of an attack."""
-
-    edit: Path
-    model: str
-    scorer: str
-    names: Mapping[ConceptKind, tuple[str, ...]]
-    """What an image may be taken for, by kind."""
-    attacked: tuple[Concept, ...]
-    attacks: tuple[Attack, ...]
-    seeds: int
-    numerics: Numerics
-    inversion: InversionBudget
-    search: SearchBudget
-    book: Phrasebook = field(repr=False)
-
-    @property
-    def steps(self) -> int:
-        """Steps of all searches for one concept, on both models."""
-        budgets = {Attack.EMBEDDING: self.inversion.steps, Attack.PROMPT: self.search.steps}
-        return len(Side) * sum(budgets[kind] for kind in self.attacks)
-
-
-def plan_attack(request: AttackRequest) -> AttackJob:
-    """Return the job that a request asks for; no weights are loaded and nothing is written.
+def plan_attack(request: AttackRequest) -> AttackPlan:
+    """Return the plan of a request; no weights are loaded and nothing is written.
 
     ConceptError: the folder is not an edit, it has no such concept, a concept cannot be judged or
     does not fit the tokenizer, or the text encoders are not CLIP's. ModelUnavailable: the model or
     the scorer is not there.
     """
-    delta_hash(request.edit)  # refuses a folder without a delta
+    edit = delta_hash(request.edit)
     manifest = read_manifest(request.edit)
     edited, model = manifest.concepts, manifest.model
     attacked = _named(edited, request.concepts, request.edit)
@@ -90,8 +63,8 @@ def plan_attack(request: AttackRequest) -> AttackJob:
     _check_captions(open_tokenizer(model), attacked, book)
     for concept in attacked:
         choice_texts(concept, names[concept.kind], book=book)
-    return AttackJob(
-        edit=request.edit,
+    return AttackPlan(
+        edit=edit,
         model=model,
         scorer=scorer,
         names=names,
@@ -103,7 +76,6 @@ def plan_attack(request: AttackRequest) -> AttackJob:
         ),
         inversion=replace(InversionBudget(), **changed),
         search=replace(SearchBudget(), **changed),
-        book=book,
     )
 
 
@@ -132,19 +104,3 @@ def caption_of(concept: Concept, book: Phrasebook) -> Caption:
     return Caption(
         caption=f"{OPENING} {phrase}", subject=concept.concept, attribute=concept.kind.value
     )
-
-
-def attack_ids(job: AttackJob) -> dict[Concept, str]:
-    """Return the id of each concept's rows: a hash of all that determines them."""
-    shared = [
-        ATTACK_VERSION,
-        delta_hash(job.edit),
-        registry.model_hash(job.model),
-        registry.scorer_hash(job.scorer),
-        job.names,
-        str(job.inversion) if Attack.EMBEDDING in job.attacks else None,
-        str(job.search) if Attack.PROMPT in job.attacks else None,
-        job.seeds,
-        job.numerics.model_dump(mode="json"),
-    ]
-    return {c: content_id([shared, c.model_dump(mode="json")]) for c in job.attacked}

@@ -94,8 +94,10 @@ def evaluate(
     retry_failed: bool,
     on_progress: Callable[[Progress], None],
     note: Note,
-) -> Progress:
-    """Do what an evaluation lacks, write its summary and pictures, and return where it stands.
+) -> tuple[Progress, list[GroupResult]]:
+    """Do what an evaluation lacks, write its summary and pictures; return where it stands.
+
+    The second value is what it measured.
 
     A unit that fails is recorded and ends nothing.
     """
@@ -109,9 +111,10 @@ def evaluate(
         on_progress=on_progress,
         note=note,
     )
-    write_summary(run, results(run), end)
+    measured = results(run)
+    write_summary(run, measured, end)
     draw_pictures(run)
-    return end
+    return end, measured
 
 
 def write_summary(run: EvaluationRun, found: Sequence[GroupResult], end: Progress) -> None:

@@ -13,6 +13,7 @@ from engine.evaluation.neighbors import Neighborhood
 from engine.evaluation.pairs import Pair, Side, draw_pairs
 from engine.model.calibration import BatchRows
 from engine.model.hub import source_folder
+from engine.model.model import Diffusion
 from engine.model.opening import open_model
 from engine.model.sampling import pixels_of
 from engine.model.scorer import open_scorer
@@ -37,20 +38,34 @@ class EvaluationWorker(Worker):
         super().__init__(run, PairTracer(run, edits))
 
 
+def one_thread_on_a_cpu() -> None:
+    """Let a process without a GPU compute with one thread.
+
+    The last bits of an image depend on the number of threads, which differs between machines.
+    """
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)
+
+
+def read_planned_delta(edit: Path, model: Diffusion, *, planned: str) -> Mapping[str, torch.Tensor]:
+    """Return an edit's weights; ConceptError if its delta is not the one of the hash `planned`."""
+    if delta_hash(edit) != planned:
+        raise ConceptError(f"the delta in {edit} is not the one that is evaluated")
+    return read_delta(edit, model)
+
+
 class PairTracer:
     """Draws and scores units on this process's device."""
 
     def __init__(self, run: EvaluationRun, edits: Mapping[str, str]) -> None:
-        # On a CPU one thread, whatever there are: the last bits of an image depend on their number.
-        if not torch.cuda.is_available():
-            torch.set_num_threads(1)
+        one_thread_on_a_cpu()
         self._plan = run.plan
-        for name, folder in edits.items():
-            if delta_hash(Path(folder)) != self._plan.edits[name]:
-                raise ConceptError(f"the delta in {folder} is not the one that is evaluated")
         self._scorer = open_scorer(self._plan.scorer)
         self._model = open_model(self._plan.model, dtype=self._plan.numerics.dtype)
-        self._edits = {n: read_delta(Path(folder), self._model) for n, folder in edits.items()}
+        self._edits = {
+            name: read_planned_delta(Path(folder), self._model, planned=self._plan.edits[name])
+            for name, folder in edits.items()
+        }
         self._near = Neighborhood(self._model, read_phrasebook(source_folder(self._plan.model)))
         self._rows = BatchRows(self._plan.rows, least=1)
 

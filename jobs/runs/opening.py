@@ -27,10 +27,10 @@ def open_as(kind: type[R], location: str | Path) -> R:
     if version != kind.reads_version:
         found = f"tables of version {version}" if version else "no tables of its kind"
         commit = run._document.get("manifest", {}).get("git_commit")
+        made_it = f"made it (commit {commit})" if commit else "made it"
         raise StoreError(
-            f"{kind.noun} {location} has {found}, this dqf reads {kind.reads_version}: read it with "
-            f"the dqf that made it{f' (commit {commit})' if commit else ''}, or make it again under "
-            f"another {kind.named_by}"
+            f"{kind.noun} {location} has {found}, this dqf reads {kind.reads_version}: read it "
+            f"with the dqf that {made_it}, or make it again under another {kind.named_by}"
         )
     return run
 

@@ -17,6 +17,8 @@ def submit_plan(
 ) -> str:
     """Submit the trace of a plan as the run at `location`; return the job's id.
 
+    `arguments` are the command's; they name the plan PLAN_FILE.
+
     The plan is checked here, and a hub model pinned to its commit, if its configs can be opened
     here; the job checks it in any case.
     """
@@ -26,7 +28,7 @@ def submit_plan(
         note(f"not checked here ({error}): the job does")
     return submit(
         address,
-        arguments=["trace", "submit", "--plan", PLAN_FILE, "--run", location, *arguments],
+        arguments=arguments,
         run=location,
         files={PLAN_FILE: plan.model_dump_json().encode()},
         ships_reference_model=plan.model == "emoji-sd",
@@ -35,6 +37,4 @@ def submit_plan(
 
 def submit_resume(location: str, address: str, arguments: Sequence[str]) -> str:
     """Submit a job that goes on with the run at `location`; return the job's id."""
-    return submit(
-        address, arguments=["trace", "resume", location, *arguments], run=location, files={}
-    )
+    return submit(address, arguments=arguments, run=location, files={})

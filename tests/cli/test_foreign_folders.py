@@ -11,10 +11,10 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from jobs.evaluation.attack_table import AttackTable
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from jobs.evaluation.attack_table import AttackTable
 from jobs.pool import attempts
 from jobs.runs.kept_images import LABELS, CorruptImage, image_name, picked_units, read_images
 from jobs.runs.trace_run import open_run

@@ -14,6 +14,7 @@ from engine.evaluation import prompt_search
 from engine.model import sampling
 from engine.model.model import Diffusion
 from engine.model.opening import open_model, open_skeleton
+from schemas.attack import InversionBudget, SearchBudget
 from schemas.caption import Caption
 from schemas.errors import ConceptError
 from schemas.numerics import Numerics
@@ -21,8 +22,8 @@ from tests.models import tiny
 
 NUMERICS = Numerics(steps=2, guidance=1.0)
 CAPTION = Caption(caption="a photo of an apple", subject="apple", attribute="object")
-BUDGET = attack.InversionBudget(steps=6, batch=2, images=2)
-SEARCH = prompt_search.SearchBudget(steps=6, tokens=3, candidates=16, best=32)
+BUDGET = InversionBudget(steps=6, batch=2, images=2)
+SEARCH = SearchBudget(steps=6, tokens=3, candidates=16, best=32)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def run_inversion(model: Diffusion, *, seed: int = 0, steps: int = 6) -> attack.
         attack.open_slot(model, "a photo of a *"),
         latents(model, CAPTION.caption),
         start=start,
-        budget=attack.InversionBudget(steps=steps, batch=2),
+        budget=InversionBudget(steps=steps, batch=2),
         numerics=NUMERICS,
         seed=seed,
     )
@@ -123,7 +124,7 @@ def test_search_never_gets_worse_and_the_seed_decides_it(model: Diffusion) -> No
         prompt_search.search_prompt(
             model,
             goal,
-            budget=prompt_search.SearchBudget(steps=steps, tokens=3, candidates=16),
+            budget=SearchBudget(steps=steps, tokens=3, candidates=16),
             seed=2,
         )
         for steps in (0, 1, 2, 4, 8, 8)
@@ -210,6 +211,4 @@ def test_other_text_encoders_are_refused_before_weights_load(
 def test_prompt_without_room_is_refused(model: Diffusion) -> None:
     goal = prompt_search.read_goal(model, CAPTION)
     with pytest.raises(ConceptError, match="no room"):
-        prompt_search.search_prompt(
-            model, goal, budget=prompt_search.SearchBudget(tokens=30), seed=0
-        )
+        prompt_search.search_prompt(model, goal, budget=SearchBudget(tokens=30), seed=0)

@@ -10,12 +10,10 @@ import pytest
 
 from jobs.doctor.parts import audit
 from jobs.doctor.tables import check_tables
-from jobs.evaluation.attack_table import AttackTable
 from jobs.input.captions import read_captions
 from jobs.query.catalog import write_catalog
 from jobs.query.select import open_query, run_query
 from jobs.runs.trace_run import TraceRun
-from schemas.attack import ATTACKS
 from tests.made_up.small_run import commit_scores, make_run
 
 FACTS = """
@@ -72,5 +70,3 @@ def test_no_path_changes_a_users_table(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), folder / "captions.parquet")
     (caption,) = read_captions(folder / "captions.parquet")
     assert caption.attribute == "object"
-    pq.write_table(ATTACKS.empty_table(), folder / "attack.parquet")
-    assert AttackTable(folder).rows([]) == []
