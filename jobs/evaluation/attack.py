@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.files import write_whole
 from jobs.cluster.connection import Cluster
 from jobs.evaluation.attack_plan import AttackRequest, plan_attack
 from jobs.evaluation.attack_worker import AttackWorker
@@ -64,9 +65,8 @@ def attack_edit(
         on_progress=on_progress,
         note=note,
     )
-    temporary = Path(run.location, f".{SUMMARY}")
-    temporary.write_text(json.dumps(attack_rows(run), indent=2, allow_nan=False) + "\n")
-    temporary.replace(Path(run.location, SUMMARY))
+    content = json.dumps(attack_rows(run), indent=2, allow_nan=False) + "\n"
+    write_whole(Path(run.location, SUMMARY), content.encode(), within=Path(run.location))
     return end
 
 
