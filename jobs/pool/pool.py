@@ -145,7 +145,7 @@ class _Pool:
         except RayTaskError as error:
             cause: BaseException = error.cause if isinstance(error.cause, BaseException) else error
             self._raised(self._drop(actor, reference), cause)
-        except RayError as error:  # an actor's death has many: out of memory is no RayActorError
+        except RayError as error:  # an actor's death has many: out of memory is not RayActorError
             self._replace_dead(actor, Loss(error=error, is_hung=False))
         else:
             self._done(self._drop(actor, reference), result)
