@@ -43,7 +43,7 @@ CONTROLS = (
     Intervention.OTHER_DRAW,
     Intervention.MATCHED,
 )
-"""Restorations whose donor shares something with the clean run, but not the attribute and the
+"""Restorations whose source run shares something with the clean run, but not the attribute and the
 latent both."""
 
 

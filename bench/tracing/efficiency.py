@@ -136,7 +136,7 @@ def _account(ledger: Ledger, unit: Unit, numerics: Numerics, best_s: float) -> d
     spans = dict(ledger.spans)
     account = {
         "necessary rows: the efficiency": necessary * best_s,
-        "donors' rows": sources * best_s,
+        "source rows": sources * best_s,
         "rows known where others fork": (ledger.rows / 2 - necessary - sources) * best_s,
         "slower batches": spans.pop(UNET) - ledger.rows / 2 * best_s,
     }

@@ -74,7 +74,7 @@ def _declared(
     ] = None,
     reference: Annotated[
         list[str] | None,
-        typer.Option(help="Caption whose clean run is a donor of mean and other-caption."),
+        typer.Option(help="Caption whose clean run is a source of mean and other-caption."),
     ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Seed of the latent; repeatable.")] = None,
     draws: Annotated[int | None, typer.Option(help="Noise draws a caption and seed.")] = None,

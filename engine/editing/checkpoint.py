@@ -16,8 +16,8 @@ from schemas.errors import ConceptError
 def copy_with(source: Path, out: Path, *, tensors: Mapping[str, torch.Tensor]) -> None:
     """Copy the model folder `source` into `out` with tensors replaced, all else as it is.
 
-    They are named by their part (a subfolder) and their name in it, `unet.conv_in.weight`. Each is
-    written in the dtype of the file that holds it. ConceptError: no safetensors file of the part
+    Tensors are named by their part (a subfolder) and their name in it, `unet.conv_in.weight`. Each
+    is written in the dtype of the file that holds it. ConceptError: no safetensors file of the part
     holds a tensor of that name.
     """
     shutil.copytree(source, out, dirs_exist_ok=True, symlinks=False)
@@ -40,7 +40,7 @@ def copy_with(source: Path, out: Path, *, tensors: Mapping[str, torch.Tensor]) -
 
 
 def _drop_absent_parts(index: Path) -> None:
-    """Mark parts that the index lists but that were never fetched (the safety checker) as none."""
+    """Mark parts that the index lists but that were not fetched (the safety checker) as absent."""
     parts = json.loads(index.read_text())
     for name, value in parts.items():
         if isinstance(value, list) and not is_folder(index.parent / name):

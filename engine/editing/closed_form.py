@@ -7,8 +7,8 @@ Its bias trap: the v_i of the published notebook are the layer's outputs, bias i
 edited layer adds its bias twice. Solved here for the change dW = W - W0, in which a bias cancels:
     dW = A (B + mu B_kept + nu B_general + lambda s I)^-1,
     A = sum w r k^T / sum w,   B = sum w k k^T / sum w,
-with k the keys of concept prompts and r what the output should change by there; B_kept of the keys
-of what is to be kept, whose r is zero or undoes what an edit of an earlier component did to them;
+with k the keys of concept prompts and r the wanted change of the output there; B_kept of the keys
+of kept prompts, whose r is zero or undoes the effect of an edit of an earlier component on them;
 B_general the covariance of keys over general captions (ROME, MEMIT). Every set is divided by its
 total weight, so that lambda, mu and nu mean the same for one concept as for a thousand; s is the
 mean of diag(B), so that lambda has no unit. Keys that must not move at all: `null_space_basis`.
@@ -32,8 +32,8 @@ NULL = 1e-13
 class KeyStatistics:
     """Sums over keys from which every edit of one component is solved; adding them joins edits.
 
-    They hold no edited weight of the component itself: whether concepts come together, one after
-    another or from several workers, the sums and so the solution are the same.
+    The sums hold no edited weight of the component itself, so that they and the solution are the
+    same whether concepts come together, one after another or from several workers.
     """
 
     cross: Mapping[str, torch.Tensor]
@@ -53,7 +53,7 @@ class KeyStatistics:
         )
 
     def without(self, other: "KeyStatistics") -> "KeyStatistics":
-        """Return the sums less those of some of their rows, whose r is zero."""
+        """Return the sums without those of some of their rows, whose r is zero."""
         return KeyStatistics(
             cross=self.cross,
             gram_DD=self.gram_DD - other.gram_DD,
@@ -138,9 +138,9 @@ def _without_solution(ridge: float) -> NotFinite:
 
 
 def null_space_basis(kept: KeyStatistics) -> torch.Tensor:
-    """Return an orthonormal basis `_DR` of the inputs at right angles to every kept key.
+    """Return an orthonormal basis `_DR` of the inputs orthogonal to every kept key.
 
-    A change of these inputs alone leaves the outputs at kept keys as they were: the null-space
+    A change of these inputs alone leaves the outputs at kept keys unchanged: the null-space
     projection of AlphaEdit (Fang et al. 2025) and SPEED (Li et al. 2026). ConceptError: none left.
     """
     value_D, vector_DD = torch.linalg.eigh(kept.gram_DD)

@@ -1,4 +1,4 @@
-"""Sums of a component's keys over general captions: the anchor by covariance (ROME, MEMIT).
+"""Sums of a component's keys over general captions: the covariance anchor of ROME and MEMIT.
 
 They depend on the model alone, so they are computed once and kept: emoji-sd's are shipped with it,
 those of other models lie in the user's cache.
@@ -29,11 +29,12 @@ from schemas.errors import StoreError
 logger = logging.getLogger(__name__)
 
 SHIPPED = EMOJI_SD.parent / "emoji-sd-statistics"
-"""Those of emoji-sd, written by `engine.reference.statistics`."""
+"""Folder of emoji-sd's sums, written by `engine.reference.statistics`."""
 
 
 def general_sums(model: Diffusion, component: str, *, book: Phrasebook) -> KeyStatistics:
-    """Return the sums over every object and style of the book, kept or not; their r is zero."""
+    """Return the sums over every object and style of the phrasebook, kept or not; their r is
+    zero."""
     name = file_name(component, book)
     if model.name == "emoji-sd" and is_file(SHIPPED / name):
         return read_sums(SHIPPED / name)
@@ -54,7 +55,7 @@ def known_sums(
 ) -> dict[str, KeyStatistics]:
     """Return the sums over general captions that an edit with these settings has use for.
 
-    Where they are not anchor they still say what the first component keeps.
+    Without that anchor, they still give the sums that the first component keeps.
     """
     names = [target.component.name for target in in_order(model, settings.components)]
     if not settings.general:
@@ -63,7 +64,7 @@ def known_sums(
 
 
 def file_name(component: str, book: Phrasebook) -> str:
-    """Return the name of the file of a component's sums: it tells what was read and how."""
+    """Return the file name of a component's sums, a hash of what was read and how."""
     texts = [caption.caption for caption in general_captions(book=book)]
     read = repr((texts, KEPT_ROLES, PADS)).encode()
     return f"{component}.{hashlib.blake2b(read, digest_size=6).hexdigest()}.safetensors"
@@ -86,7 +87,7 @@ def write_sums(path: Path, sums: KeyStatistics) -> None:
 
 
 def kept_sums(path: Path) -> KeyStatistics | None:
-    """Return the sums that the cache has, None if there are none or the file is damaged."""
+    """Return the cached sums; None if there are none or the file is damaged."""
     if not is_file(path):
         return None
     try:

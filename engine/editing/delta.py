@@ -1,4 +1,4 @@
-"""The weights that an edit changes: by public name, for the time of a block, and in a file.
+"""The weights that an edit changes: their public names, their replacement in a block, their file.
 
 A weight's public name is `PART.PARAMETER`: the pipeline's part (`text_encoder`, `text_encoder_2`,
 `unet`) and the name in that module's state dict as transformers and diffusers name it now, so
@@ -33,16 +33,16 @@ DELTA = "edit.safetensors"
 VERSION = "1"
 """Version of the delta's format."""
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
-"""What a model may be opened in; the originals are hashed as each of them holds them."""
+"""Types that a model may be opened in; the originals are hashed as each of them holds them."""
 
 
 Originals = dict[str, dict[Literal["float32", "bfloat16", "float16"], str]]
-"""Of each matrix the hash of the original, by the precision that holds it."""
+"""The hash of each original matrix, by the precision that holds it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """What an edit's `edit.safetensors` holds."""
+    """The content of an edit's `edit.safetensors`."""
 
     weights: dict[str, torch.Tensor]
     """The edited matrices by public name, float32 on the CPU."""
@@ -69,10 +69,10 @@ def weight_hash(tensor: torch.Tensor) -> str:
 
 @contextmanager
 def replaced(model: Diffusion, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Run the block with weights replaced, by public name; the very tensors are back afterward.
+    """Run the block with weights replaced, by public name; the original tensors return afterward.
 
-    Each is cast to the dtype and device of the one it stands for. ValueError: the model has no
-    weight of that name and shape; nothing is replaced then.
+    Each is cast to the dtype and device of the weight that it replaces. ValueError: the model has
+    no weight of that name and shape; nothing is replaced then.
     """
     known = weights_of(model)
     for name, weight in weights.items():
@@ -119,7 +119,7 @@ def write_delta(
 
 
 def open_delta(folder: Path) -> Delta:
-    """Return the delta of an edit's folder, for whatever model; ConceptError: it has none."""
+    """Return the delta of an edit's folder, for any model; ConceptError: it has none."""
     path = folder / DELTA
     if not is_file(path):
         raise ConceptError(f"{folder} is not an edit folder: it has no {DELTA}")

@@ -1,4 +1,4 @@
-"""What an edit can change: the projections of a component, and what they read of a prompt.
+"""The parts of a model that an edit can change: the projections of components.
 
 Text encoders: the output projection of a self-attention or MLP (DiffQuickFix: out_proj of the first
 self-attention). UNet: `to_k` and `to_v` of a cross-attention, which read the encoders' final rows
@@ -23,7 +23,8 @@ class Editable:
 
     component: Component
     projections: dict[str, nn.Linear]
-    """By their weights' public names, `text_encoder.encoder.layers.0.self_attn.out_proj.weight`."""
+    """Projections by the public names of their weights,
+    `text_encoder.encoder.layers.0.self_attn.out_proj.weight`."""
 
 
 def editable(model: Networks, component: str) -> Editable:
@@ -46,7 +47,8 @@ def editable(model: Networks, component: str) -> Editable:
 
 
 def editables(model: Networks, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the components that are named, each once; a network, block or layer: all inside it.
+    """Return the named components, each once; the name of a network, block or layer stands for all
+    in it.
 
     UnknownComponent: a name is unknown or there is nothing in it that can be edited.
     """

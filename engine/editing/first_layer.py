@@ -1,4 +1,4 @@
-"""What CLIP's first layer reads and says, at the positions that are asked for alone, in float64.
+"""Inputs and outputs of CLIP's first layer, computed at the wanted positions only, in float64.
 
 Before the first attention a token's row depends on its id and its position alone. So layer norm,
 queries, keys and values are computed once for each pair that occurs in any prompt, however many
@@ -27,7 +27,7 @@ class Attended:
     """Rows of the first attention."""
 
     key_PD: torch.Tensor
-    """What the output projection reads: all heads' results."""
+    """The input of the output projection: all heads' results."""
     stream_PD: torch.Tensor
     """The residual stream after the attention."""
 
@@ -38,7 +38,7 @@ def is_clip(text_encoder: Any) -> bool:
 
 
 class FirstLayer:
-    """The first layer of a CLIP text encoder, with the weights that it has when it is asked."""
+    """The first layer of a CLIP text encoder, with its weights at the time of the call."""
 
     def __init__(self, text_encoder: Any, pad_id: int) -> None:
         """Read the layer of a CLIPTextModel, with or without projection."""
@@ -48,7 +48,7 @@ class FirstLayer:
         self._heads = self._layer.self_attn.num_heads
 
     def attention(self, ids_NT: torch.Tensor, spans: Sequence[Span], rows: Rows) -> Attended:
-        """Return the attention's rows; `spans` tell where each prompt's EOS is."""
+        """Return the attention's rows; `spans` give the position of each prompt's EOS."""
         eos_N = torch.tensor([span.eos for span in spans])
         width = int(eos_N.max()) + 1
         hidden = _Hidden(self._model, self._layer, ids_NT, width)
@@ -58,7 +58,7 @@ class FirstLayer:
         return Attended(key_PD=key_PD, stream_PD=embedding_PD + said_PD)
 
     def mlp(self, stream_PD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what fc2 reads, `_PF`, and the residual stream after it, of attention rows."""
+        """Return the input of fc2, `_PF`, and the residual stream after it, for attention rows."""
         mlp = self._layer.mlp
         read_PD = _norm(self._layer.layer_norm2, stream_PD)
         key_PF = mlp.activation_fn(_linear(mlp.fc1, read_PD))

@@ -1,6 +1,6 @@
-"""Keys of an edit and what its outputs should change by, summed batch by batch.
+"""Keys of an edit and the wanted changes of its outputs, summed batch by batch.
 
-A batch is a function of the concepts alone, never of who reads it: joint, sequential and
+A batch depends on the concepts alone, not on the worker that reads it: joint, sequential and
 distributed edits sum the same numbers in the same order.
 
 Shapes: N prompts, T tokens, P rows, D a projection's inputs, E its outputs.
@@ -22,12 +22,12 @@ from schemas.caption import Caption
 from schemas.edit_settings import RoleWeights
 
 BATCH = 512
-"""Prompts that are read together: it bounds the memory of an edit, whatever its concepts."""
+"""Prompts that are read together, which bounds the memory of an edit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """Rows of one batch: keys, what each projection should change by there, and weights."""
+    """Rows of one batch: keys, the wanted change of each projection there, and weights."""
 
     key_PD: torch.Tensor
     changes: Mapping[str, torch.Tensor]
@@ -48,11 +48,12 @@ def pair_keys(
     roles: RoleWeights,
     edited: Mapping[str, torch.Tensor],
 ) -> Keys:
-    """Return the keys of concept prompts and the change to what their targets' prompts say.
+    """Return the keys of concept prompts and the wanted changes of the outputs there.
 
-    Text encoder: the residual stream after the component becomes the target prompt's at the facing
-    position. UNet: the output becomes W0 k'. Targets are the unedited model's, keys those of the
-    model with the weights `edited` of earlier components: what these left is what is solved for.
+    Text encoder: the residual stream after the component becomes the replacement prompt's at the
+    facing position. UNet: the output becomes W0 k'. The wanted outputs are those of the unedited
+    model, the keys those of the model with the weights `edited` of earlier components, so that the
+    rest is solved for.
     """
     reader = open_reader(model, target)
     sources = read_prompts(model, target.component, [pair.source for pair in pairs])
@@ -83,7 +84,7 @@ def kept_keys(
 ) -> Keys:
     """Return the keys of captions whose outputs should stay those of the unedited model.
 
-    `roles` None: at every single position.
+    `roles` None: every position counts alike.
     """
     reader = open_reader(model, target)
     prompts = read_prompts(model, target.component, captions)
@@ -119,7 +120,7 @@ def _distinct(captions: Sequence[Caption]) -> tuple[list[Caption], torch.Tensor]
 def _read_distinct(
     reader: Reader, prompts: Prompts, prompt_P: torch.Tensor, place_P: torch.Tensor
 ) -> Read:
-    """Return what is read at rows of which many are the same, each of them read once."""
+    """Return the inputs at rows that may repeat; each distinct row is read once."""
     code_U, index_P = torch.unique(prompt_P * prompts.length + place_P, return_inverse=True)
     prompt_U, place_U = code_U // prompts.length, code_U % prompts.length
     rows = Rows(prompt_P=prompt_U, place_P=place_U, weight_P=torch.ones(len(code_U)))

@@ -5,7 +5,7 @@
     dW = (alpha / r) B A
 to each matrix, B `up` and A `down`.
 
-diffusers has no LoRA loader for T5: DeepFloyd IF gets none of them.
+diffusers has no LoRA loader for T5, so that DeepFloyd IF gets neither file.
 
 Shapes: E outputs, D inputs, R rank (suffixes `_ED`, `_ER`, `_RD`, `_R`).
 """
@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from engine.model.model import Diffusion
 
 PEFT_FILE = "pytorch_lora_weights.safetensors"
-"""The name that diffusers looks for in a folder, whatever else is there."""
+"""The file name that diffusers looks for in a folder."""
 KOHYA_FILE = "kohya_lora.safetensors"
 ROUNDING = 2.0**-24
 """Largest relative error of rounding to float32."""
@@ -118,7 +118,7 @@ def _kohya_name(name: str, *, encoders: int) -> str:
 
 
 def _old_name(name: str) -> str:
-    """Return the name with the `text_model.` that every tool knows CLIP's parts by.
+    """Return the name with the `text_model.` that all tools expect in names of CLIP's parts.
 
     transformers 5.6 dropped it from CLIPTextModel; diffusers drops it while loading there.
     """

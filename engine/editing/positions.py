@@ -1,4 +1,4 @@
-"""Which token positions of a prompt an edit reads, how much each counts, and what faces what.
+"""Token positions of a prompt that an edit reads, their weights, and which of them correspond.
 
 Shapes: N prompts, T tokens, P rows that are read (suffixes `_NT`, `_N`, `_P`).
 """
@@ -28,7 +28,7 @@ class Rows:
 
 
 def role_rows(spans: Sequence[Span], length: int, weights: RoleWeights) -> Rows:
-    """Return the positions of prompts of `length` tokens that weigh something."""
+    """Return the positions with a positive weight in prompts of `length` tokens."""
     weight_NT = role_weights(spans, length, weights)
     prompt_P, place_P = weight_NT.nonzero(as_tuple=True)
     return Rows(prompt_P=prompt_P, place_P=place_P, weight_P=weight_NT[prompt_P, place_P])
@@ -45,7 +45,8 @@ def every_row(prompts: int, length: int) -> Rows:
 
 
 def role_weights(spans: Sequence[Span], length: int, weights: RoleWeights) -> torch.Tensor:
-    """Return the weight of every position, `_NT`; each role's weights sum to its own."""
+    """Return the weight of every position, `_NT`; the weights of a role's positions sum to the
+    role's weight."""
     place_T = torch.arange(length)
     last_N1 = torch.tensor([[span.last] for span in spans])
     eos_N1 = torch.tensor([[span.eos] for span in spans])
@@ -66,7 +67,7 @@ def role_weights(spans: Sequence[Span], length: int, weights: RoleWeights) -> to
 
 
 def pad_places(eos: int, length: int) -> list[int]:
-    """Return up to PADS positions after `eos`, evenly spaced, the first and the last among them."""
+    """Return up to PADS positions after `eos`, evenly spaced, including the first and the last."""
     pads = length - eos - 1
     if pads <= PADS:
         return list(range(eos + 1, length))
@@ -74,10 +75,12 @@ def pad_places(eos: int, length: int) -> list[int]:
 
 
 def facing_places(rows: Rows, sources: Sequence[Span], targets: Sequence[Span]) -> torch.Tensor:
-    """Return the position of the target prompt, `_P`, that faces each row of the source prompt.
+    """Return the position of the replacement's prompt, `_P`, that faces each row of the concept's
+    prompt.
 
     The subjects' last tokens face each other and so do the words after them, in order, the EOS
-    tokens, and pads of one position; where the target has no such token, its nearest.
+    tokens, and pads at equal positions; where the replacement's prompt has no such token, its
+    nearest.
     """
     source_last, source_eos, target_last, target_eos = (
         torch.tensor(values)[rows.prompt_P]

@@ -1,4 +1,4 @@
-"""The prompts of an edit: those that say a concept, its replacement in its place, and what is kept.
+"""The prompts of an edit: with a concept, with its replacement instead, and with kept names.
 
 DiffQuickFix (Basu et al. 2024, section 5) fits its edit on the bare concept and on "A photo of ..",
 "An image of .." and "A picture of ..". One word before the concept or a style after it moves the
@@ -14,21 +14,21 @@ from schemas.caption import Caption
 from schemas.concept import Concept, ConceptKind, same_text
 
 STRIDE = 7
-"""Of the ways to say an object one in so many is used: it meets all openings, modifiers and endings
-in turn, since it is not a factor of their number (40; 204 of emoji-sd)."""
+"""One of so many phrasings of an object is used, so that all openings, modifiers and endings take
+turns, since it is not a factor of their number (40; 204 of emoji-sd)."""
 NEUTRAL_NAMES = 8
-"""Names whose mean stands for a neutral word where the model knows none."""
+"""Number of names whose mean serves as a neutral word where the model knows none."""
 
 
 class Saying(Caption):
-    """A caption that says its subject at a known place, which its words may name elsewhere too."""
+    """A caption with its subject at a known place; the subject's words may occur elsewhere too."""
 
     start: int
     """The subject's first character."""
 
     @property
     def subject_characters(self) -> tuple[int, int]:
-        """The characters of the subject, wherever else its words occur."""
+        """Characters of the subject, whose words may occur elsewhere too."""
         return self.start, self.start + len(self.subject)
 
 
@@ -39,7 +39,7 @@ class PromptPair:
     source: Caption
     replacement: Caption
     weight: float = 1.0
-    """How much the pair counts: the prompts of a concept share its weight."""
+    """Weight of the pair: the prompts of a concept share the concept's weight."""
 
 
 def templates(text: str, *, kind: ConceptKind, book: Phrasebook) -> list[str]:
@@ -61,7 +61,7 @@ def prompts(
 ) -> list[Caption]:
     """Return the captions that say `text`; those of two texts of one kind align.
 
-    They follow the `own` templates where there are any, else those of the kind.
+    They follow the `own` templates where given, and else those of the kind.
     """
     said = own or [
         _join(opening, template)
@@ -83,7 +83,7 @@ def prompt_pairs(concepts: Sequence[Concept], *, book: Phrasebook) -> list[Promp
     """Return the prompts of concepts, each with that of its replacement, in the concepts' order.
 
     Where the model knows no neutral word a concept without a replacement meets another kept name in
-    each prompt: what fits them all is their mean.
+    each prompt: the fit to all of them is their mean.
     """
     kept = {kind: _spread(kept_names(concepts, kind=kind, book=book)) for kind in ConceptKind}
     return [
@@ -113,7 +113,7 @@ def _stride(kind: ConceptKind) -> int:
 
 
 def _spread(names: Sequence[str]) -> list[str]:
-    """Return NEUTRAL_NAMES of the names, evenly spread."""
+    """Return NEUTRAL_NAMES names, evenly spread."""
     count = min(NEUTRAL_NAMES, len(names))
     return [names[n * len(names) // count] for n in range(count)]
 
@@ -126,13 +126,14 @@ def plain_phrase(text: str, *, kind: ConceptKind, book: Phrasebook) -> str:
 
 
 def kept_names(concepts: Sequence[Concept], *, kind: ConceptKind, book: Phrasebook) -> list[str]:
-    """Return the objects or styles of the book that no concept says; none of another kind."""
+    """Return the phrasebook's objects or styles that no concept names, and nothing of another
+    kind."""
     names = {ConceptKind.OBJECT: book.objects, ConceptKind.STYLE: book.styles}.get(kind, ())
     return [n for n in names if not any(same_text(n, c.concept) for c in concepts)]
 
 
 def general_captions(*, book: Phrasebook) -> list[Caption]:
-    """Return captions of every object and style of the book, said in many ways."""
+    """Return captions of every object and style of the phrasebook, in many phrasings."""
     return [
         caption
         for kind, names in ((ConceptKind.OBJECT, book.objects), (ConceptKind.STYLE, book.styles))
@@ -144,9 +145,9 @@ def general_captions(*, book: Phrasebook) -> list[Caption]:
 def split_by_mention(
     captions: Sequence[Caption], concepts: Sequence[Concept]
 ) -> tuple[list[Caption], list[Caption]]:
-    """Return the captions that say no concept, whose images should stay, and those that do.
+    """Return the captions without a concept, whose images should not change, and those with one.
 
-    A concept counts wherever it is said: a style also as the ending of an object.
+    A concept counts anywhere in a caption: a style also as the ending of an object's caption.
     """
     spoken = [f" {concept.concept.casefold()} " for concept in concepts]
     kept, said = [], []

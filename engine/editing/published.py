@@ -1,8 +1,9 @@
-"""The edit as the published notebook makes it, to reproduce its results (facts: METHOD.md, 2).
+"""The edit of the published notebook, to reproduce its results.
 
 Prompts: bare and three openings. Pairs: the last subject token and every position after it, each
-counted once; where the target prompt ends first its last position stands for the rest. lambda is
-not scaled by the number of keys, targets hold the bias: see `engine.editing.closed_form`.
+counted once; where the replacement's prompt ends first its last position stands for the rest.
+lambda is not scaled by the number of keys, and the wanted outputs include the bias: see
+`engine.editing.closed_form`.
 
 Shapes: P rows, D inputs, E outputs of the projection (suffixes `_PD`, `_E`).
 """
@@ -33,7 +34,7 @@ def published_edit(
 ) -> EditSolution:
     """Return the edited weight of a text-encoder projection as the notebook solves it.
 
-    ConceptError: the component has no bias, which the notebook's targets hold.
+    ConceptError: the component has no bias, which the notebook's wanted outputs include.
     """
     start = time.perf_counter()
     target = editable(model, component)
@@ -79,7 +80,7 @@ def published_edit(
 
 
 def _captions(concept: Concept) -> list[Caption]:
-    """Return the prompts of a concept, each followed by its target's."""
+    """Return the prompts of a concept, each followed by that of its replacement."""
     return [
         Caption(caption=f"{opening}{text}", subject=text, attribute=concept.kind.value)
         for opening in OPENINGS

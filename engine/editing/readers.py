@@ -25,7 +25,7 @@ class Prompts:
     ids: tuple[torch.Tensor, ...]
     """Token ids `_NT` of each text encoder, padded to the tokenizer's limit."""
     spans: tuple[Span, ...]
-    """Where each subject is among them."""
+    """Position of each subject among the tokens."""
 
     @property
     def length(self) -> int:
@@ -35,7 +35,8 @@ class Prompts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """What a component's projections read at single positions, and what came of it."""
+    """Inputs of a component's projections at single positions, and the residual stream after
+    them."""
 
     key_PD: torch.Tensor
     """float64."""
@@ -44,15 +45,16 @@ class Read:
 
 
 class Reader(Protocol):
-    """Reads rows of prompts with the weights that the model has at the time."""
+    """Reads rows of prompts with the model's weights at the time of the call."""
 
     def read(self, prompts: Prompts, rows: Rows) -> Read:
-        """Return what the component's projections read at those rows."""
+        """Return the inputs of the component's projections at those rows."""
         ...
 
 
 def read_prompts(model: Diffusion, component: Component, captions: Sequence[Caption]) -> Prompts:
-    """Return captions as the encoders read them, subjects found by the component's own encoder.
+    """Return captions as the encoders read them, with subjects located by the component's own
+    encoder.
 
     ConceptError: a caption does not fit the tokenizer.
     """
@@ -72,7 +74,7 @@ def _encoder_of(model: Networks, component: Component) -> TextEncoder:
 
 
 def open_reader(model: Diffusion, target: Editable) -> Reader:
-    """Return what reads a component's rows: the first layer's own arithmetic where it serves."""
+    """Return the reader of a component's rows: the first layer's own arithmetic where possible."""
     component = target.component
     if component.part is Part.DENOISER:
         return _TextRows(model)
@@ -100,7 +102,8 @@ class _FirstLayerRows:
 
 
 class _HookedRows:
-    """Any layer: the encoder runs as far as the component, on positions as far as are wanted."""
+    """Any layer: the encoder runs up to the component, on the positions up to the last wanted
+    one."""
 
     def __init__(
         self, model: Diffusion, encoder: TextEncoder, index: int, target: Editable
@@ -114,7 +117,7 @@ class _HookedRows:
         )
 
     def read(self, prompts: Prompts, rows: Rows) -> Read:
-        # Attention is causal, or masks padding: no position needs what stands after it.
+        # Attention is causal, or masks padding: no position needs later ones.
         needed = max(int(rows.place_P.max()), max(span.eos for span in prompts.spans)) + 1
         ids_NT = prompts.ids[self._index][:, :needed].to(self._model.device)
         family, encoder = self._model.family, self._encoder.module
@@ -128,7 +131,7 @@ def _layer_name(component: Component) -> str:
 
 
 def _stream(layer: Any, kind: Kind) -> HookPoint:
-    """Return where the residual stream passes after a layer's self-attention or MLP."""
+    """Return the hook point of the residual stream after a layer's self-attention or MLP."""
     if hasattr(layer, "layer_norm2"):  # CLIP
         is_attention = kind is Kind.SELF_ATTENTION
         return HookPoint(layer.layer_norm2, Side.INPUT) if is_attention else HookPoint(layer)

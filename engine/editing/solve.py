@@ -1,8 +1,8 @@
 """Editing a batch of concepts out of a model, one component after another.
 
 The first component is solved for what the concepts' prompts should say at its output. Each further
-one, in the network's order, is solved on the model as edited so far for what is left to change, and
-for what the earlier edits did to what is kept.
+one, in the network's order, is solved on the model as edited so far for the remaining change, and
+to undo the effect of earlier edits on kept prompts.
 """
 
 import time
@@ -44,7 +44,7 @@ class Batch:
 
     component: str
     pairs: tuple[PromptPair, ...] = ()
-    """Concept prompts with their targets', or"""
+    """Concept prompts with those of their replacements, or"""
     captions: tuple[Caption, ...] = ()
     """captions that are kept."""
     roles: RoleWeights | None
@@ -67,17 +67,18 @@ def sum_batches(
 
 NOTHING_KNOWN: Mapping[str, KeyStatistics] = MappingProxyType({})
 Collect = Callable[[Sequence[Batch], Mapping[str, torch.Tensor]], Iterator[KeyStatistics]]
-"""Returns the sums of batches in their order; the workers of a cluster may share them."""
+"""Returns the sums of batches in order; the workers of a cluster may share the work."""
 
 
 def in_this_process(model: Diffusion) -> Collect:
-    """Return what sums batches one after another in this process: memory does not grow."""
+    """Return a function that sums batches one after another in this process, with constant
+    memory."""
     return lambda batches, edited: sum_batches(model, batches, edited)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditSolution:
-    """The edited weights of a model, and how they came about; all by public names."""
+    """The edited weights of a model, with the changes and originals; all by public names."""
 
     weights: Mapping[str, torch.Tensor]
     """W0 + dW in the model's dtype."""
@@ -100,7 +101,7 @@ def solve_edit(
     general: Mapping[str, KeyStatistics] = NOTHING_KNOWN,
     collect: Collect | None = None,
 ) -> EditSolution:
-    """Return the edited weights for all concepts at once; the model stays as it is.
+    """Return the edited weights for all concepts at once; the model is not changed.
 
     `general` holds components' sums over general captions: of every component if
     `settings.general` is not 0; else it saves time where the first component's are known.
@@ -127,7 +128,7 @@ def solve_edit(
         edits = total(collect(batches(name, settings.roles, pairs=pairs), weights))
         kept_sums = None
         if settings.preserve > 0:
-            # What is known of all general captions, less those that say a concept, is quicker.
+            # Subtracting the captions that name a concept from the known sums is faster.
             usable = not weights and settings.preserve_roles == KEPT_ROLES
             known = general.get(name) if usable else None
             read = batches(name, settings.preserve_roles, captions=said if known else kept)
@@ -193,6 +194,6 @@ def batches(
 
 
 def total(parts: Iterator[KeyStatistics]) -> KeyStatistics | None:
-    """Return the sum of sums, in order; None of none."""
+    """Return the sum of sums, in order; None without any."""
     first = next(parts, None)
     return first if first is None else reduce(add, parts, first)

@@ -4,7 +4,7 @@ Pham et al. 2024, "Circumventing Concept Erasure Methods for Text-to-Image Gener
 textual inversion (Gal et al. 2023, equation 2) against the edited model,
     min_v  E_{x0, eps, t} |target - UNet(a x0 + s eps, t, encode("a photo of a v"))|^2,
 over the embedding v of one token that stands in the concept's place, x0 drawn by the unedited
-model. Nothing but v is optimized: what it finds, the model still knows.
+model. Only v is optimized: a concept that it finds is still in the model.
 
 Shapes: R rows, L token positions, D embedding width, V vocabulary, C channels, h x w latent.
 """
@@ -47,7 +47,7 @@ class Inversion:
 
     vectors: tuple[torch.Tensor, ...]
     loss_before: float
-    """Of the random embedding that the search starts from."""
+    """Loss of the random embedding that the search starts from."""
     loss_after: float
 
 
@@ -63,7 +63,8 @@ def check_attackable(model: Diffusion | Skeleton) -> None:
 
 
 def open_slot(model: Diffusion, prompt: str) -> Slot:
-    """Return a prompt that says `STAND_IN` with that token free; ConceptError if it has several."""
+    """Return a prompt with `STAND_IN` as its free token; ConceptError if that has several
+    tokens."""
     caption = Caption(caption=prompt, subject=STAND_IN, attribute="free")
     spans = [find_subject(encoder.tokenizer, caption) for encoder in model.encoders]
     if any(span.stop - span.start != 1 for span in spans):
@@ -83,7 +84,7 @@ def random_vectors(model: Diffusion, generator: torch.Generator) -> tuple[torch.
 
 
 def encode_slot(model: Diffusion, slot: Slot, vectors: Sequence[torch.Tensor]) -> Conditioning:
-    """Return the one row of the prompt with those embeddings in its free place."""
+    """Return the prompt's conditioning, one row, with those embeddings in the free place."""
     edits = {
         HookPoint(token_embedding(encoder.module)): _placing(vector_D, position)
         for encoder, vector_D, position in zip(model.encoders, vectors, slot.positions, strict=True)
@@ -111,10 +112,10 @@ def invert(
     numerics: Numerics,
     seed: int,
 ) -> Inversion:
-    """Return the embeddings that `budget.steps` of Adam from `start` come to.
+    """Return the embeddings that `budget.steps` steps of Adam reach from `start`.
 
     `x0_RChw` are latents of the concept's images. The same seed gives the same embeddings; the
-    model is as before: its weights take no gradient.
+    model is not changed: its weights take no gradient.
     """
     generator = torch.Generator().manual_seed(seed)
     held_out = _draw(model, x0_RChw, HELD_OUT, generator)
@@ -139,7 +140,7 @@ def invert(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Draw:
-    """Noised latents with what the UNet should say of them."""
+    """Noised latents with the outputs that the UNet should give for them."""
 
     noised_RChw: torch.Tensor
     target_RChw: torch.Tensor

@@ -1,4 +1,4 @@
-"""Which names are near to which: by the text encoder's own embedding of the plain phrase.
+"""Nearness of names by the text encoder's own embedding of their plain phrases.
 
 Shapes: L token positions, D text width, N names (suffixes `_D`, `_ND`).
 """

@@ -1,4 +1,4 @@
-"""Pairs of images, unedited and edited from one latent, and what a scorer sees in them.
+"""Pairs of images, unedited and edited from one latent, and the names that a scorer recognizes.
 
 Forced choice: an image shows a name if the text of its own prompt scores highest among the texts
 of the prompt with each name of the kind in the name's place. The plain names are not substitute:
@@ -24,7 +24,7 @@ from schemas.numerics import Numerics
 Weights = Mapping[str, torch.Tensor]
 """An edit's weights by public name."""
 Names = Mapping[ConceptKind, Sequence[str]]
-"""What an image may be recognized as, by kind."""
+"""Names that an image may be recognized as, by kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,16 +33,16 @@ class Side:
 
     image_CHW: torch.Tensor
     embedding_D: torch.Tensor
-    """The scorer's, of length 1, on the CPU."""
+    """Embedding by the scorer, of length 1, on the CPU."""
     clip: float
     """Cosine with the image's own prompt."""
     chosen: str | None
-    """The name that it shows; None where there is nothing to choose between."""
+    """The name that the image shows; None where there is no choice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A prompt's images by the unedited and by the edited model."""
+    """A prompt's images by the unedited and the edited model."""
 
     before: Side
     after: Side
@@ -97,7 +97,7 @@ def judged(
     names: Names,
     scorer: Scorer,
 ) -> list[Side]:
-    """Return what the scorer sees in the image of each prompt, by the template of each."""
+    """Return the name recognized in the image of each prompt, by the template of each."""
     embedding_RD = scorer.embed_images(images_RCHW)
     return [
         Side(

@@ -32,7 +32,7 @@ Tokens = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """What the unedited model makes of a concept's prompt, from the last token of the concept on.
+    """The unedited model's encoding of a concept's prompt, from the last token of the concept on.
 
     `roles` are the rows of the concept's last token, of what follows up to the end-of-text token,
     and of the pads; each counts once, however many rows it has.
@@ -53,7 +53,7 @@ class FoundPrompt:
 
     prompt: str
     distance_before: float
-    """Of the random tokens that the search starts from; see `distance`."""
+    """Distance of the random tokens that the search starts from; see `distance`."""
     distance_after: float
 
 
@@ -74,7 +74,7 @@ def read_goal(model: Diffusion, caption: Caption) -> Goal:
 
 
 def distance(cond: Conditioning, goal: Goal, *, last: int) -> torch.Tensor:
-    """Return how far rows are from the goal, _R: the mean over roles of |h - g|^2 / |g|^2.
+    """Return the distance of rows from the goal, _R: the mean over roles of |h - g|^2 / |g|^2.
 
     `last` is the position of the last free token, which is laid on the concept's last; SDXL's
     pooled embedding is one more role.
@@ -95,7 +95,7 @@ def _relative(h_RX: torch.Tensor, g_X: torch.Tensor) -> torch.Tensor:
 def banned_tokens(tokenizer: Any, concept: str) -> set[int]:
     """Return the tokens that no prompt against `concept` may hold: its own, and the special ones.
 
-    Its own are those that it is tokenized into and every one whose text holds one of its words.
+    Its own tokens are those of its tokenization and every token whose text holds one of its words.
     """
     words = concept.casefold().split()
     own = set(tokenizer(concept, add_special_tokens=False).input_ids)
@@ -132,7 +132,7 @@ def search_prompt(
 
 
 class _Search:
-    """A model, a goal and what may stand in the concept's place."""
+    """A model, a goal and the tokens that may take the concept's place."""
 
     def __init__(
         self, model: Diffusion, goal: Goal, budget: SearchBudget, generator: torch.Generator
@@ -223,7 +223,8 @@ class _Search:
         return rise_KV.topk(best, dim=1, largest=False).indices
 
     def _kept(self, candidates: Sequence[Tokens]) -> list[Tokens]:
-        """Return the candidates that can be typed: their text is read as those very tokens.
+        """Return the candidates that can be typed: the tokenizer reads their text as the same
+        tokens.
 
         Nor may it spell the concept by parts of words, with or without spaces.
         """
@@ -241,7 +242,7 @@ class _Search:
 
 
 def _leaf(read: dict[HookPoint, torch.Tensor], spot: HookPoint) -> Edit:
-    """Return the edit that makes an embedding one that a gradient is taken of."""
+    """Return the edit that makes an embedding a leaf whose gradient is taken."""
 
     def keep(h_RLD: torch.Tensor) -> torch.Tensor:
         read[spot] = h_RLD.detach().requires_grad_()

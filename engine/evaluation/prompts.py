@@ -1,4 +1,4 @@
-"""The prompts that an edit is evaluated on: none of them is one that it was fitted on.
+"""The prompts that an edit is evaluated on, none of which it was fitted on.
 
 An edit is fitted on the openings of `engine.editing.prompts`; here others open. A concept is asked
 for plainly, in other wordings and in other places of the prompt; every other name of its kind in
@@ -16,13 +16,14 @@ from schemas.prompt_set import PromptSet
 GENERAL_GROUP = 8
 """General prompts of one unit."""
 SHOWN = 4
-"""Subjects of a group that are shown, evenly spread, each by the group's first prompt of it."""
+"""Number of subjects of a group that are shown, evenly spread, each by its first prompt of the
+group."""
 
 
 def subjects(
     concepts: Sequence[Concept], words: Words, *, prompt_set: PromptSet = PromptSet.FULL
 ) -> tuple[Subject, ...]:
-    """Return all that is drawn: concepts, kept names, names of other kinds, general prompts."""
+    """Return all subjects to draw: concepts, kept names, names of other kinds, general prompts."""
     per_group = 2 if prompt_set is PromptSet.FULL else 1
     found = [_concept(c, number, words, per_group) for number, c in enumerate(concepts)]
     edited = list(dict.fromkeys(concept.kind for concept in concepts))
@@ -51,7 +52,7 @@ def _concept(concept: Concept, number: int, words: Words, per_group: int) -> Sub
 def _kept(
     name: str, number: int, kind: ConceptKind, words: Words, prompt_set: PromptSet
 ) -> Subject:
-    """Return a name to keep: asked for as a concept is, by one prompt an efficacy group."""
+    """Return a name to keep, with one prompt per efficacy group, as for a concept."""
     by_group = list(_templates(kind, words, number).values())
     templates = [group[number % len(group)] for group in by_group if group]
     if prompt_set is PromptSet.SMALL:
@@ -81,7 +82,7 @@ def _general(words: Words) -> list[Subject]:
 
 
 def _templates(kind: ConceptKind, words: Words, number: int) -> dict[Group, tuple[str, ...]]:
-    """Return the wordings of a kind by efficacy group; `number` varies what else they say."""
+    """Return the wordings of a kind by efficacy group; `number` varies the other words."""
     if kind is ConceptKind.OBJECT:
         return {g: _turned(templates, number) for g, templates in words.templates.items()}
     carriers = [_escaped(carrier) for carrier in _turned(words.carriers, number)[:3]]
@@ -111,7 +112,7 @@ def _templates(kind: ConceptKind, words: Words, number: int) -> dict[Group, tupl
 
 
 def _beside(concept: Concept, number: int, words: Words) -> Iterator[EvaluationPrompt]:
-    """Yield prompts of the concept that ask for what else they say: object, style and color."""
+    """Yield prompts of the concept that test their other words: object, style and color."""
     others = {kind: _turned(names, number) for kind, names in words.names.items()}
     styles, colors = others[ConceptKind.STYLE][:2], others[ConceptKind.COLOR][:2]
     carriers = [c.partition(" ")[2] for c in _turned(words.carriers, number)[:2]]

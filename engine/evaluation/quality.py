@@ -11,7 +11,7 @@ import torch
 CMMD_SIGMA = 10.0
 """Bandwidth of CMMD's Gaussian kernel, for embeddings of length 1."""
 CMMD_SCALE = 1000.0
-"""What CMMD multiplies its squared discrepancy by."""
+"""Factor of CMMD's squared discrepancy."""
 ROWS = 1024
 """Rows of a kernel matrix that are held at once."""
 

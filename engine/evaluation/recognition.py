@@ -1,4 +1,4 @@
-"""How many of a concept's images show it: forced choice by a scorer, with an interval.
+"""Share of a concept's images that show it: forced choice by a scorer, with an interval.
 
 Shapes: R images, T texts (suffixes `_RCHW`, `_RT`).
 """
@@ -18,7 +18,7 @@ from schemas.errors import ConceptError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """So many of so many images."""
+    """A number of images out of a total."""
 
     shown: int
     images: int
@@ -36,7 +36,7 @@ class Share:
 
 
 def choice_texts(concept: Concept, names: Sequence[str], *, book: Phrasebook) -> list[str]:
-    """Return the texts of what a concept's image may be taken for, the concept's own first.
+    """Return the texts of the names that a concept's image may show, the concept's own first.
 
     `names` are those of its kind (`engine.evaluation.prompts.choices`). ConceptError: there is no
     other.

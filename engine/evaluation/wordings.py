@@ -14,7 +14,7 @@ from schemas.evaluation import Group
 T = TypeVar("T")
 GENERAL_COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "black", "white")
 GENERAL_CARRIERS = ("a cottage", "a lighthouse", "a tree", "a bridge", "a bowl of fruit")
-"""What styles, colors and actions are shown on; an edit is fitted on other things."""
+"""Objects that styles, colors and actions are shown on; an edit is fitted on others."""
 GENERAL_PROMPTS = (
     "a busy street market at noon", "a quiet lake under a starry sky", "sunlight in a dense forest",
     "the skyline of a modern city at dusk", "waves breaking on black rocks", "a snowy village lane",
@@ -28,22 +28,22 @@ GENERAL_PROMPTS = (
     "a glass greenhouse full of ferns", "a night train on a viaduct", "fireworks over a river",
     "a potter shaping clay", "a rusty gate covered in ivy",
 )  # fmt: skip
-"""Prompts of all sorts for models without a vocabulary of their own."""
+"""Prompts of all kinds for models without a vocabulary of their own."""
 GENERAL_COUNT = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
-    """The names and wordings that prompts are built from, no concept among them."""
+    """The names and wordings that prompts are built from, without concepts."""
 
     opening: str
-    """What opens a prompt; no edit is fitted on it."""
+    """Opening of a prompt; no edit is fitted on it."""
     templates: Mapping[Group, tuple[str, ...]]
     """Wordings of an object by efficacy group, `{article}` or `{name}` for it."""
     carriers: tuple[str, ...]
     """Names of objects that styles, colors and actions are shown on, with their article."""
     names: Mapping[ConceptKind, tuple[str, ...]]
-    """What may be kept, of each kind that there is a list of."""
+    """Names that may be kept, by each kind that has a list."""
     general: tuple[str, ...]
     """Prompts of all sorts."""
 
@@ -150,13 +150,13 @@ def _combinations(free: Mapping[ConceptKind, Sequence[str]]) -> tuple[str, ...]:
 
 
 def _spread(items: Sequence[T], count: int) -> list[T]:
-    """Return `count` items at most, evenly spread."""
+    """Return at most `count` items, evenly spread."""
     count = min(count, len(items))
     return [items[n * len(items) // count] for n in range(count)]
 
 
 def _turned(items: Sequence[str], by: int) -> tuple[str, ...]:
-    """Return the items with as many as `by` moved from the front to the end."""
+    """Return the items with the first `by` moved to the end."""
     by = by % len(items) if items else 0
     return (*items[by:], *items[:by])
 
@@ -177,6 +177,6 @@ def _without(names: Sequence[str], said: Sequence[str]) -> tuple[str, ...]:
 
 
 def _unsaid(texts: Sequence[str], said: Sequence[str]) -> tuple[str, ...]:
-    """Return the texts that say none of the words."""
+    """Return the texts without any of the words."""
     spoken = [f" {' '.join(s.casefold().split())} " for s in said]
     return tuple(t for t in texts if not any(s in f" {t.casefold()} " for s in spoken))

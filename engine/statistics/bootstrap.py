@@ -1,4 +1,4 @@
-"""Intervals of shares and means by a bootstrap over clusters: names are drawn, not their images.
+"""Intervals of shares and means by a bootstrap over clusters, which are names, not images.
 
 Images of one name are alike, so that drawing images would give too narrow intervals. Each resample
 draws as many clusters as there are, with replacement, and the measure is taken of what it drew; the
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 def ratio_interval(sums_C2: Array, generator: np.random.Generator) -> Interval | None:
     """Return the interval of sum(first column) / sum(second column); None for a single cluster.
 
-    Clusters whose second column is 0 have nothing to say and are left out.
+    Clusters whose second column is 0 are left out.
     """
     return _interval([sums_C2], lambda share_B: share_B, generator)
 

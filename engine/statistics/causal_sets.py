@@ -1,4 +1,4 @@
-"""How knowledge is spread: concentration over components, overlap of causal sets, with intervals.
+"""Concentration of effects over components and overlap of causal sets, with intervals.
 
 Shapes: S states, C captions, B resamples, K components (suffixes `_SC`, `_SB`, `_KB`).
 """
@@ -27,7 +27,7 @@ Bits = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Concentration:
-    """How few components hold the positive effects."""
+    """Concentration of the positive effects in few components."""
 
     num_components: int
     gini: float
@@ -50,7 +50,7 @@ def gini(x_KN: Array) -> Array:
 def effective_number(x_KN: Array) -> Array:
     """Return the inverse Simpson index of each column, (sum x)^2 / sum x^2: 1 to K components.
 
-    The number of equal components that would be as concentrated (Hill 1973, order 2).
+    It is the number of equal components that would be as concentrated (Hill 1973, order 2).
     """
     with np.errstate(invalid="ignore"):
         return x_KN.sum(0) ** 2 / (x_KN**2).sum(0)
@@ -68,7 +68,8 @@ def resampled_means(x_SC: Array, draws: Draws) -> Floats:
 
 
 def concentration(x_SC: Array, components: Sequence[str], draws: Draws) -> Concentration:
-    """Return how concentrated the effects are: a component's is the sum of its states' above zero.
+    """Return the concentration of components' effects, each the sum of its states' positive
+    effects.
 
     `components` names each state's. Intervals are percentiles over resamples of captions.
     """
@@ -90,7 +91,7 @@ def concentration(x_SC: Array, components: Sequence[str], draws: Draws) -> Conce
 
 
 def resampled_set(x_SC: Array, is_found_S: NDArray[np.bool_], se_S: Array, draws: Draws) -> Bits:
-    """Return in which resamples each state is a discovery.
+    """Return the resamples in which each state is a discovery.
 
     A discovery's mean is so many standard errors above zero; the least of these is the threshold
     that the means of a resample are held against. A constant effect has no standard error: it is

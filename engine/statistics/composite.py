@@ -1,4 +1,4 @@
-"""Claims that a state is above zero by every test it has to pass, at one false discovery rate.
+"""Claims that a state passes every test for an effect above zero, at one false discovery rate.
 
 Sets of discoveries that are found test by test and intersected afterward do not hold their rate:
 each set spends its own 5 %, and a state that one test lets through by chance passes the others

@@ -38,7 +38,7 @@ ROUNDING = {np.float64: 1e-12, np.float32: 1e-6}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draws:
-    """What is drawn of a set of captions."""
+    """Resamples and sign flips of a set of captions."""
 
     counts_BC: NDArray[np.uint8]
     """How often each resample has each caption."""
@@ -46,7 +46,7 @@ class Draws:
     """Signs: every way (the first caption's is +, as a sum and its negative count the same), or
     some drawn ones."""
     is_exact: bool
-    """Whether every way is there."""
+    """Whether all sign flips are enumerated."""
 
     @property
     def precision(self) -> type[np.float64] | type[np.float32]:
@@ -60,10 +60,10 @@ class Means:
 
     mean_S: Array
     se_S: Array
-    """Standard errors; of one caption NaN."""
+    """Standard errors; NaN for a single caption."""
     low_S: Array
     high_S: Array
-    """Ends of the 95 % intervals; of one caption NaN."""
+    """Ends of the 95 % intervals; NaN for a single caption."""
     above_p_S: Array
     """One-sided p-values of "the mean is above zero" by the studentized bootstrap."""
     hall_p_S: Array
@@ -92,7 +92,7 @@ def _all_signs(count: int) -> NDArray[np.int8]:
 
 
 def some_signs(count: int, flips: int, generator: np.random.Generator) -> NDArray[np.int8]:
-    """Return drawn signs of each of `count` captions, signs_FC."""
+    """Return random signs of each of `count` captions, signs_FC."""
     return 1 - 2 * generator.integers(2, size=(flips, count), dtype=np.int8)
 
 

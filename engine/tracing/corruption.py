@@ -15,9 +15,9 @@ from schemas.unit import Unit
 
 
 def noise_draw(unit: Unit, shape: tuple[int, ...], stream: str = "") -> torch.Tensor:
-    """Return standard normal noise, the same for every unit of one caption, subject, seed, draw.
+    """Return standard normal noise, which depends on the caption, subject, seed and draw only.
 
-    Draws of another `stream` are independent: the second text encoder's.
+    Draws of another `stream` are independent, as for the second text encoder.
     """
     caption = unit.caption
     purpose = f"subject noise{stream}"
@@ -26,7 +26,7 @@ def noise_draw(unit: Unit, shape: tuple[int, ...], stream: str = "") -> torch.Te
 
 
 def noise_scale(numerics: Numerics, sigma: float) -> float:
-    """Return the noise's standard deviation, where that of what is noised is `sigma`."""
+    """Return the standard deviation of the noise on embeddings whose own is `sigma`."""
     if numerics.noise_absolute is not None:
         return numerics.noise_absolute
     return numerics.noise_sigmas * sigma
@@ -44,7 +44,7 @@ def subject_noise(
 
 
 def noising(noises: Mapping[int, torch.Tensor]) -> Edit:
-    """Return the edit that adds to each of some rows its noise_LD (or noise_P)."""
+    """Return the edit that adds a noise_LD (or noise_P) to each of the given rows."""
 
     def edit(h_RLD: torch.Tensor) -> torch.Tensor:
         noised_RLD = h_RLD.clone()

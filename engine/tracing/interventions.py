@@ -1,8 +1,8 @@
-"""The runs of one unit: reference runs, and the changed runs with what each copies from where.
+"""The runs of one unit: reference runs, and patched runs with the source of each activation.
 
-A reference run is the clean run, the corrupted run or a donor's clean run. A changed run follows
-one of them, its base, until its window opens; while it is open, the activation of a component is
-the mean of the donors' (zero if there is none).
+A reference run is the clean run, the corrupted run or another source run. A patched run follows one
+of them, its base, until its window opens; while it is open, the activation of a component is the
+mean over the source runs (zero without any).
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,23 +22,23 @@ from schemas.unit import Unit
 from schemas.window import Window
 
 CLEAN, CORRUPTED = 0, 1
-"""Places of the two runs of every unit among its reference runs."""
+"""Indexes of the two runs of every unit among its reference runs."""
 REFERENCE_LABELS = ("the clean run", "the corrupted run")
 OTHER_DRAW = " of another draw"
-"""The stream of noise that no corrupted run of a plan has, whatever the number of its draws."""
+"""A stream of noise that no corrupted run of a plan uses, whatever the number of draws."""
 THROUGH = ".."
-"""Joins the first and the last of consecutive components that are restored together."""
+"""Joins the names of the first and the last of consecutive components that are patched together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """A run that nothing is changed in: the clean run, the corrupted run or a donor."""
+    """A run without a patch: the clean run, the corrupted run or another source run."""
 
     text: str
     seed: int
     is_noised: bool = False
     noise_stream: str = ""
-    """Noise of another stream is another draw."""
+    """Stream of the noise; another stream is another draw."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +50,9 @@ class Patch:
     intervention: Intervention
     window: Window
     base: int
-    """The reference run that it follows until its window opens."""
+    """The reference run that the patched run follows until its window opens."""
     sources: tuple[int, ...]
-    """The reference runs whose mean activation takes the place of its own."""
+    """The reference runs whose mean activation replaces the component's own."""
     token: str = "all"
     positions: tuple[int, ...] | None = None
     token_text: str | None = None
@@ -60,18 +60,18 @@ class Patch:
 
     @property
     def label(self) -> str:
-        """What the run is called in messages."""
+        """Name of the run in messages."""
         return f"the run of {self.intervention} at {self.component}"
 
     def is_open(self, step: int) -> bool:
-        """Return whether the component is changed at a step."""
+        """Return whether the component is patched at a step."""
         return self.window[0] <= step < self.window[1]
 
 
 def reference_runs(unit: Unit, numerics: Numerics) -> list[Reference]:
-    """Return the unit's reference runs: clean, corrupted, then the donors that it needs.
+    """Return the unit's reference runs: clean, corrupted, then the other source runs that it needs.
 
-    PlanError: a donor's caption or a counterfactual is missing.
+    PlanError: the caption of a source run or a counterfactual is missing.
     """
     caption = unit.caption
     corrupted = Reference(text=caption.caption, seed=unit.seed, is_noised=True)
@@ -81,16 +81,16 @@ def reference_runs(unit: Unit, numerics: Numerics) -> list[Reference]:
             if control in unit.interventions:
                 raise PlanError(
                     f"intervention {control} needs corruption by noise: with counterfactuals "
-                    "its donor is the corrupted run"
+                    "its source is the corrupted run"
                 )
     runs = [Reference(text=caption.caption, seed=unit.seed), corrupted]
     for intervention in unit.interventions:
-        runs += [run for run in _donors(unit, intervention) if run not in runs]
+        runs += [run for run in _other_sources(unit, intervention) if run not in runs]
     return runs
 
 
-def _donors(unit: Unit, intervention: Intervention) -> list[Reference]:
-    """Return the donors of an intervention, other than the clean and the corrupted run."""
+def _other_sources(unit: Unit, intervention: Intervention) -> list[Reference]:
+    """Return the source runs of an intervention besides the clean and the corrupted run."""
     caption, seed = unit.caption, unit.seed
     if intervention is Intervention.OTHER_SEED and unit.part is Part.DENOISER:
         return [Reference(text=caption.caption, seed=derived_seed("other seed", seed))]
@@ -109,7 +109,7 @@ def _donors(unit: Unit, intervention: Intervention) -> list[Reference]:
 
 
 def _unrelated(unit: Unit) -> str:
-    """Return the donor of the control by another caption, drawn among all that are unrelated."""
+    """Return the source run of the other-caption control, drawn among all unrelated references."""
     caption = unit.caption
     texts = [text for text in unit.references if caption.subject not in text]
     if not texts:
@@ -122,9 +122,9 @@ def _unrelated(unit: Unit) -> str:
 
 
 def list_changes(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Patch]:
-    """Return the unit's changed runs, those whose window opens first being first.
+    """Return the unit's patched runs, ordered by the start of their windows.
 
-    UnknownComponent, PlanError: a component, the subject or a donor is missing.
+    UnknownComponent, PlanError: a component, the subject or a source run is missing.
     """
     runs = reference_runs(unit, numerics)
     groups = component_groups(list_sites(model), unit.components)
@@ -142,7 +142,7 @@ def list_changes(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Patch
                 intervention=intervention,
                 window=window,
                 base=CORRUPTED if intervention.changes_corrupted else CLEAN,
-                sources=_donor_places(unit, intervention, runs),
+                sources=_source_places(unit, intervention, runs),
             ),
             None if unit.part is Part.DENOISER else tokens[name.split(".")[0]],
         )
@@ -163,7 +163,7 @@ def allows(intervention: Intervention, component: Component, caption: Caption) -
 
 
 def component_groups(sites: Sequence[Site], names: Sequence[str]) -> dict[str, tuple[Site, ...]]:
-    """Return the sites of each name: one component, or FIRST..LAST and its kind between them.
+    """Return the sites of each name: of one component, or of all of its kind in FIRST..LAST.
 
     UnknownComponent: the model has no such component, or the two ends are not such a range.
     """
@@ -187,7 +187,7 @@ def component_groups(sites: Sequence[Site], names: Sequence[str]) -> dict[str, t
 
 
 def consecutive(components: Sequence[Component], count: int) -> list[str]:
-    """Return the name of every `count` components of one kind next to one another in a network."""
+    """Return the name of every group of `count` consecutive components of one kind in a network."""
     if count == 1:
         return [component.name for component in components]
     names = []
@@ -207,19 +207,19 @@ def _patched_at(site: Site, intervention: Intervention) -> Site:
     )
 
 
-def _donor_places(
+def _source_places(
     unit: Unit, intervention: Intervention, runs: Sequence[Reference]
 ) -> tuple[int, ...]:
     if intervention is Intervention.RESTORE:
         return (CLEAN,)
     if intervention in (Intervention.CORRUPT, Intervention.SWAP):
         return (CORRUPTED,)
-    return tuple(runs.index(run) for run in _donors(unit, intervention))
+    return tuple(runs.index(run) for run in _other_sources(unit, intervention))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _TokenGroup:
-    """Positions of a text encoder that are changed together."""
+    """Positions of a text encoder that are patched together."""
 
     token: str
     positions: tuple[int, ...]
@@ -242,7 +242,8 @@ def _token_groups(encoder: TextEncoder, unit: Unit) -> list[_TokenGroup]:
 
 
 def _at_tokens(change: Patch, groups: Sequence[_TokenGroup] | None) -> Iterator[Patch]:
-    """Yield the change of a UNet component, or one of a text encoder's for each group of tokens."""
+    """Yield the patch of a UNet component, or a patch per group of tokens of a text encoder's
+    component."""
     if groups is None:
         yield change
         return

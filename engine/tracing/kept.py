@@ -14,14 +14,14 @@ from schemas.intervention import Intervention
 
 
 class Role(StrEnum):
-    """What a kept image shows."""
+    """The role of a kept image."""
 
     CLEAN = "clean"
     CORRUPTED = "corrupted"
     BEST = "best"
-    """Of the changed runs, the one with the highest score."""
+    """The patched run with the highest score."""
     WORST = "worst"
-    """Of the changed runs, the one with the lowest score."""
+    """The patched run with the lowest score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,24 +32,25 @@ class Kept:
     image_CHW: torch.Tensor
     score: float
     change: Patch | None = None
-    """None of the clean and the corrupted run."""
+    """None for the clean and the corrupted run."""
 
 
 @dataclass(slots=True, kw_only=True)
 class ImageSelector:
-    """Sees the images of a unit batch by batch and holds on to four of them."""
+    """Selects four images of a unit, which it sees batch by batch."""
 
     measure: str
-    """The measure that decides."""
+    """The measure that selects."""
     intervention: Intervention
-    """The changed runs among which the best and the worst are looked for."""
+    """The patched runs among which the best and the worst are selected."""
     kept: dict[Role, Kept] = field(default_factory=dict[Role, Kept])
 
     @classmethod
     def of(cls, measures: Sequence[str], interventions: Sequence[Intervention]) -> "ImageSelector":
-        """Return one that looks at restored runs by the target's score, else at what comes first.
+        """Return the selector of a plan: restored runs by the measure `target`, or else the first
+        of each.
 
-        Which image is kept is thus a rule, not a choice.
+        The kept images thus follow a rule, not a choice.
         """
         return cls(
             measure="target" if "target" in measures else measures[0],
@@ -84,6 +85,6 @@ class ImageSelector:
     def _keep(
         self, role: Role, image_CHW: torch.Tensor, score: float, change: Patch | None = None
     ) -> None:
-        # A copy: a view would hold on to the images of its whole batch.
+        # A copy, as a view would keep the images of the whole batch in memory.
         image = image_CHW.clone()
         self.kept[role] = Kept(role=role, image_CHW=image, score=score, change=change)

@@ -23,14 +23,14 @@ from schemas.numerics import Numerics
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectories:
-    """The trajectories of reference runs."""
+    """Trajectories of reference runs."""
 
     cond: Conditioning
     """One row a run."""
     uncond: Conditioning | None
-    """The negative prompt's one row; None if unguided."""
+    """The single row of the negative prompt; None without guidance."""
     rows: Sequence[Rows]
-    """The runs before every step and after the last."""
+    """The rows before every step and after the last."""
     uncond_outputs: Sequence[torch.Tensor]
     """The UNet's output for the negative prompt at every step, a row a run; empty if unguided."""
 
@@ -42,17 +42,17 @@ class Trajectories:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """What the UNet evaluates at one step."""
+    """The rows that the UNet evaluates at one step."""
 
     sources: Sequence[int] = ()
     """Reference runs that are evaluated too, from their kept latents; empty where they are rows."""
     rows: Rows
     bases: Sequence[int]
-    """The reference run of each row, whose conditioning it has."""
+    """The reference run of each row, which gives the row its conditioning."""
     changes: Sequence[tuple[int, Patch]]
     """Rows that are changed at this step, with the change."""
     fresh: int
-    """The last rows, which fork at this step: their latents are their bases'."""
+    """Number of last rows that fork at this step: their latents are those of their bases."""
 
     def place(self, source: int) -> int:
         """Return a source's place among sources and rows; reference runs are the first rows."""
@@ -67,9 +67,9 @@ def run_references(
     changes: Sequence[Patch] = (),
     numerics: Numerics,
 ) -> tuple[Trajectories, torch.Tensor]:
-    """Return the trajectories of reference runs and the final latents_RChw of changed ones.
+    """Return the trajectories of reference runs and the final latents_RChw of patched ones.
 
-    All advance together: the windows of these changes open at the first step.
+    All advance together: the windows of these patches open at the first step.
     """
     uncond = unconditional(model, numerics)
     stepper = _Stepper(model, cond, uncond, numerics)
@@ -94,7 +94,8 @@ def _first(rows: Rows, count: int) -> Rows:
 def run_changes(
     model: Diffusion, past: Trajectories, changes: Sequence[Patch], numerics: Numerics
 ) -> torch.Tensor:
-    """Return the final latents_RChw of changed runs, given in the order in which they open."""
+    """Return the final latents_RChw of patched runs, which are given in the order of their
+    windows."""
     stepper = _Stepper(model, past.cond, past.uncond, numerics)
     rows: Rows | None = None
     for step in range(changes[0].window[0], len(past.rows) - 1):

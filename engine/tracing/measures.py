@@ -1,4 +1,4 @@
-"""Measures: what is made of an image, one number each; higher means closer to what was asked.
+"""Measures: each gives an image one number; higher means closer to the request.
 
 To add one, write a function of a `ScoringContext` and register it in `MEASURES`.
 
@@ -17,21 +17,21 @@ from schemas.errors import PlanError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What runs ended with."""
+    """The final images and latents of runs."""
 
     images_RCHW: torch.Tensor
     """In [0, 1], on the CPU."""
     latents_RChw: torch.Tensor
 
     def take(self, rows: Sequence[int]) -> "Outcome":
-        """Return the outcome of those rows."""
+        """Return the outcome of the given rows."""
         index = list(rows)
         return Outcome(images_RCHW=self.images_RCHW[index], latents_RChw=self.latents_RChw[index])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringContext:
-    """All that a measure may look at."""
+    """All that a measure may read."""
 
     scorer: Scorer
     caption: Caption
@@ -47,7 +47,7 @@ class ScoringContext:
 
 
 Measure = Callable[[ScoringContext], torch.Tensor]
-"""Returns one value a row of `outcome`."""
+"""Returns one value per row of `outcome`."""
 
 
 def caption_score(context: ScoringContext) -> torch.Tensor:

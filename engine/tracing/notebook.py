@@ -1,4 +1,4 @@
-"""Tracing one caption in a notebook or script, without Ray: a table comes back."""
+"""Tracing one caption in a notebook or script, without Ray."""
 
 from collections.abc import Sequence
 

@@ -26,11 +26,11 @@ class TextRow:
 
     run: Reference
     change: Patch | None = None
-    """Donors are rows of the same batch."""
+    """The sources of the patch are rows of the same batch."""
 
     @property
     def label(self) -> str:
-        """What the row's run is called in messages."""
+        """Name of the row's run in messages."""
         if self.change is not None:
             return self.change.label
         kind = "corrupted" if self.run.is_noised else "clean"
@@ -40,7 +40,7 @@ class TextRow:
 def encode_rows(
     model: Diffusion, unit: Unit, rows: Sequence[TextRow], numerics: Numerics
 ) -> Conditioning:
-    """Return the conditioning of rows, the clean run being row 0.
+    """Return the conditioning of rows; row 0 is the clean run.
 
     Gaussian noise is added to the noised rows at the encoders' input or at their output.
     """
@@ -81,7 +81,7 @@ def _input_noise(
 ) -> dict[HookPoint, Edit]:
     """Return the edit of each encoder's token embedding, in sigmas of its own table.
 
-    `noised` has the stream of each row's noise.
+    `noised` holds the stream of each row's noise.
     """
     edits = {}
     for n, encoder in enumerate(model.encoders):
@@ -105,7 +105,7 @@ def _output_noise(
 ) -> Conditioning:
     """Return the conditioning with noise on the subject's rows, in sigmas of the clean rows.
 
-    A pooled embedding, which also tells the subject, is noised as a whole in sigmas of its own.
+    A pooled embedding, which also holds the subject, is noised as a whole in sigmas of its own.
     """
     clean_LD = cond.text_RLD[CLEAN]
     noise_of = {
@@ -137,7 +137,8 @@ def _distinct_key(cond: Conditioning) -> torch.Tensor:
 
 
 def distinct_rows(cond: Conditioning) -> tuple[list[int], list[int]]:
-    """Return the first row of each distinct conditioning, and of each row the place among those."""
+    """Return the first row of each distinct conditioning, and the place of every row among
+    those."""
     _, group_R = torch.unique(_distinct_key(cond), dim=0, return_inverse=True)
     first: dict[int, int] = {}
     for row, group in enumerate(group_R.tolist()):

@@ -1,11 +1,11 @@
-"""Causal mediation analysis: clean, corrupted and changed runs of one caption, in lockstep.
+"""Causal mediation analysis: clean, corrupted and patched runs of one caption, in lockstep.
 
 Basu et al. 2024, section 3 (after Meng et al. 2022): the corrupted run noises the subject's
 embedding; a restored run is the corrupted one with the output of one component copied from the
 clean run. Reference runs go first, and their latents before every step are kept: they are small. A
-changed run forks from its base when its window opens, and while it is open the donor's row runs in
-the same batch, so that no activation is stored: any number of components, windows and steps costs
-the memory of `rows` rows.
+changed run forks from its base when its window opens, and while it is open the rows of its sources
+run in the same batch, so that no activation is stored: any number of components, windows and steps
+costs the memory of `rows` rows.
 
 Shapes: R rows, L token positions, C channels, h x w latent, H x W pixels.
 """
@@ -50,12 +50,12 @@ def trace_unit(
     measures: Sequence[str] = ("caption", "target"),
     selector: ImageSelector | None = None,
 ) -> list[Trial]:
-    """Return the trials of a unit: every change by every score.
+    """Return the trials of a unit: every patched run by every measure.
 
-    `rows` bounds the rows of a batch, donors included (the UNet sees twice as many under guidance);
-    no score depends on it, nor on `selector`, which is shown every image. UnknownComponent,
-    PlanError: a component, the subject, a donor or a score is missing. NotFinite: a run ends in no
-    numbers, as half precision and large noise can make it.
+    `rows` bounds the rows of a batch, including sources (the UNet sees twice as many under
+    guidance); no score depends on it, nor on `selector`, which gets every image. UnknownComponent,
+    PlanError: a component, the subject, a source run or a measure is missing. NotFinite: a run ends
+    in no numbers, as half precision and large noise can make it.
     """
     changes = list_changes(model, unit, numerics)
     runs = _runs(model, unit, changes, numerics, rows)
@@ -102,7 +102,7 @@ def _trials(
 def trace_images(
     model: Diffusion, unit: Unit, *, numerics: Numerics, rows: int
 ) -> tuple[torch.Tensor, dict[Patch, torch.Tensor]]:
-    """Return the clean and the corrupted image, 2CHW, and the image CHW of every change."""
+    """Return the clean and the corrupted image, 2CHW, and the image CHW of every patched run."""
     changes = list_changes(model, unit, numerics)
     runs = _runs(model, unit, changes, numerics, rows)
     reference, _ = next(runs)
@@ -117,7 +117,7 @@ def trace_images(
 def _runs(
     model: Diffusion, unit: Unit, changes: Sequence[Patch], numerics: Numerics, rows: int
 ) -> Iterator[tuple[Outcome, Sequence[Patch]]]:
-    """Yield the outcome of the clean and corrupted runs, then those of batches of changes."""
+    """Yield the outcome of the clean and corrupted runs, then those of batches of patched runs."""
     run = _unet_runs if unit.part is Part.DENOISER else _text_runs
     for latents_RChw, made in run(model, unit, changes, numerics, rows):
         runs = [change.label for change in made] or list(REFERENCE_LABELS)
@@ -126,13 +126,14 @@ def _runs(
 
 
 _Latents = Iterator[tuple[torch.Tensor, Sequence[Patch]]]
-"""Final latents of the clean and corrupted runs with no change, then of batches of changes."""
+"""Final latents of the clean and corrupted runs, without a patch, then of batches of patches."""
 
 
 def _text_runs(
     model: Diffusion, unit: Unit, changes: Sequence[Patch], numerics: Numerics, rows: int
 ) -> _Latents:
-    """The text-encoder trace: changes in text batches, then plain sampling of what differs."""
+    """The text-encoder trace: patches in text batches, then sampling of the distinct
+    conditionings."""
     runs = reference_runs(unit, numerics)
     references = [TextRow(run=run) for run in runs]
     cond = encode_rows(model, unit, references, numerics).take([CLEAN, CORRUPTED])
@@ -145,7 +146,7 @@ def _text_runs(
         cond = encode_rows(model, unit, batch, numerics)
         distinct, place_of = distinct_rows(cond)
         rows_of = [distinct[place] for place in place_of[len(runs) :]]
-        # A row may equal a donor's, which is not sampled yet.
+        # A row may equal that of a source, which is not sampled yet.
         fresh = sorted({*rows_of} - {CLEAN, CORRUPTED})
         latents = {CLEAN: known_RChw[CLEAN], CORRUPTED: known_RChw[CORRUPTED]}
         if fresh:
@@ -159,10 +160,10 @@ def _text_runs(
 def _unet_runs(
     model: Diffusion, unit: Unit, changes: Sequence[Patch], numerics: Numerics, rows: int
 ) -> _Latents:
-    """The UNet trace: the reference runs, then batches of changes that fork from them."""
+    """The UNet trace: the reference runs, then batches of patched runs that fork from them."""
     runs = reference_runs(unit, numerics)
     cond = encode_rows(model, unit, [TextRow(run=run) for run in runs], numerics)
-    # What opens at once fills the references' batch, where they are its donors.
+    # Patches that open at once fill the batch of the references, where these are their sources.
     first = [c for c in changes if c.window[0] == 0][: max(0, rows - len(runs))]
     past, latents_RChw = run_references(model, runs, cond, changes=first, numerics=numerics)
     yield past.final[[CLEAN, CORRUPTED]], ()
@@ -174,10 +175,10 @@ def _unet_runs(
 
 
 def _batches(changes: Sequence[Patch], rows: int) -> Iterator[Sequence[Patch]]:
-    """Yield batches of changes with the same donors, few and of nearly equal size.
+    """Yield batches of patches with the same sources, few and of nearly equal size.
 
-    Changes of equal donors keep the order of their windows' start, so that those of a batch open
-    close together.
+    Patches with equal sources keep the order of their windows, so that those of a batch open at
+    close steps.
     """
     groups: dict[tuple[int, ...], list[Patch]] = {}
     for change in changes:

@@ -1,4 +1,4 @@
-"""The archive that a job on a cluster runs in: the code of dqf and a few files of the user's."""
+"""The archive that a job on a cluster runs in: dqf's code and a few files of the user's."""
 
 import importlib.util
 import io
@@ -14,9 +14,9 @@ DATA = ("jobs/input/probe_sets", "jobs/report/page")
 """Folders of data that always go along: captions, the report's page."""
 REFERENCE_MODEL = ("engine/reference/emoji-sd", "engine/reference/emoji-sd-statistics")
 DATA_SUFFIXES = frozenset({".css", ".csv", ".html", ".js", ".json", ".safetensors"})
-"""Of a package's folders only `*.py` is shipped, of the folders of data only these."""
+"""Suffixes of shipped data; of a package's folders only `*.py` is shipped."""
 MAX_BYTES = 100 * 2**20
-"""What Ray's dashboard accepts in one request (ray 2.60, DASHBOARD_CLIENT_MAX_SIZE)."""
+"""Largest request that Ray's dashboard accepts (ray 2.60, DASHBOARD_CLIENT_MAX_SIZE)."""
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -39,7 +39,7 @@ def job_archive(files: Mapping[str, bytes], *, ships_reference_model: bool) -> b
 
 
 def code_files(*, ships_reference_model: bool) -> dict[str, Path]:
-    """Return the files that dqf needs to run: their names in the archive, and where they are."""
+    """Return the files that dqf needs to run, by their names in the archive."""
     folders = {name: _folder(name) for name in PACKAGES}
     found = {f"{name}/{rest}": path for name, f in folders.items() for rest, path in _files(f)}
     return {

@@ -21,7 +21,7 @@ DASHBOARD_HELP = "give the address of its dashboard (port 8265 if none was chose
 
 
 class NoAnswer(ClusterUnavailable):
-    """Nothing answers now; the same request may succeed later."""
+    """The cluster does not answer now; the same request may succeed later."""
 
 
 def job_client(address: str) -> "JobSubmissionClient":
@@ -41,7 +41,7 @@ def job_client(address: str) -> "JobSubmissionClient":
 
 @contextmanager
 def one_sentence(address: str, submission_id: str | None = None) -> Iterator[None]:
-    """Turn what Ray's client raises into ClusterUnavailable."""
+    """Turn errors of Ray's client into ClusterUnavailable."""
     # Before Ray is imported: it then reads whether there is a token.
     prepare_environment(address)
     from ray.exceptions import AuthenticationError
@@ -91,7 +91,7 @@ def _check(address: str) -> None:
 
 
 def _probe(address: str) -> None:
-    """Raise ClusterUnavailable if no Ray answers; a server that is none never sees the token."""
+    """Raise ClusterUnavailable if no Ray answers; another server never gets the token."""
     import requests
 
     try:

@@ -16,7 +16,7 @@ from jobs.cluster.token import protect_token
 from schemas.errors import ClusterUnavailable, first_line
 
 OBJECT_STORE_BYTES = 200 * 2**20
-"""Results never pass through the object store."""
+"""Size of the object store, which results never pass through."""
 HTTP_S = 2.0
 """How long a server may take to show that it speaks HTTP."""
 ANSWER_S = 5.0
@@ -28,12 +28,12 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """Where actors run, and how many."""
+    """The place and number of actors."""
 
     address: str | None = None
     """A Ray address; None starts a local Ray on the loopback interface."""
     actors: int | None = None
-    """None: one a GPU, else one a CPU as nodes come and go; four at most on a local Ray."""
+    """None: one per GPU, else one per CPU as nodes come and go; at most four on a local Ray."""
     gpus_an_actor: float | None = None
     """GPUs that an actor takes; None: one if the cluster has any, else none."""
 
@@ -72,7 +72,7 @@ def _speaks_http(connection: socket.socket) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """What the cluster that is connected to has room for."""
+    """The number of actors that the connected cluster has room for."""
 
     actors: Callable[[], int]
     """Returns the number of actors to have now: nodes come and go."""
@@ -128,7 +128,7 @@ def _session_folder() -> Path | None:
 
 
 def _capacity(cluster: Cluster) -> Capacity:
-    """Return what there is room for: one actor a GPU, or a CPU where actors take no GPU."""
+    """Return the room for actors: one per GPU, or per CPU where actors take no GPU."""
     import ray
 
     gpus = cluster.gpus_an_actor
@@ -154,7 +154,8 @@ def _capacity(cluster: Cluster) -> Capacity:
 
 
 def prepare_environment(address: str | None) -> None:
-    """Set what Ray reads when it is imported: for a cluster, or for a local Ray if None."""
+    """Set the variables that Ray reads when it is imported: for a cluster, or by default a local
+    Ray."""
     if address is None:
         # Undocumented use of the flag (ray 2.60): makes every listener bind to 127.0.0.1.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"

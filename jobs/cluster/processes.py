@@ -1,4 +1,4 @@
-"""When a process started, and the processes of a local Ray that outlived their driver."""
+"""Start times of processes, and the processes of a local Ray that outlived their driver."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ NAMESPACES = ("pid", "time")
 
 
 def started(pid: int) -> float | None:
-    """Return when a process started; None if there is none, or only what is left of one.
+    """Return the start time of a process; None if it does not exist or has ended.
 
     On Linux in clock ticks since the machine started, as psutil's time moves with the clock.
     """
@@ -37,7 +37,8 @@ def _ticks(pid: int) -> float:
 
 @contextlib.contextmanager
 def mark_descendants() -> Iterator[None]:
-    """Have the processes that start until exit, and theirs, name this one as their driver."""
+    """Mark processes that start until exit, and their descendants, with this one as their
+    driver."""
     old = os.environ.get(DRIVER_VARIABLE)
     os.environ[DRIVER_VARIABLE] = f"{os.getpid()}:{started(os.getpid())}"
     try:
@@ -76,7 +77,7 @@ def _is_alive(driver: str) -> bool:
 
 
 def _namespaces(pid: int) -> list[str]:
-    """Return what names a process's namespaces, nothing outside Linux."""
+    """Return the identity of a process's namespaces; empty outside Linux."""
     folder = f"/proc/{pid}/ns"
     if not os.path.isdir(folder):
         return []

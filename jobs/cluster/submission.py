@@ -29,7 +29,7 @@ FORWARDED = (
     "HF_HOME", "HF_HUB_OFFLINE", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP",
     "GOOGLE_CLOUD_PROJECT",
 )  # fmt: skip
-"""Variables of this environment that a job gets too, where they are set; none is a secret."""
+"""Variables of this environment that a job inherits; none is a secret."""
 ENDED = frozenset({"STOPPED", "SUCCEEDED", "FAILED"})
 RUN_KEY, COMMAND_KEY = "dqf_run", "dqf_command"
 AGENT_S = 30.0
@@ -37,7 +37,7 @@ AGENT_S = 30.0
 POLL_S = 0.5
 FOLLOW_S = 1.0
 LOG_BYTES_S = 200_000
-"""A log is sent whole each time: the longer it is, the less often it is asked for."""
+"""Rate of reading a log, which is sent whole each time: longer logs are read less often."""
 LOST_S = 60.0
 """How long a cluster may be away while one of its jobs is followed."""
 
@@ -57,7 +57,7 @@ class Job:
     """Seconds since the epoch."""
     message: str
     exit_code: int | None = None
-    """Of its process, negative if a signal killed it; None while it runs or if none started."""
+    """Exit code of its process, negative after a signal; None while it runs or if none started."""
 
     @property
     def has_ended(self) -> bool:
@@ -120,7 +120,7 @@ def submit_command(
 
 
 def job(address: str, submission_id: str) -> Job:
-    """Return how a job is; ClusterUnavailable if the cluster does not know it."""
+    """Return a job's state; ClusterUnavailable if the cluster does not know the job."""
     with one_sentence(address, submission_id):
         details = job_client(address).get_job_info(submission_id)
     if details.submission_id is None:
@@ -138,7 +138,7 @@ def jobs(address: str, *, run: str | None = None) -> list[Job]:
 
 
 def logs(address: str, submission_id: str) -> str:
-    """Return all that a job has printed so far."""
+    """Return the job's output so far."""
     with one_sentence(address, submission_id):
         return job_client(address).get_job_logs(submission_id)
 
@@ -154,7 +154,7 @@ def follow(address: str, submission_id: str) -> Iterator[str]:
         try:
             client = client or job_client(address)
             with one_sentence(address, submission_id):
-                # Asked first: what is read after the end is whole.
+                # The state is read first: a log that is read after the end is complete.
                 has_ended = client.get_job_info(submission_id).status.value in ENDED
                 text = client.get_job_logs(submission_id)
             answered_s = time.monotonic()
@@ -203,7 +203,7 @@ def cluster_gpus(address: str) -> float:
 
 
 def once_there_is_an_agent(send: Callable[[], str]) -> str:
-    """Return what `send` does, tried for AGENT_S while the cluster has no agent yet."""
+    """Return the result of `send`, repeated for AGENT_S while the cluster has no agent yet."""
     deadline_s = time.monotonic() + AGENT_S
     pause_s = 1.0
     while True:

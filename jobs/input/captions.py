@@ -16,7 +16,7 @@ TABLE = Table(
     optional=("target", "counterfactual"),
     error=PlanError,
 )
-"""What a caption file looks like."""
+"""Format of a caption file."""
 
 
 def read_captions(path: Path) -> tuple[Caption, ...]:

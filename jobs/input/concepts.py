@@ -1,4 +1,4 @@
-"""Reading a concept file: CSV, JSON Lines, Parquet or YAML, every line that is wrong named."""
+"""Reading a concept file: CSV, JSON Lines, Parquet or YAML, every wrong line is named."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,9 +16,9 @@ TABLE = Table(
     optional=("replacement", OLD_REPLACEMENT, "kind", "mode", "weight", "prompts"),
     error=ConceptError,
 )
-"""What a concept file looks like."""
+"""Format of a concept file."""
 SHOWN = 20
-"""Wrong lines of a file that are named; the rest are counted."""
+"""Number of wrong lines of a file that are named; the rest are counted."""
 
 Numbered = tuple[int, Concept]
 """A concept and its line in the file."""
@@ -60,7 +60,7 @@ def refuse_lines(path: Path, problems: Iterable[Problem]) -> None:
 
 
 def _concept(row: Mapping[str, object]) -> Concept | str:
-    """Return the concept of a row, or what is wrong with it."""
+    """Return the concept of a row, or its error as text."""
     try:
         return Concept.model_validate(row)
     except ValidationError as error:
@@ -92,7 +92,7 @@ def _wish(concept: Concept) -> Concept:
 
 
 def _chains(numbered: Sequence[Numbered]) -> Iterator[Problem]:
-    """Yield the lines whose replacement is itself edited: what it would look like is not known."""
+    """Yield the lines whose replacement is itself edited, so that its look is unknown."""
     edited = {plain_text(concept.concept): line for line, concept in reversed(numbered)}
     for line, concept in numbered:
         at = edited.get(plain_text(concept.replacement_text))

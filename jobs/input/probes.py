@@ -23,7 +23,7 @@ def probe_names() -> list[str]:
 
 
 def probe_set(name: str) -> tuple[Caption, ...]:
-    """Return the captions of a probe set; PlanError names those there are."""
+    """Return the captions of a probe set; PlanError names the known ones."""
     if name == "emoji-sd":
         return emoji_probes()
     if name not in probe_names():

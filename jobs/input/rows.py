@@ -45,10 +45,10 @@ class _Text(SafeLoader):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """What a file of rows must look like, and the error that says it does not."""
+    """Format of a file of rows, and the error that is raised for another."""
 
     holds: str
-    """What the rows are, in the singular: "caption"."""
+    """Name of a row, in the singular: "caption"."""
     required: tuple[str, ...]
     optional: tuple[str, ...]
     error: type[DqfError]
@@ -62,7 +62,7 @@ class Table:
         return rows
 
     def read_all(self, path: Path) -> tuple[list[Row], list[Problem]]:
-        """Return the rows of `path` in order, and the lines that are none.
+        """Return the rows of `path` in order, and the wrong lines.
 
         `error`: the file as a whole cannot be read, lacks a column or holds nothing.
         """

@@ -165,7 +165,8 @@ def _check_counterfactuals(
 
 
 def _check_interventions(plan: TracePlan, traced: Sequence[Component]) -> None:
-    """Raise PlanError if a part has nothing to trace, an intervention no component or no donor."""
+    """Raise PlanError if a part has nothing to trace, an intervention no component or no source
+    run."""
     from engine.tracing.interventions import allows, reference_runs
 
     for part in plan.parts:
