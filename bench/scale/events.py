@@ -66,6 +66,11 @@ class UnwrittenRun(Run[int]):
     size: int
 
     @property
+    def plan(self) -> Any:
+        """No plan: nothing here asks for it."""
+        raise NotImplementedError
+
+    @property
     def units(self) -> range:
         """The units."""
         return range(self.chunks * self.size)

@@ -107,7 +107,7 @@ def drawn_p(x_RC: Array, captions: Sequence[str], draws: int) -> Array:
     p_R = np.ones(len(x_RC))
     for rows, columns in by_captions(x_RC):
         if len(columns) >= MIN_CAPTIONS:
-            ids = tuple(captions[column] for column in columns)
+            ids = tuple(str(captions[int(column)]) for column in columns)
             p_R[rows] = _drawn_p(x_RC[np.ix_(rows, columns)], ids, draws)
     return p_R
 

@@ -107,7 +107,7 @@ def test_a_folder_of_folders_becomes_no_run(tmp_path: Path) -> None:
     for name in ("mine", "./runs", "."):
         done = dqf("trace", "submit", "--run", name, cwd=tmp_path)
         assert done.returncode == 2
-        assert "exists and is not a run" in done.stderr
+        assert "exists and holds no run" in done.stderr
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["mine", "photos", "runs"]
 
 

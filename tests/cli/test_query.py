@@ -232,11 +232,11 @@ from cli.app import main
 
 opened = jobs.query.select._Opened.stream
 
-def told(self):
+def announced(self, as_text):
     print("computing", file=sys.stderr, flush=True)
-    return opened(self)
+    return opened(self, as_text)
 
-jobs.query.select._Opened.stream = told
+jobs.query.select._Opened.stream = announced
 main()
 """
 

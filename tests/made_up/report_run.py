@@ -20,6 +20,7 @@ from jobs.runs.trace_run import TraceRun, create_run
 from schemas.caption import Caption
 from schemas.component import Component, Kind, Part
 from schemas.intervention import Intervention, TokenRole
+from schemas.manifest import MANIFEST_VERSION
 from schemas.numerics import Numerics
 from schemas.plan import TracePlan
 
@@ -173,10 +174,10 @@ def make_report_edit(folder: Path) -> Path:
         "relative_change": 0.5, "hash_before": "b", "hash_after": "a",
     }  # fmt: skip
     manifest = {
-        "version": 2, "model": "emoji-sd", "model_hash": "m", "concepts": concepts,
+        "version": MANIFEST_VERSION, "model": "emoji-sd", "model_hash": "m", "concepts": concepts,
         "settings": {}, "located": {"component": "text_encoder.layers.0.self_attn"},
         "numerics": {}, "scorer": "s", "key_pairs": 1, "kept_keys": 0, "key_seconds": 0.0,
-        "solve_seconds": 0.0, "measures": [], "untouched_change": None, "matrices": [matrix],
+        "solve_seconds": 0.0, "scores": [], "untouched_change": None, "matrices": [matrix],
         "lora": "none", "versions": {}, "created": "",
     }  # fmt: skip
     (folder / "evaluation" / "images").mkdir(parents=True)

@@ -233,7 +233,7 @@ def test_shards_are_read_and_all_of_them_are_there(copied: Path, expected: torch
             r"is a \['StableDiffusionPipeline'\]: dqf opens",
         ),
         ("unet", ["diffusers", "UNet3DConditionModel"], "its unet is .*UNet3D.*: dqf opens UNet2D"),
-        ("unet", ["my_unet", "MyUNet"], "no class of diffusers or transformers"),
+        ("unet", ["my_unet", "MyUNet"], "not a class of diffusers or transformers"),
         (
             "vae",
             ["diffusers", "AutoencoderTiny"],

@@ -236,7 +236,7 @@ def test_an_unknown_job_is_one_sentence(head: Head, function: object, submission
 def test_an_edit_as_a_job(head: Head, tiny_sd: Path, tiny_scorer: Path) -> None:
     model = head.folder / "model"
     shutil.copytree(tiny_sd, model)
-    words = {"objects": ["apple", "castle", "bird"], "styles": [], "colors": ["natural", "red"]}
+    words = {"objects": ["apple", "castle", "bird"], "styles": [], "colours": ["natural", "red"]}
     (model / "vocabulary.json").write_text(json.dumps(words))
     (head.folder / "my concepts.csv").write_text(CONCEPTS)
     edit = (
@@ -261,7 +261,9 @@ def test_the_archive_holds_what_dqf_needs_and_no_more() -> None:
     if not names:
         pytest.skip("no git checkout")
     shipped = set(code_files(ships_reference_model=True))
-    assert {name for name in names - shipped if not name.endswith((".md", ".png"))} == set()
+    assert {
+        name for name in names - shipped if not name.endswith((".md", ".png", "py.typed"))
+    } == set()
     page = {f"jobs/report/page/report.{suffix}" for suffix in ("css", "html", "js")}
     assert page <= shipped
     kinds = (".py", ".csv", ".json", ".safetensors")
@@ -279,7 +281,7 @@ def test_the_same_content_is_the_same_archive() -> None:
     assert one == same != other
     with ZipFile(io.BytesIO(one)) as archive:
         assert archive.read("b.csv") == b"x"
-        assert "cli/__main__.py" in archive.namelist()
+        assert "dqf/__main__.py" in archive.namelist()
 
 
 def test_an_archive_that_no_cluster_accepts_is_refused() -> None:

@@ -34,7 +34,7 @@ from tests.rounding import ROUNDING
 WORDS = {
     "objects": ["apple", "castle", "cat", "ship", "table"],
     "styles": [],
-    "colors": ["natural", "red"],
+    "colours": ["natural", "red"],
 }
 
 
