@@ -164,7 +164,9 @@ def read_delta(folder: Path, model: Diffusion) -> dict[str, torch.Tensor]:
 
 
 def _is_original(own: torch.Tensor, delta: Delta, name: str) -> bool:
-    known = dict[str, str](delta.originals[name]).get(_precision(own))
+    known = {str(held): digest for held, digest in delta.originals[name].items()}.get(
+        _precision(own)
+    )
     return own.shape == delta.weights[name].shape and known == weight_hash(own)
 
 
