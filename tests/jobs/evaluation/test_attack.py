@@ -133,7 +133,7 @@ def test_what_cannot_be_attacked_is_refused_before_a_model_loads(
     request = AttackRequest(edit=edit, scorer=str(tiny_scorer))
     with pytest.raises(ConceptError, match="no concept 'dog': it has apple, castle"):
         plan_attack(replace(request, concepts=("dog",)))
-    with pytest.raises(ConceptError, match="no edit folder"):
+    with pytest.raises(ConceptError, match="not an edit folder"):
         plan_attack(replace(request, edit=tmp_path))
     with pytest.raises(ModelUnavailable, match="nowhere"):
         plan_attack(replace(request, scorer="nowhere"))

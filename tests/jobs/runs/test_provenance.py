@@ -19,8 +19,8 @@ def test_the_commit_is_of_the_checkout_that_holds_the_code(
     git("init", "-q")
     git("commit", "-q", "--allow-empty", "-m", "somebody else's")
     monkeypatch.setattr(code, "ROOT", tmp_path / "site-packages")
-    (tmp_path / "site-packages" / "jobs").mkdir(parents=True)
-    (tmp_path / "site-packages" / "jobs" / "code.py").touch()
+    (tmp_path / "site-packages" / "jobs" / "runs").mkdir(parents=True)
+    (tmp_path / "site-packages" / "jobs" / "runs" / "provenance.py").touch()
     assert code.git_commit() == ""
     git("add", ".")
     git("commit", "-q", "-m", "dqf")
