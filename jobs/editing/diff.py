@@ -1,4 +1,4 @@
-"""What differs between two edits: their concepts, settings and matrices."""
+"""Differences between two edits: their concepts, settings and matrices."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,20 +12,21 @@ from schemas.manifest import EditManifest, Matrix
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One thing in which two edits differ, and every matrix of either."""
+    """A difference between two edits, or a matrix of either."""
 
     what: str
     """model, concept, setting or matrix."""
     name: str
     first: str | None
     second: str | None
-    """What each edit says of it; None where it does not have it."""
+    """Value in each edit; None where it has none."""
     distance: float | None = None
-    """Of a matrix: |W_A - W_B| / |W0|; None where the two started from unequal ones."""
+    """|W_A - W_B| / |W0| of a matrix; None where the originals differ."""
 
 
 def diff_edits(first: Path, second: Path) -> list[Difference]:
-    """Return what differs between two edits' folders; ConceptError: one of them is none."""
+    """Return the differences between two edits' folders; ConceptError: one is not an edit's
+    folder."""
     a, b = read_manifest(first), read_manifest(second)
     delta_a, delta_b = open_delta(first), open_delta(second)
     found: list[Difference] = []
@@ -109,7 +110,7 @@ def _distance(a: tuple[Matrix | None, Delta], b: tuple[Matrix | None, Delta]) ->
         if matrix is not None and matrix.name in delta.weights
     ]
     if len(changed) < 2:
-        # The other one has the original, from which this one's own change is the distance.
+        # The other edit has the original matrix, so that the distance is this edit's own change.
         return changed[0][0].relative_change if changed else 0.0
     (first, weight_a), (second, weight_b) = changed
     if first.hash_before != second.hash_before:

@@ -1,4 +1,4 @@
-"""The folder that an edit leaves: the delta, its manifest, LoRA files, maybe a whole model."""
+"""The folder of an edit: the delta, its manifest, LoRA files, and on request a whole model."""
 
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -28,7 +28,7 @@ PACKAGES = ("dqf", "torch", "transformers", "diffusers", "safetensors")
 def write_edit(
     work: Path, plan: EditPlan, *, model: Diffusion, solved: EditSolution, shown: Shown
 ) -> EditManifest:
-    """Write all but the images into an edit's folder and return its manifest.
+    """Write an edit's folder, without the images, and return its manifest.
 
     ConceptError: the model's folder holds no safetensors file of a matrix.
     """
@@ -67,7 +67,7 @@ def write_edit(
 
 
 def portable_name(model: str) -> str:
-    """Return a model's name as it means the same anywhere: a folder's is its absolute path."""
+    """Return a model's name in a form that is valid anywhere: for a folder, its absolute path."""
     if model in BUILT_IN or not is_folder(model):
         return pinned(model)
     return str(Path(model).resolve())

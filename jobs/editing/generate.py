@@ -33,12 +33,12 @@ BATCH = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
-    """What is drawn, and with what."""
+    """The prompts to draw, and the settings."""
 
     prompts: tuple[str, ...]
     seeds: tuple[int, ...] = (0,)
     model: str | None = None
-    """None: the edit's own model, or emoji-sd."""
+    """None: the edit's model, or emoji-sd."""
     edit: Path | None = None
     """An edit's folder."""
     steps: int | None = None
@@ -86,7 +86,7 @@ def draw_before_and_after(drawing: Drawing, *, out: Path, note: Note) -> Path:
 
 
 def _opened(drawing: Drawing, note: Note) -> tuple[Diffusion, Mapping[str, torch.Tensor]]:
-    """Return the model and the edit's weights; what can be refused is, before the model loads."""
+    """Return the model and the edit's weights, after all checks that need no model."""
     manifest = None if drawing.edit is None else read_manifest(drawing.edit)
     name = drawing.model or (DEFAULT_MODEL if manifest is None else manifest.model)
     if manifest is not None:
@@ -105,7 +105,7 @@ def _opened(drawing: Drawing, note: Note) -> tuple[Diffusion, Mapping[str, torch
 
 
 def _check_fits(model: str, manifest: EditManifest, edit: Path | None) -> None:
-    """Refuse a model that has other matrices than the edit; their values are compared later."""
+    """Refuse a model without the edit's matrices; their values are compared later."""
     shapes = {name: tuple(w.shape) for name, w in weights_of(open_skeleton(model)).items()}
     for matrix in manifest.matrices:
         if shapes.get(matrix.name) != matrix.shape:
@@ -124,7 +124,7 @@ def _numerics(drawing: Drawing, model: str) -> Numerics:
 
 
 def _draw(model: Diffusion, drawing: Drawing, note: Note, *, doing: str = "") -> NDArray[np.uint8]:
-    """Return `(prompt, seed, height, width, 3)`; an image's latent is its seed's alone."""
+    """Return `(prompt, seed, height, width, 3)`; an image's latent depends on its seed alone."""
     numerics = _numerics(drawing, model.name)
     asked = [(prompt, seed) for prompt in drawing.prompts for seed in drawing.seeds]
     parts: list[torch.Tensor] = []

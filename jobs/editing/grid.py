@@ -1,4 +1,5 @@
-"""The picture of an edit: one row a prompt, each image before next to the same image after."""
+"""The picture of an edit: one row per prompt, with each image before the edit next to the one
+after."""
 
 from collections.abc import Sequence
 from typing import BinaryIO

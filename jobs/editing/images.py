@@ -23,7 +23,7 @@ from schemas.manifest import ConceptScores
 from schemas.numerics import Numerics
 
 CONCEPTS = 12
-"""Concepts that are drawn and scored, the first of the file: an edit of thousands takes seconds."""
+"""Number of concepts that are drawn and scored, the first of the file."""
 UNTOUCHED = 4
 """Kept objects that are drawn and scored along with the concepts."""
 
@@ -38,7 +38,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
-    """One prompt of the grid and the texts its images are scored against."""
+    """One prompt of the grid and the texts that its images are scored against."""
 
     prompt: str
     text: str
@@ -92,7 +92,8 @@ def _concept_row(concept: Concept, book: Phrasebook) -> _Row:
 def _untouched(concepts: Sequence[Concept], book: Phrasebook) -> list[_Row]:
     replacements = {concept.replacement_text for concept in concepts}
     names = kept_names(concepts, kind=ConceptKind.OBJECT, book=book)
-    # A replacement is kept too, but its images are the concepts' new ones: others tell more.
+    # A replacement is a kept name too, but its images are the concepts' new ones; other names show
+    # more.
     names = [n for n in names if n not in replacements] or names
     step = max(1, len(names) // UNTOUCHED)
     texts = [with_article(name) for name in names[::step][:UNTOUCHED]]

@@ -1,7 +1,7 @@
 """Summing an edit's keys on Ray: batches are shared by actors, each with the model open.
 
-A batch does not know who reads it and the sums are added in the batches' order, so the edit is the
-same from any number of workers but for rounding, which depends on a worker's threads and processor.
+A batch does not depend on the worker and the sums are added in the batches' order, so that an edit
+is the same with any number of workers, up to rounding, which depends on threads and processor.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ class KeyWorker:
 
 
 def shared(cluster: Cluster) -> "Callable[[Diffusion], AbstractContextManager[Collect]]":
-    """Return what opens the workers of an edit on `cluster`."""
+    """Return a function that opens the workers of an edit on `cluster`."""
 
     @contextmanager
     def opened(model: "Diffusion") -> "Iterator[Collect]":

@@ -1,4 +1,4 @@
-"""Which component to edit: the top-ranked text-encoder component of a trace run."""
+"""The component to edit: the top-ranked text-encoder component of a trace run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,9 +34,9 @@ interval is taken as it is; that over several attributes is the normal one."""
 def locate(location: str | Path, concepts: Sequence[Concept]) -> EditSite:
     """Return the text-encoder component with the highest mean indirect effect on the target score.
 
-    The mean is over the captions of the concepts' attribute where all concepts are of one kind
-    that the run traced, over all captions otherwise. What an edit can change counts: self_attn and
-    mlp at the last subject token. ConceptError: the run has no such trial.
+    The mean is over the captions of the concepts' attribute where all concepts are of one kind that
+    the run traced, over all captions otherwise. Only components that an edit can change count:
+    self_attn and mlp at the last subject token. ConceptError: the run has no such trial.
     """
     run = open_run(location)
     kinds = {concept.kind.value for concept in concepts}

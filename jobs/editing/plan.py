@@ -19,22 +19,22 @@ def _in_process(model: Diffusion) -> AbstractContextManager[Collect]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditPlan:
-    """What is edited, where, how, and what is drawn to show it."""
+    """The concepts, components and settings of an edit, and the images that show it."""
 
     concepts: tuple[Concept, ...]
     model: str
     """A built-in name, a diffusers folder or a hub id."""
     located: EditSite
-    """Why the first of the settings' components is edited."""
+    """Reason for editing the first of the settings' components."""
     out: Path
     settings: EditSettings = field(default_factory=EditSettings)
     numerics: Numerics
     """Steps and guidance of the images before and after."""
     scorer: str
-    """What scores them."""
+    """Scorer of the images."""
     images: int = 2
     """Images per prompt before and after; 0: none."""
     full_model: bool = False
     """Whether the folder gets a complete diffusers model too."""
     workers: Callable[[Diffusion], AbstractContextManager[Collect]] = _in_process
-    """Opens what sums the keys: this process, or the workers of a Ray cluster."""
+    """Opens the function that sums the keys, in this process or on the workers of a Ray cluster."""

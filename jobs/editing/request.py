@@ -1,4 +1,4 @@
-"""From what the user asks for to an `EditPlan`: concepts, components, model, settings."""
+"""From a user's request to an `EditPlan`: concepts, components, model, settings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,13 +29,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditRequest:
-    """What the user asks for; None: the default."""
+    """The user's request; None means the default."""
 
     out: Path
     run: str | None = None
-    """Whose top-ranked text-encoder component is edited."""
+    """Run whose top-ranked text-encoder component is edited."""
     layers: tuple[str, ...] = ()
-    """Components to edit instead, or networks, blocks and layers whose components are."""
+    """Components to edit instead, or networks, blocks and layers that stand for their
+    components."""
     model: str | None = None
     scorer: str | None = None
     images: int = 2
@@ -43,7 +44,7 @@ class EditRequest:
     preserve: float | None = None
     general: float | None = None
     exactly: Path | None = None
-    """A concept file of what must not change at all."""
+    """Concept file of names that must not change at all."""
     objective: Literal["residual", "published"] = "residual"
     full_model: bool = False
     workers: int | None = None
@@ -51,7 +52,7 @@ class EditRequest:
 
 
 def run_edit(concepts_path: Path, request: EditRequest, *, note: Note) -> EditManifest:
-    """Make an edit and return its manifest; all that can be refused cheaply is refused first."""
+    """Make an edit and return its manifest, after all checks that are cheap."""
     return edit_batch(plan_edit(read_concepts(concepts_path), request, note=note), note=note)
 
 
@@ -119,7 +120,7 @@ def describe(located: EditSite) -> str:
 
 
 def settings(request: EditRequest, components: Sequence[str]) -> EditSettings:
-    """Return the default settings with those that are given in their place."""
+    """Return the default settings, replaced by the given ones."""
     for option in ("ridge", "preserve", "general"):
         value = getattr(request, option)
         if value is not None and not 0 <= value <= MAX_WEIGHT:

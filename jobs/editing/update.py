@@ -1,7 +1,7 @@
 """Adding concepts to an edit and taking some back: solved again from the unedited weights.
 
-So an edit does not depend on the order in which its concepts came, and what is taken back leaves
-no trace: the weights are those of an edit that never had it.
+So an edit does not depend on the order of its concepts, and a removed concept leaves no trace: the
+weights are those of an edit that never had it.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The Ray actors of a run: what they are made of, and how one is started."""
+"""The Ray actors of a run: their specification, and starting one."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from jobs.runs.run import Run, Task, TaskDone
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec:
-    """What actors are made of, and how many there should be."""
+    """Specification and number of actors."""
 
     worker_class: type[Worker]
     options: Mapping[str, Any]
@@ -24,9 +24,9 @@ class WorkerSpec:
 
 
 class WorkerActor:
-    """Makes its worker when it is asked to be ready: Ray keeps the type of what a method raises.
+    """Makes its worker in `ready`, because Ray keeps the type of a method's error.
 
-    What an actor's constructor raises, Ray hands on as text.
+    Ray passes on a constructor's error as text only.
     """
 
     def __init__(self, make_worker: Callable[[], Worker]) -> None:

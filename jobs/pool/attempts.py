@@ -1,4 +1,4 @@
-"""Attempts: who worked on a run, from where and how it ended. No score depends on them."""
+"""Attempts: the processes that worked on a run, and how they ended. No score depends on them."""
 
 import errno
 import json
@@ -45,15 +45,16 @@ class Attempt:
     host: str
     pid: int
     pid_started: float
-    """When the process started, as `started`, which tells it from a later one of the same pid."""
+    """Start time of the process, as by `started`, which distinguishes a later one of the same
+    pid."""
     submission_id: str | None
-    """Of the Ray job that it is, if any."""
+    """Id of the Ray job that the process is, if any."""
     jobs_address: str | None
     started: str
     code_hash: str
     versions: dict[str, str]
     outcome: Outcome | None = None
-    """None: it has not ended, or was killed."""
+    """None: the attempt has not ended, or was killed."""
     message: str = ""
     """Why it ended."""
 
@@ -69,7 +70,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _End:
-    """How an attempt ended, as its own file says."""
+    """The end of an attempt, as its own file says."""
 
     outcome: Outcome
     message: str
@@ -115,7 +116,7 @@ def attempts(run: Run) -> list[Attempt]:
 
 
 def last_begun(run: Run) -> float:
-    """Return when the last attempt began, in seconds by the storage's clock; 0 without any."""
+    """Return the start of the last attempt in seconds by the storage's clock; 0 without any."""
     records = _records(run)
     return records[-1].modified if records else 0.0
 
@@ -125,7 +126,7 @@ def _records(run: Run) -> list[StoredFile]:
 
 
 def changed_versions(run: Run, attempt: Attempt) -> list[tuple[str, str, str]]:
-    """Return what an attempt had another version of: its name, the run's version, the attempt's."""
+    """Return the packages whose version differs: name, the run's version, the attempt's version."""
     known = run.manifest.versions
     return [
         (name, known[name], now)
@@ -166,7 +167,7 @@ def _now() -> str:
 
 
 def log_path(run: Run, attempt: Attempt) -> Path | None:
-    """Return where an attempt's log is written; a run in a bucket has none."""
+    """Return the path of an attempt's log; a run in a bucket has none."""
     if not isinstance(run.storage, LocalStorage):
         return None
     return Path(run.location, "attempts", f"{attempt.number:04d}.log")
@@ -174,7 +175,7 @@ def log_path(run: Run, attempt: Attempt) -> Path | None:
 
 @contextmanager
 def logged(run: Run, attempt: Attempt) -> Iterator[None]:
-    """Write what this package logs to the attempt's log until exit, as far as that can be."""
+    """Write this package's log to the attempt's log until exit, if that is possible."""
     logger = logging.getLogger("jobs")
     path = log_path(run, attempt)
     if path is None:
@@ -201,7 +202,7 @@ class _LogFile(logging.FileHandler):
         """Do nothing."""
 
     def _open(self) -> TextIO:
-        """Return the file; OSError if whoever made the run put a link or device there."""
+        """Return the file; OSError if there is a link or device in its place."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         flags |= os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(self.baseFilename, flags, 0o644)

@@ -1,4 +1,4 @@
-"""What is left of a run: its tasks, units that run alone, and groups of chunks to pack."""
+"""The remaining work of a run: tasks, units that run alone, and groups of chunks to pack."""
 
 import logging
 from collections import Counter, deque
@@ -23,7 +23,7 @@ MIN_FAILED = 20
 
 @dataclass(kw_only=True)
 class Backlog:
-    """What is left of a run, and what becomes of it."""
+    """The remaining work of a run and its outcomes."""
 
     run: Run
     limits: Limits
@@ -31,7 +31,7 @@ class Backlog:
     queue: TaskQueue
     groups: Groups
     isolations: deque[Isolation] = field(default_factory=deque[Isolation])
-    """Those that wait for an idle actor."""
+    """Isolations that wait for an idle actor."""
     units: int = 0
     """Units that were done."""
     errors: Counter[str] = field(default_factory=Counter[str])
@@ -41,7 +41,7 @@ class Backlog:
     def of(
         cls, run: Run, tasks: Iterable[Task], *, limits: Limits, on_task: Callable[[TaskDone], None]
     ) -> "Backlog":
-        """Return the backlog of tasks; `on_task` gets what each comes to."""
+        """Return the backlog of tasks; `on_task` gets the outcome of each."""
         tasks = list(tasks)
         queue, groups = TaskQueue(tasks), Groups(run, tasks)
         return cls(run=run, limits=limits, on_task=on_task, queue=queue, groups=groups)
@@ -99,7 +99,7 @@ class Backlog:
         self.task_done(isolation.task, TaskDone(units=units, errors=errors))
 
     def pack_failed(self, group: int, error: BaseException) -> None:
-        """Have a group packed again, or what it lacks done again."""
+        """Queue a group's packing again, or the chunks that it lacks."""
         logger.warning("packing group %d: %s", group, first_line(error))
         is_damaged = isinstance(error, CorruptPart | FileNotFoundError)
         for task in self.groups.failed(group, is_damaged=is_damaged):

@@ -1,4 +1,4 @@
-"""The calls of actors' methods, one class a method: how each is sent and what its end means."""
+"""Calls of actors' methods, one class per method, with the effect of each outcome."""
 
 import time
 from abc import ABC, abstractmethod
@@ -45,11 +45,12 @@ class Call(ABC):
 
     @abstractmethod
     def raised(self, error: BaseException) -> None:
-        """Give its work back, as something else is wrong than a unit."""
+        """Return its work to the backlog, as the error is not that of a unit."""
 
     @abstractmethod
     def lost(self, loss: Loss, *, is_first: bool) -> None:
-        """Give its work back, as the actor is gone; only an actor's first call is to blame."""
+        """Return its work to the backlog, as the actor is gone; only an actor's first call is to
+        blame."""
 
     def begun(self) -> None:
         """Note that the actor works on it now."""
@@ -188,7 +189,7 @@ class PackCall(Call):
 
 
 def next_call(backlog: Backlog, in_hand: Collection[Call]) -> Call | None:
-    """Return the next call of an actor that has those in hand; None if there is none for it."""
+    """Return the next call of an actor with the given calls; None if there is none for it."""
     isolation = None if in_hand else backlog.next_isolation()
     if isolation:
         return UnitCall(backlog=backlog, isolation=isolation)

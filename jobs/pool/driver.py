@@ -1,4 +1,5 @@
-"""Working through a run of any kind on Ray: what a crash left is put right, the rest is done."""
+"""Driving a run of any kind on Ray: leftovers of a crash are repaired, and the open tasks are
+done."""
 
 import logging
 import os
@@ -24,7 +25,7 @@ from schemas.errors import DqfError, Interrupted, StoreError
 logger = logging.getLogger(__name__)
 
 LOG_S = 10.0
-"""How often the log says how far a run is."""
+"""Seconds between the log's lines on progress."""
 
 
 def drive_run(
@@ -38,7 +39,7 @@ def drive_run(
     on_progress: Callable[[Progress], None],
     note: Note,
 ) -> Progress:
-    """Do what the run lacks with actors of a `Worker` class and return where it stands.
+    """Do the run's open tasks with actors of a `Worker` class and return its progress.
 
     The class takes the run's location, `options` and `threads`, its share of the CPUs. With
     `retry_failed` only the units that have failed are tried, once more.
@@ -69,7 +70,7 @@ def _outcome(error: BaseException) -> tuple[Outcome, str]:
 
 
 def _repair(run: Run, attempt: Attempt, note: Note) -> None:
-    """Put right what a crash may have left, and say what was found."""
+    """Repair leftovers of a crash, and report them."""
     run.complete()
     for name in tidy(run):
         logger.warning("%s was damaged", name)
@@ -120,7 +121,7 @@ def _work(
 
 
 def _advanced(progress: Progress, done: TaskDone, *, is_retry: bool) -> Progress:
-    """Return the progress after a task; what is tried again has been counted before."""
+    """Return the progress after a task; units that are tried again were counted before."""
     if is_retry:
         return replace(progress, failed=progress.failed - done.units + done.failed)
     return replace(progress, done=progress.done + done.units, failed=progress.failed + done.failed)

@@ -18,7 +18,7 @@ class Isolation:
     rows: list[dict] = field(default_factory=list[dict])
     failures: list[Failure] = field(default_factory=list[Failure])
     index: int = 0
-    """Of the unit that is next, or that runs."""
+    """Index of the unit that is next or running."""
     strikes: int = 0
     """Workers that this unit has ended."""
 

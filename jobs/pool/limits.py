@@ -1,11 +1,11 @@
-"""How long a unit may take and how many may fail."""
+"""Limits on the time of a unit and on failures."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """When a unit, and a run, is given up."""
+    """Limits at which a unit or a run is given up."""
 
     unit_s: float = 3600.0
     """Seconds that a unit may take."""

@@ -1,6 +1,6 @@
 """Metrics for Prometheus, which Ray's agent on every node serves with the prefix `ray_`.
 
-The driver counts units, each worker what its device does; docs/cluster.md lists them all.
+The driver counts units, each worker the work of its device; docs/cluster.md lists all metrics.
 """
 
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ RUN = "TraceRun"
 
 
 class DriverMetrics:
-    """What the driver of a run counts."""
+    """The metrics of a run's driver."""
 
     def __init__(self, run: str, *, left: int) -> None:
         """Count for the run of that name, of which `left` units are to be done."""
@@ -46,7 +46,7 @@ class DriverMetrics:
 
 
 class WorkerMetrics:
-    """What a worker counts."""
+    """The metrics of a worker."""
 
     def __init__(self, run: str) -> None:
         """Count for the run of that name."""

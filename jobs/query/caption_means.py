@@ -19,7 +19,7 @@ from schemas.views import EFFECTS
 Places = NDArray[np.int64]
 
 PLACE = "part, component, token, step_start, step_stop"
-"""Where a state is: its other columns are those of its family."""
+"""Columns that identify a state within its family."""
 
 REDUCED = f"""
 CREATE TEMP TABLE seed_codes AS
@@ -52,8 +52,8 @@ CREATE TEMP TABLE numbered AS
   JOIN places USING (part, component_code, token, step_start, step_stop);
 DROP TABLE caption_means;
 """
-"""Captions, states and their families get numbers, which are what leaves DuckDB. Long names get
-theirs before scores are grouped: of groups of a fixed size it holds more, and spills the rest."""
+"""Captions, states and families get numbers, which alone leave DuckDB. Long names are numbered
+before scores are grouped: DuckDB holds more groups of a fixed size, and can spill the rest."""
 TEMPORARY = ("seed_codes", "caption_codes", "component_codes", "places", "families", "numbered")
 
 COUNTS = """
@@ -70,7 +70,7 @@ CELLS = "SELECT place, caption, ie, te FROM numbered WHERE family = ? AND interv
 class Effects:
     """One intervention's caption means, over the states and captions of its family.
 
-    NaN is what a state lacks.
+    NaN marks missing values.
     """
 
     ie_SC: Array
@@ -78,7 +78,7 @@ class Effects:
     num_trials_S: NDArray[np.int64]
     num_seeds_S: NDArray[np.int64]
     num_draws_S: NDArray[np.int64]
-    """Of all captions; 0 where the intervention lacks the state."""
+    """Draws over all captions; 0 where the intervention lacks the state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,7 @@ class Family:
 def reduced(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[pa.Table, Iterator[Family]]]:
     """Yield the places of all states (columns PLACE), and the families one after another.
 
-    The connection has the views of a run; what is made in it is gone at exit.
+    The connection has the views of a run; tables that are made in it are dropped at exit.
     """
     statements, counts = _with_masks(connection)
     try:
@@ -115,7 +115,7 @@ def reduced(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[pa.Table, I
 def _with_masks(connection: duckdb.DuckDBPyConnection) -> tuple[str, str]:
     """Return REDUCED and COUNTS with bit masks of the seeds and draws that a state has.
 
-    Of a fixed size, unlike lists and bit strings, so that DuckDB can spill what it aggregates.
+    Masks have a fixed size, unlike lists and bit strings, so that DuckDB can spill its aggregates.
     """
     ((seeds, draws),) = _rows(connection, "SELECT count(DISTINCT seed), max(draw) + 1 FROM units")
     masks: list[str] = []

@@ -28,7 +28,7 @@ NOT coalesce(list_contains(
 
 
 def write_catalog(run: TraceRun) -> None:
-    """Write a local run's `catalog.duckdb` unless it is there, all of it or nothing."""
+    """Write a local run's `catalog.duckdb`, whole or not at all, unless it exists."""
     if not isinstance(run.storage, LocalStorage):
         return
     write_empty_statistics(run)

@@ -1,4 +1,4 @@
-"""Damaged Parquet files: which one an error of DuckDB's is due to, and what to do about it."""
+"""Damaged Parquet files: the one that caused an error of DuckDB, and its repair."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,8 @@ READING = (
     duckdb.FatalException,
     duckdb.SerializationException,
 )
-"""What DuckDB raises on damaged files; a bare `duckdb.Error` where a footer or page header is."""
+"""Errors of DuckDB on damaged files; a bare `duckdb.Error` where a footer or page header is
+damaged."""
 
 
 SCHEMAS = {
@@ -31,14 +32,14 @@ SCHEMAS = {
 
 
 class DamagedRun(StoreError):
-    """A run of which a file is not whole."""
+    """A run with a damaged file."""
 
 
 @contextmanager
 def damage_named(paths: Sequence[str], *, location: str, repair: str) -> Iterator[None]:
-    """Turn what DuckDB raises while it opens a run's own files into DamagedRun.
+    """Turn errors of DuckDB while it opens a run's own files into DamagedRun.
 
-    `repair` says what the user does about it. FileNotFoundError: a file is gone meanwhile.
+    `repair` is the user's remedy. FileNotFoundError: a file has disappeared meanwhile.
     """
     try:
         yield
@@ -51,7 +52,7 @@ def damage_named(paths: Sequence[str], *, location: str, repair: str) -> Iterato
 
 
 def damaged_file(paths: Iterable[str], error: duckdb.Error) -> str | None:
-    """Return the file that an error is due to because it is not whole; None if no file is.
+    """Return the damaged file that caused an error; None if no file is damaged.
 
     A file that the error names is not read again. Only where the error cannot come from the
     statement is every page of the files read.

@@ -45,7 +45,7 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimates:
-    """Means over captions and their tests, one each state; NaN where it has none."""
+    """Means over captions and their tests, one per state; NaN where it has none."""
 
     x_SC: Array
     mean_S: Array
@@ -54,28 +54,28 @@ class Estimates:
     high_S: Array
     p_S: Array
     q_S: Array
-    """Over the states that have a mean."""
+    """q-values over the states that have a mean."""
     test: AboveZero
-    """Of "the mean is above zero"."""
+    """Test of "the mean is above zero"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Controlled:
-    """A control over the captions that it shares with restoring."""
+    """A control over the captions that it shares with the restored state."""
 
     restored_S: Array
     own: Estimates
     difference: Estimates
-    """Restored less control, caption by caption."""
+    """Restored minus control, caption by caption."""
 
     def decisive(self, control: Intervention) -> Estimates:
-        """Return what has to be above zero for a state to survive."""
+        """Return the estimates that must be above zero for a state to be causal."""
         return self.own if control is Intervention.OTHER_SEED else self.difference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """The claims that states are above zero by all of their tests, one each state."""
+    """The claims that states pass all of their tests, one per state."""
 
     tests: tuple[Estimates, ...]
     p_S: Array
@@ -83,13 +83,13 @@ class Claims:
 
     @property
     def is_found(self) -> BoolArray:
-        """Which claims hold."""
+        """The claims that hold."""
         return self.q_S < DISCOVERY_RATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CausalSet:
-    """Which states of a family are causal, and in which resamples of its captions they are."""
+    """The causal states of a family, and the resamples of captions in which they are causal."""
 
     attribute: str
     num_captions: int
@@ -185,12 +185,12 @@ def _claims(
 
 
 def _causal_set(family: Family, claims: Claims | None) -> CausalSet:
-    """Return the restored states whose claim holds; none where nothing was restored."""
+    """Return the restored states whose claim holds; empty where none were restored."""
     states = len(family.places_S)
     is_causal_S = claims.is_found if claims else np.zeros(states, np.bool_)
     bits_SB = np.full((states, 1), 0xFF if claims else 0, np.uint8)
     for test in claims.tests if claims else ():
-        # A control that was not traced there, or not yet, decides nothing.
+        # A control that was not traced for a state does not affect its claim.
         applies_S1 = ~np.isnan(test.mean_S)[:, None]
         own_SB = resampled_set(test.x_SC, is_causal_S, test.se_S, draws_of(family.captions))
         bits_SB = bits_SB & np.where(applies_S1, own_SB, np.uint8(0xFF))
@@ -278,7 +278,7 @@ def _total_effects(effects: Effects, family: Family) -> Columns:
 
 
 def _distinct(te_SC: Array) -> tuple[list[int], NDArray[np.int64]]:
-    """Return states whose rows are all different, and which of them equals each state's."""
+    """Return states with distinct rows, and for each state the one that equals it."""
     rows = [row.tobytes() for row in te_SC.round(12)]
     first = {row: state for state, row in reversed(list(enumerate(rows)))}
     number = {row: n for n, row in enumerate(first)}
@@ -307,7 +307,7 @@ def _controlled(control: Intervention, found: Controlled) -> Columns:
 
 
 def _table(name: str, family: Family, places: pa.Table, columns: Columns) -> pa.Table:
-    """Return one of the tables with a row each state that has a mean."""
+    """Return a table with one row per state that has a mean."""
     count = len(family.places_S)
     placed = places.take(pa.array(family.places_S))
     known = {
@@ -381,7 +381,7 @@ def _overlap(part: str, measure: str, one: CausalSet, other: CausalSet) -> pa.Ta
 
 
 def _on(places: Places, own: Places, values: NDArray[Any]) -> NDArray[Any]:
-    """Return a set's values at each of `places`, zero where it has none."""
+    """Return a set's values at `places`, zero where it has none."""
     spread = np.zeros((len(places), *values.shape[1:]), values.dtype)
     spread[np.searchsorted(places, own)] = values
     return spread

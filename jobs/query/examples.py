@@ -1,4 +1,4 @@
-"""Named example queries: what people ask of a run first."""
+"""Named example queries: common first questions about a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from schemas.errors import QueryRefused
 from schemas.views import identifier
 
 OTHER = "{other}"
-"""Stands for the second run's name."""
+"""Placeholder for the second run's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class Example:
 
     @property
     def num_runs(self) -> int:
-        """Runs that it takes."""
+        """Number of runs that it takes."""
         return 2 if OTHER in self.sql else 1
 
 

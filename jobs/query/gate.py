@@ -1,8 +1,8 @@
 """The gate for users' SQL: exactly one SELECT over views; no file, no setting, nothing written.
 
 DuckDB alone is not enough: to it `WITH w AS (COPY ... TO 'part') SELECT ...` is a SELECT, and a
-path that may be read may be written too (2.0.1). So the statement's tree is looked through before
-it runs, and what is not known to be harmless is refused.
+path that may be read may be written too (2.0.1). So the statement's tree is checked before it
+runs, and anything that is not known to be harmless is refused.
 """
 
 import json
@@ -19,33 +19,33 @@ from schemas.errors import QueryRefused
 from schemas.views import exactly, quoted
 
 MEMORY = "50%"
-"""Of the machine's memory, or of the container's: what a query may take before it spills."""
+"""Share of the machine's or container's memory that a query may use before it spills."""
 DISK_SHARE = 0.5
-"""Of the free space of the temporary folder: what a query may spill before it ends."""
+"""Share of the temporary folder's free space that a query may fill by spilling."""
 
 TABLE_FUNCTIONS = {
     *("range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree"),
     *("histogram", "histogram_values", "duckdb_columns", "duckdb_views", "duckdb_functions"),
 }
-"""Those that read nothing but their arguments, or the views' names."""
+"""Table functions that read only their arguments, or the views' names."""
 DESCRIBING = TABLE_FUNCTIONS | {
     *("duckdb_tables", "duckdb_schemas", "duckdb_types", "duckdb_constraints", "duckdb_indexes"),
     *("duckdb_databases", "duckdb_sequences", "duckdb_keywords"),
 }
 """Functions that DuckDB's own views may call: they describe the views and SQL, no setting."""
 SIDE_EFFECTS = {"write_log", "getenv", "nextval", "setval", "current_setting"}
-"""Scalar functions that do or see more than their arguments."""
+"""Scalar functions that act on or read more than their arguments."""
 READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 """Kinds of query in DuckDB's tree that only read; others are INSERT, UPDATE, DELETE and COPY."""
 WRITING_WORDS = {"insert", "update", "delete", "copy", "merge"}
 FIRST_WORDS = {"pivot", "pivot_wider", "from", "select", "with", "summarize", "describe"}
 
 FILE_MARKS = frozenset("./\\*?[")
-"""Characters of which DuckDB takes a table's name with one for a file's."""
+"""Characters by which DuckDB takes a table's name for that of a file."""
 CALLED = re.compile(r"\b((?:duckdb|pragma)_\w+)\s*\(")
-"""Functions of DuckDB's own that the text of a view calls."""
+"""Pattern of the DuckDB functions that the text of a view calls."""
 MULTI = "MULTI"
-"""DuckDB's type of a PIVOT whose columns are found out first: it has no tree."""
+"""DuckDB's type of a PIVOT whose columns depend on the data, which has no tree."""
 
 
 def connect(temporary: str) -> duckdb.DuckDBPyConnection:
@@ -65,12 +65,12 @@ def connect(temporary: str) -> duckdb.DuckDBPyConnection:
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """Return a new folder for what a query spills, removed when its context ends."""
+    """Return a new folder for a query's spilled data, removed when its context ends."""
     return tempfile.TemporaryDirectory(prefix="dqf-query-")
 
 
 def lock(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> None:
-    """Leave the connection nothing but reading `paths`; the order of the settings matters."""
+    """Restrict the connection to reading `paths`; the order of the settings matters."""
     # A path that looks like a pattern is read as one that matches it alone.
     listed = ", ".join(map(quoted, dict.fromkeys([*paths, *map(exactly, paths)])))
     connection.execute(f"SET allowed_paths = [{listed}]")
@@ -104,7 +104,7 @@ def _refused(found: str) -> QueryRefused:
 
 
 def _check_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Raise QueryRefused if anything in the statement is not known to only read views."""
+    """Raise QueryRefused if a part of the statement may do more than read views."""
     nodes = list(_nodes(_tree(connection, sql)))
     known = {name.lower() for node in nodes for name in _named_by(node)} | _tables(connection)
     for node in nodes:
@@ -127,7 +127,7 @@ def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
     except RecursionError:
         raise QueryRefused("the statement is nested too deeply: name its parts in WITH") from None
     if tree["error"]:
-        raise QueryRefused(f"the statement cannot be looked through: {tree['error_message']}")
+        raise QueryRefused(f"the statement cannot be checked: {tree['error_message']}")
     return tree["statements"]
 
 
@@ -143,7 +143,7 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
 
 
 def _named_by(node: dict[str, Any]) -> list[str]:
-    """Return the names that a WITH clause gives, but for those that elsewhere name a file."""
+    """Return the names that a WITH clause defines, without those that name a file elsewhere."""
     entries = node.get("cte_map")
     names = [entry["key"] for entry in entries["map"]] if isinstance(entries, dict) else []
     return [name for name in names if not FILE_MARKS.intersection(name)]
@@ -152,8 +152,8 @@ def _named_by(node: dict[str, Any]) -> list[str]:
 def _tables(connection: duckdb.DuckDBPyConnection) -> set[str]:
     """Return the names of views and tables that may be read, in lower case.
 
-    DuckDB's own views are among them that call none but describing functions: `pg_settings` tells
-    what `duckdb_settings()` is refused for.
+    They include DuckDB's own views that call only describing functions: `pg_settings` is not one,
+    as `duckdb_settings()` is refused.
     """
     found = connection.execute(
         "SELECT lower(view_name), CASE WHEN internal THEN lower(sql) ELSE '' END "
@@ -180,7 +180,7 @@ def _no_view(connection: duckdb.DuckDBPyConnection, path: list[str]) -> QueryRef
 
 
 def _check_words(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Raise QueryRefused if a statement without a tree has a word that does more than read.
+    """Raise QueryRefused if a statement without a tree has a word that may write.
 
     DuckDB lets a WITH clause write by INSERT, UPDATE, DELETE or COPY alone, and allowed paths still
     keep any other file closed.
@@ -202,7 +202,7 @@ def _check_words(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
 
 
 def _words(sql: str) -> list[str]:
-    """Return the tokens of a statement but its comments, names in lower case without quotes."""
+    """Return the tokens of a statement without comments, names in lower case without quotes."""
     encoded, tokens = sql.encode(), duckdb.tokenize(sql)
     ends = [start for start, _ in tokens[1:]] + [len(encoded)]
     return [

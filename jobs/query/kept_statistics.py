@@ -1,9 +1,9 @@
 """Statistics that are kept next to a run's scores, for the next reader and for `catalog.duckdb`.
 
 Each table is a file `statistics/TABLE.nSCORES-KEY.parquet`: how many scores it was made of, and a
-hash of all that was read. Files are never changed, so that readers need no lock: whose key is not
-that of the run now does not count, and goes when newer ones are kept. DuckDB's own clients, which
-cannot make estimates, read the file of most scores.
+hash of all that was read. A file whose key differs from the run's is ignored, and is deleted when
+newer statistics are written. DuckDB's own clients, which cannot make estimates, read the file of
+most scores.
 """
 
 import io
@@ -26,21 +26,21 @@ FOLDER = "statistics"
 NAME = re.compile(
     rf"{FOLDER}/(?P<table>{'|'.join(STATISTICS)})\.(empty|n(?P<scores>\d{{15}})-[0-9a-f]{{16}})\.parquet"
 )
-"""The tables' files; the empty ones are there before any score is."""
+"""Names of the tables' files; empty ones exist before the first score."""
 
 
 def key_of(run: Run, live: Live) -> str:
-    """Return a hash of what statistics follow from: the plan, the parts that count, the code."""
+    """Return a hash of the statistics' inputs: the plan, the parts that count, the code."""
     parts = [(name, live.modified.get(name)) for name in live.names]
     text = json.dumps([run.id, STATISTICS_VERSION, parts])
     return sha256(text.encode()).hexdigest()[:16]
 
 
 def kept_statistics(run: Run, key: str) -> dict[str, pa.Table] | None:
-    """Return the tables kept under a key; None if they are not all there and whole."""
+    """Return the tables kept under a key; None unless all exist and are whole."""
     try:
         names = [file.name for file in run.storage.files(FOLDER)]
-    except StoreError:  # what cannot be read is made again
+    except StoreError:  # unreadable statistics are made again
         return None
     found = {
         table: name
@@ -79,9 +79,9 @@ def _read(content: bytes, table: str) -> pa.Table:
 
 
 def keep_statistics(run: Run, key: str, tables: Mapping[str, pa.Table], *, scores: int) -> None:
-    """Keep the statistics of so many scores in place of those of fewer.
+    """Keep the statistics of `scores` scores, and delete those of fewer.
 
-    A run that cannot be written does without.
+    In a run that cannot be written, none are kept.
     """
     with suppress(StoreError):
         names = {table: f"{FOLDER}/{table}.n{scores:015d}-{key}.parquet" for table in tables}
@@ -96,7 +96,7 @@ def keep_statistics(run: Run, key: str, tables: Mapping[str, pa.Table], *, score
 
 
 def write_empty_statistics(run: Run) -> None:
-    """Write the files without rows that are not there."""
+    """Write the missing files without rows."""
     for table, schema in STATISTICS.items():
         name = f"{FOLDER}/{table}.empty.parquet"
         if not run.storage.exists(name):

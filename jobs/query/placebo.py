@@ -1,4 +1,4 @@
-"""Whether the control by another corrupted draw is the null that it ought to be."""
+"""Whether the control by another corrupted draw is a null, as it should be."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Placebo:
 
     @property
     def sentence(self) -> str:
-        """What it says of the control."""
+        """The result for the control, as a sentence."""
         about = (
             f"{self.attribute}, {self.part}: activations of another corrupted draw change the "
             f"score by {self.mean:+.3f} on average over the states"
@@ -53,10 +53,10 @@ class Placebo:
 def placebos(
     run: TraceRun, *, measure: str, attribute: str | None = None, part: str | None = None
 ) -> list[Placebo]:
-    """Return the placebo of each attribute and part that another draw was traced of."""
+    """Return the placebo of each attribute and part for which another draw was traced."""
     if Intervention.OTHER_DRAW not in run.plan.interventions:
         return []
-    # SciPy takes a second to import, which runs without this control do without.
+    # SciPy takes a second to import, which runs without this control save.
     from engine.statistics.inference import draws_of, mean_estimates
 
     effects = defaultdict[tuple[str, str], dict[str, float]](dict)

@@ -45,7 +45,7 @@ def rank(
 
 
 def effects(run: TraceRun) -> pa.Table:
-    """Return the view `effects`: one row a changed run and measure, with its effects."""
+    """Return the view `effects`: one row per patched run and measure, with its effects."""
     return run_query(run, "FROM effects")
 
 

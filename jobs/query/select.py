@@ -31,9 +31,9 @@ from schemas.errors import QueryRefused, first_line
 from schemas.views import identifier
 
 BATCH_ROWS = 2**14
-"""Rows of a batch: few enough that the first are there soon."""
+"""Rows of a batch, few enough that the first arrive soon."""
 RESERVED = {"information_schema", "main", "memory", "pg_catalog", "system", "temp"}
-"""Names that no run has in SQL, since schemas and databases of DuckDB have them."""
+"""Names that runs cannot have in SQL, since schemas and databases of DuckDB have them."""
 
 FOREIGN_TYPES = re.compile(r"\b(DATE|TIME\w*|INTERVAL|BLOB|BIT|BIGNUM)\b")
 """Types that DuckDB prints and Python lacks: years beyond 9999, 24:00, bits."""
@@ -46,7 +46,7 @@ class Result:
     """The rows of a query; they are read once."""
 
     schema: pa.Schema
-    """Names and types of the columns; each name is there once."""
+    """Names and types of the columns; names are unique."""
     batches: Iterator[pa.RecordBatch]
 
 
@@ -67,11 +67,11 @@ def run_query(run: TraceRun, sql: str, parameters: Sequence[object] = ()) -> pa.
 def open_query(
     runs: Mapping[str, TraceRun], sql: str, *, as_text: bool = False
 ) -> Iterator[Result]:
-    """Give the result of one read-only SELECT over runs, computed while it is read.
+    """Yield the result of one read-only SELECT over runs, which is computed while it is read.
 
     Each run's views are in a schema of its name, the first one's also outside of it. Parts that
-    may be packed meanwhile are read first. With `as_text` values that Python does not have, as
-    dates beyond its years, are text as SQL prints them.
+    may be packed meanwhile are read first. With `as_text`, values that Python lacks, such as
+    dates beyond its years, become text as SQL prints them.
 
     QueryRefused: as `run_query`, also while it is read.
     """
@@ -98,7 +98,7 @@ def _check_names(runs: Mapping[str, TraceRun]) -> None:
 
 
 def _first_that_reads(read: Callable[[Source], T], sources: Sequence[Source]) -> T:
-    """Return what the first source gives whose files are all still there."""
+    """Return the result of the first source whose files all still exist."""
     last: Exception | None = None
     for source in sources:
         try:
@@ -106,7 +106,7 @@ def _first_that_reads(read: Callable[[Source], T], sources: Sequence[Source]) ->
         except (FileNotFoundError, duckdb.IOException) as error:
             last = error
         except RuntimeError as error:
-            # So DuckDB says that Ctrl-C ended what makes the views.
+            # DuckDB reports Ctrl-C during the views' creation in this way.
             if "interrupted" not in str(error):
                 raise
             raise KeyboardInterrupt from error
@@ -119,11 +119,11 @@ class _Opened:
 
     connection: duckdb.DuckDBPyConnection
     paths: list[str]
-    """Of all that it may read."""
+    """Paths of all files that it may read."""
     statement: str
-    """The one that it was opened for."""
+    """The statement that it was opened for."""
     repair: str
-    """What the user does about a damaged file."""
+    """The user's remedy for a damaged file."""
 
     def table(self, parameters: Sequence[object]) -> pa.Table:
         """Return the result."""
@@ -154,7 +154,8 @@ class _Opened:
             raise QueryRefused(f"the run cannot be read: {first_line(error)}") from error
 
     def _interruptible(self, call: Callable[[], T]) -> T:
-        """Return what a call gives; Ctrl-C ends the query, which DuckDB alone would not notice."""
+        """Return the result of a call; Ctrl-C ends the query, which DuckDB alone would not
+        notice."""
         future = Future[T]()
 
         def work() -> None:
@@ -168,7 +169,7 @@ class _Opened:
             thread.start()
             return future.result()
         except (KeyboardInterrupt, SystemExit):
-            # An interrupt that comes before DuckDB has begun is lost.
+            # An interrupt before DuckDB has begun is lost.
             while thread.is_alive():
                 self.connection.interrupt()
                 thread.join(0.1)
@@ -177,8 +178,8 @@ class _Opened:
             raise self._told(error) from error
 
     def _told(self, error: duckdb.Error) -> Exception:
-        """Return what is raised for an error of DuckDB's."""
-        # A locked connection calls a file that is gone a pattern, which it may not expand.
+        """Return the error to raise for an error of DuckDB."""
+        # A locked connection reports a missing file as a pattern that it may not expand.
         if not all(map(os.path.exists, self.paths)):
             return FileNotFoundError(str(error))
         if path := damaged_file(self.paths, error):
@@ -194,7 +195,7 @@ class _Opened:
 
 
 def _with_text(rows: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
-    """Return rows whose values of types that Python has not, or only in part, are text."""
+    """Return rows in which values of types that Python lacks are text."""
     names, types = rows.columns, [str(kind) for kind in rows.types]
     if not any(map(FOREIGN_TYPES.search, types)) or len(set(map(str.lower, names))) < len(names):
         return rows
@@ -208,7 +209,7 @@ def _with_text(rows: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """Return the names, those that were there before with the first free number behind them."""
+    """Return the names; repeated ones get the first free number as a suffix."""
     found: dict[str, None] = {}
     numbers: dict[str, int] = {}
     for name in names:
@@ -222,7 +223,7 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _connected(runs: Mapping[str, TraceRun], source: Source, *, sql: str) -> Iterator[_Opened]:
-    """Give a locked connection that has what a statement reads, the first run's views in use.
+    """Yield a locked connection with the inputs of a statement and the first run's views in use.
 
     Statistics are made, and kept in the run's folder, only for a statement that the gate admits.
     """

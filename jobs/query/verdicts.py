@@ -1,4 +1,4 @@
-"""What a run's ranking says, in words: what is causal, how surely, or why nothing can be found."""
+"""A run's ranking in words: the causal states, their certainty, or why none can be found."""
 
 from jobs.query.placebo import placebos
 from jobs.query.select import run_query
@@ -29,13 +29,14 @@ SKEW_CAPTIONS = 36
 """With fewer, states that are skewed unlike the others are called causal too often
 (docs/statistics.md)."""
 NAMED = 3
-"""States that a sentence names."""
+"""Number of states that a sentence names."""
 
 
 def verdicts(run: TraceRun, *, measure: str, attribute: str | None, part: str | None) -> list[str]:
-    """Return a sentence for each attribute and part that has restored states, and what limits them.
+    """Return a sentence for each attribute and part that has restored states, and one for each
+    limit.
 
-    Where captions are too few for anything to be found, one sentence says so for all.
+    Where captions are too few for any discovery, one sentence says so for all.
     """
     rows = run_query(run, FOUND, [measure, attribute, part, DISCOVERY_RATE]).to_pylist()
     few = [row for row in rows if row["captions"] < LEAST_CAPTIONS]
@@ -66,7 +67,7 @@ def _unmatched(run: TraceRun, attribute: str | None) -> list[str]:
 
 
 def _limits(rows: list[dict], *, families: int) -> list[str]:
-    """Return what the claims of `rows`, which have causal states, do not show."""
+    """Return the limits of the claims of `rows`, which have causal states."""
     sentences = [
         f"{row['attribute']}, {row['part']}: the interval of {_some(row['unsure'])} reaches zero "
         f"though q is under {DISCOVERY_RATE}: by the tests the effect is above zero, but its size "

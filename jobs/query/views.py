@@ -28,15 +28,15 @@ HIDDEN = "dqf"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """Paths of what a query reads of a run."""
+    """Paths of a run's files that a query reads."""
 
     tables: dict[str, str]
     packs: list[str]
-    """Those that count; they stay."""
+    """Packs that count, which are never removed."""
     parts: list[str]
-    """Those that count now; each goes when its group is packed."""
+    """Parts that count now; each is removed when its group is packed."""
     key: str
-    """Of the statistics that follow from them."""
+    """Key of the statistics that follow from them."""
 
     @property
     def paths(self) -> list[str]:
@@ -75,13 +75,13 @@ class Selects:
 
 
 Source = Callable[[duckdb.DuckDBPyConnection, Files, str], Selects]
-"""Makes the SELECTs of files; what it reads goes into the schema that it is given."""
+"""Makes the SELECTs of files, and reads data into the given schema."""
 
 
 def in_place(_: duckdb.DuckDBPyConnection, files: Files, __: str) -> Selects:
     """Return SELECTs over the files."""
-    # DuckDB takes all files to be as large as the first: by an empty one it would keep the scores
-    # in memory and look up what they are joined with, ten times as slow.
+    # DuckDB assumes that all files are as large as the first: after an empty one it would build the
+    # hash table of a join from the scores, which is ten times slower.
     first, then = sorted((files.packs, files.parts), key=len, reverse=True)
     paths = list(map(exactly, (*first, *then)))
     return Selects(scores=scores_of(paths), commits=commits_of(paths))
@@ -103,7 +103,8 @@ def make_views(
 ) -> None:
     """Make a run's views in a schema of its name, which is then in use.
 
-    What they read from memory is in the schema `hidden`. Those over estimates are empty yet.
+    The schema `hidden` holds tables that they read from memory. Views over estimates are still
+    empty.
     """
     connection.execute(f"CREATE SCHEMA {hidden}")
     selects = source(connection, files, hidden)
@@ -142,7 +143,7 @@ def _put(connection: duckdb.DuckDBPyConnection, table: str, content: pa.Table) -
 def _statistics(
     connection: duckdb.DuckDBPyConnection, run: TraceRun, files: Files
 ) -> dict[str, pa.Table]:
-    """Return the run's statistics: those that are kept, or new ones, which are kept then."""
+    """Return the run's kept statistics, or make and keep new ones."""
     kept = kept_statistics(run, files.key)
     if kept is not None:
         return kept

@@ -1,4 +1,4 @@
-"""The run that an attack on an edit is: its plan and the parts that hold its concepts' rows."""
+"""An attack on an edit as a run: its plan, and the part files with its concepts' rows."""
 
 from dataclasses import dataclass
 from functools import cached_property

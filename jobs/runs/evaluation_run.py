@@ -1,4 +1,4 @@
-"""The run that an evaluation of an edit is: its plan and the parts that hold its images' rows."""
+"""An evaluation of an edit as a run: its plan, and the part files with its images' rows."""
 
 import hashlib
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from schemas.evaluation import (
 )
 
 EDIT = "edit"
-"""The name of the edit where a single one is evaluated."""
+"""Name of the edit where only one is evaluated."""
 
 
 @dataclass(frozen=True)

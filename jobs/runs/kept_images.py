@@ -1,4 +1,4 @@
-"""Images of a run that are kept, so that people see what was scored; no score is read from them.
+"""Images of a run that are kept so that people can see what was scored; no score is read from them.
 
 The rule: of the first four captions of each attribute, in the plan's order, the unit of the first
 seed and the first noise draw, every slab of it. Of each such unit the clean and the corrupted
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 CAPTIONS = 4
 """Captions of an attribute whose images are kept."""
 SIDE = 256
-"""Pixels of a kept image's longer side at most; larger ones are scaled down."""
+"""Largest side of a kept image in pixels; larger images are scaled down."""
 FOLDER = "images"
 IMAGE_NAME = re.compile(rf"{FOLDER}/(?P<unit_id>[0-9a-f]{{32}})\.png")
 LABELS = "dqf"
-"""Key of the PNG's text chunk that says, as JSON, what its images are."""
+"""Key of the PNG's text chunk that describes its images as JSON."""
 MOST_IMAGES = 8
-"""Images of a unit's file: clean, corrupted, best and worst."""
+"""Number of images in a unit's file: clean, corrupted, best and worst."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +47,11 @@ class LabeledImage:
     """One image of a unit."""
 
     role: str
-    """`clean`, `corrupted`, `best` or `worst` of the changed runs."""
+    """`clean`, `corrupted`, or the `best` or `worst` of the patched runs."""
     score: float
     """Of the image, by the measure that its unit's `measure` names."""
     component: str | None
-    """The component that was changed; None of the clean and the corrupted run, like the rest."""
+    """The patched component; None for the clean and the corrupted run, as are the next fields."""
     token: str | None
     step_start: int | None
     step_stop: int | None
@@ -60,7 +60,7 @@ class LabeledImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptImages:
-    """The images of one unit: clean, corrupted, and the best and worst changed ones if any."""
+    """The images of one unit: clean, corrupted, and the best and worst patched ones if any."""
 
     unit_id: str
     caption: str
@@ -77,7 +77,7 @@ class KeptImages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Label:
-    """What a file says of one of its images: as LabeledImage."""
+    """Description of an image in a file, as in LabeledImage."""
 
     role: Literal["clean", "corrupted", "best", "worst"]
     score: Annotated[float, Field(allow_inf_nan=False)]
@@ -89,7 +89,7 @@ class _Label:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Labels:
-    """What a file says of its unit: as KeptImages."""
+    """Description of a unit in a file, as in KeptImages."""
 
     unit_id: str
     caption: str
@@ -125,15 +125,15 @@ def picked_units(run: TraceRun) -> dict[str, Unit]:
 
 
 def keep_images(run: TraceRun, unit_id: str, unit: Unit, selector: "ImageSelector") -> None:
-    """Write the images that were kept of a unit, unless they are there; StoreError if it fails."""
+    """Write a unit's kept images unless their file exists; StoreError if that fails."""
     run.check_there()
     run.storage.create(image_name(unit_id), _strip(unit_id, unit, selector))
 
 
 def kept_images(run: TraceRun) -> list[KeptImages]:
-    """Return the kept images of a run in the plan's order; damaged files are left out.
+    """Return the kept images of a run in the plan's order, without those of damaged files.
 
-    Which those are, `image_faults` says.
+    `image_faults` names the damaged files.
     """
     there = {file.name for file in run.storage.files(FOLDER)}
     names = {u: name for u in picked_units(run) if (name := image_name(u)) in there}
@@ -142,7 +142,7 @@ def kept_images(run: TraceRun) -> list[KeptImages]:
 
 
 def read_images(content: bytes, unit_id: str) -> KeptImages:
-    """Return what a unit's file holds; CorruptImage if it is not whole or another unit's."""
+    """Return the images of a unit's file; CorruptImage if it is damaged or another unit's."""
     strip = read_png(content, most_pixels=MOST_IMAGES * SIDE**2)
     document = read_json(strip.info.get(LABELS, ""), "its label", error=CorruptImage)
     labels = parsed(_Labels, document, "its label", error=CorruptImage)
@@ -167,7 +167,7 @@ def _whole(paths: dict[str, Path]) -> Iterator[KeptImages]:
 
 
 def _strip(unit_id: str, unit: Unit, selector: "ImageSelector") -> bytes:
-    """Return the images side by side as PNG, what they are in its text."""
+    """Return the images side by side as PNG, with their description as its text."""
     kept = list(selector.kept.values())
     images = [_small(image) for image in kept]
     width, height = images[0].size
@@ -206,7 +206,7 @@ def _label(kept: "Kept") -> dict[str, Any]:
 
 
 def _small(kept: "Kept") -> Image.Image:
-    from engine.model.sampling import pixels_of  # it imports torch, which readers do without
+    from engine.model.sampling import pixels_of  # it imports torch, which readers do not need
 
     image = Image.fromarray(pixels_of(kept.image_CHW))
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)

@@ -1,4 +1,4 @@
-"""Opening a run of any kind, and making one or finding that of the same plan."""
+"""Opening a run of any kind, and making one unless a run of the same plan exists."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,10 +38,10 @@ def open_as(kind: type[R], location: str | Path) -> R:
 def create_as(
     kind: type[R], location: str | Path, plan: BaseModel, manifest: Manifest, **fields: object
 ) -> R:
-    """Make a run and return it, or the one of the same plan that is there, its files complete.
+    """Make a run, unless one of the same plan exists, and return it with all files.
 
-    `fields` go into the plan's document. StoreError: something else is there, the model or the
-    scorer has changed since, or it cannot be written.
+    `fields` go into the plan's document. StoreError: another run or file exists there, the model or
+    the scorer has changed, or it cannot be written.
     """
     storage = open_storage(str(location))
     if not storage.exists(PLAN) and storage.holds_anything():
@@ -58,7 +58,7 @@ def create_as(
 
 
 def resumed(run: R) -> R:
-    """Return a run to go on with; StoreError if its model or scorer has changed since."""
+    """Return a run to resume; StoreError if its model or scorer has changed."""
     check_models(run, manifest_of(model=run.plan.model, scorer=run.plan.scorer))
     return run
 
@@ -74,7 +74,7 @@ def _check_same(run: Run[Any], plan: BaseModel) -> None:
 
 
 def check_models(run: Run[Any], now: Manifest) -> None:
-    """Raise StoreError if the model or the scorer is not the one that a run was made with."""
+    """Raise StoreError if a run was made with another model or scorer."""
     for name in ("model", "scorer"):
         if getattr(run.manifest, f"{name}_hash") != getattr(now, f"{name}_hash"):
             raise StoreError(

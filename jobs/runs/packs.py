@@ -1,4 +1,4 @@
-"""Packing: the parts of a whole group of chunks become one file, while readers read."""
+"""Packing: the part files of a group of chunks become one file while readers go on."""
 
 from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ from jobs.runs.parts import (
 from jobs.runs.run import Run
 
 READERS = 16
-"""Files that are read at a time: in a bucket each is a wait."""
+"""Files that are read in parallel, since each read from a bucket waits."""
 
 
 def group_chunks(run: Run, group: int) -> range:
@@ -29,7 +29,7 @@ def group_chunks(run: Run, group: int) -> range:
 def pack(run: Run, group: int) -> None:
     """Pack a group whose chunks are all committed; CorruptPart if one, or the pack, is damaged.
 
-    What is damaged is moved out of the way, so that its chunks can be traced again.
+    Damaged files are moved to the quarantine, so that their chunks can be traced again.
     """
     if run.storage.exists(pack_name(group)):
         _check_pack(run, group)
@@ -46,7 +46,7 @@ def _parts(run: Run, group: int) -> Iterator[PartContent]:
 
 
 def _checked_part(run: Run, chunk: int, generation: int) -> PartContent:
-    """Return a part of the run; a damaged one is moved to the quarantine, CorruptPart."""
+    """Return a part of the run; CorruptPart: it is damaged and was moved to the quarantine."""
     name = part_name(chunk, generation)
     try:
         return read_part(run.storage.read(name), name, run_id=run.id, schema=run.schema)
@@ -56,7 +56,7 @@ def _checked_part(run: Run, chunk: int, generation: int) -> PartContent:
 
 
 def _check_pack(run: Run, group: int) -> None:
-    """Move a pack to the quarantine whose footer is damaged or lacks a chunk, CorruptPart."""
+    """Raise CorruptPart for a pack whose footer is damaged or lacks a chunk, and move it away."""
     name, chunks = pack_name(group), group_chunks(run, group)
     try:
         (path,) = run.storage.local([name])
@@ -69,9 +69,9 @@ def _check_pack(run: Run, group: int) -> None:
 
 
 def _set_aside(run: Run, name: str, chunks: Container[int], generation: int) -> None:
-    """Move a damaged file to the quarantine, after what its failures have led to.
+    """Move a damaged file to the quarantine, after the later generations that its failures led to.
 
-    Its units are traced again and may fail otherwise: a later generation would count them twice.
+    Its units are traced again and may then succeed: a later generation would count them twice.
     """
     later = [key for key in run.live().parts if key[0] in chunks and key[1] > generation]
     for key in sorted(later, reverse=True):
@@ -80,10 +80,9 @@ def _set_aside(run: Run, name: str, chunks: Container[int], generation: int) -> 
 
 
 def tidy(run: Run) -> list[str]:
-    """Remove what killed processes left, and return the damaged files that were moved away.
+    """Remove leftovers of killed processes, and return the damaged files that were moved away.
 
-    Every part that is not packed is read, of a pack its footer; parts that a pack took the place
-    of are removed.
+    Every unpacked part is read, and the footer of every pack; packed parts are removed.
     """
     run.storage.remove_leftovers()
     damaged = list(_damaged_packs(run))
@@ -113,7 +112,7 @@ def _damaged_parts(run: Run) -> Iterator[str]:
 
     def is_damaged(key: tuple[int, int]) -> bool:
         chunk, generation = key
-        # What was tried again of a part that is gone: it does not follow from the one that comes.
+        # Later generations of a lost part do not follow from the part that will replace it.
         before = (chunk, generation - 1) in live.parts or (generation == 1 and live.has(chunk))
         if generation and not before:
             _set_aside(run, part_name(*key), (chunk,), generation)

@@ -1,8 +1,8 @@
-"""Parts: the Parquet files that hold a run's scores, one a chunk, and which of them count.
+"""Part files: the Parquet files that hold a run's scores, one per chunk, and which of them count.
 
-A part has a deterministic name, is written once and never changed. Its footer says which chunks it
-commits and which of their units failed, so that scores and failures are committed together.
-A pack holds the parts of a whole group of chunks; a part whose group has a pack counts no more.
+A part file has a deterministic name, is written once and never changed. Its footer lists the chunks
+that it commits and their failed units, so that scores and failures are committed together.
+A pack holds the parts of a whole group of chunks; a part whose group has a pack is ignored.
 """
 
 import io
@@ -29,9 +29,9 @@ RUN_KEY = b"dqf.run"
 """Key of a part's footer that holds the id of the run it belongs to."""
 ROW_GROUP_ROWS = 2**17
 NOT_PARQUET = (pa.ArrowException, OSError, ValueError)
-"""What pyarrow raises on damage; ValueError where a name in the footer is not UTF-8."""
+"""Errors of pyarrow on damage; ValueError where a name in the footer is not UTF-8."""
 DAMAGED = (*NOT_PARQUET, StoreError)
-"""What reading a damaged part raises: footers have no checksum, and may be no JSON any more."""
+"""Errors of reading a damaged part: footers have no checksum, and may no longer be JSON."""
 
 PART_NAME = re.compile(r"parts/c(?P<chunk>\d{8})(\.r(?P<generation>\d{2}))?\.parquet")
 PACK_NAME = re.compile(r"packs/g(?P<group>\d{6})\.parquet")
@@ -49,11 +49,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """What a part says of a chunk: how many of its units were tried, and which failed."""
+    """A part's record of a chunk: the number of units that were tried, and those that failed."""
 
     chunk: int
     generation: int
-    """0, then one more each time the failed units are tried again."""
+    """Number of times that the failed units have been tried again."""
     units: int
     failures: tuple[Failure, ...]
 
@@ -64,7 +64,7 @@ class CorruptPart(StoreError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartContent:
-    """Scores, and what is committed with them."""
+    """Scores, and the commits that belong to them."""
 
     table: pa.Table
     commits: tuple[Commit, ...]
@@ -94,7 +94,7 @@ def write_part(parts: Iterable[PartContent], *, run_id: str, schema: pa.Schema) 
 
 
 def _row_groups(parts: Iterable[PartContent], commits: list[Commit]) -> Iterator[pa.Table]:
-    """Yield the parts' tables, small ones together, and note what they commit."""
+    """Yield the parts' tables, small ones together, and collect their commits."""
     waiting: list[pa.Table] = []
     for part in parts:
         commits += part.commits
@@ -121,7 +121,7 @@ def read_part(content: bytes, name: str, *, run_id: str, schema: pa.Schema) -> P
 
 
 def read_commits(path: Path, *, run_id: str) -> tuple[Commit, ...]:
-    """Return what a part commits, from its footer alone; CorruptPart as `read_part`."""
+    """Return the commits of a part, from its footer alone; CorruptPart as `read_part`."""
     try:
         metadata = pq.read_metadata(path).metadata or {}
         commits = _commits(metadata)
@@ -137,7 +137,7 @@ def read_commits(path: Path, *, run_id: str) -> tuple[Commit, ...]:
 
 
 def _commits(metadata: Mapping[bytes, bytes]) -> tuple[Commit, ...]:
-    """Return what a footer says is committed; CorruptPart if that is nothing that a run writes."""
+    """Return the commits in a footer; CorruptPart if no run writes such."""
     content = metadata.get(COMMITS_KEY.encode(), b"[]")
     document = read_json(content, "its footer", error=CorruptPart)
     return parsed(tuple[Commit, ...], document, "its footer", error=CorruptPart)
@@ -152,13 +152,13 @@ class Live:
     packs: dict[int, str] = field(default_factory=dict[int, str])
     """Packs by group."""
     packed: list[str] = field(default_factory=list[str])
-    """Parts that a pack has taken the place of."""
+    """Parts that a pack has replaced."""
     modified: dict[str, float] = field(default_factory=dict[str, float], compare=False)
     """When each part and pack was written, by name, in seconds by the storage's clock."""
 
     @property
     def names(self) -> list[str]:
-        """The files that together hold every score once, the empty part among them."""
+        """The files that together hold every score once, including the empty part."""
         return [EMPTY_PART, *sorted(self.packs.values()), *sorted(self.parts.values())]
 
     def has(self, chunk: int) -> bool:
@@ -169,7 +169,7 @@ class Live:
 def live_parts(storage: Storage) -> Live:
     """Return the parts that count.
 
-    Parts are listed before packs: one that disappears in between is in a pack that is seen.
+    Parts are listed before packs, so that a part that disappears in between is in a listed pack.
     """
     parts, packs = storage.files("parts"), storage.files("packs")
     live = Live(modified={file.name: file.modified for file in (*parts, *packs)})

@@ -1,4 +1,4 @@
-"""Reading PNG files that others may have made: whole, of no other format, and not too large."""
+"""Reading PNG files that others may have made: whole, of no other format, not too large."""
 
 import io
 
@@ -7,7 +7,7 @@ from PIL import Image
 from schemas.errors import StoreError, first_line
 
 MOST_PIXELS = 2**27
-"""Of an image that is read: a grid of 500 images of 512 x 512."""
+"""Largest image that is read: a grid of 500 images of 512 x 512."""
 
 
 class CorruptImage(StoreError):
@@ -18,7 +18,7 @@ def read_png(content: bytes, *, most_pixels: int = MOST_PIXELS) -> Image.Image:
     """Return the image of a PNG file, decoded; CorruptImage: it is damaged or too large."""
     try:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-            # A file of a few bytes can say that it has any size: it is asked before decoding.
+            # A file of a few bytes can claim any size, which is checked before decoding.
             if image.width * image.height > most_pixels:
                 size = f"{image.width} x {image.height} pixels"
                 raise CorruptImage(f"is too large: {size}, at most {most_pixels:,} are read")
@@ -27,6 +27,6 @@ def read_png(content: bytes, *, most_pixels: int = MOST_PIXELS) -> Image.Image:
         image.load()
     except CorruptImage:
         raise
-    except Exception as error:  # Pillow and zlib raise a dozen kinds on damage
+    except Exception as error:  # Pillow and zlib raise many kinds of error on damage
         raise CorruptImage(f"is not a whole PNG file: {first_line(error)}") from error
     return image

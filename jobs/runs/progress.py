@@ -1,4 +1,4 @@
-"""How far a run is, and which of its tasks are left."""
+"""The progress of a run, and its remaining tasks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from jobs.runs.run import Run, Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a run is, in units."""
+    """Progress of a run in units."""
 
     done: int
-    """Units that were tried, those that failed among them."""
+    """Units that were tried, including those that failed."""
     failed: int
     total: int
 
@@ -27,7 +27,7 @@ def open_tasks(run: Run) -> list[Task]:
 
 
 def failed_tasks(run: Run) -> list[Task]:
-    """Return the tasks that try again what has failed, one generation on."""
+    """Return the tasks that try the failed units again, as the next generation."""
     return [
         Task(chunk=commit.chunk, generation=commit.generation + 1)
         for commit in run.commits()
@@ -36,7 +36,7 @@ def failed_tasks(run: Run) -> list[Task]:
 
 
 def progress_of(run: Run) -> Progress:
-    """Return how far a run is, from its folder alone."""
+    """Return the progress of a run, from its folder alone."""
     commits = run.commits()
     return Progress(
         done=sum(len(run.ordinals(commit.chunk)) for commit in commits),

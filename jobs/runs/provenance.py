@@ -47,7 +47,7 @@ def git_commit() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """Where a run's numbers come from, besides its plan."""
+    """Provenance of a run's numbers, besides its plan."""
 
     model_hash: str
     scorer_hash: str
@@ -58,7 +58,7 @@ class Manifest:
 
 
 def manifest_of(*, model: str, scorer: str) -> Manifest:
-    """Return where the numbers of a run that is made now come from."""
+    """Return the provenance of a run that is made now."""
     return Manifest(
         model_hash=registry.model_hash(model),
         scorer_hash=registry.scorer_hash(scorer),

@@ -1,7 +1,7 @@
 """A run of any kind: units of work in chunks, each committed once, whatever happens to workers.
 
-`plan.json` is the run. What a unit is, and what its rows are, follows from the plan; the kinds of
-run differ in nothing else. What is done is a listing; nothing else records it.
+`plan.json` is the run. Units and their rows follow from the plan; the kinds of run differ in
+nothing else. A listing of the files is the only record of finished work.
 """
 
 import time
@@ -39,7 +39,7 @@ from schemas.printable import shown
 
 PLAN = "plan.json"
 RELISTS = 5
-"""How often a reader lists the parts again because some were packed under it."""
+"""How often a reader lists the parts again because some were packed meanwhile."""
 T = TypeVar("T")
 U = TypeVar("U")
 """A unit of work."""
@@ -47,19 +47,19 @@ V = TypeVar("V", covariant=True)
 
 
 class Listed(Protocol[V]):
-    """Things in order that may be made when they are asked for."""
+    """A sequence whose items may be made on request."""
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of items."""
         ...
 
     def __getitem__(self, ordinal: int, /) -> V:
-        """Return one by its place."""
+        """Return an item by its index."""
         ...
 
 
 class RunPlan(Protocol):
-    """What the plans of all kinds of run have: pydantic models, written once."""
+    """Methods that the plans of all kinds of run share: pydantic models, written once."""
 
     model: str
     scorer: str
@@ -72,7 +72,7 @@ class RunPlan(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What a worker does in one call: a chunk, or what had failed in it one generation before."""
+    """The work of one call: a chunk, or its units that failed one generation before."""
 
     chunk: int
     generation: int = 0
@@ -92,10 +92,10 @@ class Run(ABC, Generic[U]):
 
     storage: Storage
     noun: ClassVar[str]
-    """What users call a run of this kind."""
+    """Word for a run of this kind in messages."""
     made_by: ClassVar[str]
     resumed_by: ClassVar[str]
-    """The commands that make one, and go on with one."""
+    """The commands that make and resume a run of this kind."""
     named_by: ClassVar[str]
     """The option that says where it is."""
     version_field: ClassVar[str]
@@ -123,11 +123,11 @@ class Run(ABC, Generic[U]):
         """The columns of a unit's rows."""
 
     def tables(self) -> Mapping[str, Callable[[], bytes]]:
-        """Return what makes each file that follows from the plan, by name; queries read them."""
+        """Return the functions that make the files that follow from the plan, by name."""
         return {}
 
     def complete(self) -> None:
-        """Write those files that follow from the plan and are not there.
+        """Write the missing files that follow from the plan.
 
         StoreError: the plan is not the one that the run's files were made by.
         """
@@ -218,7 +218,7 @@ class Run(ABC, Generic[U]):
         return [row for row in rows if row.unit_id in failed]
 
     def _commit_of(self, name: str, chunk: int) -> Commit:
-        """Return what was committed of a chunk by a part, or by the pack that it went into."""
+        """Return the commit of a chunk by a part, or by the pack that holds the part."""
         try:
             (path,) = self.storage.local([name])
         except FileNotFoundError:
@@ -236,7 +236,7 @@ class Run(ABC, Generic[U]):
         return {chunk for chunk in range(self.num_chunks) if live.has(chunk)}
 
     def is_done(self, task: Task) -> bool:
-        """Return whether a task is committed, by looking for its own files alone."""
+        """Return whether a task is committed, looking for its own files only."""
         return self.storage.exists(part_name(task.chunk, task.generation)) or (
             task.generation == 0 and self.storage.exists(pack_name(task.chunk // GROUP_CHUNKS))
         )
@@ -259,12 +259,12 @@ class Run(ABC, Generic[U]):
         return self.storage.create(part_name(task.chunk, task.generation), content)
 
     def check_there(self) -> None:
-        """Raise StoreError if the run was deleted: writing a file would bring its folder back."""
+        """Raise StoreError if the run was deleted: writing a file would recreate its folder."""
         if not self.storage.exists(PLAN):
             raise StoreError(f"run {self.location} is gone: it was deleted while it was worked on")
 
     def commits(self) -> list[Commit]:
-        """Return what is committed of every chunk: its latest generation."""
+        """Return the latest commit of every chunk."""
         latest: dict[int, Commit] = {}
         for commit in self._all_commits():
             known = latest.get(commit.chunk)
@@ -273,7 +273,8 @@ class Run(ABC, Generic[U]):
         return [latest[chunk] for chunk in sorted(latest)]
 
     def _all_commits(self) -> list[Commit]:
-        """Return what the live parts commit; they are listed again if some are packed meanwhile."""
+        """Return the commits of the live parts, which are listed again if some are packed
+        meanwhile."""
         for _ in range(RELISTS):
             with suppress(FileNotFoundError):
                 paths = self.storage.local(self.live().names)
@@ -281,7 +282,7 @@ class Run(ABC, Generic[U]):
         raise StoreError(f"run {self.location} is not whole: `{self.resumed_by}` completes it")
 
     def failures(self) -> list[Failure]:
-        """Return the units that have failed and not been scored since."""
+        """Return the failed units that have not been scored since."""
         return [failure for commit in self.commits() for failure in commit.failures]
 
     def quarantine(self, name: str) -> None:
@@ -292,7 +293,7 @@ class Run(ABC, Generic[U]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDone:
-    """What a committed task held."""
+    """The outcome of a committed task."""
 
     units: int
     errors: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """A run: its plan, written once, and all that follows from the plan alone.
 
-`plan.json` is the run. Whoever creates it first has made the run; the other tables follow from it
-and are written by whoever finds them missing.
+`plan.json` is the run. The process that creates it first has made the run; the other tables follow
+from it and are written by any process that finds them missing.
 """
 
 import io
@@ -61,7 +61,7 @@ class TraceRun(Run[Unit]):
         return self.units.ids(model_hash=manifest.model_hash, scorer_hash=manifest.scorer_hash)
 
     def tables(self) -> Mapping[str, Callable[[], bytes]]:
-        """Return what makes the tables of captions, slabs, components and units."""
+        """Return the functions that make the tables of captions, slabs, components and units."""
         return {
             **{name: partial(_content, table) for name, table in small_tables(self).items()},
             "units.parquet": partial(_units, self),
@@ -84,12 +84,12 @@ def create_run(
     *,
     steps: int,
 ) -> TraceRun:
-    """Make a run and return it, or the one of the same plan that is there; StoreError as there."""
+    """Make a run, unless one of the same plan exists, and return it; StoreError as `create_as`."""
     return create_as(TraceRun, location, plan, manifest, components=components, steps=steps)
 
 
 def small_tables(run: TraceRun) -> dict[str, Callable[[], pa.Table]]:
-    """Return what makes each table but the units', by file name."""
+    """Return the functions that make each table but that of units, by file name."""
     return {
         "captions.parquet": lambda: pa.Table.from_pylist(_caption_rows(run), schema=CAPTIONS),
         "slabs.parquet": lambda: pa.Table.from_pylist(_slab_rows(run), schema=SLABS),

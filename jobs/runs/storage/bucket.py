@@ -28,22 +28,23 @@ if TYPE_CHECKING:
 CONNECT_S = 5.0
 """How long a bucket's host may take to accept a connection."""
 SILENCE_S = 8.0
-"""How long a bucket may take to begin its answer, the upload of a small file included."""
+"""How long a bucket may take to begin its answer, including the upload of a small file."""
 RETRY_S = 10.0
 """No request is tried again later than this, so that a dead bucket is known within 20 s."""
 SLOWEST_UPLOAD = 500_000
 """Bytes a second below which an upload counts as stuck."""
 CONFLICTS = 6
-"""How often a create is tried that the bucket refuses although no such file exists."""
+"""Attempts at creating a file that a bucket refuses although it does not exist."""
 CONNECTIONS = 16
-"""Requests under way at once while files are mirrored; so many files are asked for singly."""
+"""Requests under way at once while files are mirrored; up to so many files are checked one by
+one."""
 METADATA_SERVICE = "169.254.169.254"
-"""The host that clouds answer for credentials, asked when the environment has none."""
+"""The host at which clouds give credentials, used when the environment has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketStorage:
-    """A prefix of an S3 or Google Cloud Storage bucket, or of one that speaks like them."""
+    """A prefix of an S3 or Google Cloud Storage bucket, or of a compatible one."""
 
     location: str
     """Its URL without a trailing slash."""
@@ -114,7 +115,7 @@ class BucketStorage:
             obstore.rename(self.store, name, new)
 
     def local(self, names: Sequence[str]) -> list[Path]:
-        """Return copies in this machine's cache, made now where missing.
+        """Return copies in this machine's cache; missing ones are made first.
 
         A copy's path holds the file's version, so that a name moved away and created again is
         mirrored again; copies of files that are gone from the bucket are not pruned.
@@ -190,7 +191,7 @@ def _connect(location: str, *, silence_s: float) -> S3Store | GCSStore:
             bucket,
             prefix=prefix or None,
             client_options={
-                # Only an endpoint that the environment names is plain http.
+                # Only an endpoint from the environment may use plain http.
                 "allow_http": True,
                 "connect_timeout": timedelta(seconds=CONNECT_S),
                 "read_timeout": timedelta(seconds=silence_s),

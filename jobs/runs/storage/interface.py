@@ -1,4 +1,4 @@
-"""What a run asks of its storage, wherever that is.
+"""The interface of a run's storage.
 
 A file appears whole or not at all, the first writer of a name wins, and nothing is overwritten.
 """

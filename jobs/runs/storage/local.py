@@ -18,7 +18,7 @@ from schemas.errors import StoreError
 LEFTOVER_AGE_S = 3600.0
 """A writer holds its temporary file for seconds; one this old has no writer any more."""
 NO_ANONYMOUS_FILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
-"""What a kernel or file system without O_TMPFILE answers, as NFS, or without /proc."""
+"""Errors of a kernel or file system without O_TMPFILE, such as NFS, or without /proc."""
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
 """A named temporary file: a dot, the file's own name, and mkstemp's eight characters."""
 
@@ -117,7 +117,7 @@ class LocalStorage:
         return path
 
     def _missing(self, name: str) -> Exception:
-        """Return the error of a file that is not there, or of what is there and is none."""
+        """Return the error of a missing file, or of a path that is not a regular file."""
         path = self._path(name)
         if os.path.lexists(path):
             return StoreError(f"cannot use {path}: it is not a regular file: remove it")
