@@ -111,7 +111,7 @@ def test_texts_of_a_run_are_shown_as_text(opened: Opened, page: Page, run: Trace
 
 
 def test_filters_act_on_figures_and_tables_together(page: Page, run: TraceRun) -> None:
-    figure = page.locator("#figure-ranking-unet")
+    figure = page.locator("#figure-ranking-denoiser")
     sql = """SELECT component, mean_ie FROM ranking WHERE part = 'denoiser' AND measure = 'caption'
       AND attribute = 'object' AND intervention = 'other-seed' ORDER BY mean_ie DESC"""
     rows = run_query(run, sql).to_pylist()
@@ -139,8 +139,8 @@ def test_filters_act_on_figures_and_tables_together(page: Page, run: TraceRun) -
 
 
 def test_hovering_shows_an_effect_with_its_interval(page: Page) -> None:
-    for figure, mark in (("network-unet", "rect"), ("ranking-unet", "symbol"),
-                         ("timesteps-unet", "rect")):  # fmt: skip
+    for figure, mark in (("network-denoiser", "rect"), ("ranking-denoiser", "symbol"),
+                         ("timesteps-denoiser", "rect")):  # fmt: skip
         plot = page.locator(f"#figure-{figure} .plot")
         plot.scroll_into_view_if_needed()
         marks = plot.locator(f".mark-{mark}.role-mark path[aria-label*='{STRONG['object']}']")
@@ -174,7 +174,7 @@ def test_the_keyboard_reaches_every_control(page: Page) -> None:
     page.locator("select[name=attribute]").focus()
     page.keyboard.press("ArrowDown")
     page.wait_for_selector(READY)
-    caption = page.locator("#figure-network-unet figcaption").inner_text()
+    caption = page.locator("#figure-network-denoiser figcaption").inner_text()
     assert caption.startswith(ODD_ATTRIBUTE)
 
 
@@ -192,7 +192,9 @@ def test_a_phone_scrolls_down_only(page: Page) -> None:
     page.wait_for_selector(READY)
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    assert page.locator("#figure-ranking-unet .plot svg").bounding_box()["width"] <= PHONE["width"]  # pyright: ignore
+    box = page.locator("#figure-ranking-denoiser .plot svg").bounding_box()
+    assert box is not None
+    assert box["width"] <= PHONE["width"]
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = false; })")
     page.set_viewport_size(WIDE)  # pyright: ignore
     page.wait_for_timeout(300)
@@ -200,7 +202,7 @@ def test_a_phone_scrolls_down_only(page: Page) -> None:
 
 def test_dark_mode_darkens_page_and_figures(page: Page) -> None:
     ground = "svg => svg.style.backgroundColor"
-    svg = page.locator("#figure-ranking-unet .plot svg")
+    svg = page.locator("#figure-ranking-denoiser .plot svg")
     assert svg.evaluate(ground) == rgb(LIGHT.surface)
     page.emulate_media(color_scheme="dark")
     dark = f"svg[style*='{rgb(DARK.surface)}']"
@@ -210,8 +212,8 @@ def test_dark_mode_darkens_page_and_figures(page: Page) -> None:
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 18, 21)"
     # On paper the same page is light, whatever the screen is.
     page.emulate_media(media="print", color_scheme="dark")
-    expect(page.locator("#figure-ranking-unet .plot")).to_be_hidden()
-    paper = page.locator("#figure-ranking-unet .paper svg")
+    expect(page.locator("#figure-ranking-denoiser .plot")).to_be_hidden()
+    paper = page.locator("#figure-ranking-denoiser .paper svg")
     expect(paper).to_be_visible()
     assert paper.evaluate(ground) == rgb(LIGHT.surface)
     expect(page.locator("select[name=attribute]")).to_be_hidden()
