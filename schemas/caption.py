@@ -2,11 +2,15 @@
 
 import re
 from functools import cached_property
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.content_id import content_id
 from schemas.errors import PlanError
+
+Occurrence = Literal["all", "first", "last"]
+"""Which mentions of its subject a caption is corrupted at."""
 
 
 class Caption(BaseModel):
@@ -34,23 +38,35 @@ class Caption(BaseModel):
         """The text of the attribute alone."""
         return self.target if self.target is not None else self.subject
 
-    @property
-    def counterfactual_text(self) -> str:
-        """The caption with the subject replaced; PlanError if no counterfactual is given."""
+    def counterfactual_text(self, occurrence: Occurrence = "all") -> str:
+        """Return the caption with its mentions replaced; PlanError if it has no counterfactual."""
         if self.counterfactual is None:
             raise PlanError(
                 f"caption {self.caption!r} has no counterfactual: give what replaces the subject "
                 f"{self.subject!r}"
             )
-        start, stop = self.subject_characters
-        return self.caption[:start] + self.counterfactual + self.caption[stop:]
+        text = self.caption
+        for start, stop in reversed(self.mentions(occurrence)):
+            text = text[:start] + self.counterfactual + text[stop:]
+        return text
+
+    def mentions(self, occurrence: Occurrence = "all") -> tuple[tuple[int, int], ...]:
+        """Return the characters of the subject's mentions: all, the first alone, or the last.
+
+        They are whole words, in capitals or not, as most tokenizers lower them; where it is no
+        whole word, any characters that are the subject's.
+        """
+        pattern = re.escape(self.subject)
+        words = re.finditer(rf"(?<!\w){pattern}(?!\w)", self.caption, re.IGNORECASE)
+        found = tuple(match.span() for match in words) or tuple(
+            match.span() for match in re.finditer(pattern, self.caption)
+        )
+        return {"all": found, "first": found[:1], "last": found[-1:]}[occurrence]
 
     @property
     def subject_characters(self) -> tuple[int, int]:
-        """Characters of the subject's first occurrence as whole words, or else of its first one."""
-        word = re.search(rf"(?<!\w){re.escape(self.subject)}(?!\w)", self.caption)
-        start = word.start() if word else self.caption.index(self.subject)
-        return start, start + len(self.subject)
+        """The characters of the subject's first mention."""
+        return self.mentions("first")[0]
 
     @cached_property
     def id(self) -> str:

@@ -1,5 +1,6 @@
 """A concept to edit out of a model, and its replacement."""
 
+import unicodedata
 from collections.abc import Mapping
 from enum import StrEnum
 
@@ -51,8 +52,11 @@ NEUTRAL_REPLACEMENTS: dict[ConceptKind, str] = {
 
 
 def plain_text(text: str) -> str:
-    """Return the text in lower case with single spaces, as a tokenizer reads it."""
-    return " ".join(text.casefold().split())
+    """Return the text as a tokenizer that composes, lowers and strips reads it.
+
+    Not case-folded: "Straße" and "Strasse" are other tokens.
+    """
+    return " ".join(unicodedata.normalize("NFC", text).lower().split())
 
 
 def same_text(left: str, right: str) -> bool:

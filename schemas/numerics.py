@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.caption import Occurrence
+
 
 class Numerics(BaseModel):
     """Every setting that changes a score besides the model, the caption and the seed."""
@@ -17,6 +19,8 @@ class Numerics(BaseModel):
     """Classifier-free guidance scale w in eps = eps_uncond + w (eps_cond - eps_uncond)."""
     corruption: Literal["noise", "counterfactual"] = "noise"
     """Corrupt by Gaussian noise on the subject's tokens, or by the caption's counterfactual."""
+    occurrence: Occurrence = "all"
+    """Mentions of the subject that are corrupted; token roles follow the last of them."""
     noise_sigmas: float = Field(default=3.0, gt=0.0, allow_inf_nan=False)
     """Standard deviation of the noise on the subject's tokens, in units of the measured standard
     deviation of what is noised: the token embedding table, or the caption's output rows."""

@@ -15,6 +15,7 @@ from schemas.window import GRAMMAR
 NUMERICS = (
     "scheduler", "steps", "guidance", "negative_prompt", "height", "width", "cfg_patch", "dtype",
     "corruption", "noise_sigmas", "noise_absolute", "noise_at",
+    "occurrence",
 )  # fmt: skip
 """Options that go to the plan's `numerics`."""
 FIELDS = {
@@ -80,6 +81,9 @@ def _declared(
     draws: Annotated[int | None, typer.Option(help="Noise draws a caption and seed.")] = None,
     corruption: Annotated[
         str | None, typer.Option(help="noise, or counterfactual: the captions' column.")
+    ] = None,
+    occurrence: Annotated[
+        str | None, typer.Option(help="Mentions of the subject to corrupt: all, first or last.")
     ] = None,
     noise: Annotated[
         float | None, typer.Option(help="Noise on the subject, in sigmas of the embeddings.")

@@ -153,6 +153,13 @@ def open_tokenizer(name: str) -> Any:
         return described.tokenizer(described.family.encoders[0][1])
 
 
+def open_tokenizers(name: str) -> tuple[Any, ...]:
+    """Return the tokenizers of a model's text encoders, without its weights."""
+    with _naming(name):
+        described = _described(name, config_folder(name))
+        return tuple(described.tokenizer(part) for _, part in described.family.encoders)
+
+
 def open_scheduler(name: str, scheduler: str | None) -> Any:
     """Return a model's scheduler without opening weights, or the scheduler of that name."""
     with _naming(name):

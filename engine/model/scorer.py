@@ -19,7 +19,7 @@ from engine.model.hub import node_lock
 from engine.model.parts import check_finite
 from engine.model.registry import scorer_source
 from engine.model.weight_files import PartError, read_headers, read_json
-from schemas.errors import ModelUnavailable, first_line
+from schemas.errors import ModelUnavailable, PlanError, first_line
 
 TO_TENSOR = ("MaybeConvertMode", "MaybeToTensor", "ToTensor", "function")
 """Steps of open_clip's preparation that dqf skips, as its images are RGB tensors in [0, 1]
@@ -112,6 +112,22 @@ def check_scorer(spec: str) -> None:
             _check_folder(folder)
         except PartError as error:
             raise ModelUnavailable(f"scorer {spec!r} cannot be opened: {error}") from error
+
+
+def check_texts(spec: str, texts: Sequence[str]) -> None:
+    """Raise PlanError if a scorer would read the beginning of a text alone."""
+    name, _ = _resolve(spec)
+    tokenizer: Any = open_clip.get_tokenizer(name)
+    limit = tokenizer.context_length
+    for text in dict.fromkeys(texts):
+        if isinstance(tokenizer, open_clip.tokenizer.SimpleTokenizer):
+            count = len(tokenizer.encode(text)) + 2  # it starts and ends a text
+        else:
+            count = len(tokenizer.tokenizer(tokenizer.clean_fn(text), verbose=False).input_ids)
+        if count > limit:
+            raise PlanError(
+                f"the scorer reads {limit} tokens, and {text!r} has {count}: shorten it"
+            )
 
 
 def _check_folder(folder: Path) -> None:

@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
-from schemas.caption import Caption
+from schemas.caption import Caption, Occurrence
 from schemas.errors import PlanError
 from schemas.intervention import TokenRole
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The subject's token positions, start .. stop - 1 of a padded caption."""
+    """The token positions of a subject's last mention, start .. stop - 1 of a padded caption."""
 
     start: int
     stop: int
@@ -21,18 +21,26 @@ class Span:
     """Position of the end-of-text token; all after it is padding."""
     words: int = 1
     """Position of the caption's first token: CLIP has a start token before it, T5 has none."""
+    before: tuple[tuple[int, int], ...] = ()
+    """Start and stop of earlier mentions of the subject that are corrupted too."""
 
     @property
     def last(self) -> int:
         """Position of the last token: where the paper finds the causal state."""
         return self.stop - 1
 
+    @property
+    def subject(self) -> tuple[int, ...]:
+        """Positions of all mentions."""
+        mentions = (*self.before, (self.start, self.stop))
+        return tuple(sorted({p for start, stop in mentions for p in range(start, stop)}))
+
     def positions(self, role: TokenRole, length: int) -> list[tuple[int, ...]]:
         """Return the positions of a role among `length`, one group for each trial."""
         groups = {
             TokenRole.LAST_SUBJECT: [(self.last,)],
-            TokenRole.FIRST_SUBJECT: [(self.start,)],
-            TokenRole.SUBJECT: [tuple(range(self.start, self.stop))],
+            TokenRole.FIRST_SUBJECT: [(self.subject[0],)],
+            TokenRole.SUBJECT: [self.subject],
             TokenRole.EOS: [(self.eos,)],
             TokenRole.PADS: [tuple(range(self.eos + 1, length))],
             TokenRole.ALL: [tuple(range(length))],
@@ -44,6 +52,7 @@ class Span:
 
 def tokenize(tokenizer: Any, captions: Sequence[str]) -> torch.Tensor:
     """Return token ids_BL padded to the tokenizer's limit L, as diffusers' pipelines pad."""
+    refuse_several_vectors(tokenizer, captions)
     return tokenizer(
         list(captions),
         padding="max_length",
@@ -53,39 +62,81 @@ def tokenize(tokenizer: Any, captions: Sequence[str]) -> torch.Tensor:
     ).input_ids
 
 
-def find_subject(tokenizer: Any, caption: Caption) -> Span:
+def find_subject(tokenizer: Any, caption: Caption, occurrence: Occurrence | None = None) -> Span:
     """Return the span of the subject's tokens, found by character offsets.
 
-    PlanError: the caption has more tokens than the tokenizer's limit, or no token of the caption
-    lies in the subject.
+    Of the first mention, or of those that `occurrence` says. PlanError: the caption has more tokens
+    than the tokenizer's limit, or no token of the caption lies in the subject.
     """
-    return find_subjects(tokenizer, [caption])[1][0]
+    return find_subjects(tokenizer, [caption], occurrence)[1][0]
 
 
-def find_subjects(tokenizer: Any, captions: Sequence[Caption]) -> tuple[torch.Tensor, list[Span]]:
+def find_subjects(
+    tokenizer: Any, captions: Sequence[Caption], occurrence: Occurrence | None = None
+) -> tuple[torch.Tensor, list[Span]]:
     """Return `tokenize`'s ids_NL and `find_subject`'s span of each caption, in one pass."""
     limit = tokenizer.model_max_length
+    texts = [caption.caption for caption in captions]
+    refuse_several_vectors(tokenizer, texts)
     # Padded here: the tokenizer would make a Python list of every pad and its offsets.
-    encoded = tokenizer([caption.caption for caption in captions], return_offsets_mapping=True)
+    encoded = tokenizer(texts, return_offsets_mapping=True, verbose=False)
     ids_NL = torch.full((len(captions), limit), tokenizer.pad_token_id)
     spans = []
     for row_L, caption, ids, offsets in zip(
         ids_NL, captions, encoded.input_ids, encoded.offset_mapping, strict=True
     ):
         if len(ids) > limit:
-            raise PlanError(
-                f"caption {caption.caption!r} has {len(ids)} tokens, the model's limit is {limit}: "
-                "shorten it"
-            )
+            raise _too_long("caption", caption.caption, len(ids), limit)
         row_L[: len(ids)] = torch.tensor(ids)
-        spans.append(_span(caption, offsets, eos=len(ids) - 1))
+        mentions = [caption.subject_characters]
+        if occurrence is not None:
+            mentions = [*caption.mentions(occurrence)]
+        spans.append(_span(caption, mentions, offsets, eos=len(ids) - 1))
     return ids_NL, spans
 
 
-def _span(caption: Caption, offsets: Sequence[tuple[int, int]], *, eos: int) -> Span:
-    start, stop = caption.subject_characters
+def check_length(tokenizer: Any, text: str, what: str) -> None:
+    """Raise PlanError if a text has more tokens than the tokenizer's limit: it would be cut."""
+    refuse_several_vectors(tokenizer, [text])
+    count, limit = len(tokenizer(text, verbose=False).input_ids), tokenizer.model_max_length
+    if count > limit:
+        raise _too_long(what, text, count, limit)
+
+
+def refuse_several_vectors(tokenizer: Any, texts: Sequence[str]) -> None:
+    """Raise PlanError if a text has a learned token of several vectors (textual inversion).
+
+    A pipeline writes `<toy> <toy>_1` for `<toy>` where the tokenizer has both; dqf takes texts as
+    they are written.
+    """
+    added = tokenizer.added_tokens_encoder
+    for token in [token for token in added if f"{token}_1" in added]:
+        count = next(n for n in range(1, len(added) + 1) if f"{token}_{n}" not in added)
+        whole = " ".join([token, *(f"{token}_{n}" for n in range(1, count))])
+        for text in texts:
+            if token in text.replace(whole, ""):
+                raise PlanError(f"{token!r} in {text!r} has {count} vectors: write {whole!r}")
+
+
+def _too_long(what: str, text: str, count: int, limit: int) -> PlanError:
+    return PlanError(
+        f"{what} {text!r} has {count} tokens, the model's limit is {limit}: shorten it"
+    )
+
+
+def _span(
+    caption: Caption,
+    mentions: Sequence[tuple[int, int]],
+    offsets: Sequence[tuple[int, int]],
+    *,
+    eos: int,
+) -> Span:
     words = [position for position, (first, end) in enumerate(offsets) if end > first]
-    subject = [p for p in words if offsets[p][0] < stop and offsets[p][1] > start]
-    if not subject:
-        raise PlanError(f"subject {caption.subject!r} has no token in {caption.caption!r}")
-    return Span(subject[0], subject[-1] + 1, eos, words[0])
+    found = []
+    for start, stop in mentions:
+        subject = [p for p in words if offsets[p][0] < stop and offsets[p][1] > start]
+        if not subject:
+            raise PlanError(f"subject {caption.subject!r} has no token in {caption.caption!r}")
+        found.append((subject[0], subject[-1] + 1))
+    *before, (start, stop) = found
+    return Span(start, stop, eos, words[0], tuple(before))

@@ -38,8 +38,8 @@ def subject_noise(
     """Return noise_LD of standard deviation `scale` on the subject, zero elsewhere."""
     length, width = shape
     noise_LD = torch.zeros(length, width)
-    draw_SD = noise_draw(unit, (span.stop - span.start, width), stream)
-    noise_LD[span.start : span.stop] = scale * draw_SD
+    positions = list(span.subject)
+    noise_LD[positions] = scale * noise_draw(unit, (len(positions), width), stream)
     return noise_LD
 
 

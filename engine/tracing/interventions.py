@@ -15,6 +15,7 @@ from engine.model.seeds import derived_seed
 from engine.model.tokens import find_subjects
 from schemas.caption import Caption
 from schemas.component import Component, Kind, Part
+from schemas.concept import plain_text
 from schemas.errors import PlanError, UnknownComponent
 from schemas.intervention import Intervention, TokenRole
 from schemas.numerics import Numerics
@@ -76,7 +77,7 @@ def reference_runs(unit: Unit, numerics: Numerics) -> list[Reference]:
     caption = unit.caption
     corrupted = Reference(text=caption.caption, seed=unit.seed, is_noised=True)
     if numerics.corruption == "counterfactual":
-        corrupted = Reference(text=caption.counterfactual_text, seed=unit.seed)
+        corrupted = Reference(text=caption.counterfactual_text(numerics.occurrence), seed=unit.seed)
         for control in (Intervention.OTHER_DRAW, Intervention.MATCHED):
             if control in unit.interventions:
                 raise PlanError(
@@ -85,11 +86,11 @@ def reference_runs(unit: Unit, numerics: Numerics) -> list[Reference]:
                 )
     runs = [Reference(text=caption.caption, seed=unit.seed), corrupted]
     for intervention in unit.interventions:
-        runs += [run for run in _other_sources(unit, intervention) if run not in runs]
+        runs += [run for run in _other_sources(unit, intervention, numerics) if run not in runs]
     return runs
 
 
-def _other_sources(unit: Unit, intervention: Intervention) -> list[Reference]:
+def _other_sources(unit: Unit, intervention: Intervention, numerics: Numerics) -> list[Reference]:
     """Return the source runs of an intervention besides the clean and the corrupted run."""
     caption, seed = unit.caption, unit.seed
     if intervention is Intervention.OTHER_SEED and unit.part is Part.DENOISER:
@@ -104,14 +105,15 @@ def _other_sources(unit: Unit, intervention: Intervention) -> list[Reference]:
         text = caption.caption
         return [Reference(text=text, seed=seed, is_noised=True, noise_stream=OTHER_DRAW)]
     if intervention is Intervention.MATCHED and caption.counterfactual is not None:
-        return [Reference(text=caption.counterfactual_text, seed=seed)]
+        return [Reference(text=caption.counterfactual_text(numerics.occurrence), seed=seed)]
     return []
 
 
 def _unrelated(unit: Unit) -> str:
     """Return the source run of the other-caption control, drawn among all unrelated references."""
     caption = unit.caption
-    texts = [text for text in unit.references if caption.subject not in text]
+    subject = plain_text(caption.subject)
+    texts = [text for text in unit.references if subject not in plain_text(text)]
     if not texts:
         raise PlanError(
             f"no reference is unrelated to {caption.caption!r}: give references without "
@@ -128,7 +130,7 @@ def list_changes(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Patch
     """
     runs = reference_runs(unit, numerics)
     groups = component_groups(list_sites(model), unit.components)
-    tokens = {encoder.name: _token_groups(encoder, unit) for encoder in model.encoders}
+    tokens = {e.name: _token_groups(e, unit, numerics) for e in model.encoders}
     return [
         change
         for window in sorted(unit.windows)
@@ -142,7 +144,7 @@ def list_changes(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Patch
                 intervention=intervention,
                 window=window,
                 base=CORRUPTED if intervention.changes_corrupted else CLEAN,
-                sources=_source_places(unit, intervention, runs),
+                sources=_source_places(unit, intervention, runs, numerics),
             ),
             None if unit.part is Part.DENOISER else tokens[name.split(".")[0]],
         )
@@ -208,13 +210,13 @@ def _patched_at(site: Site, intervention: Intervention) -> Site:
 
 
 def _source_places(
-    unit: Unit, intervention: Intervention, runs: Sequence[Reference]
+    unit: Unit, intervention: Intervention, runs: Sequence[Reference], numerics: Numerics
 ) -> tuple[int, ...]:
     if intervention is Intervention.RESTORE:
         return (CLEAN,)
     if intervention in (Intervention.CORRUPT, Intervention.SWAP):
         return (CORRUPTED,)
-    return tuple(runs.index(run) for run in _other_sources(unit, intervention))
+    return tuple(runs.index(run) for run in _other_sources(unit, intervention, numerics))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,9 +228,9 @@ class _TokenGroup:
     text: str
 
 
-def _token_groups(encoder: TextEncoder, unit: Unit) -> list[_TokenGroup]:
+def _token_groups(encoder: TextEncoder, unit: Unit, numerics: Numerics) -> list[_TokenGroup]:
     """Return the groups of positions that a unit's token roles stand for in an encoder."""
-    ids_1L, (span,) = find_subjects(encoder.tokenizer, [unit.caption])
+    ids_1L, (span,) = find_subjects(encoder.tokenizer, [unit.caption], numerics.occurrence)
     texts = encoder.tokenizer.convert_ids_to_tokens(ids_1L[0].tolist())
     return [
         _TokenGroup(

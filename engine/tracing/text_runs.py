@@ -89,7 +89,7 @@ def _input_noise(
         noise_of = {
             stream: subject_noise(
                 unit,
-                find_subject(encoder.tokenizer, unit.caption),
+                find_subject(encoder.tokenizer, unit.caption, numerics.occurrence),
                 shape=(encoder.tokenizer.model_max_length, table.embedding_dim),
                 scale=noise_scale(numerics, embedding_sigma(encoder.module)),
                 stream=f"{n or ''}{stream}",
@@ -111,7 +111,7 @@ def _output_noise(
     noise_of = {
         stream: subject_noise(
             unit,
-            find_subject(model.tokenizer, unit.caption),
+            find_subject(model.tokenizer, unit.caption, numerics.occurrence),
             shape=(clean_LD.shape[0], clean_LD.shape[1]),
             scale=noise_scale(numerics, float(clean_LD.float().std())),
             stream=stream,

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from engine.editing.editable import editables
 from engine.editing.published import RIDGE as PUBLISHED_RIDGE
 from engine.files import refuse_occupied
-from engine.model.opening import check_model, count_steps, open_skeleton
+from engine.model.opening import check_model, count_steps, open_skeleton, open_tokenizers
 from engine.model.registry import default_guidance, default_scorer, default_steps, unpinned
 from engine.model.scorer import check_scorer
 from jobs.cluster.connection import Cluster
@@ -75,6 +75,7 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
         )
     name = request.model or _given(plan).model
     check_model(name)
+    _check_distinct(concepts, open_tokenizers(name))
     # A run's own numerics belong to its own model only.
     same = plan if plan and name in (plan.model, unpinned(plan.model)) else None
     components = editables(open_skeleton(name), request.layers or (located.component,))
@@ -96,6 +97,18 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
     if request.workers is None:
         return made
     return replace(made, workers=shared(Cluster(actors=request.workers)))
+
+
+def _check_distinct(concepts: Sequence[Concept], tokenizers: Sequence[Any]) -> None:
+    """Raise ConceptError if two names are one to the model: every tokenizer gives the same ids."""
+    first: dict[tuple[tuple[int, ...], ...], str] = {}
+    for concept in concepts:
+        ids = tuple(tuple(tokenizer(concept.concept).input_ids) for tokenizer in tokenizers)
+        name = first.setdefault(ids, concept.concept)
+        if name != concept.concept:
+            raise ConceptError(
+                f"{name!r} and {concept.concept!r} are the same tokens to the model: leave one out"
+            )
 
 
 def default_numerics(model: str) -> Numerics:

@@ -48,7 +48,9 @@ class DeviceTime:
 def plan_cost(planned: CheckedPlan) -> Cost:
     """Return what a plan consists of; opens the tokenizer alone."""
     plan = planned.plan
-    ids_NT, spans = find_subjects(open_tokenizer(plan.model), plan.captions)
+    ids_NT, spans = find_subjects(
+        open_tokenizer(plan.model), plan.captions, plan.numerics.occurrence
+    )
     by_caption: dict[Caption, Span] = dict(zip(plan.captions, spans, strict=True))
     units = runs = evaluations = first_unit_runs = 0
     for unit in plan_units(plan, names=names_by_part(planned.components), steps=planned.steps):

@@ -20,6 +20,8 @@ from schemas.unit import Unit
 from schemas.window import expand_windows
 
 if TYPE_CHECKING:
+    import torch
+
     from engine.model.components import Site
     from engine.model.tokens import Span
 
@@ -122,45 +124,63 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
 
 
 def _check_captions(plan: TracePlan) -> None:
-    """Raise PlanError if a subject or counterfactual is not to be found among the tokens."""
-    from engine.model.opening import open_tokenizer
-    from engine.model.tokens import find_subjects
+    """Raise PlanError if a subject is not among a caption's tokens, or a text would be cut.
 
-    tokenizer = open_tokenizer(plan.model)
-    _, spans = find_subjects(tokenizer, plan.captions)
-    references = [Caption(caption=r, subject=r, attribute="-") for r in plan.references if r]
-    if references:
-        find_subjects(tokenizer, references)
+    Every tokenizer of the model and the scorer's are asked.
+    """
+    from engine.model.opening import open_tokenizers
+    from engine.model.scorer import check_texts
+    from engine.model.tokens import check_length, find_subjects
+
+    for tokenizer in open_tokenizers(plan.model):
+        ids_NL, spans = find_subjects(tokenizer, plan.captions, plan.numerics.occurrence)
+        for text in plan.references:
+            check_length(tokenizer, text, "reference")
+        check_length(tokenizer, plan.numerics.negative_prompt, "negative prompt")
+        captions = _replaced(plan)
+        _check_counterfactuals(plan, tokenizer, ids_NL, spans, captions)
+    scored = {"caption": [c.caption for c in plan.captions]}
+    scored["target"] = [c.target_text for c in plan.captions]
+    check_texts(plan.scorer, [t for name in plan.measures for t in scored.get(name, ())])
+
+
+def _replaced(plan: TracePlan) -> list[int]:
+    """Return which captions are traced with their counterfactual; PlanError if none can be."""
     if plan.numerics.corruption == "counterfactual":
-        _check_counterfactuals(tokenizer, plan.captions, spans)
-    if Intervention.MATCHED in plan.interventions:
-        pairs = zip(plan.captions, spans, strict=True)
-        matched = [(c, span) for c, span in pairs if c.counterfactual is not None]
-        if not matched:
-            raise PlanError(
-                "intervention matched needs captions with a counterfactual, another word of the "
-                "subject's kind: give some the column `counterfactual`"
-            )
-        _check_counterfactuals(tokenizer, *zip(*matched, strict=True))
+        return list(range(len(plan.captions)))
+    if Intervention.MATCHED not in plan.interventions:
+        return []
+    given = [n for n, c in enumerate(plan.captions) if c.counterfactual is not None]
+    if not given:
+        raise PlanError(
+            "intervention matched needs captions with a counterfactual, another word of the "
+            "subject's kind: give some the column `counterfactual`"
+        )
+    return given
 
 
 def _check_counterfactuals(
-    tokenizer: Any, captions: Sequence[Caption], spans: Sequence["Span"]
+    plan: TracePlan,
+    tokenizer: Any,
+    ids_NL: "torch.Tensor",
+    spans: "Sequence[Span]",
+    captions: Sequence[int],
 ) -> None:
-    """Raise PlanError if a counterfactual has not as many tokens as its subject has in `spans`."""
+    """Raise PlanError if a caption's counterfactual changes other tokens than the subject's."""
     from engine.model.tokens import find_subjects
 
-    replaced = [
-        Caption(caption=c.counterfactual_text, subject=str(c.counterfactual), attribute="-")
-        for c in captions
-    ]
-    for span, caption, other in zip(
-        spans, captions, find_subjects(tokenizer, replaced)[1], strict=True
-    ):
-        if (span.start, span.stop, span.eos) != (other.start, other.stop, other.eos):
+    texts = [plan.captions[n].counterfactual_text(plan.numerics.occurrence) for n in captions]
+    replaced = [Caption(caption=text, subject=text, attribute="-") for text in texts]
+    if not replaced:
+        return
+    others_NL, other_spans = find_subjects(tokenizer, replaced)
+    for n, other_L, other in zip(captions, others_NL, other_spans, strict=True):
+        caption, span = plan.captions[n], spans[n]
+        changed = set((ids_NL[n] != other_L).nonzero().flatten().tolist())
+        if span.eos != other.eos or changed - set(span.subject):
             raise PlanError(
-                f"counterfactual {caption.counterfactual!r} has {other.stop - other.start} "
-                f"tokens and {caption.subject!r} {span.stop - span.start}: give as many"
+                f"counterfactual {caption.counterfactual!r} has not as many tokens as "
+                f"{caption.subject!r} in {caption.caption!r}, or changes others: give as many"
             )
 
 

@@ -1,6 +1,8 @@
 """Fetching a hub model: once a node, the commit that was planned, and no file twice."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -161,3 +163,35 @@ def test_a_plan_names_the_commit_that_it_was_checked_on(hub: Hub, tmp_path: Path
     )
     assert result.stdout.split() == [f"{REPO}@{COMMIT}", "True"], result.stderr
     assert not WEIGHTS & set(hub.gets), "a plan is checked without weights"
+
+
+def recipe(folder: Path) -> str:
+    """Return the command of docs/cluster.md that fills a cache, for the models of these tests."""
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    (command,) = [block for block in blocks if "HF_HOME=" in block]
+    command = command.replace("HF_HOME=/weights python", sys.executable)
+    return command.replace("sd-1.4", REPO).replace("ViT-B-16:openai", str(folder))
+
+
+@pytest.mark.slow
+def test_a_plan_is_checked_offline_from_the_cache_that_the_recipe_fills(
+    hub: Hub, tiny_scorer: Path, tmp_path: Path
+) -> None:
+    env = environment(hub, tmp_path / "home")
+    command = recipe(tiny_scorer)
+    assert REPO in command
+    subprocess.run(command, shell=True, env=env, cwd=ROOT, timeout=200, check=True)
+    assert {name for name in hub.gets if not name.endswith(".json")} == WEIGHTS
+    asked = sum(hub.requests.values())
+    caption = '{"caption": "a red apple", "subject": "apple", "attribute": "object"}'
+    (tmp_path / "captions.jsonl").write_text(caption)
+    result = subprocess.run(
+        [sys.executable, "-m", "dqf", "trace", "plan", "--model", REPO, "--scorer", tiny_scorer,
+         "--captions", tmp_path / "captions.jsonl", "--steps", "2", "--format", "json"],
+        env=env | {"HF_HUB_OFFLINE": "1"}, cwd=ROOT, capture_output=True, text=True, timeout=200,
+        check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)
+    assert sum(hub.requests.values()) == asked, "nothing is asked of the hub"

@@ -1,6 +1,9 @@
 """Subject spans, by character offsets."""
 
+from typing import Any
+
 import pytest
+from diffusers.loaders import TextualInversionLoaderMixin
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +11,7 @@ from engine.model.families.deepfloyd import DeepFloydIF
 from engine.model.tokens import find_subject, tokenize
 from schemas.caption import Caption
 from schemas.errors import PlanError
+from schemas.intervention import TokenRole
 from tests.models.families import open_clip_tokenizer, t5_tokenizer
 from tests.models.tiny import LENGTH, build_tokenizer
 
@@ -78,3 +82,50 @@ def test_padding_with_an_ordinary_token_is_no_part_of_the_caption() -> None:
     ids = tokenize(tokenizer, [caption.caption])[0].tolist()
     assert ids[span.eos] == tokenizer.eos_token_id
     assert set(ids[span.eos + 1 :]) == {tokenizer.pad_token_id} == {0}
+
+
+MENTIONS = Caption(
+    caption="a castle by a Castle, castles and a castle", subject="castle", attribute="object"
+)
+
+
+@pytest.mark.parametrize(
+    ("occurrence", "found"), [("all", [2, 14, 36]), ("first", [2]), ("last", [36])]
+)
+def test_mentions_are_whole_words_in_any_case(occurrence: Any, found: list[int]) -> None:
+    assert [start for start, _ in MENTIONS.mentions(occurrence)] == found
+
+
+def test_roles_follow_the_last_mention_and_the_subject_is_all_of_them() -> None:
+    span = find_subject(TOKENIZER, MENTIONS, "all")
+    last = find_subject(TOKENIZER, MENTIONS, "last")
+    first = find_subject(TOKENIZER, MENTIONS)
+    assert first == find_subject(TOKENIZER, MENTIONS, "first")
+    (role,) = span.positions(TokenRole.LAST_SUBJECT, 24)
+    assert role == (last.stop - 1,)
+    assert span.positions(TokenRole.FIRST_SUBJECT, 24) == [(first.start,)]
+    (subject,) = span.positions(TokenRole.SUBJECT, 24)
+    assert set(first.subject) | set(last.subject) < set(subject)
+    ids = TOKENIZER(MENTIONS.caption).input_ids
+    assert [ids[p] for p in subject] == [ids[p] for p in first.subject] * 3
+
+
+def test_a_counterfactual_takes_the_place_of_the_mentions() -> None:
+    caption = MENTIONS.model_copy(update={"counterfactual": "ship"})
+    assert caption.counterfactual_text() == "a ship by a ship, castles and a ship"
+    assert caption.counterfactual_text("last") == "a castle by a Castle, castles and a ship"
+
+
+def test_a_learned_token_of_several_vectors_is_refused_with_what_to_write() -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.add_tokens(["<my-toy>", "<my-toy>_1", "<my-toy>_2", "<one>"])
+    written = "a photo of <my-toy> <my-toy>_1 <my-toy>_2 by <one>"
+    assert len(tokenize(tokenizer, [written])) == 1
+    with pytest.raises(PlanError, match="3 vectors: write '<my-toy> <my-toy>_1 <my-toy>_2'"):
+        tokenize(tokenizer, ["a cat", "a photo of <my-toy> by the sea"])
+    with pytest.raises(PlanError, match="3 vectors"):
+        find_subject(tokenizer, Caption(caption="<my-toy>", subject="<my-toy>", attribute="object"))
+    pipeline = TextualInversionLoaderMixin()
+    ours = tokenize(tokenizer, [written])
+    theirs = pipeline.maybe_convert_prompt("a photo of <my-toy> by <one>", tokenizer)
+    assert ours.tolist() == tokenize(tokenizer, [theirs]).tolist()
