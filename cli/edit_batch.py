@@ -8,6 +8,7 @@ import typer
 
 from cli.job import arguments, follow_as_job, shared
 from cli.options.models import check_name
+from cli.options.run import here_or_there
 from cli.options.runs import run_location
 from cli.printing.edit_report import print_edit
 from cli.printing.output import Format, FormatOption, note
@@ -75,6 +76,7 @@ def edit_batch(
         str | None,
         typer.Option(
             envvar="RAY_ADDRESS",
+            callback=here_or_there,
             help="http://HOST:8265 of a Ray cluster that does it as a job; else it is done here.",
         ),
     ] = None,

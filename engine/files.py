@@ -31,9 +31,30 @@ def is_folder(path: str | os.PathLike[str]) -> bool:
 
 
 def refuse_occupied(out: Path) -> None:
-    """Raise ConceptError if `out` is a file or a folder that holds something."""
-    if is_file(out) or (is_folder(out) and any(out.iterdir())):
+    """Raise ConceptError unless `out` is an empty folder, or one that this process can make."""
+    try:
+        os.lstat(out)
+        if is_folder(out) and not any(out.iterdir()):
+            return
         raise ConceptError(f"{out} exists and is not an empty folder; choose another --out")
+    except FileNotFoundError:
+        _try_to_make(out.absolute())
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise ConceptError(f"cannot write {out}: {reason}; choose another --out") from problem
+
+
+def _try_to_make(out: Path) -> None:
+    """Raise ConceptError if a folder that does not exist cannot be made."""
+    parent = next(folder for folder in out.parents if os.path.lexists(folder))
+    try:
+        # Permissions do not say it: nobody may write in /proc, or on a read-only disk.
+        with tempfile.TemporaryDirectory(dir=parent) as tried:
+            (Path(tried) / max(out.parts[1:], key=lambda part: len(os.fsencode(part)))).mkdir()
+    except OSError as problem:
+        raise ConceptError(
+            f"cannot write in {parent}: {problem.strerror}; choose another --out"
+        ) from problem
 
 
 @contextmanager
@@ -43,9 +64,10 @@ def new_folder(out: Path) -> Iterator[Path]:
     ConceptError: the folder cannot be made, or `out` is occupied before or after the block.
     """
     refuse_occupied(out)
+    out = out.absolute()  # the name of "." too
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}.", dir=out.parent))
     except OSError as error:
         raise ConceptError(
             f"cannot write in {out.parent}: {error.strerror}; choose another --out"
@@ -55,7 +77,12 @@ def new_folder(out: Path) -> Iterator[Path]:
         _make_readable(work)
         refuse_occupied(out)
         # rename(2) replaces an empty folder and fails on any other.
-        work.rename(out)
+        try:
+            work.rename(out)
+        except OSError as error:
+            raise ConceptError(
+                f"cannot write {out}: {error.strerror}; choose another --out"
+            ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -12,10 +12,17 @@ if TYPE_CHECKING:
     from jobs.cluster.connection import Cluster
     from jobs.pool.limits import Limits
 
+
+def here_or_there(address: str | None) -> str | None:
+    """Return an address, None for Ray's own word for a Ray of this command's own."""
+    return None if address in ("local", "") else address
+
+
 AddressOption = Annotated[
     str | None,
     typer.Option(
         envvar="RAY_ADDRESS",
+        callback=here_or_there,
         help="http://HEAD:8265 submits a job; HOST:PORT drives from here; none: a local Ray.",
     ),
 ]

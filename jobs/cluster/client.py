@@ -92,6 +92,7 @@ def _check(address: str) -> None:
 
 def _probe(address: str) -> None:
     """Raise ClusterUnavailable if no Ray answers; another server never gets the token."""
+    prepare_environment(address)
     import requests
 
     try:

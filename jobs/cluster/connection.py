@@ -17,10 +17,12 @@ from schemas.errors import ClusterUnavailable, first_line
 
 OBJECT_STORE_BYTES = 200 * 2**20
 """Size of the object store, which results never pass through."""
-HTTP_S = 2.0
-"""How long a server may take to show that it speaks HTTP."""
 ANSWER_S = 5.0
-"""How long a cluster may take to accept a connection; Ray itself tries for many minutes."""
+"""How long a cluster may take to accept a connection, and to say its first word on it; Ray itself
+tries for many minutes."""
+SETTINGS = 4
+"""Type of the HTTP/2 frame that a server sends first (RFC 9113, section 3.4); its fourth byte."""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 TOKEN_HELP = "put the cluster's token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
 
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
@@ -39,7 +41,7 @@ class Cluster:
 
 
 def check_address(address: str) -> None:
-    """Raise ClusterUnavailable if nothing listens at HOST:PORT."""
+    """Raise ClusterUnavailable if no gRPC server, as Ray's own ports are, answers at HOST:PORT."""
     if address == "auto":  # Ray finds the cluster of this machine by itself
         return
     host, colon, port = address.removeprefix("ray://").rpartition(":")
@@ -47,27 +49,30 @@ def check_address(address: str) -> None:
         raise ClusterUnavailable(f"address {address!r} is not HOST:PORT, such as 10.0.0.5:6379")
     try:
         with socket.create_connection((host, int(port)), timeout=ANSWER_S) as connection:
-            speaks_http = _speaks_http(connection)
+            answer = _first_words(connection)
     except (OSError, OverflowError) as error:
         raise ClusterUnavailable(
             f"no Ray cluster answers at {address}: {error}; start one, or leave --address out"
         ) from error
-    if speaks_http:
-        # Ray would try for many minutes to talk to it as to a cluster's own port.
+    if answer.startswith(b"HTTP/1"):
         raise ClusterUnavailable(
             f"a dashboard answers at {address}: give http://{address} to submit a job there, or "
             "the port of the cluster itself, 6379 if none was chosen"
         )
+    if answer[3:4] != bytes([SETTINGS]) and os.environ.get("RAY_USE_TLS", "0") == "0":
+        raise ClusterUnavailable(
+            f"what listens at {address} does not answer as a Ray cluster does: give the port of "
+            "the cluster itself, 6379 if none was chosen, or http:// and that of its dashboard"
+        )
 
 
-def _speaks_http(connection: socket.socket) -> bool:
-    """Return whether a server answers a request of HTTP/1, which Ray's own ports do not speak."""
-    connection.settimeout(HTTP_S)
+def _first_words(connection: socket.socket) -> bytes:
+    """Return the beginning of what a server says to a request of HTTP/1; empty if nothing."""
     try:
         connection.sendall(b"GET /api/version HTTP/1.0\r\n\r\n")
-        return connection.recv(6) == b"HTTP/1"
+        return connection.recv(9)
     except OSError:  # silence, or the connection is closed
-        return False
+        return b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +160,16 @@ def _capacity(cluster: Cluster) -> Capacity:
 
 def prepare_environment(address: str | None) -> None:
     """Set the variables that Ray reads when it is imported: for a cluster, or by default a local
-    Ray."""
+    Ray.
+
+    No proxy is asked for this machine's own addresses: it could not reach them.
+    """
+    direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if direct != "*":
+        # Ray's gRPC and requests both prefer the name in small letters.
+        os.environ["no_proxy"] = ",".join(
+            dict.fromkeys((*filter(None, direct.split(",")), *LOOPBACK))
+        )
     if address is None:
         # Undocumented use of the flag (ray 2.60): makes every listener bind to 127.0.0.1.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"

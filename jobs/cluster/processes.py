@@ -12,6 +12,8 @@ import psutil
 DRIVER_VARIABLE = "DQF_LOCAL_DRIVER"
 """Environment variable by which every process of a local Ray names its driver."""
 DRIVER = re.compile(r"(?P<pid>\d{1,10}):(?P<since>[\d.e+]{1,25})")
+RAYS = re.compile(r"^ray::|[/\\]ray[/\\]")
+"""In the command line of every process that Ray starts: its title, or the path of Ray's files."""
 NAMESPACES = ("pid", "time")
 """Kernel namespaces in which numbers and times of processes mean something else."""
 
@@ -50,7 +52,10 @@ def mark_descendants() -> Iterator[None]:
 
 
 def orphans() -> list[psutil.Process]:
-    """Return this user's processes whose driver is gone."""
+    """Return this user's processes of a local Ray whose driver is gone.
+
+    Another program may have inherited the variable, from a shell that has it.
+    """
     here = _namespaces(os.getpid())
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
@@ -58,13 +63,15 @@ def orphans() -> list[psutil.Process]:
             if process.uids().real != os.getuid() or process.pid == os.getpid():
                 continue
             driver = process.environ().get(DRIVER_VARIABLE)
-            if driver and _namespaces(process.pid) == here and not _is_alive(driver):
+            if not driver or _is_alive(driver) or _namespaces(process.pid) != here:
+                continue
+            if any(RAYS.search(word) for word in process.cmdline()):
                 found.append(process)
     return found
 
 
 def end_orphans() -> None:
-    """Kill this user's processes whose driver is gone."""
+    """Kill this user's processes of a local Ray whose driver is gone."""
     for process in orphans():
         with contextlib.suppress(psutil.Error):
             process.kill()

@@ -171,7 +171,9 @@ def test_the_doctor_finds_and_repairs(run: TraceRun) -> None:
     assert "parts,wrong,parts/c00000001.parquet is not a whole" in damaged.stdout
     if orphans():
         pytest.skip("--repair would end processes that are not this test's")
-    left = subprocess.Popen(["sleep", "60"], env={**os.environ, DRIVER_VARIABLE: "1:0"})
+    left = subprocess.Popen(
+        ["ray::Left", "60"], executable="/bin/sleep", env={**os.environ, DRIVER_VARIABLE: "1:0"}
+    )
     repaired = dqf("doctor", "r", "--repair", cwd=cwd)
     assert repaired.returncode == 0, repaired.stdout
     assert left.wait(10) < 0

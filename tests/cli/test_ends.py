@@ -7,13 +7,18 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
 
+import grpc
 import psutil
 import pytest
+from requests.utils import should_bypass_proxies
 
-from jobs.cluster.connection import check_address
+from cli.options.run import here_or_there
+from jobs.cluster.client import job_client
+from jobs.cluster.connection import ANSWER_S, check_address
 from jobs.cluster.processes import DRIVER_VARIABLE, orphans
 from jobs.cluster.token import protect_token
 from schemas.errors import ClusterUnavailable
@@ -149,8 +154,72 @@ def test_a_dashboard_is_not_joined_as_a_cluster() -> None:
     check_address("auto")
 
 
-@pytest.mark.parametrize("text", ["", "abc", "1:", ":1", "99999999999999999999:1", "1:x\n2"])
-def test_a_driver_that_dqf_did_not_name_is_no_orphans(text: str) -> None:
+@pytest.mark.parametrize("said", [b"", b"SSH-2.0-OpenSSH_9.6\r\n", b"\0" * 64, b"+PONG\r\n"])
+def test_a_port_that_is_not_rays_is_refused_within_seconds(said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(said)
+                connection.recv(100)
+                time.sleep(1.0 if said else ANSWER_S + 1)
+
+        Thread(target=answer, daemon=True).start()
+        start = time.monotonic()
+        with pytest.raises(ClusterUnavailable, match="does not answer as a Ray cluster does"):
+            check_address(f"127.0.0.1:{server.getsockname()[1]}")
+        assert time.monotonic() - start < ANSWER_S + 3
+
+
+def test_a_server_of_rays_protocol_is_joined() -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        check_address(f"127.0.0.1:{port}")
+        check_address(f"ray://127.0.0.1:{port}")
+    finally:
+        server.stop(None)
+
+
+@pytest.mark.parametrize("direct", [None, "example.org", "*"])
+def test_no_proxy_stands_before_the_loopback(
+    direct: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", direct or "")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            for _ in range(2):
+                connection, _ = server.accept()
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n{}")
+                connection.close()
+
+        Thread(target=answer, daemon=True).start()
+        for host in ("127.0.0.1", "localhost"):
+            # It was reached: a proxy would be "no Ray cluster answers".
+            with pytest.raises(
+                ClusterUnavailable, match=r"what answers at .* is not a Ray cluster"
+            ):
+                job_client(f"http://{host}:{server.getsockname()[1]}")
+    assert should_bypass_proxies("http://example.org", None) is (direct is not None)
+
+
+@pytest.mark.parametrize("word", ["local", ""])
+def test_rays_own_word_for_a_local_one_is_read(word: str) -> None:
+    assert here_or_there(word) is None
+    assert here_or_there("10.0.0.5:6379") == "10.0.0.5:6379"
+
+
+@pytest.mark.parametrize(
+    "text", ["1:5.0", "4000000:123456.0", "", "abc", "1:", ":1", "99999999999999999999:1", "1:x\n2"]
+)
+def test_a_process_that_is_not_rays_is_not_ended(text: str) -> None:
     with subprocess.Popen(["sleep", "60"], env={**os.environ, DRIVER_VARIABLE: text}) as process:
         try:
             assert process.pid not in [orphan.pid for orphan in orphans()]

@@ -517,7 +517,9 @@ def test_a_process_of_a_killed_driver_is_noted(run: TraceRun) -> None:
     driver = subprocess.Popen([sys.executable, "-c", ""])
     name = f"{driver.pid}:{psutil.Process(driver.pid).create_time()}"
     driver.wait()
-    left = subprocess.Popen(["sleep", "60"], env={**os.environ, DRIVER_VARIABLE: name})
+    left = subprocess.Popen(
+        ["ray::Left", "60"], executable="/bin/sleep", env={**os.environ, DRIVER_VARIABLE: name}
+    )
     try:
         assert str(left.pid) in text_of(checked(run), "processes")
     finally:
