@@ -28,10 +28,10 @@ import pyarrow as pa
 from scipy import stats
 
 from bench.made_up_runs import MEASURES, make_components, make_plan, make_run
-from cli.rank import RANK
 from jobs.query.estimates import make_statistics
 from jobs.query.kept_statistics import FOLDER
-from jobs.query.select import run_query
+from jobs.query.rank import SHOWN, Choice, ranked
+from jobs.query.select import opened_views, run_query
 from jobs.runs.parts import PartContent, part_name, write_part
 from jobs.runs.trace_run import TraceRun, open_run
 from schemas.statistics import STATISTICS
@@ -204,11 +204,15 @@ def _estimates(folder: Path, memory: str) -> dict[str, float]:
 
 def _rank(run: TraceRun) -> dict[str, float]:
     shutil.rmtree(Path(run.location, FOLDER), ignore_errors=True)
-    parameters = ["target", None, None, 10, "restore"]
+
+    def rank() -> None:
+        with opened_views(run) as views:
+            ranked(views, Choice(measure="target"), columns=SHOWN, top=10)
+
     return {
         "count_s": _timed(lambda: run_query(run, "SELECT count(*) FROM scores")),
-        "s": _timed(lambda: run_query(run, RANK, parameters)),
-        "again_s": _timed(lambda: run_query(run, RANK, parameters)),
+        "s": _timed(rank),
+        "again_s": _timed(rank),
     }
 
 

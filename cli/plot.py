@@ -42,7 +42,8 @@ def plot(
     ] = Intervention.RESTORE,
 ) -> None:
     """Save a figure of a run's report as a file, and say what it shows."""
-    from jobs.report.plot import Choice, plot_figure
+    from jobs.query.rank import Choice
+    from jobs.report.plot import plot_figure
     from jobs.runs.trace_run import open_run
 
     choice = Choice(

@@ -12,47 +12,6 @@ from cli.printing.output import Format, FormatOption, print_table
 from schemas.component import Part
 from schemas.intervention import CONTROLS, Intervention
 
-STATES = """
-SELECT attribute, part, measure, {place}component, token,
-  step_start || ':' || step_stop AS steps, {figures}, num_captions
-FROM {view}
-WHERE measure = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
-  AND {kind} = $5
-QUALIFY row_number() OVER (PARTITION BY attribute, part
-  ORDER BY {by} DESC, component, token, step_start, step_stop) <= $4
-ORDER BY attribute, part, {by} DESC, component, token, step_start, step_stop
-"""
-
-RANK = STATES.format(
-    view="ranking",
-    kind="intervention",
-    by="mean_ie",
-    place="rank, ",
-    figures="mean_ie, ie_low, ie_high, q_causal, is_causal, mean_recovery",
-)
-
-BEYOND = STATES.format(
-    view="controlled_effects",
-    kind="control",
-    by="mean_difference",
-    place="",
-    figures="mean_difference, difference_low, difference_high, q_difference, "
-    "mean_ie, control_ie, control_low, control_high, q_control",
-)
-
-OVERLAP = """
-FROM overlap
-WHERE measure = $1 AND ($2 IS NULL OR attribute_a = $2 OR attribute_b = $2)
-  AND ($3 IS NULL OR part = $3)
-ORDER BY ALL
-"""
-
-CONCENTRATION = """
-FROM concentration
-WHERE measure = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
-ORDER BY ALL
-"""
-
 
 class Shown(StrEnum):
     """What `dqf rank` prints."""
@@ -91,32 +50,31 @@ def rank(
     Intervals are of 95 %; ranks tie where intervals overlap; a state is causal where
     q_causal < 0.05 (docs/statistics.md). What that comes to is said on stderr.
     """
-    from jobs.query.select import run_query
-    from jobs.query.verdicts import verdicts
+    from jobs.query import rank as ranking
+    from jobs.query.select import opened_views
+    from jobs.query.words import verdicts
     from jobs.runs.trace_run import open_run
-    from schemas.errors import PlanError
 
     opened = open_run(run_location(run))
-    plan = opened.plan
-    if measure not in plan.measures:
-        raise PlanError(f"run {run} has no measure {measure!r}: it has {', '.join(plan.measures)}")
-    shown = beyond or intervention
-    if shown not in plan.interventions:
-        traced = ", ".join(plan.interventions)
-        raise PlanError(f"run {run} has no intervention {shown.value!r}: it has {traced}")
-    if beyond and beyond not in CONTROLS:
-        raise PlanError(f"--beyond is one of {', '.join(CONTROLS)}, not {beyond.value!r}")
-    known = run_query(opened, "SELECT DISTINCT attribute FROM captions ORDER BY 1")
-    names = known["attribute"].to_pylist()
-    if attribute is not None and attribute not in names:
-        raise PlanError(f"run {run} has no attribute {attribute!r}: it has {', '.join(names)}")
-    of_part = part.value if part else None
-    if show is Shown.STATES:
-        parameters = [measure, attribute, of_part, top, shown.value]
-        table = run_query(opened, BEYOND if beyond else RANK, parameters)
-    else:
-        sql = OVERLAP if show is Shown.OVERLAP else CONCENTRATION
-        table = run_query(opened, sql, [measure, attribute, of_part])
+    choice = ranking.Choice(
+        attribute=attribute,
+        part=part.value if part else None,
+        measure=measure,
+        intervention=beyond or intervention,
+    )
+    ranking.check_choice(opened, choice)
+    if beyond:
+        ranking.check_control(beyond)
+    with opened_views(opened) as views:
+        if show is Shown.OVERLAP:
+            table = ranking.overlaps(views, choice)
+        elif show is Shown.CONCENTRATION:
+            table = ranking.concentrations(views, choice)
+        elif beyond:
+            table = ranking.ranked_beyond(views, choice, top=top)
+        else:
+            table = ranking.ranked(views, choice, columns=ranking.SHOWN, top=top)
+        sentences = verdicts(views, choice)
     print_table(table, output_format)
-    for sentence in verdicts(opened, measure=measure, attribute=attribute, part=of_part):
+    for sentence in sentences:
         say(sentence, err=True)

@@ -18,13 +18,16 @@ AddressOption = Annotated[
 
 def status(run: RunArgument, output_format: FormatOption = Format.TABLE) -> None:
     """Show how far a run is and what leads so far, from its folder alone."""
+    from jobs.query.rank import Choice, leading
+    from jobs.query.select import opened_views
     from jobs.runs.trace_run import open_run
-    from jobs.tracing.status import leading, status_of
+    from jobs.tracing.status import status_of
 
     opened = open_run(run_location(run))
     row: dict[str, object] = asdict(status_of(opened))
     measure = "target" if "target" in opened.plan.measures else opened.plan.measures[0]
-    leaders = leading(opened, measure=measure)
+    with opened_views(opened) as views:
+        leaders = leading(views, Choice(measure=measure)).to_pylist()
     if output_format is Format.JSON:
         row["leading"] = leaders
     print_rows([row], output_format)

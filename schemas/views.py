@@ -1,7 +1,7 @@
 """The SQL views of a run: from scores to total and indirect effects, rankings and causal states."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from schemas.intervention import Intervention
 
@@ -13,9 +13,15 @@ generation (how often its failed units were tried again), its units and those th
 
 CHANGES_CORRUPTED = ", ".join(f"'{i}'" for i in Intervention if i.changes_corrupted)
 
-# Signed so that a component which carries the attribute is above zero in every direction: restored
-# into the corrupted run it brings the score back, taken out of the clean run it takes it away.
-EFFECTS = f"""
+
+def effects_of(trials: str) -> str:
+    """Return the SELECT of each score's effects, from a table of scores.
+
+    They are signed so that a component which carries the attribute is above zero in every
+    direction: restored into the corrupted run it brings the score back, taken out of the clean run
+    it takes it away.
+    """
+    return f"""
 SELECT *, indirect_effect / CASE WHEN abs(total_effect) >= {MIN_TOTAL_EFFECT}
   THEN total_effect END AS recovery
 FROM (
@@ -23,31 +29,27 @@ FROM (
     clean - corrupted AS total_effect,
     CASE WHEN intervention IN ({CHANGES_CORRUPTED})
       THEN patched - corrupted ELSE clean - patched END AS indirect_effect
-  FROM TRIALS)
+  FROM {trials})
 """
 
+
 # A state: a component at certain tokens and steps, for an attribute and measure.
-STATE = "attribute, part, component, token, step_start, step_stop, measure"
+STATE = ("attribute", "part", "component", "token", "step_start", "step_stop", "measure")
 
 # Seeds and draws of one caption are not independent: the caption is the cluster of all statistics.
 # Joining captions to the means, not to the scores, is five times faster.
 CAPTION_EFFECTS = f"""
-SELECT {STATE}, intervention, caption_id, ie, te, recovery, num_trials
+SELECT {", ".join(STATE)}, intervention, caption_id, ie, te, recovery, num_trials
 FROM (
-  SELECT {STATE.removeprefix("attribute, ")}, intervention, caption_id,
+  SELECT {", ".join(STATE[1:])}, intervention, caption_id,
     avg(indirect_effect) AS ie, avg(total_effect) AS te, avg(recovery) AS recovery,
     count(*) AS num_trials
-  FROM ({EFFECTS.replace("TRIALS", "scores")}) GROUP BY ALL)
+  FROM ({effects_of("scores")}) GROUP BY ALL)
 JOIN captions USING (caption_id)
 """
 
-COMPONENT_EFFECTS = "SELECT * EXCLUDE (rank, controls, is_causal) FROM RANKING"
-
-RANKING = """
-SELECT * FROM RANKING
-ORDER BY attribute, part, intervention, measure, mean_ie DESC,
-  component, token, step_start, step_stop
-"""
+RANKED_BY = """attribute, part, intervention, measure, mean_ie DESC,
+  component, token, step_start, step_stop"""
 
 CAUSAL_STATES = "SELECT * EXCLUDE is_causal FROM ranking WHERE is_causal"
 
@@ -58,12 +60,6 @@ NORMAL_95 = 1.96
 COMMIT_JSON = """[{"chunk": "INTEGER", "generation": "INTEGER", "units": "INTEGER",
   "failures": [{"unit_id": "VARCHAR", "error": "VARCHAR", "message": "VARCHAR",
     "traceback": "VARCHAR"}]}]"""
-
-COMMITS = f"""
-SELECT commit.* FROM (
-  SELECT unnest(from_json(decode(value), '{COMMIT_JSON}')) AS commit
-  FROM parquet_kv_metadata(PARTS) WHERE decode(key) = '{COMMITS_KEY}' AND WHERE_FILE)
-"""
 
 # The latest generation of a chunk tried all earlier failures again.
 FAILURES = """
@@ -87,21 +83,27 @@ TABLES = ("captions", "slabs", "units", "components")
 """Tables of a run that are one file each."""
 
 
-def scores_of(parts: Sequence[str], *, where: str = "true") -> str:
+def any_file(_: str) -> str:
+    """Return the condition of every file."""
+    return "true"
+
+
+def scores_of(parts: Sequence[str], *, where: Callable[[str], str] = any_file) -> str:
     """Return the SELECT of the scores in `parts`, which are paths or globs that match a file.
 
-    `where` selects the files, as an expression with {file} for the file's path.
+    `where` returns the condition on a file, from the name of the column with its path.
     """
-    return (
-        f"SELECT * EXCLUDE file FROM {read_parquet(parts, named=True)} "
-        f"WHERE {where.format(file='file')}"
-    )
+    return f"SELECT * EXCLUDE file FROM {read_parquet(parts, named=True)} WHERE {where('file')}"
 
 
-def commits_of(parts: Sequence[str], *, where: str = "true") -> str:
+def commits_of(parts: Sequence[str], *, where: Callable[[str], str] = any_file) -> str:
     """Return the SELECT of the commits in `parts`; the arguments are those of `scores_of`."""
-    body = COMMITS.replace("PARTS", _listed(parts))
-    return body.replace("WHERE_FILE", where.format(file="file_name"))
+    return f"""
+SELECT commit.* FROM (
+  SELECT unnest(from_json(decode(value), '{COMMIT_JSON}')) AS commit
+  FROM parquet_kv_metadata({_listed(parts)})
+  WHERE decode(key) = '{COMMITS_KEY}' AND {where("file_name")})
+"""
 
 
 def view_statements(
@@ -112,18 +114,18 @@ def view_statements(
     `tables` maps each of TABLES to its file; `scores`, `commits` and, by the name of the table,
     `statistics` are the SELECTs of these.
     """
-    ranking = f"({statistics['ranking']})"
+    ranking = f"FROM ({statistics['ranking']})"
     views = {
         **{name: f"SELECT * FROM {read_parquet([tables[name]])}" for name in TABLES},
         "scores": scores,
         "commits": commits,
         "failures": FAILURES,
         "trials": "SELECT * FROM scores JOIN captions USING (caption_id)",
-        "effects": EFFECTS.replace("TRIALS", "trials"),
+        "effects": effects_of("trials"),
         "caption_effects": CAPTION_EFFECTS,
         **statistics,
-        "component_effects": COMPONENT_EFFECTS.replace("RANKING", ranking),
-        "ranking": RANKING.replace("RANKING", ranking),
+        "component_effects": f"SELECT * EXCLUDE (rank, controls, is_causal) {ranking}",
+        "ranking": f"{ranking} ORDER BY {RANKED_BY}",
         "causal_states": CAUSAL_STATES,
     }
     return [f"CREATE OR REPLACE VIEW {name} AS {body}" for name, body in views.items()]

@@ -22,15 +22,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow as pa
+
 from bench.made_up_runs import MEASURES, WritingWorker, make_plan, make_run
-from cli.rank import RANK
-from jobs.query.select import run_query
+from jobs.query.rank import SHOWN, Choice, leading, ranked
+from jobs.query.select import opened_views, run_query
 from jobs.runs.packs import tidy
 from jobs.runs.progress import open_tasks
 from jobs.runs.provenance import versions
 from jobs.runs.run import Task
 from jobs.runs.trace_run import TraceRun, open_run
-from jobs.tracing.status import leading, status_of
+from jobs.tracing.status import status_of
 
 T = TypeVar("T")
 MIB = 2**20
@@ -241,11 +243,21 @@ def _print_folder(run: TraceRun) -> None:
             scores = _num_scores(run, [file.name for file in files])
             print(f"{len(files):,} {folder}: {size / MIB:.1f} MiB, {size / scores:.1f} bytes/score")
     status_s, status = timed(lambda: status_of(run))
-    leading_s, _ = timed(lambda: leading(run, measure="target"))
+    leading_s, _ = timed(lambda: _leading(run))
     print(
         f"status {status_s:.2f} s ({status.done:,} units done), what leads {leading_s:.2f} s",
         flush=True,
     )
+
+
+def _leading(run: TraceRun) -> pa.Table:
+    with opened_views(run) as views:
+        return leading(views, Choice(measure="target"))
+
+
+def _ranked(run: TraceRun) -> pa.Table:
+    with opened_views(run) as views:
+        return ranked(views, Choice(measure="target"), columns=SHOWN, top=10)
 
 
 def _num_scores(run: TraceRun, names: Sequence[str]) -> int:
@@ -256,8 +268,7 @@ def _num_scores(run: TraceRun, names: Sequence[str]) -> int:
 
 def _print_queries(run: TraceRun, options: argparse.Namespace) -> None:
     """Print how long queries over all scores take, and whether each score is there once."""
-    parameters = ["target", None, None, 10, "restore"]
-    rank_s, ranking = timed(lambda: run_query(run, RANK, parameters))
+    rank_s, ranking = timed(lambda: _ranked(run))
     count_s, _ = timed(lambda: run_query(run, "SELECT count(*) FROM scores"))
     once_s, once = timed(lambda: run_query(run, EXACTLY_ONCE))
     (counts,) = once.to_pylist()
@@ -283,7 +294,7 @@ def _print_loose(options: argparse.Namespace, run: TraceRun, folder: Path) -> No
         "tidy": lambda: tidy(loose),
         "tasks": lambda: open_tasks(loose),
         "status": lambda: status_of(loose),
-        "rank": lambda: run_query(loose, RANK, ["target", None, None, 10, "restore"]),
+        "rank": lambda: _ranked(loose),
     }
     seconds = {name: timed(work)[0] for name, work in works.items()}
     print(

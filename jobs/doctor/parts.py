@@ -46,11 +46,8 @@ SELECT unit_id, caption_id, seed, draw, part, count(*) AS num_rows, count(DISTIN
 FROM part GROUP BY ALL
 """
 SCORE_COLUMNS = [field.name for field in SCORES if pa.types.is_floating(field.type)]
-NOT_FINITE = "SELECT count(*) FROM part WHERE NOT ({})".format(
-    " AND ".join(f"isfinite({name})" for name in SCORE_COLUMNS)
-)
-FINGERPRINT = "SELECT count(*), sum(hash(r)::HUGEINT), any_value(typeof(r)) FROM {} AS r"
-"""Differs where rows do, whatever their order."""
+IS_FINITE = " AND ".join(f"isfinite({name})" for name in SCORE_COLUMNS)
+NOT_FINITE = f"SELECT count(*) FROM part WHERE NOT ({IS_FINITE})"
 CAPTIONS_OWN = {TokenRole.WORDS, TokenRole.EACH, TokenRole.PADS}
 """Roles that stand for as many tokens as a caption has."""
 
@@ -157,10 +154,15 @@ def fingerprint(connection: duckdb.DuckDBPyConnection, path: str) -> tuple:
     CorruptPart: it reads none. Of a footer, which has no checksum, it accepts less than Arrow.
     """
     try:
-        query = FINGERPRINT.format(read_parquet([exactly(path)]))
-        return connection.execute(query).fetchall()[0]
+        return _fingerprint_of(connection, read_parquet([exactly(path)]))
     except duckdb.Error as error:
         raise CorruptPart(f"cannot be read by DuckDB: {first_line(error)}") from error
+
+
+def _fingerprint_of(connection: duckdb.DuckDBPyConnection, rows: str) -> tuple:
+    """Return values that differ where rows do, whatever their order."""
+    sql = f"SELECT count(*), sum(hash(r)::HUGEINT), any_value(typeof(r)) FROM {rows} AS r"
+    return connection.execute(sql).fetchall()[0]
 
 
 def rows_of_unit(run: TraceRun, slab: Slab) -> int | None:
@@ -262,7 +264,7 @@ class _Group:
     def _unlike(self, file: PartFile, content: bytes, table: pa.Table) -> str:
         """Return how DuckDB, which queries use, reads a file otherwise than Arrow; or ""."""
         self._connection.register("part", table)
-        ours = self._connection.execute(FINGERPRINT.format("part")).fetchall()[0]
+        ours = _fingerprint_of(self._connection, "part")
         try:
             with on_disk(self._run, file.name, content) as path:
                 theirs = fingerprint(self._connection, path)

@@ -3,7 +3,7 @@
 Shapes: S states of a family, C its captions (suffixes `_SC`, `_S`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,56 +14,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.statistics.inference import Array
-from schemas.views import EFFECTS
+from schemas.views import effects_of
 
 Places = NDArray[np.int64]
 
 PLACE = "part, component, token, step_start, step_stop"
 """Columns that identify a state within its family."""
-
-REDUCED = f"""
-CREATE TEMP TABLE seed_codes AS
-  SELECT seed, (row_number() OVER (ORDER BY seed) - 1)::INTEGER AS seed_code
-  FROM (SELECT DISTINCT seed FROM units);
-CREATE TEMP TABLE caption_codes AS
-  SELECT caption_id, attribute, (row_number() OVER (ORDER BY caption_id) - 1)::INTEGER AS caption
-  FROM captions;
-CREATE TEMP TABLE component_codes AS
-  SELECT component, (row_number() OVER (ORDER BY component))::INTEGER AS component_code
-  FROM (SELECT DISTINCT component FROM scores);
-CREATE TEMP TABLE caption_means AS
-  SELECT part, component_code, token, step_start, step_stop, measure, intervention, caption,
-    count(*)::INTEGER AS trials, avg(indirect_effect) AS ie, avg(total_effect) AS te, MASKS
-  FROM ({EFFECTS.replace("TRIALS", "scores")}) JOIN seed_codes USING (seed)
-  JOIN component_codes USING (component) JOIN caption_codes USING (caption_id) GROUP BY ALL;
-CREATE TEMP TABLE places AS
-  SELECT (row_number() OVER (ORDER BY {PLACE}) - 1)::INTEGER AS place, *
-  FROM (SELECT DISTINCT part, component_code, token, step_start, step_stop FROM caption_means)
-  JOIN component_codes USING (component_code);
-CREATE TEMP TABLE families AS
-  SELECT (row_number() OVER (ORDER BY part, measure, attribute) - 1)::INTEGER AS family, *
-  FROM (SELECT DISTINCT part, measure, attribute
-    FROM (SELECT DISTINCT part, measure, caption FROM caption_means)
-    JOIN caption_codes USING (caption));
-CREATE TEMP TABLE numbered AS
-  SELECT family, intervention, place, caption, ie, te, trials, COLUMNS('_mask_')
-  FROM caption_means JOIN caption_codes USING (caption)
-  JOIN families USING (part, measure, attribute)
-  JOIN places USING (part, component_code, token, step_start, step_stop);
-DROP TABLE caption_means;
-"""
-"""Captions, states and families get numbers, which alone leave DuckDB. Long names are numbered
-before scores are grouped: DuckDB holds more groups of a fixed size, and can spill the rest."""
 TEMPORARY = ("seed_codes", "caption_codes", "component_codes", "places", "families", "numbered")
-
-COUNTS = """
-SELECT intervention, place, sum(trials)::BIGINT AS num_trials, COUNTED
-FROM numbered WHERE family = ? GROUP BY ALL ORDER BY place
-"""
 MASK_BITS = 120
 """Of a HUGEINT, which has 127."""
-CAPTIONS = "SELECT DISTINCT caption FROM numbered WHERE family = ? ORDER BY caption"
-CELLS = "SELECT place, caption, ie, te FROM numbered WHERE family = ? AND intervention = ?"
+CAPTIONS = "SELECT DISTINCT caption FROM numbered WHERE family = $family ORDER BY caption"
+CELLS = """
+SELECT place, caption, ie, te FROM numbered WHERE family = $family AND intervention = $intervention
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +76,10 @@ def reduced(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[pa.Table, I
 
 
 def _with_masks(connection: duckdb.DuckDBPyConnection) -> tuple[str, str]:
-    """Return REDUCED and COUNTS with bit masks of the seeds and draws that a state has.
+    """Return the statements that reduce the scores, and the SELECT of a family's counts.
 
-    Masks have a fixed size, unlike lists and bit strings, so that DuckDB can spill its aggregates.
+    They take the seeds and draws of a state as bit masks, whose size is fixed, unlike that of lists
+    and bit strings, so that DuckDB can spill its aggregates.
     """
     ((seeds, draws),) = _rows(connection, "SELECT count(DISTINCT seed), max(draw) + 1 FROM units")
     masks: list[str] = []
@@ -129,15 +93,59 @@ def _with_masks(connection: duckdb.DuckDBPyConnection) -> tuple[str, str]:
         ]
         bits = " + ".join(f"bit_count(bit_or({name}_mask_{number}))" for number in numbers)
         counted.append(f"({bits})::BIGINT AS num_{name}")
-    return REDUCED.replace("MASKS", ", ".join(masks)), COUNTS.replace("COUNTED", ", ".join(counted))
+    counts = f"""
+SELECT intervention, place, sum(trials)::BIGINT AS num_trials, {", ".join(counted)}
+FROM numbered WHERE family = $family GROUP BY ALL ORDER BY place
+"""
+    return _reduced(", ".join(masks)), counts
+
+
+def _reduced(masks: str) -> str:
+    """Return the statements that number captions, states and families, and reduce the scores.
+
+    Numbers alone leave DuckDB. Long names are numbered before scores are grouped: DuckDB holds more
+    groups of a fixed size, and can spill the rest. `masks` are columns of bit masks, of a fixed
+    size too.
+    """
+    return f"""
+CREATE TEMP TABLE seed_codes AS
+  SELECT seed, (row_number() OVER (ORDER BY seed) - 1)::INTEGER AS seed_code
+  FROM (SELECT DISTINCT seed FROM units);
+CREATE TEMP TABLE caption_codes AS
+  SELECT caption_id, attribute, (row_number() OVER (ORDER BY caption_id) - 1)::INTEGER AS caption
+  FROM captions;
+CREATE TEMP TABLE component_codes AS
+  SELECT component, (row_number() OVER (ORDER BY component))::INTEGER AS component_code
+  FROM (SELECT DISTINCT component FROM scores);
+CREATE TEMP TABLE caption_means AS
+  SELECT part, component_code, token, step_start, step_stop, measure, intervention, caption,
+    count(*)::INTEGER AS trials, avg(indirect_effect) AS ie, avg(total_effect) AS te, {masks}
+  FROM ({effects_of("scores")}) JOIN seed_codes USING (seed)
+  JOIN component_codes USING (component) JOIN caption_codes USING (caption_id) GROUP BY ALL;
+CREATE TEMP TABLE places AS
+  SELECT (row_number() OVER (ORDER BY {PLACE}) - 1)::INTEGER AS place, *
+  FROM (SELECT DISTINCT part, component_code, token, step_start, step_stop FROM caption_means)
+  JOIN component_codes USING (component_code);
+CREATE TEMP TABLE families AS
+  SELECT (row_number() OVER (ORDER BY part, measure, attribute) - 1)::INTEGER AS family, *
+  FROM (SELECT DISTINCT part, measure, attribute
+    FROM (SELECT DISTINCT part, measure, caption FROM caption_means)
+    JOIN caption_codes USING (caption));
+CREATE TEMP TABLE numbered AS
+  SELECT family, intervention, place, caption, ie, te, trials, COLUMNS('_mask_')
+  FROM caption_means JOIN caption_codes USING (caption)
+  JOIN families USING (part, measure, attribute)
+  JOIN places USING (part, component_code, token, step_start, step_stop);
+DROP TABLE caption_means;
+"""
 
 
 def _families(connection: duckdb.DuckDBPyConnection, count: str) -> Iterator[Family]:
     ids = [row[0] for row in _rows(connection, "SELECT caption_id FROM captions ORDER BY 1")]
     listed = "SELECT family, attribute, part, measure FROM families ORDER BY family"
     for number, attribute, part, measure in _rows(connection, listed):
-        columns = _columns(connection, CAPTIONS, [number])["caption"]
-        counts = _columns(connection, count, [number])
+        columns = _columns(connection, CAPTIONS, family=number)["caption"]
+        counts = _columns(connection, count, family=number)
         places_S = np.unique(counts["place"]).astype(np.int64)
         yield Family(
             attribute=attribute,
@@ -160,7 +168,7 @@ def _effects(
     places_S: Places,
     captions_C: NDArray[np.int32],
 ) -> Effects:
-    cells = _columns(connection, CELLS, [family, intervention])
+    cells = _columns(connection, CELLS, family=family, intervention=intervention)
     at = np.searchsorted(places_S, cells["place"]), np.searchsorted(captions_C, cells["caption"])
     shape = len(places_S), len(captions_C)
     counted = counts["intervention"] == intervention
@@ -176,7 +184,7 @@ def _effects(
 
 
 def _columns(
-    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object]
+    connection: duckdb.DuckDBPyConnection, sql: str, **parameters: object
 ) -> dict[str, NDArray[Any]]:
     found = connection.execute(sql, parameters).fetchnumpy()
     return {name: np.asarray(values) for name, values in found.items()}

@@ -17,15 +17,6 @@ from schemas.views import TABLES, commits_of, quoted, scores_of, view_statements
 CATALOG = "catalog.duckdb"
 """A DuckDB file of the views with paths relative to the run's folder: open it from there."""
 
-# The views list files again each time: a part whose group has a pack is skipped.
-IS_LIVE = f"""
-NOT coalesce(list_contains(
-  (SELECT list(parse_filename(file)) FROM glob('packs/g*.parquet')),
-  format('g{{{{:06d}}}}.parquet',
-    try_cast(regexp_extract({{file}}, 'parts/c(\\d{{{{8}}}})\\.parquet', 1) AS BIGINT)
-      // {GROUP_CHUNKS})), false)
-"""
-
 
 def write_catalog(run: TraceRun) -> None:
     """Write a local run's `catalog.duckdb`, whole or not at all, unless it exists."""
@@ -41,8 +32,8 @@ def _catalog(folder: Path) -> bytes:
     parts = ["parts/*.parquet", "packs/*.parquet"]
     statements = view_statements(
         tables,
-        scores=scores_of(parts, where=IS_LIVE),
-        commits=commits_of(parts, where=IS_LIVE),
+        scores=scores_of(parts, where=_is_live),
+        commits=commits_of(parts, where=_is_live),
         statistics={table: select_kept(table) for table in STATISTICS},
     )
     with tempfile.TemporaryDirectory() as temporary:
@@ -54,6 +45,17 @@ def _catalog(folder: Path) -> bytes:
             for statement in (*statements, *_comments()):
                 connection.execute(statement)
         return path.read_bytes()
+
+
+def _is_live(file: str) -> str:
+    """Return the condition that no pack holds a part; the views list files again each time."""
+    return f"""
+NOT coalesce(list_contains(
+  (SELECT list(parse_filename(file)) FROM glob('packs/g*.parquet')),
+  format('g{{:06d}}.parquet',
+    try_cast(regexp_extract({file}, 'parts/c(\\d{{8}})\\.parquet', 1) AS BIGINT)
+      // {GROUP_CHUNKS})), false)
+"""
 
 
 def _comments() -> Iterator[str]:

@@ -5,16 +5,16 @@ path that may be read may be written too (2.0.1). So the statement's tree is che
 runs, and anything that is not known to be harmless is refused.
 """
 
-import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import duckdb
 
+from jobs.query.statement import named_by, nodes_of, parsed, tables_read, words_of
 from schemas.errors import QueryRefused
 from schemas.views import exactly, quoted
 
@@ -78,7 +78,16 @@ def lock(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> None:
     connection.execute("SET lock_configuration = true")
 
 
-def admitted(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """A statement that may run."""
+
+    sql: str
+    reads: frozenset[str]
+    """Names, in lower case, among which are those of all views that it reads."""
+
+
+def admitted(connection: duckdb.DuckDBPyConnection, sql: str) -> Admitted:
     """Return the one SELECT of `sql`; the connection already has its views.
 
     QueryRefused: it does not parse, is none or several, or does anything but read views.
@@ -91,22 +100,28 @@ def admitted(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
         raise _refused(f"{len(statements)} statements" if statements else "nothing")
     (statement,) = statements
     if statement.type.name == MULTI:
-        _check_words(connection, statement.query)
+        reads = _check_words(connection, statement.query)
     elif statement.type != duckdb.StatementType.SELECT:
         raise _refused(statement.type.name.replace("_", " "))
     else:
-        _check_tree(connection, statement.query)
-    return statement.query
+        reads = _check_tree(connection, statement.query)
+    return Admitted(sql=statement.query, reads=reads)
 
 
 def _refused(found: str) -> QueryRefused:
     return QueryRefused(f"give exactly one SELECT statement, not {found}: runs are read-only")
 
 
-def _check_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Raise QueryRefused if a part of the statement may do more than read views."""
-    nodes = list(_nodes(_tree(connection, sql)))
-    known = {name.lower() for node in nodes for name in _named_by(node)} | _tables(connection)
+def _check_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]:
+    """Return the names of the tables that a statement reads.
+
+    QueryRefused: a part of it may do more than read views.
+    """
+    tree = parsed(connection, sql)
+    nodes = list(nodes_of(tree))
+    defined = {name.lower() for node in nodes for name in named_by(node)}
+    # A WITH clause may not name a file, which another part of the statement would then read.
+    known = {name for name in defined if not FILE_MARKS.intersection(name)} | _tables(connection)
     for node in nodes:
         kind = str(node.get("type", ""))
         if kind.endswith("_NODE") and kind not in READING_NODES:
@@ -118,35 +133,7 @@ def _check_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
             raise _no_function(node["function_name"])
         elif kind == "BASE_TABLE" and node["qualified_name"]["path"][-1].lower() not in known:
             raise _no_view(connection, node["qualified_name"]["path"])
-
-
-def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
-    (text,) = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()[0]
-    try:
-        tree = json.loads(text)
-    except RecursionError:
-        raise QueryRefused("the statement is nested too deeply: name its parts in WITH") from None
-    if tree["error"]:
-        raise QueryRefused(f"the statement cannot be checked: {tree['error_message']}")
-    return tree["statements"]
-
-
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    left = [tree]
-    while left:
-        item = left.pop()
-        if isinstance(item, dict):
-            yield item
-            left.extend(item.values())
-        elif isinstance(item, list):
-            left.extend(item)
-
-
-def _named_by(node: dict[str, Any]) -> list[str]:
-    """Return the names that a WITH clause defines, without those that name a file elsewhere."""
-    entries = node.get("cte_map")
-    names = [entry["key"] for entry in entries["map"]] if isinstance(entries, dict) else []
-    return [name for name in names if not FILE_MARKS.intersection(name)]
+    return frozenset(tables_read(tree))
 
 
 def _tables(connection: duckdb.DuckDBPyConnection) -> set[str]:
@@ -179,13 +166,15 @@ def _no_view(connection: duckdb.DuckDBPyConnection, path: list[str]) -> QueryRef
     )
 
 
-def _check_words(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Raise QueryRefused if a statement without a tree has a word that may write.
+def _check_words(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]:
+    """Return the words of a statement without a tree, any of which may name a table it reads.
+
+    QueryRefused: one of them may write.
 
     DuckDB lets a WITH clause write by INSERT, UPDATE, DELETE or COPY alone, and allowed paths still
     keep any other file closed.
     """
-    words = _words(sql)
+    words = words_of(sql)
     if words[0] not in FIRST_WORDS:
         raise _refused(words[0].upper())
     functions = connection.execute(
@@ -199,14 +188,5 @@ def _check_words(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
             raise _refused(f"a PIVOT with {word.upper()}")
         if word in closed or (after == "(" and word in refused):
             raise _no_function(word)
-
-
-def _words(sql: str) -> list[str]:
-    """Return the tokens of a statement without comments, names in lower case without quotes."""
-    encoded, tokens = sql.encode(), duckdb.tokenize(sql)
-    ends = [start for start, _ in tokens[1:]] + [len(encoded)]
-    return [
-        encoded[start:end].decode().strip().strip('"').lower()
-        for (start, kind), end in zip(tokens, ends, strict=True)
-        if kind != duckdb.token_type.comment
-    ]
+    # A string may name a table too: FROM 'ranking'.
+    return frozenset(word.strip("'") for word in words)

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.query.select import run_query
-from jobs.runs.trace_run import TraceRun
+from jobs.query.opened import Views
+from jobs.query.rank import CHOSEN, Choice
 from schemas.intervention import Intervention
 
 CAPTION_MEANS = f"""
 SELECT attribute, part, caption_id, avg(ie) AS ie
 FROM caption_effects
-WHERE intervention = '{Intervention.OTHER_DRAW}' AND measure = $1
-  AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
+WHERE intervention = '{Intervention.OTHER_DRAW}' AND {CHOSEN}
 GROUP BY ALL ORDER BY ALL
 """
 """Each caption's effect of the control, on average over the states."""
@@ -50,17 +49,15 @@ class Placebo:
         return f"{about} {ends}, which leaves zero out: this control is not a null here."
 
 
-def placebos(
-    run: TraceRun, *, measure: str, attribute: str | None = None, part: str | None = None
-) -> list[Placebo]:
+def placebos(views: Views, choice: Choice) -> list[Placebo]:
     """Return the placebo of each attribute and part for which another draw was traced."""
-    if Intervention.OTHER_DRAW not in run.plan.interventions:
+    if Intervention.OTHER_DRAW not in views.run.plan.interventions:
         return []
     # SciPy takes a second to import, which runs without this control save.
     from engine.statistics.inference import draws_of, mean_estimates
 
     effects = defaultdict[tuple[str, str], dict[str, float]](dict)
-    for row in run_query(run, CAPTION_MEANS, [measure, attribute, part]).to_pylist():
+    for row in views.query(CAPTION_MEANS, choice.parameters).to_pylist():
         effects[row["attribute"], row["part"]][row["caption_id"]] = row["ie"]
     found = []
     for (of_attribute, of_part), by_caption in effects.items():

@@ -5,18 +5,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from jobs.query.select import open_query, run_query
+from jobs.query.rank import Choice, check_choice, ranked
+from jobs.query.select import open_query, opened_views, run_query
 from jobs.runs.trace_run import TraceRun
 from jobs.runs.trace_run import open_run as _open_run
-from schemas.errors import PlanError
 from schemas.intervention import Intervention
-
-RANKED = """
-SELECT * FROM ranking
-WHERE intervention = $1 AND ($2 IS NULL OR attribute = $2) AND ($3 IS NULL OR part = $3)
-  AND ($4 IS NULL OR measure = $4)
-ORDER BY attribute, part, measure, mean_ie DESC, component, token, step_start, step_stop
-"""
 
 
 def open_run(location: str | Path) -> TraceRun:
@@ -37,11 +30,12 @@ def rank(
 ) -> pa.Table:
     """Return the rows of the view `ranking`, the largest effect of each attribute and part first.
 
-    PlanError: the run has no such intervention or measure.
+    PlanError: the run has no such attribute, part, measure or intervention.
     """
-    _check("intervention", intervention, run.plan.interventions)
-    _check("measure", measure, run.plan.measures)
-    return run_query(run, RANKED, [str(intervention), attribute, part, measure])
+    choice = Choice(attribute=attribute, part=part, measure=measure, intervention=intervention)
+    check_choice(run, choice)
+    with opened_views(run) as views:
+        return ranked(views, choice)
 
 
 def effects(run: TraceRun) -> pa.Table:
@@ -58,8 +52,3 @@ def query(runs: TraceRun | Mapping[str, TraceRun], sql: str) -> pa.Table:
         return run_query(runs, sql)
     with open_query(runs, sql) as result:
         return pa.Table.from_batches(list(result.batches), schema=result.schema)
-
-
-def _check(kind: str, value: str | None, known: tuple[str, ...]) -> None:
-    if value is not None and value not in known:
-        raise PlanError(f"the run has no {kind} {value!r}: it has {', '.join(known)}")

@@ -1,6 +1,5 @@
 """The views of a run on a connection: its files as they are now, its statistics."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,6 @@ from jobs.runs.trace_run import TraceRun
 from schemas.errors import StoreError
 from schemas.statistics import STATISTICS
 from schemas.views import (
-    STATISTICS_VIEWS,
     TABLES,
     commits_of,
     exactly,
@@ -127,11 +125,6 @@ def fill_statistics(
     """Fill the views over estimates; the run's schema is in use."""
     for table, content in _statistics(connection, run, files).items():
         _put(connection, f"{hidden}.{table}", content)
-
-
-def reads_statistics(sql: str) -> bool:
-    """Return whether a statement names a view over estimates, which take time to make."""
-    return re.search(rf"\b({'|'.join(STATISTICS_VIEWS)})\b", sql, re.IGNORECASE) is not None
 
 
 def _put(connection: duckdb.DuckDBPyConnection, table: str, content: pa.Table) -> None:

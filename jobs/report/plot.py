@@ -1,13 +1,15 @@
 """One figure of a run as a file."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import vl_convert
 
 from engine.files import prepare_output, write_whole
+from jobs.query.rank import Choice, check_choice
+from jobs.query.select import opened_views
 from jobs.report.figures.data import Row, read_figure_data
 from jobs.report.figures.known import FIGURES, default_measure
 from jobs.report.figures.style import LIGHT, config
@@ -21,16 +23,6 @@ PIXELS_PER_INCH = 300
 FORMATS = (".png", ".svg", ".pdf")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """What a figure shows; None: what comes first."""
-
-    attribute: str | None = None
-    part: str | None = None
-    measure: str | None = None
-    intervention: str = "restore"
-
-
 def plot_figure(run: TraceRun, name: str, choice: Choice, path: Path) -> str:
     """Write the figure `name` of a run to `path` and return what it shows, in words.
 
@@ -42,7 +34,8 @@ def plot_figure(run: TraceRun, name: str, choice: Choice, path: Path) -> str:
         raise PlanError(f"{path}: figures are saved as {', '.join(FORMATS)}")
     prepare_output(path, error=PlanError)
     figure, whole = FIGURES[name], _complete(run, choice)
-    rows = figure.rows(read_figure_data(run))
+    with opened_views(run) as views:
+        rows = figure.rows(read_figure_data(views))
     chosen = _chosen(rows, whole, figure.chosen_by)
     if not chosen:
         raise PlanError(
@@ -56,19 +49,13 @@ def plot_figure(run: TraceRun, name: str, choice: Choice, path: Path) -> str:
 
 def _complete(run: TraceRun, choice: Choice) -> Choice:
     """Return a choice with an attribute and a measure; PlanError names one that the run lacks."""
-    plan = run.plan
-    attributes = list(dict.fromkeys(caption.attribute for caption in plan.captions))
-    measure = choice.measure or default_measure(plan.measures)
-    known = {
-        "attribute": (choice.attribute or attributes[0], attributes),
-        "part": (choice.part or plan.parts[0].value, [part.value for part in plan.parts]),
-        "measure": (measure, list(plan.measures)),
-        "intervention": (choice.intervention, [i.value for i in plan.interventions]),
-    }
-    for what, (value, there) in known.items():
-        if value not in there:
-            raise PlanError(f"run {run.name} has no {what} {value!r}: it has {', '.join(there)}")
-    return replace(choice, attribute=known["attribute"][0], measure=measure)
+    complete = replace(
+        choice,
+        attribute=choice.attribute or run.plan.captions[0].attribute,
+        measure=choice.measure or default_measure(run.plan.measures),
+    )
+    check_choice(run, complete)
+    return complete
 
 
 def _chosen(rows: Sequence[Row], choice: Choice, fields: Sequence[str]) -> list[Row]:

@@ -17,7 +17,8 @@ from markupsafe import Markup
 
 from engine.files import write_whole
 from jobs.query.placebo import placebos
-from jobs.query.select import run_query
+from jobs.query.rank import Choice
+from jobs.query.select import opened_views
 from jobs.report.edits import CONCEPTS, EditSection, edit_sections, measure_rows, share_text
 from jobs.report.figures.data import ALPHA, FigureData, read_figure_data
 from jobs.report.figures.edits import edits, pareto
@@ -71,8 +72,12 @@ def write_report(run: TraceRun, folders: Sequence[Path], path: Path) -> Report:
     ConceptError: a folder is neither. StoreError, QueryRefused: the run cannot be read.
     """
     sections = edit_sections(folders)
-    data = read_figure_data(run)
     measure = default_measure(run.plan.measures)
+    with opened_views(run) as views:
+        data = read_figure_data(views)
+        failures = views.query(FAILED).to_pylist()
+        (counts,) = views.query(COUNTS).to_pylist()
+        nulls = [placebo.sentence for placebo in placebos(views, Choice(measure=measure))]
     attributes = list(dict.fromkeys(caption.attribute for caption in run.plan.captions))
     found = answers(data, measure, attributes)
     html = _rendered(
@@ -82,8 +87,9 @@ def write_report(run: TraceRun, folders: Sequence[Path], path: Path) -> Report:
         measure=measure,
         strips=strips(run, places(run.components)),
         edits=sections,
-        failures=run_query(run, FAILED).to_pylist(),
-        counts=run_query(run, COUNTS).to_pylist()[0],
+        failures=failures,
+        counts=counts,
+        placebos=nulls,
         data=data,
         figures=_run_figures(data) + _edit_figures(sections),
     )
@@ -184,7 +190,6 @@ def _rendered(
         interventions=INTERVENTIONS,
         measure=measure,
         controls=[control for control in CONTROLS if control in run.plan.interventions],
-        placebos=[placebo.sentence for placebo in placebos(run, measure=measure)],
         figures=figures,
         data=data,
         page_data=_json(_page_data(data, figures)),

@@ -5,23 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jobs.pool.attempts import Attempt, attempts, last_begun
-from jobs.query.select import run_query
 from jobs.runs.packs import group_chunks
 from jobs.runs.progress import progress_of
 from jobs.runs.trace_run import TraceRun
 
 WINDOW_S = 600.0
 """The rate is that of the last ten minutes in which anything was committed."""
-LEADING = """
-SELECT attribute, part, component, token, step_start || ':' || step_stop AS steps,
-  avg(ie) AS mean_ie, stddev_samp(ie) / sqrt(count(*)) AS se_ie, count(*) AS num_captions
-FROM caption_effects
-WHERE intervention = 'restore' AND measure = $1
-GROUP BY attribute, part, component, token, step_start, step_stop
-QUALIFY row_number() OVER (PARTITION BY attribute, part ORDER BY avg(ie) DESC, component, token,
-  step_start) = 1
-ORDER BY attribute, part
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +51,6 @@ def status_of(run: TraceRun) -> Status:
         attempts=len(tried),
         message=last.message if last else "",
     )
-
-
-def leading(run: TraceRun, *, measure: str) -> list[dict[str, object]]:
-    """Return the component with the highest mean indirect effect of each attribute and part."""
-    return run_query(run, LEADING, [measure]).to_pylist()
 
 
 def _state(last: Attempt | None, *, left: int, idle_s: float | None) -> str:

@@ -227,16 +227,16 @@ def test_ctrl_c_ends_a_query(runs: Path, delay_s: float) -> None:
 
 PRINTS_BEFORE_IT_WAITS = """
 import sys
-import jobs.query.select
+import jobs.query.opened
 from cli.app import main
 
-opened = jobs.query.select._Opened.stream
+opened = jobs.query.opened.Views.stream
 
-def announced(self, as_text):
+def announced(self, sql, *, as_text):
     print("computing", file=sys.stderr, flush=True)
-    return opened(self, as_text)
+    return opened(self, sql, as_text=as_text)
 
-jobs.query.select._Opened.stream = announced
+jobs.query.opened.Views.stream = announced
 main()
 """
 

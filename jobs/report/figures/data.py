@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.query.select import run_query
+from jobs.query.opened import Views
+from jobs.query.rank import Choice, concentrations, overlaps, ranked
 from jobs.report.figures.labels import KIND_NAMES, Place, places
-from jobs.runs.trace_run import TraceRun
 from schemas.component import Component
 from schemas.intervention import CONTROLS, Intervention, TokenRole
+from schemas.views import STATE
 
 Row = dict[str, Any]
 
@@ -23,15 +24,13 @@ CONTROLLED = 15
 PADS = 9
 """Pads from this one on are one place."""
 
-STATE = ("attribute", "part", "component", "token", "step_start", "step_stop", "measure")
 GROUP = ("attribute", "part", "measure", "intervention")
 """What a reader chooses; ranks and q-values are of the states of one such group."""
-RANKING = f"""
-SELECT {", ".join(STATE)}, intervention, rank, mean_ie AS mean, ie_low AS low, ie_high AS high,
-  q_causal AS q, is_causal, mean_te, te_low, te_high, mean_recovery AS recovery,
-  num_captions AS captions
-FROM ranking
-"""
+RANKED = (
+    *(*STATE, "intervention", "rank", "mean_ie AS mean", "ie_low AS low", "ie_high AS high"),
+    *("q_causal AS q", "is_causal", "mean_te", "te_low", "te_high", "mean_recovery AS recovery"),
+    "num_captions AS captions",
+)
 
 # Where a token is in its caption: before, at or after the subject's last token, or from the end of
 # the text on. So that captions of other lengths are compared place by place, as in ROME's traces.
@@ -91,12 +90,13 @@ class FigureData:
     """What was left out for size, in a sentence; "" if nothing was."""
 
 
-def read_figure_data(run: TraceRun) -> FigureData:
+def read_figure_data(views: Views) -> FigureData:
     """Return what the figures of a run are drawn of."""
+    run, everything = views.run, Choice(intervention=None)
     drawn = places(run.components)
     components = {component.name: component for component in run.components}
-    ranked = run_query(run, RANKING).to_pylist()
-    states = [_state(row, components[row["component"]], drawn[row["component"]]) for row in ranked]
+    rows = ranked(views, everything, columns=RANKED).to_pylist()
+    states = [_state(row, components[row["component"]], drawn[row["component"]]) for row in rows]
     _name(states)
     _mark_main(states)
     kept, cut = capped(states, MAX_STATES)
@@ -104,9 +104,9 @@ def read_figure_data(run: TraceRun) -> FigureData:
     _mark_controlled(kept)
     return FigureData(
         states=kept,
-        tokens=_tokens(run, kept, components, drawn),
-        overlaps=run_query(run, "SELECT * FROM overlap").to_pylist(),
-        concentration=run_query(run, "SELECT * FROM concentration").to_pylist(),
+        tokens=_tokens(views, kept, components, drawn),
+        overlaps=overlaps(views, everything).to_pylist(),
+        concentration=concentrations(views, everything).to_pylist(),
         cut=cut,
     )
 
@@ -229,10 +229,11 @@ def _mark_controlled(states: Sequence[Row]) -> None:
 
 
 def _tokens(
-    run: TraceRun, states: Iterable[Row], components: dict[str, Component], drawn: dict[str, Place]
+    views: Views, states: Iterable[Row], components: dict[str, Component], drawn: dict[str, Place]
 ) -> list[Row]:
     """Return effects by place: single positions if they were traced, else roles of tokens."""
-    rows = run_query(run, TOKENS).to_pylist() if {"each", "words"} & {*run.plan.tokens} else []
+    has_positions = {"each", "words"} & {*views.run.plan.tokens}
+    rows = views.query(TOKENS).to_pylist() if has_positions else []
     if rows:
         return [_token(row, components[row["component"]], drawn[row["component"]]) for row in rows]
     roles = list(TokenRole)

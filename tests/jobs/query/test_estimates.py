@@ -16,8 +16,9 @@ from bench.made_up_runs import MANIFEST, commit_all, score_row
 from jobs.editing.locate import locate
 from jobs.query.catalog import CATALOG, write_catalog
 from jobs.query.kept_statistics import FOLDER, damaged_statistics
-from jobs.query.select import run_query
-from jobs.query.verdicts import verdicts
+from jobs.query.rank import Choice
+from jobs.query.select import opened_views, run_query
+from jobs.query.words import verdicts
 from jobs.runs.run import IdentifiedUnit
 from jobs.runs.trace_run import TraceRun, create_run, open_run
 from schemas.caption import Caption
@@ -204,6 +205,11 @@ def test_overlap_and_concentration(run: TraceRun) -> None:
         assert row["gini_low"] <= row["gini"] <= row["gini_high"]
 
 
+def said_of(run: TraceRun, attribute: str | None = None) -> list[str]:
+    with opened_views(run) as views:
+        return verdicts(views, Choice(measure="target", attribute=attribute))
+
+
 def test_few_captions_find_nothing_and_say_so(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", captions=4)
     assert run_query(run, "FROM causal_states").num_rows == 0
@@ -212,14 +218,14 @@ def test_few_captions_find_nothing_and_say_so(tmp_path: Path) -> None:
         "AND intervention = 'restore'",
     ).to_pylist()  # fmt: skip
     assert row["p_value"] == 0.125
-    (sentence, *_) = verdicts(run, measure="target", attribute=None, part=None)
+    (sentence, *_) = said_of(run)
     assert "object, style" in sentence
     assert "with 4 captions" in sentence
     assert "0.062" in sentence
 
 
 def test_verdicts_say_what_is_causal_and_how_surely(run: TraceRun) -> None:
-    first, second, *limits = verdicts(run, measure="target", attribute=None, part=None)
+    first, second, *limits = said_of(run)
     assert first.startswith("object, text-encoder: 1 of 4 states are causal")
     assert "other-caption" in first
     assert "led by a: +0.3" in first
@@ -228,7 +234,7 @@ def test_verdicts_say_what_is_causal_and_how_surely(run: TraceRun) -> None:
     assert "object, style need more captions: with fewer than 36" in few
     assert together.startswith("These are 2 families")
     assert "3 of the 3 causal states remain" in together
-    (_, *limits) = verdicts(run, measure="target", attribute="style", part=None)
+    (_, *limits) = said_of(run, "style")
     assert len(limits) == 1
     assert "families" not in limits[0]
 
@@ -247,7 +253,7 @@ def test_a_claim_whose_interval_reaches_zero_says_so(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", captions=10, effect=effect)
     unsure = run_query(run, "FROM causal_states WHERE ie_low <= 0")["component"].to_pylist()
     assert unsure == ["c"]
-    said = verdicts(run, measure="target", attribute=None, part=None)
+    said = said_of(run)
     assert any("the interval of c reaches zero though q is under 0.05" in line for line in said)
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from bench.made_up_runs import commit_all, make_components, make_run, score_row
 from jobs.query.placebo import placebos
-from jobs.query.verdicts import verdicts
+from jobs.query.rank import Choice
+from jobs.query.select import opened_views
+from jobs.query.words import verdicts
 from jobs.runs.run import IdentifiedUnit
 from jobs.runs.trace_run import TraceRun
 from schemas.caption import Caption
@@ -66,13 +68,15 @@ def test_another_draw_is_a_null_where_its_interval_holds_zero(
     tmp_path: Path, control: float, is_null: bool, says: str
 ) -> None:
     run = traced(tmp_path / "run", control=control)
-    (found,) = placebos(run, measure="target")
+    with opened_views(run) as views:
+        (found,) = placebos(views, Choice(measure="target"))
+        others = placebos(views, Choice(measure="target", attribute="style"))
+        said = verdicts(views, Choice(measure="target"))
     assert (found.attribute, found.part, found.is_null) == ("object", "text-encoder", is_null)
     assert found.mean == pytest.approx(control, abs=0.02)
     assert found.low < found.mean < found.high
     assert found.high - found.low < 0.03
     assert says in found.sentence
-    assert placebos(run, measure="target", attribute="style") == []
-    said = verdicts(run, measure="target", attribute=None, part=None)
+    assert others == []
     assert found.sentence in said
     assert said[-1].startswith("1 of 12 captions have no counterfactual")

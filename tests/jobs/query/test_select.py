@@ -7,6 +7,7 @@ from statistics import mean, stdev
 import duckdb
 import pytest
 
+import jobs.query.opened
 import jobs.query.select
 from jobs.query.catalog import CATALOG, write_catalog
 from jobs.query.select import run_query
@@ -99,13 +100,13 @@ def test_a_query_whose_parts_are_packed_meanwhile_reads_them_first(
     run: TraceRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = run_query(run, "SELECT * FROM scores ORDER BY ALL")
-    lock = jobs.query.select.lock
+    lock = jobs.query.opened.lock
 
     def pack_and_lock(*arguments: object) -> None:
         pack(run, 0)
         lock(*arguments)
 
-    monkeypatch.setattr(jobs.query.select, "lock", pack_and_lock)
+    monkeypatch.setattr(jobs.query.opened, "lock", pack_and_lock)
     assert run_query(run, "SELECT * FROM scores ORDER BY ALL").equals(before)
     assert not run.live().parts
     # Again with parts that go each time they are listed, as at the end of another group.

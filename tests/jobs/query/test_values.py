@@ -84,7 +84,7 @@ def test_views_are_described(run: TraceRun) -> None:
 
 
 def test_a_hundred_thousand_equal_names_take_no_minutes() -> None:
-    from jobs.query.select import _unique
+    from jobs.query.opened import _unique
 
     names = _unique(["a"] * 100_000)
     assert len(set(names)) == 100_000

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.query.select import run_query
+from jobs.query.rank import Choice
+from jobs.query.select import opened_views, run_query
 from jobs.report.edits import edit_sections, measure_rows
 from jobs.report.figures.data import ALPHA, FigureData, Row, capped, place_name, read_figure_data
 from jobs.report.figures.edits import edits, pareto
 from jobs.report.figures.known import FIGURES
 from jobs.report.figures.labels import places, short_name
 from jobs.report.figures.style import DARK, LIGHT, Theme
-from jobs.report.plot import Choice, plot_figure
+from jobs.report.plot import plot_figure
 from jobs.report.words import answers, findings
 from jobs.runs.trace_run import TraceRun
 from schemas.component import Component, Kind, Part
@@ -36,7 +37,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> TraceRun:
 
 @pytest.fixture(scope="module")
 def data(run: TraceRun) -> FigureData:
-    return read_figure_data(run)
+    with opened_views(run) as views:
+        return read_figure_data(views)
 
 
 def group(data: FigureData, part: str, intervention: str = "restore") -> list[Row]:
@@ -128,8 +130,8 @@ def test_tokens_are_aligned_at_the_subject(run: TraceRun, data: FigureData) -> N
     # The subject is the fifth of "a photo of a cat in neon": the mean there, taken from the scores.
     query = """SELECT avg(patched - corrupted) AS mean FROM trials WHERE position = 5
       AND token = '5' AND attribute = 'object' AND measure = 'target' AND intervention = 'restore'
-      AND component = $1"""
-    expected = run_query(run, query, [STRONG["text"]])["mean"].to_pylist()
+      AND component = $component"""
+    expected = run_query(run, query, {"component": STRONG["text"]})["mean"].to_pylist()
     assert [subject["mean"]] == pytest.approx(expected)
     assert place_name(1, 9) == "pad 9+"
 
@@ -147,7 +149,8 @@ def test_answers_name_what_survives_and_say_when_nothing_can_be_said(
     small = make_run(tmp_path / "r")
     for chunk in range(small.num_chunks):
         commit_scores(small, chunk)
-    found = answers(read_figure_data(small), "target", ["object", "style"])
+    with opened_views(small) as views:
+        found = answers(read_figure_data(views), "target", ["object", "style"])
     assert all("Nothing can be said" in answer.sentence for answer in found)
 
 

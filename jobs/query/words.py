@@ -1,27 +1,25 @@
 """A run's ranking in words: the causal states, their certainty, or why none can be found."""
 
+from jobs.query.opened import Views
 from jobs.query.placebo import placebos
-from jobs.query.select import run_query
+from jobs.query.rank import CHOSEN, Choice
 from jobs.runs.trace_run import TraceRun
 from schemas.intervention import Intervention
 from schemas.statistics import DISCOVERY_RATE
 
-FOUND = """
+FOUND = f"""
 SELECT attribute, part, count(*) AS states, count_if(is_causal) AS causal,
   max(num_captions) AS captions, min(q_causal) AS least_q,
-  arg_max({component, mean_ie, ie_low, ie_high}, mean_ie) FILTER (is_causal) AS leader,
+  arg_max(struct_pack(component, mean_ie, low := ie_low, high := ie_high), mean_ie)
+    FILTER (is_causal) AS leader,
   list_sort(list_distinct(flatten(list(controls)))) AS controls,
-  count_if(is_causal AND q_run < $4) AS causal_in_run,
+  count_if(is_causal AND q_run < {DISCOVERY_RATE}) AS causal_in_run,
   list(component ORDER BY mean_ie DESC, component)
     FILTER (is_causal AND coalesce(ie_low, '-inf'::DOUBLE) <= 0) AS unsure
 FROM ranking
-WHERE intervention = 'restore' AND measure = $1 AND ($2 IS NULL OR attribute = $2)
-  AND ($3 IS NULL OR part = $3)
+WHERE intervention = 'restore' AND {CHOSEN}
 GROUP BY ALL ORDER BY ALL
-""".replace(
-    "{component, mean_ie, ie_low, ie_high}",
-    "{'component': component, 'mean_ie': mean_ie, 'low': ie_low, 'high': ie_high}",
-)
+"""
 RATE = f"at a false discovery rate of {DISCOVERY_RATE:.0%}"
 LEAST_CAPTIONS = 5
 """With fewer, flipping signs gives no one-sided p-value below 0.05: 2^-4 is 0.06."""
@@ -32,13 +30,13 @@ NAMED = 3
 """Number of states that a sentence names."""
 
 
-def verdicts(run: TraceRun, *, measure: str, attribute: str | None, part: str | None) -> list[str]:
+def verdicts(views: Views, choice: Choice) -> list[str]:
     """Return a sentence for each attribute and part that has restored states, and one for each
     limit.
 
     Where captions are too few for any discovery, one sentence says so for all.
     """
-    rows = run_query(run, FOUND, [measure, attribute, part, DISCOVERY_RATE]).to_pylist()
+    rows = views.query(FOUND, choice.parameters).to_pylist()
     few = [row for row in rows if row["captions"] < LEAST_CAPTIONS]
     sentences = [_sentence(row) for row in rows if row not in few]
     if few:
@@ -48,8 +46,8 @@ def verdicts(run: TraceRun, *, measure: str, attribute: str | None, part: str | 
             f"p-value is below {2.0**-most:.2g}; trace {SKEW_CAPTIONS}."
         )
     sentences += _limits([row for row in rows if row["causal"]], families=len(rows))
-    found = placebos(run, measure=measure, attribute=attribute, part=part)
-    return sentences + [placebo.sentence for placebo in found] + _unmatched(run, attribute)
+    sentences += [placebo.sentence for placebo in placebos(views, choice)]
+    return sentences + _unmatched(views.run, choice.attribute)
 
 
 def _unmatched(run: TraceRun, attribute: str | None) -> list[str]:

@@ -1,0 +1,156 @@
+"""Rankings of a run's causal states: which may be asked for, and the SELECTs that rank."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from jobs.query.opened import Views
+from jobs.runs.trace_run import TraceRun
+from schemas.errors import PlanError
+from schemas.intervention import CONTROLS, Intervention
+from schemas.views import NORMAL_95, STATE
+
+PLACE = ("component", "token", "step_start || ':' || step_stop AS steps")
+SHOWN = (
+    *("attribute", "part", "measure", "rank", *PLACE, "mean_ie", "ie_low", "ie_high"),
+    *("q_causal", "is_causal", "mean_recovery", "num_captions"),
+)
+"""Columns of a table of ranked states."""
+BEYOND = (
+    *("attribute", "part", "measure", *PLACE, "mean_difference", "difference_low"),
+    *("difference_high", "q_difference", "mean_ie", "control_ie", "control_low", "control_high"),
+    *("q_control", "num_captions"),
+)
+"""Columns of a table of states that are ranked by what they do beyond a control."""
+LEADING = ("attribute", "part", *PLACE, "mean_ie", "se_ie", "num_captions")
+OF_GROUP = "($measure IS NULL OR measure = $measure) AND ($part IS NULL OR part = $part)"
+CHOSEN = f"{OF_GROUP} AND ($attribute IS NULL OR attribute = $attribute)"
+"""Condition on the rows of a choice."""
+MEANS = f"""(
+  SELECT {", ".join(STATE)}, intervention, avg(ie) AS mean_ie,
+    stddev_samp(ie) / sqrt(count(*)) AS se_ie, count(*) AS num_captions
+  FROM caption_effects GROUP BY ALL)"""
+"""The means of `ranking` without its tests, which take long while a run grows."""
+OVERLAPS = f"""
+FROM overlap
+WHERE {OF_GROUP} AND ($attribute IS NULL OR $attribute IN (attribute_a, attribute_b))
+ORDER BY ALL
+"""
+CONCENTRATIONS = f"FROM concentration WHERE {CHOSEN} ORDER BY ALL"
+
+# Every caption counts once: `ranking` holds the mean over captions of each attribute, whose
+# interval is taken as it is; that over several attributes is the normal one.
+SITES = f"""
+SELECT component, token, mean_ie, se_ie, num_captions,
+  if(attributes = 1, low, mean_ie - {NORMAL_95} * se_ie) AS ie_low,
+  if(attributes = 1, high, mean_ie + {NORMAL_95} * se_ie) AS ie_high
+FROM (
+  SELECT component, token, count(*) AS attributes, min(ie_low) AS low, max(ie_high) AS high,
+    sum(mean_ie * num_captions) / sum(num_captions) AS mean_ie,
+    sqrt(sum((se_ie * num_captions) ** 2)) / sum(num_captions) AS se_ie,
+    sum(num_captions)::BIGINT AS num_captions
+  FROM ranking JOIN components USING (component, part)
+  WHERE {CHOSEN} AND intervention = 'restore' AND token = 'last_subject'
+    AND kind IN ('self_attn', 'mlp') AND component NOT LIKE '%..%'
+  GROUP BY component, token)
+ORDER BY mean_ie DESC, component LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The states that are asked for; None stands for all."""
+
+    attribute: str | None = None
+    part: str | None = None
+    measure: str | None = None
+    intervention: str | None = Intervention.RESTORE
+
+    @property
+    def parameters(self) -> Mapping[str, object]:
+        """The values in CHOSEN."""
+        return {"attribute": self.attribute, "part": self.part, "measure": self.measure}
+
+
+def check_choice(run: TraceRun, choice: Choice) -> None:
+    """Raise PlanError if a run lacks what is chosen."""
+    plan = run.plan
+    available = {
+        "attribute": dict.fromkeys(caption.attribute for caption in plan.captions),
+        "part": [part.value for part in plan.parts],
+        "measure": plan.measures,
+        "intervention": [intervention.value for intervention in plan.interventions],
+    }
+    for name, values in available.items():
+        value: str | None = getattr(choice, name)
+        if value is not None and value not in values:
+            raise PlanError(f"run {run.name} has no {name} {value!r}: it has {', '.join(values)}")
+
+
+def check_control(intervention: Intervention) -> None:
+    """Raise PlanError if an intervention is not a control."""
+    if intervention not in CONTROLS:
+        raise PlanError(f"--beyond is one of {', '.join(CONTROLS)}, not {intervention.value!r}")
+
+
+def ranked(
+    views: Views, choice: Choice, *, columns: Sequence[str] = ("*",), top: int | None = None
+) -> pa.Table:
+    """Return the chosen states of `ranking`, the largest effects first.
+
+    Of each attribute, part, intervention and measure the first `top` are returned, or all.
+    """
+    return _states(views, choice, "ranking", columns, by="mean_ie", kind="intervention", top=top)
+
+
+def ranked_beyond(views: Views, choice: Choice, *, top: int | None = None) -> pa.Table:
+    """Return the restored states by their effect beyond the control that the choice names."""
+    effect = {"by": "mean_difference", "kind": "control"}
+    return _states(views, choice, "controlled_effects", BEYOND, **effect, top=top)
+
+
+def leading(views: Views, choice: Choice) -> pa.Table:
+    """Return the state of the largest mean effect so far, of each attribute, part and measure."""
+    return _states(views, choice, MEANS, LEADING, by="mean_ie", kind="intervention", top=1)
+
+
+def overlaps(views: Views, choice: Choice) -> pa.Table:
+    """Return how many causal states pairs of attributes share."""
+    return views.query(OVERLAPS, choice.parameters)
+
+
+def concentrations(views: Views, choice: Choice) -> pa.Table:
+    """Return in how few components the effects of each attribute, part and measure are."""
+    return views.query(CONCENTRATIONS, choice.parameters)
+
+
+def best_site(views: Views, choice: Choice) -> dict[str, object] | None:
+    """Return the self-attention or MLP with the largest effect at the last subject token.
+
+    Its mean is over the captions of all chosen attributes. None: none was traced.
+    """
+    rows = views.query(SITES, choice.parameters).to_pylist()
+    return rows[0] if rows else None
+
+
+def _states(
+    views: Views,
+    choice: Choice,
+    view: str,
+    columns: Sequence[str],
+    *,
+    by: str,
+    kind: str,
+    top: int | None,
+) -> pa.Table:
+    """Return columns of the chosen states of a view; `kind` is its column of interventions."""
+    order = f"{by} DESC, component, token, step_start, step_stop"
+    group = f"attribute, part, {kind}, measure"
+    sql = f"""
+SELECT {", ".join(columns)} FROM {view} WHERE {CHOSEN} AND ($kind IS NULL OR {kind} = $kind)
+QUALIFY $top IS NULL OR row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= $top
+ORDER BY {group}, {order}"""
+    # DuckDB does not take Python's enums.
+    of_kind = choice.intervention and str(choice.intervention)
+    return views.query(sql, {**choice.parameters, "kind": of_kind, "top": top})
