@@ -9,7 +9,7 @@ import typer
 
 from cli.options.runs import is_run, named_locations
 from cli.printing.answers import documentation, example_rows, show
-from cli.printing.output import SUFFIXES, Format, check_destination, print_rows
+from cli.printing.output import Format, check_destination, format_of, print_rows
 from engine.files import read_bytes
 from schemas.documents import MOST_BYTES, checked_text
 from schemas.errors import QueryRefused
@@ -52,7 +52,7 @@ def query(
     The views are those of `dqf query --schema`. Each run is a schema of its name; the first one's
     views need no name before them: SELECT * FROM ranking JOIN other.ranking USING (component).
     """
-    shown = output_format or SUFFIXES.get(output.suffix if output else "", Format.TABLE)
+    shown = output_format or format_of(output)
     check_destination(shown, output=output)
     if schema or examples:
         rows = documentation(words or []) if schema else example_rows()

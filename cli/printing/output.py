@@ -57,6 +57,7 @@ SUFFIXES = {
     ".csv": Format.CSV,
     ".parquet": Format.PARQUET,
     ".md": Format.MARKDOWN,
+    ".txt": Format.TABLE,
 }
 """Formats by the end of a file's name."""
 
@@ -115,6 +116,21 @@ def put(
 def note(line: str) -> None:
     """Print a line on stderr."""
     say(line, err=True)
+
+
+def format_of(output: Path | None) -> Format:
+    """Return the format that a file's name ends in, a table for stdout.
+
+    OutputRefused: the name ends in none.
+    """
+    if output is None:
+        return Format.TABLE
+    if (found := SUFFIXES.get(output.suffix.lower())) is None:
+        raise OutputRefused(
+            f"--output {output} says no format: end its name with {', '.join(SUFFIXES)}, or give "
+            "--format"
+        )
+    return found
 
 
 def check_destination(output_format: Format, *, output: Path | None) -> None:

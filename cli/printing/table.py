@@ -1,4 +1,4 @@
-"""A table of text for people: as much of it as a terminal or a page can show."""
+"""A table of text for people: what fits on a terminal, every column in a file or a pipe."""
 
 import shutil
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ TERMINAL_ROWS = 100
 """Rows that a terminal gets, from the first on."""
 FILE_ROWS = 10_000
 """Rows that a file or a pipe gets: the columns' widths need all of them at once."""
-FILE_WIDTH = 240
-"""Characters of a line that nobody reads on a terminal."""
+EDGES = 2
+"""Characters that a table takes besides its columns."""
 NARROWEST = 12
 """Characters to which text may be folded."""
 GAP = 3
@@ -25,18 +25,17 @@ GAP = 3
 
 
 def write_table(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
-    """Write a table, and note on stderr which rows and columns are left out."""
-    most, width = (
-        (TERMINAL_ROWS, shutil.get_terminal_size().columns)
-        if file.isatty()
-        else (FILE_ROWS, FILE_WIDTH)
-    )
+    """Write a table, and note on stderr which rows, and on a terminal which columns, it lacks."""
+    is_terminal = file.isatty()
     rows = chain.from_iterable(zip(*map(values, b.columns), strict=True) for b in batches)
+    most = TERMINAL_ROWS if is_terminal else FILE_ROWS
     shown = [tuple(map(cell, row)) for row in islice(rows, most)]
     left = sum(1 for _ in rows)
     numbers = [is_number(field.type) for field in schema]
-    fitting = _fitting(schema.names, shown, numbers, width=width)
-    titles = [printable(name) for name in schema.names[:fitting]]
+    titles = [printable(name) for name in schema.names]
+    width = shutil.get_terminal_size().columns if is_terminal else _whole_width(titles, shown)
+    fitting = _fitting(titles, shown, numbers, width=width) if is_terminal else len(titles)
+    titles = titles[:fitting]
     _print(titles, [row[:fitting] for row in shown], numbers, file, width=width)
     if left:
         _note(f"the first {len(shown)} of {len(shown) + left} rows are shown")
@@ -46,6 +45,17 @@ def write_table(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
 
 def _note(line: str) -> None:
     say(f"{line}; other formats have all", err=True)
+
+
+def _whole_width(names: list[str], rows: list[tuple[str, ...]]) -> int:
+    """Return the characters of a line that folds no cell."""
+    from rich.cells import cell_len
+
+    columns = ((name, *(row[n] for row in rows)) for n, name in enumerate(names))
+    widths = (
+        max(cell_len(line) for text in column for line in text.split("\n")) for column in columns
+    )
+    return EDGES + sum(GAP + width for width in widths)
 
 
 def _fitting(

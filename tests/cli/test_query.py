@@ -86,6 +86,8 @@ def test_several_runs_are_schemas_of_their_names(runs: Path) -> None:
         (("r", "--example", "nothing"), "no example 'nothing': there are top-components"),
         (("r", "--example", "compare-runs"), "compares two runs"),
         (("--schema", "nothing"), "no view 'nothing'"),
+        (("r", "SELECT 1", "--output", "o.xlsx"), "end its name with .json, .jsonl, .csv"),
+        (("--schema", "--output", "views"), "--output views says no format"),
         (("r", "SELECT 1", "--output", "no/where.csv"), "there is no folder no"),
         (("r", "SELECT 1", "--output", "runs/r/plan.json"), "in a run's folder"),
         (("r", "SELECT 1 FROM rankings"), "no view 'rankings'"),
@@ -159,6 +161,18 @@ def test_a_terminal_gets_what_fits(runs: Path) -> None:
     assert max(map(len, table.splitlines())) <= 80
     refused = on_a_terminal("query", "r", "SELECT 1", "--format", "parquet", cwd=runs)
     assert "a terminal cannot show Parquet" in refused
+
+
+def test_a_file_or_a_pipe_gets_every_column_unbroken(runs: Path) -> None:
+    names = [f"a_long_name_{n}" for n in range(40)]
+    sql = "SELECT " + ", ".join(f"'{n} 猫 {'x' * 30} end' AS {n}" for n in names)
+    done = dqf("query", "r", sql, cwd=runs)
+    assert done.stderr == "1 row\n"
+    dqf("query", "r", sql, "--output", "wide.txt", cwd=runs)
+    for written in (done.stdout, (runs / "wide.txt").read_text()):
+        head, row = (line for line in written.splitlines() if "a_long" in line)
+        assert head.split() == names
+        assert row.count("x" * 30 + " end") == len(names)
 
 
 def on_a_terminal(*arguments: str, cwd: Path) -> str:
