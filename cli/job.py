@@ -1,6 +1,6 @@
 """Commands that work on a run: from this process, or as a job on a cluster that is followed."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,7 +23,7 @@ ADDRESS = "address"
 @contextmanager
 def driven(
     run: "Run[Any]", *, address: str | None, doing: str
-) -> "Iterator[Callable[[Progress], None]]":
+) -> "Generator[Callable[[Progress], None]]":
     """Yield what shows how far a run is while this process drives it; Ctrl-C exits with 130."""
     note(f"{run.noun} {run.location}: starting {address or 'a local Ray'}")
     try:

@@ -232,18 +232,27 @@ KNOWN = _columns(
 
 _STATE = "attribute part component token step_start step_stop measure"
 _CAPTION = "caption subject attribute target counterfactual"
-_SCORE = "unit_id caption_id seed draw part component intervention token position token_text "
-_SCORE += "step_start step_stop path patch_kind measure estimate clean corrupted patched"
-_MEANS = "mean_ie ie_low ie_high se_ie mean_te te_low te_high mean_recovery recovery_low "
-_MEANS += "recovery_high num_captions num_seeds num_draws num_trials p_value q_value "
-_MEANS += "p_causal q_causal q_run"
-_CONTROLLED = "mean_ie control_ie control_low control_high se_control p_control q_control "
-_CONTROLLED += "mean_difference difference_low difference_high se_difference p_difference "
-_CONTROLLED += "q_difference num_captions"
-_OVERLAP = "part measure attribute_a attribute_b num_a num_b num_both jaccard jaccard_low "
-_OVERLAP += "jaccard_high"
-_CONCENTRATION = "attribute part measure num_components gini gini_low gini_high "
-_CONCENTRATION += "effective_components effective_low effective_high"
+_SCORE = (
+    "unit_id caption_id seed draw part component intervention token position token_text "
+    "step_start step_stop path patch_kind measure estimate clean corrupted patched"
+)
+_MEANS = (
+    "mean_ie ie_low ie_high se_ie mean_te te_low te_high mean_recovery recovery_low "
+    "recovery_high num_captions num_seeds num_draws num_trials p_value q_value "
+    "p_causal q_causal q_run"
+)
+_CONTROLLED = (
+    "mean_ie control_ie control_low control_high se_control p_control q_control "
+    "mean_difference difference_low difference_high se_difference p_difference "
+    "q_difference num_captions"
+)
+_OVERLAP = (
+    "part measure attribute_a attribute_b num_a num_b num_both jaccard jaccard_low jaccard_high"
+)
+_CONCENTRATION = (
+    "attribute part measure num_components gini gini_low gini_high "
+    "effective_components effective_low effective_high"
+)
 
 
 def _view(name: str, columns: str, meaning: str, **types: str) -> View:

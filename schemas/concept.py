@@ -1,11 +1,12 @@
 """A concept to edit out of a model, and its replacement."""
 
 import unicodedata
-from collections.abc import Mapping
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import from_json
+
+from schemas.documents import is_mapping
 
 MAX_CHARACTERS = 120
 """Longest concept or replacement; CLIP reads about 75 tokens, which include a template's words."""
@@ -84,7 +85,7 @@ class Concept(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_empty_fields(cls, fields: object) -> object:
-        if not isinstance(fields, Mapping):
+        if not is_mapping(fields):
             return fields
         given = {name: value for name, value in fields.items() if not _is_blank(value)}
         if OLD_REPLACEMENT in given:

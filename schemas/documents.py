@@ -6,9 +6,10 @@ Every failure is one sentence that names the document, raised as the caller's er
 import math
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -31,7 +32,7 @@ SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 T = TypeVar("T")
 
 
-def read_json(content: bytes | str, name: str, *, error: type[DqfError]) -> Any:
+def read_json(content: bytes | str, name: str, *, error: type[DqfError]) -> object:
     """Return what a JSON document holds.
 
     `error`: it is not JSON, is nested more than 200 deep, or has NaN, infinity, a number of more
@@ -48,7 +49,7 @@ def read_json(content: bytes | str, name: str, *, error: type[DqfError]) -> Any:
     return document
 
 
-def read_yaml(content: bytes | str, name: str, *, error: type[DqfError]) -> Any:
+def read_yaml(content: bytes | str, name: str, *, error: type[DqfError]) -> object:
     """Return what a YAML document of plain types holds; `error`: as for `yaml_root`."""
     loader = SafeLoader(checked_text(content, name, most=MOST_YAML_BYTES, error=error))
     root = yaml_root(loader, name, error=error)
@@ -71,7 +72,7 @@ def yaml_root(loader: Any, name: str, *, error: type[DqfError]) -> yaml.Node | N
     return root
 
 
-def yaml_value(loader: Any, node: yaml.Node, name: str, *, error: type[DqfError]) -> Any:
+def yaml_value(loader: Any, node: yaml.Node, name: str, *, error: type[DqfError]) -> object:
     """Return the value of a node; `error`: a date, number or tag in it is none that can be read."""
     try:
         return loader.construct_object(node, deep=True)
@@ -100,12 +101,20 @@ def check_size(content: bytes | str, name: str, *, most: int, error: type[DqfErr
         raise error(f"{name} has {len(content) / 2**20:,.0f} MiB, at most {most >> 20} are read")
 
 
+def is_mapping(document: object) -> TypeGuard[Mapping[str, object]]:
+    """Return whether a document has named fields.
+
+    YAML may name one by a number, which whoever checks the names refuses.
+    """
+    return isinstance(document, Mapping)
+
+
 def parsed(kind: type[T], content: object, name: str, *, error: type[DqfError]) -> T:
     """Return plain data as a dataclass or another type; `error` says which field is wrong.
 
     A field that the dataclass does not have is an error too: it would be lost.
     """
-    if isinstance(content, dict) and hasattr(kind, "__dataclass_fields__"):
+    if is_mapping(content) and hasattr(kind, "__dataclass_fields__"):
         known = {field.name for field in fields(kind)}  # pyright: ignore[reportArgumentType]
         if unknown := sorted(str(key) for key in content.keys() - known):
             raise error(f"{name} has the unknown field {shown(unknown[0])}")

@@ -4,6 +4,8 @@ Intervals are 95 % intervals; they and the tests resample captions (docs/statist
 unknown.
 """
 
+from typing import Any
+
 import pyarrow as pa
 
 STATISTICS_VERSION = 4
@@ -13,19 +15,19 @@ DISCOVERY_RATE = 0.05
 """Largest q-value of a discovery."""
 
 
-def _text(name: str) -> pa.Field:
+def _text(name: str) -> "pa.Field[Any]":
     return pa.field(name, pa.string(), nullable=False)
 
 
-def _floats(*names: str) -> list[pa.Field]:
+def _floats(*names: str) -> "list[pa.Field[Any]]":
     return [pa.field(name, pa.float64()) for name in names]
 
 
-def _counts(*names: str) -> list[pa.Field]:
+def _counts(*names: str) -> "list[pa.Field[Any]]":
     return [pa.field(name, pa.int64(), nullable=False) for name in names]
 
 
-STATE_FIELDS = [
+STATE_FIELDS: "list[pa.Field[Any]]" = [
     *map(_text, ("attribute", "part", "component", "token")),
     pa.field("step_start", pa.int32(), nullable=False),
     pa.field("step_stop", pa.int32(), nullable=False),

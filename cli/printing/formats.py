@@ -5,7 +5,8 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from typing import IO, TYPE_CHECKING, Any
+from io import IOBase
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from schemas.errors import DqfError
 from schemas.printable import printable
@@ -59,7 +60,9 @@ def write_parquet(schema: "pa.Schema", batches: Rows, file: IO[bytes]) -> None:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetWriter(pa.PythonFile(file, mode="w"), schema, compression="zstd") as writer:
+        # PythonFile takes any binary file; its annotation is too narrow.
+        sink = pa.PythonFile(cast(IOBase, file), mode="w")
+        with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
             for batch in batches:
                 writer.write_batch(batch)
     except pa.ArrowNotImplementedError as error:

@@ -1,7 +1,7 @@
 """Progress of long work on stderr: a bar with the time left on a terminal, else a few lines."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @contextmanager
 def progress_bar(
     doing: str = "tracing", things: str = "units"
-) -> "Iterator[Callable[[Progress], None]]":
+) -> "Generator[Callable[[Progress], None]]":
     """Yield a callback that shows how far a run is."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

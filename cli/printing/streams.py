@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -16,7 +16,7 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def tidy_end() -> Iterator[None]:
+def tidy_end() -> Generator[None]:
     """Let SIGTERM and SIGHUP end the block by SystemExit, 128 and the signal's number.
 
     Commands that go on after a signal, as tracing does, set their own handlers meanwhile.

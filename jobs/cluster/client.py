@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ def job_client(address: str) -> "JobSubmissionClient":
 
 
 @contextmanager
-def one_sentence(address: str, submission_id: str | None = None) -> Iterator[None]:
+def one_sentence(address: str, submission_id: str | None = None) -> Generator[None]:
     """Turn errors of Ray's client into ClusterUnavailable."""
     # Before Ray is imported: it then reads whether there is a token.
     prepare_environment(address)
@@ -116,7 +116,7 @@ def _probe(address: str) -> None:
 
 
 @contextmanager
-def _named_for_ray(address: str) -> Iterator[None]:
+def _named_for_ray(address: str) -> Generator[None]:
     """Make Ray's client use `address`: it prefers RAY_ADDRESS to its argument (ray 2.60)."""
     name = "RAY_API_SERVER_ADDRESS"
     before = os.environ.get(name)

@@ -1,14 +1,17 @@
 """Connecting to Ray: a local one on the loopback interface, or a cluster with its token."""
 
+# pyright: reportUnknownMemberType=false
+# Ray leaves parts of some methods without types.
+
 import logging
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from engine.files import is_file
 from jobs.cluster.processes import end_orphans, mark_descendants
@@ -85,7 +88,7 @@ class Capacity:
 
 
 @contextmanager
-def connected(cluster: Cluster) -> Iterator[Capacity]:
+def connected(cluster: Cluster) -> Generator[Capacity]:
     """Connect to Ray and yield its capacity; disconnect at exit.
 
     ClusterUnavailable: the cluster refuses the token, runs another version of Ray, or has no GPU
@@ -134,11 +137,9 @@ def _session_folder() -> Path | None:
 
 def _capacity(cluster: Cluster) -> Capacity:
     """Return the room for actors: one per GPU, or per CPU where actors take no GPU."""
-    import ray
-
     gpus = cluster.gpus_an_actor
     if gpus is None:
-        gpus = 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+        gpus = 1.0 if _resources().get("GPU", 0) >= 1 else 0.0
         if cluster.address and not gpus:
             raise ClusterUnavailable(
                 f"the cluster at {cluster.address} has no GPU now: give --gpus 1 --actors N to "
@@ -146,7 +147,7 @@ def _capacity(cluster: Cluster) -> Capacity:
             )
 
     def actors() -> int:
-        resources = ray.cluster_resources()
+        resources = _resources()
         return int(resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 0))
 
     if cluster.actors is None and actors() < 1:
@@ -156,6 +157,13 @@ def _capacity(cluster: Cluster) -> Capacity:
         )
     fixed = cluster.actors
     return Capacity(actors=(lambda: fixed) if fixed else actors, gpus_an_actor=gpus)
+
+
+def _resources() -> Mapping[str, float]:
+    """Return what all nodes of the cluster have, by resource."""
+    import ray
+
+    return cast("Mapping[str, float]", ray.cluster_resources())
 
 
 def prepare_environment(address: str | None) -> None:

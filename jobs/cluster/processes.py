@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import psutil
@@ -38,7 +38,7 @@ def _ticks(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def mark_descendants() -> Iterator[None]:
+def mark_descendants() -> Generator[None]:
     """Mark processes that start until exit, and their descendants, with this one as their
     driver."""
     old = os.environ.get(DRIVER_VARIABLE)

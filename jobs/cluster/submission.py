@@ -6,6 +6,9 @@ variables of FORWARDED and no other: keys of object storage or of the model hub 
 nodes' own environment or instance role.
 """
 
+# pyright: reportUnknownMemberType=false
+# Ray leaves parts of some methods without types.
+
 import os
 import re
 import secrets
@@ -16,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from jobs.cluster.archive import job_archive
 from jobs.cluster.client import NoAnswer, job_client, one_sentence, unknown_job
@@ -189,15 +192,23 @@ def stop(address: str, submission_id: str, *, timeout_s: float = 30) -> Job:
     return ended
 
 
+class _Node(TypedDict):
+    """What is read here of a node in Ray's answer."""
+
+    state: str
+    resources_total: dict[str, float] | None
+
+
 def cluster_gpus(address: str) -> float:
     """Return how many GPUs the nodes of a cluster have now."""
     client = job_client(address)
     with one_sentence(address):
         # The nodes as `ray list nodes --detail` gets them.
-        answer = client._do_request("GET", "/api/v0/nodes?detail=true&limit=10000")
+        path = "/api/v0/nodes?detail=true&limit=10000"
+        answer = cast(Any, client._do_request("GET", path))  # pyright: ignore[reportPrivateUsage]
         if answer.status_code != 200:
-            client._raise_error(answer)
-    nodes = answer.json()["data"]["result"]["result"]
+            client._raise_error(answer)  # pyright: ignore[reportPrivateUsage]
+    nodes = cast("list[_Node]", answer.json()["data"]["result"]["result"])
     alive = [node for node in nodes if node["state"] == "ALIVE"]
     return sum((node["resources_total"] or {}).get("GPU", 0.0) for node in alive)
 

@@ -4,7 +4,7 @@ A batch does not depend on the worker and the sums are added in the batches' ord
 is the same with any number of workers, up to rounding, which depends on threads and processor.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ def shared(cluster: Cluster) -> "Callable[[Diffusion], AbstractContextManager[Co
     """Return a function that opens the workers of an edit on `cluster`."""
 
     @contextmanager
-    def opened(model: "Diffusion") -> "Iterator[Collect]":
+    def opened(model: "Diffusion") -> "Generator[Collect]":
         import ray
         from ray.util import ActorPool
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from engine.files import is_file, read_json_file
-from schemas.documents import first_message
+from schemas.documents import first_message, is_mapping
 from schemas.errors import ConceptError
 from schemas.manifest import MANIFEST_VERSION, EditManifest
 
@@ -30,8 +30,8 @@ def read_manifest(folder: Path) -> EditManifest:
     if not is_file(path):
         raise ConceptError(f"{folder} is not an edit folder: it has no {MANIFEST}")
     fields = read_json_file(path, error=ConceptError)
-    found = fields.get("version") if isinstance(fields, dict) else None
-    if not isinstance(found, int) or not isinstance(fields, dict):
+    found = fields.get("version") if is_mapping(fields) else None
+    if not isinstance(found, int):
         raise ConceptError(f"{path} is not a manifest of an edit: it has no version")
     if found != MANIFEST_VERSION:
         todo = "update dqf" if found > MANIFEST_VERSION else "make the edit again"

@@ -24,7 +24,7 @@ from jobs.evaluation.attack_plan import OPENING, caption_of
 from jobs.evaluation.worker import one_thread_on_a_cpu, read_planned_delta
 from jobs.pool.worker import Worker
 from jobs.runs.attack_run import AttackRun, open_attack
-from jobs.runs.run import IdentifiedUnit
+from jobs.runs.run import IdentifiedUnit, Row
 from schemas.attack import Attack, Side
 from schemas.concept import Concept
 
@@ -32,7 +32,7 @@ ROWS = 16
 """Images that are drawn at once."""
 
 
-class AttackWorker(Worker):
+class AttackWorker(Worker[Concept]):
     """A worker that attacks the concepts of an edit."""
 
     def __init__(self, location: str, *, edit: str, threads: int) -> None:
@@ -68,7 +68,7 @@ class Attacker:
         self._book = read_phrasebook(source_folder(self._plan.model))
         self._rows = BatchRows(ROWS, least=1)
 
-    def score_rows(self, row: IdentifiedUnit[Concept]) -> list[dict]:
+    def score_rows(self, row: IdentifiedUnit[Concept]) -> list[Row]:
         """Return the rows of a concept: the unedited model's first, then the edited one's."""
         return [{"unit_id": row.unit_id, **measured} for measured in self._attacked(row.unit)]
 

@@ -21,12 +21,12 @@ from engine.model.vocabulary import read_phrasebook
 from jobs.editing.grid import CELL
 from jobs.pool.worker import Worker
 from jobs.runs.evaluation_run import EvaluationRun, delta_hash, open_evaluation
-from jobs.runs.run import IdentifiedUnit
+from jobs.runs.run import IdentifiedUnit, Row
 from schemas.errors import ConceptError
 from schemas.evaluation import EvaluationPrompt, EvaluationUnit, Group
 
 
-class EvaluationWorker(Worker):
+class EvaluationWorker(Worker[EvaluationUnit]):
     """A worker that draws with the unedited and the edited model of an evaluation."""
 
     def __init__(self, location: str, *, edits: Mapping[str, str], threads: int) -> None:
@@ -69,7 +69,7 @@ class PairTracer:
         self._near = Neighborhood(self._model, read_phrasebook(source_folder(self._plan.model)))
         self._rows = BatchRows(self._plan.rows, least=1)
 
-    def score_rows(self, row: IdentifiedUnit[EvaluationUnit]) -> list[dict]:
+    def score_rows(self, row: IdentifiedUnit[EvaluationUnit]) -> list[Row]:
         """Return a unit's rows, one an edit and prompt."""
         unit = row.unit
         shared = {

@@ -35,7 +35,7 @@ def _caption(path: Path, line: int, row: Mapping[str, object]) -> Caption:
 def pick(captions: Sequence[Caption], *, each: int) -> tuple[Caption, ...]:
     """Return the first `each` captions of every attribute: a balanced subset."""
     taken: dict[str, int] = {}
-    picked = []
+    picked: list[Caption] = []
     for caption in captions:
         taken[caption.attribute] = taken.get(caption.attribute, 0) + 1
         if taken[caption.attribute] <= each:

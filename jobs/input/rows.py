@@ -1,9 +1,12 @@
 """Reading the rows of a user's table: CSV, JSON Lines, Parquet or YAML, each row with its line."""
 
+# pyright: reportUnknownMemberType=false
+# pyarrow leaves parts of some methods without types.
+
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from schemas.documents import (
     MOST_YAML_BYTES,
     SafeLoader,
     checked_text,
+    is_mapping,
     yaml_root,
     yaml_value,
 )
@@ -111,12 +115,12 @@ class Table:
             if not text.strip():
                 continue
             try:
-                row = from_json(text, allow_inf_nan=False)
+                row: object = from_json(text, allow_inf_nan=False)
             except ValueError as error:
                 # The line within the text is always the first.
                 yield line, f"not JSON: {first_line(error).replace('line 1 column', 'column')}"
                 continue
-            if not isinstance(row, dict):
+            if not is_mapping(row):
                 yield line, "not a JSON object"
                 continue
             names = json.loads(text, object_pairs_hook=lambda pairs: [name for name, _ in pairs])
@@ -151,8 +155,12 @@ class Table:
             if not isinstance(node, yaml.MappingNode):
                 yield line, "not a mapping"
                 continue
-            wrong = self._wrong([str(key.value) for key, _ in node.value])
-            yield line, wrong or _filled(yaml_value(loader, node, name, error=error))
+            if wrong := self._wrong([str(key.value) for key, _ in node.value]):
+                yield line, wrong
+                continue
+            row = yaml_value(loader, node, name, error=error)
+            # Its tag may make something else of it, as `!!set` does.
+            yield line, _filled(row) if is_mapping(row) else "not a mapping"
 
     def _list_of(self, path: Path, root: yaml.Node) -> list[yaml.Node]:
         """Return the items of a list, or of the one under the rows' name alone: `concepts:`."""
@@ -181,5 +189,5 @@ class Table:
         return wrong and f"{wrong}; the columns are {', '.join(known)}"
 
 
-def _filled(row: dict[str, object]) -> dict[str, object]:
+def _filled(row: Mapping[str, object]) -> dict[str, object]:
     return {name: "" if value is None else value for name, value in row.items()}

@@ -7,14 +7,14 @@ from typing import Any
 
 from jobs.pool.worker import Worker
 from jobs.runs.parts import Failure
-from jobs.runs.run import Run, Task, TaskDone
+from jobs.runs.run import Row, Run, Task, TaskDone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec:
     """Specification and number of actors."""
 
-    worker_class: type[Worker]
+    worker_class: type[Worker[Any]]
     options: Mapping[str, Any]
     """Arguments of the class's constructor, besides the run's location."""
     gpus: float
@@ -29,7 +29,7 @@ class WorkerActor:
     Ray passes on a constructor's error as text only.
     """
 
-    def __init__(self, make_worker: Callable[[], Worker]) -> None:
+    def __init__(self, make_worker: Callable[[], Worker[Any]]) -> None:
         self._make_worker = make_worker
 
     def ready(self) -> str:
@@ -41,7 +41,7 @@ class WorkerActor:
         """Do and commit a task."""
         return self._worker.run(task)
 
-    def trace(self, task: Task, index: int) -> tuple[list[dict], Failure | None]:
+    def trace(self, task: Task, index: int) -> tuple[list[Row], Failure | None]:
         """Return one unit's score rows, or its failure."""
         return self._worker.trace(task, index)
 
@@ -50,7 +50,7 @@ class WorkerActor:
         self._worker.pack(group)
 
 
-def start_actor(run: Run, staff: WorkerSpec) -> Any:
+def start_actor(run: Run[object], staff: WorkerSpec) -> Any:
     """Return the handle of a new actor, which Ray starts once there is room for it."""
     import ray
 

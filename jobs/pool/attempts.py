@@ -7,13 +7,13 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO
 
 from engine.files import refuse_links
 from jobs.cluster.processes import started
@@ -22,7 +22,7 @@ from jobs.runs.provenance import code_hash, versions
 from jobs.runs.run import PLAN, Run
 from jobs.runs.storage.interface import StoredFile
 from jobs.runs.storage.local import LocalStorage
-from schemas.documents import parsed, read_json
+from schemas.documents import is_mapping, parsed, read_json
 from schemas.errors import StoreError
 
 RECORD = re.compile(r"attempts/\d{4}\.json")
@@ -76,7 +76,7 @@ class _End:
     message: str
 
 
-def begin(run: Run) -> Attempt:
+def begin(run: Run[object]) -> Attempt:
     """Record that this process drives the run from now on."""
     pid = os.getpid()
     pid_started = started(pid)
@@ -100,7 +100,7 @@ def begin(run: Run) -> Attempt:
     raise RuntimeError(f"run {run.location} has had 10,000 attempts")
 
 
-def end(run: Run, attempt: Attempt, outcome: Outcome, message: str = "") -> None:
+def end(run: Run[object], attempt: Attempt, outcome: Outcome, message: str = "") -> None:
     """Record how an attempt ended, unless its run was deleted meanwhile."""
     if not run.storage.exists(PLAN):
         return
@@ -109,23 +109,23 @@ def end(run: Run, attempt: Attempt, outcome: Outcome, message: str = "") -> None
     run.storage.create(name, json.dumps(fields, indent=1).encode())
 
 
-def attempts(run: Run) -> list[Attempt]:
+def attempts(run: Run[object]) -> list[Attempt]:
     """Return the attempts at a run, oldest first."""
     names = {file.name for file in run.storage.files("attempts")}
     return [_read(run, name, names) for name in sorted(names) if RECORD.fullmatch(name)]
 
 
-def last_begun(run: Run) -> float:
+def last_begun(run: Run[object]) -> float:
     """Return the start of the last attempt in seconds by the storage's clock; 0 without any."""
     records = _records(run)
     return records[-1].modified if records else 0.0
 
 
-def _records(run: Run) -> list[StoredFile]:
+def _records(run: Run[object]) -> list[StoredFile]:
     return [file for file in run.storage.files("attempts") if RECORD.fullmatch(file.name)]
 
 
-def changed_versions(run: Run, attempt: Attempt) -> list[tuple[str, str, str]]:
+def changed_versions(run: Run[object], attempt: Attempt) -> list[tuple[str, str, str]]:
     """Return the packages whose version differs: name, the run's version, the attempt's version."""
     known = run.manifest.versions
     return [
@@ -135,12 +135,12 @@ def changed_versions(run: Run, attempt: Attempt) -> list[tuple[str, str, str]]:
     ]
 
 
-def others_alive(run: Run, mine: Attempt) -> Sequence[Attempt]:
+def others_alive(run: Run[object], mine: Attempt) -> Sequence[Attempt]:
     """Return the other attempts that are running on this machine."""
     return [a for a in attempts(run) if a.number != mine.number and a.is_alive]
 
 
-def _read(run: Run, name: str, names: set[str]) -> Attempt:
+def _read(run: Run[object], name: str, names: set[str]) -> Attempt:
     record = _known(_document(run, name), Attempt)
     ended = name.replace(".json", ".end.json")
     if ended in names:
@@ -149,15 +149,15 @@ def _read(run: Run, name: str, names: set[str]) -> Attempt:
     return parsed(Attempt, record, where, error=StoreError)
 
 
-def _document(run: Run, name: str) -> dict[str, object]:
+def _document(run: Run[object], name: str) -> Mapping[str, object]:
     path = f"{run.location}/{name}"
     document = read_json(run.storage.read(name), path, error=StoreError)
-    if not isinstance(document, dict):
+    if not is_mapping(document):
         raise StoreError(f"{path} is damaged; no score depends on it: remove it")
     return document
 
 
-def _known(document: dict[str, object], kind: type) -> dict[str, object]:
+def _known(document: Mapping[str, object], kind: type) -> dict[str, object]:
     """Return the fields that this dqf has: a later one may write more."""
     return {field.name: document[field.name] for field in fields(kind) if field.name in document}
 
@@ -166,7 +166,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def log_path(run: Run, attempt: Attempt) -> Path | None:
+def log_path(run: Run[object], attempt: Attempt) -> Path | None:
     """Return the path of an attempt's log; a run in a bucket has none."""
     if not isinstance(run.storage, LocalStorage):
         return None
@@ -174,7 +174,7 @@ def log_path(run: Run, attempt: Attempt) -> Path | None:
 
 
 @contextmanager
-def logged(run: Run, attempt: Attempt) -> Iterator[None]:
+def logged(run: Run[object], attempt: Attempt) -> Generator[None]:
     """Write this package's log to the attempt's log until exit, if that is possible."""
     logger = logging.getLogger("jobs")
     path = log_path(run, attempt)
@@ -201,7 +201,7 @@ class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, a name of logging's
         """Do nothing."""
 
-    def _open(self) -> TextIO:
+    def _open(self) -> TextIOWrapper:
         """Return the file; OSError if there is a link or device in its place."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         flags |= os.O_NOFOLLOW | os.O_NONBLOCK

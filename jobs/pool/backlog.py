@@ -25,7 +25,7 @@ MIN_FAILED = 20
 class Backlog:
     """The remaining work of a run and its outcomes."""
 
-    run: Run
+    run: Run[object]
     limits: Limits
     on_task: Callable[[TaskDone], None]
     queue: TaskQueue
@@ -39,7 +39,12 @@ class Backlog:
 
     @classmethod
     def of(
-        cls, run: Run, tasks: Iterable[Task], *, limits: Limits, on_task: Callable[[TaskDone], None]
+        cls,
+        run: Run[object],
+        tasks: Iterable[Task],
+        *,
+        limits: Limits,
+        on_task: Callable[[TaskDone], None],
     ) -> "Backlog":
         """Return the backlog of tasks; `on_task` gets the outcome of each."""
         tasks = list(tasks)

@@ -10,7 +10,7 @@ from jobs.pool.backlog import Backlog
 from jobs.pool.isolation import Isolation
 from jobs.pool.starts import Starts
 from jobs.runs.parts import Failure
-from jobs.runs.run import Task, TaskDone
+from jobs.runs.run import Row, Task, TaskDone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ class StartCall(Call):
     """An actor makes its worker."""
 
     counts_errors = False
-    units: None = None
+    units: int | None = None
     actor: Actor = field(repr=False)
     starts: Starts = field(repr=False)
     remove: Callable[[Actor], None] = field(repr=False)
@@ -137,7 +137,7 @@ class UnitCall(Call):
     """A worker scores one unit of an isolated task."""
 
     is_alone = True
-    units: int = 1
+    units: int | None = 1
     backlog: Backlog = field(repr=False)
     isolation: Isolation = field(repr=False)
 
@@ -145,7 +145,7 @@ class UnitCall(Call):
         """Return Ray's reference of the unit's rows and its failure."""
         return handle.trace.remote(self.isolation.task, self.isolation.index)
 
-    def done(self, result: tuple[list[dict], Failure | None]) -> None:
+    def done(self, result: tuple[list[Row], Failure | None]) -> None:
         """Keep the unit's rows or failure, and go on with the next unit."""
         self.isolation.traced(*result)
         self.backlog.unit_over(self.isolation)

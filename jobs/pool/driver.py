@@ -17,6 +17,7 @@ from jobs.pool.limits import Limits
 from jobs.pool.metrics import DriverMetrics
 from jobs.pool.pool import run_tasks
 from jobs.pool.signals import noted_signals, sigterm_raises
+from jobs.pool.worker import Worker
 from jobs.runs.packs import tidy
 from jobs.runs.progress import Note, Progress, failed_tasks, open_tasks, progress_of
 from jobs.runs.run import Run, Task, TaskDone
@@ -29,10 +30,10 @@ LOG_S = 10.0
 
 
 def drive_run(
-    run: Run,
+    run: Run[object],
     *,
     cluster: Cluster,
-    worker_class: type,
+    worker_class: type[Worker[Any]],
     options: Mapping[str, Any],
     limits: Limits,
     retry_failed: bool,
@@ -69,7 +70,7 @@ def _outcome(error: BaseException) -> tuple[Outcome, str]:
     return Outcome.FAILED, f"{name}{error}"
 
 
-def _repair(run: Run, attempt: Attempt, note: Note) -> None:
+def _repair(run: Run[object], attempt: Attempt, note: Note) -> None:
     """Repair leftovers of a crash, and report them."""
     run.complete()
     for name in tidy(run):
@@ -82,13 +83,13 @@ def _repair(run: Run, attempt: Attempt, note: Note) -> None:
 
 
 def _work(
-    run: Run,
+    run: Run[object],
     tasks: Sequence[Task],
     *,
     cluster: Cluster,
     limits: Limits,
     on_progress: Callable[[Progress], None],
-    worker_class: type,
+    worker_class: type[Worker[Any]],
     options: Mapping[str, Any],
 ) -> None:
     progress = progress_of(run)

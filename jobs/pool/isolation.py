@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from jobs.runs.parts import Failure
-from jobs.runs.run import Run, Task
+from jobs.runs.run import Row, Run, Task
 
 STRIKES = 2
 """Workers that a unit must end while it runs alone: one death may come from outside."""
@@ -15,7 +15,7 @@ class Isolation:
 
     task: Task
     unit_ids: tuple[str, ...]
-    rows: list[dict] = field(default_factory=list[dict])
+    rows: list[Row] = field(default_factory=list[Row])
     failures: list[Failure] = field(default_factory=list[Failure])
     index: int = 0
     """Index of the unit that is next or running."""
@@ -23,7 +23,7 @@ class Isolation:
     """Workers that this unit has ended."""
 
     @classmethod
-    def of(cls, run: Run, task: Task) -> "Isolation":
+    def of(cls, run: Run[object], task: Task) -> "Isolation":
         """Return the isolation of a task's units."""
         return cls(task=task, unit_ids=tuple(row.unit_id for row in run.unit_rows(task)))
 
@@ -32,7 +32,7 @@ class Isolation:
         """Whether every unit has run."""
         return self.index == len(self.unit_ids)
 
-    def traced(self, rows: list[dict], failure: Failure | None) -> None:
+    def traced(self, rows: list[Row], failure: Failure | None) -> None:
         """Note the outcome of the unit that ran."""
         self.rows += rows
         self._next(failure)

@@ -14,7 +14,7 @@ PACK_TRIES = 3
 class Groups:
     """The groups of a run, as its driver sees them."""
 
-    def __init__(self, run: Run, tasks: Iterable[Task]) -> None:
+    def __init__(self, run: Run[object], tasks: Iterable[Task]) -> None:
         """Count what each group lacks; those that lack nothing are to be packed.
 
         What another driver has committed since `tasks` were listed is lacking too, until its task

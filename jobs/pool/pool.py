@@ -5,11 +5,14 @@ at which actors died twice, or that took too long, is isolated: its units run on
 only one that ends a process by itself is recorded as failed.
 """
 
+# pyright: reportUnknownMemberType=false
+# Ray leaves parts of some methods without types.
+
 import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from jobs.pool.actors import WorkerSpec, start_actor
 from jobs.pool.backlog import Backlog
@@ -30,7 +33,7 @@ RESULT_S = 5.0
 
 
 def run_tasks(
-    run: Run,
+    run: Run[object],
     tasks: Iterable[Task],
     staff: WorkerSpec,
     *,
@@ -128,10 +131,10 @@ class _Pool:
             assert not self.with_room, "work is left that no idle actor was given"
             time.sleep(0.1)
             return
-        ready, _ = ray.wait(pending, num_returns=1, timeout=1.0, fetch_local=False)
-        if ready:
-            ready, _ = ray.wait(pending, num_returns=len(pending), timeout=0, fetch_local=False)
-        for reference in ready:
+        if not ray.wait(pending, num_returns=1, timeout=1.0, fetch_local=False)[0]:
+            return
+        ready = ray.wait(pending, num_returns=len(pending), timeout=0, fetch_local=False)[0]
+        for reference in cast("list[Any]", ready):
             if reference in self.owners:
                 self._take(self.owners[reference], reference)
 

@@ -1,7 +1,7 @@
 """Signals that end a run: Ctrl-C, and SIGTERM, which clusters, supervisors and `stop` send."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -11,7 +11,7 @@ STOPPED = "stopped by SIGTERM; `dqf trace resume` goes on"
 
 
 @contextmanager
-def noted_signals() -> Iterator[Callable[[], None]]:
+def noted_signals() -> Generator[Callable[[], None]]:
     """Note SIGINT and SIGTERM until exit; yield a function that raises what has come.
 
     KeyboardInterrupt or Interrupted. A handler that raises by itself breaks Ray's calls
@@ -40,7 +40,7 @@ def noted_signals() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def sigterm_raises() -> Iterator[None]:
+def sigterm_raises() -> Generator[None]:
     """Raise Interrupted where SIGTERM arrives, until exit or until `noted_signals`."""
     came: list[int] = []
 

@@ -5,29 +5,33 @@ import math
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 from jobs.runs.packs import pack
 from jobs.runs.parts import Failure
 from jobs.runs.provenance import code_hash
-from jobs.runs.run import IdentifiedUnit, Run, Task, TaskDone
+from jobs.runs.run import IdentifiedUnit, Row, Run, Task, TaskDone
 from schemas.errors import NotFinite
 
 logger = logging.getLogger(__name__)
 
 
-class Tracer(Protocol):
+U = TypeVar("U")
+C = TypeVar("C", contravariant=True)
+
+
+class Tracer(Protocol[C]):
     """What scores a unit: the model's side of a worker."""
 
-    def score_rows(self, row: IdentifiedUnit[Any]) -> list[dict]:
+    def score_rows(self, row: IdentifiedUnit[C]) -> list[Row]:
         """Return a unit's rows of the run's table; whatever it raises is recorded."""
         ...
 
 
-class Worker:
+class Worker(Generic[U]):
     """Works on the tasks of one run; a plain class, which the pool wraps as an actor."""
 
-    def __init__(self, run: Run[Any], tracer: Tracer) -> None:
+    def __init__(self, run: Run[U], tracer: Tracer[U]) -> None:
         """Work on a run, whose units `tracer` scores."""
         self._run = run
         self._tracer = tracer
@@ -42,7 +46,7 @@ class Worker:
         unit_rows = self._run.unit_rows(task)
         if self._run.is_done(task):
             return TaskDone(units=len(unit_rows))
-        rows: list[dict] = []
+        rows: list[Row] = []
         failures: list[Failure] = []
         for unit_row in unit_rows:
             unit_scores, failure = self._traced(unit_row)
@@ -55,7 +59,7 @@ class Worker:
             seconds=time.monotonic() - start,
         )
 
-    def trace(self, task: Task, index: int) -> tuple[list[dict], Failure | None]:
+    def trace(self, task: Task, index: int) -> tuple[list[Row], Failure | None]:
         """Return one unit's score rows, or its failure; nothing is committed."""
         return self._traced(self._run.unit_rows(task)[index])
 
@@ -63,7 +67,7 @@ class Worker:
         """Pack a group of chunks; CorruptPart if a part of it is damaged."""
         pack(self._run, group)
 
-    def _traced(self, unit_row: IdentifiedUnit[Any]) -> tuple[list[dict], Failure | None]:
+    def _traced(self, unit_row: IdentifiedUnit[U]) -> tuple[list[Row], Failure | None]:
         try:
             rows = self._tracer.score_rows(unit_row)
             refuse_not_finite(rows)

@@ -309,7 +309,7 @@ def _controlled(control: Intervention, found: Controlled) -> Columns:
 def _table(name: str, family: Family, places: pa.Table, columns: Columns) -> pa.Table:
     """Return a table with one row per state that has a mean."""
     count = len(family.places_S)
-    placed = places.take(pa.array(family.places_S))
+    placed = places.take(pa.array(family.places_S, pa.int64()))
     known = {
         "attribute": [family.attribute] * count,
         "measure": [family.measure] * count,
@@ -334,7 +334,8 @@ def _arrow(name: str, columns: Mapping[str, Any]) -> pa.Table:
 def _concentration(family: Family, places: pa.Table) -> pa.Table:
     restored_SC = family.effects[RESTORE].ie_SC
     has_S = ~np.isnan(restored_SC).all(1)
-    names: Sequence[str] = places["component"].take(pa.array(family.places_S[has_S])).to_pylist()
+    taken = pa.array(family.places_S[has_S], pa.int64())
+    names: list[Any] = places["component"].take(taken).to_pylist()
     found = concentration(restored_SC[has_S], names, draws_of(family.captions))
     row = {
         "attribute": family.attribute,

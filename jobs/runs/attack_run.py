@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import pyarrow as pa
-
 from jobs.runs.opening import open_as
 from jobs.runs.run import Run
 from schemas.attack import ATTACK_VERSION, ATTACKS, AttackIds, AttackPlan, AttackUnits
@@ -21,7 +19,7 @@ class AttackRun(Run[Concept]):
     named_by = "--out"
     version_field = "attack_version"
     reads_version = ATTACK_VERSION
-    schema: pa.Schema = ATTACKS
+    schema = ATTACKS
 
     @cached_property
     def plan(self) -> AttackPlan:

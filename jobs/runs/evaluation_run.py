@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import pyarrow as pa
-
 from engine.editing.delta import DELTA
 from engine.files import is_file
 from jobs.runs.opening import open_as
@@ -34,7 +32,7 @@ class EvaluationRun(Run[EvaluationUnit]):
     named_by = "--out"
     version_field = "evaluation_version"
     reads_version = EVALUATION_VERSION
-    schema: pa.Schema = IMAGES
+    schema = IMAGES
 
     @cached_property
     def plan(self) -> EvaluationPlan:

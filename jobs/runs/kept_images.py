@@ -12,9 +12,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -151,11 +151,29 @@ def read_images(content: bytes, unit_id: str) -> KeptImages:
     width = strip.width // len(labels.images)
     boxes = [(n * width, 0, (n + 1) * width, strip.height) for n in range(len(labels.images))]
     images = tuple(
-        LabeledImage(**asdict(label), image=strip.crop(box))
+        LabeledImage(
+            role=label.role,
+            score=label.score,
+            component=label.component,
+            token=label.token,
+            step_start=label.step_start,
+            step_stop=label.step_stop,
+            image=strip.crop(box),
+        )
         for label, box in zip(labels.images, boxes, strict=True)
     )
-    named = {field.name: getattr(labels, field.name) for field in fields(labels)}
-    return KeptImages(**{**named, "images": images})
+    return KeptImages(
+        unit_id=labels.unit_id,
+        caption=labels.caption,
+        subject=labels.subject,
+        attribute=labels.attribute,
+        part=labels.part,
+        seed=labels.seed,
+        draw=labels.draw,
+        measure=labels.measure,
+        intervention=labels.intervention,
+        images=images,
+    )
 
 
 def _whole(paths: dict[str, Path]) -> Iterator[KeptImages]:
@@ -174,35 +192,35 @@ def _strip(unit_id: str, unit: Unit, selector: "ImageSelector") -> bytes:
     strip = Image.new("RGB", (width * len(images), height))
     for number, image in enumerate(images):
         strip.paste(image, (number * width, 0))
-    labels = {
-        "unit_id": unit_id,
-        "caption": unit.caption.caption,
-        "subject": unit.caption.subject,
-        "attribute": unit.caption.attribute,
-        "part": unit.part.value,
-        "seed": unit.seed,
-        "draw": unit.draw,
-        "measure": selector.measure,
-        "intervention": selector.intervention.value,
-        "images": [_label(image) for image in kept],
-    }
+    labels = _Labels(
+        unit_id=unit_id,
+        caption=unit.caption.caption,
+        subject=unit.caption.subject,
+        attribute=unit.caption.attribute,
+        part=unit.part.value,
+        seed=unit.seed,
+        draw=unit.draw,
+        measure=selector.measure,
+        intervention=selector.intervention,
+        images=tuple(map(_label, kept)),
+    )
     text = PngInfo()
-    text.add_text(LABELS, json.dumps(labels))
+    text.add_text(LABELS, json.dumps(asdict(labels)))
     file = io.BytesIO()
     strip.save(file, format="PNG", pnginfo=text)
     return file.getvalue()
 
 
-def _label(kept: "Kept") -> dict[str, Any]:
+def _label(kept: "Kept") -> _Label:
     change = kept.change
-    return {
-        "role": kept.role.value,
-        "score": kept.score,
-        "component": change and change.component,
-        "token": change and change.token,
-        "step_start": change and change.window[0],
-        "step_stop": change and change.window[1],
-    }
+    return _Label(
+        role=kept.role.value,
+        score=kept.score,
+        component=change and change.component,
+        token=change and change.token,
+        step_start=change and change.window[0],
+        step_stop=change and change.window[1],
+    )
 
 
 def _small(kept: "Kept") -> Image.Image:

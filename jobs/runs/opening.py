@@ -1,7 +1,7 @@
 """Opening a run of any kind, and making one unless a run of the same plan exists."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -11,7 +11,7 @@ from jobs.runs.run import PLAN, Run
 from jobs.runs.storage.opening import open_storage
 from schemas.errors import StoreError
 
-R = TypeVar("R", bound=Run[Any])
+R = TypeVar("R", bound=Run[object])
 
 
 def open_as(kind: type[R], location: str | Path) -> R:
@@ -26,8 +26,7 @@ def open_as(kind: type[R], location: str | Path) -> R:
         raise StoreError(f"no {kind.noun} at {location}: `{kind.made_by}` makes one") from None
     if version != kind.reads_version:
         found = f"tables of version {version}" if version else "no tables of its kind"
-        commit = run._document.get("manifest", {}).get("git_commit")
-        made_it = f"made it (commit {commit})" if commit else "made it"
+        made_it = f"made it (commit {run.git_commit})" if run.git_commit else "made it"
         raise StoreError(
             f"{kind.noun} {location} has {found}, this dqf reads {kind.reads_version}: read it "
             f"with the dqf that {made_it}, or make it again under another {kind.named_by}"
@@ -63,7 +62,7 @@ def resumed(run: R) -> R:
     return run
 
 
-def _check_same(run: Run[Any], plan: BaseModel) -> None:
+def _check_same(run: Run[object], plan: BaseModel) -> None:
     old, new = run.plan.model_dump(), plan.model_dump()
     differing = [name for name in new if new[name] != old[name]]
     if differing:
@@ -73,7 +72,7 @@ def _check_same(run: Run[Any], plan: BaseModel) -> None:
         )
 
 
-def check_models(run: Run[Any], now: Manifest) -> None:
+def check_models(run: Run[object], now: Manifest) -> None:
     """Raise StoreError if a run was made with another model or scorer."""
     for name in ("model", "scorer"):
         if getattr(run.manifest, f"{name}_hash") != getattr(now, f"{name}_hash"):

@@ -21,12 +21,12 @@ READERS = 16
 """Files that are read in parallel, since each read from a bucket waits."""
 
 
-def group_chunks(run: Run, group: int) -> range:
+def group_chunks(run: Run[object], group: int) -> range:
     """Return the chunks of a group."""
     return range(group * GROUP_CHUNKS, min((group + 1) * GROUP_CHUNKS, run.num_chunks))
 
 
-def pack(run: Run, group: int) -> None:
+def pack(run: Run[object], group: int) -> None:
     """Pack a group whose chunks are all committed; CorruptPart if one, or the pack, is damaged.
 
     Damaged files are moved to the quarantine, so that their chunks can be traced again.
@@ -40,12 +40,12 @@ def pack(run: Run, group: int) -> None:
         run.storage.remove(part_name(chunk))
 
 
-def _parts(run: Run, group: int) -> Iterator[PartContent]:
+def _parts(run: Run[object], group: int) -> Iterator[PartContent]:
     for chunk in group_chunks(run, group):
         yield _checked_part(run, chunk, 0)
 
 
-def _checked_part(run: Run, chunk: int, generation: int) -> PartContent:
+def _checked_part(run: Run[object], chunk: int, generation: int) -> PartContent:
     """Return a part of the run; CorruptPart: it is damaged and was moved to the quarantine."""
     name = part_name(chunk, generation)
     try:
@@ -55,7 +55,7 @@ def _checked_part(run: Run, chunk: int, generation: int) -> PartContent:
         raise
 
 
-def _check_pack(run: Run, group: int) -> None:
+def _check_pack(run: Run[object], group: int) -> None:
     """Raise CorruptPart for a pack whose footer is damaged or lacks a chunk, and move it away."""
     name, chunks = pack_name(group), group_chunks(run, group)
     try:
@@ -68,7 +68,7 @@ def _check_pack(run: Run, group: int) -> None:
         raise
 
 
-def _set_aside(run: Run, name: str, chunks: Container[int], generation: int) -> None:
+def _set_aside(run: Run[object], name: str, chunks: Container[int], generation: int) -> None:
     """Move a damaged file to the quarantine, after the later generations that its failures led to.
 
     Its units are traced again and may then succeed: a later generation would count them twice.
@@ -79,7 +79,7 @@ def _set_aside(run: Run, name: str, chunks: Container[int], generation: int) -> 
     run.quarantine(name)
 
 
-def tidy(run: Run) -> list[str]:
+def tidy(run: Run[object]) -> list[str]:
     """Remove leftovers of killed processes, and return the damaged files that were moved away.
 
     Every unpacked part is read, and the footer of every pack; packed parts are removed.
@@ -91,7 +91,7 @@ def tidy(run: Run) -> list[str]:
     return damaged + list(_damaged_parts(run))
 
 
-def _damaged_packs(run: Run) -> Iterator[str]:
+def _damaged_packs(run: Run[object]) -> Iterator[str]:
     packs = run.live().packs
 
     def is_damaged(group: int) -> bool:
@@ -106,7 +106,7 @@ def _damaged_packs(run: Run) -> Iterator[str]:
         yield from compress(packs.values(), pool.map(is_damaged, packs))
 
 
-def _damaged_parts(run: Run) -> Iterator[str]:
+def _damaged_parts(run: Run[object]) -> Iterator[str]:
     live = run.live()
     keys = sorted(live.parts)
 

@@ -5,6 +5,9 @@ that it commits and their failed units, so that scores and failures are committe
 A pack holds the parts of a whole group of chunks; a part whose group has a pack is ignored.
 """
 
+# pyright: reportUnknownMemberType=false
+# pyarrow leaves parts of some methods without types.
+
 import io
 import json
 import re

@@ -20,13 +20,13 @@ Note = Callable[[str], None]
 """Shows a line to the user."""
 
 
-def open_tasks(run: Run) -> list[Task]:
+def open_tasks(run: Run[object]) -> list[Task]:
     """Return the chunks that are not committed."""
     done = run.done_chunks()
     return [Task(chunk=chunk) for chunk in range(run.num_chunks) if chunk not in done]
 
 
-def failed_tasks(run: Run) -> list[Task]:
+def failed_tasks(run: Run[object]) -> list[Task]:
     """Return the tasks that try the failed units again, as the next generation."""
     return [
         Task(chunk=commit.chunk, generation=commit.generation + 1)
@@ -35,7 +35,7 @@ def failed_tasks(run: Run) -> list[Task]:
     ]
 
 
-def progress_of(run: Run) -> Progress:
+def progress_of(run: Run[object]) -> Progress:
     """Return the progress of a run, from its folder alone."""
     commits = run.commits()
     return Progress(

@@ -5,7 +5,6 @@ nothing else. A listing of the files is the only record of finished work.
 """
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,15 +32,17 @@ from jobs.runs.parts import (
 from jobs.runs.provenance import Manifest
 from jobs.runs.storage.interface import Storage
 from schemas.content_id import content_id
-from schemas.documents import parsed, read_json
+from schemas.documents import is_mapping, parsed, read_json
 from schemas.errors import StoreError
 from schemas.printable import shown
 
 PLAN = "plan.json"
 RELISTS = 5
 """How often a reader lists the parts again because some were packed meanwhile."""
+Row = Mapping[str, object]
+"""A row of a run's table, by column."""
 T = TypeVar("T")
-U = TypeVar("U")
+U = TypeVar("U", covariant=True)
 """A unit of work."""
 V = TypeVar("V", covariant=True)
 
@@ -87,7 +88,7 @@ class IdentifiedUnit(Generic[U]):
 
 
 @dataclass(frozen=True)
-class Run(ABC, Generic[U]):
+class Run(Generic[U]):
     """A run that exists."""
 
     storage: Storage
@@ -101,26 +102,23 @@ class Run(ABC, Generic[U]):
     version_field: ClassVar[str]
     """The field of the plan's document that holds the version of its tables."""
     reads_version: ClassVar[int]
+    schema: ClassVar[pa.Schema]
+    """The columns of a unit's rows."""
 
-    @property
-    @abstractmethod
+    @cached_property
     def plan(self) -> "RunPlan":
-        """The plan."""
+        """The plan; each kind of run has its own, as it has units and ids."""
+        raise NotImplementedError
 
-    @property
-    @abstractmethod
+    @cached_property
     def units(self) -> Listed[U]:
         """The units, in the plan's order."""
+        raise NotImplementedError
 
-    @property
-    @abstractmethod
+    @cached_property
     def unit_ids(self) -> Listed[str]:
         """The units' ids, in the plan's order."""
-
-    @property
-    @abstractmethod
-    def schema(self) -> pa.Schema:
-        """The columns of a unit's rows."""
+        raise NotImplementedError
 
     def tables(self) -> Mapping[str, Callable[[], bytes]]:
         """Return the functions that make the files that follow from the plan, by name."""
@@ -154,9 +152,15 @@ class Run(ABC, Generic[U]):
         return self.plan.chunk_units
 
     @property
-    def version(self) -> int | None:
+    def version(self) -> object:
         """The version of the run's tables; None where its plan has none of this kind."""
         return self._document.get(self.version_field)
+
+    @property
+    def git_commit(self) -> object:
+        """The commit of the code that made the run, also of a version that is not read."""
+        manifest = self._document.get("manifest")
+        return manifest.get("git_commit") if is_mapping(manifest) else None
 
     @property
     def location(self) -> str:
@@ -173,10 +177,10 @@ class Run(ABC, Generic[U]):
         return self.storage.read(PLAN)
 
     @cached_property
-    def _document(self) -> dict[str, Any]:
+    def _document(self) -> Mapping[str, object]:
         path = f"{self.location}/{PLAN}"
         document = read_json(self._content, path, error=StoreError)
-        if not isinstance(document, dict):
+        if not is_mapping(document):
             raise StoreError(f"{path} is not a plan of a run: {shown(document)}")
         return document
 
@@ -205,7 +209,7 @@ class Run(ABC, Generic[U]):
         size = self.chunk_units
         return range(chunk * size, min((chunk + 1) * size, len(self.units)))
 
-    def unit_rows(self, task: Task) -> list[IdentifiedUnit[U]]:
+    def unit_rows(self, task: Task) -> Sequence[IdentifiedUnit[U]]:
         """Return the units of a task, in order."""
         rows = [
             IdentifiedUnit(unit_id=self.unit_ids[ordinal], unit=self.units[ordinal])
@@ -242,7 +246,7 @@ class Run(ABC, Generic[U]):
         )
 
     def commit(
-        self, task: Task, rows: Sequence[dict], failures: Sequence[Failure], *, units: int
+        self, task: Task, rows: Sequence[Row], failures: Sequence[Failure], *, units: int
     ) -> bool:
         """Publish a task's rows and failures; False if another writer had published it."""
         commit = Commit(

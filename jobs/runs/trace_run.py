@@ -4,19 +4,22 @@
 from it and are written by any process that finds them missing.
 """
 
+# pyright: reportUnknownMemberType=false
+# pyarrow leaves parts of some methods without types.
+
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import starmap
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.runs.opening import create_as, open_as
 from jobs.runs.provenance import Manifest
-from jobs.runs.run import Run
+from jobs.runs.run import Row, Run
 from schemas.component import Component, names_by_part
 from schemas.plan import TracePlan
 from schemas.tables import CAPTIONS, COMPONENTS, SCHEMA_VERSION, SCORES, SLABS, UNITS
@@ -103,11 +106,11 @@ def _content(table: Callable[[], pa.Table]) -> bytes:
     return file.getvalue()
 
 
-def _caption_rows(run: TraceRun) -> list[dict]:
+def _caption_rows(run: TraceRun) -> list[Row]:
     return [{"caption_id": caption.id, **caption.model_dump()} for caption in run.plan.captions]
 
 
-def _component_rows(run: TraceRun) -> list[dict]:
+def _component_rows(run: TraceRun) -> list[Row]:
     return [
         {
             "component": component.name,
@@ -121,7 +124,7 @@ def _component_rows(run: TraceRun) -> list[dict]:
     ]
 
 
-def _slab_rows(run: TraceRun) -> list[dict]:
+def _slab_rows(run: TraceRun) -> list[Row]:
     return [
         {
             "slab": number,
@@ -148,13 +151,13 @@ def units_batch(run: TraceRun, ordinals: Sequence[int]) -> pa.RecordBatch:
     ids, plan = run.unit_ids, run.plan
     places = run.units.places(ordinals)
     captions, seeds, draws, slabs = zip(*places, strict=True)
-    columns = {
+    columns: dict[str, list[Any]] = {
         "ordinal": list(ordinals),
-        "unit_id": list(starmap(ids.at, places)),
+        "unit_id": [ids.at(*place) for place in places],
         "chunk": [ordinal // plan.chunk_units for ordinal in ordinals],
         "caption_id": [ids.captions[caption] for caption in captions],
         "seed": [plan.seeds[seed] for seed in seeds],
-        "draw": draws,
-        "slab": slabs,
+        "draw": list(draws),
+        "slab": list(slabs),
     }
     return pa.RecordBatch.from_pydict(columns, schema=UNITS)

@@ -12,7 +12,7 @@ from engine.files import read_bytes
 from jobs.input.captions import read_captions
 from schemas.caption import Caption
 from schemas.component import Component
-from schemas.documents import first_message, read_json, read_yaml
+from schemas.documents import first_message, is_mapping, read_json, read_yaml
 from schemas.errors import PlanError
 from schemas.intervention import Intervention
 from schemas.plan import TracePlan
@@ -45,11 +45,12 @@ def read_plan(path: Path) -> dict[str, object]:
     # JSON is YAML, and long plans of submitted jobs are read a hundred times faster so.
     read = read_json if path.suffix == ".json" else read_yaml
     fields = read(read_bytes(path, error=PlanError), str(path), error=PlanError)
-    if not isinstance(fields, dict):
+    if not is_mapping(fields):
         raise PlanError(f"{path} is not a mapping of plan fields such as `model:` and `captions:`")
-    if isinstance(fields.get("captions"), str):
-        fields["captions"] = read_captions(path.parent / fields["captions"])
-    return fields
+    captions = fields.get("captions")
+    if isinstance(captions, str):
+        return {**fields, "captions": read_captions(path.parent / captions)}
+    return dict(fields)
 
 
 def make_plan(fields: Mapping[str, object]) -> TracePlan:

@@ -7,6 +7,7 @@ from typing import Any
 from jobs.cluster.connection import Cluster
 from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
+from jobs.pool.worker import Worker
 from jobs.query.catalog import write_catalog
 from jobs.query.select import run_query
 from jobs.runs.progress import Note, Progress
@@ -36,7 +37,7 @@ def trace_run(
     retry_failed: bool,
     on_progress: Callable[[Progress], None],
     note: Note,
-    worker_class: type = TraceWorker,
+    worker_class: type[Worker[Any]] = TraceWorker,
     options: Mapping[str, Any] | None = None,
 ) -> Progress:
     """Trace what the run lacks on Ray and return where it stands; its statistics are kept.

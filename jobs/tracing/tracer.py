@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from jobs.pool.metrics import WorkerMetrics
 from jobs.runs.kept_images import keep_images, picked_units
-from jobs.runs.run import IdentifiedUnit
+from jobs.runs.run import IdentifiedUnit, Row
 from jobs.runs.trace_run import TraceRun, open_run
 from schemas.trial import Trial
 from schemas.unit import Unit
@@ -17,7 +17,7 @@ from jobs.pool.worker import Worker
 logger = logging.getLogger(__name__)
 
 
-class TraceWorker(Worker):
+class TraceWorker(Worker[Unit]):
     """A worker that traces units with the run's model and scorer."""
 
     def __init__(self, location: str, *, rows: int | None, threads: int) -> None:
@@ -50,7 +50,7 @@ class ModelTracer:
         self._rows = BatchRows(measured, least=2)
         self._metrics = WorkerMetrics(run.name)
 
-    def score_rows(self, row: IdentifiedUnit[Unit]) -> list[dict]:
+    def score_rows(self, row: IdentifiedUnit[Unit]) -> list[Row]:
         """Return the score rows of a unit; its images are kept if the rule picks it."""
         unit = row.unit
         shared = {

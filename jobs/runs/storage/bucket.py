@@ -1,11 +1,14 @@
 """A run's files in a bucket: create is a conditional put, so that the first writer wins."""
 
+# pyright: reportUnknownMemberType=false
+# obstore leaves parts of some methods without types.
+
 import contextlib
 import hashlib
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -164,7 +167,7 @@ class BucketStorage:
         return f"{self.location}/{name}"
 
     @contextlib.contextmanager
-    def _requests(self, name: str) -> Iterator[None]:
+    def _requests(self, name: str) -> Generator[None]:
         try:
             yield
         except FileNotFoundError:

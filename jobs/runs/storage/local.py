@@ -5,7 +5,7 @@ import errno
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -125,7 +125,7 @@ class LocalStorage:
 
 
 @contextlib.contextmanager
-def _user_errors(path: Path) -> Iterator[None]:
+def _user_errors(path: Path) -> Generator[None]:
     try:
         yield
     except (FileNotFoundError, FileExistsError):  # answers, not faults
