@@ -133,8 +133,10 @@ class _Pool:
             return
         if not ray.wait(pending, num_returns=1, timeout=1.0, fetch_local=False)[0]:
             return
-        ready = ray.wait(pending, num_returns=len(pending), timeout=0, fetch_local=False)[0]
-        for reference in cast("list[Any]", ready):
+        for reference in cast(
+            "list[Any]",
+            ray.wait(pending, num_returns=len(pending), timeout=0, fetch_local=False)[0],
+        ):
             if reference in self.owners:
                 self._take(self.owners[reference], reference)
 

@@ -228,6 +228,7 @@ def test_bad_csv_gets_one_sentence_with_its_line(tmp_path: Path, text: str, sent
         ("c.yaml", b"concept: cat\ntarget: dog\n"),
         ("c.yaml", b"- concept: cat\n  concept: dog\n"),
         ("c.yaml", b"- cat\n"),
+        ("c.yaml", b"- !!set {concept}\n"),
         ("c.yaml", b"- concept: [cat\n"),
         ("c.yaml", b"- concept: !!python/name:os.system x\n"),
         ("c.yaml", b""),
