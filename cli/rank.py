@@ -1,16 +1,21 @@
 """`dqf rank`: components by their causal scores."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.options.part import part_option
 from cli.options.runs import RunArgument, run_location
-from cli.printing.lines import say
+from cli.printing.lines import say, say_folded
 from cli.printing.output import Format, FormatOption, print_table
+from cli.printing.ranking import columns_beyond, columns_of, print_ranking
 from schemas.component import Part
 from schemas.intervention import CONTROLS, Intervention
+
+if TYPE_CHECKING:
+    from jobs.query.opened import Views
+    from jobs.query.rank import Choice
 
 
 class Shown(StrEnum):
@@ -48,7 +53,8 @@ def rank(
     """Rank components by their mean indirect effect, for each attribute and part.
 
     Intervals are of 95 %; ranks tie where intervals overlap; a state is causal where
-    q_causal < 0.05 (docs/statistics.md). What that comes to is said on stderr.
+    q_causal < 0.05 (docs/statistics.md). Sentences say what that comes to: before the table, and on
+    stderr with another format. Names are short: --format csv has them as --component takes them.
     """
     from jobs.query import rank as ranking
     from jobs.query.select import opened_views
@@ -66,6 +72,9 @@ def rank(
     if beyond:
         ranking.check_control(beyond)
     with opened_views(opened) as views:
+        sentences = verdicts(views, choice)
+        if output_format is Format.TABLE and show is Shown.STATES:
+            return _print_states(views, choice, sentences, is_beyond=beyond is not None, top=top)
         if show is Shown.OVERLAP:
             table = ranking.overlaps(views, choice)
         elif show is Shown.CONCENTRATION:
@@ -74,7 +83,29 @@ def rank(
             table = ranking.ranked_beyond(views, choice, top=top)
         else:
             table = ranking.ranked(views, choice, columns=ranking.SHOWN, top=top)
-        sentences = verdicts(views, choice)
     print_table(table, output_format)
     for sentence in sentences:
         say(sentence, err=True)
+
+
+def _print_states(
+    views: "Views", choice: "Choice", sentences: list[str], *, is_beyond: bool, top: int
+) -> None:
+    """Print what was found in sentences, then the leading states with short names."""
+    from jobs.query import rank as ranking
+    from schemas.short_names import short_names
+
+    names = short_names([component.name for component in views.run.components])
+    if is_beyond:
+        rows = ranking.ranked_beyond(views, choice, top=top).to_pylist()
+        columns = columns_beyond(names)
+        effect = f"indirect effect beyond the control {choice.intervention}, by {choice.measure}"
+    else:
+        shown = (*ranking.SHOWN, "intervention")
+        rows = ranking.ranked(views, choice, columns=shown, top=top).to_pylist()
+        columns = columns_of(names, ranking.last_ranks(views, choice, rows), rows)
+        effect = f"indirect effect by {choice.measure}, {choice.intervention}"
+    for sentence in sentences:
+        say_folded(sentence)
+    say("")
+    print_ranking(rows, effect=effect, columns=columns)

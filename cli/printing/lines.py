@@ -1,5 +1,8 @@
 """Lines for people: what is printed of files and names moves no cursor and colors nothing."""
 
+import shutil
+import sys
+import textwrap
 from typing import IO
 
 import typer
@@ -10,6 +13,16 @@ from schemas.printable import printable
 def say(text: object, *, err: bool = False) -> None:
     """Print a line on stdout, or on stderr, its control characters as their escapes."""
     typer.echo(printable(str(text), keep="\n\t"), err=err)
+
+
+def say_folded(text: str) -> None:
+    """Print a sentence on stdout, on a terminal in lines that break between words."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        text = textwrap.fill(
+            text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+    say(text)
 
 
 class PrintableFile:

@@ -1,7 +1,10 @@
 """Rankings of a run's causal states: which may be asked for, and the SELECTs that rank."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
+from typing import Any
 
 import pyarrow as pa
 
@@ -27,6 +30,12 @@ LEADING = ("attribute", "part", *PLACE, "mean_ie", "se_ie", "num_captions")
 OF_GROUP = "($measure IS NULL OR measure = $measure) AND ($part IS NULL OR part = $part)"
 CHOSEN = f"{OF_GROUP} AND ($attribute IS NULL OR attribute = $attribute)"
 """Condition on the rows of a choice."""
+GROUP = ("attribute", "part", "measure", "intervention")
+"""Columns of `ranking` that tell its rankings apart."""
+HIGHS = f"""
+SELECT {", ".join(GROUP)}, list(coalesce(ie_high, 'inf'::DOUBLE)) AS highs FROM ranking
+WHERE {CHOSEN} AND ($kind IS NULL OR intervention = $kind) GROUP BY ALL
+"""
 MEANS = f"""(
   SELECT {", ".join(STATE)}, intervention, avg(ie) AS mean_ie,
     stddev_samp(ie) / sqrt(count(*)) AS se_ie, count(*) AS num_captions
@@ -85,7 +94,9 @@ def check_choice(run: TraceRun, choice: Choice) -> None:
     for name, values in available.items():
         value: str | None = getattr(choice, name)
         if value is not None and value not in values:
-            raise PlanError(f"run {run.name} has no {name} {value!r}: it has {', '.join(values)}")
+            raise PlanError(
+                f"run {run.name} has no {name} {str(value)!r}: it has {', '.join(values)}"
+            )
 
 
 def check_control(intervention: Intervention) -> None:
@@ -102,6 +113,24 @@ def ranked(
     Of each attribute, part, intervention and measure the first `top` are returned, or all.
     """
     return _states(views, choice, "ranking", columns, by="mean_ie", kind="intervention", top=top)
+
+
+def last_ranks(views: Views, choice: Choice, states: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the last rank that the interval of each of the choice's `states` leaves open.
+
+    That is the number of states of its ranking less those whose interval lies below; `rank` is the
+    first such rank.
+    """
+    highs = {
+        tuple(row[name] for name in GROUP): sorted(row["highs"])
+        for row in views.query(HIGHS, {**choice.parameters, "kind": _kind(choice)}).to_pylist()
+    }
+    last: list[int] = []
+    for state in states:
+        ends = highs[tuple(state[name] for name in GROUP)]
+        low = -inf if state["ie_low"] is None else state["ie_low"]
+        last.append(len(ends) - bisect_left(ends, low))
+    return last
 
 
 def ranked_beyond(views: Views, choice: Choice, *, top: int | None = None) -> pa.Table:
@@ -151,6 +180,9 @@ def _states(
 SELECT {", ".join(columns)} FROM {view} WHERE {CHOSEN} AND ($kind IS NULL OR {kind} = $kind)
 QUALIFY $top IS NULL OR row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= $top
 ORDER BY {group}, {order}"""
+    return views.query(sql, {**choice.parameters, "kind": _kind(choice), "top": top})
+
+
+def _kind(choice: Choice) -> str | None:
     # DuckDB does not take Python's enums.
-    of_kind = choice.intervention and str(choice.intervention)
-    return views.query(sql, {**choice.parameters, "kind": of_kind, "top": top})
+    return choice.intervention and str(choice.intervention)

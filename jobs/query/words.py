@@ -1,10 +1,13 @@
 """A run's ranking in words: the causal states, their certainty, or why none can be found."""
 
+from collections.abc import Mapping
+
 from jobs.query.opened import Views
 from jobs.query.placebo import placebos
 from jobs.query.rank import CHOSEN, Choice
 from jobs.runs.trace_run import TraceRun
 from schemas.intervention import Intervention
+from schemas.short_names import short_names
 from schemas.statistics import DISCOVERY_RATE
 
 FOUND = f"""
@@ -37,15 +40,16 @@ def verdicts(views: Views, choice: Choice) -> list[str]:
     Where captions are too few for any discovery, one sentence says so for all.
     """
     rows = views.query(FOUND, choice.parameters).to_pylist()
+    names = short_names([component.name for component in views.run.components])
     few = [row for row in rows if row["captions"] < LEAST_CAPTIONS]
-    sentences = [_sentence(row) for row in rows if row not in few]
+    sentences = [_sentence(row, names) for row in rows if row not in few]
     if few:
         most = max(row["captions"] for row in few)
         sentences.append(
             f"Nothing can be found causal for {_names(few)}: with {most} captions an attribute no "
             f"p-value is below {2.0**-most:.2g}; trace {SKEW_CAPTIONS}."
         )
-    sentences += _limits([row for row in rows if row["causal"]], families=len(rows))
+    sentences += _limits([row for row in rows if row["causal"]], names, families=len(rows))
     sentences += [placebo.sentence for placebo in placebos(views, choice)]
     return sentences + _unmatched(views.run, choice.attribute)
 
@@ -64,12 +68,13 @@ def _unmatched(run: TraceRun, attribute: str | None) -> list[str]:
     ]
 
 
-def _limits(rows: list[dict], *, families: int) -> list[str]:
+def _limits(rows: list[dict], names: Mapping[str, str], *, families: int) -> list[str]:
     """Return the limits of the claims of `rows`, which have causal states."""
     sentences = [
-        f"{row['attribute']}, {row['part']}: the interval of {_some(row['unsure'])} reaches zero "
-        f"though q is under {DISCOVERY_RATE}: by the tests the effect is above zero, but its size "
-        "is not known."
+        f"{row['attribute']}, {row['part']}: the interval of "
+        f"{_some([names[state] for state in row['unsure']])} reaches zero though "
+        f"q is under {DISCOVERY_RATE}: by the tests the effect is above zero, but its size is not "
+        "known."
         for row in rows
         if row["unsure"]
     ]
@@ -90,17 +95,17 @@ def _limits(rows: list[dict], *, families: int) -> list[str]:
     return sentences
 
 
-def _some(components: list[str]) -> str:
+def _some(names: list[str]) -> str:
     """Return the first of some names, and how many more there are."""
-    more = len(components) - NAMED
-    return ", ".join(components[:NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _names(rows: list[dict]) -> str:
     return ", ".join(dict.fromkeys(row["attribute"] for row in rows))
 
 
-def _sentence(row: dict) -> str:
+def _sentence(row: dict, names: Mapping[str, str]) -> str:
     over = f"{row['attribute']}, {row['part']}:"
     controls = f" and with the controls {' and '.join(row['controls'])}" if row["controls"] else ""
     if not row["causal"]:
@@ -117,6 +122,6 @@ def _sentence(row: dict) -> str:
     )
     return (
         f"{over} {row['causal']} of {row['states']} states are causal {RATE}{controls} "
-        f"({row['captions']} captions), led by {leader['component']}: "
+        f"({row['captions']} captions), led by {names[leader['component']]}: "
         f"{leader['mean_ie']:+.3f} [{low}, {high}]."
     )

@@ -1,10 +1,10 @@
-"""Short names of components and their places in the drawn network."""
+"""Places of components in the drawn network."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas.component import Component, Kind, Part
+from schemas.short_names import TEXT, UNET, short_names
 
 KIND_NAMES = {
     Kind.RESNET: "resnet",
@@ -34,16 +34,6 @@ LANES = (
     Kind.HEAD, Kind.RESNET, Kind.SELF_ATTENTION, Kind.JOINT_ATTENTION, Kind.CROSS_ATTENTION,
     Kind.FEED_FORWARD, Kind.MLP, Kind.BLOCK, Kind.LAYER,
 )  # fmt: skip
-SHORT_KINDS = {"attn1": "self-attn", "attn2": "cross-attn", "ff": "feed-forward"}
-UNET = re.compile(
-    r"unet\.(?P<side>down|mid|up)_blocks?(\.(?P<block>\d+))?"
-    r"(\.(?P<what>resnets|attentions|downsamplers|upsamplers)\.(?P<n>\d+)"
-    r"(\.transformer_blocks\.(?P<t>\d+)\.(?P<inner>attn1|attn2|ff))?)?(\.heads\.(?P<head>\d+))?"
-)
-TEXT = re.compile(
-    r"text_encoder(_(?P<encoder>\d+))?\.layers\.(?P<layer>\d+)"
-    r"(\.(?P<inner>self_attn|mlp))?(\.heads\.(?P<head>\d+))?"
-)
 GAP = 0.5
 """Between blocks of the drawn network, in cells."""
 
@@ -62,41 +52,6 @@ class Place:
     y: float
 
 
-def short_name(name: str) -> str:
-    """Return a component's name as figures show it; names of unknown form stay as they are."""
-    first, joined, last = name.partition("..")
-    if joined:  # consecutive components that are restored together
-        return f"{short_name(first)} to {short_name(last)}"
-    if found := UNET.fullmatch(name):
-        return _unet_name(found)
-    if found := TEXT.fullmatch(name):
-        inner = {"self_attn": " self-attn", "mlp": " MLP", None: ""}[found["inner"]]
-        return f"{_encoder(found)}layer {found['layer']}{inner}{_head(found)}"
-    return name
-
-
-def _unet_name(found: re.Match[str]) -> str:
-    where = f"{found['side']} {found['block'] or ''}".strip()
-    if found["what"] is None:
-        return f"{where} block"
-    if found["inner"]:
-        inner = SHORT_KINDS[found["inner"]]
-        # Stable Diffusion 1 and 2 have one transformer block in each attention, SDXL up to ten.
-        number = found["n"] if found["t"] == "0" else f"{found['n']}.{found['t']}"
-    else:
-        inner = {"attentions": "joint-attn", "resnets": "resnet"}.get(found["what"], found["what"])
-        number = found["n"]
-    return f"{where} {inner} {number}{_head(found)}"
-
-
-def _head(found: re.Match[str]) -> str:
-    return f" head {found['head']}" if found["head"] else ""
-
-
-def _encoder(found: re.Match[str]) -> str:
-    return f"encoder {found['encoder']} " if found["encoder"] else ""
-
-
 def _block(component: Component) -> str:
     name = component.name.partition("..")[0]
     if found := UNET.fullmatch(name):
@@ -112,14 +67,13 @@ def places(components: Sequence[Component]) -> dict[str, Place]:
     Each part has columns in the network's order. A column ends where the next component's kind
     does not come after the last one's. The UNet's blocks descend to the middle and rise again.
     """
-    labels = [short_name(component.name) for component in components]
+    labels = short_names([component.name for component in components])
     found: dict[str, Place] = {}
     for part in Part:
         own = sorted((c for c in components if c.part is part), key=lambda c: c.order)
         for component, (x, y) in zip(own, _cells(own), strict=True):
-            label = short_name(component.name)
             found[component.name] = Place(
-                label=label if labels.count(label) == 1 else component.name,
+                label=labels[component.name],
                 letter=LETTERS[component.kind],
                 block=_block(component),
                 x=x,

@@ -10,11 +10,13 @@ from jobs.query.kept_statistics import FOLDER
 from jobs.query.opened import Views
 from jobs.query.rank import (
     BEYOND,
+    GROUP,
     Choice,
     best_site,
     check_choice,
     check_control,
     concentrations,
+    last_ranks,
     leading,
     overlaps,
     ranked,
@@ -167,3 +169,15 @@ def test_views_that_are_opened_once_fill_their_statistics_once(
         assert views.query("FROM component_effects").num_rows == states.num_rows
         assert views.query("FROM ranking").equals(states)
     assert filled == [small.name]
+
+
+def test_the_last_rank_counts_the_states_that_do_not_lie_below(views: Views) -> None:
+    choice = Choice(measure="target")
+    states = ranked(views, choice).to_pylist()
+    last = last_ranks(views, choice, states)
+    assert any(row["rank"] < end for row, end in zip(states, last, strict=True))
+    for row, end in zip(states, last, strict=True):
+        rivals = [other for other in states if all(other[g] == row[g] for g in GROUP)]
+        lows = [other["ie_high"] for other in rivals if other["ie_high"] is not None]
+        below = sum(high < row["ie_low"] for high in lows if row["ie_low"] is not None)
+        assert row["rank"] <= end == len(rivals) - below

@@ -12,7 +12,7 @@ from jobs.report.edits import edit_sections, measure_rows
 from jobs.report.figures.data import ALPHA, FigureData, Row, capped, place_name, read_figure_data
 from jobs.report.figures.edits import edits, pareto
 from jobs.report.figures.known import FIGURES
-from jobs.report.figures.labels import places, short_name
+from jobs.report.figures.labels import places
 from jobs.report.figures.style import DARK, LIGHT, Theme
 from jobs.report.plot import plot_figure
 from jobs.report.words import answers, findings
@@ -152,24 +152,6 @@ def test_answers_name_what_survives_and_say_when_nothing_can_be_said(
     with opened_views(small) as views:
         found = answers(read_figure_data(views), "target", ["object", "style"])
     assert all("Nothing can be said" in answer.sentence for answer in found)
-
-
-@pytest.mark.parametrize(
-    ("name", "short"),
-    [
-        ("unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2", "down 1 cross-attn 0"),
-        ("unet.up_blocks.0.attentions.2.transformer_blocks.9.ff", "up 0 feed-forward 2.9"),
-        ("unet.mid_block.resnets.1", "mid resnet 1"),
-        ("unet.up_blocks.1.attentions.0", "up 1 joint-attn 0"),
-        ("unet.mid_block", "mid block"),
-        ("text_encoder_2.layers.31.mlp", "encoder 2 layer 31 MLP"),
-        ("text_encoder.layers.0.self_attn.heads.3", "layer 0 self-attn head 3"),
-        ("unet.mid_block.resnets.0..unet.up_blocks.0.resnets.0", "mid resnet 0 to up 0 resnet 0"),
-        ("something.else", "something.else"),
-    ],
-)
-def test_short_names(name: str, short: str) -> None:
-    assert short_name(name) == short
 
 
 def test_no_two_components_have_one_cell_or_one_name() -> None:

@@ -1,0 +1,103 @@
+"""`dqf rank` for people: sentences, then a table that a terminal of 80 columns holds."""
+
+import io
+import re
+import sys
+from collections.abc import Callable
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from rich.cells import cell_len
+
+from cli.app import main
+from tests.cli.test_commands import dqf
+from tests.made_up.report_run import make_report_run
+
+ROW = re.compile(
+    r" *\d+(-\d+)?  .*[+-]\d\.\d{3} +\[-?\d\.\d{3}, -?\d\.\d{3}\] +(<0\.001|\d\.\d{3})  (causal|no)"
+)
+"""A rank, a name, an effect, its interval, q and the verdict."""
+
+Shown = Callable[..., list[str]]
+
+
+class Terminal(io.StringIO):
+    """A stdout that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Return True."""
+        return True
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    make_report_run(folder / "runs" / "r")
+    return folder
+
+
+@pytest.fixture
+def on_terminal(work: Path, monkeypatch: pytest.MonkeyPatch) -> Shown:
+    """Return what returns the lines that a command shows on a terminal of some columns."""
+
+    def shown(*words: str, columns: int) -> list[str]:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        with (
+            redirect_stdout(Terminal()) as out,
+            redirect_stderr(io.StringIO()),
+            chdir(work),
+            mock.patch.object(sys, "argv", ["dqf", *words]),
+            pytest.raises(SystemExit) as end,
+        ):
+            main()
+        assert not end.value.code
+        return out.getvalue().splitlines()
+
+    return shown
+
+
+def test_a_terminal_of_80_columns_gets_sentences_and_whole_rows(on_terminal: Shown) -> None:
+    lines = on_terminal("rank", "r", "--attribute", "object", "--top", "3", columns=80)
+    assert max(map(cell_len, lines)) <= 80
+    table = lines[lines.index("") + 1 :]
+    assert lines[0].startswith("object, denoiser: 5 of 45 states are causal")
+    assert "led by up 0 resnet 0: +0.152" in " ".join(line.strip() for line in lines)
+    assert "12 captions" in table[0]
+    rows = [line for line in table[1:] if not line.startswith("object, ")]
+    assert [line for line in rows if ROW.fullmatch(line)] == rows[1:]
+    assert len(rows) == 1 + 6
+    assert re.match(r" +1  up 0 resnet 0 +0:4 ", rows[1])
+
+
+def test_more_columns_show_more(on_terminal: Shown) -> None:
+    narrow, wide, widest = (
+        on_terminal("rank", "r", "--part", "denoiser", columns=columns)
+        for columns in (80, 100, 200)
+    )
+    assert not any("recovery" in line for line in narrow)
+    assert any(line.endswith("recovery") for line in wide)
+    assert any("recovery  full name" in line for line in widest)
+
+
+def test_a_pipe_gets_every_column_and_other_formats_the_data_alone(work: Path) -> None:
+    shown = dqf("rank", "r", "--part", "denoiser", "--attribute", "object", cwd=work)
+    assert shown.stderr == ""
+    assert "unet.up_blocks.0.resnets.0" in shown.stdout
+    data = dqf("rank", "r", "--attribute", "object", "--format", "csv", cwd=work)
+    assert data.stdout.startswith("attribute,part,measure,rank,component,token,steps,mean_ie,")
+    assert data.stderr.startswith("object, denoiser: 5 of 45 states are causal")
+
+
+def test_states_beyond_a_control_have_their_own_columns(on_terminal: Shown) -> None:
+    words = ("rank", "r", "--beyond", "other-caption", "--attribute", "object", "--top", "2")
+    lines = on_terminal(*words, columns=80)
+    assert max(map(cell_len, lines)) <= 80
+    (head,) = (line for line in lines if "beyond  " in line)
+    assert " ".join(head.split()) == "component where beyond 95 % interval q restored"
+
+
+def test_one_caption_has_no_interval(work: Path) -> None:
+    words = ("rank", "r", "--attribute", "right-to-left", "--part", "text-encoder", "--top", "1")
+    assert re.search(r"\+0\.149 +none +1\.000  no ", dqf(*words, cwd=work).stdout)
