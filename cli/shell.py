@@ -19,7 +19,7 @@ from pygments.lexers.sql import SqlLexer
 from cli.printing.answers import documentation, example_rows, show
 from cli.printing.lines import say
 from cli.printing.output import Format, print_rows
-from schemas.columns import VIEWS
+from schemas.documentation import VIEWS
 from schemas.errors import DqfError
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from enum import StrEnum
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.columns import COLUMNS, INTEGER, REAL, TEXT, column, estimate
 from schemas.concept import Concept, ConceptKind
 from schemas.content_id import content_id
 from schemas.numerics import Numerics
@@ -136,29 +137,26 @@ class AttackIds(Product[str]):
         return content_id([self.shared, self.units.at(*place).model_dump(mode="json")])
 
 
+_OBJECTIVE = "denoising loss of an embedding, or distance of a prompt's encoding"
+
 ATTACKS = pa.schema(
     [
-        pa.field("unit_id", pa.string(), nullable=False),
-        pa.field("concept", pa.string(), nullable=False),
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("side", pa.string(), nullable=False),
-        pa.field("attack", pa.string(), nullable=False),
-        pa.field("shown", pa.int32(), nullable=False),
-        pa.field("images", pa.int32(), nullable=False),
-        pa.field("success", pa.float64(), nullable=False),
-        pa.field("low", pa.float64(), nullable=False),
-        pa.field("high", pa.float64(), nullable=False),
-        pa.field("prompt", pa.string(), nullable=False),
-        pa.field("steps", pa.int32(), nullable=False),
-        pa.field("seconds", pa.float64(), nullable=False),
-        pa.field("objective_before", pa.float64()),
-        pa.field("objective_after", pa.float64()),
+        COLUMNS["unit_id"],
+        column("concept", TEXT, "the concept that is attacked"),
+        column("kind", TEXT, "kind of the concept: object, style, ..."),
+        column("side", TEXT, f"the model that is attacked: {', '.join(Side)}"),
+        column("attack", TEXT, f"what stands in the concept's place: {', '.join(Attack)}"),
+        column("shown", INTEGER, "images that show the concept", unit="images"),
+        column("images", INTEGER, "images that were drawn", unit="images"),
+        column("success", REAL, "shown / images", unit="fraction"),
+        column("low", REAL, "lower end of success's 95 % interval", unit="fraction"),
+        column("high", REAL, "upper end of success's 95 % interval", unit="fraction"),
+        column("prompt", TEXT, "the prompt of the images"),
+        column("steps", INTEGER, "steps of the search", unit="steps"),
+        column("seconds", REAL, "time of the search alone", unit="s"),
+        estimate("objective_before", f"before the search: {_OBJECTIVE}", unit=""),
+        estimate("objective_after", f"after the search: {_OBJECTIVE}", unit=""),
     ],
     metadata={b"dqf.attack_version": str(ATTACK_VERSION)},
 )
-"""One row a concept, model and attack.
-
-`success` is the share of images that show the concept, `low` and `high` its 95 % interval.
-The objective is the denoising loss of an embedding, or the distance of a prompt's encoding;
-`seconds` is the time of the search alone.
-"""
+"""One row a concept, model and attack."""

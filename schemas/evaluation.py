@@ -11,6 +11,7 @@ from typing import Annotated
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.columns import COLUMNS, REAL, TEXT, column, estimate
 from schemas.concept import ConceptKind
 from schemas.content_id import content_id
 from schemas.numerics import Numerics
@@ -172,39 +173,35 @@ class EvaluationIds(Product[str]):
         return content_id([self.shared, self.subjects[subject], self.units.plan.seeds[seed]])
 
 
+REALS = pa.list_(pa.float32())
+
 IMAGES = pa.schema(
     [
-        pa.field("unit_id", pa.string(), nullable=False),
-        pa.field("edit", pa.string(), nullable=False),
-        pa.field("subject", pa.string(), nullable=False),
-        pa.field("subject_kind", pa.string()),
-        pa.field("replacement", pa.string()),
-        pa.field("nearest_concept", pa.string()),
-        pa.field("nearness", pa.float64()),
-        pa.field("group", pa.string(), nullable=False),
-        pa.field("prompt", pa.string(), nullable=False),
-        pa.field("kind", pa.string()),
-        pa.field("name", pa.string()),
-        pa.field("seed", pa.int64(), nullable=False),
-        pa.field("chosen_before", pa.string()),
-        pa.field("chosen_after", pa.string()),
-        pa.field("clip_before", pa.float64(), nullable=False),
-        pa.field("clip_after", pa.float64(), nullable=False),
-        pa.field("similarity", pa.float64(), nullable=False),
-        pa.field("embedding_before", pa.list_(pa.float32())),
-        pa.field("embedding_after", pa.list_(pa.float32())),
-        pa.field("image_before", pa.binary()),
-        pa.field("image_after", pa.binary()),
+        COLUMNS["unit_id"],
+        column("edit", TEXT, "name of the edit"),
+        column("subject", TEXT, "the concept, name or group of prompts that is drawn"),
+        column("subject_kind", TEXT, "kind of the subject: object, style, ...", nullable=True),
+        column("replacement", TEXT, "replacement of an updated concept", nullable=True),
+        column("nearest_concept", TEXT, "the concept nearest to a kept name", nullable=True),
+        estimate("nearness", "the text encoder's cosine with that concept", unit="cosine"),
+        column("group", TEXT, f"what the prompt measures: {', '.join(Group)}"),
+        column("prompt", TEXT, "the prompt of the image"),
+        column("kind", TEXT, "kind of `name`", nullable=True),
+        column("name", TEXT, "the name that the image should be recognized as", nullable=True),
+        COLUMNS["seed"],
+        column("chosen_before", TEXT, "the name of the highest score, unedited", nullable=True),
+        column("chosen_after", TEXT, "the name of the highest score, edited", nullable=True),
+        column("clip_before", REAL, "the unedited image's cosine with its prompt", unit="cosine"),
+        column("clip_after", REAL, "the edited image's cosine with its prompt", unit="cosine"),
+        column("similarity", REAL, "cosine of the two images' embeddings", unit="cosine"),
+        column("embedding_before", REALS, "CLIP embedding for CMMD, unedited", nullable=True),
+        column("embedding_after", REALS, "CLIP embedding for CMMD, edited", nullable=True),
+        column("image_before", pa.binary(), "PNG of the unedited image, if shown", nullable=True),
+        column("image_after", pa.binary(), "PNG of the edited image, if shown", nullable=True),
     ],
     metadata={b"dqf.evaluation_version": str(EVALUATION_VERSION)},
 )
-"""One row an edit, prompt and seed.
-
-`chosen` is the name that scores highest in the place of `name`; null where no name is chosen.
-`clip` is the image's cosine with its own prompt, `similarity` that of the two images. Of kept
-names, `nearness` is the text encoder's cosine with the nearest concept of the kind. Embeddings are
-kept of `general` prompts, for CMMD; images as PNG of those that are shown.
-"""
+"""One row an edit, prompt and seed. Embeddings are those of `general` prompts."""
 
 _EFFICACY = ", ".join(f"'{group}'" for group in EFFICACY)
 

@@ -29,7 +29,7 @@ def show(
 
 
 def documentation(views: Sequence[str]) -> list[dict[str, object]]:
-    from schemas.columns import documented
+    from schemas.documentation import documented
 
     return [
         {

@@ -10,7 +10,7 @@ from jobs.query.kept_statistics import select_kept, write_empty_statistics
 from jobs.runs.parts import GROUP_CHUNKS
 from jobs.runs.storage.local import LocalStorage
 from jobs.runs.trace_run import TraceRun
-from schemas.columns import VIEWS
+from schemas.documentation import VIEWS
 from schemas.statistics import STATISTICS
 from schemas.views import TABLES, commits_of, quoted, scores_of, view_statements
 
