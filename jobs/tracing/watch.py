@@ -117,7 +117,7 @@ def _terminate(attempt: Attempt) -> str:
 
 
 def _file_lines(run: TraceRun, attempt: Attempt, path: Path, *, follow: bool) -> Iterator[str]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="backslashreplace") as file:
         while True:
             # Whether it has ended is asked first, so that its last lines are read after that.
             current = attempts(run)[attempt.number]

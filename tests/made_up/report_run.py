@@ -79,7 +79,7 @@ def make_report_run(folder: Path) -> TraceRun:
     units = [row for chunk in range(run.num_chunks) for row in run.unit_rows(Task(chunk=chunk))]
     for chunk in range(run.num_chunks):
         _commit(run, chunk, failing=units[-1].unit_id)
-    _keep_images(run)
+    keep_images(run)
     return run
 
 
@@ -137,7 +137,8 @@ def _effect(component: str, intervention: Intervention, width: int) -> float:
     return 0.15 * share * width / STEPS
 
 
-def _keep_images(run: TraceRun) -> None:
+def keep_images(run: TraceRun) -> None:
+    """Write images of solid color for the units whose images a run keeps."""
     for unit_id, unit in picked_units(run).items():
         roles = [("clean", None), ("corrupted", None)]
         roles += [(role, unit.components[0]) for role in ("best", "worst")]

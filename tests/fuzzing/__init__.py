@@ -1,0 +1,1 @@
+"""Valid runs, edits and inputs with one thing changed: every command ends in order."""
