@@ -13,7 +13,7 @@ from cli.app import app
 from schemas.errors import DqfError
 from schemas.printable import message
 
-LIMIT_S = 60
+LIMIT_S = 120
 """How long a command may take, on a busy machine; those that wait for a pipe never end."""
 
 
