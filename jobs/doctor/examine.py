@@ -1,4 +1,4 @@
-"""What is wrong with a run, from its folder alone, and putting right what can be."""
+"""The faults of a run, from its folder alone, and the repair of those that can be repaired."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ from jobs.runs.trace_run import TraceRun, open_run
 from schemas.errors import StoreError, first_line
 
 CHECKS = ("parts", "units", "rows", "scores")
-"""What is asked of every part."""
+"""The checks of every part."""
 SHOWN = 3
 """Faults that are shown in full."""
 
@@ -32,7 +32,7 @@ class Report:
     findings: tuple[Finding, ...]
     damaged: tuple[str, ...] = ()
     is_repairable: bool = False
-    """Whether the plan can be trusted, so that files which contradict it can be moved away."""
+    """Whether the plan can be trusted, so that files that contradict it can be moved away."""
 
     @property
     def is_sound(self) -> bool:
@@ -43,7 +43,7 @@ class Report:
 def examine(location: str, on_progress: Callable[[Progress], None]) -> Report:
     """Return the findings on a run; StoreError if there is none or it cannot be reached."""
     if not open_storage(location).exists(PLAN):
-        open_run(location)  # raises the error that says how to make one
+        open_run(location)  # raises the error that says how to make a run
     try:
         run = open_run(location)
         _ = run.manifest, run.unit_ids
@@ -55,8 +55,8 @@ def examine(location: str, on_progress: Callable[[Progress], None]) -> Report:
 
 
 def _examine(run: TraceRun, on_progress: Callable[[Progress], None]) -> Report:
-    def on_file(found: Audit, total: int) -> None:
-        on_progress(Progress(done=found.num_files, failed=len(found.faults), total=total))
+    def on_file(so_far: Audit, total: int) -> None:
+        on_progress(Progress(done=so_far.num_files, failed=len(so_far.faults), total=total))
 
     tables, audited, images = check_tables(run), audit(run, on_file), image_faults(run)
     plan = _plan(run, tables.run_ids + audited.run_ids)
@@ -75,9 +75,9 @@ def _examine(run: TraceRun, on_progress: Callable[[Progress], None]) -> Report:
 
 
 def repair(run: TraceRun, report: Report) -> Iterator[str]:
-    """Put right what can be without losing a score that counts, and yield what was done.
+    """Repair what can be repaired without losing a score that counts; yield what was done.
 
-    StoreError: the plan is to be put right first, or a process works on the run.
+    StoreError: the plan must be repaired first, or a process works on the run.
     """
     if not report.is_repairable:
         raise StoreError(f"nothing can be repaired before {PLAN} is put right")
@@ -88,7 +88,7 @@ def repair(run: TraceRun, report: Report) -> Iterator[str]:
         run.quarantine(name)
         yield f"{name} was moved to quarantine/"
     run.complete()
-    # Asked again: a part whose pack was moved away counts again.
+    # Listed again: a part whose pack was moved away counts again.
     for name in run.live().packed:
         run.storage.remove(name)
         yield f"{name} was removed: its pack holds it"
@@ -105,14 +105,14 @@ def _repair_catalog(run: TraceRun) -> None:
 
 
 def _plan(run: TraceRun, run_ids: Counter[str]) -> Finding:
-    """Return whether the plan is that by which most files were made."""
+    """Return whether most files were made by this plan."""
     others = run_ids.total() - run_ids[run.id]
     if others > run_ids[run.id]:
-        found = f"{others} of {run_ids.total()} parts are of another plan: {PLAN} was edited"
+        text = f"{others} of {run_ids.total()} parts are of another plan: {PLAN} was edited"
         todo = "put the run's own plan.json back before anything else; resume would move all away"
-        return Finding(check="plan", state=State.WRONG, found=found, todo=todo)
-    found = f"{PLAN} is whole and the one of the parts: run {run.id}"
-    return Finding(check="plan", state=State.OK, found=found)
+        return Finding(check="plan", state=State.WRONG, found=text, todo=todo)
+    text = f"{PLAN} is whole and the one of the parts: run {run.id}"
+    return Finding(check="plan", state=State.OK, found=text)
 
 
 def _tables(run: TraceRun, faults: Sequence[Fault]) -> Finding:
@@ -123,32 +123,32 @@ def _tables(run: TraceRun, faults: Sequence[Fault]) -> Finding:
     return _of_faults("tables", faults, fine=fine, todo=todo)
 
 
-def _parts(run: TraceRun, found: Audit) -> Iterator[Finding]:
+def _parts(run: TraceRun, audited: Audit) -> Iterator[Finding]:
     todo = f"dqf doctor {run.location} --repair moves them away, then dqf trace resume traces again"
-    faults = {check: [f for f in found.faults if f.check == check] for check in CHECKS}
-    if found.gone and not faults["parts"]:
-        text = f"{found.gone} of the parts were packed while this ran"
+    faults = {check: [f for f in audited.faults if f.check == check] for check in CHECKS}
+    if audited.gone and not faults["parts"]:
+        text = f"{audited.gone} of the parts were packed while this ran"
         yield Finding(check="parts", state=State.NOTE, found=text, todo="ask again")
     else:
-        fine = f"{found.num_files} parts and packs are whole and of this run"
+        fine = f"{audited.num_files} parts and packs are whole and of this run"
         yield _of_faults("parts", faults["parts"], fine=fine, todo=todo)
     fine = "every unit of a committed chunk is in it, either scored or failed"
     yield _of_faults("units", faults["units"], fine=fine, todo=todo)
-    uneven = [slab for slab, sizes in found.sizes.items() if len(sizes) > 1]
+    uneven = [slab for slab, sizes in audited.sizes.items() if len(sizes) > 1]
     if uneven and not faults["rows"]:
-        yield _uneven(found, uneven)
+        yield _uneven(audited, uneven)
     else:
         fine = "every unit has as many scores as the plan says"
         yield _of_faults("rows", faults["rows"], fine=fine, todo=todo)
-    yield _scores(found, faults["scores"], todo)
+    yield _scores(audited, faults["scores"], todo)
 
 
-def _scores(found: Audit, faults: Sequence[Fault], todo: str) -> Finding:
-    if found.repeated and not faults:
-        # The file that holds them next to its own units is named by another check.
-        text = f"{found.repeated} of {found.num_scores} scores are there more than once"
+def _scores(audited: Audit, faults: Sequence[Fault], todo: str) -> Finding:
+    if audited.repeated and not faults:
+        # Another check names the file that holds these scores besides its own units.
+        text = f"{audited.repeated} of {audited.num_scores} scores are there more than once"
         return Finding(check="scores", state=State.WRONG, found=text, todo=todo)
-    return _of_faults("scores", faults, fine=f"{found.num_scores} scores, each once", todo=todo)
+    return _of_faults("scores", faults, fine=f"{audited.num_scores} scores, each once", todo=todo)
 
 
 def _images(run: TraceRun, faults: Sequence[Fault]) -> Finding:
@@ -157,8 +157,8 @@ def _images(run: TraceRun, faults: Sequence[Fault]) -> Finding:
     return _of_faults("images", faults, fine=fine, todo=todo)
 
 
-def _uneven(found: Audit, slabs: Sequence[int]) -> Finding:
-    least, most = min(found.sizes[slabs[0]]), max(found.sizes[slabs[0]])
+def _uneven(audited: Audit, slabs: Sequence[int]) -> Finding:
+    least, most = min(audited.sizes[slabs[0]]), max(audited.sizes[slabs[0]])
     text = f"units of slab {slabs[0]} have {least} to {most} scores, as their captions' tokens do"
     todo = "nothing, where captions differ in length: how many there should be is not known here"
     return Finding(check="rows", state=State.NOTE, found=text, todo=todo)
@@ -169,15 +169,15 @@ def _of_faults(check: str, faults: Sequence[Fault], *, fine: str, todo: str) -> 
         return Finding(check=check, state=State.OK, found=fine)
     texts = [fault.text for fault in faults[:SHOWN]]
     more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
-    found = "; ".join([*texts, *more])
-    return Finding(check=check, state=State.WRONG, found=found, todo=todo)
+    text = "; ".join([*texts, *more])
+    return Finding(check=check, state=State.WRONG, found=text, todo=todo)
 
 
-def _progress(run: TraceRun, found: Audit) -> Finding:
+def _progress(run: TraceRun, audited: Audit) -> Finding:
     planned = len(run.units)
-    left = planned - found.scored - found.failed
-    text = f"{planned} units planned, {found.scored} scored, {found.failed} failed, {left} left"
+    left = planned - audited.scored - audited.failed
+    text = f"{planned} units planned, {audited.scored} scored, {audited.failed} failed, {left} left"
     todo = f"dqf trace resume {run.location}"
     if not left:
-        todo = f"{todo} --retry-failed" if found.failed else ""
+        todo = f"{todo} --retry-failed" if audited.failed else ""
     return Finding(check="progress", state=State.OK, found=text, todo=todo)

@@ -1,21 +1,21 @@
-"""What the doctor says: the outcome of each check, and the faults of single files behind it."""
+"""The doctor's findings: the outcome of each check, and the faults of single files behind it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class State(StrEnum):
-    """What a check says."""
+    """The outcome of a check in one word."""
 
     OK = "ok"
     NOTE = "note"
-    """Odd, but every score counts once."""
+    """Something is unusual, but every score counts once."""
     WRONG = "wrong"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """The outcome of one check; the fields are what `dqf doctor` prints."""
+    """The outcome of one check; `dqf doctor` prints these fields."""
 
     check: str
     state: State
@@ -25,7 +25,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What is wrong with a file."""
+    """A fault of one file."""
 
     check: str
     """`tables`, `parts`, `units`, `rows`, `scores` or `images`."""

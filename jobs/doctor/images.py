@@ -7,7 +7,7 @@ from schemas.errors import first_line
 
 
 def image_faults(run: TraceRun) -> list[Fault]:
-    """Return what is wrong with the files of kept images, each read whole."""
+    """Return the faults of the files of kept images; every file is read whole."""
     picked = picked_units(run)
     texts: dict[str, str] = {}
     for file in run.storage.files(FOLDER):

@@ -1,8 +1,8 @@
-"""Auditing a run's parts: whole, of this run, and every score of every unit once.
+"""Auditing a run's parts: every file is intact and of this run, and every score is there once.
 
-Files are read one at a time, a group of chunks after the other. A unit belongs to one chunk, and a
-later generation may only try what the one before it says has failed: where that holds, and no file
-repeats a score, no two files do.
+Files are read one at a time, group of chunks by group of chunks. A unit belongs to one chunk, and a
+later generation may try only the units that failed in the generation before. Where that holds and
+no file repeats a score, no two files hold the same score.
 """
 
 import io
@@ -49,39 +49,39 @@ SCORE_COLUMNS = [field.name for field in SCORES if pa.types.is_floating(field.ty
 IS_FINITE = " AND ".join(f"isfinite({name})" for name in SCORE_COLUMNS)
 NOT_FINITE = f"SELECT count(*) FROM part WHERE NOT ({IS_FINITE})"
 CAPTIONS_OWN = {TokenRole.WORDS, TokenRole.EACH, TokenRole.PADS}
-"""Roles that stand for as many tokens as a caption has."""
+"""Roles that stand for several tokens, whose number depends on the caption."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Audit:
-    """What an audit has found so far."""
+    """The counts and faults of an audit so far."""
 
     num_files: int = 0
     gone: int = 0
-    """Files that another process packed or moved while this one was about to read them."""
+    """Files that another process packed or moved before this one could read them."""
     faults: list[Fault] = field(default_factory=list[Fault])
     run_ids: Counter[str] = field(default_factory=Counter[str])
-    """How many files carry each run's id."""
+    """The number of files that carry each run's id."""
     scored: int = 0
     failed: int = 0
-    """Units, in files that nothing is wrong with."""
+    """Units in files without a fault."""
     num_scores: int = 0
     repeated: int = 0
-    """Scores that are there once more."""
+    """Scores that are there a second time."""
     sizes: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
-    """Rows that units have, by slab, where the plan does not tell."""
+    """The numbers of rows that units of a slab have, where the plan does not determine them."""
 
 
 class ExpectedUnit(NamedTuple):
-    """What the plan says of a unit."""
+    """A unit as the plan determines it."""
 
     labels: tuple[str, int, int, str]
-    """Caption's id, seed, noise draw and part, which each of its rows repeats."""
+    """Caption's id, seed, noise draw and part, which each row of the unit repeats."""
     slab: int
 
 
 class Scored(NamedTuple):
-    """What a file holds of a unit; columns of SCORED_UNITS."""
+    """A unit as a file holds it; the columns of SCORED_UNITS."""
 
     unit_id: str
     caption_id: str
@@ -93,33 +93,33 @@ class Scored(NamedTuple):
 
 
 class PartFile(NamedTuple):
-    """A live file and the tasks that its name says it commits."""
+    """A live file and the tasks that it commits according to its name."""
 
     name: str
     tasks: tuple[Task, ...]
 
 
 Tried = dict[int, dict[str, ExpectedUnit]]
-"""Units that a file should hold, by chunk and id."""
+"""The units that a file should hold, by chunk and id."""
 
 
 def audit(run: TraceRun, on_file: Callable[[Audit, int], None]) -> Audit:
-    """Return what is found in all parts that count; `on_file` gets it and the number of files."""
+    """Return the audit of all parts that count; `on_file` gets it, and the number of files."""
     live = run.live()
     total = len(live.packs) + len(live.parts)
-    found = Audit()
+    audited = Audit()
     with duckdb.connect() as connection:
         for files in _groups(run, live):
-            group = _Group(run, connection, found)
+            group = _Group(run, connection, audited)
             for file in files:
                 group.read(file)
-                on_file(found, total)
-            found.failed += sum(len(failed) for _, failed in group.latest.values())
-    return found
+                on_file(audited, total)
+            audited.failed += sum(len(failed) for _, failed in group.latest.values())
+    return audited
 
 
 def carried_id(content: bytes) -> str | None:
-    """Return the id of the run that a part says it belongs to; None if it says nothing."""
+    """Return the id of the run that a part's footer names; None if it names none."""
     try:
         metadata = pq.read_metadata(io.BytesIO(content)).metadata or {}
     except NOT_PARQUET:
@@ -128,7 +128,7 @@ def carried_id(content: bytes) -> str | None:
 
 
 def whole_part(content: bytes, name: str, *, run_id: str) -> PartContent:
-    """Return a part; CorruptPart if it is not whole, another run's or of another version."""
+    """Return a part; CorruptPart if it is damaged, of another run or of another version."""
     part = read_part(content, name, run_id=run_id, schema=SCORES)
     version = (pq.read_metadata(io.BytesIO(content)).metadata or {}).get(VERSION_KEY)
     if version != str(SCHEMA_VERSION).encode():
@@ -138,7 +138,7 @@ def whole_part(content: bytes, name: str, *, run_id: str) -> PartContent:
 
 @contextmanager
 def on_disk(run: TraceRun, name: str, content: bytes) -> Iterator[str]:
-    """Yield a path that holds a file's content, past any cache."""
+    """Yield a path that holds a file's content, without any cache between."""
     if isinstance(run.storage, LocalStorage):
         yield str(Path(run.location, name))
         return
@@ -151,7 +151,8 @@ def on_disk(run: TraceRun, name: str, content: bytes) -> Iterator[str]:
 def fingerprint(connection: duckdb.DuckDBPyConnection, path: str) -> tuple:
     """Return the number, hash and type of the rows that DuckDB reads in a file.
 
-    CorruptPart: it reads none. Of a footer, which has no checksum, it accepts less than Arrow.
+    CorruptPart: DuckDB reads no rows. A footer has no checksum, and DuckDB accepts fewer damaged
+    footers than Arrow does.
     """
     try:
         return _fingerprint_of(connection, read_parquet([exactly(path)]))
@@ -160,13 +161,13 @@ def fingerprint(connection: duckdb.DuckDBPyConnection, path: str) -> tuple:
 
 
 def _fingerprint_of(connection: duckdb.DuckDBPyConnection, rows: str) -> tuple:
-    """Return values that differ where rows do, whatever their order."""
+    """Return values that differ if the rows do, and do not depend on their order."""
     sql = f"SELECT count(*), sum(hash(r)::HUGEINT), any_value(typeof(r)) FROM {rows} AS r"
     return connection.execute(sql).fetchall()[0]
 
 
 def rows_of_unit(run: TraceRun, slab: Slab) -> int | None:
-    """Return the rows that each unit of a slab has; None if that depends on the caption."""
+    """Return the number of rows of each unit of a slab; None if it depends on the caption."""
     plan = run.plan
     is_text = slab.part is Part.TEXT_ENCODER
     if is_text and CAPTIONS_OWN & set(plan.tokens):
@@ -179,14 +180,14 @@ def rows_of_unit(run: TraceRun, slab: Slab) -> int | None:
 
 
 def _interventions(run: TraceRun, slab: Slab) -> int:
-    """Return how many pairs of a component and an intervention a slab has."""
+    """Return the number of pairs of a component and an intervention in a slab."""
     chosen = run.plan.interventions
     if not {Intervention.SWAP, Intervention.OTHER_SEED} & set(chosen):
         return len(slab.components) * len(chosen)
     from engine.tracing.interventions import allows  # it imports torch, which takes seconds
 
     components = [c for c in run.components if c.name in set(slab.components)]
-    caption = run.plan.captions[0]  # they are alike, or the caller does not ask
+    caption = run.plan.captions[0]  # all captions are alike here: the caller asks only then
     return sum(allows(i, component, caption) for component in components for i in chosen)
 
 
@@ -206,32 +207,34 @@ def _groups(run: TraceRun, live: Live) -> Iterator[list[PartFile]]:
 class _Group:
     """The audit of a group of chunks."""
 
-    def __init__(self, run: TraceRun, connection: duckdb.DuckDBPyConnection, found: Audit) -> None:
+    def __init__(
+        self, run: TraceRun, connection: duckdb.DuckDBPyConnection, audited: Audit
+    ) -> None:
         self._run = run
         self._connection = connection
-        self._found = found
+        self._audited = audited
         self._rows = {n: rows_of_unit(run, slab) for n, slab in enumerate(run.units.slabs)}
         self._scored: set[str] = set()
-        """Units that files hold which nothing is wrong with."""
+        """Units of files without a fault."""
         self._seen: set[str] = set()
-        """Units that any file holds."""
+        """Units of any file."""
         self._is_torn = False
         """Whether a file of the group was packed or moved since it was listed."""
         self.latest: dict[int, tuple[int, list[str]]] = {}
-        """The last generation of each chunk that nothing is wrong with, and what failed in it."""
+        """The last generation without a fault of each chunk, and the units that failed in it."""
 
     def read(self, file: PartFile) -> None:
         """Audit the group's next file."""
         content = self._content(file)
         if content is None:
-            self._found.gone += 1
+            self._audited.gone += 1
             return
-        self._found.num_files += 1
+        self._audited.num_files += 1
         faults = [Fault(check=c, name=file.name, text=t) for c, t in self._faults(file, content)]
-        self._found.faults += faults
+        self._audited.faults += faults
 
     def _content(self, file: PartFile) -> bytes | None:
-        """Return a file's content; None if it, or what it tries again, may be gone."""
+        """Return a file's content; None if the file, or the generation before it, may be gone."""
         if self._is_torn and any(task.generation for task in file.tasks):
             return None
         try:
@@ -241,9 +244,9 @@ class _Group:
             return None
 
     def _faults(self, file: PartFile, content: bytes) -> Iterator[tuple[str, str]]:
-        """Yield the check and the text of each fault of a file, and note what it holds if none."""
+        """Yield the check and text of each fault of a file; count its content if it has none."""
         if (run_id := carried_id(content)) is not None:
-            self._found.run_ids[run_id] += 1
+            self._audited.run_ids[run_id] += 1
         try:
             part = whole_part(content, file.name, run_id=self._run.id)
         except CorruptPart as error:
@@ -262,7 +265,7 @@ class _Group:
         self._count(part.commits, units, is_sound=not faults)
 
     def _unlike(self, file: PartFile, content: bytes, table: pa.Table) -> str:
-        """Return how DuckDB, which queries use, reads a file otherwise than Arrow; or ""."""
+        """Return how DuckDB, which queries use, reads a file differently from Arrow; or ""."""
         self._connection.register("part", table)
         ours = _fingerprint_of(self._connection, "part")
         try:
@@ -273,19 +276,19 @@ class _Group:
         return "" if ours == theirs else "has a damaged footer: DuckDB reads other rows in it"
 
     def _misnamed(self, file: PartFile, commits: tuple[Commit, ...]) -> str:
-        """Return how a file's commits are not those of its name or have none to follow; or ""."""
+        """Return how a file's commits contradict its name or lack an earlier generation; or ""."""
         if not file.tasks or file.tasks[0].chunk >= self._run.num_chunks:
             return "is of a chunk that the plan does not have"
-        said = [(commit.chunk, commit.generation) for commit in commits]
-        if said != [(task.chunk, task.generation) for task in file.tasks]:
-            return f"commits other chunks than its name says: {said[:3]}"
-        for chunk, generation in said:
+        committed = [(commit.chunk, commit.generation) for commit in commits]
+        if committed != [(task.chunk, task.generation) for task in file.tasks]:
+            return f"commits other chunks than its name says: {committed[:3]}"
+        for chunk, generation in committed:
             if generation and self.latest.get(chunk, (-1,))[0] != generation - 1:
                 return f"tries generation {generation - 1} again, which is missing or damaged"
         return ""
 
     def _tried(self, task: Task) -> dict[str, ExpectedUnit]:
-        """Return the units of a task: a whole chunk, or what has failed in it before."""
+        """Return the units of a task: a whole chunk, or the units that failed in it before."""
         units, ids, plan = self._run.units, self._run.unit_ids, self._run.plan
         planned: dict[str, ExpectedUnit] = {}
         for ordinal in self._run.ordinals(task.chunk):
@@ -302,7 +305,7 @@ class _Group:
     def _unit_faults(
         self, commits: tuple[Commit, ...], tried: Tried, units: list[Scored]
     ) -> Iterator[tuple[str, str]]:
-        """Yield how the units of a file are not those tried, each either scored or failed."""
+        """Yield how a file's units differ from the tried ones, each of them scored or failed."""
         scored = {unit.unit_id for unit in units}
         strange = scored - {unit_id for planned in tried.values() for unit_id in planned}
         for commit in commits:
@@ -325,16 +328,16 @@ class _Group:
             yield "units", f"{len(strange)} units are not among those to be tried in it"
 
     def _row_faults(self, tried: Tried, units: list[Scored]) -> Iterator[tuple[str, str]]:
-        """Yield how the rows of a file are not those of its units, each score once."""
+        """Yield how the rows of a file differ from one row for each score of its units."""
         planned = {unit_id: unit for chunk in tried.values() for unit_id, unit in chunk.items()}
-        known = [(unit, planned[unit.unit_id]) for unit in units if unit.unit_id in planned]
-        if wrong := sum(unit[1:5] != plan.labels for unit, plan in known):
+        matched = [(unit, planned[unit.unit_id]) for unit in units if unit.unit_id in planned]
+        if wrong := sum(unit[1:5] != plan.labels for unit, plan in matched):
             yield "units", f"{wrong} units have another caption, seed, draw or part"
         wrong = 0
-        for unit, plan in known:
+        for unit, plan in matched:
             rows = self._rows[plan.slab]
             if rows is None:
-                self._found.sizes[plan.slab].add(unit.num_scores)
+                self._audited.sizes[plan.slab].add(unit.num_scores)
             wrong += rows is not None and unit.num_scores != rows
         if wrong:
             yield "rows", f"{wrong} units have not as many scores as the plan says"
@@ -344,9 +347,9 @@ class _Group:
             yield "scores", f"{repeated} scores are there already"
 
     def _count(self, commits: tuple[Commit, ...], units: list[Scored], *, is_sound: bool) -> None:
-        found = self._found
-        found.num_scores += sum(unit.num_rows for unit in units)
-        found.repeated += _repeated(units, self._seen)
+        audited = self._audited
+        audited.num_scores += sum(unit.num_rows for unit in units)
+        audited.repeated += _repeated(units, self._seen)
         held = {unit.unit_id for unit in units}
         self._seen |= held
         if not is_sound:
@@ -354,12 +357,12 @@ class _Group:
         self._scored |= held
         for commit in commits:
             failed = [failure.unit_id for failure in commit.failures]
-            found.scored += commit.units - len(failed)
+            audited.scored += commit.units - len(failed)
             self.latest[commit.chunk] = (commit.generation, failed)
 
 
 def _repeated(units: list[Scored], before: set[str]) -> int:
-    """Return how many scores a file repeats, its own or those of units that were there before."""
+    """Return the number of scores that a file repeats, its own or those of earlier files' units."""
     return sum(
         unit.num_rows if unit.unit_id in before else unit.num_rows - unit.num_scores
         for unit in units

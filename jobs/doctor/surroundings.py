@@ -1,4 +1,4 @@
-"""What is around a run's data: files of others, leftovers, the catalog, attempts, processes."""
+"""Checks around a run's data: foreign files, leftovers, the catalog, attempts, processes."""
 
 import os
 import re
@@ -23,9 +23,9 @@ from schemas.errors import StoreError, first_line
 from schemas.views import TABLES
 
 SHOWN = 10
-"""Names that are listed."""
+"""The number of names that are listed."""
 FOLDERS = ("", "parts", "packs", "attempts", "quarantine", IMAGES_FOLDER, STATISTICS_FOLDER)
-"""Where dqf writes in a run's folder."""
+"""The folders in which dqf writes, relative to the run's folder."""
 OWN = re.compile(
     rf"plan\.json|({'|'.join(TABLES)})\.parquet|catalog\.duckdb.*|report\.html|quarantine/.+"
     r"|parts/(empty|c\d{8}(\.r\d{2})?)\.parquet|packs/(empty|g\d{6})\.parquet"
@@ -34,11 +34,11 @@ OWN = re.compile(
 )
 """Names of the files that dqf makes there."""
 COUNTED = re.compile(r"(parts|packs)/[^/.][^/]*\.parquet")
-"""Files that the catalog's views read, whatever dqf calls them."""
+"""Files that the catalog's views read, whether or not dqf made them."""
 
 
 def surroundings(run: TraceRun) -> list[Finding]:
-    """Return the findings on what is around a run's data."""
+    """Return the findings on everything around a run's data."""
     names = list(_names(run))
     return [
         _foreign(run, [name for name in names if not _is_own(name)]),
@@ -52,12 +52,12 @@ def surroundings(run: TraceRun) -> list[Finding]:
 
 
 def counted_strangers(run: TraceRun) -> list[str]:
-    """Return the files that dqf did not make and the catalog counts nevertheless."""
+    """Return the files that dqf did not make but the catalog counts."""
     return [name for name in _names(run) if COUNTED.fullmatch(name) and not _is_own(name)]
 
 
 def catalog_error(run: TraceRun) -> str:
-    """Return why a local run's catalog cannot be opened; "" if it can or there is none."""
+    """Return why a local run's catalog cannot be opened; "" if it opens or does not exist."""
     path = Path(run.location, CATALOG)
     if not isinstance(run.storage, LocalStorage) or not is_file(path):
         return ""
@@ -70,7 +70,7 @@ def catalog_error(run: TraceRun) -> str:
 
 
 def _names(run: TraceRun) -> Iterator[str]:
-    """Yield the names of the run's files; of a bucket those where dqf writes."""
+    """Yield the names of the run's files; in a bucket, those in the folders of dqf."""
     if not isinstance(run.storage, LocalStorage):
         for folder in FOLDERS:
             yield from (file.name for file in run.storage.files(folder))
@@ -84,42 +84,42 @@ def _is_leftover(name: str) -> bool:
 
 
 def _is_own(name: str) -> bool:
-    known = OWN.fullmatch(name) or STATISTICS_NAME.fullmatch(name)
-    return known is not None or _is_leftover(name)
+    by_name = OWN.fullmatch(name) or STATISTICS_NAME.fullmatch(name)
+    return by_name is not None or _is_leftover(name)
 
 
 def _foreign(run: TraceRun, names: list[str]) -> Finding:
     counted = [name for name in names if COUNTED.fullmatch(name)]
-    found = f"{len(names)} files that dqf did not make"
+    text = f"{len(names)} files that dqf did not make"
     if not names:
-        return Finding(check="files", state=State.OK, found=found)
-    found += ": " + ", ".join(sorted(names)[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
+        return Finding(check="files", state=State.OK, found=text)
+    text += ": " + ", ".join(sorted(names)[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
     if counted:
         return Finding(
             check="files",
             state=State.WRONG,
-            found=f"{found}; {CATALOG} counts {len(counted)} of them",
+            found=f"{text}; {CATALOG} counts {len(counted)} of them",
             todo=f"dqf doctor {run.location} --repair moves those to quarantine/",
         )
     todo = "dqf reads none of them: move them away"
-    return Finding(check="files", state=State.NOTE, found=found, todo=todo)
+    return Finding(check="files", state=State.NOTE, found=text, todo=todo)
 
 
 def _leftovers(run: TraceRun, names: list[str]) -> Finding:
     packed = run.live().packed
-    found = f"{len(packed)} parts that a pack took the place of, {len(names)} temporary files"
+    text = f"{len(packed)} parts that a pack took the place of, {len(names)} temporary files"
     if not packed and not names:
-        return Finding(check="leftovers", state=State.OK, found=found)
-    todo = "they count no more: dqf trace resume removes them, temporary files after an hour"
-    return Finding(check="leftovers", state=State.NOTE, found=found, todo=todo)
+        return Finding(check="leftovers", state=State.OK, found=text)
+    todo = "they no longer count: dqf trace resume removes them, temporary files after an hour"
+    return Finding(check="leftovers", state=State.NOTE, found=text, todo=todo)
 
 
 def _quarantine(names: list[str]) -> Finding:
-    found = f"{len(names)} files were damaged and moved away"
+    text = f"{len(names)} files were damaged and moved away"
     if not names:
-        return Finding(check="quarantine", state=State.OK, found=found)
-    todo = "nothing reads quarantine/: delete it when you need it no more"
-    return Finding(check="quarantine", state=State.NOTE, found=found, todo=todo)
+        return Finding(check="quarantine", state=State.OK, found=text)
+    todo = "nothing reads quarantine/: delete it when you no longer need it"
+    return Finding(check="quarantine", state=State.NOTE, found=text, todo=todo)
 
 
 def _catalog(run: TraceRun) -> Finding:
@@ -138,8 +138,8 @@ def _statistics(run: TraceRun) -> Finding:
     damaged = damaged_statistics(run)
     if damaged:
         todo = f"delete {damaged[0]}: dqf rank makes it again"
-        found = f"{', '.join(damaged)} cannot be read"
-        return Finding(check="statistics", state=State.WRONG, found=found, todo=todo)
+        text = f"{', '.join(damaged)} cannot be read"
+        return Finding(check="statistics", state=State.WRONG, found=text, todo=todo)
     is_kept = kept_statistics(run, key_of(run, run.live())) is not None
     fine = "those kept are of" if is_kept else "dqf rank makes and keeps those of"
     return Finding(check="statistics", state=State.OK, found=f"{fine} what is traced now")
@@ -158,12 +158,12 @@ def _attempts(run: TraceRun) -> Finding:
         return Finding(check="attempts", state=State.OK, found=found)
     todo = "scores of other versions may differ: compare them before you rely on both"
     killed = any(attempt.outcome is None and not attempt.is_alive for attempt in tried)
-    todo = "dqf trace resume goes on where one was killed" if killed else todo
+    todo = "dqf trace resume continues where one was killed" if killed else todo
     return Finding(check="attempts", state=State.NOTE, found=found, todo=todo)
 
 
 def _oddity(run: TraceRun, attempt: Attempt) -> str:
-    """Return in what an attempt differs from the run's manifest and how it ended oddly, or ""."""
+    """Return how an attempt differs from the manifest or ended abnormally; or ""."""
     odd = [
         f"had {name} {now}, the run was made with {then}"
         for name, then, now in changed_versions(run, attempt)
@@ -181,9 +181,9 @@ def _oddity(run: TraceRun, attempt: Attempt) -> str:
 
 def _processes() -> Finding:
     left = orphans()
-    found = f"{len(left)} processes of killed drivers on this machine"
+    text = f"{len(left)} processes of killed drivers on this machine"
     if not left:
-        return Finding(check="processes", state=State.OK, found=found)
+        return Finding(check="processes", state=State.OK, found=text)
     pids = ", ".join(str(process.pid) for process in left[:SHOWN])
     todo = "they hold memory: --repair, or the next local Ray of dqf, ends them"
-    return Finding(check="processes", state=State.NOTE, found=f"{found}: {pids}", todo=todo)
+    return Finding(check="processes", state=State.NOTE, found=f"{text}: {pids}", todo=todo)

@@ -1,4 +1,4 @@
-"""Whether a run's tables are whole and say what follows from its plan."""
+"""Checks that a run's tables are intact and agree with its plan."""
 
 import io
 from collections import Counter
@@ -16,21 +16,21 @@ from schemas.errors import first_line
 from schemas.tables import UNITS
 
 ALL_UNITS = 100_000
-"""Of more units than these only a sample is compared with the plan."""
+"""In a run with more units than this, only a sample is compared with the plan."""
 SAMPLE = 1000
 UNITS_FILE = "units.parquet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableCheck:
-    """What is wrong with a run's tables, and the runs that its empty parts say they are of."""
+    """The faults of a run's tables, and the ids of the runs that its empty parts name."""
 
     faults: tuple[Fault, ...]
     run_ids: Counter[str]
 
 
 def check_tables(run: TraceRun) -> TableCheck:
-    """Return what is wrong with the tables and the empty parts, each read whole."""
+    """Return the faults of the tables and the empty parts; every file is read whole."""
     texts = {
         **{name: _small_fault(run, name) for name in small_tables(run)},
         UNITS_FILE: _units_fault(run),
@@ -46,13 +46,13 @@ def check_tables(run: TraceRun) -> TableCheck:
 
 
 def compared_units(run: TraceRun) -> range:
-    """Return the places of the units that are compared with the plan."""
+    """Return the indices of the units that are compared with the plan."""
     total = len(run.units)
     return range(0, total, 1 if total <= ALL_UNITS else total // SAMPLE)
 
 
 def _content(run: TraceRun, name: str) -> bytes:
-    """Return a file's content, none if it is missing."""
+    """Return a file's content, or empty bytes if it is missing."""
     try:
         return run.storage.read(name)
     except FileNotFoundError:
@@ -60,22 +60,22 @@ def _content(run: TraceRun, name: str) -> bytes:
 
 
 def _small_fault(run: TraceRun, name: str) -> str:
-    """Return what is wrong with a table other than the units', "" if nothing is."""
+    """Return the fault of a table other than that of the units, "" if it has none."""
     planned = small_tables(run)[name]()
     try:
         with _opened(run, name) as file:
-            found = file.read()
+            table = file.read()
     except NOT_PARQUET as error:
         return _unreadable(run, name, error)
-    if not _is_schema(found.schema, planned.schema):
+    if not _is_schema(table.schema, planned.schema):
         return "has another schema"
-    if len(found) != len(planned):
-        return f"has {len(found)} rows, the plan {len(planned)}"
-    return "" if found.equals(planned) else "does not agree with the plan"
+    if len(table) != len(planned):
+        return f"has {len(table)} rows, the plan {len(planned)}"
+    return "" if table.equals(planned) else "does not agree with the plan"
 
 
 def _units_fault(run: TraceRun) -> str:
-    """Return what is wrong with the table of units, which is read a batch at a time."""
+    """Return the fault of the table of units, "" if it has none; it is read batch by batch."""
     compared, start = compared_units(run), 0
     try:
         with _opened(run, UNITS_FILE) as file:
@@ -85,8 +85,8 @@ def _units_fault(run: TraceRun) -> str:
                 return f"has {file.metadata.num_rows} rows, the plan {len(run.units)} units"
             for batch in file.iter_batches(BATCH_UNITS):
                 within = [n for n in range(start, start + len(batch)) if n in compared]
-                found = batch.take(pa.array([n - start for n in within], pa.int64()))
-                if within and not found.equals(units_batch(run, within)):
+                rows = batch.take(pa.array([n - start for n in within], pa.int64()))
+                if within and not rows.equals(units_batch(run, within)):
                     return "does not agree with the plan"
                 start += len(batch)
     except NOT_PARQUET as error:
@@ -114,9 +114,9 @@ def _query_fault(run: TraceRun, name: str) -> str:
     return ""
 
 
-def _is_schema(found: pa.Schema, planned: pa.Schema) -> bool:
-    # Metadata of the schema alone: Parquet names the field of a list otherwise than Arrow.
-    return found.equals(planned) and (found.metadata or {}) == planned.metadata
+def _is_schema(schema: pa.Schema, planned: pa.Schema) -> bool:
+    # Only the schema's own metadata: Parquet names the field of a list differently from Arrow.
+    return schema.equals(planned) and (schema.metadata or {}) == planned.metadata
 
 
 def _opened(run: TraceRun, name: str) -> pq.ParquetFile:

@@ -1,4 +1,4 @@
-"""Attacking an edit: plan what is searched for, work through it on Ray, sum up."""
+"""Attacking an edit: the attack is planned, run on Ray and summed up."""
 
 import json
 from collections.abc import Callable
@@ -29,11 +29,11 @@ SHOWN = {
     "embedding, unedited": (Side.UNEDITED, Attack.EMBEDDING),
     "prompt, unedited": (Side.UNEDITED, Attack.PROMPT),
 }
-"""The columns of a summary that hold a success."""
+"""The columns of a summary that hold a success, with the model and attack of each."""
 
 
 def prepare_attack(request: AttackRequest, out: Path) -> AttackRun:
-    """Return the attack that a request asks for at `out`, made if there is none.
+    """Return the attack of a request at `out`; it is made if there is none.
 
     ConceptError, ModelUnavailable: it cannot be planned. StoreError: another attack is at `out`, or
     it cannot be written.
@@ -51,9 +51,9 @@ def attack_edit(
     on_progress: Callable[[Progress], None],
     note: Note,
 ) -> Progress:
-    """Attack the concepts that a run lacks, write its summary and return where it stands.
+    """Attack the remaining concepts of a run, write its summary and return its progress.
 
-    A concept that fails is recorded and ends nothing.
+    A concept that fails is recorded, and the others are still attacked.
     """
     end = drive_run(
         run,
@@ -81,17 +81,18 @@ def attack_rows(run: AttackRun) -> list[Row]:
 
 
 def summary_rows(rows: list[Row]) -> list[Row]:
-    """Return one row a concept: its success plainly and under each attack, on both models."""
+    """Return one row per concept: the success of its plain prompt and each attack, by both
+    models."""
     summed: list[Row] = []
     for unit_id in dict.fromkeys(row["unit_id"] for row in rows):
-        own = {(r["side"], r["attack"]): r for r in rows if r["unit_id"] == unit_id}
-        first = own[Side.UNEDITED, Attack.PLAIN]
-        found = own.get((Side.EDITED, Attack.PROMPT), {})
+        cells = {(r["side"], r["attack"]): r for r in rows if r["unit_id"] == unit_id}
+        first = cells[Side.UNEDITED, Attack.PLAIN]
+        searched = cells.get((Side.EDITED, Attack.PROMPT), {})
         summed.append(
             {"concept": first["concept"]}
-            | {name: _with_interval(own[key]) for name, key in SHOWN.items() if key in own}
-            | {"images": first["images"], "found prompt": found.get("prompt")}
-            | {"seconds": sum(float(str(row["seconds"])) for row in own.values())}
+            | {name: _with_interval(cells[key]) for name, key in SHOWN.items() if key in cells}
+            | {"images": first["images"], "found prompt": searched.get("prompt")}
+            | {"seconds": sum(float(str(row["seconds"])) for row in cells.values())}
         )
     return summed
 

@@ -1,4 +1,4 @@
-"""What an attack on an edit consists of, checked before a weight is loaded."""
+"""The plan of an attack on an edit, checked before weights are loaded."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,24 +22,24 @@ from schemas.errors import ConceptError, PlanError
 from schemas.numerics import Numerics
 
 OPENING = "a photo of"
-"""What opens every prompt of an attack."""
+"""The opening of every prompt of an attack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttackRequest:
-    """What a user asks of an attack."""
+    """A user's request for an attack."""
 
     edit: Path
     """The edit's folder."""
     concepts: tuple[str, ...] = ()
-    """Those of the edit that are attacked; all if none."""
+    """The edit's concepts that are attacked; all by default."""
     attacks: tuple[Attack, ...] = (Attack.EMBEDDING, Attack.PROMPT)
     seeds: int = 32
-    """Images of every prompt."""
+    """Number of images of every prompt."""
     steps: int | None = None
-    """Of either attack; None: each budget's own."""
+    """Steps of either search; by default those of its budget."""
     scorer: str | None = None
-    """The model's own by default."""
+    """The scorer's name or path; the model's own by default."""
 
 
 def plan_attack(request: AttackRequest) -> AttackPlan:
@@ -47,7 +47,7 @@ def plan_attack(request: AttackRequest) -> AttackPlan:
 
     ConceptError: the folder is not an edit, it has no such concept, a concept cannot be judged or
     does not fit the tokenizer, or the text encoders are not CLIP's. ModelUnavailable: the model or
-    the scorer is not there.
+    the scorer is missing.
     """
     edit = delta_hash(request.edit)
     manifest = read_manifest(request.edit)
@@ -84,8 +84,8 @@ def _named(
 ) -> tuple[Concept, ...]:
     for name in names:
         if not any(same_text(name, concept.concept) for concept in edited):
-            said = ", ".join(concept.concept for concept in edited)
-            raise ConceptError(f"edit {folder} has no concept {name!r}: it has {said}")
+            listed = ", ".join(concept.concept for concept in edited)
+            raise ConceptError(f"edit {folder} has no concept {name!r}: it has {listed}")
     if not names:
         return edited
     return tuple(c for c in edited if any(same_text(name, c.concept) for name in names))

@@ -1,4 +1,4 @@
-"""What an actor of an attack does: search for a concept in both models, and see what they draw."""
+"""The worker of an attack: it searches for a concept in both models and scores their images."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ from schemas.attack import Attack, Side
 from schemas.concept import Concept
 
 ROWS = 16
-"""Images that are drawn at once."""
+"""Number of images that are drawn at once."""
 
 
 class AttackWorker(Worker[Concept]):
@@ -38,15 +38,16 @@ class AttackWorker(Worker[Concept]):
     def __init__(self, location: str, *, edit: str, threads: int) -> None:
         """Open the scorer, the model and the delta in the folder `edit`.
 
-        ModelUnavailable, ConceptError: one of them cannot be opened, or the delta is another's.
+        ModelUnavailable, ConceptError: one of them cannot be opened, or the delta is another
+        edit's.
         """
         run = open_attack(location)
         super().__init__(run, Attacker(run, Path(edit)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """What stands in the concept's place, and how it was found."""
+class _Substitute:
+    """The text or embedding in the concept's place, and the cost and success of its search."""
 
     prompt: str
     cond: Conditioning
@@ -80,15 +81,15 @@ class Attacker:
         x0_RChw = self._latents(goal.cond) if inverts else None
         for side in Side:
             with replaced(self._model, self._weights if side is Side.EDITED else {}):
-                for kind, found in self._found(concept, goal, x0_RChw):
-                    share = share_shown(self._draw(found.cond), texts, self._scorer)
-                    yield _row(concept, side, kind, found, share)
+                for kind, substitute in self._substitutes(concept, goal, x0_RChw):
+                    share = share_shown(self._draw(substitute.cond), texts, self._scorer)
+                    yield _row(concept, side, kind, substitute, share)
 
-    def _found(
+    def _substitutes(
         self, concept: Concept, goal: prompt_search.Goal, x0_RChw: torch.Tensor | None
-    ) -> Iterator[tuple[Attack, _Found]]:
+    ) -> Iterator[tuple[Attack, _Substitute]]:
         plain = goal.caption.caption
-        yield Attack.PLAIN, _Found(prompt=plain, cond=self._encode(plain))
+        yield Attack.PLAIN, _Substitute(prompt=plain, cond=self._encode(plain))
         # Both models are attacked from one start, with one sequence of draws.
         seed = derived_seed("attack", concept.concept)
         if x0_RChw is not None:
@@ -98,14 +99,14 @@ class Attacker:
 
     def _embeddings(
         self, concept: Concept, x0_RChw: torch.Tensor, seed: int
-    ) -> Iterator[tuple[Attack, _Found]]:
+    ) -> Iterator[tuple[Attack, _Substitute]]:
         phrase = plain_phrase(attack.STAND_IN, kind=concept.kind, book=self._book)
         prompt = f"{OPENING} {phrase}"
         slot = attack.open_slot(self._model, prompt)
         start = attack.random_vectors(self._model, torch.Generator().manual_seed(seed))
-        yield Attack.RANDOM, _Found(prompt=prompt, cond=self._slot(slot, start))
+        yield Attack.RANDOM, _Substitute(prompt=prompt, cond=self._slot(slot, start))
         begun = time.perf_counter()
-        found = attack.invert(
+        inversion = attack.invert(
             self._model,
             slot,
             x0_RChw,
@@ -116,26 +117,26 @@ class Attacker:
         )
         yield (
             Attack.EMBEDDING,
-            _Found(
+            _Substitute(
                 prompt=prompt,
-                cond=self._slot(slot, found.vectors),
+                cond=self._slot(slot, inversion.vectors),
                 steps=self._plan.inversion.steps,
                 seconds=time.perf_counter() - begun,
-                before=found.loss_before,
-                after=found.loss_after,
+                before=inversion.loss_before,
+                after=inversion.loss_after,
             ),
         )
 
-    def _searched(self, goal: prompt_search.Goal, seed: int) -> _Found:
+    def _searched(self, goal: prompt_search.Goal, seed: int) -> _Substitute:
         begun = time.perf_counter()
-        found = prompt_search.search_prompt(self._model, goal, budget=self._plan.search, seed=seed)
-        return _Found(
-            prompt=found.prompt,
-            cond=self._encode(found.prompt),
+        result = prompt_search.search_prompt(self._model, goal, budget=self._plan.search, seed=seed)
+        return _Substitute(
+            prompt=result.prompt,
+            cond=self._encode(result.prompt),
             steps=self._plan.search.steps,
             seconds=time.perf_counter() - begun,
-            before=found.distance_before,
-            after=found.distance_after,
+            before=result.distance_before,
+            after=result.distance_after,
         )
 
     @torch.no_grad()
@@ -148,7 +149,7 @@ class Attacker:
 
     @torch.no_grad()
     def _latents(self, cond: Conditioning) -> torch.Tensor:
-        """Return latents of the concept's images; their seeds are not those that are judged."""
+        """Return latents of the concept's images, from other seeds than the judged images."""
         return self._sample(
             cond, [self._plan.seeds + n for n in range(self._plan.inversion.images)]
         )
@@ -167,7 +168,7 @@ class Attacker:
         )
 
 
-def _row(concept: Concept, side: Side, kind: Attack, found: _Found, share: Share) -> dict:
+def _row(concept: Concept, side: Side, kind: Attack, substitute: _Substitute, share: Share) -> dict:
     low, high = share.interval
     return {
         "concept": concept.concept,
@@ -179,9 +180,9 @@ def _row(concept: Concept, side: Side, kind: Attack, found: _Found, share: Share
         "success": share.rate,
         "low": low,
         "high": high,
-        "prompt": found.prompt,
-        "steps": found.steps,
-        "seconds": found.seconds,
-        "objective_before": found.before,
-        "objective_after": found.after,
+        "prompt": substitute.prompt,
+        "steps": substitute.steps,
+        "seconds": substitute.seconds,
+        "objective_before": substitute.before,
+        "objective_after": substitute.after,
     }

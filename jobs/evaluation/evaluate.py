@@ -1,4 +1,4 @@
-"""Evaluating an edit: plan what is drawn, work through it on Ray, sum up and draw the pictures."""
+"""Evaluating an edit: the evaluation is planned, run on Ray, summed up and shown in pictures."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,7 @@ from schemas.prompt_set import PromptSet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationRequest:
-    """What a user asks of an evaluation."""
+    """A user's request for an evaluation."""
 
     edit: Path
     """The edit's folder."""
@@ -45,14 +45,14 @@ class EvaluationRequest:
     steps: int | None = None
     """Denoising steps; the model's own by default."""
     scorer: str | None = None
-    """The model's own by default."""
+    """The scorer's name or path; the model's own by default."""
     prompts: PromptSet = PromptSet.FULL
 
 
 def prepare_evaluation(request: EvaluationRequest, out: Path) -> EvaluationRun:
-    """Return the evaluation of an edit at `out`, made if there is none.
+    """Return the evaluation of an edit at `out`; it is made if there is none.
 
-    ConceptError, ModelUnavailable: the edit, its model or the scorer is not there. StoreError:
+    ConceptError, ModelUnavailable: the edit, its model or the scorer is missing. StoreError:
     another evaluation is at `out`, or it cannot be written.
     """
     edits = {EDIT: delta_hash(request.edit)}
@@ -64,7 +64,8 @@ def prepare_evaluation(request: EvaluationRequest, out: Path) -> EvaluationRun:
 def make_plan(
     concepts: Sequence[Concept], *, model: str, edits: Mapping[str, str], request: EvaluationRequest
 ) -> EvaluationPlan:
-    """Return what is drawn to evaluate edits of `concepts`; `edits` has their deltas' hashes."""
+    """Return the plan that evaluates edits of `concepts`; `edits` has the hashes of their
+    deltas."""
     scorer = request.scorer or registry.default_scorer(model)
     check_scorer(scorer)
     check_model(model)
@@ -95,11 +96,10 @@ def evaluate(
     on_progress: Callable[[Progress], None],
     note: Note,
 ) -> tuple[Progress, list[GroupResult]]:
-    """Do what an evaluation lacks, write its summary and pictures; return where it stands.
+    """Evaluate the remaining units of a run; return its progress and one result per group.
 
-    The second value is what it measured.
-
-    A unit that fails is recorded and ends nothing.
+    The summary and the pictures are written into the run's folder. A unit that fails is recorded,
+    and the others are still evaluated.
     """
     end = drive_run(
         run,
@@ -117,8 +117,8 @@ def evaluate(
     return end, measured
 
 
-def write_summary(run: EvaluationRun, found: Sequence[GroupResult], end: Progress) -> None:
-    """Write `evaluation.json`: how the images came about, and every measure."""
+def write_summary(run: EvaluationRun, measured: Sequence[GroupResult], end: Progress) -> None:
+    """Write `evaluation.json`: how the images were made, and every measure."""
     plan = run.plan
     summary = {
         "edit": plan.edits[EDIT],
@@ -129,14 +129,14 @@ def write_summary(run: EvaluationRun, found: Sequence[GroupResult], end: Progres
         "seeds": len(plan.seeds),
         "units": asdict(end),
         "intervals": f"bootstrap over names, {RESAMPLES} resamples, percentiles at {LEVEL:.0%}",
-        "results": [asdict(result) for result in found],
+        "results": [asdict(result) for result in measured],
     }
     content = (json.dumps(summary, indent=2) + "\n").encode()
     write_whole(Path(run.location, SUMMARY), content, within=Path(run.location))
 
 
 def draw_pictures(run: EvaluationRun) -> None:
-    """Write a picture of each group: a few of its prompts, evenly spread over its names."""
+    """Write one picture per group: a few of its prompts, evenly spread over its names."""
     for group, group_rows in groupby(shown_images(run), key=lambda row: row["group"]):
         by_prompt = {
             prompt: list(rows) for prompt, rows in groupby(group_rows, key=lambda r: r["prompt"])
@@ -151,7 +151,8 @@ def draw_pictures(run: EvaluationRun) -> None:
         location = Path(run.location)
         refuse_links(location / PICTURES, within=location)
         (location / PICTURES).mkdir(exist_ok=True)
-        # The parts of a run may be another's: a name is that of a group, not of any path.
+        # The parts of a run may come from somebody else: a file's name must be a group's, not any
+        # path.
         picture = location / PICTURES / f"{Group(group).value}.png"
         with whole_file(picture, within=location) as file:
             draw_grid(list(whole), before=before, after=after, file=file)

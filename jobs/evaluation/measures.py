@@ -1,7 +1,7 @@
-"""The measures of an evaluation: one row a group of prompts, from the tables of its images.
+"""The measures of an evaluation: one row per group of prompts, from the tables of its images.
 
-Two accuracies stand side by side: over all images, and over those that the unedited model draws
-right (`right_before`), as MACE and SPEED chose concepts that their model draws with over 99 %.
+There are two accuracies: over all images, and over those that the unedited model draws right
+(`right_before`), as MACE and SPEED chose concepts that their model draws with over 99 %.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ from schemas.evaluation import COUNTED, NEIGHBOR, Group
 from schemas.views import exactly, quoted, read_parquet
 
 STILL_RECOGNISED, HARMONIC = "still_recognised", "harmonic mean"
-"""Rows that pool groups: all prompts that say a concept; these and the kept ones together."""
+"""Rows that pool groups: all prompts that mention a concept; these and the kept names together."""
 ORDER = (
     HARMONIC, STILL_RECOGNISED, Group.CONCEPT, Group.PARAPHRASE, Group.POSITION, Group.KEPT,
     NEIGHBOR, Group.OBJECT, Group.STYLE, Group.COLOR, Group.UNRELATED, Group.GENERAL,
 )  # fmt: skip
 HEADLINE = (HARMONIC, STILL_RECOGNISED, Group.KEPT)
-"""Rows that are printed even where there is nothing to measure."""
+"""Rows that are printed even if there is nothing to measure."""
 EMBEDDINGS = f"""
 SELECT embedding_before, embedding_after FROM images
 WHERE "group" = '{Group.GENERAL}' ORDER BY prompt, seed
@@ -40,27 +40,28 @@ WHERE image_before IS NOT NULL ORDER BY "group", prompt, seed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupResult:
-    """What an evaluation measured of a group; null where there is nothing to measure.
+    """The measures of one group of an evaluation; null where there is nothing to measure.
 
-    Intervals are of 95 %, by a bootstrap over names; null for a single one.
+    Intervals are of 95 %, by a bootstrap over names; they are null for a single name.
     """
 
     group: str
     """`still_recognised` pools concept, paraphrase and position; `kept` has the neighbors too."""
     names: int | None = None
-    """Concepts or kept names; of general prompts, their number."""
+    """Number of concepts or kept names; for general prompts, of prompts."""
     images: int | None = None
-    """Images of each side."""
+    """Number of images by each of the two models."""
     before: float | None = None
-    """Share of unedited images that show the name which their prompt says."""
+    """Share of unedited images that show the name in their prompt."""
     after: float | None = None
-    """The same of edited images; of `harmonic mean` the mean H of 1 - still_recognised and kept."""
+    """The same for edited images; in the row `harmonic mean`, the mean H of 1 - still_recognised
+    and kept."""
     after_low: float | None = None
     after_high: float | None = None
     right_before: int | None = None
-    """Images that were right before."""
+    """Number of images that the unedited model draws right."""
     of_right: float | None = None
-    """Share of those that still are after the edit; H of these shares."""
+    """Share of these images that are still right after the edit; or H of these shares."""
     of_right_low: float | None = None
     of_right_high: float | None = None
     as_replacement: float | None = None
@@ -75,12 +76,12 @@ class GroupResult:
     similarity: float | None = None
     """Mean cosine of the edited with the unedited image."""
     cmmd: float | None = None
-    """Of all edited from all unedited images of general prompts; 0: alike."""
+    """Distance of all edited from all unedited images of general prompts; 0 if they are alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Counts:
-    """A group's sums, one row a cluster."""
+    """A group's sums, one row per cluster."""
 
     columns: dict[str, NDArray[np.float64]]
 
@@ -95,7 +96,8 @@ class _Counts:
 
 
 def results(run: EvaluationRun, edit: str = EDIT) -> list[GroupResult]:
-    """Return an edit's measures of what is committed; a group without images has nulls alone."""
+    """Return an edit's measures over the committed images; a group without images has only
+    nulls."""
     with duckdb.connect() as connection:
         _view(connection, run, edit)
         counted = connection.sql(COUNTED).to_arrow_table()
@@ -105,12 +107,14 @@ def results(run: EvaluationRun, edit: str = EDIT) -> list[GroupResult]:
     if embeddings.num_rows:
         sides = [torch.tensor(column.to_pylist()) for column in embeddings.columns]
         distance = cmmd(*sides)
-    found = {name: _result(name, counts) for name, counts in groups.items()}
-    if Group.GENERAL in found:
-        found[Group.GENERAL] = GroupResult(**{**asdict(found[Group.GENERAL]), "cmmd": distance})
+    by_group = {name: _result(name, counts) for name, counts in groups.items()}
+    if Group.GENERAL in by_group:
+        by_group[Group.GENERAL] = GroupResult(
+            **{**asdict(by_group[Group.GENERAL]), "cmmd": distance}
+        )
     if STILL_RECOGNISED in groups and Group.KEPT in groups:
-        found[HARMONIC] = _harmonic(groups[STILL_RECOGNISED], groups[Group.KEPT])
-    return [found.get(name) or GroupResult(group=name) for name in ORDER]
+        by_group[HARMONIC] = _harmonic(groups[STILL_RECOGNISED], groups[Group.KEPT])
+    return [by_group.get(name) or GroupResult(group=name) for name in ORDER]
 
 
 def shown_images(run: EvaluationRun, edit: str = EDIT) -> list[dict[str, Any]]:
@@ -192,8 +196,8 @@ def _harmonic(still_recognised: _Counts, kept: _Counts) -> GroupResult:
     return GroupResult(group=HARMONIC, **value)
 
 
-def _ends(found: Interval | None) -> tuple[float | None, float | None]:
-    return found or (None, None)
+def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
+    return interval or (None, None)
 
 
 def _generator(*of: str) -> np.random.Generator:

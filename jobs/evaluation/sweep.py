@@ -1,6 +1,6 @@
-"""Sweeping an edit's settings: each edit is made, all are evaluated together, the best are marked.
+"""Sweeping an edit's settings: the edits are made, evaluated together, and the best are marked.
 
-The edits of a sweep share one evaluation, in which the unedited images are drawn once.
+All edits of a sweep share one evaluation, in which the unedited images are drawn once.
 """
 
 import itertools
@@ -39,10 +39,10 @@ from schemas.manifest import EditSite
 
 
 class Anchor(StrEnum):
-    """What holds an edit back, besides its ridge."""
+    """The term that keeps other outputs unchanged, in addition to the ridge."""
 
     IDENTITY = "identity"
-    """Nothing else: the published objective's."""
+    """No further term, as in the published objective."""
     KEPT = "kept"
     """The keys of every other name."""
     GENERAL = "general"
@@ -55,17 +55,17 @@ ROLES = {
     "no-pads": RoleWeights(pads=0.0),
     "few-pads": RoleWeights(pads=0.1),
 }
-"""Weights of a concept prompt's tokens by name."""
+"""Weights of the token roles of a concept's prompts, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """The settings of a sweep; every combination is an edit."""
+    """The settings of a sweep; every combination gives one edit."""
 
     components: tuple[str, ...]
     anchors: tuple[Anchor, ...] = (Anchor.KEPT,)
     strengths: tuple[float, ...]
-    """mu of `kept`, nu of `general`."""
+    """mu for the anchor `kept`, nu for `general`."""
     ridges: tuple[float, ...]
     roles: tuple[str, ...] = ("all",)
 
@@ -81,22 +81,22 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """The name of its folder."""
+        """The name of the edit's folder."""
         strength = "" if self.strength is None else f"-{self.strength:g}"
         return f"{self.anchor}{strength}-ridge-{self.ridge:g}-{self.roles}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepResult:
-    """What an edit of a sweep erases, keeps and costs; null where nothing is measured.
+    """The measures of one edit of a sweep; null where nothing is measured.
 
-    `of_right`: over images that the unedited model draws right.
+    `of_right` counts only images that the unedited model draws right.
     """
 
     edit: str
     is_best: bool = False
-    """No other edit is as good in `still_recognised`, `kept` (both over images right before) and
-    CMMD and better in one of them."""
+    """No other edit is as good in `still_recognised`, in `kept` (both `of_right`) and in CMMD, and
+    better in one of them."""
     still_recognised: float | None
     kept: float | None
     harmonic_mean: float | None
@@ -112,7 +112,7 @@ class SweepResult:
 
 
 def settings_of(grid: Grid) -> list[Setting]:
-    """Return every combination of a grid; ConceptError if a value cannot be used."""
+    """Return every combination of a grid; ConceptError if one of its values cannot be used."""
     for value in (*grid.ridges, *grid.strengths):
         if not 0 < value <= MAX_WEIGHT:
             raise ConceptError(
@@ -121,7 +121,7 @@ def settings_of(grid: Grid) -> list[Setting]:
     unknown = [name for name in grid.roles if name not in ROLES]
     if unknown:
         raise ConceptError(f"unknown roles {unknown[0]!r}: give {', '.join(ROLES)}")
-    found = [
+    settings = [
         Setting(
             anchor=anchor,
             strength=None if anchor is Anchor.IDENTITY else strength,
@@ -132,15 +132,16 @@ def settings_of(grid: Grid) -> list[Setting]:
             grid.anchors, grid.strengths, grid.ridges, grid.roles
         )
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(settings))
 
 
 def prepare_sweep(
     concepts: tuple[Concept, ...], grid: Grid, request: EvaluationRequest, *, model: str, note: Note
 ) -> EvaluationRun:
-    """Make the edits that are missing in the folder `request.edit`; return their evaluation.
+    """Make the missing edits in the folder `request.edit`; return the run of their evaluation.
 
-    ConceptError, UnknownComponent, ModelUnavailable, StoreError: what is wrong, in one sentence.
+    ConceptError, UnknownComponent, ModelUnavailable, StoreError: an edit or the evaluation cannot
+    be made; the message says why.
     """
     settings = settings_of(grid)
     check_model(model)
@@ -178,7 +179,7 @@ def sweep(
     on_progress: Callable[[Progress], None],
     note: Note,
 ) -> list[SweepResult]:
-    """Evaluate the edits of a sweep in the folder `out` and return what each trades."""
+    """Evaluate the edits of a sweep in the folder `out` and return the measures of each."""
     edits = {name: str((out / "edits" / name).resolve()) for name in run.plan.edits}
     drive_run(
         run,
@@ -197,12 +198,12 @@ def sweep(
 
 
 def marked(trades: Sequence[SweepResult]) -> list[SweepResult]:
-    """Return the trades with the non-dominated ones marked, the highest harmonic mean first."""
-    found = [
+    """Return the results with the non-dominated ones marked, the highest harmonic mean first."""
+    with_marks = [
         SweepResult(**{**asdict(t), "is_best": not any(_dominates(other, t) for other in trades)})
         for t in trades
     ]
-    return sorted(found, key=lambda t: (-(t.harmonic_of_right or 0.0), t.edit))
+    return sorted(with_marks, key=lambda t: (-(t.harmonic_of_right or 0.0), t.edit))
 
 
 def _dominates(one: SweepResult, other: SweepResult) -> bool:
@@ -211,14 +212,14 @@ def _dominates(one: SweepResult, other: SweepResult) -> bool:
 
 
 def _losses(trade: SweepResult) -> Iterator[float]:
-    """Yield what should be low; a measure that is null is so for every edit of a sweep."""
+    """Yield the numbers that should be low; a measure that is null for one edit is null for all."""
     yield trade.still_recognised_of_right or 0.0
     yield -(trade.kept_of_right or 0.0)
     yield trade.cmmd or 0.0
 
 
-def _trade(name: str, found: Sequence[GroupResult]) -> SweepResult:
-    by_group = {result.group: result for result in found}
+def _trade(name: str, measured: Sequence[GroupResult]) -> SweepResult:
+    by_group = {result.group: result for result in measured}
     nothing = GroupResult(group="")
     still_recognised, kept, mean, general = (
         by_group.get(group, nothing)
@@ -242,7 +243,7 @@ def _trade(name: str, found: Sequence[GroupResult]) -> SweepResult:
 
 
 def _is_made(plan: EditPlan) -> bool:
-    """Return whether a plan's edit is there; ConceptError if another one is in its place."""
+    """Return whether a plan's edit exists; ConceptError if another edit is in its place."""
     if not is_folder(plan.out):
         return False
     made = read_manifest(plan.out)

@@ -1,4 +1,4 @@
-"""What an actor of an evaluation does: draw and score the pairs of a unit."""
+"""The worker of an evaluation: it draws and scores the pairs of a unit."""
 
 import io
 from collections.abc import Mapping
@@ -32,14 +32,15 @@ class EvaluationWorker(Worker[EvaluationUnit]):
     def __init__(self, location: str, *, edits: Mapping[str, str], threads: int) -> None:
         """Open the scorer, the model and the deltas in the folders `edits`, by name.
 
-        ModelUnavailable, ConceptError: one of them cannot be opened, or the delta is another's.
+        ModelUnavailable, ConceptError: one of them cannot be opened, or the delta is another
+        edit's.
         """
         run = open_evaluation(location)
         super().__init__(run, PairTracer(run, edits))
 
 
 def one_thread_on_a_cpu() -> None:
-    """Let a process without a GPU compute with one thread.
+    """Limit a process without a GPU to one thread.
 
     The last bits of an image depend on the number of threads, which differs between machines.
     """
@@ -48,7 +49,7 @@ def one_thread_on_a_cpu() -> None:
 
 
 def read_planned_delta(edit: Path, model: Diffusion, *, planned: str) -> Mapping[str, torch.Tensor]:
-    """Return an edit's weights; ConceptError if its delta is not the one of the hash `planned`."""
+    """Return an edit's weights; ConceptError if its delta does not have the hash `planned`."""
     if delta_hash(edit) != planned:
         raise ConceptError(f"the delta in {edit} is not the one that is evaluated")
     return read_delta(edit, model)
@@ -92,13 +93,13 @@ class PairTracer:
         ]
 
     def _nearness(self, unit: EvaluationUnit) -> Mapping[str, Any]:
-        """Return the nearest concept of a kept name, and how near it is."""
+        """Return the nearest concept of a kept name, and their similarity."""
         subject = unit.subject
         if subject.kind is None or subject.prompts[0].group is not Group.KEPT:
             return {}
         concepts = self._plan.concepts.get(subject.kind, ())
-        found = self._near.nearest(subject.name, concepts, kind=subject.kind)
-        return {} if found is None else {"nearest_concept": found[0], "nearness": found[1]}
+        nearest = self._near.nearest(subject.name, concepts, kind=subject.kind)
+        return {} if nearest is None else {"nearest_concept": nearest[0], "nearness": nearest[1]}
 
     def _pairs(self, unit: EvaluationUnit) -> dict[str, list[Pair]]:
         return self._rows.fit(
@@ -138,7 +139,7 @@ def _side(name: str, side: Side, *, keeps_embedding: bool, is_shown: bool) -> di
 
 
 def png(image_CHW: torch.Tensor) -> bytes:
-    """Return an image in [0, 1] as PNG, no larger than the picture shows it."""
+    """Return an image in [0, 1] as PNG, scaled down to its size in the picture."""
     image = Image.fromarray(pixels_of(image_CHW))
     image.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""What a plan costs before it runs: units, changed runs, row evaluations, bytes, hours."""
+"""The cost of a plan before it runs: units, patched runs, row evaluations, bytes, hours."""
 
 import io
 import random
@@ -24,29 +24,29 @@ class Cost:
     units: int
     changed_runs: int
     row_evaluations: float
-    """Of the UNet: one row of one step, with its unconditional half where sampling is guided.
+    """Evaluations of the UNet for one row at one step, with the unconditional half of guidance.
 
-    Donors' rows are not counted: there are few in a batch. An upper bound for the text encoder:
-    conditionings that come out equal are sampled once.
+    Rows of source runs are not counted: a batch has few. For the text encoder this is an upper
+    bound: equal conditionings are sampled once.
     """
     scores: int
     bytes: int
-    """Of the Parquet files, by writing one unit of random scores."""
+    """Size of the Parquet files, estimated by writing one unit of random scores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceTime:
-    """How long one device works on a plan, by a short calibration of the UNet alone."""
+    """Time that one device needs for a plan, from a short calibration of the UNet alone."""
 
     device: str
     rows: int
-    """Rows of a batch that serve the device best."""
+    """The fastest batch size of the device."""
     row_seconds: float
     hours: float
 
 
 def plan_cost(planned: CheckedPlan) -> Cost:
-    """Return what a plan consists of; opens the tokenizer alone."""
+    """Return the size of a plan; only the tokenizer is opened."""
     plan = planned.plan
     ids_NT, spans = find_subjects(
         open_tokenizer(plan.model), plan.captions, plan.numerics.occurrence
@@ -69,7 +69,8 @@ def plan_cost(planned: CheckedPlan) -> Cost:
 
 
 def device_time(planned: CheckedPlan, cost: Cost) -> DeviceTime:
-    """Return the time of a plan on this machine's device; opens the model and times its UNet."""
+    """Return the time of a plan on this machine's device; the model is opened and its UNet
+    timed."""
     from engine.model.calibration import calibrate
 
     numerics = planned.plan.numerics
@@ -83,7 +84,7 @@ def device_time(planned: CheckedPlan, cost: Cost) -> DeviceTime:
 
 
 def _unit_cost(planned: CheckedPlan, unit: Unit, span: Span, *, length: int) -> tuple[int, float]:
-    """Return the changed runs of a unit and its row evaluations."""
+    """Return the numbers of patched runs and row evaluations of a unit."""
     by_name = {component.name: component for component in planned.components}
     changes = sum(
         allows(intervention, by_name[name], unit.caption)
@@ -96,13 +97,13 @@ def _unit_cost(planned: CheckedPlan, unit: Unit, span: Span, *, length: int) -> 
     numerics = planned.plan.numerics
     references = len(reference_runs(unit, numerics)) * planned.steps
     # A row's unconditional half is known at the step where it forks.
-    known = 0.5 if numerics.guidance > 1 and numerics.cfg_patch == "cond" else 0.0
-    open_steps = sum(planned.steps - start - known for start, _ in unit.windows)
+    saved = 0.5 if numerics.guidance > 1 and numerics.cfg_patch == "cond" else 0.0
+    open_steps = sum(planned.steps - start - saved for start, _ in unit.windows)
     return changes * len(unit.windows), references + changes * open_steps
 
 
 def _bytes_a_score(planned: CheckedPlan, scores: int) -> float:
-    """Return the bytes of a score in a part that holds one chunk's."""
+    """Return the bytes per score in the part of one chunk."""
     rng = random.Random(0)
     count = max(1, scores) * planned.plan.chunk_units
     numbers = [[rng.random() for _ in range(count)] for _ in range(3)]

@@ -1,4 +1,4 @@
-"""Building and checking a plan: everything that can be wrong is said before a model loads."""
+"""Building and checking a plan: every fault is reported before a model loads."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from engine.model.tokens import Span
 
 REFERENCES = 8
-"""Captions of a plan that are its references where it needs some and names none."""
+"""Number of captions that serve as references if a plan needs references and names none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +35,15 @@ class CheckedPlan:
 
     plan: TracePlan
     components: tuple[Component, ...]
-    """The components that it traces, in network order; consecutive ones together are one."""
+    """The components that it traces, in network order; a range of consecutive ones counts as
+    one."""
     steps: int
-    """Evaluations of the UNet in one run."""
+    """Evaluations of the UNet in one run of the sampler."""
 
 
 def read_plan(path: Path) -> dict[str, object]:
-    """Return the fields of a YAML plan file; `captions` there may be a path next to the file."""
-    # JSON is YAML, and long plans of submitted jobs are read a hundred times faster so.
+    """Return the fields of a YAML plan file; its `captions` may be a path relative to the file."""
+    # JSON is YAML, and the JSON reader is a hundred times faster on a submitted job's long plan.
     read = read_json if path.suffix == ".json" else read_yaml
     fields = read(read_bytes(path, error=PlanError), str(path), error=PlanError)
     if not is_mapping(fields):
@@ -54,7 +55,7 @@ def read_plan(path: Path) -> dict[str, object]:
 
 
 def make_plan(fields: Mapping[str, object]) -> TracePlan:
-    """Return the plan of `fields`, with the model's defaults for what is missing."""
+    """Return the plan of `fields`, with the model's defaults for missing fields."""
     from engine.model import registry
 
     model = str(fields.get("model", "emoji-sd"))
@@ -85,9 +86,9 @@ def _spread(captions: Sequence[Caption]) -> tuple[str, ...]:
 
 
 def check_plan(plan: TracePlan) -> CheckedPlan:
-    """Return the plan with the components it traces, having opened configs and tokenizer alone.
+    """Return the plan with the components it traces; only configs and the tokenizer are opened.
 
-    ModelUnavailable, UnknownComponent, PlanError: what is wrong, in one sentence.
+    ModelUnavailable, UnknownComponent, PlanError: the plan cannot be traced; the message says why.
     """
     from engine.model.hub import config_folder
 
@@ -108,7 +109,7 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     _check_captions(plan)
     check_model(plan.model)
     skeleton = open_skeleton(plan.model)
-    # Workers fetch later and elsewhere: the commit that was checked is the one they open.
+    # Workers fetch later and elsewhere, so the plan records the commit that was checked.
     plan = plan.model_copy(update={"model": pinned(plan.model)})
     if plan.components is None:
         chosen = [c for c in list_components(skeleton, plan.kinds) if c.part in plan.parts]
@@ -186,8 +187,8 @@ def _check_counterfactuals(
 
 
 def _check_interventions(plan: TracePlan, traced: Sequence[Component]) -> None:
-    """Raise PlanError if a part has nothing to trace, an intervention no component or no source
-    run."""
+    """Raise PlanError if a part has no component to trace, or an intervention no component or
+    source run."""
     from engine.tracing.interventions import allows, reference_runs
 
     for part in plan.parts:
@@ -213,6 +214,6 @@ def _check_interventions(plan: TracePlan, traced: Sequence[Component]) -> None:
 
 
 def _joint(name: str, group: "Sequence[Site]") -> Component:
-    """Return consecutive components as one, in the place of the first."""
+    """Return consecutive components as one component, in the place of the first."""
     parameters = sum(site.component.num_parameters for site in group)
     return replace(group[0].component, name=name, num_parameters=parameters)

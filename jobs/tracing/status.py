@@ -1,4 +1,4 @@
-"""How a run stands, from its folder alone: state, counts, rate, what leads so far."""
+"""The status of a run, from its folder alone: state, counts, rate, leading components so far."""
 
 import time
 from collections.abc import Iterator
@@ -10,17 +10,17 @@ from jobs.runs.progress import progress_of
 from jobs.runs.trace_run import TraceRun
 
 WINDOW_S = 600.0
-"""The rate is that of the last ten minutes in which anything was committed."""
+"""The rate is measured over this time before the last commit, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """How a run stands; the fields are what `dqf trace status` prints."""
+    """The status of a run; `dqf trace status` prints these fields."""
 
     run: str
     state: str
-    """planned, running, finished, stopped, failed, interrupted (the driver was killed), or
-    `on HOST`: what its driver does there is not known here, and nothing was committed lately."""
+    """planned, running, finished, stopped, failed, interrupted (the driver was killed), or `on
+    HOST`: the driver's state is not known on this machine, and nothing was committed lately."""
     done: int
     """Units that were tried."""
     failed: int
@@ -33,7 +33,7 @@ class Status:
 
 
 def status_of(run: TraceRun) -> Status:
-    """Return how a run stands."""
+    """Return the status of a run."""
     progress = progress_of(run)
     tried = attempts(run)
     last = tried[-1] if tried else None
@@ -66,9 +66,9 @@ def _state(last: Attempt | None, *, left: int, idle_s: float | None) -> str:
 
 
 def _rate(run: TraceRun) -> tuple[float | None, float | None]:
-    """Return the units a minute lately, and the seconds since the last commit.
+    """Return the recent units per minute, and the seconds since the last commit.
 
-    Times are those of the storage's clock; a rate that they do not give is None.
+    Times come from the storage's clock; the rate is None if they do not suffice for one.
     """
     commits = sorted(_commits(run))
     if not commits:
@@ -81,7 +81,7 @@ def _rate(run: TraceRun) -> tuple[float | None, float | None]:
 
 
 def _commits(run: TraceRun) -> Iterator[tuple[float, int]]:
-    """Yield when each part that counts was written and how many units it holds."""
+    """Yield, for each part that counts, its time of writing and its number of units."""
     live = run.live()
     for (chunk, generation), name in live.parts.items():
         if generation == 0:

@@ -1,4 +1,4 @@
-"""A trace as a job on a cluster: what is checked here, and what is sent."""
+"""A trace as a job on a cluster: the checks here, and the data that are sent."""
 
 from collections.abc import Sequence
 
@@ -17,10 +17,10 @@ def submit_plan(
 ) -> str:
     """Submit the trace of a plan as the run at `location`; return the job's id.
 
-    `arguments` are the command's; they name the plan PLAN_FILE.
+    `arguments` are those of the job's command; they name the plan PLAN_FILE.
 
-    The plan is checked here, and a hub model pinned to its commit, if its configs can be opened
-    here; the job checks it in any case.
+    If the model's configs can be opened here, the plan is checked here and a hub model is pinned to
+    its commit; the job checks the plan in any case.
     """
     try:
         plan = check_plan(plan).plan
@@ -36,5 +36,5 @@ def submit_plan(
 
 
 def submit_resume(location: str, address: str, arguments: Sequence[str]) -> str:
-    """Submit a job that goes on with the run at `location`; return the job's id."""
+    """Submit a job that continues the run at `location`; return the job's id."""
     return submit(address, arguments=arguments, run=location, files={})

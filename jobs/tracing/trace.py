@@ -1,4 +1,4 @@
-"""Tracing a plan: make its run or find it, and work through what is left."""
+"""Tracing a plan: its run is opened or made, and its remaining units are traced."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,12 +40,12 @@ def trace_run(
     worker_class: type[Worker[Any]] = TraceWorker,
     options: Mapping[str, Any] | None = None,
 ) -> Progress:
-    """Trace what the run lacks on Ray and return where it stands; its statistics are kept.
+    """Trace the remaining units of a run on Ray and return its progress; its statistics are kept.
 
-    `rows` bounds the rows of a batch; each worker measures what is best on its device if None.
-    `worker_class` and its `options` are for other workers than those that open the run's model.
-    With `retry_failed` only the units that have failed are tried, once more.
-    TooManyFailures, StoreError, ModelUnavailable: it cannot go on. Interrupted: a signal came.
+    `rows` bounds the rows of a batch; with None each worker measures the fastest batch size of its
+    device. `worker_class` and its `options` replace the workers that open the run's model. With
+    `retry_failed` only the units that have failed are tried, once more. TooManyFailures,
+    StoreError, ModelUnavailable: the run cannot continue. Interrupted: a signal came.
     """
     run.complete()
     write_catalog(run)
@@ -59,7 +59,7 @@ def trace_run(
         on_progress=on_progress,
         note=note,
     )
-    try:  # for who opens the catalog next: no score depends on it
+    try:  # for the next reader of the catalog: no score depends on it
         run_query(run, "SELECT count(*) FROM ranking")
     except DqfError as error:
         note(f"the run is done, its statistics are not: {error}; `dqf rank` makes them")

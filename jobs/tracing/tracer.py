@@ -21,9 +21,10 @@ class TraceWorker(Worker[Unit]):
     """A worker that traces units with the run's model and scorer."""
 
     def __init__(self, location: str, *, rows: int | None, threads: int) -> None:
-        """Open the run's scorer and model; ModelUnavailable if one cannot be opened.
+        """Open the run's scorer and model; ModelUnavailable if one of them cannot be opened.
 
-        `rows` bounds the rows of a batch; what is best on the device is measured if None.
+        `rows` bounds the rows of a batch; with None the fastest batch size of the device is
+        measured.
         """
         run = open_run(location)
         super().__init__(run, ModelTracer(run, rows=rows, threads=threads))
@@ -68,7 +69,7 @@ class ModelTracer:
         return [{**shared, **trial.as_row()} for trial in trials]
 
     def _keep(self, row: IdentifiedUnit[Unit], selector: "ImageSelector") -> None:
-        """Write a unit's images; whatever that raises, its scores are kept."""
+        """Write a unit's images; an error is logged, and the unit's scores are kept in any case."""
         try:
             keep_images(self._run, row.unit_id, row.unit, selector)
         except Exception:
@@ -77,7 +78,7 @@ class ModelTracer:
     def _trials(
         self, unit: Unit, *, keeps_images: bool
     ) -> "tuple[list[Trial], ImageSelector | None]":
-        """Return a unit's trials, and its images if they are kept."""
+        """Return a unit's trials, and the selector of its images if these are kept."""
         from engine.model.hooks import count_rows
         from engine.tracing.kept import ImageSelector
         from engine.tracing.trace_unit import trace_unit
@@ -101,7 +102,7 @@ class ModelTracer:
 
 
 def _gpu_memory() -> tuple[str, int]:
-    """Return the name of this process's GPU and the most bytes that it has held there."""
+    """Return the name of this process's GPU and the peak of the bytes that it has held there."""
     import torch
 
     return torch.cuda.get_device_name(), torch.cuda.max_memory_allocated()

@@ -15,14 +15,14 @@ from jobs.tracing.status import Status, status_of
 from schemas.errors import ClusterUnavailable, DqfError, StoreError
 
 STOP_S = 60.0
-"""How long a driver may take to end once it is asked to."""
+"""Seconds that a driver may take to end after it was asked to."""
 POLL_S = 0.2
 
 
 def log_lines(location: str, *, address: str | None, follow: bool) -> Iterator[str]:
-    """Yield the lines of the last attempt's log; until it ends, with `follow`.
+    """Yield the lines of the last attempt's log; with `follow`, until the attempt ends.
 
-    The log is a file of a run's folder, else that of its job. StoreError: there is none.
+    The log is a file in the run's folder or else the log of its job. StoreError: there is no log.
     """
     run = _seen_run(location, address)
     last = _last_attempt(run)
@@ -39,9 +39,9 @@ def log_lines(location: str, *, address: str | None, follow: bool) -> Iterator[s
 
 
 def stop_driver(location: str, *, address: str | None) -> str:
-    """Stop what drives a run and return a line that says so.
+    """Stop the process or job that drives a run and return a line that says so.
 
-    StoreError: nothing does, or it runs on another machine.
+    StoreError: nothing drives the run, or its driver runs on another machine.
     """
     last = _last_attempt(_seen_run(location, address))
     if last and last.outcome is not None:
@@ -54,7 +54,7 @@ def stop_driver(location: str, *, address: str | None) -> str:
 
 
 def runs_in(folder: Path) -> Iterator[Status]:
-    """Yield how each run of a folder stands; one that cannot be read says why."""
+    """Yield the status of each run in a folder; for an unreadable run, the reason."""
     for path in sorted(folder.glob(f"*/{PLAN}")):
         try:
             yield status_of(open_run(path.parent))
@@ -66,7 +66,8 @@ def runs_in(folder: Path) -> Iterator[Status]:
 
 
 def _seen_run(location: str, address: str | None) -> TraceRun | None:
-    """Return the run; None if its folder is not seen from here but a cluster is."""
+    """Return the run; None if its folder is not reachable from here but a cluster's address is
+    given."""
     try:
         return open_run(location)
     except StoreError:
@@ -80,30 +81,32 @@ def _last_attempt(run: TraceRun | None) -> Attempt | None:
     return tried[-1] if tried else None
 
 
-def _job(location: str, found: Attempt | None, address: str | None) -> tuple[str, str]:
+def _job(location: str, attempt: Attempt | None, address: str | None) -> tuple[str, str]:
     """Return the cluster and id of the job that works, or worked last, on a run."""
     if address:
         if not submission.is_job_address(address):
             raise ClusterUnavailable(f"--address {address} takes no jobs: give http://HEAD:8265")
-        # The folder may be another's: of its words only that one of the run's own jobs is meant.
+        # The folder may be somebody else's: it is trusted only to choose among the run's own jobs.
         ids = [job.submission_id for job in submission.jobs(address, run=location)]
         if not ids:
             raise StoreError(f"no job at {address} works on run {location}")
-        return address, found.submission_id if found and found.submission_id in ids else ids[0]
-    if found and found.submission_id:
+        return address, attempt.submission_id if attempt and attempt.submission_id in ids else ids[
+            0
+        ]
+    if attempt and attempt.submission_id:
         # The user's token goes to no address that a folder names.
         raise StoreError(
-            f"run {location} is worked on by job {found.submission_id}, submitted to "
-            f"{found.jobs_address}: give that as --address, or in RAY_ADDRESS, if you trust it"
+            f"run {location} is worked on by job {attempt.submission_id}, submitted to "
+            f"{attempt.jobs_address}: give that as --address, or in RAY_ADDRESS, if you trust it"
         )
-    if found is None:
+    if attempt is None:
         raise StoreError(f"nothing has worked on run {location} yet")
-    if found.is_alive is None:
+    if attempt.is_alive is None:
         raise StoreError(
-            f"run {location} was driven by process {found.pid} on {found.host}, not by a job: "
+            f"run {location} was driven by process {attempt.pid} on {attempt.host}, not by a job: "
             "go there"
         )
-    raise StoreError(f"nothing works on run {location}: its driver, process {found.pid}, is gone")
+    raise StoreError(f"nothing works on run {location}: its driver, process {attempt.pid}, is gone")
 
 
 def _terminate(attempt: Attempt) -> str:
@@ -119,7 +122,7 @@ def _terminate(attempt: Attempt) -> str:
 def _file_lines(run: TraceRun, attempt: Attempt, path: Path, *, follow: bool) -> Iterator[str]:
     with path.open(encoding="utf-8", errors="backslashreplace") as file:
         while True:
-            # Whether it has ended is asked first, so that its last lines are read after that.
+            # The end is checked first, so that the last lines are read after it.
             current = attempts(run)[attempt.number]
             has_ended = current.outcome is not None or current.is_alive is False
             yield from (line.rstrip("\n") for line in file)
