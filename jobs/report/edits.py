@@ -20,15 +20,15 @@ from schemas.manifest import EditManifest
 
 SWEEP = "sweep.json"
 ResultRow = dict[str, bool | int | Annotated[float, Field(allow_inf_nan=False)] | str | None]
-"""Numbers and words of a group, or of an edit of a sweep."""
+"""The numbers and names of one group, or of one edit of a sweep."""
 RESULT_FIELDS = ("group", "names", "images", "before", "after", "of_right", "as_replacement")
 TRADE_FIELDS = (
     "edit", "is_best", "still_recognised_of_right", "kept_of_right", "harmonic_of_right", "cmmd",
 )  # fmt: skip
-"""What a page shows of each row."""
+"""The fields of each row that a page shows."""
 
 CONCEPTS = 30
-"""Concepts that a page lists of an edit."""
+"""The number of an edit's concepts that a page lists."""
 ORDER = ("still_recognised", "kept", "concept", "paraphrase", "position")
 """Groups whose pictures come first."""
 
@@ -44,21 +44,22 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditSection:
-    """What a report says of one folder of `--edit`."""
+    """The section of a report about one folder of `--edit`."""
 
     name: str
     manifest: EditManifest | None
-    """None of a sweep."""
+    """None for a sweep."""
     results: tuple[dict[str, Any], ...]
-    """The rows of its evaluation, those without images left out; none if it has no evaluation."""
+    """The rows of its evaluation that have images; empty if it has no evaluation."""
     trades: tuple[dict[str, Any], ...]
-    """The edits of a sweep."""
+    """The edits of a sweep; empty for a single edit."""
     pictures: tuple[Picture, ...]
     sentence: str
 
 
 def edit_sections(folders: Sequence[Path]) -> list[EditSection]:
-    """Return the sections of folders; ConceptError: one is not an edit nor a sweep, or damaged."""
+    """Return the sections of folders; ConceptError: one is neither an edit nor a sweep, or
+    damaged."""
     counts = Counter(folder.resolve().name for folder in folders)
     return [
         _section(
@@ -103,7 +104,7 @@ def _sweep(folder: Path, name: str) -> EditSection:
 
 
 def _rows(path: Path, key: str | None) -> tuple[dict[str, Any], ...]:
-    """Return the rows of a file of results; ConceptError: it has not those that a page shows."""
+    """Return the rows of a file of results; ConceptError: a field that a page shows is missing."""
     document = read_json_file(path, error=ConceptError)
     rows = document.get(key) if key and isinstance(document, dict) else document
     name = f"{path} is damaged, evaluate the edit again"
@@ -130,12 +131,12 @@ def _edit_sentence(results: Sequence[dict[str, Any]], name: str) -> str:
     if mean and mean["of_right"] is not None:
         parts.append(f"the harmonic mean is {share_text(mean)}")
     if not parts:
-        return "The evaluation has nothing to choose between, so that no accuracy is measured."
+        return "The evaluation has nothing to choose between, so no accuracy is measured."
     return f"Of the images that the unedited model draws right: {'; '.join(parts)}."
 
 
 def share_text(row: dict[str, Any], name: str = "of_right") -> str:
-    """Return a share with its interval; "" if there is none."""
+    """Return a share with its interval; "" if the share is null."""
     if row[name] is None:
         return ""
     text = _percent(row[name])
@@ -173,15 +174,15 @@ def _pictures(folder: Path, manifest: EditManifest) -> list[Picture]:
     paths += [
         (path, path.stem, f"Images of the group {path.stem} of the evaluation") for path in groups
     ]
-    found: list[Picture] = []
+    pictures: list[Picture] = []
     for path, title, alt in paths:
         try:
             source = picture_uri(path)
-        except CorruptImage:  # none was drawn, or it is damaged: the numbers stand without it
+        except CorruptImage:  # not drawn, or damaged: the numbers are shown without it
             continue
         alt = f"{alt}, each before and after the edit from the same latent"
-        found.append(Picture(source=source, title=title, alt=alt))
-    return found
+        pictures.append(Picture(source=source, title=title, alt=alt))
+    return pictures
 
 
 def _place(path: Path) -> tuple[int, str]:

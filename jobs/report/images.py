@@ -1,4 +1,4 @@
-"""The images of a report, as text that stands in the page itself."""
+"""The images of a report, as text inside the page."""
 
 import base64
 import io
@@ -17,12 +17,12 @@ from jobs.runs.png import CorruptImage, read_png
 from jobs.runs.trace_run import TraceRun
 
 STRIPS = 64
-"""Strips in a page, evenly by attribute."""
+"""The number of strips in a page, spread evenly over attributes."""
 LOSSLESS = 96
-"""Pixels of a side up to which an image keeps every pixel."""
+"""Images up to this many pixels a side are stored without loss."""
 QUALITY = 82
 WEBP_SIDE = 16_383
-"""Pixels that a side of a WebP image may have."""
+"""The most pixels that a side of a WebP image may have."""
 DONE = {
     "restore": "restored",
     "corrupt": "corrupted",
@@ -34,7 +34,7 @@ DONE = {
     "other-draw": "from another corrupted draw",
     "matched": "from its counterfactual",
 }
-"""What was done to the component of the best and the worst image."""
+"""How the component of the best and of the worst image was patched, by intervention."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class ShownImage:
     """A data: URI."""
     title: str
     detail: str
-    """What was changed, and the score."""
+    """The patched component, and the score."""
     alt: str
 
 
@@ -71,7 +71,7 @@ def data_uri(image: Image.Image) -> str:
 
 
 def picture_uri(path: Path) -> str:
-    """Return a picture's file as a data: URI; CorruptImage if it is none that can be shown."""
+    """Return a picture's file as a data: URI; CorruptImage if it cannot be shown."""
     image = read_png(read_bytes(path, error=CorruptImage))
     if max(image.size) > WEBP_SIDE:
         raise CorruptImage(f"{path} has more than {WEBP_SIDE} pixels a side")
@@ -79,16 +79,16 @@ def picture_uri(path: Path) -> str:
 
 
 def strips(run: TraceRun, drawn: Mapping[str, Place]) -> list[Strip]:
-    """Return the strips of a run's kept images, at most STRIPS."""
+    """Return at most STRIPS strips of a run's kept images."""
     kept = kept_images(run)
     share = max(1, STRIPS // max(1, len({(k.attribute, k.part) for k in kept})))
     seen: Counter[tuple[str, str]] = Counter()
-    found: list[Strip] = []
+    chosen: list[Strip] = []
     for images in kept:
         seen[images.attribute, images.part] += 1
         if seen[images.attribute, images.part] <= share:
-            found.append(_strip(images, drawn))
-    return found
+            chosen.append(_strip(images, drawn))
+    return chosen
 
 
 def _strip(kept: KeptImages, drawn: Mapping[str, Place]) -> Strip:

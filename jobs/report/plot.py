@@ -1,4 +1,4 @@
-"""One figure of a run as a file."""
+"""One figure of a run as an image file."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,16 +18,16 @@ from jobs.runs.trace_run import TraceRun
 from schemas.errors import PlanError
 
 WIDTH = 460
-"""Pixels of a figure's plot where its own width does not follow from its rows; 96 an inch."""
+"""Width in pixels, 96 per inch, of a plot whose width does not follow from its rows."""
 PIXELS_PER_INCH = 300
 FORMATS = (".png", ".svg", ".pdf")
 
 
 def plot_figure(run: TraceRun, name: str, choice: Choice, path: Path) -> str:
-    """Write the figure `name` of a run to `path` and return what it shows, in words.
+    """Write the figure `name` of a run to `path` and return a sentence that describes it.
 
-    PlanError: the path's ending is none of FORMATS, the run has not what is chosen, or it was not
-    traced with what the figure needs.
+    PlanError: the path's ending is not one of FORMATS, the run lacks the chosen value, or the run
+    was not traced with what the figure needs.
     """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
@@ -59,17 +59,19 @@ def _complete(run: TraceRun, choice: Choice) -> Choice:
 
 
 def _chosen(rows: Sequence[Row], choice: Choice, fields: Sequence[str]) -> list[Row]:
-    """Return the rows of a choice; of the first part that has some if it names none."""
+    """Return the rows of a choice; without a part, those of the first part that has rows."""
     for part in [choice.part] if choice.part else PARTS:
-        own = replace(choice, part=part)
-        found = [row for row in rows if all(row[name] == getattr(own, name) for name in fields)]
-        if found:
-            return found
+        of_part = replace(choice, part=part)
+        chosen = [
+            row for row in rows if all(row[name] == getattr(of_part, name) for name in fields)
+        ]
+        if chosen:
+            return chosen
     return []
 
 
 def _for_paper(spec: dict[str, Any], shows: str) -> dict[str, Any]:
-    """Return a figure with a width of its own, not its container's, and colors for paper."""
+    """Return a figure with a fixed width instead of its container's, in colors for paper."""
     width = WIDTH if spec.get("width") == "container" else spec["width"]
     return {**spec, "width": width, "config": config(LIGHT), "description": shows}
 

@@ -1,4 +1,4 @@
-"""The tables of a report's page: rows packed by column, and which columns readers see."""
+"""The tables of a report's page: rows packed by column, and the columns that readers see."""
 
 import math
 from collections.abc import Sequence
@@ -44,11 +44,11 @@ COLUMNS = {
                  ["num_both", "of both", "number"], ["jaccard", "Jaccard", "ratio"],
                  ["jaccard_low", "95 % from", "ratio"], ["jaccard_high", "to", "ratio"]],
 }  # fmt: skip
-"""Of each figure's table: field, heading and format of its columns."""
+"""Field, heading and format of each column, by figure."""
 
 
 def packed(rows: Rows, fields: Sequence[str]) -> dict[str, Any]:
-    """Return rows as columns: texts by number in a list of their own, numbers to six digits."""
+    """Return rows as columns: numbers rounded to six digits, texts as indices into a list."""
     return {"length": len(rows), "columns": {name: _column(rows, name) for name in fields}}
 
 

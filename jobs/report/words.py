@@ -1,4 +1,4 @@
-"""What a run found, in words: the answer for each attribute, and what each figure shows."""
+"""The results of a run in words: the answer for each attribute, and the finding of each figure."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from jobs.report.figures.known import FIGURES
 
 PARTS = {"denoiser": "UNet", "text-encoder": "text encoder"}
 NAMED = 3
-"""Survivors that a sentence names."""
+"""The number of survivors that a sentence names."""
 INTERVENTIONS = {
     "restore": "restored",
     "corrupt": "corrupted in the clean run",
@@ -26,25 +26,25 @@ INTERVENTIONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a run says of where one part of the model keeps an attribute."""
+    """The answer to where one part of the model keeps an attribute."""
 
     attribute: str
     part: str
     captions: int
     states: int
-    """States that were restored."""
+    """Number of states that were restored."""
     survivors: int
     sentence: str
     total_effect: str
-    """With its interval."""
+    """The mean total effect with its interval."""
     strongest: str
-    """The name of the state of the largest effect, "" if nothing survives."""
+    """The surviving state with the largest effect, "" if nothing survives."""
     effect: str
-    """Its effect with the interval."""
+    """The indirect effect of this state with its interval."""
     share: str
-    """Of the total effect."""
+    """This effect as a share of the total effect."""
     spread: str
-    """Effective number of components with its interval, of how many."""
+    """The effective number of components with its interval, and the number of components."""
 
 
 def effect_text(row: Row, name: str = "mean", low: str = "low", high: str = "high") -> str:
@@ -59,15 +59,15 @@ def _signed(value: float) -> str:
 
 
 def answers(data: FigureData, measure: str, attributes: Sequence[str]) -> list[Answer]:
-    """Return the answer of every attribute, in this order, and part, by one measure."""
+    """Return the answers for every attribute, in this order, and part, by one measure."""
     groups = _groups(data.states)
-    found: list[Answer] = []
+    answered: list[Answer] = []
     for attribute in attributes:
         for part in PARTS:
             rows = groups.get((attribute, part, measure, "restore"))
             if rows:
-                found.append(_answer(rows, data.concentration))
-    return found
+                answered.append(_answer(rows, data.concentration))
+    return answered
 
 
 def _groups(states: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
@@ -81,7 +81,7 @@ def _answer(rows: list[Row], concentration: Sequence[Row]) -> Answer:
     best = max(rows, key=lambda row: row["mean"])
     survivors = sorted((r for r in rows if r["survives"] == "yes"), key=lambda r: -r["mean"])
     leader = survivors[0] if survivors else None
-    own = [
+    spreads = [
         row
         for row in concentration
         if all(row[name] == best[name] for name in ("attribute", "part", "measure"))
@@ -97,12 +97,12 @@ def _answer(rows: list[Row], concentration: Sequence[Row]) -> Answer:
         strongest=leader["state"] if leader else "",
         effect=effect_text(leader) if leader else "",
         share=share_text(leader) if leader else "",
-        spread=_spread(own[0]) if own else "",
+        spread=_spread(spreads[0]) if spreads else "",
     )
 
 
 def share_text(row: Row) -> str:
-    """Return the share of the total effect, "" where there is none to divide by."""
+    """Return the share of the total effect, "" where the total effect may be zero."""
     if row["recovery"] is None:
         return ""
     return f"{100 * row['recovery']:.0f} %".replace("-", "\N{MINUS SIGN}")
@@ -142,7 +142,7 @@ def _sentence(rows: Sequence[Row], survivors: Sequence[Row], best: Row) -> str:
 
 def _nothing(rows: Sequence[Row], best: Row) -> str:
     captions = f"{best['captions']} caption" + ("s" if best["captions"] != 1 else "")
-    # The smallest p-value of a one-sided sign-flip test: of all 2^n flips one is as extreme.
+    # The smallest p-value of a one-sided sign-flip test: one of all 2^n flips is as extreme.
     if (smallest := 2.0 ** -best["captions"]) >= ALPHA:
         return (
             f"Nothing can be said: with {captions} no p-value is under {smallest:.3g}, so that no "
@@ -168,16 +168,16 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def findings(name: str, rows: Sequence[Row]) -> dict[str, str]:
-    """Return a sentence on each choice of the figure `name`, for those who do not see it.
+    """Return a sentence about each choice of the figure `name`, for readers who do not see it.
 
-    `rows` are all that the figure may show. The key is the choice's values, joined by `|`.
+    `rows` are all rows that the figure may show. A key holds the choice's values, joined by `|`.
     """
     fields = FIGURES[name].chosen_by
     groups = defaultdict[str, list[Row]](list)
     for row in rows:
         groups["|".join(row[field] for field in fields)].append(row)
     words = {"controls": _controls, "overlaps": _overlaps, "ranking": _ranked, "tokens": _placed}
-    return {key: words.get(name, _effects)(own) for key, own in groups.items()}
+    return {key: words.get(name, _effects)(of_choice) for key, of_choice in groups.items()}
 
 
 def _choice(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that holds all it shows, and asks no network for anything."""
+"""The report of a run: one HTML file that holds everything it shows and needs no network."""
 
 import base64
 import hashlib
@@ -49,7 +49,7 @@ PAGE = Path(__file__).with_name("page")
 """Folder of the page's template, style and script."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 FAILURES = 50
-"""Failures that a page lists."""
+"""The number of failures that a page lists."""
 FAILED = f"""
 SELECT unit_id, error, message, (SELECT count(*) FROM failures) AS total
 FROM failures ORDER BY chunk, unit_id LIMIT {FAILURES}
@@ -67,9 +67,10 @@ class Report:
 
 
 def write_report(run: TraceRun, folders: Sequence[Path], path: Path) -> Report:
-    """Write the report of a run, and of the edits and sweeps in `folders`, to `path`.
+    """Write the report of a run and of the edits and sweeps in `folders` to `path`.
 
-    ConceptError: a folder is neither. StoreError, QueryRefused: the run cannot be read.
+    ConceptError: a folder is neither an edit nor a sweep. StoreError, QueryRefused: the run cannot
+    be read.
     """
     sections = edit_sections(folders)
     measure = default_measure(run.plan.measures)
@@ -79,10 +80,10 @@ def write_report(run: TraceRun, folders: Sequence[Path], path: Path) -> Report:
         (counts,) = views.query(COUNTS).to_pylist()
         nulls = [placebo.sentence for placebo in placebos(views, Choice(measure=measure))]
     attributes = list(dict.fromkeys(caption.attribute for caption in run.plan.captions))
-    found = answers(data, measure, attributes)
+    answered = answers(data, measure, attributes)
     html = _rendered(
         run=run,
-        answers=found,
+        answers=answered,
         attributes=attributes,
         measure=measure,
         strips=strips(run, places(run.components)),
@@ -95,18 +96,18 @@ def write_report(run: TraceRun, folders: Sequence[Path], path: Path) -> Report:
     )
     content = html.encode("utf-8", "backslashreplace")
     write_whole(path, content)
-    return Report(path=path, bytes=len(content), answers=tuple(found))
+    return Report(path=path, bytes=len(content), answers=tuple(answered))
 
 
 def _run_figures(data: FigureData) -> list[dict[str, Any]]:
-    """Return what the page needs of each figure of the run that has rows, in their order."""
-    found: list[dict[str, Any]] = []
+    """Return the data of each figure of the run that has rows, in the figures' order."""
+    figures: list[dict[str, Any]] = []
     for name, figure in FIGURES.items():
         rows = figure.rows(data)
         for part in PARTS:
-            own = [row for row in rows if row["part"] == part]
-            if own:
-                found.append(
+            of_part = [row for row in rows if row["part"] == part]
+            if of_part:
+                figures.append(
                     {
                         "id": f"{name}-{part}",
                         "name": name,
@@ -116,27 +117,27 @@ def _run_figures(data: FigureData) -> list[dict[str, Any]]:
                         "where": figure.where,
                         "chosenBy": figure.chosen_by,
                         "columns": COLUMNS[name],
-                        "spec": _without_rows(figure.spec(own)),
+                        "spec": _without_rows(figure.spec(of_part)),
                     }
                 )
-    return found
+    return figures
 
 
 def _edit_figures(sections: Sequence[EditSection]) -> list[dict[str, Any]]:
-    """Return the figures of edits, which hold their rows themselves."""
-    found: list[dict[str, Any]] = []
+    """Return the figures of edits, which contain their own rows."""
+    figures: list[dict[str, Any]] = []
     if rows := measure_rows(sections):
-        found.append(_own_figure("edits", "edits", spec_of(edits, rows), _said(sections)))
+        figures.append(_own_figure("edits", "edits", spec_of(edits, rows), _said(sections)))
     for number, section in enumerate(sections):
         if section.trades:
             spec = spec_of(pareto, section.trades)
-            found.append(_own_figure("pareto", f"pareto-{number}", spec, section.sentence))
-    return found
+            figures.append(_own_figure("pareto", f"pareto-{number}", spec, section.sentence))
+    return figures
 
 
 def _own_figure(name: str, place: str, spec: dict[str, Any], words: str) -> dict[str, Any]:
-    own = {"part": None, "source": None, "columns": None}
-    return {"id": place, "name": name, **own, "spec": {**spec, "description": words}}
+    no_choice = {"part": None, "source": None, "columns": None}
+    return {"id": place, "name": name, **no_choice, "spec": {**spec, "description": words}}
 
 
 def _said(sections: Sequence[EditSection]) -> str:
@@ -148,7 +149,7 @@ def _without_rows(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _page_data(data: FigureData, figures: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what the page's script reads."""
+    """Return the data that the page's script reads."""
     return {
         "tables": {
             "states": packed(data.states, STATE_FIELDS),
@@ -165,7 +166,7 @@ def _page_data(data: FigureData, figures: list[dict[str, Any]]) -> dict[str, Any
 
 
 def _rendered(
-    *, run: TraceRun, data: FigureData, figures: list[dict[str, Any]], measure: str, **shown: Any
+    *, run: TraceRun, data: FigureData, figures: list[dict[str, Any]], measure: str, **context: Any
 ) -> str:
     script = (PAGE / "report.js").read_text()
     libraries = _libraries()
@@ -197,25 +198,25 @@ def _rendered(
         libraries=Markup(libraries),
         script=Markup(script),
         hashes=Markup(" ".join(map(_hash, (libraries, script)))),
-        **shown,
+        **context,
     )
 
 
 @cache
 def _libraries() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script; they stand in the page once."""
+    """Return Vega, Vega-Lite and Vega-Embed as one script, which the page contains once."""
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     assert "</script" not in bundle.lower()
     return bundle
 
 
 def _json(value: Any) -> Markup:
-    """Return JSON that may stand in a script element: no text in it can end that."""
+    """Return JSON that is safe in a script element: no text in it can end the element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))
 
 
 def _hash(script: str) -> str:
-    """Return how the page's policy names a script that may run."""
+    """Return the hash by which the page's security policy allows a script."""
     digest = hashlib.sha256(script.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"

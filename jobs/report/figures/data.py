@@ -1,4 +1,4 @@
-"""What the figures of a run are drawn of: rows of its views, with short names and places."""
+"""The data of a run's figures: rows of its views, with short names and places."""
 
 import re
 from collections import Counter, defaultdict
@@ -16,13 +16,13 @@ from schemas.views import STATE
 Row = dict[str, Any]
 
 ALPHA = 0.05
-"""The q-value under which an effect is not chance, as in the view `causal_states`."""
+"""The q-value under which a state is causal, as in the view `causal_states`."""
 MAX_STATES = 20_000
-"""States of windows and tokens that are drawn at most; a page of more is slow and large."""
+"""About the most states that a page draws; a page with more is slow and large."""
 CONTROLLED = 15
-"""Components of a ranking that are drawn next to their controls."""
+"""The number of a ranking's states that are drawn next to their controls."""
 PADS = 9
-"""Pads from this one on are one place."""
+"""All pads from this one on share one place."""
 
 GROUP = ("attribute", "part", "measure", "intervention")
 """What a reader chooses; ranks and q-values are of the states of one such group."""
@@ -32,8 +32,8 @@ RANKED = (
     "num_captions AS captions",
 )
 
-# Where a token is in its caption: before, at or after the subject's last token, or from the end of
-# the text on. So that captions of other lengths are compared place by place, as in ROME's traces.
+# A token's place in its caption is counted from the subject's last token, or from the end of the
+# text on, so captions of different lengths are compared place by place, as in ROME's traces.
 TOKENS = rf"""
 WITH seen AS (
   SELECT DISTINCT caption_id, position, token_text AS text,
@@ -73,21 +73,21 @@ FROM of_captions GROUP BY ALL ORDER BY zone, place
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FigureData:
-    """The rows that figures are drawn of; all have the fields of GROUP."""
+    """The rows of the figures; all have the fields of GROUP."""
 
     states: list[Row]
-    """Every state, or those that `cut` says.
+    """All states, or the share of them that `cut` describes.
 
-    `main`: it stands for its component. `window`: its place among a part's windows of steps, where
-    there are several. `controlled`: its place among the leading states that controls were traced
-    of, the same for restoring and for its controls. Else these are None.
+    `main`: the state represents its component. `window`: its index among a part's windows of steps,
+    where there are several. `controlled`: its index among the leading states with traced controls,
+    the same for restoring and for the controls. Otherwise these are None.
     """
     tokens: list[Row]
     """Effects by component and place in the caption."""
     overlaps: list[Row]
     concentration: list[Row]
     cut: str
-    """What was left out for size, in a sentence; "" if nothing was."""
+    """A sentence that says what was left out for size; "" if nothing was."""
 
 
 def read_figure_data(views: Views) -> FigureData:
@@ -144,7 +144,7 @@ def _name(states: Sequence[Row]) -> None:
 
 
 def _mark_main(states: Sequence[Row]) -> None:
-    """Mark of each component the state over the most steps, of these that of the largest effect."""
+    """Mark one state of each component: over the most steps, then with the largest effect."""
     best: dict[tuple[Any, ...], Row] = {}
     for row in states:
         key = (*(row[name] for name in GROUP), row["component"])
@@ -164,9 +164,10 @@ def group_of(row: Row) -> tuple[Any, ...]:
 
 
 def capped(states: list[Row], limit: int) -> tuple[list[Row], str]:
-    """Return at most about `limit` states and what was left out, in a sentence.
+    """Return about `limit` states at most, and a sentence that says what was left out.
 
-    All main ones are kept, of each group's others whole components, those of the largest effects.
+    All main states are kept, and of each group's other states those of the components with the
+    largest effects, each component whole.
     """
     if len(states) <= limit:
         return states, ""
@@ -186,16 +187,16 @@ def capped(states: list[Row], limit: int) -> tuple[list[Row], str]:
             if left < 0:
                 break
             kept.add((*group, name))
-    found = [row for row in states if row["main"] or (*group_of(row), row["component"]) in kept]
-    return found, (
-        f"{len(found):,} of {len(states):,} states are in this page: every component at its widest "
+    drawn = [row for row in states if row["main"] or (*group_of(row), row["component"]) in kept]
+    return drawn, (
+        f"{len(drawn):,} of {len(states):,} states are in this page: every component at its widest "
         "window, and the windows and tokens of the components whose effects reach furthest; "
         "`dqf query` has all."
     )
 
 
 def _mark_windows(states: Sequence[Row]) -> None:
-    """Number the windows narrower than a part's widest, where there are several."""
+    """Number the windows that are narrower than a part's widest, where there are several."""
     by_part = defaultdict[str, set[tuple[int, int]]](set)
     for row in states:
         by_part[row["part"]].add((row["step_start"], row["step_stop"]))
@@ -214,7 +215,7 @@ def _state_of(row: Row) -> tuple[Any, ...]:
 
 
 def _mark_controlled(states: Sequence[Row]) -> None:
-    """Number the leading restored states that have controls, and these controls alike."""
+    """Number the leading restored states that have controls; the controls get the same numbers."""
     controls = defaultdict[tuple[Any, ...], list[Row]](list)
     for row in states:
         if row["intervention"] in CONTROLS:
@@ -237,12 +238,12 @@ def _tokens(
     if rows:
         return [_token(row, components[row["component"]], drawn[row["component"]]) for row in rows]
     roles = list(TokenRole)
-    found = [row for row in states if row["part"] == "text-encoder" and row["token"] in roles]
-    if len({row["token"] for row in found}) < 2:
+    by_role = [row for row in states if row["part"] == "text-encoder" and row["token"] in roles]
+    if len({row["token"] for row in by_role}) < 2:
         return []
     return [
         {**row, "place": row["token"], "place_order": roles.index(row["token"]), "text": ""}
-        for row in found
+        for row in by_role
     ]
 
 
@@ -261,7 +262,7 @@ def _token(row: Row, component: Component, place: Place) -> Row:
 
 
 def place_name(zone: int, place: int) -> str:
-    """Return what a place in a caption is called."""
+    """Return the name of a place in a caption."""
     if zone == -1:
         return "start"
     if zone == 1:

@@ -1,4 +1,4 @@
-"""Figures of edits: what they erase and keep, and what the settings of a sweep trade."""
+"""Figures of edits: what they erase and keep, and the trade-off among a sweep's settings."""
 
 import altair as alt
 
@@ -6,11 +6,11 @@ from jobs.report.figures.parts import ROWS, Rows, by_field, ends
 from jobs.report.figures.style import SERIES
 
 GROUPS = ("harmonic mean", "kept", "still_recognised")
-"""Rows of an evaluation that say what an edit does; `still_recognised` is better when lower."""
+"""The rows of an evaluation that sum it up; a lower `still_recognised` is better."""
 
 
 def edits(rows: Rows) -> alt.TopLevelMixin:
-    """Return of each edit the share still recognized, the share kept and their harmonic mean."""
+    """Return each edit's share still recognized, share kept and harmonic mean."""
     base = (
         alt.Chart(alt.NamedData(name=ROWS))
         .transform_calculate(
@@ -55,7 +55,8 @@ def edits(rows: Rows) -> alt.TopLevelMixin:
 
 
 def pareto(rows: Rows) -> alt.TopLevelMixin:
-    """Return the edits of a sweep by what is still there and what is kept, the best joined."""
+    """Return the edits of a sweep by the shares still recognized and kept, the best joined by a
+    line."""
     base = alt.Chart(alt.NamedData(name=ROWS)).encode(
         x=alt.X(
             "still_recognised_of_right:Q",

@@ -1,4 +1,4 @@
-"""The figures of a run by name, and which rows each is drawn of."""
+"""The figures of a run by name, and the rows that each of them draws."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ class Figure:
     source: str
     """The field of `FigureData` that has its rows."""
     where: str | None
-    """A field that is None in rows which are not for it; every row is if None."""
+    """A field that is None in rows that the figure does not draw; None: it draws every row."""
     chosen_by: tuple[str, ...]
-    """The fields by which a reader chooses its rows."""
+    """The fields by which a reader chooses the figure's rows."""
     needs: str
-    """What a run must have been traced with to have such rows."""
+    """The options of a trace that gives such rows, in words."""
 
     def rows(self, data: FigureData) -> list[Row]:
         """Return all rows that the figure may show."""
@@ -34,7 +34,7 @@ class Figure:
         return [row for row in rows if self.where is None or row[self.where] is not None]
 
     def spec(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """Return the figure of some of its rows as Vega-Lite."""
+        """Return the figure of these rows as a Vega-Lite specification."""
         return spec_of(self.draw, rows)
 
 
@@ -93,5 +93,5 @@ FIGURES = {
 
 
 def default_measure(measures: Sequence[str]) -> str:
-    """Return the measure that is shown first: of the target if there is one."""
+    """Return the measure that is shown first: `target` if it was scored."""
     return "target" if "target" in measures else measures[0]

@@ -29,43 +29,43 @@ LETTERS = {
     Kind.BLOCK: "B",
     Kind.LAYER: "L",
 }
-# A head comes before its attention, a block or layer after all that it holds.
+# A head comes before its attention, a block or layer after everything that it contains.
 LANES = (
     Kind.HEAD, Kind.RESNET, Kind.SELF_ATTENTION, Kind.JOINT_ATTENTION, Kind.CROSS_ATTENTION,
     Kind.FEED_FORWARD, Kind.MLP, Kind.BLOCK, Kind.LAYER,
 )  # fmt: skip
 GAP = 0.5
-"""Between blocks of the drawn network, in cells."""
+"""The space between blocks of the drawn network, in cells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a component is drawn; x and y count cells from the top left."""
+    """The place of a component in the drawing; x and y count cells from the top left."""
 
     label: str
-    """Short name, such as `up 1 cross-attn 0`; the full one if two would be alike."""
+    """Short name, such as `up 1 cross-attn 0`; the full name if two short ones would be equal."""
     letter: str
-    """What the cell shows of the component's kind."""
+    """The letter of the component's kind in its cell."""
     block: str
-    """The name over its block or layer."""
+    """The name above the component's block or layer."""
     x: float
     y: float
 
 
 def _block(component: Component) -> str:
     name = component.name.partition("..")[0]
-    if found := UNET.fullmatch(name):
-        return f"{found['side']} {found['block'] or ''}".strip()
-    if found := TEXT.fullmatch(name):
-        return f"{found['encoder'] or ''}:{found['layer']}".removeprefix(":")
+    if matched := UNET.fullmatch(name):
+        return f"{matched['side']} {matched['block'] or ''}".strip()
+    if matched := TEXT.fullmatch(name):
+        return f"{matched['encoder'] or ''}:{matched['layer']}".removeprefix(":")
     return str(component.layer)
 
 
 def places(components: Sequence[Component]) -> dict[str, Place]:
-    """Return where each component is drawn, by its name.
+    """Return the place of each component in the drawing, by its name.
 
-    Each part has columns in the network's order. A column ends where the next component's kind
-    does not come after the last one's. The UNet's blocks descend to the middle and rise again.
+    Each part has columns in the network's order. A column ends where the next component's kind does
+    not follow the last one's in order. The UNet's blocks descend to the middle and rise again.
     """
     labels = short_names([component.name for component in components])
     found: dict[str, Place] = {}
@@ -79,7 +79,7 @@ def places(components: Sequence[Component]) -> dict[str, Place]:
                 x=x,
                 y=y,
             )
-    return found
+    return by_name
 
 
 def _cells(components: Sequence[Component]) -> list[tuple[float, float]]:

@@ -13,14 +13,14 @@ from jobs.report.figures.parts import (
 )
 
 CELL = 72
-"""Pixels of the width of a cell of attributes."""
+"""The width of a cell of attributes, in pixels."""
 START = "split(datum.value, ':')[0]"
-# A window of one step is called by its step.
+# A window of one step is named by its step.
 WINDOW_LABEL = f"split(datum.value, ':')[1] - {START} == 1 ? {START} : datum.value"
 
 
 def timesteps(rows: Rows) -> alt.TopLevelMixin:
-    """Return effects by component, in the network's order, and window of denoising steps."""
+    """Return a map of effects by component, in the network's order, and window of steps."""
     x = alt.X(
         "steps:N",
         title="denoising steps of the window, the noisiest first",
@@ -31,7 +31,7 @@ def timesteps(rows: Rows) -> alt.TopLevelMixin:
 
 
 def tokens(rows: Rows) -> alt.TopLevelMixin:
-    """Return effects by component of the text encoder and place in the caption."""
+    """Return a map of effects by component of the text encoder and place in the caption."""
     x = alt.X(
         "place:N",
         title="token, counted from the subject's last one",
@@ -59,7 +59,7 @@ def _map(rows: Rows, x: alt.X, *hover: tuple[str, str]) -> alt.TopLevelMixin:
 
 
 def overlaps(rows: Rows) -> alt.TopLevelMixin:
-    """Return the Jaccard index of every two attributes' causal states."""
+    """Return a map of the Jaccard index of every two attributes' causal states."""
     chart = (
         alt.Chart(alt.NamedData(name=ROWS))
         .transform_calculate(

@@ -1,4 +1,4 @@
-"""The network drawn in its order, each component colored by its effect."""
+"""The network drawn in execution order, each component colored by its effect."""
 
 from collections import defaultdict
 from typing import Any
@@ -18,14 +18,14 @@ from jobs.report.figures.parts import (
 CELL_WIDTH, CELL_HEIGHT = 30, 26
 """Pixels."""
 FEW = 16
-"""Columns up to which cells are a quarter larger."""
+"""In a network of at most this many columns, cells are a quarter larger."""
 
 
 def network(rows: Rows) -> alt.TopLevelMixin:
-    """Return a part of the network: each component a cell, in columns in the order of execution.
+    """Return a part of the network: one cell per component, in columns in the order of execution.
 
-    A UNet's blocks go down to the middle and up again, with its skip connections. A cell with a
-    strong outline survives.
+    A UNet's blocks go down to the middle and up again, with its skip connections. A strong outline
+    marks a component that survives.
     """
     width = max((row["x"] for row in rows), default=0.0) + 1
     height = max((row["y"] for row in rows), default=0.0) + 1
@@ -34,7 +34,7 @@ def network(rows: Rows) -> alt.TopLevelMixin:
     cells = effects().transform_calculate(
         right="datum.x + 1", bottom="datum.y + 1", middle="datum.x + 0.5", center="datum.y + 0.5"
     )
-    # Every layer has the hover values: the pointer may be on a letter or an outline.
+    # Every layer of the chart has the hover values: the pointer may be on a letter or an outline.
     cells = cells.encode(
         tooltip=tooltips(("component", "component"), ("kind", "kind"), ("token", "token"))
     )
@@ -76,20 +76,20 @@ def _letters(texts: alt.Chart, test: str, *, style: str) -> alt.Chart:
 
 
 def _spans(rows: Rows) -> dict[str, dict[str, Any]]:
-    """Return where each block begins and ends, in order."""
+    """Return the first and last column of each block, in order."""
     of_block = defaultdict[str, list[dict[str, Any]]](list)
     for row in sorted(rows, key=lambda row: row["x"]):
         of_block[row["block"]].append(row)
     return {
         block: {
             "block": block,
-            "left": min(row["x"] for row in own),
-            "right": max(row["x"] for row in own) + 1,
-            "middle": (min(row["x"] for row in own) + max(row["x"] for row in own) + 1) / 2,
-            "top": min(row["y"] for row in own),
-            "center": (min(row["y"] for row in own) + max(row["y"] for row in own) + 1) / 2,
+            "left": min(row["x"] for row in columns),
+            "right": max(row["x"] for row in columns) + 1,
+            "middle": (min(row["x"] for row in columns) + max(row["x"] for row in columns) + 1) / 2,
+            "top": min(row["y"] for row in columns),
+            "center": (min(row["y"] for row in columns) + max(row["y"] for row in columns) + 1) / 2,
         }
-        for block, own in of_block.items()
+        for block, columns in of_block.items()
     }
 
 

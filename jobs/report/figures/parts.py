@@ -1,4 +1,4 @@
-"""Pieces that several figures share: their data, hover values, the scale of effects."""
+"""Pieces that several figures share: data, hover values, the scale of effects."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,9 +11,9 @@ from jobs.report.figures.style import KIND_COLORS
 Rows = Sequence[dict[str, Any]]
 
 ROWS = "rows"
-"""The name of a figure's data: the report's page puts other rows in its place."""
+"""The name of a figure's data, which the report's page replaces by other rows."""
 BOUND = "bound"
-"""The parameter of a figure that is the end of its scale of effects; the page sets it too."""
+"""The name of the parameter for the end of the scale of effects; the page sets it too."""
 NO_INTERVAL = "none: a single caption"
 INTERVAL = f"""isValid(datum.low) && isValid(datum.high)
   ? format(datum.low, '+.4f') + ' to ' + format(datum.high, '+.4f') : '{NO_INTERVAL}'"""
@@ -25,27 +25,27 @@ RECOVERY = "isValid(datum.recovery) ? format(datum.recovery, '.0%') : 'none'"
 
 
 def spec_of(draw: Callable[[Rows], alt.TopLevelMixin], rows: Rows) -> dict[str, Any]:
-    """Return a figure of rows as Vega-Lite."""
-    # Altair's checks take seconds, as it would look at every value of the rows: the tests check.
+    """Return a figure of rows as a Vega-Lite specification."""
+    # Altair's checks take seconds, as they visit every value of the rows: the tests check instead.
     with debug_mode(False):
         spec = draw(rows).to_dict(validate=False)
     return {**spec, "datasets": {**spec.get("datasets", {}), ROWS: list(rows)}}
 
 
 def ends(mean: str) -> dict[str, str]:
-    """Return what calculates the ends of the drawn interval of the field `mean`."""
+    """Return the formulas for the ends of the drawn interval of the field `mean`."""
     return {"lower": FROM.format(mean=mean), "upper": TO.format(mean=mean)}
 
 
 def effects() -> alt.Chart:
-    """Return a chart of effects with the texts of their hover values."""
+    """Return a chart of effects with the texts of its hover values."""
     return alt.Chart(alt.NamedData(name=ROWS)).transform_calculate(
         **ends("mean"), interval=INTERVAL, q_text=Q_VALUE, recovery_text=RECOVERY
     )
 
 
 def tooltips(*first: tuple[str, str]) -> list[alt.Tooltip]:
-    """Return what hovering over an effect shows: these fields with titles, then its values."""
+    """Return the hover values of an effect: these fields with their titles, then its numbers."""
     texts = (*first, ("steps", "steps"))
     return [
         *(alt.Tooltip(f"{field}:N", title=title) for field, title in texts),
@@ -59,7 +59,7 @@ def tooltips(*first: tuple[str, str]) -> list[alt.Tooltip]:
 
 
 def bound_of(rows: Rows) -> float:
-    """Return the end of a scale of effects that is centered at zero and holds them all."""
+    """Return the end of a scale centered at zero that covers all effects."""
     return max((abs(row["mean"]) for row in rows), default=0.0) or 1.0
 
 
@@ -92,9 +92,9 @@ def effect_color(*, legend: bool = True) -> alt.Color:
 
 
 def kind_scale(rows: Rows) -> alt.Scale:
-    """Return the colors of the kinds of components that rows have."""
-    there = {row["kind"] for row in rows}
-    kinds = [kind for kind in KIND_COLORS if kind in there]
+    """Return the colors of the kinds of components in the rows."""
+    present = {row["kind"] for row in rows}
+    kinds = [kind for kind in KIND_COLORS if kind in present]
     return alt.Scale(domain=kinds, range=[KIND_COLORS[kind] for kind in kinds])
 
 
@@ -110,5 +110,5 @@ def by_field(field: str) -> alt.EncodingSortField:
 
 
 def kinds_of(rows: Iterable[dict[str, Any]]) -> dict[str, str]:
-    """Return the kinds in rows by the letters that stand for them."""
+    """Return the kinds in rows by their letters."""
     return {row["letter"]: row["kind"] for row in sorted(rows, key=lambda row: row["y"])}

@@ -13,7 +13,7 @@ from jobs.report.figures.parts import (
 from jobs.report.figures.style import SERIES
 
 RANKED = 20
-"""States that a ranking shows."""
+"""The number of states in the figure."""
 RUNS = {
     "restore": "restored",
     "other-seed": "control: same caption, other seed",
@@ -21,11 +21,12 @@ RUNS = {
     "other-draw": "control: same caption, other noise",
     "matched": "control: the counterfactual",
 }
-"""What restorations and their controls are called."""
+"""The names of restoring and of its controls in the legend."""
 
 
 def ranking(rows: Rows) -> alt.TopLevelMixin:
-    """Return the states of largest mean effect, first on top, with 95 % intervals."""
+    """Return a chart of the states with the largest mean effects, the largest on top, with 95 %
+    intervals."""
     scale = kind_scale(rows)
     top = (
         effects()
@@ -37,7 +38,7 @@ def ranking(rows: Rows) -> alt.TopLevelMixin:
         )
     )
     intervals = top.mark_rule(style="interval").encode(x=alt.X("lower:Q", title=""), x2="upper:Q")
-    # A hollow point is a state that does not survive.
+    # A hollow point marks a state that does not survive.
     points = top.mark_point(size=95, strokeWidth=2, opacity=1).encode(
         x=effect_axis(),
         stroke=alt.Stroke("kind:N", title=None, scale=scale, legend=alt.Legend(orient="top")),
@@ -55,23 +56,25 @@ def _zero() -> alt.Chart:
 
 
 def controls(rows: Rows) -> alt.TopLevelMixin:
-    """Return the leading states, each restored from its own clean run and from those of controls.
+    """Return a chart of the leading states, restored from the clean run and from controls.
 
-    An effect that `other-caption` has too is not the attribute; one that `other-seed` lacks was the
-    layout of this image.
+    An effect that `other-caption` has too is not the attribute's; one that `other-seed` lacks was
+    the layout of this image.
     """
-    there = [name for name in RUNS if name in {row["intervention"] for row in rows}]
-    shown = alt.Scale(domain=[RUNS[name] for name in there], range=list(SERIES[: len(there)]))
-    shapes = alt.Scale(domain=[RUNS[name] for name in there], range=["circle", "diamond", "square"])
-    names = "{" + ", ".join(f"'{name}': '{RUNS[name]}'" for name in there) + "}"
+    traced = [name for name in RUNS if name in {row["intervention"] for row in rows}]
+    colors = alt.Scale(domain=[RUNS[name] for name in traced], range=list(SERIES[: len(traced)]))
+    shapes = alt.Scale(
+        domain=[RUNS[name] for name in traced], range=["circle", "diamond", "square"]
+    )
+    names = "{" + ", ".join(f"'{name}': '{RUNS[name]}'" for name in traced) + "}"
     base = (
         effects()
         .transform_calculate(run=f"{names}[datum.intervention]")
         .encode(
             y=alt.Y("state:N", title=None, sort=by_field("controlled")),
-            yOffset=alt.YOffset("run:N", sort=[RUNS[name] for name in there]),
+            yOffset=alt.YOffset("run:N", sort=[RUNS[name] for name in traced]),
             color=alt.Color(
-                "run:N", title=None, scale=shown, legend=alt.Legend(orient="top", columns=1)
+                "run:N", title=None, scale=colors, legend=alt.Legend(orient="top", columns=1)
             ),
             tooltip=tooltips(("run", "run"), ("component", "component")),
         )

@@ -1,4 +1,5 @@
-"""How figures look: colors that color-blind people can tell apart, on light and dark ground."""
+"""The style of figures: colors that color-blind people can distinguish, on light and dark
+ground."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,27 +18,27 @@ KIND_COLORS = {
     "block": "#7f7f7f",
     "layer": "#7f7f7f",
 }
-"""Okabe and Ito's colors, which read on white and on near-black."""
+"""Okabe and Ito's colors, which are legible on white and on near-black."""
 SERIES = ("#d55e00", "#0072b2", "#7f7f7f", "#009e73")
-"""Okabe and Ito's, of what is compared within a figure."""
+"""Okabe and Ito's colors for the series of one figure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Theme:
-    """Colors of the page's ground and of what is drawn on it."""
+    """Colors of the page's ground and of everything drawn on it."""
 
     ink: str
     muted: str
     grid: str
     surface: str
     diverging: tuple[str, ...]
-    """From the most negative effect over zero to the most positive."""
+    """Colors from the most negative effect over zero to the most positive."""
     ramp: tuple[str, ...]
-    """From 0 to 1."""
+    """Colors from 0 to 1."""
     on_strong: str
-    """Text on the ends of `diverging`."""
+    """The color of text on the ends of `diverging`."""
     on_weak: str
-    """Text on its middle."""
+    """The color of text on the middle of `diverging`."""
 
 
 LIGHT = Theme(
@@ -69,7 +70,8 @@ DARK = Theme(
 
 
 def config(theme: Theme, *, font: str = "sans-serif") -> dict[str, Any]:
-    """Return the Vega-Lite configuration of a theme; a figure's own colors are names in it."""
+    """Return the Vega-Lite configuration of a theme; figures use the color names that it
+    defines."""
     text = {"labelColor": theme.muted, "titleColor": theme.ink, "labelFont": font}
     text |= {"titleFont": font, "titleFontWeight": 600, "labelFontSize": 12, "titleFontSize": 12}
     return {
