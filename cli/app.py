@@ -1,4 +1,4 @@
-"""The `dqf` command: every command in one place, and how errors end it."""
+"""The `dqf` command: the list of all commands, and the handling of errors."""
 
 import sys
 from typing import Annotated
@@ -83,10 +83,11 @@ def _print_version(is_asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show it.")
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
     ] = False,
 ) -> None:
-    """Take the options that stand before a command."""
+    """Take the options before a command."""
 
 
 def main() -> None:
@@ -104,7 +105,7 @@ def _run() -> None:
     try:
         app()
     except SystemExit as end:
-        # Only what has gone well can still fail because stdout takes no more.
+        # Only a command that went well can still fail because stdout takes no more.
         if not end.code:
             flush_stdout()
         raise

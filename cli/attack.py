@@ -1,4 +1,4 @@
-"""`dqf edit attack`: how an edit holds where someone tries to draw its concepts again."""
+"""`dqf edit attack`: attempts to draw the concepts of an edit again."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +13,7 @@ from cli.printing.output import Format, FormatOption, note, print_rows
 
 
 class AttackKind(StrEnum):
-    """Which attacks are made."""
+    """The attacks that are made."""
 
     EMBEDDING = "embedding"
     PROMPT = "prompt"
@@ -27,28 +27,30 @@ def attack(
         Path | None, typer.Option(help="The attack's folder; EDIT/attack by default.")
     ] = None,
     concept: Annotated[
-        list[str] | None, typer.Option(help="Concept of the edit; may be repeated; all if none.")
+        list[str] | None, typer.Option(help="Concept of the edit; repeatable; all by default.")
     ] = None,
     kind: Annotated[
         AttackKind, typer.Option(help="An embedding, a prompt of other words, or both.")
     ] = AttackKind.BOTH,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of either attack; 100 by default.")
+        int | None, typer.Option(min=1, help="Steps of each attack; 100 by default.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Images that each success is judged by.")] = 32,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Number of images that judge each success.")
+    ] = 32,
     scorer: ScorerOption = None,
     actors: ActorsOption = None,
     address: AddressOption = None,
     retry_failed: RetryOption = False,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
-    """Try to draw the concepts of an edit again, and print how often it succeeds.
+    """Try to draw the concepts of an edit again, and print how often this succeeds.
 
     Success is the share of images that the scorer takes for the concept among all names of its
     kind: before the edit and after it, then with an optimized embedding in the concept's place, and
-    with other words that were searched for. Both are tried on the unedited model too. The same
-    command goes on where it was cut short. The folder gets `attack.json`, and tables in `parts/`;
-    docs/limits-of-an-edit.md says what they mean.
+    with other words that a search found. Both attacks are tried on the unedited model too. The same
+    command continues where it was cut short. It writes `attack.json` and the tables in `parts/`
+    into the folder; docs/limits-of-an-edit.md explains them.
     """
     from jobs.cluster.connection import Cluster, check_address
     from jobs.cluster.submission import is_job_address

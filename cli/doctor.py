@@ -1,4 +1,4 @@
-"""`dqf doctor`: what is wrong with a run, and putting it right."""
+"""`dqf doctor`: checks of a run, and its repair."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -20,14 +20,14 @@ def doctor(
         bool,
         typer.Option(
             "--repair",
-            help="Move damaged files to quarantine/, remove leftovers, end processes left over.",
+            help="Move damaged files to quarantine/, remove leftovers, end leftover processes.",
         ),
     ] = False,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
-    """Check a run from its folder alone: every file whole, every score there once.
+    """Check a run from its folder alone: is every file intact, is every score there once?
 
-    States: ok, note (odd, but every score counts once), wrong; the exit code is 1 if one is wrong.
+    States: ok, note (unusual, but every score counts once), wrong; exit code 1 if one is wrong.
     """
     from jobs.doctor.examine import examine
 
@@ -43,15 +43,15 @@ def doctor(
 
 
 def _repair(run: str, report: "Report") -> None:
-    """Put right what can be, and say on stderr what was done."""
+    """Repair what can be repaired, and say on stderr what was done."""
     from jobs.cluster.processes import end_orphans
     from jobs.doctor.examine import repair
     from jobs.runs.trace_run import open_run
 
     end_orphans()
     if not report.is_repairable:
-        say("nothing was moved: plan.json has to be put right first", err=True)
+        say("nothing was moved: plan.json must be repaired first", err=True)
         return
     for line in repair(open_run(run_location(run)), report):
         say(line, err=True)
-    say(f"`dqf trace resume {run}` traces again what is missing", err=True)
+    say(f"`dqf trace resume {run}` traces missing units again", err=True)

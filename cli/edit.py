@@ -1,4 +1,4 @@
-"""`dqf edit list`, `diff`, `add` and `remove`: looking into edits and changing them."""
+"""`dqf edit list`, `diff`, `add` and `remove`: showing and changing edits."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +13,7 @@ from cli.printing.output import Format, FormatOption, note, print_rows
 if TYPE_CHECKING:
     from jobs.editing.plan import EditPlan
 
-app = typer.Typer(no_args_is_help=True, help="Look into edits, change, evaluate and attack them.")
+app = typer.Typer(no_args_is_help=True, help="Show, change, evaluate and attack edits.")
 
 EditArgument = Annotated[Path, typer.Argument(help="Folder of an edit.", show_default=False)]
 
@@ -22,11 +22,11 @@ EditArgument = Annotated[Path, typer.Argument(help="Folder of an edit.", show_de
 def list_edit(
     folder: EditArgument,
     matrices: Annotated[
-        bool, typer.Option("--matrices", help="Changed matrices in place of concepts.")
+        bool, typer.Option("--matrices", help="List the changed matrices instead.")
     ] = False,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
-    """List an edit's concepts and what they become, or the matrices that it changes."""
+    """List an edit's concepts and their replacements, or the matrices that it changes."""
     from jobs.editing.manifest import read_manifest
 
     manifest = read_manifest(folder)
@@ -64,7 +64,7 @@ def list_edit(
 def diff(
     first: EditArgument, second: EditArgument, output_format: FormatOption = Format.TABLE
 ) -> None:
-    """Show what differs between two edits: concepts, settings, and each matrix's distance.
+    """Show how two edits differ: concepts, settings, and the distance of each matrix.
 
     The distance is the norm of the difference over that of the original matrix.
     """
@@ -75,7 +75,7 @@ def diff(
 
 OutOption = Annotated[Path, typer.Option(help="Folder for the new edit; new or empty.")]
 ImagesOption = Annotated[
-    int, typer.Option(min=0, help="Images per prompt before and after; 0: none, no scores.")
+    int, typer.Option(min=0, help="Images per prompt before and after; 0 draws and scores none.")
 ]
 
 
@@ -87,7 +87,7 @@ def add(
     images: ImagesOption = 2,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
-    """Make an edit that has more concepts, solved again from the unedited weights."""
+    """Make an edit with more concepts, solved again from the unedited weights."""
     from jobs.editing.update import with_added
 
     _make(with_added(folder, concepts, out=out, images=images), output_format)
@@ -96,7 +96,9 @@ def add(
 @app.command("remove", epilog="Example: dqf edit remove edits/demo cat --out edits/demo-2")
 def remove(
     folder: EditArgument,
-    names: Annotated[list[str], typer.Argument(help="Concepts to take back.", show_default=False)],
+    names: Annotated[
+        list[str], typer.Argument(help="Concepts to remove from the edit.", show_default=False)
+    ],
     out: OutOption,
     images: ImagesOption = 2,
     output_format: FormatOption = Format.TABLE,

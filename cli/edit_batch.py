@@ -1,4 +1,4 @@
-"""`dqf edit-batch`: remove or replace a file of concepts in one closed-form edit."""
+"""`dqf edit-batch`: one closed-form edit removes or replaces the concepts of a file."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +16,7 @@ from engine.files import is_folder
 
 
 class Objective(StrEnum):
-    """What an edit minimizes."""
+    """The objective that an edit minimizes."""
 
     RESIDUAL = "residual"
     PUBLISHED = "published"
@@ -38,8 +38,8 @@ def edit_batch(
     layer: Annotated[
         list[str] | None,
         typer.Option(
-            help="Component to edit instead, or a network or layer to edit all that can be edited "
-            "in it; may be given again; see `dqf components`."
+            help="Component to edit instead, or a network or layer to edit everything editable "
+            "in it; repeatable; see `dqf components`."
         ),
     ] = None,
     model: Annotated[
@@ -49,19 +49,21 @@ def edit_batch(
         str | None, typer.Option(help="Scorer of the images; the model's own by default.")
     ] = None,
     images: Annotated[
-        int, typer.Option(min=0, help="Images per prompt before and after; 0: none, no scores.")
+        int,
+        typer.Option(min=0, help="Images per prompt before and after; 0 draws and scores none."),
     ] = 2,
     ridge: Annotated[
-        float | None, typer.Option(help="lambda: keeps the change small in every direction.")
+        float | None, typer.Option(help="lambda: weight that keeps the change small.")
     ] = None,
     preserve: Annotated[
-        float | None, typer.Option(min=0.0, help="mu: keeps what no concept says as it was.")
+        float | None,
+        typer.Option(min=0.0, help="mu: weight that keeps captions without a concept."),
     ] = None,
     general: Annotated[
-        float | None, typer.Option(min=0.0, help="nu: keeps general captions by their covariance.")
+        float | None, typer.Option(min=0.0, help="nu: weight of general captions' covariance.")
     ] = None,
     exactly: Annotated[
-        Path | None, typer.Option(help="Concept file of what must not change at all.")
+        Path | None, typer.Option(help="Concept file of names that must not change.")
     ] = None,
     objective: Annotated[
         Objective, typer.Option(help="`published` reproduces the paper's notebook, bias included.")
@@ -86,8 +88,8 @@ def edit_batch(
 
     An empty replacement removes the concept: an object becomes "object", a style "photo", a color
     "plain", an action "standing", a person "person". The folder holds the changed matrices, the
-    same as LoRA files, `edit.json` and `before_after.png`. As a job, run and folder must be where
-    the cluster's nodes find them too, and all that is printed is the job's log, on stderr.
+    same as LoRA files, `edit.json` and `before_after.png`. For a job, the run and the folder must
+    be where the cluster's nodes find them too; only the job's log is printed, on stderr.
     """
     from jobs.cluster.submission import is_job_address
     from jobs.input.concepts import read_concepts
@@ -132,7 +134,7 @@ def edit_batch(
 
 
 def _shared_model(name: str | None) -> str | None:
-    """Return a folder's absolute path; the name of a model that dqf or the hub knows as it is."""
+    """Return a folder's absolute path; a name that dqf or the hub knows is returned unchanged."""
     from engine.model.registry import BUILT_IN
 
     if name is None or name in BUILT_IN or not is_folder(name):

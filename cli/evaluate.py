@@ -1,4 +1,4 @@
-"""`dqf edit evaluate` and `dqf edit results`: how well an edit worked."""
+"""`dqf edit evaluate` and `dqf edit results`: measuring how well an edit worked."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -29,16 +29,16 @@ def evaluate(
     steps: StepsOption = None,
     scorer: ScorerOption = None,
     prompts: Annotated[
-        PromptSet, typer.Option(help="How many; `small` is a third of them.")
+        PromptSet, typer.Option(help="How many prompts; `small` is a third of them.")
     ] = PromptSet.FULL,
     actors: ActorsOption = None,
     address: AddressOption = None,
     retry_failed: RetryOption = False,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
-    """Draw unseen prompts before and after an edit and measure what is erased and what is kept.
+    """Draw unseen prompts before and after an edit; measure what is erased and what is kept.
 
-    The same command goes on where it was cut short. Accuracies are over all images (`before`,
+    The same command continues where it was cut short. Accuracies are over all images (`before`,
     `after`) and over those that the unedited model draws right (`of_right`). The folder gets
     `evaluation.json`, a picture of each group in `images/`, and tables in `parts/`.
     """
@@ -70,21 +70,21 @@ def evaluate(
 def results(
     edit: EditArgument, out: OutOption = None, output_format: FormatOption = Format.TABLE
 ) -> None:
-    """Print what an evaluation has measured, one row a group of prompts."""
+    """Print the results of an evaluation, one row per group of prompts."""
     from jobs.evaluation.measures import results as measured
     from jobs.runs.evaluation_run import open_evaluation
 
     _print(measured(open_evaluation(out or edit / "evaluation")), output_format)
 
 
-def _print(found: "Sequence[GroupResult]", output_format: Format) -> None:
+def _print(measured: "Sequence[GroupResult]", output_format: Format) -> None:
     from jobs.evaluation.measures import HEADLINE
 
     if not output_format.is_for_people:
-        print_rows([asdict(result) for result in found], output_format)
+        print_rows([asdict(result) for result in measured], output_format)
         return
-    # The harmonic mean has no images of its own, and says by its absence that one side has none.
-    asked = [r for r in found if r.images is not None or r.group in HEADLINE]
+    # The harmonic mean has no images of its own; it is missing if one of its groups has none.
+    asked = [r for r in measured if r.images is not None or r.group in HEADLINE]
     print_rows([_short(result) for result in asked], output_format)
 
 

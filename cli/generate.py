@@ -11,35 +11,41 @@ from cli.printing.output import note
 
 
 def generate(
-    prompts: Annotated[list[str], typer.Argument(help="What to draw.", metavar="PROMPT...")],
+    prompts: Annotated[list[str], typer.Argument(help="Prompts to draw.", metavar="PROMPT...")],
     model: Annotated[
         str | None,
-        typer.Option(help="Built-in name, diffusers folder or hub id; else the edit's, emoji-sd."),
+        typer.Option(
+            help="Built-in name, diffusers folder or hub id; the edit's or emoji-sd by default."
+        ),
     ] = None,
     edit: Annotated[
-        Path | None, typer.Option(help="Folder of an edit: draws before and after side by side.")
+        Path | None,
+        typer.Option(help="Folder of an edit: before and after are drawn side by side."),
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(min=0, help="Of the first latent; repeatable. 0 if none.")
+        list[int] | None,
+        typer.Option(min=0, help="Seed of the first latent; repeatable; 0 by default."),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Denoising steps; the model's own if none.")
+        int | None,
+        typer.Option(min=1, max=1000, help="Denoising steps; the model's own by default."),
     ] = None,
     guidance: Annotated[
-        float | None, typer.Option(min=1.0, max=100.0, help="Scale; the model's own if none.")
+        float | None,
+        typer.Option(min=1.0, max=100.0, help="Guidance scale; the model's by default."),
     ] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="ddim, euler, dpm++ ...; the model's own by default.")
     ] = None,
     out: Annotated[Path, typer.Option(help="PNG file, replaced if it exists.")] = Path("image.png"),
     only_after: Annotated[
-        bool, typer.Option("--only-after", help="Edited images alone, in their own size.")
+        bool, typer.Option("--only-after", help="Only the edited images, in full size.")
     ] = False,
 ) -> None:
     """Draw each PROMPT from each seed and print the paths of the images.
 
-    Without an edit, and with --only-after, every image is a PNG of its own; several are numbered.
-    With an edit, one PNG shows a row a prompt, images of the same latent before and after.
+    Without an edit, or with --only-after, every image is a separate PNG; several are numbered. With
+    an edit, one PNG has a row per prompt, with images of the same latent before and after.
     """
     if model is not None:
         check_name(model)

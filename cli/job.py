@@ -1,4 +1,4 @@
-"""Commands that work on a run: from this process, or as a job on a cluster that is followed."""
+"""Commands that work on a run: from this process, or as a job on a cluster, which is followed."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jobs.runs.run import Run
 
 ADDRESS = "address"
-"""The option that names a cluster; a job finds its own by itself."""
+"""The option that names a cluster; a job finds its own cluster without it."""
 
 
 @contextmanager
@@ -30,22 +30,22 @@ def driven(
         with progress_bar(doing) as show:
             yield show
     except KeyboardInterrupt:
-        note(f"stopped; the same command goes on with {run.noun} {run.location}")
+        note(f"stopped; the same command continues {run.noun} {run.location}")
         raise typer.Exit(130) from None
 
 
 def say_end(run: "Run[Any]", end: "Progress") -> None:
-    """Say where a run stands whose failures end nothing."""
+    """Print the progress of a run that failures do not end."""
     if end.failed:
         note(f"warning: {end.failed} of {end.total} units failed; --retry-failed tries them again")
     note(f"{run.noun} {run.location}: {end.done} of {end.total} units done")
 
 
 def arguments(context: typer.Context, replaced: Mapping[str, object] | None = None) -> list[str]:
-    """Return the command that was called, as the arguments of a job.
+    """Return the called command as the arguments of a job.
 
     Options with their default values are left out, and paths become absolute. `replaced` holds
-    values by parameter in place of those that were given; None leaves one out.
+    other values for some parameters; None leaves a parameter out.
     """
     given = {
         name: value
@@ -63,7 +63,7 @@ def _command(context: Any) -> list[str]:
 
 
 def _words(param: Any, values: Mapping[str, object]) -> Iterator[str]:
-    """Yield a parameter as it is written on the command line: a list repeats its option."""
+    """Yield the words of a parameter on the command line: a list repeats its option."""
     value = values.get(param.name)
     if value is None:
         return
@@ -84,13 +84,14 @@ def follow_as_job(
     files: Mapping[str, bytes] | None = None,
     ships_reference_model: bool = True,
 ) -> NoReturn:
-    """Start a command that writes the folder `out` as a job, follow it and exit as it ends."""
+    """Start a command that writes the folder `out` as a job, follow it, and exit with its exit
+    code."""
     from jobs.cluster.submission import cluster_gpus, submit
 
     submission_id = submit(
         address,
         arguments=arguments,
-        # The folder that it writes: a job of the run itself is one that traces.
+        # The job is named by the folder that it writes: a job named by a run is one that traces it.
         run=shared(out),
         files=files or {},
         gpus=1 if cluster_gpus(address) else 0,
@@ -109,7 +110,7 @@ def follow_to_end(address: str, submission_id: str) -> NoReturn:
             say(line, err=True)
         ended = job(address, submission_id)
     except KeyboardInterrupt:
-        say(f"job {submission_id} goes on at {address}", err=True)
+        say(f"job {submission_id} continues at {address}", err=True)
         raise typer.Exit(130) from None
     if ended.exit_code is None and ended.status != "SUCCEEDED":
         say(f"job {submission_id}: {ended.status.lower()}: {ended.message}", err=True)
@@ -117,12 +118,12 @@ def follow_to_end(address: str, submission_id: str) -> NoReturn:
 
 
 def exit_code_of(ended: "Job") -> int:
-    """Return the exit code that stands for how a job ended; a shell's 128 + N for a signal."""
+    """Return the exit code of a job's end; like a shell, 128 + N for signal N."""
     if ended.exit_code is None:
         return 0 if ended.status == "SUCCEEDED" else 1
     return ended.exit_code if ended.exit_code >= 0 else 128 - ended.exit_code
 
 
 def shared(path: Path | str) -> str:
-    """Return a path as the nodes of a cluster find it: absolute, in a folder that they share."""
+    """Return the path by which a cluster's nodes find a shared folder: the absolute one."""
     return str(path) if "://" in str(path) else str(Path(path).absolute())

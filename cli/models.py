@@ -10,7 +10,7 @@ from schemas.component import PAPER_KINDS, Kind
 
 
 def models(output_format: FormatOption = Format.TABLE) -> None:
-    """List the models known by name; any diffusers folder or hub id can be given besides."""
+    """List the models known by name; any diffusers folder or hub id works as well."""
     from engine.model.registry import BUILT_IN, default_guidance, default_steps
 
     rows: list[dict[str, object]] = [
@@ -30,7 +30,7 @@ def components(
     model: Annotated[str, typer.Argument(help="Built-in name, diffusers folder or hub id.")],
     kind: Annotated[
         list[Kind] | None,
-        typer.Option(help="Only this kind; repeatable. The paper's kinds if none."),
+        typer.Option(help="Only this kind; repeatable; the paper's kinds by default."),
     ] = None,
     output_format: FormatOption = Format.TABLE,
 ) -> None:

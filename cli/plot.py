@@ -29,16 +29,16 @@ def plot(
     figure: Annotated[FigureName, typer.Option(help="Which figure.")],
     out: Annotated[Path, typer.Option(help="File to write: .png (300 dpi), .svg or .pdf.")],
     attribute: Annotated[
-        str | None, typer.Option(help="Of this attribute; the run's first if none.")
+        str | None, typer.Option(help="Attribute; the run's first by default.")
     ] = None,
     part: Annotated[
-        Part | None, part_option("Of this part; by default the first that has the figure.")
+        Part | None, part_option("Part; by default the first that has the figure.")
     ] = None,
     measure: Annotated[
-        str | None, typer.Option(help="By this measure; by default target, else the run's first.")
+        str | None, typer.Option(help="Measure; by default target, otherwise the run's first.")
     ] = None,
     intervention: Annotated[
-        Intervention, typer.Option(help="Of these changed runs.")
+        Intervention, typer.Option(help="Kind of patched runs.")
     ] = Intervention.RESTORE,
 ) -> None:
     """Save a figure of a run's report as a file, and say what it shows."""

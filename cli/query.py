@@ -25,8 +25,8 @@ def query(
         list[str] | None,
         typer.Argument(
             metavar="RUN... [SELECT]",
-            help="Runs by name, folder or URL, each as NAME=RUN if it is to have another name in "
-            "SQL; then one SELECT. Without one: a shell, or stdin if that is not a terminal.",
+            help="Runs by name, folder or URL, each as NAME=RUN to give it another name in "
+            "SQL; then one SELECT. Without it: a shell, or stdin if it is not a terminal.",
             show_default=False,
         ),
     ] = None,
@@ -36,27 +36,27 @@ def query(
     ] = None,
     example: Annotated[str | None, typer.Option(help="Run a query that ships with dqf.")] = None,
     examples: Annotated[
-        bool, typer.Option("--examples", help="List these queries and what they answer.")
+        bool, typer.Option("--examples", help="List these queries and their questions.")
     ] = False,
     schema: Annotated[
-        bool, typer.Option("--schema", help="Describe views and columns; words are views' names.")
+        bool, typer.Option("--schema", help="Describe all views and columns, or the named views.")
     ] = False,
     output_format: Annotated[
         Format | None,
-        typer.Option("--format", help="How to print; by the file's name, or else a table."),
+        typer.Option("--format", help="Output format; by the file's name, otherwise a table."),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="File to write instead of stdout.")] = None,
 ) -> None:
-    """Print the result of one SELECT over one run or several.
+    """Print the result of one SELECT over one or several runs.
 
-    The views are those of `dqf query --schema`. Each run is a schema of its name; the first one's
-    views need no name before them: SELECT * FROM ranking JOIN other.ranking USING (component).
+    `dqf query --schema` lists the views. Each run is a schema with the run's name; views of the
+    first run need no name before them: SELECT * FROM ranking JOIN other.ranking USING (component).
     """
     shown = output_format or format_of(output)
     check_destination(shown, output=output)
     if schema or examples:
         rows = documentation(words or []) if schema else example_rows()
-        return print_rows(rows, shown, output=output)
+        return print_rows(rows, chosen, output=output)
     asked = [option for option in (command, file, example) if option is not None]
     if len(asked) > 1:
         raise QueryRefused("give one of --command, --file and --example")
@@ -69,14 +69,13 @@ def query(
     elif not asked and sql is None and sys.stdin.isatty():
         from cli.shell import run_shell
 
-        return run_shell(runs, shown)
+        return run_shell(runs, chosen)
     given = command if command is not None else sql
-    show(runs, _read(file or STDIN) if given is None else given, shown, output=output)
+    show(runs, _read(file or STDIN) if given is None else given, chosen, output=output)
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
-    """Return the runs and the statement, which is the last word if it has a space and is not a
-    run."""
+    """Return the runs and the statement: the last word, if it has a space and is not a run."""
     *runs, last = words or [""]
     names_a_run = len(last.split()) < 2 or is_run(last)
     return ([*words], None) if names_a_run else (runs, last)

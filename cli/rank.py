@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Shown(StrEnum):
-    """What `dqf rank` prints."""
+    """The choices of what `dqf rank` prints."""
 
     STATES = "states"
     OVERLAP = "overlap"
@@ -34,7 +34,7 @@ def rank(
         str, typer.Option(help="Measure: caption, target, clean-image or clean-latent.")
     ] = "target",
     intervention: Annotated[
-        Intervention, typer.Option(help="Which changed runs: restored ones, controls, ablations.")
+        Intervention, typer.Option(help="Kind of patched runs: restored, control or ablation.")
     ] = Intervention.RESTORE,
     beyond: Annotated[
         Intervention | None,
@@ -43,11 +43,11 @@ def rank(
     show: Annotated[
         Shown,
         typer.Option(
-            help="The states; how attributes' causal states overlap; in how few components "
-            "the effects are."
+            help="The states; the overlap of attributes' causal states; the concentration "
+            "of effects on few components."
         ),
     ] = Shown.STATES,
-    top: Annotated[int, typer.Option(min=1, help="States shown of each ranking.")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="Number of states of each ranking.")] = 10,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
     """Rank components by their mean indirect effect, for each attribute and part.

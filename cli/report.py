@@ -1,4 +1,4 @@
-"""`dqf report`: what a run found, and what edits did, in one page."""
+"""`dqf report`: the results of a run and of edits in one page."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,16 +13,17 @@ def report(
     run: RunArgument,
     edit: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of an edit or of a sweep, may be given again."),
+        typer.Option(help="Folder of an edit or of a sweep; repeatable."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File to write; report.html in the run's folder if none.")
+        Path | None, typer.Option(help="File to write; by default report.html in the run's folder.")
     ] = None,
 ) -> None:
-    """Write a report of a run as one HTML file, which needs no network.
+    """Write the report of a run as one HTML file, which needs no network.
 
-    The answer in words with its uncertainty, the network colored by effect, maps of steps and
-    tokens, rankings, controls, images, edits, failures and the manifest. Prints the file's path.
+    The report has the answer in words with its uncertainty, the network colored by effect, maps of
+    steps and tokens, rankings, controls, images, edits, failures and the manifest. The command
+    prints the file's path.
     """
     from engine.files import check_writable, prepare_output
     from jobs.report.write import write_report
@@ -32,7 +33,7 @@ def report(
     location = run_location(run)
     opened = open_run(location)
     place = out or _place(location)
-    # Its own report is the one file that a run's folder gets from here.
+    # The run's own report is the only file that this command writes into a run's folder.
     if place.absolute() == _place(location).absolute():
         check_writable(place, error=StoreError)
     else:
@@ -43,7 +44,7 @@ def report(
 
 
 def _place(location: str) -> Path:
-    """Return where a run's report goes: into its folder, or here if it is in a bucket."""
+    """Return the path of a run's report: in its folder, or here if the run is in a bucket."""
     if "://" in location:
         return Path(f"{location.rstrip('/').rsplit('/', 1)[-1]}.html")
     return Path(location, "report.html")

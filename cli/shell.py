@@ -31,7 +31,7 @@ WORD = re.compile(r"[\w.]+")
 
 @dataclass(slots=True, kw_only=True)
 class Shell:
-    """What a session goes on with from line to line."""
+    """The state of a session between lines."""
 
     runs: "dict[str, TraceRun]"
     output_format: Format
@@ -62,7 +62,7 @@ def run_shell(runs: "dict[str, TraceRun]", output_format: Format) -> None:
 
 
 def is_complete(text: str) -> bool:
-    """Return whether Enter ends the input: it is empty, a command, or a statement up to its `;`."""
+    """Return whether Enter ends the input: it is empty, a command, or a statement with its `;`."""
     if not text.strip() or text.lstrip().startswith("."):
         return True
     kinds = [kind for kind in duckdb.tokenize(text) if kind[1] != duckdb.token_type.comment]
@@ -71,7 +71,7 @@ def is_complete(text: str) -> bool:
 
 
 def answer(shell: Shell, text: str) -> None:
-    """Do what one input asks; DqfError if it cannot be done."""
+    """Answer one input; DqfError if it cannot be answered."""
     if text.startswith("."):
         name, _, argument = text.rstrip("; ").partition(" ")
         if name not in COMMANDS:
@@ -135,7 +135,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Shell, str], None]]] = {
 
 
 class SqlCompleter(Completer):
-    """Completes commands, keywords, functions, runs, views, and columns after their view."""
+    """Completes commands, keywords, functions, runs, views, and columns after a view's name."""
 
     def __init__(self, runs: list[str]) -> None:
         self._columns = {view.name: [c.name for c in view.columns] for view in VIEWS}
@@ -145,7 +145,7 @@ class SqlCompleter(Completer):
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterable[Completion]:
-        """Yield what the word before the cursor may become."""
+        """Yield the completions of the word before the cursor."""
         text = document.text_before_cursor.lstrip()
         word = document.get_word_before_cursor(pattern=WORD)
         if text.startswith("."):
@@ -157,11 +157,11 @@ class SqlCompleter(Completer):
             yield from _matching(word, self._words)
 
     def _after(self, name: str) -> list[str]:
-        """Return what may stand after a name and a dot; an alias may be any view's."""
+        """Return the words that may follow a name and a dot; an alias may stand for any view."""
         if name in self._runs:
             return list(self._columns)
-        known = self._columns.get(name)
-        return known or sorted({column for view in self._columns.values() for column in view})
+        columns = self._columns.get(name)
+        return columns or sorted({column for view in self._columns.values() for column in view})
 
 
 def _matching(begun: str, words: dict[str, str]) -> Iterator[Completion]:
@@ -171,10 +171,10 @@ def _matching(begun: str, words: dict[str, str]) -> Iterator[Completion]:
 
 
 def _described(runs: list[str]) -> dict[str, str]:
-    """Return all words of the language with what they are, what is the runs' own first."""
-    found = {view.name: view.meaning for view in VIEWS}
-    found |= {column.name: column.meaning for view in VIEWS for column in view.columns}
-    found |= dict.fromkeys(runs, "run")
+    """Return all words of the language with their meaning, those of the runs first."""
+    words = {view.name: view.meaning for view in VIEWS}
+    words |= {column.name: column.meaning for view in VIEWS for column in view.columns}
+    words |= dict.fromkeys(runs, "run")
     with duckdb.connect() as connection:
         keywords = connection.execute(
             "SELECT upper(keyword_name) FROM duckdb_keywords() ORDER BY 1"
@@ -184,12 +184,12 @@ def _described(runs: list[str]) -> dict[str, str]:
             "WHERE function_type IN ('scalar', 'aggregate', 'macro') "
             "AND regexp_full_match(function_name, '[a-z]\\w*') ORDER BY 1"
         ).fetchall()
-    found |= {word: "" for (word,) in keywords}
-    return found | {name: "function" for (name,) in functions if name not in found}
+    words |= {word: "" for (word,) in keywords}
+    return words | {name: "function" for (name,) in functions if name not in words}
 
 
 def _history() -> History:
-    """Return the history in the user's folder of states, or in memory if that cannot be used."""
+    """Return the history in the user's state folder, or in memory if that cannot be used."""
     folder = user_state_path("dqf")
     try:
         folder.mkdir(parents=True, exist_ok=True)

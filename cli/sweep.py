@@ -1,4 +1,4 @@
-"""`dqf edit sweep`: many settings of one edit, evaluated together, the best marked."""
+"""`dqf edit sweep`: many settings of one edit, evaluated together, with the best marked."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -21,18 +21,16 @@ def sweep(
     out: Annotated[Path, typer.Option(help="Folder for the edits and their evaluation.")],
     layer: Annotated[
         list[str],
-        typer.Option(
-            help="Component, layer or network to edit; may be given again.", show_default=False
-        ),
+        typer.Option(help="Component, layer or network to edit; repeatable.", show_default=False),
     ],
     model: Annotated[str, typer.Option(help="Model to edit.")] = "emoji-sd",
-    anchor: Annotated[str, typer.Option(help="Of identity, kept, general; with commas.")] = "kept",
+    anchor: Annotated[str, typer.Option(help="identity, kept, general: with commas.")] = "kept",
     preserve: Annotated[
-        str, typer.Option(help="Strengths of kept and general, with commas.")
+        str, typer.Option(help="Strengths of kept and general, separated by commas.")
     ] = "1,3,10",
-    ridge: Annotated[str, typer.Option(help="lambdas, with commas.")] = "1e-2",
+    ridge: Annotated[str, typer.Option(help="Values of lambda, separated by commas.")] = "1e-2",
     roles: Annotated[
-        str, typer.Option(help="Of all, subject, no-pads, few-pads; with commas.")
+        str, typer.Option(help="all, subject, no-pads, few-pads; separated by commas.")
     ] = "all",
     seeds: SeedsOption = 2,
     steps: StepsOption = None,
@@ -41,11 +39,12 @@ def sweep(
     actors: ActorsOption = None,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
-    """Make an edit of every combination of settings and print what each erases, keeps and costs.
+    """Make an edit of every combination of settings and print the results of each.
 
-    `is_best` marks those that no other beats: of the images that the unedited model draws right,
-    fewer erased concepts that are still there, more kept names, and a lower CMMD. The same command
-    goes on where it was cut short.
+    `is_best` marks the edits that no other beats. One edit beats another if, over the images that
+    the unedited model draws right, it still shows no more removed concepts, keeps at least as many
+    names, has no higher CMMD, and is better in one of the three. The same command continues where
+    it was cut short.
     """
     check_name(model)
     from jobs.cluster.connection import Cluster
@@ -68,14 +67,14 @@ def sweep(
     print_rows([asdict(trade) for trade in trades], output_format)
 
 
-def _words(text: str, option: str, known: tuple[str, ...] = ()) -> tuple[str, ...]:
+def _words(text: str, option: str, allowed: tuple[str, ...] = ()) -> tuple[str, ...]:
     from schemas.errors import PlanError
 
     words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
-    unknown = [word for word in words if known and word not in known]
+    unknown = [word for word in words if allowed and word not in allowed]
     if unknown or not words:
-        shown = unknown[0] if unknown else text
-        raise PlanError(f"{option} {shown!r}: give some of {', '.join(known)} with commas")
+        wrong = unknown[0] if unknown else text
+        raise PlanError(f"{option} {wrong!r}: give some of {', '.join(allowed)} with commas")
     return words
 
 

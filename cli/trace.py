@@ -1,4 +1,4 @@
-"""`dqf trace`: submit a plan, resume its run, and watch over it."""
+"""`dqf trace`: submit a plan, resume its run, and watch it."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +30,7 @@ def submit(
 ) -> None:
     """Trace captions on Ray, or resume a run that was cut short.
 
-    With no options: a small balanced subset of the built-in probe set on emoji-sd, as run `demo`.
+    Without options it traces a small balanced subset of emoji-sd's probe set, as run `demo`.
     """
     from jobs.cluster.connection import check_address
     from jobs.cluster.submission import is_job_address
@@ -57,7 +57,7 @@ def resume(
     how: RunOptions,
     retry_failed: RetryOption = False,
 ) -> None:
-    """Go on with a run that was cut short, or try what has failed in it again."""
+    """Continue a run that was cut short, or try its failed units again."""
     from jobs.cluster.connection import check_address
     from jobs.cluster.submission import is_job_address
     from jobs.runs.opening import resumed
@@ -83,7 +83,7 @@ def plan(
     ] = True,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
-    """Check a plan and print what it costs, without running it."""
+    """Check a plan and print its cost, without running it."""
     from dataclasses import asdict
 
     from jobs.tracing.plan import check_plan, make_plan
@@ -99,7 +99,7 @@ def plan(
 
 
 def _work(run: "TraceRun", how: RunOptions, *, retry_failed: bool) -> None:
-    """Work on a run from this process, show how far it is and end with its exit code."""
+    """Work on a run from this process, show its progress and end with its exit code."""
     from jobs.tracing.trace import trace_run
 
     with driven(run, address=how.address, doing="tracing") as show:
@@ -119,7 +119,7 @@ def _work(run: "TraceRun", how: RunOptions, *, retry_failed: bool) -> None:
 
 
 def _submitted(submission_id: str, run: str, how: RunOptions) -> None:
-    """Say what became of a submission and how to go on."""
+    """Print a submission's id and the commands that follow it."""
     say(f"submitted {submission_id} to {how.address}", err=True)
     say(f"dqf trace status {run}  |  logs -f {run}  |  stop {run}", err=True)
     say(submission_id)

@@ -1,4 +1,4 @@
-"""`dqf trace status`, `logs`, `stop` and `list`: watching over runs, wherever they are driven."""
+"""`dqf trace status`, `logs`, `stop` and `list`: watching runs, wherever they are driven."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +12,7 @@ from cli.printing.lines import say
 from cli.printing.output import Format, FormatOption, print_rows
 
 AddressOption = Annotated[
-    str | None, typer.Option(help="http://HEAD:8265, where the run's own record does not say.")
+    str | None, typer.Option(help="http://HEAD:8265, unless the run's own record names it.")
 ]
 
 
@@ -38,7 +38,7 @@ def status(run: RunArgument, output_format: FormatOption = Format.TABLE) -> None
 def logs(
     run: RunArgument,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the attempt ends.")
+        bool, typer.Option("--follow", "-f", help="Follow the log until the attempt ends.")
     ] = False,
     address: AddressOption = None,
 ) -> None:
@@ -50,7 +50,7 @@ def logs(
 
 
 def stop(run: RunArgument, address: AddressOption = None) -> None:
-    """Stop the process or job that works on a run; what is committed stays."""
+    """Stop the process or job that works on a run; committed scores stay."""
     from jobs.tracing.watch import stop_driver
 
     say(stop_driver(shared(run_location(run)), address=address), err=True)

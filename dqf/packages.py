@@ -1,4 +1,4 @@
-"""The packages that dqf consists of, which a file of the user's may be named like."""
+"""The packages of dqf, whose names a user's files may have too."""
 
 import importlib
 import importlib.util
@@ -10,10 +10,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def load_own() -> None:
-    """Import dqf's own packages from the folder of this one, whatever `sys.path` begins with.
+    """Import dqf's own packages from the folder of this package, whatever `sys.path` begins with.
 
-    Their modules are found from then on, as a package that is imported keeps its folder. For
-    processes that are dqf's: the command, and the workers that Ray starts for it.
+    Their modules are found from then on, as an imported package keeps its folder. Only dqf's own
+    processes call this: the command, and the workers that Ray starts for it.
     """
     sys.path.insert(0, str(ROOT))
     try:
@@ -26,18 +26,18 @@ def load_own() -> None:
 def refuse_foreign() -> None:
     """Raise ImportError if another package or module hides one of dqf's, and name both files."""
     for name in PACKAGES:
-        own = ROOT / name / "__init__.py"
+        own_file = ROOT / name / "__init__.py"
         spec = importlib.util.find_spec(name)
         origin = None if spec is None else spec.origin
-        if origin is None or Path(origin).resolve() != own.resolve():
+        if origin is None or Path(origin).resolve() != own_file.resolve():
             raise ImportError(
-                f"dqf's package {own} is hidden by {_place(name, origin)}: rename that, or start "
+                f"dqf's package {own_file} is hidden by {_place(name, origin)}: rename that, or start "
                 "Python in another folder"
             )
 
 
 def _place(name: str, origin: str | None) -> str:
-    """Return the file that is found under a package's name, or what stands in place of one."""
+    """Return the file that Python finds under a package's name, or a description if it has none."""
     if origin is not None:
         return origin
     folders = [str(Path(folder, name)) for folder in sys.path if Path(folder, name).is_dir()]

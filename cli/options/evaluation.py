@@ -1,4 +1,4 @@
-"""Options of the commands that try out an edit."""
+"""Options of the commands that evaluate an edit."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 EditArgument = Annotated[
     Path, typer.Argument(metavar="EDIT", help="An edit's folder: edit.json, edit.safetensors.")
 ]
-SeedsOption = Annotated[int, typer.Option(min=1, help="Images of a prompt on each side.")]
+SeedsOption = Annotated[int, typer.Option(min=1, help="Images of each prompt, before and after.")]
 StepsOption = Annotated[
     int | None, typer.Option(min=1, help="Denoising steps; the model's own by default.")
 ]

@@ -4,7 +4,7 @@ from engine.files import is_folder
 
 
 def check_name(model: str) -> None:
-    """Raise ModelUnavailable if a name is of no model, before torch is imported, which is slow."""
+    """Raise ModelUnavailable if no model has this name, before torch is imported, which is slow."""
     from engine.model.registry import checked_source
 
     if not is_folder(checked_source(model)):

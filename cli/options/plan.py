@@ -17,7 +17,7 @@ NUMERICS = (
     "corruption", "noise_sigmas", "noise_absolute", "noise_at",
     "occurrence",
 )  # fmt: skip
-"""Options that go to the plan's `numerics`."""
+"""Options that are fields of the plan's `numerics`."""
 FIELDS = {
     "noise": "noise_sigmas",
     "draws": "noise_draws",
@@ -30,7 +30,7 @@ FIELDS = {
     "reference": "references",
     "measure": "measures",
 }
-"""The plan's fields that options of another name fill: repeatable ones, but for the first two."""
+"""Fields of the plan by their options' names; all but the first two options are repeatable."""
 
 
 def with_plan_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -59,28 +59,28 @@ def _declared(
         list[str] | None, typer.Option(help="Trace only this component; repeatable.")
     ] = None,
     consecutive: Annotated[
-        int | None, typer.Option(help="Components of one kind restored together.")
+        int | None, typer.Option(help="Components of one kind patched together.")
     ] = None,
     window: Annotated[
         list[str] | None,
-        typer.Option(help=f"UNet: steps at which to restore: {GRAMMAR}; repeatable."),
+        typer.Option(help=f"UNet: steps at which to patch: {GRAMMAR}; repeatable."),
     ] = None,
     token: Annotated[
         list[TokenRole] | None,
-        typer.Option(help="Text encoder: tokens at which to restore; repeatable."),
+        typer.Option(help="Text encoder: tokens at which to patch; repeatable."),
     ] = None,
     intervention: Annotated[
         list[Intervention] | None,
-        typer.Option(help="What is changed, controls and ablations too; repeatable."),
+        typer.Option(help="Patch to make, also controls and ablations; repeatable."),
     ] = None,
     reference: Annotated[
         list[str] | None,
         typer.Option(help="Caption whose clean run is a source of mean and other-caption."),
     ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Seed of the latent; repeatable.")] = None,
-    draws: Annotated[int | None, typer.Option(help="Noise draws a caption and seed.")] = None,
+    draws: Annotated[int | None, typer.Option(help="Noise draws per caption and seed.")] = None,
     corruption: Annotated[
-        str | None, typer.Option(help="noise, or counterfactual: the captions' column.")
+        str | None, typer.Option(help="noise, or the captions' counterfactual.")
     ] = None,
     occurrence: Annotated[
         str | None, typer.Option(help="Mentions of the subject to corrupt: all, first or last.")
@@ -89,20 +89,22 @@ def _declared(
         float | None, typer.Option(help="Noise on the subject, in sigmas of the embeddings.")
     ] = None,
     noise_absolute: Annotated[
-        float | None, typer.Option(help="Standard deviation of the noise as it is.")
+        float | None, typer.Option(help="Standard deviation of the noise, absolute.")
     ] = None,
     noise_at: Annotated[
         str | None, typer.Option(help="UNet trace: noise the text encoder's input or output.")
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option(help="ddim, euler, dpm++ ...; the model's own if none.")
+        str | None, typer.Option(help="ddim, euler, dpm++ ...; the model's own by default.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="Negative prompt.")] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels; the model's own if none.")] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels; the model's own if none.")] = None,
-    cfg_patch: Annotated[str | None, typer.Option(help="Restore half cond, or both.")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels; the model's by default.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels; the model's by default.")] = None,
+    cfg_patch: Annotated[
+        str | None, typer.Option(help="Half of guidance to patch: cond or both.")
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     scorer: Annotated[
         str | None, typer.Option(help="Scorer: an open_clip folder or ARCHITECTURE:PRETRAINED.")
@@ -116,11 +118,11 @@ def _declared(
 
 
 PLAN_OPTIONS = tuple(inspect.signature(_declared).parameters)
-"""The options that a plan takes the place of."""
+"""The options that a plan file replaces."""
 
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the plan's fields: the plan file's, overridden by options that were given."""
+    """Return the plan's fields: those of the plan file, overridden by the options."""
     from jobs.input.captions import pick, read_captions
     from jobs.input.probes import DEMO_CAPTIONS_PER_ATTRIBUTE, probe_set
     from jobs.tracing.plan import read_plan

@@ -1,4 +1,4 @@
-"""The options that say where and how a run is worked on; they change no score."""
+"""The options for where and how a run is worked on; they change no score."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ AddressOption = Annotated[
     ),
 ]
 ActorsOption = Annotated[
-    int | None, typer.Option(min=1, help="Ray actors; as many as there is room for if none.")
+    int | None, typer.Option(min=1, help="Ray actors; by default as many as there is room for.")
 ]
 RetryOption = Annotated[
-    bool, typer.Option("--retry-failed", help="Try the failed units again, and nothing else.")
+    bool, typer.Option("--retry-failed", help="Try only the failed units again.")
 ]
 
 
@@ -49,13 +49,13 @@ class RunOptions:
     max_failed: float
 
     def cluster(self) -> "Cluster":
-        """Return where actors run."""
+        """Return the cluster on which actors run."""
         from jobs.cluster.connection import Cluster
 
         return Cluster(address=self.address, actors=self.actors, gpus_an_actor=self.gpus)
 
     def limits(self) -> "Limits":
-        """Return when a unit and a run are given up."""
+        """Return the limits at which a unit and a run are given up."""
         from jobs.pool.limits import Limits
 
         return Limits(unit_s=self.unit_timeout, failed=self.max_failed)
@@ -67,13 +67,13 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _made(options: dict[str, Any]) -> RunOptions:
-    if options["address"] == "local":  # Ray's own word for one that is started here
+    if options["address"] == "local":  # Ray's own word for a cluster that is started here
         options = {**options, "address": None}
     return RunOptions(**options)
 
 
 def _whole_or_shared(gpus: float | None) -> float | None:
-    """Return a number of GPUs that Ray can give an actor: a share of one, or whole ones."""
+    """Return a number of GPUs that Ray can give an actor: a share of one GPU, or whole ones."""
     if gpus is not None and not (0 <= gpus <= 1 or (gpus.is_integer() and gpus <= MOST_GPUS)):
         raise typer.BadParameter(f"{gpus:g} is neither a share of one GPU nor a whole number")
     return gpus
@@ -85,16 +85,14 @@ def _declared(
     actors: ActorsOption = None,
     gpus: Annotated[
         float | None,
-        typer.Option(
-            min=0, callback=_whole_or_shared, help="GPUs of one actor; 1 if there are any."
-        ),
+        typer.Option(min=0, callback=_whole_or_shared, help="GPUs per actor; 1 if there are GPUs."),
     ] = None,
     rows: Annotated[
         int | None,
-        typer.Option(min=2, help="Rows of a batch, measured if none; changes no score."),
+        typer.Option(min=2, help="Batch size; measured by default; changes no score."),
     ] = None,
     unit_timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds that a unit may take before it has failed.")
+        float, typer.Option(min=0.1, help="Seconds after which a unit has failed.")
     ] = 3600.0,
     max_failed: Annotated[
         float, typer.Option(min=0, max=1, help="Share of failed units that stops the run.")

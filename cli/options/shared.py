@@ -11,9 +11,9 @@ Command = Callable[..., None]
 def with_options(
     declared: Command, *, into: str, made_by: Callable[[dict[str, Any]], Any]
 ) -> Callable[[Command], Command]:
-    """Return a decorator that gives a command the options that `declared` has as parameters.
+    """Return a decorator that gives a command the parameters of `declared` as options.
 
-    The command gets what `made_by` makes of their values as its parameter `into`.
+    `made_by` turns their values into one value, which the command gets as its parameter `into`.
     """
     shared = inspect.signature(declared).parameters
 
@@ -23,10 +23,10 @@ def with_options(
             values = {name: given.pop(name) for name in shared}
             command(**{into: made_by(values)}, **given)
 
-        own = [p for p in inspect.signature(command).parameters.values() if p.name != into]
+        kept = [p for p in inspect.signature(command).parameters.values() if p.name != into]
         options = [
             option.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            for option in [*own, *shared.values()]
+            for option in [*kept, *shared.values()]
         ]
         run.__signature__ = inspect.Signature(options)  # pyright: ignore
         run.__annotations__ = {option.name: option.annotation for option in options}

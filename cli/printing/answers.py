@@ -1,4 +1,4 @@
-"""Printing what a query answers: rows, documentation of columns, examples."""
+"""Printing the answer of a query: rows, documentation of columns, examples."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def show(
     runs: "dict[str, TraceRun]", sql: str, output_format: Format, *, output: Path | None = None
 ) -> None:
-    """Print or write the result of one SELECT over runs, and note how many rows it has."""
+    """Print or write the result of one SELECT over runs, and note its number of rows."""
     from jobs.query.select import open_query
 
     for run in runs.values():
@@ -49,10 +49,10 @@ def example_rows() -> list[dict[str, object]]:
 
     return [
         {
-            "name": known.name,
-            "runs": known.num_runs,
-            "answers": known.answers,
-            "read": known.read,
+            "name": example.name,
+            "runs": example.num_runs,
+            "answers": example.answers,
+            "read": example.read,
         }
-        for known in EXAMPLES
+        for example in EXAMPLES
     ]

@@ -1,4 +1,4 @@
-"""Printing what an edit did."""
+"""Printing the results of an edit."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def print_edit(manifest: "EditManifest", out: Path, output_format: Format) -> None:
-    """Print what the edit in the folder `out` did."""
+    """Print the results of the edit in the folder `out`."""
     if output_format is Format.JSON:
         say(json.dumps({"out": str(out), **manifest.model_dump(mode="json")}, indent=2))
         return

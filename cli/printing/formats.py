@@ -1,4 +1,4 @@
-"""Writing batches of rows in each format, none held longer than it takes to write it."""
+"""Writing batches of rows in each format; no batch is held longer than its writing takes."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ Rows = Iterable["pa.RecordBatch"]
 """Batches of rows of one schema."""
 
 SMALLEST_FIXED = 1e-3
-"""A number that is smaller, as p-values are, is shown with an exponent."""
+"""Smaller numbers, such as p-values, are shown with an exponent."""
 
 
 def write_json(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
@@ -32,13 +32,13 @@ def write_json(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
 
 
 def write_jsonl(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
-    """Write one object a line."""
+    """Write one object per line."""
     for row in _objects(schema, batches):
         file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
 
 def write_csv(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
-    """Write comma-separated values; what is not a single value is JSON."""
+    """Write comma-separated values; lists and structs are written as JSON."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(schema.names)
     for batch in batches:
@@ -66,12 +66,12 @@ def write_parquet(schema: "pa.Schema", batches: Rows, file: IO[bytes]) -> None:
             for batch in batches:
                 writer.write_batch(batch)
     except pa.ArrowNotImplementedError as error:
-        # Of a duration in months and days, for example.
+        # For example a duration in months and days.
         raise DqfError(f"a column has a type that Parquet lacks, CAST it: {error}") from error
 
 
 def cell(value: object) -> str:
-    """Return a value as people read it: four decimals, or three digits of what is tiny."""
+    """Return a value as text for people: four decimals, or three digits of a tiny number."""
     if value is None:
         return ""
     if isinstance(value, float) and math.isfinite(value):
@@ -80,18 +80,18 @@ def cell(value: object) -> str:
 
 
 def is_number(kind: "pa.DataType") -> bool:
-    """Return whether a column's values are numbers, which stand to the right."""
+    """Return whether a column's values are numbers, which are aligned to the right."""
     import pyarrow as pa
 
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
 def values(column: "pa.Array[Any]") -> list[Any]:
-    """Return a column's values as Python has them; DuckDB's huge integers are decimals."""
+    """Return a column's values as Python objects; DuckDB's huge integers arrive as decimals."""
     import pyarrow as pa
 
-    found = column.to_pylist()
-    return list(map(_number, found)) if pa.types.is_decimal(column.type) else found
+    items = column.to_pylist()
+    return list(map(_number, items)) if pa.types.is_decimal(column.type) else items
 
 
 def _number(value: Decimal | None) -> int | float | None:
@@ -108,7 +108,7 @@ def _objects(schema: "pa.Schema", batches: Rows) -> Iterator[dict[str, Any]]:
 
 
 def _json_value(value: Any) -> Any:
-    """Return a value without the numbers that JSON does not have: they become null."""
+    """Return a value for JSON: numbers that JSON does not have become null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list):
@@ -121,10 +121,10 @@ def _json_value(value: Any) -> Any:
 def _csv_values(column: "pa.Array[Any]") -> list[Any]:
     import pyarrow as pa
 
-    found = values(column)
+    items = values(column)
     if pa.types.is_nested(column.type):
-        return [json.dumps(_json_value(v), ensure_ascii=False, default=str) for v in found]
-    return found
+        return [json.dumps(_json_value(v), ensure_ascii=False, default=str) for v in items]
+    return items
 
 
 def _markdown_row(cells: Iterable[str]) -> str:

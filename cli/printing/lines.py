@@ -1,4 +1,4 @@
-"""Lines for people: what is printed of files and names moves no cursor and colors nothing."""
+"""Lines for people: no text of a file or a name moves the cursor or colors the terminal."""
 
 import shutil
 import sys
@@ -11,7 +11,7 @@ from schemas.printable import printable
 
 
 def say(text: object, *, err: bool = False) -> None:
-    """Print a line on stdout, or on stderr, its control characters as their escapes."""
+    """Print a line on stdout, or on stderr, with control characters as escapes."""
     typer.echo(printable(str(text), keep="\n\t"), err=err)
 
 
@@ -26,12 +26,12 @@ def say_folded(text: str) -> None:
 
 
 class PrintableFile:
-    """A text file, a terminal as a rule, that gets no control characters but line ends and tabs."""
+    """A text file, usually a terminal, that gets no control characters but line ends and tabs."""
 
     def __init__(self, file: IO[str]) -> None:
         """Write to `file`."""
         self._file = file
 
     def write(self, text: str) -> int:
-        """Write text, its control characters as their escapes."""
+        """Write text with control characters as escapes."""
         return self._file.write(printable(text, keep="\n\t"))

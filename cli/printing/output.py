@@ -1,4 +1,4 @@
-"""Printing data to stdout, or into a file, in the format that the user asks for."""
+"""Printing data to stdout or into a file, in the format that the user chooses."""
 
 import errno
 import io
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """How data is printed."""
+    """The formats in which data are printed."""
 
     TABLE = "table"
     JSON = "json"
@@ -39,7 +39,7 @@ class Format(StrEnum):
 
     @property
     def is_for_people(self) -> bool:
-        """Whether numbers are rounded and what matters most may be chosen."""
+        """Whether numbers are rounded and only the most important columns may be shown."""
         return self in (Format.TABLE, Format.MARKDOWN)
 
 
@@ -59,14 +59,14 @@ SUFFIXES = {
     ".md": Format.MARKDOWN,
     ".txt": Format.TABLE,
 }
-"""Formats by the end of a file's name."""
+"""Formats by the suffix of a file's name."""
 
-FormatOption = Annotated[Format, typer.Option("--format", help="How to print the data.")]
-"""The option that every command which prints data has."""
+FormatOption = Annotated[Format, typer.Option("--format", help="Format of the data.")]
+"""The option of every command that prints data."""
 
 
 class OutputRefused(DqfError):
-    """A format that cannot go where it is to go, or a file that cannot be written."""
+    """A format that its destination cannot take, or a file that cannot be written."""
 
 
 def print_table(table: "pa.Table", output_format: Format, *, output: Path | None = None) -> None:
@@ -86,7 +86,7 @@ def print_rows(
 def put(
     schema: "pa.Schema", batches: Rows, output_format: Format, *, output: Path | None = None
 ) -> int:
-    """Write rows as they come to stdout, or to a file all or nothing; return how many they were.
+    """Write rows to stdout as they come, or all or none to a file; return their number.
 
     OutputRefused: Parquet on a terminal, or a file that cannot be written.
     """
@@ -94,7 +94,7 @@ def put(
     is_binary = output_format is Format.PARQUET
     if output is None:
         file: IO[Any] = sys.stdout.buffer if is_binary else sys.stdout
-        # The table's own colors are escapes too: its cells are made printable one by one.
+        # The table's own colors are escapes too, so its cells are made printable one by one.
         if sys.stdout.isatty() and output_format is not Format.TABLE:
             file = cast("IO[Any]", PrintableFile(sys.stdout))
         try:

@@ -1,4 +1,5 @@
-"""Progress of long work on stderr: a bar with the time left on a terminal, else a few lines."""
+"""Progress of long work on stderr: a bar with the time left on a terminal, otherwise a few
+lines."""
 
 import time
 from collections.abc import Callable, Generator

@@ -1,4 +1,4 @@
-"""How a command ends: by signals, and when stdout takes nothing any more."""
+"""The end of a command: by a signal, or because stdout takes no more."""
 
 import errno
 import os
@@ -12,14 +12,14 @@ from types import FrameType
 from schemas.errors import DqfError
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
-"""Signals that end a process at once, without its `finally`: temporary files would stay."""
+"""Signals that end a process at once, without its `finally`, so temporary files would stay."""
 
 
 @contextmanager
 def tidy_end() -> Generator[None]:
     """Let SIGTERM and SIGHUP end the block by SystemExit, 128 and the signal's number.
 
-    Commands that go on after a signal, as tracing does, set their own handlers meanwhile.
+    Commands that continue after a signal, as tracing does, set their own handlers meanwhile.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -39,7 +39,7 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 
 def check_streams() -> None:
-    """Raise DqfError if there is no stdout; messages without a stderr go nowhere."""
+    """Raise DqfError if stdout is closed; without a stderr, messages are dropped."""
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - it stays open as stderr does
     if sys.stdout is None:
@@ -48,11 +48,11 @@ def check_streams() -> None:
 
 
 def flush_stdout() -> None:
-    """Write what is left for stdout; DqfError if it takes no more, as a full disk."""
+    """Write the rest of stdout's buffer; DqfError if stdout takes no more, as on a full disk."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        # What is left would be tried again, and fail, when the interpreter ends.
+        # The rest would be written again, and fail, when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno != errno.EPIPE:
             raise DqfError(f"cannot write to stdout: {error.strerror}") from error

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TERMINAL_ROWS = 100
-"""Rows that a terminal gets, from the first on."""
+"""Number of rows that a terminal gets, from the first on."""
 FILE_ROWS = 10_000
 """Rows that a file or a pipe gets: the columns' widths need all of them at once."""
 EDGES = 2
 """Characters that a table takes besides its columns."""
 NARROWEST = 12
-"""Characters to which text may be folded."""
+"""The smallest width, in characters, to which text may be folded."""
 GAP = 3
-"""Characters that a column takes besides its text."""
+"""Characters that a column takes in addition to its text."""
 
 
 def write_table(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
@@ -61,7 +61,8 @@ def _whole_width(names: list[str], rows: list[tuple[str, ...]]) -> int:
 def _fitting(
     names: list[str], rows: list[tuple[str, ...]], numbers: list[bool], *, width: int
 ) -> int:
-    """Return how many columns, at least one, fit when text is folded and numbers are not."""
+    """Return the number of columns, at least one, that fit if text is folded and numbers are
+    not."""
     left = width - 1
     for number, (name, is_narrow) in enumerate(zip(names, numbers, strict=True)):
         longest = max(map(len, (name, *(row[number] for row in rows))))

@@ -80,7 +80,7 @@ def repair(run: TraceRun, report: Report) -> Iterator[str]:
     StoreError: the plan must be repaired first, or a process works on the run.
     """
     if not report.is_repairable:
-        raise StoreError(f"nothing can be repaired before {PLAN} is put right")
+        raise StoreError(f"nothing can be repaired before {PLAN} is repaired")
     for attempt in attempts(run):
         if attempt.is_alive:
             raise StoreError(f"process {attempt.pid} works on run {run.location}: stop it first")
