@@ -26,12 +26,12 @@ def load_own() -> None:
 def refuse_foreign() -> None:
     """Raise ImportError if another package or module hides one of dqf's, and name both files."""
     for name in PACKAGES:
-        own_file = ROOT / name / "__init__.py"
+        ours = ROOT / name / "__init__.py"
         spec = importlib.util.find_spec(name)
         origin = None if spec is None else spec.origin
-        if origin is None or Path(origin).resolve() != own_file.resolve():
+        if origin is None or Path(origin).resolve() != ours.resolve():
             raise ImportError(
-                f"dqf's package {own_file} is hidden by {_place(name, origin)}: rename that, or start "
+                f"dqf's package {ours} is hidden by {_place(name, origin)}: rename that, or start "
                 "Python in another folder"
             )
 

@@ -59,6 +59,7 @@ def write_parquet(schema: "pa.Schema", batches: Rows, file: IO[bytes]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    sink = pa.PythonFile(cast("Any", file), mode="w")  # the stubs ask for an IOBase
     try:
         # PythonFile takes any binary file; its annotation is too narrow.
         sink = pa.PythonFile(cast(IOBase, file), mode="w")
