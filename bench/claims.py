@@ -1,8 +1,8 @@
-"""How often causal states are claimed where there are none, and found where there are some.
+"""How often the rules claim causal states where there are none, and find them where there are some.
 
 Effects of 70 states are simulated. `controlled` states share captions, are restored and have both
-controls: without causal states every one passes two of its three tests and fails the third.
-`skewed` ones have a mean of zero, no control, and rare large effects below zero. The rule of
+controls: without causal states every state passes two of its three tests and fails the third.
+`skewed` states have a mean of zero, no control, and rare large effects below zero. The rule of
 version 1 of the statistics, which intersected sets that sign flips found test by test at 5 %, is
 computed for the same effects.
 
@@ -21,12 +21,12 @@ from schemas.intervention import Intervention
 from schemas.statistics import DISCOVERY_RATE
 
 STATES = 70
-"""As many as Stable Diffusion 1 has components in its UNet."""
+"""The number of components in Stable Diffusion 1's UNet."""
 CAUSAL = 10
 SHIFT = 1.25
 """A true effect, in standard deviations of a caption's effect."""
 SHARED = 0.5
-"""The part of the variance that all effects of a caption have in common."""
+"""The share of the variance that all effects of a caption have in common."""
 
 Found = NDArray[np.bool_]
 Effects = Mapping[str, Array]
@@ -44,7 +44,7 @@ SKEWS: dict[str, Skew] = {
         ]
     ),
 }
-"""Effects of mean zero, of states that have nothing in common."""
+"""Effects with mean zero of states that have nothing in common."""
 RESTORE, OTHER_SEED, OTHER_CAPTION = (
     intervention.value
     for intervention in (
@@ -56,15 +56,15 @@ FAILING = {
     OTHER_SEED: (SHIFT, 0, 0),
     OTHER_CAPTION: (SHIFT, SHIFT, SHIFT),
 }
-"""Means of restoring, of another seed's and of another caption's activation, by the test that a
-state fails: it restores nothing, nothing that survives another layout, nothing of its own."""
+"""Mean effects of restoring and of both controls, by the test that a state fails: it restores
+nothing, or only this layout, or no more than another caption does."""
 TRUE = (SHIFT, SHIFT, 0)
 
 
 def simulated(
     generator: np.random.Generator, *, captions: int, causal: int = 0, states: int = STATES
 ) -> Effects:
-    """Return effects of states: the first `causal` pass all tests, each of the others fails one."""
+    """Return effects of states: the first `causal` states pass all tests, each other fails one."""
     kinds = list(FAILING.values())
     mean_S3 = np.array([TRUE if n < causal else kinds[n % 3] for n in range(states)])
     shared_1C = np.sqrt(SHARED) * generator.normal(size=(1, captions))
@@ -76,7 +76,8 @@ def simulated(
 
 
 def tests_of(effects: Effects) -> list[Array]:
-    """Return what has to be above zero: restored, the other seed's own, beyond the caption's."""
+    """Return the effects that must be above zero: restored, the other seed's, beyond the
+    caption's."""
     return [
         effects[RESTORE], effects[OTHER_SEED], effects[RESTORE] - effects[OTHER_CAPTION],
     ]  # fmt: skip
@@ -96,7 +97,7 @@ def new_rule(tests: Sequence[Array], captions: tuple[str, ...]) -> Found:
 
 
 def above_zero(x_SC: Array, captions: tuple[str, ...]) -> AboveZero:
-    """Return the test of means above zero, as `jobs.query.estimates` makes it of a run."""
+    """Return the test of means above zero that `jobs.query.estimates` does for a run."""
     draws = draws_of(captions)
     means = mean_estimates(x_SC, draws)
     return AboveZero(
@@ -117,7 +118,7 @@ def names(captions: int) -> tuple[str, ...]:
 def found_by_rule(
     draw: Callable[[np.random.Generator], Sequence[Array]], *, runs: int, captions: int
 ) -> dict[str, Found]:
-    """Return, by rule, which states each of `runs` draws of the tests' effects reports, _RS."""
+    """Return, by rule, the states that are reported in each of `runs` draws of effects, _RS."""
     generator = np.random.default_rng(captions)
     found: dict[str, list[Found]] = {name: [] for name in RULES}
     for _ in range(runs):
@@ -128,7 +129,7 @@ def found_by_rule(
 
 
 def controlled(*, runs: int, captions: int, causal: int = 0) -> dict[str, Found]:
-    """Return what the rules find among restored states with both controls."""
+    """Return the states that the rules find among restored states with both controls."""
     return found_by_rule(
         lambda generator: tests_of(simulated(generator, captions=captions, causal=causal)),
         runs=runs,
@@ -137,14 +138,14 @@ def controlled(*, runs: int, captions: int, causal: int = 0) -> dict[str, Found]
 
 
 def skewed(skew: Skew, *, runs: int, captions: int) -> dict[str, Found]:
-    """Return what the rules find among effects of mean zero that are skewed to the left."""
+    """Return the states that the rules find among left-skewed effects with mean zero."""
     return found_by_rule(
         lambda generator: [skew(generator, (STATES, captions))], runs=runs, captions=captions
     )
 
 
 def main() -> None:
-    """Print the share of runs that claim a state without any, and the power where some are."""
+    """Print the share of runs with a false claim, and the power where states are causal."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -172,7 +173,7 @@ def main() -> None:
 
 
 def _false_share(found_RS: Found) -> float:
-    """Return the false share of what a run reports, on average over runs."""
+    """Return the false share of a run's reported states, on average over runs."""
     return float((found_RS[:, CAUSAL:].sum(1) / np.maximum(found_RS.sum(1), 1)).mean())
 
 

@@ -1,4 +1,4 @@
-"""Runs, tracers and workers without a model: what is left to measure is everything else."""
+"""Runs, tracers and workers without a model, to measure everything else."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ from schemas.component import Component, Kind, Part
 from schemas.plan import TracePlan
 
 MEASURES = ("caption", "target")
-"""The measures of a made-up run: as many score rows a unit and component."""
+"""The measures of a made-up run: one score row for each of them, per unit and component."""
 STEPS = 50
 MANIFEST = Manifest(
     model_hash="m", scorer_hash="s", versions={}, code_hash="c", git_commit="", created=""
@@ -59,13 +59,13 @@ def make_components(count: int) -> list[Component]:
 
 
 def make_run(location: Path | str, plan: TracePlan, *, components: int) -> TraceRun:
-    """Return a new run of a plan, written by the code that users' runs are written by."""
+    """Return a new run of a plan, written by the same code as users' runs."""
     return create_run(location, plan, MANIFEST, make_components(components), steps=STEPS)
 
 
 def score_row(row: IdentifiedUnit, component: str, **columns: object) -> dict[str, Any]:
-    """Return a made-up score of a unit's component: `columns`, which say how it scored, and what
-    is usual for the rest: restored at the last subject token, at every step."""
+    """Return a made-up score row of a unit's component: the given `columns`, and otherwise a
+    component restored at the last subject token, at every step."""
     unit = row.unit
     return {
         "unit_id": row.unit_id,
@@ -87,7 +87,7 @@ def score_row(row: IdentifiedUnit, component: str, **columns: object) -> dict[st
 
 
 def commit_all(run: TraceRun, rows_of: Callable[[IdentifiedUnit], Iterable[dict]]) -> None:
-    """Commit what `rows_of` says of every unit."""
+    """Commit the rows of every unit, which `rows_of` returns."""
     for chunk in range(run.num_chunks):
         commit_chunk(run, chunk, rows_of)
 
@@ -95,7 +95,7 @@ def commit_all(run: TraceRun, rows_of: Callable[[IdentifiedUnit], Iterable[dict]
 def commit_chunk(
     run: TraceRun, chunk: int, rows_of: Callable[[IdentifiedUnit], Iterable[dict]]
 ) -> bool:
-    """Commit what `rows_of` says of a chunk's units; False if another writer had."""
+    """Commit the rows of a chunk's units; return False if another writer had committed it."""
     units = run.unit_rows(Task(chunk=chunk))
     rows = [row for unit in units for row in rows_of(unit)]
     return run.commit(Task(chunk=chunk), rows, [], units=len(units))
@@ -124,7 +124,7 @@ def _uniform(unit_id: str, place: int) -> float:
 
 
 class NoModel:
-    """A tracer that makes scores up."""
+    """A tracer that invents scores."""
 
     def score_rows(self, row: IdentifiedUnit) -> list[dict]:
         """Return the score rows of a unit."""
@@ -132,7 +132,7 @@ class NoModel:
 
 
 class WritingWorker(Worker):
-    """A worker that does all that a worker does, but for the model."""
+    """A worker that does everything except run a model."""
 
     def __init__(self, location: str) -> None:
         """Open the run at `location`."""
@@ -140,7 +140,7 @@ class WritingWorker(Worker):
 
 
 class IdleWorker(Worker):
-    """A worker that answers and does nothing: what the driver costs."""
+    """A worker that answers but does nothing, to measure the driver."""
 
     def __init__(self, location: str, *, task_s: float) -> None:
         """Take `task_s` seconds for a task."""
@@ -148,7 +148,7 @@ class IdleWorker(Worker):
         self._task_s = task_s
 
     def run(self, task: Task) -> TaskDone:
-        """Return at once, or after a nap."""
+        """Return at once, or after a pause."""
         if self._task_s:
             time.sleep(self._task_s)
         return TaskDone(units=1, seconds=self._task_s)

@@ -1,9 +1,9 @@
-"""Models that the measurements run on: emoji-sd, and SD 1's full-width networks without training.
+"""The models of the measurements: emoji-sd, and SD 1's full-width networks without training.
 
 `sd1-random` has the UNet (320 to 1280 channels) and the text encoder (CLIP ViT-L) of Stable
 Diffusion 1 with seeded random weights, so that it needs no download; its images mean nothing. Its
 latent is 8 x 8 unless `--latent 64`, SD 1's own, is given: a row of that takes two CPU cores over
-ten seconds, and a trace hours. Its VAE is tiny, so that the UNet's share is what is measured.
+ten seconds, and a trace takes hours. Its VAE is tiny, so that mostly the UNet is measured.
 """
 
 import argparse
@@ -26,16 +26,18 @@ from schemas.window import expand_windows
 SD1_RANDOM = "sd1-random"
 NAMES = ("emoji-sd", SD1_RANDOM)
 SCORER = "builtin:emoji-sd"
-"""Scores the images of both models: of the random one's the number means nothing."""
+"""The scorer of both models' images; for the random model its numbers mean nothing."""
 FULL_WIDTH_STEPS = 2
 FULL_WIDTH_LATENT = 8
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what is traced."""
+    """Add the options that choose the trace."""
     parser.add_argument("--model", default="emoji-sd", choices=NAMES)
     parser.add_argument("--steps", type=int, help="20 on emoji-sd, 2 on sd1-random")
-    parser.add_argument("--components", type=int, help="so many, spread over the network; else all")
+    parser.add_argument(
+        "--components", type=int, help="number, spread over the network; default all"
+    )
     parser.add_argument("--latent", type=int, default=FULL_WIDTH_LATENT, help="of sd1-random")
     parser.add_argument("--threads", type=int, help="of torch; its own default if not given")
 
@@ -123,7 +125,7 @@ def build_sd1(dtype: str = "float32", latent: int = FULL_WIDTH_LATENT) -> Diffus
 
 
 def _full_unet(latent: int) -> UNet2DConditionModel:
-    """Return SD 1's UNet; its cross-attention is made strong enough for the text to be seen."""
+    """Return SD 1's UNet, with cross-attention strong enough for the text to have an effect."""
     unet = UNet2DConditionModel(
         sample_size=latent,
         block_out_channels=(320, 640, 1280, 1280),

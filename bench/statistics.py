@@ -75,7 +75,7 @@ def _options() -> argparse.Namespace:
 
 
 def _written(location: Path, rows: int, windows: int) -> TraceRun:
-    """Return a new run with so many rows of scores or a few more."""
+    """Return a new run with `rows` rows of scores or a few more."""
     a_seed = CAPTIONS * COMPONENTS * windows * len(MEASURES)
     seeds = -(-rows // a_seed)
     plan = make_plan(units=CAPTIONS * seeds, captions=CAPTIONS, chunk_units=64)

@@ -1,11 +1,11 @@
 """How well a batch edit works: python -m bench.editing.batch [--counts 1 10] [--edits kept-mlp].
 
-Edits random objects of emoji-sd, each into a kept object, several choices of them pooled, and
-prints what the scorer sees by forced choice (engine/evaluation/pairs.py) in images of unseen
-prompts: concepts still recognized, kept names still recognized, their harmonic mean H with a 95 %
-interval, and recognized replacements. `of right before`: of the images that the unedited model
-draws right; MACE and SPEED chose concepts that their model draws right in over 99 %, emoji-sd in
-about 90 %.
+Random objects of emoji-sd are each updated to a kept object; several random choices are pooled.
+Printed is what the scorer recognizes by forced choice (engine/evaluation/pairs.py) in images of
+unseen prompts: concepts still recognized, kept names still recognized, their harmonic mean H with a
+95 % interval, and recognized replacements. `of right before` counts only images that the unedited
+model draws right; MACE and SPEED chose concepts that their model draws right in over 99 % of
+images, emoji-sd does in about 90 %.
 """
 
 import argparse
@@ -42,8 +42,8 @@ from schemas.prompt_set import PromptSet
 ATTENTION = ("text_encoder.layers.0.self_attn",)
 MLP = ("text_encoder.layers.0.mlp",)
 LAYERS = tuple(f"text_encoder.layers.{n}.{kind}" for n in range(4) for kind in ("self_attn", "mlp"))
-"""Every attention and MLP of emoji-sd's text encoder, in order: each is solved for what those
-before it left, so that the last one matches the encoder's last layer (HiRM's choice)."""
+"""Every attention and MLP of emoji-sd's text encoder, in order: each is solved for the change that
+the earlier ones left, so the last one's output matches the encoder's last layer (HiRM's choice)."""
 EDITS = {
     "published": EditSettings(components=ATTENTION, objective="published", ridge=0.01),
     "identity": EditSettings(components=ATTENTION, preserve=0.0),
@@ -57,7 +57,8 @@ EDITS = {
     "kept-layers": EditSettings(components=LAYERS),
     "null-mlp": EditSettings(components=MLP, preserve=0.0),
 }
-"""By the anchor and, where it is not the attention, the component; `null-*` keeps exactly."""
+"""Edits named by the anchor and, unless it is the attention, the component; `null-*` keeps
+exactly."""
 
 
 def choose_concepts(book: Phrasebook, count: int, *, seed: int) -> tuple[Concept, ...]:
@@ -73,7 +74,8 @@ def choose_concepts(book: Phrasebook, count: int, *, seed: int) -> tuple[Concept
 def solved_edit(
     model: Diffusion, concepts: Sequence[Concept], name: str, settings: EditSettings
 ) -> EditSolution:
-    """Return the edit of a name of EDITS; ConceptError if what it keeps exactly leaves nothing."""
+    """Return an edit by its name in EDITS; ConceptError if what it keeps exactly leaves no
+    freedom."""
     book = read_phrasebook(source_folder(model.name))
     if settings.objective == "published":
         return published_edit(
@@ -89,7 +91,7 @@ def solved_edit(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shares:
-    """What is recognized after an edit, over all images or those right before it."""
+    """The shares recognized after an edit, over all images or those right before it."""
 
     still_recognised: float
     """Concepts still recognized; lower is better."""
@@ -124,19 +126,20 @@ def shares(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """What an edit was asked and what came of it, over all choices of concepts."""
+    """The prompts of an edit and the outcomes, over all choices of concepts."""
 
     asked: list[tuple[str, EvaluationPrompt]]
-    """The concept or kept name, with the seed that chose the concepts, and its prompt."""
+    """Each prompt with its concept or kept name and the seed that chose the concepts."""
     pairs: list[Pair]
     reached: list[bool]
-    """Of concepts' prompts: whether the replacement is recognized."""
+    """For each concept's prompt, whether the replacement is recognized."""
     seconds: float
-    """To collect keys and solve."""
+    """Time to collect keys and solve."""
 
 
 def draw(model: Diffusion, count: int, seed: int, options: argparse.Namespace) -> dict[str, Drawn]:
-    """Return what each edit of `count` concepts gives; one that keeps too much exactly is none."""
+    """Return the outcome of each edit of `count` concepts; one that keeps too much exactly has
+    none."""
     folder = source_folder(model.name)
     concepts = choose_concepts(read_phrasebook(folder), count, seed=seed)
     words = read_words(folder, concepts)
@@ -202,7 +205,7 @@ def row_of(count: int, edit: str, parts: Sequence[Drawn]) -> dict[str, object]:
 
 
 def measure(model: Diffusion, count: int, options: argparse.Namespace) -> list[dict[str, object]]:
-    """Return one row an edit of `count` concepts."""
+    """Return one row per edit of `count` concepts."""
     drawn = [draw(model, count, seed, options) for seed in options.seeds]
     rows = []
     for edit in options.edits:
@@ -217,7 +220,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 5, 10, 25, 50])
     parser.add_argument("--edits", nargs="+", choices=list(EDITS), default=list(EDITS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="choose concepts")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[1, 2, 3], help="to choose concepts"
+    )
     parser.add_argument("--steps", type=int, help="the model's own by default")
     parser.add_argument("--prompts", choices=[p.value for p in PromptSet], default="small")
     parser.add_argument("--json", type=Path, help="file that gets the rows")

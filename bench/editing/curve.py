@@ -1,7 +1,8 @@
-"""Table and curve of bench.edit_batch: python -m bench.editing.curve ROWS.json... --out CURVE.svg.
+"""Table and curve of bench.editing.batch: python -m bench.editing.curve ROWS.json... --out
+CURVE.svg.
 
-Prints, as Markdown, what each edit erases and keeps by the number of concepts, and draws the
-harmonic mean with its 95 % intervals.
+The table, in Markdown, has the shares that each edit erases and keeps by the number of concepts;
+the curve shows the harmonic mean with its 95 % intervals.
 """
 
 import argparse
@@ -35,7 +36,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def curve(rows: list[dict[str, Any]]) -> alt.LayerChart:
-    """Return the harmonic mean over the number of objects, a line an edit."""
+    """Return a chart of the harmonic mean over the number of objects, one line per edit."""
     count = alt.X("count:O", title="objects edited at once", axis=alt.Axis(labelAngle=0))
     edit = alt.Color("edit:N", title="edit", sort=list(dict.fromkeys(r["edit"] for r in rows)))
     # Intervals of one number of objects stand side by side.

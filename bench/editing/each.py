@@ -1,9 +1,10 @@
 """One concept at a time: python -m bench.editing.each [--edits kept-mlp layers] [--objects 12].
 
-Each style of emoji-sd removed and turned into each other style; objects, evenly spread, removed and
-turned into others. Printed for each edit of `bench.editing.batch`, pooled over concepts: by group
-of docs/evaluating.md the share of images that show the name they were asked for, before and after,
-and of updates the share that shows the replacement; 95 % intervals by a bootstrap over concepts.
+Each style of emoji-sd is removed and updated to each other style; objects, evenly spread, are
+removed and updated to others. Printed for each edit of `bench.editing.batch`, pooled over concepts:
+by group of docs/evaluating.md, the share of images that show the name in their prompt, before and
+after; for updates, the share that shows the replacement; and 95 % intervals by a bootstrap over
+concepts.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from schemas.numerics import Numerics
 Counts = dict[tuple[str, str, str], list[list[int]]]
 """[images right after, images] of each concept, by case, edit and measure."""
 KEPT = 4
-"""Subjects of a group of what is kept that are drawn, evenly spread."""
+"""Number of subjects that are drawn of each kept group, evenly spread."""
 
 
 def cases(book: Phrasebook, objects: int) -> Iterator[tuple[str, Concept]]:
@@ -51,7 +52,7 @@ def cases(book: Phrasebook, objects: int) -> Iterator[tuple[str, Concept]]:
 
 
 def asked_of(concept: Concept, words: Words) -> list[EvaluationPrompt]:
-    """Return the prompts of a concept, and those of some of what is kept."""
+    """Return the prompts of a concept and of some kept subjects."""
     own, *others = [subject.prompts for subject in subjects([concept], words)]
     found = list(own)
     for group in (Group.KEPT, Group.UNRELATED):
@@ -63,10 +64,10 @@ def asked_of(concept: Concept, words: Words) -> list[EvaluationPrompt]:
 def counted(
     concept: Concept, prompts: Sequence[EvaluationPrompt], pairs: Sequence[Pair]
 ) -> Mapping[str, list[int]]:
-    """Return [shown after, images] by measure; names other than the concept: of those shown before.
+    """Return [shown after, images] by measure; for kept names, over the images right before.
 
-    Efficacy prompts count as `still_recognised`, and updates as `replacement`, whatever the
-    unedited model drew.
+    Images of the concept's prompts count as `still_recognised`, and of updates as `replacement`,
+    whatever the unedited model drew.
     """
     found: dict[str, list[int]] = {}
     for prompt, pair in zip(prompts, pairs, strict=True):

@@ -1,8 +1,8 @@
-"""How fast an edit is at full width: python -m bench.editing.speed [--counts 1 10 100 1000].
+"""The time of an edit at full width: python -m bench.editing.speed [--counts 1 10 100 1000].
 
 CLIP ViT-L's text encoder with random weights and CLIP's own tokenizer; the model and its sums over
-general captions, which are computed once for a model, are already loaded.
-Next to ours, the median of three runs, in the same process the published procedure, once: for every
+general captions, which are computed once for a model, are already loaded. Our edit, the median of
+three runs, is compared with one run of the published procedure in the same process: for every
 prompt pair a forward pass of the whole encoder on 77 positions, then fp32 sums of all pairs and an
 fp32 inverse. Printed: seconds of both, their ratio, and the process's peak memory, which must not
 grow with the concepts. First, for one solve at the width of `--solve-width` inputs (the largest of
@@ -65,14 +65,14 @@ def build_clip() -> Diffusion:
 
 
 def concepts_of(count: int) -> list[Concept]:
-    """Return so many distinct objects of two or three words, all of which become "object"."""
+    """Return `count` distinct objects of two or three words, all of which become "object"."""
     names = (f"{word} {name}" for word, name in itertools.product(WORDS, OBJECTS))
     return [Concept(concept=name) for name in itertools.islice(dict.fromkeys(names), count)]
 
 
 @torch.inference_mode()
 def published(model: Diffusion, concepts: Sequence[Concept]) -> torch.Tensor:
-    """Return the edited weight by the published procedure, written plainly."""
+    """Return the edited weight by the published procedure, without any optimization."""
     encoder, tokenizer = model.text_encoder, model.tokenizer
     projection: nn.Linear = encoder.encoder.layers[0].self_attn.out_proj
     width = projection.in_features
@@ -98,7 +98,7 @@ def published(model: Diffusion, concepts: Sequence[Concept]) -> torch.Tensor:
 def solve_seconds(width: int) -> tuple[float, float, float]:
     """Return the seconds of a solve, of its Cholesky alone, and of it with an identity basis.
 
-    One projection of `width` inputs and outputs; each the least of five.
+    The projection has `width` inputs and outputs; each time is the least of five.
     """
     generator = torch.Generator().manual_seed(0)
     key_PD, change_PE = torch.randn(2, 2 * width, width, dtype=torch.float64, generator=generator)
@@ -115,7 +115,7 @@ def solve_seconds(width: int) -> tuple[float, float, float]:
 
 
 def peak_mib() -> float:
-    """Return the most memory that this process has held."""
+    """Return this process's peak memory in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -1,4 +1,4 @@
-"""The paper's claims as criteria that numbers meet or do not.
+"""The paper's claims as criteria for numbers.
 
 A claim is judged for one attribute (or pair of attributes) by one score. Where an interval decides,
 a claim replicates if all of it lies on the claim's side of a bound, does not replicate if all of it
@@ -33,11 +33,11 @@ MOST = 0.5
 SHARED = 0.5
 """Two sets of components are the same, for the most part, if their Jaccard index exceeds this."""
 MIN_CAPTIONS = 8
-"""With fewer captions of an attribute nothing is judged."""
+"""An attribute with fewer captions is not judged."""
 
 
 class Verdict(StrEnum):
-    """What the numbers say of a claim."""
+    """The verdict of the numbers on a claim."""
 
     YES = "replicates"
     NO = "does not replicate"
@@ -51,7 +51,7 @@ class Finding:
     about: str
     verdict: Verdict
     numbers: str
-    """What decided it."""
+    """The numbers that decided it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class Evidence:
 
     @classmethod
     def of(cls, folder: Path, measure: str) -> "Evidence":
-        """Return what a folder of runs holds."""
+        """Return the evidence in a folder of runs."""
         text, tokens, unet = (
             open_finished(folder, f"replication-{name}") for name in ("text", "tokens", "unet")
         )
@@ -125,7 +125,7 @@ def _each(
 
 
 def unfit(run: TraceRun | None, attribute: str, measure: str) -> str:
-    """Return why nothing can be said of an attribute, "" if something can."""
+    """Return why an attribute cannot be judged, "" if it can."""
     if run is None:
         return "not traced"
     found = rows(
@@ -216,7 +216,7 @@ def unet_is_distributed(evidence: Evidence) -> list[Finding]:
 
 
 def unet_differs(evidence: Evidence) -> list[Finding]:
-    """Judge, for each pair of attributes, whether their causal components are others."""
+    """Judge, for each pair of attributes, whether their causal components differ."""
     found: list[Finding] = []
     for first, second in combinations(ATTRIBUTES, 2):
         reasons = [unfit(evidence.unet, a, evidence.measure) for a in (first, second)]
@@ -260,7 +260,7 @@ def overlap(run: TraceRun, first: str, second: str, measure: str) -> Row | None:
 
 
 def short(component: str) -> str:
-    """Return a component's name without what all share."""
+    """Return a component's name without the parts that all names share."""
     return (
         component.removeprefix("text_encoder.")
         .removeprefix("unet.")

@@ -1,7 +1,7 @@
-"""What the runs of the replication say, as rows: read from their views, or by bootstrap here.
+"""The results of the replication's runs, as rows: read from views, or bootstrapped here.
 
-Intervals are of 95 %, over captions. Those that the views have are theirs; what is made here are a
-ratio of means, means over positions of a role, and rank correlations.
+Intervals are of 95 %, over captions. Most come from the views; computed here are a ratio of means,
+means over positions of a role, and rank correlations.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ ROLES = (
     "EOS",
     "pads",
 )
-"""Where a token stands. Words are restored one by one, a role is their mean; pads together."""
+"""The roles of a token. Words are restored one by one and averaged by role; pads together."""
 LAST = "last subject token"
 RESAMPLES = 2000
 
@@ -50,7 +50,7 @@ class Interval:
 
     @classmethod
     def of(cls, row: Row, value: str, low: str, high: str) -> "Interval":
-        """Return the interval in three columns of a row; of few captions it has no ends."""
+        """Return the interval in three columns of a row; with few captions its ends are NaN."""
         ends = [math.nan if row[name] is None else row[name] for name in (low, high)]
         return cls(value=row[value], low=ends[0], high=ends[1])
 

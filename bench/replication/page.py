@@ -1,4 +1,4 @@
-"""docs/findings.md: what the runs of the replication say, written by rules."""
+"""docs/findings.md: the results of the replication's runs, in sentences made by rules."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -24,7 +24,7 @@ from jobs.runs.progress import progress_of
 from jobs.runs.trace_run import TraceRun
 
 TOP = 5
-"""Components of an attribute that are listed."""
+"""Number of components that are listed per attribute."""
 
 Judged = list[tuple[Claim, dict[str, list[Finding]]]]
 """Each claim with its findings by score."""
@@ -61,14 +61,14 @@ written by `python -m bench.replication report` from three runs and nothing else
 computed, and whether a claim "replicates", "does not replicate" or "is undecided" follows from
 the criterion next to it. Intervals are of 95 %, over captions."""
 
-AGAIN = """## Again
+AGAIN = """## Making this page again
 ```bash
-python -m bench.replication trace     # hours on two cores; goes on where it was cut short
+python -m bench.replication trace     # hours on two cores; continues where it was cut short
 python -m bench.replication report
 ```
 
 [Method](method.md) has the definitions, [statistics](statistics.md) the intervals and tests,
-[limits](limits.md) what holds for every trace."""
+[limits](limits.md) the limits of every trace."""
 
 
 def _answer(judged: Judged) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """A run of a million units from plan to ranking, with workers that have no model.
 
-All but the model is what users run: the plan's tables, the driver, Ray's actors, commits, packing,
-views. The driver is killed at half and started again, while a reader counts scores all the time.
+Everything but the model is the code that users run: the plan's tables, the driver, Ray's actors,
+commits, packing, views. The driver is killed halfway and started again, while a reader counts
+scores all the time.
 
     python -m bench.scale [--units 1000000] [--captions 10000] [--chunk-units 64] [--actors 2]
 """
@@ -37,7 +38,7 @@ from jobs.tracing.status import status_of
 T = TypeVar("T")
 MIB = 2**20
 READ_S = 5.0
-"""Between two of the reader's queries."""
+"""Seconds between two of the reader's queries."""
 MOMENTS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 COUNTS = "SELECT count(*) AS scores, count(DISTINCT unit_id) AS units FROM scores"
 EXACTLY_ONCE = """
@@ -57,7 +58,7 @@ CALLS = {
 
 
 def main() -> None:
-    """Plan, run, kill, resume and query; print what each took."""
+    """Plan, run, kill, resume and query; print the time of each."""
     options = _options()
     print(f"{datetime.now(UTC):%Y-%m-%d}, {_machine()}")
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
@@ -112,7 +113,7 @@ def timed(work: Callable[[], T]) -> tuple[float, T]:
 
 
 def _planned(options: argparse.Namespace, location: Path) -> TraceRun:
-    """Return a new run, having printed what planning it took."""
+    """Return a new run, and print the time of planning it."""
     plan = make_plan(
         units=options.units, captions=options.captions, chunk_units=options.chunk_units
     )
@@ -174,7 +175,7 @@ class Reader:
 
 
 def _driven(options: argparse.Namespace, run: TraceRun, *arguments: object) -> list[dict[str, Any]]:
-    """Drive a run in a process of its own and return the lines that it has written."""
+    """Drive a run in a separate process and return the lines that it wrote."""
     log = Path(run.location).with_suffix(".jsonl")
     log.unlink(missing_ok=True)
     command = [sys.executable, "-m", "bench.scale.driver", run.location, "--log", str(log)]
@@ -190,7 +191,7 @@ def _of(lines: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 
 def _print_run(title: str, options: argparse.Namespace, lines: Sequence[dict[str, Any]]) -> None:
-    """Print the rate of a drive, what it cost in CPU, and memory and files over time."""
+    """Print a drive's rate, its CPU time, and its memory and files over time."""
     samples = _of(lines, "sample")
     first, last = _first_working(samples), samples[-1]
     done = last["done"] - first["done"]
@@ -235,7 +236,7 @@ def _print_resume(lines: Sequence[dict[str, Any]]) -> None:
 
 
 def _print_folder(run: TraceRun) -> None:
-    """Print what the run takes on disk, and how long it takes to see how it stands."""
+    """Print the run's size on disk, and the time to read its status."""
     for folder in ("parts", "packs"):
         files = [file for file in run.storage.files(folder) if "empty" not in file.name]
         if files:

@@ -1,4 +1,4 @@
-"""A run on thousands of GPUs as a heap of events: what one driver, losses and chunks do to it.
+"""A run on thousands of GPUs as a heap of events: the effects of one driver, losses and chunks.
 
 What a GPU gets next, and what becomes of what it finishes or loses, is decided by the pool's own
 backlog and calls; times are made up. GPUs are lost one by one, at random.
@@ -24,41 +24,41 @@ from jobs.runs.run import IdentifiedUnit, Run, Task, TaskDone
 from jobs.runs.storage.local import LocalStorage
 
 TICK_S = 1.0
-"""How often idle GPUs ask for a copy."""
+"""Seconds between two requests of idle GPUs for a copy."""
 LOST = Loss(error=ConnectionError("its machine was lost"), is_hung=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What is assumed of a cluster and a run; all times in seconds."""
+    """The assumptions about a cluster and a run; all times in seconds."""
 
     gpus: int
     chunks: int
     chunk_units: int
     unit_s: float
-    """On the slowest GPU."""
+    """Time of a unit on the slowest GPU."""
     fastest: float
-    """Speeds are spread evenly from 1 to so many times that of the slowest."""
+    """Speeds are spread evenly from 1 to this many times that of the slowest GPU."""
     stragglers: int = 0
-    """So many GPUs have a tenth of the slowest's speed."""
+    """The number of GPUs with a tenth of the slowest's speed."""
     lost_every_h: float
     """Mean hours between two losses of one GPU."""
     return_s: float
     load_s: float
     notice_s: float
-    """Until the driver knows of a loss."""
+    """Time until the driver knows of a loss."""
     commit_s: float
     pack_s: float
     turn_s: float
-    """Of the driver's time each time that it looks for answers: it asks after every call."""
+    """The driver's time for each look at all calls in flight."""
     call_s: float
-    """Of the driver's time for each answer that it finds."""
+    """The driver's time for each answer that it finds."""
     has_copies: bool = True
 
 
 @dataclass(frozen=True)
 class UnwrittenRun(Run[int]):
-    """A run of numbered units in a folder that is not there; nothing is committed or kept."""
+    """A run of numbered units in a folder that does not exist; nothing is committed or kept."""
 
     resumed_by = "bench.scale.simulate"
     schema = pa.schema([])
@@ -67,7 +67,7 @@ class UnwrittenRun(Run[int]):
 
     @property
     def plan(self) -> Any:
-        """No plan: nothing here asks for it."""
+        """There is no plan: nothing here reads it."""
         raise NotImplementedError
 
     @property
@@ -111,7 +111,7 @@ class Gpu:
 
     speed: float
     life: int = 0
-    """Raised at each loss: events of an earlier life are void."""
+    """A counter, raised at each loss: events with an earlier value are void."""
     calls: deque[Call] = field(default_factory=deque[Call])
     since: float = 0.0
     is_ready: bool = False
@@ -124,13 +124,13 @@ class Simulation:
         """Have all GPUs start at once, the slowest first."""
         self.now = 0.0
         self.spent: defaultdict[str, float] = defaultdict(float)
-        """GPU seconds by what they went to."""
+        """GPU seconds by their use."""
         self.handed_out_s = 0.0
-        """When the queue was empty for the first time."""
+        """The time at which the queue was first empty."""
         self.driver_s = 0.0
-        """How long the driver worked."""
+        """The time that the driver worked."""
         self.driver_behind_s = 0.0
-        """The longest that an answer waited for the driver."""
+        """The longest time that an answer waited for the driver."""
         self.most_parts = self.losses = self.isolations = 0
         self._case, self._random = case, random.Random(seed)
         self._events: list[tuple[float, int, Callable[[Gpu], None], Gpu, int]] = []

@@ -1,4 +1,5 @@
-"""A run of 10^8 scores on 4,000 GPUs, simulated: what losses, chunks, the tail and the driver cost.
+"""A simulated run of 10^8 scores on 4,000 GPUs: the cost of losses, chunks, the tail and the
+driver.
 
 What `bench.scale` measures is `MEASURED`, what nobody has measured here is `ASSUMED`; both can be
 given. `lost` is the share of the GPUs' time, while they are there, that goes to anything but work
@@ -43,7 +44,7 @@ HEADER = (
 
 
 def main() -> None:
-    """Print a table a question."""
+    """Print one table per question."""
     logging.getLogger("jobs").setLevel(logging.ERROR)  # every loss is a warning
     options = _options()
     units = options.scores // SCORES_A_UNIT

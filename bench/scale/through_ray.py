@@ -1,4 +1,4 @@
-"""What Ray, the pool and the store cost: a run through two actors against two bare processes.
+"""The cost of Ray, the pool and the store: a run by two actors, compared with two bare processes.
 
 Both trace the same units of emoji-sd with one thread a process; processes take units in turn. The
 clock runs from when both processes have opened their models and traced one unit until the last unit
@@ -67,7 +67,7 @@ def _planned(options: argparse.Namespace) -> CheckedPlan:
 
 
 def _run_in(folder: Path, planned: CheckedPlan, processes: int) -> TraceRun:
-    """Return a new run, and make what its processes wait by."""
+    """Return a new run, and make the folder by which its processes wait for each other."""
     (folder / READY).mkdir()
     (folder / "processes").write_text(str(processes))
     return jobs.tracing.trace.prepare_run(folder / "run", planned)

@@ -20,7 +20,7 @@ POLL_S = 0.005
 
 
 class WaitingWorker(TraceWorker):
-    """A worker that is ready once its like are: the opening of models is not measured."""
+    """A worker that starts when all others are ready, so the opening of models is not measured."""
 
     def __init__(self, run: str, **options: Any) -> None:
         """Open the models, warm up and wait."""
@@ -30,7 +30,7 @@ class WaitingWorker(TraceWorker):
 
 
 def wait_for_all(folder: Path) -> None:
-    """Say that this process is ready and wait for the others; the folder has their number."""
+    """Report that this process is ready and wait for the others; the folder holds their number."""
     (folder / READY / str(os.getpid())).touch()
     expected = int((folder / "processes").read_text())
     while len(list((folder / READY).iterdir())) < expected:

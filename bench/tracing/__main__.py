@@ -38,17 +38,17 @@ class Measured:
     unit: Unit
     steps: int
     seconds: tuple[float, float]
-    """Of the published loop and of the engine."""
+    """Seconds of the published loop and of the engine."""
     rows: tuple[float, float]
     """Guided row evaluations of each."""
     difference: float
     """Largest difference of a pixel between the two."""
     effect: float
-    """Largest difference of a pixel that restoring makes: what `difference` is to be small to."""
+    """Largest difference of a pixel that restoring makes, with which `difference` is compared."""
 
 
 def main() -> None:
-    """Print a line a trace."""
+    """Print one line per trace."""
     options = _options()
     model, numerics = open_chosen(options)
     print(

@@ -1,4 +1,4 @@
-"""Timers and counters that the measurements put around the engine, without a change in it."""
+"""Timers and counters that the measurements put around the engine without changing it."""
 
 import time
 from collections import defaultdict
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until an accelerator has done what it was given."""
+    """Wait until the accelerator has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

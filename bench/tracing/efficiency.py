@@ -1,4 +1,4 @@
-"""How much of the time of a trace is the UNet's unavoidable work, and where the rest goes.
+"""The share of a trace's time that is the UNet's unavoidable work, and where the rest goes.
 
     efficiency = necessary row evaluations x best seconds a row / seconds of the trace
 
@@ -129,7 +129,8 @@ def _now(options: argparse.Namespace) -> Callable[[], float]:
 
 
 def _account(ledger: Ledger, unit: Unit, numerics: Numerics, best_s: float) -> dict[str, float]:
-    """Return the seconds of the necessary rows, then those of all else; they add up to all."""
+    """Return the seconds of the necessary rows, then those of everything else; the sum is the
+    total."""
     steps = numerics.steps
     forked = len(unit.components) * sum(steps - start for start, _ in unit.windows)
     necessary, sources = 2 * steps + forked, ledger.sources / 2

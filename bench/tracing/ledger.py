@@ -1,4 +1,4 @@
-"""Where a trace's time goes: the engine's functions are timed from outside, by what they do.
+"""The time of a trace by its use: the engine's functions are timed from outside.
 
 The hooks within a call of the UNet are timed apart from it.
 """
@@ -24,11 +24,11 @@ UNET = "unet"
 
 @dataclass(kw_only=True)
 class Ledger:
-    """What one trace did."""
+    """The times and counts of one trace."""
 
     seconds: float = 0.0
     spans: dict[str, float] = field(default_factory=dict[str, float])
-    """Exclusive seconds by what they were spent on, the UNet's among them."""
+    """Exclusive seconds by their use, the UNet's among them."""
     rows: int = 0
     """Rows that the UNet read, two a guided row."""
     sources: int = 0
@@ -37,7 +37,7 @@ class Ledger:
 
 @contextmanager
 def watched(model: Diffusion, now: Callable[[], float]) -> Iterator[Ledger]:
-    """Yield the ledger of what is traced until exit, by the seconds of `now`."""
+    """Yield the ledger of all tracing until exit; `now` gives the time in seconds."""
     clock, ledger = Clock(device=model.device, now=now), Ledger()
     with ExitStack() as stack:
         for owner, name, replacement in [

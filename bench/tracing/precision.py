@@ -1,4 +1,4 @@
-"""bfloat16 against float32: seconds a UNet row, and whether the ranking of components survives.
+"""bfloat16 compared with float32: seconds per UNet row, and agreement of the components' ranking.
 
 The indirect effect of a component is the score of the restored run minus that of the corrupted one.
 Printed are Spearman's rank correlations, between the two precisions, of the indirect effects over

@@ -1,4 +1,4 @@
-"""The published loop, written plainly: what every saving of the engine is measured against.
+"""The published loop without any saving: the baseline of every measurement of the engine.
 
 Basu et al. 2024 sample one batch [clean, corrupted, restored] from start to end for every
 component (and, for maps of single timesteps, for every step), with classifier-free guidance; a hook
@@ -36,11 +36,11 @@ Key = tuple[str, Window]
 
 @dataclass(frozen=True, kw_only=True)
 class _Inputs:
-    """What all runs of one unit share."""
+    """The values that all runs of one unit share."""
 
     ids_3L: torch.Tensor
     noise_LD: torch.Tensor
-    """On the corrupted and the restored row's token embeddings."""
+    """The noise on the token embeddings of the corrupted and the restored row."""
     span: Span
     uncond_1LD: torch.Tensor
 

@@ -33,9 +33,9 @@ def bytes_to_unicode() -> list[str]:
 
 
 def word_counts() -> Counter[str]:
-    """Return how often each word stands in the captions of one object, and a few of two.
+    """Return the count of each word in the captions of one object, and in a few of two.
 
-    Objects are said in the singular and the plural, generic words as often as an object.
+    Objects occur in the singular and the plural, generic words as often as an object.
     """
     counts: Counter[str] = Counter()
     for scene in scenes():
@@ -97,7 +97,7 @@ def build_tokenizer(*, whole_words: float, length: int = LENGTH) -> CLIPTokenize
 
 
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Write the tokenizer's files, replacing what is there."""
+    """Write the tokenizer's files, replacing existing ones."""
     tokenizer.save_pretrained(str(folder))
 
 

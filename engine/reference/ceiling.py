@@ -1,4 +1,4 @@
-"""What a perfect denoiser would reach: drawings through the autoencoder, judged by the scorer."""
+"""The accuracy of a perfect denoiser: drawings through the autoencoder, judged by the scorer."""
 
 import sys
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def decoded(vae: AutoencoderKL, sprites: torch.Tensor, asked: Sequence[Scene]) -
 def check_ceiling(scorer: CLIP, vae: AutoencoderKL, sprites: torch.Tensor, *, folder: Path) -> None:
     """Print the scorer's accuracy on rendered and on decoded held-out drawings.
 
-    RuntimeError: it recognizes the object of fewer than LEAST of the decoded ones. The scorer is
+    RuntimeError: the scorer recognizes the object in less than LEAST of the decoded drawings. It is
     written to `folder` and read from there, as users read it.
     """
     export_scorer(scorer, folder)

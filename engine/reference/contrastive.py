@@ -1,7 +1,7 @@
 """Contrastive learning of captions and images, shared by the text encoders and the scorer.
 
-A caption matches an image if every attribute it says is right, so one image has several right
-captions of a batch.
+A caption matches an image if every attribute in it is right, so one image has several right
+captions in a batch.
 
 Shapes: N images and captions, A attributes, D embedding (suffixes `_NCHW`, `_NA`, `_NT`, `_ND`).
 """
@@ -16,7 +16,7 @@ from engine.reference.scenes import compose, random_placements
 from engine.reference.wordings import attributes, matches, random_wording
 
 GROUP = 4
-"""Scenes with the same objects that stand together in a batch."""
+"""Number of scenes in a batch that share their objects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Batch:
     """Images with one caption each."""
 
     image_NCHW: torch.Tensor
-    """In [-1, 1]."""
+    """Images in [-1, 1]."""
     texts: list[str]
     attribute_NA: torch.Tensor
     match_NN: torch.Tensor
@@ -47,7 +47,7 @@ def draw_batch(sprites: torch.Tensor, size: int, *, rng: torch.Generator) -> Bat
 def contrastive_loss(
     image_ND: torch.Tensor, text_ND: torch.Tensor, *, match_NN: torch.Tensor, scale: torch.Tensor
 ) -> torch.Tensor:
-    """Return the cross-entropy both ways, shared by all that match (Khosla et al. 2020).
+    """Return the cross-entropy in both directions, shared by all matches (Khosla et al. 2020).
 
     It is computed in float32: bfloat16 logits of 100 would be off by a quarter.
     """

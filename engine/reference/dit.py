@@ -20,9 +20,9 @@ from engine.reference.vae import CHANNELS
 
 TRAIN_STEPS, BATCH, RATE, SEED = 3500, 64, 1e-3, 43
 DECAY = 0.999
-"""Of the averaged weights."""
+"""Decay of the averaged weights."""
 SHIFT = 1.5
-"""How far noise levels are moved towards noise (Esser et al. 2024, section 5.3.2)."""
+"""Shift of the noise levels toward noise (Esser et al. 2024, section 5.3.2)."""
 ZERO_ROWS = 1
 """Rows of zeros in place of the third text encoder's: every call passes it to the pipeline as
 `max_sequence_length`."""
@@ -93,7 +93,7 @@ def dit_loss(
     level_N = noise_levels(len(latent_NCHW), rng=rng)
     noise_NCHW = torch.randn(latent_NCHW.shape, generator=rng)
     noisy_NCHW = torch.lerp(latent_NCHW, noise_NCHW, level_N[:, None, None, None])
-    # Fused attention is slow backwards on a CPU.
+    # The backward pass of fused attention is slow on a CPU.
     with sdpa_kernel(SDPBackend.MATH):
         guess_NCHW = dit(
             hidden_states=noisy_NCHW,
@@ -107,7 +107,7 @@ def dit_loss(
 def train_dit(
     data: Latents, work: Path, *, conditioning: TextConditioning, steps: int = TRAIN_STEPS
 ) -> SD3Transformer2DModel:
-    """Train (or go on training) the transformer; its checkpoint is `work`/dit.pt."""
+    """Train the transformer, from its checkpoint `work`/dit.pt if there is one."""
     torch.manual_seed(SEED)
     dit = build_dit()
 

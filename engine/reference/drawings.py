@@ -1,7 +1,7 @@
 """The emoji drawings: fetched and rendered once, made into a sprite in every style and color.
 
-Shapes: D drawings, S styles, C channels, H and W canvas pixels. The drawings come from
-four npm packages; nothing is fetched where a folder with them is given.
+Shapes: D drawings, S styles, C channels, H and W canvas pixels. The drawings come from four npm
+packages; nothing is fetched if a folder with them is given.
 """
 
 import io
@@ -36,7 +36,7 @@ def install_icons(folder: Path) -> Path:
 
 def render(icons: dict[str, Any], name: str) -> torch.Tensor:
     """Return one icon in the middle of the canvas, RGBA of (4, CANVAS, CANVAS)."""
-    # Of the extra `reference`: who evaluates with sprites that are there does without it.
+    # From the extra `reference`, which an evaluation with kept sprites does not need.
     import resvg_py
 
     name = icons.get("aliases", {}).get(name, {}).get("parent", name)

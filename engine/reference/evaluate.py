@@ -1,10 +1,11 @@
-"""How well the shipped models draw what they never drew: `python -m engine.reference.evaluate`.
+"""The accuracy of the shipped models on held-out prompts: `python -m engine.reference.evaluate`.
 
 Prompts are captions that no training stage saw, of three sets: one object (a sixth of them of two,
 a sixth of three); objects in a color that training never showed them in; two objects in two colors.
 The scorer answers forced choices on each image: the caption with one attribute replaced by each of
-its options. `color` is asked where the prompt names one (six options); `color or none` asks it of
-all prompts, with "no color word" a seventh; `viewpoint` where upside down looks different.
+its options. `color` is asked if the prompt names one (six options); `color or none` is asked of all
+prompts, with "no color word" as a seventh option; `viewpoint` is asked if upside down looks
+different.
 """
 
 import argparse
@@ -32,13 +33,13 @@ LEAST = {
     "generated": {"object": 0.93, "style": 0.95, "color": 0.95, "count": 0.85, "viewpoint": 0.92},
     "rendered": {"object": 0.97, "style": 0.97, "color": 0.97, "count": 0.97, "viewpoint": 0.95},
 }
-"""What is accepted of generated images, and of the scorer on rendered drawings."""
+"""The least accepted shares, for generated images and for the scorer on rendered drawings."""
 MEGABYTES = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What the evaluation found of one model, as shares by question."""
+    """The results of one model, as shares by question."""
 
     model: str
     prompts: int
@@ -53,7 +54,7 @@ class Result:
 def generate(
     pipeline: Any, texts: list[str], *, batch: int = 16, **arguments: Any
 ) -> list[Image.Image]:
-    """Return one image a prompt; prompt i starts from the noise of seed i."""
+    """Return one image per prompt; prompt i starts from the noise of seed i."""
     images: list[Image.Image] = []
     for start in range(0, len(texts), batch):
         part = texts[start : start + batch]
@@ -79,7 +80,7 @@ def shares(judge: Judge, images: Sequence[Image.Image], asked: Sequence[Scene]) 
 def evaluate(
     folder: Path, name: str, sets: PromptSets, judge: Judge, *, guidance: float, steps: int
 ) -> Result:
-    """Generate an image a prompt and ask the scorer."""
+    """Return the scorer's judgment of one generated image per prompt."""
     pipeline = open_pipeline(folder, name)
     arguments = {"guidance_scale": guidance, "num_inference_steps": steps, **EXTRA_ARGUMENTS[name]}
 
@@ -102,7 +103,7 @@ def evaluate(
 
 
 def scorer_shares(judge: Judge, sprites: torch.Tensor, sets: PromptSets) -> dict[str, float]:
-    """Return how often the scorer is right on rendered held-out drawings, by question."""
+    """Return the scorer's accuracy on rendered held-out drawings, by question."""
 
     def drawn(asked: list[Scene]) -> list[Image.Image]:
         return to_images(to_pixels(rendered(sprites, asked)))
@@ -112,7 +113,7 @@ def scorer_shares(judge: Judge, sprites: torch.Tensor, sets: PromptSets) -> dict
 
 
 def table(results: list[Result], scorer: dict[str, float], *, size: float) -> str:
-    """Return the acceptance table in Markdown: shares, what is needed, what falls short."""
+    """Return the acceptance table in Markdown: shares, least accepted shares, shortfalls."""
     names = [result.model for result in results]
     lines = [
         f"{results[0].prompts} held-out prompts of one object, {results[0].steps} steps; guidance "

@@ -22,30 +22,30 @@ EXTRA_ARGUMENTS: dict[str, dict[str, Any]] = {
     "emoji-sd": {},
     "emoji-dit": {"max_sequence_length": dit.ZERO_ROWS},
 }
-"""What every call of a model's pipeline passes besides prompt, guidance and steps."""
+"""Arguments of every call of a model's pipeline besides prompt, guidance and steps."""
 MISSING_PARTS: dict[str, dict[str, Any]] = {
     "emoji-sd": {},
     "emoji-dit": {"text_encoder_3": None, "tokenizer_3": None},
 }
-"""What `from_pretrained` must be given: diffusers 0.42 does not take an absent part from the
-folder's index, and asks for SD3's third text encoder otherwise."""
+"""Arguments that `from_pretrained` needs: diffusers 0.42 does not read from the folder's index that
+a part is absent, and asks for SD3's third text encoder without them."""
 SHOWN = ("cat", "penguin", "butterfly", "hot dog", "palm tree", "castle", "fire engine", "bus")
 """Objects of the sample sheet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What both pipelines are made of, apart from their denoisers."""
+    """The parts of both pipelines except their denoisers."""
 
     vae: AutoencoderKL
     scale: float
-    """Becomes the VAE's scaling factor."""
+    """The VAE's scaling factor."""
     encoders: tuple[CLIPTextModelWithProjection, CLIPTextModelWithProjection]
     tokenizers: tuple[CLIPTokenizer, CLIPTokenizer]
 
 
 def averaged(work: Path, name: str, model: torch.nn.Module) -> torch.nn.Module:
-    """Return the model with the averaged weights of a stage's checkpoint, however far it got."""
+    """Return the model with the averaged weights of a stage's checkpoint, finished or not."""
     model.load_state_dict(loop.load(work / f"{name}.pt")["average"])
     return model.eval()
 
@@ -94,9 +94,10 @@ def export_pipeline(pipeline: Any, folder: Path) -> None:
 
 
 def export_all(parts: Parts, scorer: CLIP, *, work: Path, folder: Path = FOLDER) -> list[str]:
-    """Write the folders but for model cards and sample sheets; return the names of the models.
+    """Write the folders without model cards and sample sheets; return the names of the models.
 
-    A model is left out while `work` has no checkpoint of its denoiser; the scorer always comes.
+    A model is left out while `work` has no checkpoint of its denoiser; the scorer is always
+    written.
     """
     parts.vae.register_to_config(scaling_factor=parts.scale)
     builders = {"emoji-sd": ("unet", build_sd), "emoji-dit": ("dit", build_dit)}

@@ -1,4 +1,4 @@
-"""The scorer asked forced choices: which of some captions is nearest to an image.
+"""Forced choices by the scorer: which of several captions is nearest to an image.
 
 Shapes: N images, O options, D embedding (suffixes `_NO`, `_ND`).
 """
@@ -35,7 +35,7 @@ class Question:
     options: tuple[str, ...]
 
     def is_asked_of(self, scene: Scene) -> bool:
-        """Return whether the scene's own value is an option, and the others could be drawn."""
+        """Return whether the scene's own value is an option, and the other options can be drawn."""
         if self.attribute == "viewpoint" and scene.object in ALIKE:
             return False
         return getattr(scene, self.attribute) in self.options

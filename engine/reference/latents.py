@@ -1,4 +1,4 @@
-"""What the denoisers train on: latents of training scenes, made once, and captions of them.
+"""The denoisers' training data: latents of training scenes, made once, and their captions.
 
 Shapes: N samples, M latents, C latent channels, H and W latent pixels (suffix `_NCHW`). Latents
 here are already multiplied by the VAE's scaling factor.
@@ -25,7 +25,7 @@ EMPTY = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latents:
-    """The latents of training scenes, with how often each is drawn."""
+    """The latents of training scenes, with the weight of each in sampling."""
 
     scenes: list[Scene]
     latent_MCHW: torch.Tensor
@@ -51,11 +51,11 @@ def training_scenes() -> list[Scene]:
 
 
 def scene_weight(scene: Scene) -> float:
-    """Return how often a scene is drawn compared with others of its kind."""
+    """Return a scene's weight in sampling, compared with others of its kind."""
     if scene.second:
         return 1.0
     natural = NATURAL if scene.color == "natural" else 1.0
-    # A person is one object of many actions, all of which are drawn as often as another object.
+    # A person is one object with many actions; each of these is sampled as often as another object.
     return natural * (UPRIGHT if scene.viewpoint == "upright" else 1.0)
 
 

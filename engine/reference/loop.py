@@ -1,4 +1,4 @@
-"""What every training stage shares: the loop, its optimizers, checkpoints, averaged weights."""
+"""The parts that all training stages share: loop, optimizers, checkpoints, averaged weights."""
 
 import math
 import sys
@@ -15,7 +15,7 @@ SAVE_EVERY = 100
 
 
 def learning_rate(step: int, *, steps: int, peak: float, warmup: int = 100) -> float:
-    """Linear warm-up to `peak`, then a cosine down to 2 % of it."""
+    """Return the learning rate of a step: a linear warm-up, then a cosine down to 2 % of `peak`."""
     if step < warmup:
         return peak * (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
@@ -57,7 +57,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
-        """One step from the gradients: Nesterov momentum 0.95, orthogonalised, decayed weights."""
+        """Do one step: Nesterov momentum 0.95, orthogonalized, with decayed weights."""
         for group in self.param_groups:
             for weight in group["params"]:
                 state = self.state[weight]
@@ -70,7 +70,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def adamw(model: nn.Module, *, decay: float = 0.01) -> torch.optim.AdamW:
-    """AdamW that decays matrices and kernels, not biases, norms or scales."""
+    """Return AdamW that decays matrices and kernels, but not biases, norms or scales."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
@@ -82,7 +82,7 @@ def adamw(model: nn.Module, *, decay: float = 0.01) -> torch.optim.AdamW:
 def muon_and_adamw(
     model: nn.Module, *, outer: tuple[str, ...]
 ) -> tuple[torch.optim.Optimizer, ...]:
-    """Return Muon for matrices and kernels whose name starts with none of `outer`, AdamW."""
+    """Return Muon for matrices and kernels outside the modules `outer`, and AdamW for the rest."""
     inner = {
         name: p for name, p in model.named_parameters() if p.ndim > 1 and not name.startswith(outer)
     }
@@ -100,7 +100,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: nn.Module, *, step: int) -> None:
-        """Move the average towards the model's present weights."""
+        """Move the average toward the model's present weights."""
         keep = min(self.decay, (1 + step) / (10 + step))
         state = model.state_dict()
         ours = [v for v in self.weights.values() if v.is_floating_point()]
@@ -159,7 +159,8 @@ def train(
     warmup: int = 100,
     optimizers: Sequence[torch.optim.Optimizer] = (),
 ) -> None:
-    """Train `model`, or go on from `work`/<name>.pt; it ends with its averaged weights.
+    """Train `model`, from its checkpoint `work`/<name>.pt if there is one; it ends with averaged
+    weights.
 
     Step n draws everything from a generator of its own, so a resumed run equals an unbroken one.
     Losses are computed under bfloat16 autocast where the processor has instructions for it.
@@ -191,7 +192,7 @@ def train(
 def resume(
     path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], average: Average
 ) -> int:
-    """Load a checkpoint where there is one; the step to go on with."""
+    """Load the checkpoint if there is one; return the next step."""
     state = load(path)
     if not state:
         return 0

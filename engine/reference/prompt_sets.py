@@ -15,7 +15,7 @@ SEED = 61
 
 
 def held_out_scenes(limit: int, *, count: str = "one") -> list[Scene]:
-    """Return at most `limit` held-out scenes with a count, evenly of all, no pair unseen."""
+    """Return at most `limit` evenly spread held-out scenes with a count, without unseen pairs."""
     found = [s for s in scenes() if s.held_out and not s.has_unseen_pair and s.count == count]
     return evenly(found, limit)
 
@@ -68,5 +68,5 @@ def held_out_pairs(limit: int) -> list[Scene]:
 
 
 def prompts(asked: Sequence[Scene]) -> list[str]:
-    """Return one prompt each, the openings in turn."""
+    """Return one prompt per scene, with the openings in turn."""
     return [caption(s, opening=OPENINGS[i % len(OPENINGS)]) for i, s in enumerate(asked)]

@@ -1,7 +1,7 @@
 """Random scenes for training, of one object and of two, none of them held out.
 
-Training of captions against images draws groups of scenes that share their objects: the hard
-negatives that a batch of independent scenes hardly ever has.
+Contrastive training draws groups of scenes that share their objects: hard negatives, which a batch
+of independent scenes rarely contains.
 """
 
 from typing import TypeVar
@@ -22,7 +22,7 @@ from engine.reference.vocabulary import (
 KINDS = {"single": 0.62, "counted": 0.2, "pair": 0.18}
 """Share of each kind of scene: one of an object, two or three of it, two objects."""
 NATURAL, UPRIGHT = 2.0, 2.0
-"""How much more often a natural color, or upright, is drawn than each other value."""
+"""The weights of natural colors and of upright, relative to each other value."""
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ _VIEWPOINT_WEIGHTS = torch.tensor([UPRIGHT if v == "upright" else 1.0 for v in V
 
 
 def pick(values: tuple[T, ...], rng: torch.Generator) -> T:
-    """Return one of the values, each as likely."""
+    """Return one of the values, all equally likely."""
     return values[int(torch.randint(len(values), (), generator=rng))]
 
 
@@ -52,7 +52,7 @@ def pick_color(rng: torch.Generator) -> str:
 
 
 def variation(kind: str, first: tuple[str, str], second: str, rng: torch.Generator) -> Scene:
-    """Return a scene of a kind with these objects, all else random; not held out."""
+    """Return a scene of a kind with these objects, everything else random; not held out."""
     while True:
         style, color = pick(tuple(STYLES), rng), pick_color(rng)
         if kind == "pair":

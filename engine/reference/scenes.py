@@ -13,7 +13,7 @@ from engine.reference.sprites import CANVAS, OVERSAMPLE, ground_color
 from engine.reference.vocabulary import COLORS, SIZE, STYLES, Scene, drawings
 
 SMALL = SIZE // 2
-"""Side in pixels of a sprite that does not stand alone."""
+"""Side in pixels of a sprite that is not alone in its image."""
 PLACES: dict[int, tuple[tuple[int, int], ...]] = {
     1: ((0, 0),),
     2: ((SMALL // 2, 0), (SMALL // 2, SMALL)),
@@ -47,7 +47,8 @@ def random_placements(count: int, *, rng: torch.Generator) -> torch.Tensor:
 def compose(
     sprites: torch.Tensor, scenes: Sequence[Scene], placement_N3: torch.Tensor
 ) -> torch.Tensor:
-    """Return one image in [-1, 1] a scene, `(N, 3, SIZE, SIZE)`; its sprites share a placement."""
+    """Return one image per scene in [-1, 1], `(N, 3, SIZE, SIZE)`; its sprites share a
+    placement."""
     listed = [parts(scene) for scene in scenes]
     owners = torch.tensor([row for row, found in enumerate(listed) for _ in found])
     spots = [spot for found in listed for spot in PLACES[len(found)]]

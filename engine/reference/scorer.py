@@ -29,9 +29,9 @@ SIDE = 48
 LENGTH, STEPS, BATCH, RATE, SEED = 24, 4500, 128, 2e-3, 71
 DIM = 128
 DECAY = 0.995
-"""Of the averaged weights."""
+"""Decay of the averaged weights."""
 HEADS_WEIGHT = 0.25
-"""Weight of the attributes' cross-entropies beside the contrastive loss."""
+"""Weight of the attributes' cross-entropies relative to the contrastive loss."""
 
 
 def model_config(tokenizer: CLIPTokenizer) -> dict[str, object]:
@@ -57,8 +57,8 @@ def scorer_tokenizer() -> CLIPTokenizer:
 class Student(nn.Module):
     """The scorer with one linear classifier an attribute, which only training uses.
 
-    The classifiers read the image's embedding: each of its images then says all its attributes,
-    where a contrastive batch only compares it with the captions of others.
+    The classifiers read the image's embedding, which must then contain all attributes; a
+    contrastive batch only compares it with other images' captions.
     """
 
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
@@ -116,7 +116,7 @@ def scorer_loss(
 
 
 def train_scorer(sprites: torch.Tensor, work: Path, *, steps: int = STEPS) -> CLIP:
-    """Train (or go on training) the scorer; its checkpoint is `work`/scorer.pt."""
+    """Train the scorer, from its checkpoint `work`/scorer.pt if there is one."""
     torch.manual_seed(SEED)
     tokenizer = scorer_tokenizer()
     student = Student(tokenizer).train()

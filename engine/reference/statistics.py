@@ -6,7 +6,7 @@ from engine.model.opening import open_model
 from engine.model.vocabulary import read_phrasebook
 
 COMPONENTS = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp")
-"""Where its concepts are edited best."""
+"""The components in which its concepts are edited best."""
 
 
 def main() -> None:

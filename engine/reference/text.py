@@ -22,7 +22,7 @@ STEPS, BATCH, RATE = 2000, 128, 1.5e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderRecipe:
-    """What distinguishes one text encoder from the other."""
+    """The settings in which the two text encoders differ."""
 
     name: str
     layers: int
@@ -61,13 +61,13 @@ def build_text_encoder(
 
 
 def conv(inputs: int, outputs: int, *, side: int = 3, stride: int = 1) -> nn.Sequential:
-    """Return a convolution, group norm, SiLU."""
+    """Return a convolution with group norm and SiLU."""
     layer = nn.Conv2d(inputs, outputs, side, stride=stride, padding=side // 2, bias=False)
     return nn.Sequential(layer, nn.GroupNorm(8, outputs), nn.SiLU())
 
 
 class ImageTower(nn.Module):
-    """A plain convolutional network from 64 x 64 pixels to one embedding; kept out of the model."""
+    """A plain convolutional network from 64 x 64 pixels to one embedding; not part of the model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ def text_loss(
 def train_text(
     sprites: torch.Tensor, work: Path, recipe: EncoderRecipe, *, steps: int = STEPS
 ) -> CLIPTextModelWithProjection:
-    """Train (or go on training) a text encoder; its checkpoint is `work`/<name>.pt."""
+    """Train a text encoder, from its checkpoint `work`/<name>.pt if there is one."""
     torch.manual_seed(recipe.seed)
     tokenizer = recipe.tokenizer()
     encoder, tower = build_text_encoder(tokenizer, layers=recipe.layers), ImageTower()

@@ -1,7 +1,7 @@
-"""Train the embedded models from nothing: `python -m engine.reference.train --stage all`.
+"""Train the embedded models from scratch: `python -m engine.reference.train --stage all`.
 
-Every stage keeps its checkpoint in the work folder and goes on from it when called again; a stage
-needs those before it. Progress goes to stderr.
+Every stage keeps its checkpoint in the work folder and continues from it when called again; a stage
+needs the stages before it. Progress goes to stderr.
 """
 
 import argparse
@@ -20,12 +20,13 @@ from engine.reference.ceiling import check_ceiling
 from engine.reference.drawings import load_sprites
 
 WORK = Path(os.environ.get("DQF_REFERENCE_WORK", ".build/reference"))
-"""Where checkpoints are kept, unless `--work` says otherwise."""
+"""The folder of checkpoints, unless `--work` names another."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The stages by name; each trains what it needs before itself, or reads its checkpoint."""
+    """The stages by name; each first trains the stages that it needs, or reads their
+    checkpoints."""
 
     work: Path
     icons: Path | None
@@ -44,7 +45,7 @@ class Training:
 
     @cached_property
     def latents(self) -> latents.Latents:
-        """What the denoisers train on."""
+        """The denoisers' training data."""
         return latents.prepare(self.vae, self.sprites, self.work)
 
     def encoder(self, recipe: text.EncoderRecipe) -> CLIPTextModelWithProjection:
@@ -78,7 +79,7 @@ class Training:
         dit.train_dit(self.latents, self.work, conditioning=conditioning)
 
     def export(self) -> None:
-        """Write the folders that are shipped from the checkpoints as they are."""
+        """Write the shipped folders from the present checkpoints."""
         judge = scorer.train_scorer(self.sprites, self.work)
         parts = export.Parts(
             vae=self.vae,

@@ -19,7 +19,7 @@ from engine.reference.vae import CHANNELS
 
 TRAIN_STEPS, BATCH, RATE, SEED = 6500, 64, 1e-3, 37
 DECAY = 0.999
-"""Of the averaged weights."""
+"""Decay of the averaged weights."""
 
 
 def build_scheduler() -> DDIMScheduler:
@@ -81,10 +81,10 @@ def train_unet(
     tokenizer: CLIPTokenizer,
     steps: int = TRAIN_STEPS,
 ) -> UNet2DConditionModel:
-    """Train (or go on training) the denoiser; its checkpoint is `work`/unet.pt."""
+    """Train the denoiser, from its checkpoint `work`/unet.pt if there is one."""
     torch.manual_seed(SEED)
     unet, scheduler = build_unet(), build_scheduler()
-    # Fused attention is slow backwards on a CPU.
+    # The backward pass of fused attention is slow on a CPU.
     unet.set_attn_processor(AttnProcessor())
 
     def loss_of(rng: torch.Generator) -> torch.Tensor:

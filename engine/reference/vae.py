@@ -17,7 +17,7 @@ CHANNELS = 12
 STEPS, BATCH, RATE, SEED = 8000, 8, 2e-3, 11
 DECODER_STEPS = 3000
 BLUR = 0.07
-"""Noise, in standard deviations of a latent, that the finished decoder must bear."""
+"""Noise, in standard deviations of a latent, that the finished decoder must tolerate."""
 KL = 3e-4
 """Weight of the mean divergence of a latent number from a unit normal."""
 
@@ -54,7 +54,8 @@ def vae_loss(vae: AutoencoderKL, image_NCHW: torch.Tensor, *, rng: torch.Generat
 
 
 def random_images(sprites: torch.Tensor, *, batch: int, rng: torch.Generator) -> torch.Tensor:
-    """Return a random batch of training images in [-1, 1], a half of them placed as denoised."""
+    """Return a random batch of training images in [-1, 1], half of them placed as for the
+    denoisers."""
     scenes = [random_scene(rng) for _ in range(batch)]
     fixed_K3 = torch.tensor(FIXED)
     placement_N3 = fixed_K3[torch.randint(len(FIXED), (batch,), generator=rng)]
@@ -63,7 +64,7 @@ def random_images(sprites: torch.Tensor, *, batch: int, rng: torch.Generator) ->
 
 
 def train_vae(sprites: torch.Tensor, work: Path, *, steps: int = STEPS) -> AutoencoderKL:
-    """Train (or go on training) the autoencoder; its checkpoint is `work`/vae.pt."""
+    """Train the autoencoder, from its checkpoint `work`/vae.pt if there is one."""
     torch.manual_seed(SEED)
     vae = build_vae()
 
@@ -78,7 +79,7 @@ def train_vae(sprites: torch.Tensor, work: Path, *, steps: int = STEPS) -> Autoe
 def decoder_loss(
     vae: AutoencoderKL, image_NCHW: torch.Tensor, *, blur: float, rng: torch.Generator
 ) -> torch.Tensor:
-    """Return the error of decoding slightly noisy latents, as a denoiser's will be."""
+    """Return the error of decoding slightly noisy latents, such as a denoiser's."""
     with torch.no_grad():
         latent_NCHW = vae.encode(image_NCHW).latent_dist.mean
     noise_NCHW = torch.randn(latent_NCHW.shape, generator=rng)
@@ -96,7 +97,8 @@ def latent_deviation(vae: AutoencoderKL, sprites: torch.Tensor) -> float:
 def train_decoder(
     sprites: torch.Tensor, work: Path, *, vae: AutoencoderKL, steps: int = DECODER_STEPS
 ) -> AutoencoderKL:
-    """Train only the decoder for longer: latents stay as they are; `work`/decoder.pt is kept."""
+    """Train only the decoder further, so latents do not change; its checkpoint is
+    `work`/decoder.pt."""
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
     blur = BLUR * latent_deviation(vae, sprites)

@@ -103,7 +103,7 @@ ACTIONS: dict[str, str] = {
     "kneeling": "person-kneeling",
     "meditating": "person-in-lotus-position",
 }
-"""What a person does to the icon's name."""
+"""A person's action to the icon's name."""
 
 STYLES: dict[str, str] = {
     "noto": "noto",
@@ -140,11 +140,11 @@ ALIKE: frozenset[str] = frozenset(
         "top hat",
     )
 )
-"""Objects never said to be upside down: see `drawings.alike_upside_down`."""
+"""Objects that no caption calls upside down: see `drawings.alike_upside_down`."""
 PLURALS: dict[str, str] = {"person": "people", "snowman": "snowmen"}
 """Plurals that spelling does not give."""
 OPENINGS: tuple[str, ...] = ("", "a photo of", "a picture of", "an image of", "a drawing of")
-"""What may stand before the article."""
+"""The openings of a caption, before the article."""
 
 HELD_OUT_PERCENT = 15
 """Share of captions that no training stage sees."""
@@ -154,7 +154,7 @@ UNSEEN_PAIR_PERCENT = 5
 
 @dataclass(frozen=True, slots=True, order=True)
 class Scene:
-    """What an image shows: one to three of one object, or two objects side by side."""
+    """The content of an image: one to three of one object, or two objects side by side."""
 
     object: str
     style: str
@@ -215,7 +215,7 @@ def caption(
 ) -> str:
     """Return the caption, such as "a photo of two upside down red cats in the style of noto".
 
-    `noun` is said in place of the object and its action; `one` in place of "a" or "an".
+    `noun` replaces the object and its action; `one` replaces "a" or "an".
     """
     action = scene.action if with_action and not noun else ""
     words = [VIEWPOINTS[scene.viewpoint], _color_word(scene.color)]
@@ -240,7 +240,8 @@ def _color_word(color: str) -> str:
 
 
 def article(phrase: str) -> str:
-    """Return "a" or "an"; of the words in u only "unicorn" sounds like a consonant."""
+    """Return "a" or "an"; of the words that begin with u, only "unicorn" starts with a consonant
+    sound."""
     return "an" if phrase[0] in "aeiou" and not phrase.startswith("uni") else "a"
 
 
@@ -256,7 +257,7 @@ def plural(noun: str) -> str:
 
 
 def write_vocabulary(path: Path, *, guidance: float) -> None:
-    """Write what a user of a model needs to build prompts, as JSON."""
+    """Write the words and rules that build prompts for a model, as JSON."""
     content = {
         "objects": [*OBJECTS, PERSON],
         "styles": list(STYLES),
