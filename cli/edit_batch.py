@@ -79,7 +79,7 @@ def edit_batch(
         typer.Option(
             envvar="RAY_ADDRESS",
             callback=here_or_there,
-            help="http://HOST:8265 of a Ray cluster that does it as a job; else it is done here.",
+            help="http://HOST:8265 of a Ray cluster that runs it as a job; here by default.",
         ),
     ] = None,
     output_format: FormatOption = Format.TABLE,

@@ -41,7 +41,7 @@ def plot(
         Intervention, typer.Option(help="Kind of patched runs.")
     ] = Intervention.RESTORE,
 ) -> None:
-    """Save a figure of a run's report as a file, and say what it shows."""
+    """Save a figure of a run's report as a file, and describe it on stderr."""
     from jobs.query.rank import Choice
     from jobs.report.plot import plot_figure
     from jobs.runs.trace_run import open_run

@@ -17,7 +17,7 @@ AddressOption = Annotated[
 
 
 def status(run: RunArgument, output_format: FormatOption = Format.TABLE) -> None:
-    """Show how far a run is and what leads so far, from its folder alone."""
+    """Show a run's progress and its leading components so far, from its folder alone."""
     from jobs.query.rank import Choice, leading
     from jobs.query.select import opened_views
     from jobs.runs.trace_run import open_run

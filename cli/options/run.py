@@ -23,7 +23,7 @@ AddressOption = Annotated[
     typer.Option(
         envvar="RAY_ADDRESS",
         callback=here_or_there,
-        help="http://HEAD:8265 submits a job; HOST:PORT drives from here; none: a local Ray.",
+        help="http://HEAD:8265 submits a job; HOST:PORT drives from here; a local Ray by default.",
     ),
 ]
 ActorsOption = Annotated[

@@ -48,7 +48,8 @@ def plot_figure(run: TraceRun, name: str, choice: Choice, path: Path) -> str:
 
 
 def _complete(run: TraceRun, choice: Choice) -> Choice:
-    """Return a choice with an attribute and a measure; PlanError names one that the run lacks."""
+    """Return the choice with its attribute and measure filled in; PlanError if the run lacks
+    one."""
     complete = replace(
         choice,
         attribute=choice.attribute or run.plan.captions[0].attribute,

@@ -25,7 +25,7 @@ PADS = 9
 """All pads from this one on share one place."""
 
 GROUP = ("attribute", "part", "measure", "intervention")
-"""What a reader chooses; ranks and q-values are of the states of one such group."""
+"""The fields that a reader chooses by; ranks and q-values hold within one such group."""
 RANKED = (
     *(*STATE, "intervention", "rank", "mean_ie AS mean", "ie_low AS low", "ie_high AS high"),
     *("q_causal AS q", "is_causal", "mean_te", "te_low", "te_high", "mean_recovery AS recovery"),
@@ -91,7 +91,7 @@ class FigureData:
 
 
 def read_figure_data(views: Views) -> FigureData:
-    """Return what the figures of a run are drawn of."""
+    """Return the data of a run's figures."""
     run, everything = views.run, Choice(intervention=None)
     drawn = places(run.components)
     components = {component.name: component for component in run.components}
@@ -232,7 +232,7 @@ def _mark_controlled(states: Sequence[Row]) -> None:
 def _tokens(
     views: Views, states: Iterable[Row], components: dict[str, Component], drawn: dict[str, Place]
 ) -> list[Row]:
-    """Return effects by place: single positions if they were traced, else roles of tokens."""
+    """Return effects by place: single positions if they were traced, otherwise token roles."""
     has_positions = {"each", "words"} & {*views.run.plan.tokens}
     rows = views.query(TOKENS).to_pylist() if has_positions else []
     if rows:
