@@ -62,7 +62,7 @@ def numerics_of(name: str, steps: int | None = None) -> Numerics:
 
 
 def component_names(model: Diffusion, part: Part, count: int | None) -> tuple[str, ...]:
-    """Return the names of `count` components spread over a part: all of the paper's if None."""
+    """Return the names of `count` components spread over a part; with None, all of the paper's."""
     names = [c.name for c in list_components(model, PAPER_KINDS) if c.part is part]
     count = min(count or len(names), len(names))
     return tuple(names[n * len(names) // count] for n in range(count))

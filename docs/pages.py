@@ -20,12 +20,12 @@ FILES = {
     "engine/reference/emoji-sd/samples.png": "samples.png",
     "cluster.yaml": "cluster.yaml",
 }
-"""What those pages and others show or link."""
+"""The files that those pages and others show or link."""
 LINK = re.compile(r"(?<=\]\()(?!https?://|#)([^)#\s]+)")
 STARTS = re.compile(r"\||[-*] |\d+\. ")
 """The first characters of a table's row or a list's item."""
 INSIDE = re.compile(r"\||[-*] |\d+\. |\s")
-"""Those of a line after which a row or an item goes on with its table or list."""
+"""The beginnings of lines after which a row or an item continues its table or list."""
 SOURCE = re.compile(r'(?<=<img src=")[^"]+')
 
 

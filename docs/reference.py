@@ -12,9 +12,9 @@ from cli.app import app
 PAGE = Path(__file__).parent / "cli.md"
 HEAD = """# Commands
 
-Made from the program by `python -m docs.reference`. `dqf COMMAND --help` says the same. What is
-wrong with an input is said in one sentence, with exit code 2; data go to stdout, notes to stderr.
-The option `--install-completion` teaches your shell the commands.
+Made from the program by `python -m docs.reference`. `dqf COMMAND --help` says the same. An error
+in an input is reported in one sentence, with exit code 2; data go to stdout, notes to stderr. The
+option `--install-completion` teaches your shell the commands.
 """
 HIDDEN = {"--help", "--install-completion", "--show-completion"}
 

@@ -19,7 +19,7 @@ SUMMARY = "attack.json"
 
 
 class Attack(StrEnum):
-    """What stands in the place of the concept in the prompt."""
+    """The kinds of text or embedding that an attack puts in the concept's place."""
 
     PLAIN = "plain"
     """The concept itself: no attack."""
@@ -79,7 +79,7 @@ class AttackPlan(BaseModel):
     model: str
     scorer: str
     names: dict[ConceptKind, tuple[str, ...]]
-    """What an image may be taken for, by kind."""
+    """The names that an image may be taken for, by kind."""
     attacked: tuple[Concept, ...] = Field(min_length=1)
     attacks: tuple[Attack, ...] = Field(min_length=1)
     seeds: int = Field(ge=1)
@@ -92,7 +92,7 @@ class AttackPlan(BaseModel):
 
     @property
     def kinds(self) -> tuple[Attack, ...]:
-        """What is measured of a concept on either model, in the order of its rows."""
+        """The attacks that are measured for a concept on each model, in the order of its rows."""
         wanted = {Attack.PLAIN, *self.attacks}
         if Attack.EMBEDDING in wanted:
             wanted.add(Attack.RANDOM)

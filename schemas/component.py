@@ -19,7 +19,7 @@ class Part(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a component computes."""
+    """The computation that a component does."""
 
     SELF_ATTENTION = "self_attn"
     CROSS_ATTENTION = "cross_attn"

@@ -21,7 +21,7 @@ PLACE = "{}"
 
 
 class ConceptKind(StrEnum):
-    """What a concept is an instance of; it decides the prompts that the edit is fitted on."""
+    """The kind of a concept, which decides the prompts that the edit is fitted on."""
 
     OBJECT = "object"
     STYLE = "style"
@@ -29,11 +29,11 @@ class ConceptKind(StrEnum):
     ACTION = "action"
     PERSON = "person"
     FACT = "fact"
-    """What the world may change: "the president of the US"."""
+    """A fact that the world may change: "the president of the US"."""
 
 
 class ConceptMode(StrEnum):
-    """What is wanted of a concept."""
+    """The goal for a concept."""
 
     REMOVE = "remove"
     """The concept should no longer be drawn; its replacement only fills its place."""

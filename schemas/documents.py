@@ -26,7 +26,7 @@ MOST_NODES = 2_000_000
 """Values of a YAML document, those that are repeated by `*name` counted each time."""
 
 HUGE_NUMBER = re.compile(r"[eE]\+?0*\d{3}|\d{300}")
-"""What is read as infinity, as 1e999 is; also a part of some texts."""
+"""A number that is read as infinity, such as 1e999; some texts contain one too."""
 
 SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 T = TypeVar("T")

@@ -26,7 +26,7 @@ PICTURES = "images"
 
 
 class Group(StrEnum):
-    """What a prompt tests in an edit."""
+    """The aspect of an edit that a prompt tests."""
 
     CONCEPT = "concept"
     """Efficacy: the concept in a plain prompt."""
@@ -99,7 +99,7 @@ class EvaluationPlan(BaseModel):
     model: str
     scorer: str
     concepts: dict[ConceptKind, tuple[str, ...]]
-    """What is edited."""
+    """The edited concepts, by kind."""
     names: dict[ConceptKind, tuple[str, ...]]
     """Names that an image may be recognized as, including the concepts."""
     subjects: tuple[Subject, ...] = Field(min_length=1)

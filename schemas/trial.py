@@ -20,9 +20,9 @@ class Trial:
     step_start: int
     step_stop: int
     path: str = "tokens"
-    """What of the subject is corrupted: the embeddings of its tokens."""
+    """The corrupted part of the subject: the embeddings of its tokens."""
     patch_kind: str = "state"
-    """What was copied: the whole output of the component."""
+    """The copied part: the whole output of the component."""
     measure: str
     """The measure's name."""
     estimate: str = "exact"

@@ -2,8 +2,9 @@
 
 `trace` traces the probe set of emoji-sd into three runs under runs/: `replication-unet` (every
 component, restored and with both controls), `replication-text` (every layer at the last subject
-token, restored and from an unrelated caption) and `replication-tokens` (layer x token). They go on
-where they were cut short. `report` writes docs/findings.md and its figures from what they hold.
+token, restored and from an unrelated caption) and `replication-tokens` (layer x token). They
+continue where they were cut short. `report` writes docs/findings.md and its figures from their
+scores.
 """
 
 import argparse
@@ -40,7 +41,7 @@ RUNS: dict[str, dict[str, Any]] = {
 
 
 def trace(folder: Path, actors: int) -> None:
-    """Trace what the runs lack."""
+    """Trace the remaining units of the runs."""
     for name, fields in RUNS.items():
         captions = pick(probe_set("emoji-sd"), each=fields["each"])
         plan = {k: v for k, v in fields.items() if k != "each"}

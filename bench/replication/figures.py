@@ -46,7 +46,7 @@ def _states(evidence: Evidence, run: Any) -> list[Row]:
 
 
 def _effects(states: Sequence[Row], only: str | None) -> Any:
-    """Return dots with intervals, a column an attribute, a row a component in network order."""
+    """Return dots with intervals: a column per attribute, a row per component in network order."""
     data = alt.Data(values=[row for row in states if only in (None, row["intervention"])])
     order = list(dict.fromkeys(row["component"] for row in states))
     base = alt.Chart(data).encode(

@@ -35,7 +35,7 @@ BATCHES = (2, 4, 8, 16, 24, 32, 48, 64, 96)
 
 
 def main() -> None:
-    """Print the plain calls, then one column a window."""
+    """Print the plain calls, then one column per window."""
     options = _options()
     model, numerics = open_chosen(options)
     scorer = open_scorer(SCORER)

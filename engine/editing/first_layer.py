@@ -107,7 +107,7 @@ class _Hidden:
         self._hidden_UD = _norm(self._norm, self.embedding(self._ids_U, self._place_U))
 
     def embedding(self, ids: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """Return token and position embeddings, one row a pair."""
+        """Return token and position embeddings, one row per pair."""
         tables = self._embeddings
         token = F.embedding(
             ids.to(tables.token_embedding.weight.device), tables.token_embedding.weight

@@ -1,8 +1,8 @@
 """Pairs of images, unedited and edited from one latent, and the names that a scorer recognizes.
 
-Forced choice: an image shows a name if the text of its own prompt scores highest among the texts
-of the prompt with each name of the kind in the name's place. The plain names are not substitute:
-a green cat is nearer to "a frog" than to "a cat", but not to "a green frog" than to "a green cat".
+Forced choice: an image shows a name if the text of its own prompt scores highest among the texts of
+the prompt with each name of the kind in the name's place. Plain names cannot replace the prompts: a
+green cat is nearer to "a frog" than to "a cat", but not to "a green frog" than to "a green cat".
 
 Shapes: R images, T texts, D embedding width, C H W image (suffixes `_RCHW`, `_RD`, `_TD`).
 """

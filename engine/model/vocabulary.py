@@ -11,7 +11,7 @@ from schemas.documents import parsed
 from schemas.errors import ModelUnavailable
 
 OPENINGS = ("", "a photo of", "an image of", "a picture of")
-"""What stands before the words; the empty opening gives the bare prompt."""
+"""Openings of a prompt; the empty one gives the bare prompt."""
 OBJECTS = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",
     "traffic light", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear",
@@ -31,11 +31,11 @@ class Phrasebook:
 
     openings: tuple[str, ...] = OPENINGS
     modifiers: tuple[str, ...] = ("", "red", "small")
-    """What may stand between the article and an object."""
+    """Words that may stand between the article and an object."""
     endings: tuple[str, ...] = ("", "in the style of Van Gogh", "on a table")
-    """What may follow an object."""
+    """Words that may follow an object."""
     carriers: tuple[str, ...] = ("a house", "a flower", "a dog", "a boat", "a person")
-    """What a style, color or action is shown on."""
+    """Objects that show a style, a color or an action."""
     objects: tuple[str, ...] = OBJECTS
     """Objects to keep."""
     styles: tuple[str, ...] = STYLES

@@ -29,9 +29,9 @@ DTYPES = {
 UNREAD = (".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".gguf", ".onnx")
 """Endings of weight files that are not read: most are pickles, which can run code."""
 LARGEST_JSON = 64 * 2**20
-"""Bytes; an index of shards has a line a tensor."""
+"""Bytes; an index of shards has a line per tensor."""
 LFS = b"version https://git-lfs"
-"""What a file begins with that Git LFS has not fetched."""
+"""The beginning of a file that Git LFS has not fetched."""
 
 
 class PartError(Exception):

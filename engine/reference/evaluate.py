@@ -66,14 +66,14 @@ def generate(
 def pair_shares(
     judge: Judge, images: Sequence[Image.Image], asked: Sequence[Scene]
 ) -> dict[str, float]:
-    """Return the shares of right answers on two objects; `binding` is all four right."""
+    """Return the shares of correct answers on two objects; `binding` is all four correct."""
     right = answers(judge, images, asked, questions=PAIR_QUESTIONS)
     everything_N = torch.stack(list(right.values())).all(0)
     return {q: share(r) for q, r in right.items()} | {"binding": share(everything_N)}
 
 
 def shares(judge: Judge, images: Sequence[Image.Image], asked: Sequence[Scene]) -> dict[str, float]:
-    """Return the shares of right answers on one object."""
+    """Return the shares of correct answers on one object."""
     return {q: share(right) for q, right in answers(judge, images, asked).items()}
 
 

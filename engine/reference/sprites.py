@@ -11,7 +11,7 @@ from engine.reference.vocabulary import COLORS, SIZE
 
 OVERSAMPLE = 2
 CANVAS = SIZE * OVERSAMPLE
-"""Side of the canvas that is drawn on, averaged down to SIZE afterwards."""
+"""Side of the canvas that is drawn on, averaged down to SIZE at the end."""
 MARGIN = 10
 """Empty canvas pixels around the drawing, for the outline and the random shift."""
 OUTLINE = 15

@@ -50,7 +50,7 @@ class Draws:
 
     @property
     def precision(self) -> type[np.float64] | type[np.float32]:
-        """What sums over captions are taken in: where ways are counted ties have to be exact."""
+        """The type of sums over captions: where all flips are counted, ties have to be exact."""
         return np.float64 if self.is_exact else np.float32
 
 
@@ -146,7 +146,7 @@ def t_values(x_SC: Array) -> Array:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Studentized:
-    """What resamples say of t = (m - mu) / s."""
+    """The resampled distribution of t = (m - mu) / s."""
 
     lower_S: Array
     upper_S: Array

@@ -26,13 +26,13 @@ class Trajectories:
     """Trajectories of reference runs."""
 
     cond: Conditioning
-    """One row a run."""
+    """One row per run."""
     uncond: Conditioning | None
     """The single row of the negative prompt; None without guidance."""
     rows: Sequence[Rows]
     """The rows before every step and after the last."""
     uncond_outputs: Sequence[torch.Tensor]
-    """The UNet's output for the negative prompt at every step, a row a run; empty if unguided."""
+    """The UNet's output for the negative prompt at every step, a row per run; empty if unguided."""
 
     @property
     def final(self) -> torch.Tensor:

@@ -71,7 +71,7 @@ def draw_images(drawing: Drawing, *, out: Path, note: Note) -> list[Path]:
 
 
 def draw_before_and_after(drawing: Drawing, *, out: Path, note: Note) -> Path:
-    """Write one PNG: a row a prompt, each seed's image without and with the edit side by side.
+    """Write one PNG: a row per prompt, each seed's image without and with the edit side by side.
 
     PlanError, ConceptError, ModelUnavailable: nothing is written.
     """

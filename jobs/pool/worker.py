@@ -1,4 +1,4 @@
-"""What an actor does: open the models once, trace the units of a chunk, commit them."""
+"""The work of an actor: it opens the models once, traces the units of a chunk and commits them."""
 
 import logging
 import math

@@ -44,7 +44,7 @@ ORDER BY attribute, part, measure, mean_ie DESC, component
     Example(
         name="layer-by-timestep",
         answers="Where in the network, and when in denoising, is an attribute decided?",
-        read="One row a layer, one column a first step: mean indirect effect over its components.",
+        read="One row per layer, one column per first step: mean indirect effect over components.",
         sql="""
 PIVOT (
   SELECT attribute, part, measure, layer, step_start, mean_ie
@@ -58,7 +58,7 @@ ORDER BY attribute, part, measure, layer
     Example(
         name="layer-by-token",
         answers="At which token and layer of the text encoder does an attribute sit?",
-        read="One row a layer and kind, one column a token: mean indirect effect.",
+        read="One row per layer and kind, one column per token: mean indirect effect.",
         sql="""
 PIVOT (
   SELECT attribute, measure, layer, kind, token, mean_ie
@@ -148,7 +148,7 @@ ORDER BY attribute, part, measure, control, mean_difference DESC
     Example(
         name="failures",
         answers="What went wrong, how often, and is it one caption or all?",
-        read="One row an error; a single caption behind many failures is a fault of the caption.",
+        read="One row per error; one caption behind many failures is a fault of the caption.",
         sql="""
 SELECT error, split_part(message, chr(10), 1) AS first_line, count(*) AS num_units,
   count(DISTINCT caption_id) AS num_captions, min(unit_id) AS for_example
