@@ -56,7 +56,7 @@ def query(
     check_destination(shown, output=output)
     if schema or examples:
         rows = documentation(words or []) if schema else example_rows()
-        return print_rows(rows, chosen, output=output)
+        return print_rows(rows, shown, output=output)
     asked = [option for option in (command, file, example) if option is not None]
     if len(asked) > 1:
         raise QueryRefused("give one of --command, --file and --example")
@@ -69,9 +69,9 @@ def query(
     elif not asked and sql is None and sys.stdin.isatty():
         from cli.shell import run_shell
 
-        return run_shell(runs, chosen)
+        return run_shell(runs, shown)
     given = command if command is not None else sql
-    show(runs, _read(file or STDIN) if given is None else given, chosen, output=output)
+    show(runs, _read(file or STDIN) if given is None else given, shown, output=output)
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], str | None]:

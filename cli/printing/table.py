@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TERMINAL_ROWS = 100
 """Number of rows that a terminal gets, from the first on."""
 FILE_ROWS = 10_000
-"""Rows that a file or a pipe gets: the columns' widths need all of them at once."""
+"""Number of rows that a file or a pipe gets: the columns' widths need all of them at once."""
 EDGES = 2
 """Characters that a table takes besides its columns."""
 NARROWEST = 12
