@@ -24,7 +24,7 @@ ADDRESS = "address"
 def driven(
     run: "Run[Any]", *, address: str | None, doing: str
 ) -> "Generator[Callable[[Progress], None]]":
-    """Yield what shows how far a run is while this process drives it; Ctrl-C exits with 130."""
+    """Yield a callback that shows a run's progress; Ctrl-C exits with 130."""
     note(f"{run.noun} {run.location}: starting {address or 'a local Ray'}")
     try:
         with progress_bar(doing) as show:

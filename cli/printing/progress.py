@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def progress_bar(
     doing: str = "tracing", things: str = "units"
 ) -> "Generator[Callable[[Progress], None]]":
-    """Yield a callback that shows how far a run is."""
+    """Yield a callback that shows a run's progress."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

@@ -17,7 +17,7 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def tidy_end() -> Generator[None]:
-    """Let SIGTERM and SIGHUP end the block by SystemExit, 128 and the signal's number.
+    """Let SIGTERM and SIGHUP end the block by SystemExit with 128 plus the signal's number.
 
     Commands that continue after a signal, as tracing does, set their own handlers meanwhile.
     """

@@ -71,7 +71,7 @@ class PairTracer:
         self._rows = BatchRows(self._plan.rows, least=1)
 
     def score_rows(self, row: IdentifiedUnit[EvaluationUnit]) -> list[Row]:
-        """Return a unit's rows, one an edit and prompt."""
+        """Return a unit's rows, one per edit and prompt."""
         unit = row.unit
         shared = {
             "unit_id": row.unit_id,

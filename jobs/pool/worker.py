@@ -21,7 +21,7 @@ C = TypeVar("C", contravariant=True)
 
 
 class Tracer(Protocol[C]):
-    """What scores a unit: the model's side of a worker."""
+    """The part of a worker that scores a unit with the model."""
 
     def score_rows(self, row: IdentifiedUnit[C]) -> list[Row]:
         """Return a unit's rows of the run's table; whatever it raises is recorded."""
