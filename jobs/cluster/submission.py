@@ -193,7 +193,7 @@ def stop(address: str, submission_id: str, *, timeout_s: float = 30) -> Job:
 
 
 class _Node(TypedDict):
-    """What is read here of a node in Ray's answer."""
+    """The fields of a node that are read from Ray's answer."""
 
     state: str
     resources_total: dict[str, float] | None
