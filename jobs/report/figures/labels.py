@@ -68,11 +68,11 @@ def places(components: Sequence[Component]) -> dict[str, Place]:
     not follow the last one's in order. The UNet's blocks descend to the middle and rise again.
     """
     labels = short_names([component.name for component in components])
-    found: dict[str, Place] = {}
+    by_name: dict[str, Place] = {}
     for part in Part:
-        own = sorted((c for c in components if c.part is part), key=lambda c: c.order)
-        for component, (x, y) in zip(own, _cells(own), strict=True):
-            found[component.name] = Place(
+        of_part = sorted((c for c in components if c.part is part), key=lambda c: c.order)
+        for component, (x, y) in zip(of_part, _cells(of_part), strict=True):
+            by_name[component.name] = Place(
                 label=labels[component.name],
                 letter=LETTERS[component.kind],
                 block=_block(component),
