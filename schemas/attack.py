@@ -159,4 +159,4 @@ ATTACKS = pa.schema(
     ],
     metadata={b"dqf.attack_version": str(ATTACK_VERSION)},
 )
-"""One row a concept, model and attack."""
+"""One row per concept, model and attack."""

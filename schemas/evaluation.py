@@ -201,7 +201,7 @@ IMAGES = pa.schema(
     ],
     metadata={b"dqf.evaluation_version": str(EVALUATION_VERSION)},
 )
-"""One row an edit, prompt and seed. Embeddings are those of `general` prompts."""
+"""One row per edit, prompt and seed. Embeddings are those of `general` prompts."""
 
 _EFFICACY = ", ".join(f"'{group}'" for group in EFFICACY)
 
