@@ -1,4 +1,4 @@
-"""What every view of a run is, for `dqf query --schema` and the comments of the catalog."""
+"""The meaning of every view of a run, for `dqf query --schema` and the comments of the catalog."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class View:
 
     name: str
     meaning: str
-    """What one row is, and what the view is used for."""
+    """The meaning of one row, and the use of the view."""
     columns: tuple[Column, ...]
 
 
