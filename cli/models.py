@@ -37,14 +37,17 @@ def components(
     """List a model's components in network order, with shapes and parameter counts.
 
     A shape is that of one row's activation: channels x height x width or positions x channels.
+    A component with `contribution` returns its input and what it adds; the state of a `cut_point`
+    holds everything upstream.
     """
     check_name(model)
     from engine.model.components import list_components
+    from engine.model.cut_points import cut_points
     from engine.model.opening import open_skeleton
     from engine.model.shapes import component_shapes
 
     skeleton = open_skeleton(model)
-    shapes = component_shapes(skeleton)
+    shapes, cuts = component_shapes(skeleton), cut_points(skeleton)
     rows: list[dict[str, object]] = [
         {
             "component": component.name,
@@ -53,6 +56,8 @@ def components(
             "layer": component.layer,
             "shape": " x ".join(str(size) for size in shapes[component.name]),
             "num_parameters": component.num_parameters,
+            "contribution": component.has_contribution,
+            "cut_point": component.name in cuts,
         }
         for component in list_components(skeleton, kind or PAPER_KINDS)
     ]

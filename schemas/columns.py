@@ -86,6 +86,8 @@ COLUMNS = {
             "text encoder: its layer; denoiser: its block in the order down, mid, up",
         ),
         column("num_parameters", COUNT, "parameters of the component", unit="parameters"),
+        column("has_contribution", pa.bool_(), "whether it returns its input plus what it adds"),
+        column("is_cut_point", pa.bool_(), "whether its state holds everything upstream"),
         column("intervention", TEXT, f"which run is patched, and with what: {_CHANGES}"),
         column(
             "token", TEXT, "`all` in the denoiser; a token role or position in the text encoder"
@@ -113,7 +115,11 @@ COLUMNS = {
         column(
             "path", TEXT, "what of the subject is corrupted: tokens, the embeddings of its tokens"
         ),
-        column("patch_kind", TEXT, "what was copied: state, the whole output of the component"),
+        column(
+            "patch_kind",
+            TEXT,
+            "what was copied: state, the whole output; contribution, what is added to the input",
+        ),
         column("estimate", TEXT, "where `patched` is from: exact, a run that was sampled"),
         column("measure", TEXT, "the measure: caption, target, clean-image or clean-latent"),
         column("clean", REAL, "measure of the clean run's image", unit="score"),

@@ -60,6 +60,19 @@ class Component:
     layer: int
     """Text encoder: the layer's number. UNet: the number of its block in order down, mid, up."""
     num_parameters: int
+    has_contribution: bool = False
+    """Whether it returns its input plus what it adds, so that its state and its contribution
+    differ; an attention returns what it adds alone."""
+    is_cut_point: bool = False
+    """Whether its state holds everything upstream: the network's input reaches the image only
+    through it (`engine.model.cut_points`)."""
+
+
+TEXT_READERS = (Kind.CROSS_ATTENTION, Kind.JOINT_ATTENTION)
+"""Kinds of component of the denoiser that read the text."""
+TEXT_ENTRIES = "text_entries"
+"""Name of all attentions of the denoiser that read the text, patched together: a bound of what any
+of them can do. It is traced besides the components and ranked with none."""
 
 
 def names_by_part(components: Iterable[Component]) -> dict[Part, list[str]]:

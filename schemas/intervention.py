@@ -1,6 +1,9 @@
-"""Interventions: which run is patched, and where the activation comes from."""
+"""Interventions: which run is patched, what is copied, and where from."""
 
 from enum import StrEnum
+
+from schemas.caption import Caption
+from schemas.component import TEXT_ENTRIES, TEXT_READERS, Component, Part
 
 
 class Intervention(StrEnum):
@@ -47,6 +50,15 @@ CONTROLS = (
 latent both."""
 
 
+class PatchKind(StrEnum):
+    """What of a component is copied from the source runs."""
+
+    STATE = "state"
+    """Its whole output: with a residual connection, everything upstream too."""
+    CONTRIBUTION = "contribution"
+    """What it adds to its input, which stays the patched run's own."""
+
+
 class TokenRole(StrEnum):
     """Which positions of a text encoder are restored together."""
 
@@ -62,3 +74,24 @@ class TokenRole(StrEnum):
     """Each token from the caption's first to EOS, one after another."""
     EACH = "each"
     """Each position, one after another."""
+
+
+def allows(
+    intervention: Intervention, patch_kind: PatchKind, component: Component, caption: Caption
+) -> bool:
+    """Return whether an intervention makes sense on a component for a caption.
+
+    A swap replaces the text that a cross-attention reads. The text encoder knows no seed. A matched
+    caption needs a counterfactual. The bound of all text entries is what they restore, and what
+    they take.
+    """
+    if patch_kind is PatchKind.CONTRIBUTION and not component.has_contribution:
+        return False
+    if component.name == TEXT_ENTRIES:
+        is_bound = intervention in (Intervention.RESTORE, Intervention.CORRUPT)
+        return is_bound and patch_kind is PatchKind.STATE
+    if intervention is Intervention.SWAP:
+        return patch_kind is PatchKind.STATE and component.kind in TEXT_READERS
+    if intervention is Intervention.MATCHED:
+        return caption.counterfactual is not None
+    return intervention is not Intervention.OTHER_SEED or component.part is Part.DENOISER

@@ -6,12 +6,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.caption import Caption
 from schemas.component import PAPER_KINDS, Kind, Part
-from schemas.intervention import Intervention, TokenRole
+from schemas.intervention import Intervention, PatchKind, TokenRole
 from schemas.numerics import Numerics
 
 REPEATABLE = (
-    "captions", "parts", "kinds", "components", "windows", "tokens", "interventions", "measures",
-    "seeds",
+    "captions", "parts", "kinds", "components", "windows", "tokens", "interventions", "patches",
+    "measures", "seeds",
 )  # fmt: skip
 """Fields of a plan of which every combination is scored."""
 
@@ -38,6 +38,8 @@ class TracePlan(BaseModel):
     tokens: tuple[TokenRole, ...] = Field(default=(TokenRole.LAST_SUBJECT,), min_length=1)
     """Text-encoder trace: where a component is restored."""
     interventions: tuple[Intervention, ...] = Field(default=(Intervention.RESTORE,), min_length=1)
+    patches: tuple[PatchKind, ...] = Field(default=(PatchKind.STATE,), min_length=1)
+    """What is copied of a component that adds to its input."""
     references: tuple[str, ...] = ()
     """Captions whose clean runs are the source runs of `mean` and of `other-caption`."""
     measures: tuple[str, ...] = Field(default=("caption", "target"), min_length=1)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from schemas.columns import fields
 from schemas.views import STATE
 
-STATISTICS_VERSION = 4
+STATISTICS_VERSION = 5
 """Raised when a column or the meaning of one changes: statistics of other versions are ignored."""
 
 DISCOVERY_RATE = 0.05
@@ -36,18 +36,20 @@ CONTROLLED = pa.schema(
 
 OVERLAP = pa.schema(
     fields(
-        "part measure attribute_a attribute_b num_a num_b num_both jaccard jaccard_low jaccard_high"
+        "part patch_kind measure attribute_a attribute_b num_a num_b num_both jaccard jaccard_low "
+        "jaccard_high"
     )
 )
 """One row per pair of attributes: how many causal states each has, and how many they share."""
 
 CONCENTRATION = pa.schema(
     fields(
-        "attribute part measure num_components gini gini_low gini_high effective_components "
-        "effective_low effective_high"
+        "attribute part patch_kind measure num_components gini gini_low gini_high "
+        "effective_components effective_low effective_high"
     )
 )
-"""One row per attribute, part and measure: in how few components the positive effects are."""
+"""One row per attribute, part, kind of patch and measure: in how few components the positive
+effects are."""
 
 STATISTICS = {
     "ranking": RANKING,

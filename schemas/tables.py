@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from schemas.columns import fields
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Raised when a column or the meaning of one changes; part of every unit's id. There was no 4."""
 VERSION_KEY = b"dqf.schema_version"
 """Key of every table's metadata that holds the version."""
@@ -29,5 +29,7 @@ SLABS = _table("slab part components windows")
 UNITS = _table("ordinal unit_id chunk caption_id seed draw slab")
 """One row per unit of a plan, in the order of work."""
 
-COMPONENTS = _table("component part kind network_order layer num_parameters")
+COMPONENTS = _table(
+    "component part kind network_order layer num_parameters has_contribution is_cut_point"
+)
 """One row per component of the traced model."""

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from schemas.intervention import Intervention
+from schemas.intervention import Intervention, PatchKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +21,8 @@ class Trial:
     step_stop: int
     path: str = "tokens"
     """The corrupted part of the subject: the embeddings of its tokens."""
-    patch_kind: str = "state"
-    """The copied part: the whole output of the component."""
+    patch_kind: PatchKind = PatchKind.STATE
+    """The copied part of the component."""
     measure: str
     """The measure's name."""
     estimate: str = "exact"

@@ -8,7 +8,7 @@ from typing import TypeVar
 from schemas.caption import Caption
 from schemas.component import Part
 from schemas.content_id import content_id
-from schemas.intervention import Intervention, TokenRole
+from schemas.intervention import Intervention, PatchKind, TokenRole
 from schemas.plan import TracePlan
 from schemas.product import Product
 from schemas.tables import SCHEMA_VERSION
@@ -21,8 +21,9 @@ T = TypeVar("T")
 class Unit:
     """One caption x seed x noise draw x slab: the unit of work and of failure.
 
-    The slab is every possible combination of its components, windows, tokens and interventions:
-    the text encoder has no windows, the UNet no tokens, and only cross-attention can `swap`.
+    The slab is every possible combination of its components, windows, tokens, interventions and
+    kinds of patch: the text encoder has no windows, the UNet no tokens, only cross-attention can
+    `swap`, and only what adds to its input has a contribution.
     """
 
     caption: Caption
@@ -34,6 +35,7 @@ class Unit:
     windows: tuple[Window, ...]
     tokens: tuple[TokenRole, ...] = (TokenRole.LAST_SUBJECT,)
     interventions: tuple[Intervention, ...] = (Intervention.RESTORE,)
+    patches: tuple[PatchKind, ...] = (PatchKind.STATE,)
     references: tuple[str, ...] = ()
 
 
@@ -81,6 +83,7 @@ class Units(Product[Unit]):
             windows=slab.windows,
             tokens=plan.tokens,
             interventions=plan.interventions,
+            patches=plan.patches,
             references=plan.references,
         )
 
@@ -96,6 +99,7 @@ class Units(Product[Unit]):
                 "measures": plan.measures,
                 "tokens": plan.tokens,
                 "interventions": plan.interventions,
+                "patches": plan.patches,
                 "references": plan.references,
             }
         )

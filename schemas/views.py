@@ -33,8 +33,10 @@ FROM (
 """
 
 
-# A state: a component at certain tokens and steps, for an attribute and measure.
-STATE = ("attribute", "part", "component", "token", "step_start", "step_stop", "measure")
+# A state: a component at certain tokens and steps, what is copied, for an attribute and measure.
+STATE = (
+    "attribute", "part", "component", "token", "step_start", "step_stop", "patch_kind", "measure",
+)  # fmt: skip
 
 # Seeds and draws of one caption are not independent: the caption is the cluster of all statistics.
 # Joining captions to the means, not to the scores, is five times faster.
@@ -49,7 +51,7 @@ JOIN captions USING (caption_id)
 """
 
 RANKED_BY = """attribute, part, intervention, measure, mean_ie DESC,
-  component, token, step_start, step_stop"""
+  component, token, step_start, step_stop, patch_kind"""
 
 CAUSAL_STATES = "SELECT * EXCLUDE is_causal FROM ranking WHERE is_causal"
 

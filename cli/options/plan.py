@@ -9,7 +9,7 @@ import typer
 
 from cli.options.shared import with_options
 from schemas.component import Kind, Part
-from schemas.intervention import Intervention, TokenRole
+from schemas.intervention import Intervention, PatchKind, TokenRole
 from schemas.window import GRAMMAR
 
 NUMERICS = (
@@ -27,6 +27,7 @@ FIELDS = {
     "window": "windows",
     "token": "tokens",
     "intervention": "interventions",
+    "patch": "patches",
     "reference": "references",
     "measure": "measures",
 }
@@ -72,6 +73,12 @@ def _declared(
     intervention: Annotated[
         list[Intervention] | None,
         typer.Option(help="Patch to make, also controls and ablations; repeatable."),
+    ] = None,
+    patch: Annotated[
+        list[PatchKind] | None,
+        typer.Option(
+            help="Copy a component's whole output, or only what it adds to its input; repeatable."
+        ),
     ] = None,
     reference: Annotated[
         list[str] | None,

@@ -36,6 +36,9 @@ class Site:
     channels: slice | None = None
     """Channels of the activation that belong to the component: those of one head, or by default
     all."""
+    increments: tuple[HookPoint, ...] = ()
+    """Hook points of all that the component adds to its input; none where it adds its whole
+    output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,7 @@ class _Found:
     layer: int
     spot: HookPoint
     channels: slice | None = None
+    increments: tuple[HookPoint, ...] = ()
     share: int = 1
     """Number of components that share the module's parameters equally."""
 
@@ -101,8 +105,15 @@ def _site(network: str, found: _Found, part: Part, order: int) -> Site:
         order=order,
         layer=found.layer,
         num_parameters=sum(p.numel() for p in found.module.parameters()) // found.share,
+        has_contribution=bool(found.increments),
     )
-    return Site(component=component, module=found.module, spot=found.spot, channels=found.channels)
+    return Site(
+        component=component,
+        module=found.module,
+        spot=found.spot,
+        channels=found.channels,
+        increments=found.increments,
+    )
 
 
 def _unet_sites(unet: Any) -> Iterator[_Found]:
@@ -114,25 +125,67 @@ def _unet_sites(unet: Any) -> Iterator[_Found]:
     ]
     for layer, (path, block) in enumerate(blocks):
         yield from _block_sites(path, block, layer)
-        yield _found(path, block, Kind.BLOCK, layer, side=Side.OUTPUTS)
+        yield _Found(
+            path=path,
+            module=block,
+            kind=Kind.BLOCK,
+            layer=layer,
+            spot=HookPoint(block, Side.OUTPUTS),
+            increments=_block_increments(block),
+        )
 
 
 def _block_sites(path: str, block: Any, layer: int) -> Iterator[_Found]:
     """Yield a block's sites: resnet i, then attention i (the mid block ends with a resnet)."""
     attentions = list(getattr(block, "attentions", None) or [])
     for n, resnet in enumerate(block.resnets):
-        yield _found(f"{path}.resnets.{n}", resnet, Kind.RESNET, layer)
+        yield _resnet(f"{path}.resnets.{n}", resnet, layer)
         if n < len(attentions):
             yield from _attention_sites(f"{path}.attentions.{n}", attentions[n], layer)
     for name in ("downsamplers", "upsamplers"):
         for n, sampler in enumerate(getattr(block, name, None) or []):
             if hasattr(sampler, "time_emb_proj"):  # DeepFloyd IF resamples by resnets
-                yield _found(f"{path}.{name}.{n}", sampler, Kind.RESNET, layer)
+                yield _resnet(f"{path}.{name}.{n}", sampler, layer)
+
+
+def _resnet(path: str, resnet: Any, layer: int) -> _Found:
+    """Return a resnet, which adds what its second convolution returns to its input."""
+    return _Found(
+        path=path,
+        module=resnet,
+        kind=Kind.RESNET,
+        layer=layer,
+        spot=HookPoint(resnet),
+        increments=(HookPoint(resnet.conv2),),
+    )
+
+
+def _block_increments(block: Any) -> tuple[HookPoint, ...]:
+    """Return all that a block's modules add; resampling and shortcuts in between are linear."""
+    attentions = [a for a in getattr(block, "attentions", None) or [] if a is not None]
+    samplers = [
+        sampler
+        for name in ("downsamplers", "upsamplers")
+        for sampler in getattr(block, name, None) or []
+        if hasattr(sampler, "time_emb_proj")
+    ]
+    return (
+        *(HookPoint(resnet.conv2) for resnet in (*block.resnets, *samplers)),
+        *(_attention_increment(attention) for attention in attentions),
+    )
+
+
+def _attention_increment(attention: Any) -> HookPoint:
+    """Return what an attention with a residual adds, or a transformer's projection."""
+    if hasattr(attention, "transformer_blocks"):
+        return HookPoint(attention.proj_out)
+    return HookPoint(attention.to_out[0])
 
 
 def _attention_sites(path: str, attention: Any, layer: int) -> Iterator[_Found]:
     if not hasattr(attention, "transformer_blocks"):
-        yield from _with_heads(path, attention, Kind.JOINT_ATTENTION, layer)
+        increments = (_attention_increment(attention),)
+        yield from _with_heads(path, attention, Kind.JOINT_ATTENTION, layer, increments=increments)
         return
     for n, transformer in enumerate(attention.transformer_blocks):
         inner = f"{path}.transformer_blocks.{n}"
@@ -152,10 +205,24 @@ def _text_sites(text_encoder: Any) -> Iterator[_Found]:
     for n, (whole, attention, mlp) in enumerate(parts):
         yield from _with_heads(f"layers.{n}.self_attn", attention, Kind.SELF_ATTENTION, n)
         yield _found(f"layers.{n}.mlp", mlp, Kind.MLP, n)
-        yield _found(f"layers.{n}", whole, Kind.LAYER, n)
+        yield _Found(
+            path=f"layers.{n}",
+            module=whole,
+            kind=Kind.LAYER,
+            layer=n,
+            spot=HookPoint(whole),
+            increments=(HookPoint(attention), HookPoint(mlp)),
+        )
 
 
-def _with_heads(path: str, attention: Any, kind: Kind, layer: int) -> Iterator[_Found]:
+def _with_heads(
+    path: str,
+    attention: Any,
+    kind: Kind,
+    layer: int,
+    *,
+    increments: tuple[HookPoint, ...] = (),
+) -> Iterator[_Found]:
     """Yield an attention's heads, each as channels of the output projection's input, then the
     attention."""
     projection, heads = _output_projection(attention)
@@ -170,7 +237,14 @@ def _with_heads(path: str, attention: Any, kind: Kind, layer: int) -> Iterator[_
             channels=slice(n * width, (n + 1) * width),
             share=heads,
         )
-    yield _found(path, attention, kind, layer)
+    yield _Found(
+        path=path,
+        module=attention,
+        kind=kind,
+        layer=layer,
+        spot=HookPoint(attention),
+        increments=increments,
+    )
 
 
 def _output_projection(attention: Any) -> tuple[nn.Linear, int]:
@@ -182,7 +256,5 @@ def _output_projection(attention: Any) -> tuple[nn.Linear, int]:
     return attention.o, attention.n_heads  # T5
 
 
-def _found(
-    path: str, module: nn.Module, kind: Kind, layer: int, *, side: Side = Side.OUTPUT
-) -> _Found:
-    return _Found(path=path, module=module, kind=kind, layer=layer, spot=HookPoint(module, side))
+def _found(path: str, module: nn.Module, kind: Kind, layer: int) -> _Found:
+    return _Found(path=path, module=module, kind=kind, layer=layer, spot=HookPoint(module))

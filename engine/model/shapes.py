@@ -19,7 +19,7 @@ def component_shapes(model: Skeleton) -> dict[str, tuple[int, ...]]:
     """
     sites = list_sites(model)
     with recording(site.spot for site in sites) as passed:
-        _forward(model)
+        forward(model)
     shapes = {}
     for site in sites:
         *outer, channels = passed[site.spot][0].shape[1:]  # a block's first is its output
@@ -29,8 +29,8 @@ def component_shapes(model: Skeleton) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _forward(model: Skeleton) -> None:
-    """Run one row through the networks, on the meta device."""
+def forward(model: Skeleton) -> torch.Tensor:
+    """Return the denoiser's output for one row through the networks, on the meta device."""
     config = model.unet.config
     size = config.sample_size
     height, width = (size, size) if isinstance(size, int) else size
@@ -44,4 +44,4 @@ def _forward(model: Skeleton) -> None:
         options["timestep_cond"] = torch.zeros(1, config.time_cond_proj_dim, device="meta")
     x = torch.zeros(1, config.in_channels, height, width, device="meta")
     t = torch.zeros((), device="meta")
-    model.unet(x, t, encoder_hidden_states=cond.text_RLD, **options)
+    return model.unet(x, t, encoder_hidden_states=cond.text_RLD, **options).sample

@@ -13,11 +13,10 @@ from engine.model.hooks import HookPoint, Side
 from engine.model.model import Diffusion, TextEncoder
 from engine.model.seeds import derived_seed
 from engine.model.tokens import find_subjects
-from schemas.caption import Caption
-from schemas.component import Component, Kind, Part
+from schemas.component import TEXT_ENTRIES, TEXT_READERS, Component, Part
 from schemas.concept import plain_text
 from schemas.errors import PlanError, UnknownComponent
-from schemas.intervention import Intervention, TokenRole
+from schemas.intervention import Intervention, PatchKind, TokenRole, allows
 from schemas.numerics import Numerics
 from schemas.unit import Unit
 from schemas.window import Window
@@ -54,6 +53,7 @@ class Patch:
     """The reference run that the patched run follows until its window opens."""
     sources: tuple[int, ...]
     """The reference runs whose mean activation replaces the component's own."""
+    patch_kind: PatchKind = PatchKind.STATE
     token: str = "all"
     positions: tuple[int, ...] | None = None
     token_text: str | None = None
@@ -62,7 +62,8 @@ class Patch:
     @property
     def label(self) -> str:
         """Name of the run in messages."""
-        return f"the run of {self.intervention} at {self.component}"
+        what = "" if self.patch_kind is PatchKind.STATE else f"the {self.patch_kind} of "
+        return f"the run of {self.intervention} at {what}{self.component}"
 
     def is_open(self, step: int) -> bool:
         """Return whether the component is patched at a step."""
@@ -136,12 +137,16 @@ def list_changes(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Patch
         for window in sorted(unit.windows)
         for name, sites in groups.items()
         for intervention in unit.interventions
-        if allows(intervention, sites[0].component, unit.caption)
+        for patch_kind in unit.patches
+        if allows(intervention, patch_kind, joint(name, sites), unit.caption)
         for change in _at_tokens(
             Patch(
                 component=name,
-                sites=tuple(_patched_at(site, intervention) for site in sites),
+                sites=tuple(
+                    s for site in sites for s in _patched_at(site, intervention, patch_kind)
+                ),
                 intervention=intervention,
+                patch_kind=patch_kind,
                 window=window,
                 base=CORRUPTED if intervention.changes_corrupted else CLEAN,
                 sources=_source_places(unit, intervention, runs, numerics),
@@ -151,26 +156,14 @@ def list_changes(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Patch
     ]
 
 
-def allows(intervention: Intervention, component: Component, caption: Caption) -> bool:
-    """Return whether an intervention makes sense on a component for a caption.
-
-    A swap replaces the text that a cross-attention reads. The text encoder knows no seed. A matched
-    caption needs a counterfactual.
-    """
-    if intervention is Intervention.SWAP:
-        return component.kind in (Kind.CROSS_ATTENTION, Kind.JOINT_ATTENTION)
-    if intervention is Intervention.MATCHED:
-        return caption.counterfactual is not None
-    return intervention is not Intervention.OTHER_SEED or component.part is Part.DENOISER
-
-
 def component_groups(sites: Sequence[Site], names: Sequence[str]) -> dict[str, tuple[Site, ...]]:
-    """Return the sites of each name: of one component, or of all of its kind in FIRST..LAST.
+    """Return the sites of each name: of one component, of all of its kind in FIRST..LAST, or of
+    all text entries.
 
     UnknownComponent: the model has no such component, or the two ends are not such a range.
     """
     by_name = {site.component.name: site for site in sites}
-    ends_of = {name: name.split(THROUGH) for name in names}
+    ends_of = {name: name.split(THROUGH) for name in names if name != TEXT_ENTRIES}
     choose([site.component for site in sites], [end for ends in ends_of.values() for end in ends])
     groups = {}
     for name, ends in ends_of.items():
@@ -185,7 +178,20 @@ def component_groups(sites: Sequence[Site], names: Sequence[str]) -> dict[str, t
             raise UnknownComponent(
                 f"{name!r} is not a range: its ends are not of one kind, in order"
             )
+    if TEXT_ENTRIES in names:
+        groups[TEXT_ENTRIES] = tuple(s for s in sites if s.component.kind in TEXT_READERS)
     return groups
+
+
+def joint(name: str, group: Sequence[Site]) -> Component:
+    """Return the components of a group as one, in the place of the first."""
+    components = [site.component for site in group]
+    return replace(
+        components[0],
+        name=name,
+        num_parameters=sum(component.num_parameters for component in components),
+        has_contribution=all(component.has_contribution for component in components),
+    )
 
 
 def consecutive(components: Sequence[Component], count: int) -> list[str]:
@@ -201,12 +207,13 @@ def consecutive(components: Sequence[Component], count: int) -> list[str]:
     return names
 
 
-def _patched_at(site: Site, intervention: Intervention) -> Site:
-    if intervention is not Intervention.SWAP:
-        return site
-    return Site(
-        component=site.component, module=site.module, spot=HookPoint(site.module, Side.TEXT)
-    )
+def _patched_at(site: Site, intervention: Intervention, patch_kind: PatchKind) -> tuple[Site, ...]:
+    """Return where a component is patched: its output, its increments, or the text it reads."""
+    if intervention is Intervention.SWAP:
+        return (replace(site, spot=HookPoint(site.module, Side.TEXT)),)
+    if patch_kind is PatchKind.STATE:
+        return (site,)
+    return tuple(replace(site, spot=spot, channels=None) for spot in site.increments)
 
 
 def _source_places(

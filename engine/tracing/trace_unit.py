@@ -91,6 +91,7 @@ def _trials(
             token_text=change.token_text,
             step_start=change.window[0],
             step_stop=change.window[1],
+            patch_kind=change.patch_kind,
             measure=measure,
             clean=clean[measure],
             corrupted=corrupted[measure],

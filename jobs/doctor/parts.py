@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import NamedTuple
@@ -35,14 +36,15 @@ from jobs.runs.storage.local import LocalStorage
 from jobs.runs.trace_run import TraceRun
 from schemas.component import Part
 from schemas.errors import first_line
-from schemas.intervention import Intervention, TokenRole
+from schemas.intervention import Intervention, TokenRole, allows
 from schemas.tables import SCHEMA_VERSION, SCORES, VERSION_KEY
 from schemas.unit import Slab
 from schemas.views import exactly, read_parquet
 
 SCORED_UNITS = """
 SELECT unit_id, caption_id, seed, draw, part, count(*) AS num_rows, count(DISTINCT
-  (component, intervention, token, position, step_start, step_stop, measure)) AS num_scores
+  (component, intervention, token, position, step_start, step_stop, patch_kind, measure)
+  ) AS num_scores
 FROM part GROUP BY ALL
 """
 SCORE_COLUMNS = [field.name for field in SCORES if pa.types.is_floating(field.type)]
@@ -176,19 +178,19 @@ def rows_of_unit(run: TraceRun, slab: Slab) -> int | None:
     if Intervention.MATCHED in plan.interventions and lacks_match:
         return None
     tokens = len(plan.tokens) if is_text else 1
-    return _interventions(run, slab) * len(slab.windows) * tokens * len(plan.measures)
+    return _patches(run, slab) * len(slab.windows) * tokens * len(plan.measures)
 
 
-def _interventions(run: TraceRun, slab: Slab) -> int:
-    """Return the number of pairs of a component and an intervention in a slab."""
-    chosen = run.plan.interventions
-    if not {Intervention.SWAP, Intervention.OTHER_SEED} & set(chosen):
-        return len(slab.components) * len(chosen)
-    from engine.tracing.interventions import allows  # it imports torch, which takes seconds
-
-    components = [c for c in run.components if c.name in set(slab.components)]
-    caption = run.plan.captions[0]  # all captions are alike here: the caller asks only then
-    return sum(allows(i, component, caption) for component in components for i in chosen)
+def _patches(run: TraceRun, slab: Slab) -> int:
+    """Return how often a unit of a slab is patched at each window and token."""
+    plan, names = run.plan, set(slab.components)
+    components = [c for c in run.components if c.name in names]
+    caption = plan.captions[0]  # all captions are alike here: the caller asks only then
+    return sum(
+        allows(*pair, component, caption)
+        for component in components
+        for pair in product(plan.interventions, plan.patches)
+    )
 
 
 def _groups(run: TraceRun, live: Live) -> Iterator[list[PartFile]]:

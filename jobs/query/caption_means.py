@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.statistics.inference import Array
+from schemas.component import TEXT_ENTRIES
 from schemas.views import effects_of
 
 Places = NDArray[np.int64]
@@ -46,10 +47,11 @@ class Effects:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """The states of one attribute, part and measure."""
+    """The states of one attribute, part, kind of patch and measure."""
 
     attribute: str
     part: str
+    patch_kind: str
     measure: str
     captions: tuple[str, ...]
     """Their ids."""
@@ -116,9 +118,10 @@ CREATE TEMP TABLE caption_codes AS
   FROM captions;
 CREATE TEMP TABLE component_codes AS
   SELECT component, (row_number() OVER (ORDER BY component))::INTEGER AS component_code
-  FROM (SELECT DISTINCT component FROM scores);
+  FROM (SELECT DISTINCT component FROM scores WHERE component <> '{TEXT_ENTRIES}');
 CREATE TEMP TABLE caption_means AS
-  SELECT part, component_code, token, step_start, step_stop, measure, intervention, caption,
+  SELECT part, component_code, token, step_start, step_stop, patch_kind, measure, intervention,
+    caption,
     count(*)::INTEGER AS trials, avg(indirect_effect) AS ie, avg(total_effect) AS te, {masks}
   FROM ({effects_of("scores")}) JOIN seed_codes USING (seed)
   JOIN component_codes USING (component) JOIN caption_codes USING (caption_id) GROUP BY ALL;
@@ -127,14 +130,15 @@ CREATE TEMP TABLE places AS
   FROM (SELECT DISTINCT part, component_code, token, step_start, step_stop FROM caption_means)
   JOIN component_codes USING (component_code);
 CREATE TEMP TABLE families AS
-  SELECT (row_number() OVER (ORDER BY part, measure, attribute) - 1)::INTEGER AS family, *
-  FROM (SELECT DISTINCT part, measure, attribute
-    FROM (SELECT DISTINCT part, measure, caption FROM caption_means)
+  SELECT *,
+    (row_number() OVER (ORDER BY part, measure, patch_kind, attribute) - 1)::INTEGER AS family
+  FROM (SELECT DISTINCT part, measure, patch_kind, attribute
+    FROM (SELECT DISTINCT part, measure, patch_kind, caption FROM caption_means)
     JOIN caption_codes USING (caption));
 CREATE TEMP TABLE numbered AS
   SELECT family, intervention, place, caption, ie, te, trials, COLUMNS('_mask_')
   FROM caption_means JOIN caption_codes USING (caption)
-  JOIN families USING (part, measure, attribute)
+  JOIN families USING (part, measure, patch_kind, attribute)
   JOIN places USING (part, component_code, token, step_start, step_stop);
 DROP TABLE caption_means;
 """
@@ -142,14 +146,15 @@ DROP TABLE caption_means;
 
 def _families(connection: duckdb.DuckDBPyConnection, count: str) -> Iterator[Family]:
     ids = [row[0] for row in _rows(connection, "SELECT caption_id FROM captions ORDER BY 1")]
-    listed = "SELECT family, attribute, part, measure FROM families ORDER BY family"
-    for number, attribute, part, measure in _rows(connection, listed):
+    listed = "SELECT family, attribute, part, patch_kind, measure FROM families ORDER BY family"
+    for number, attribute, part, patch_kind, measure in _rows(connection, listed):
         columns = _columns(connection, CAPTIONS, family=number)["caption"]
         counts = _columns(connection, count, family=number)
         places_S = np.unique(counts["place"]).astype(np.int64)
         yield Family(
             attribute=attribute,
             part=part,
+            patch_kind=patch_kind,
             measure=measure,
             captions=tuple(ids[caption] for caption in columns),
             places_S=places_S,

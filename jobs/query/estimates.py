@@ -101,7 +101,7 @@ class CausalSet:
 def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table]:
     """Return the tables of `schemas.statistics` of the run whose views a connection has."""
     tables = {name: [schema.empty_table()] for name, schema in STATISTICS.items()}
-    sets: dict[tuple[str, str], list[CausalSet]] = {}
+    sets: dict[tuple[str, str, str], list[CausalSet]] = {}
     with reduced(connection) as (places, families):
         for family in families:
             estimates = {name: _estimates(e.ie_SC, family) for name, e in family.effects.items()}
@@ -110,7 +110,7 @@ def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table
                 name: _claims(name, e, controls, family.captions) for name, e in estimates.items()
             }
             causal = _causal_set(family, claims.get(RESTORE))
-            sets.setdefault((family.part, family.measure), []).append(causal)
+            sets.setdefault((family.part, family.patch_kind, family.measure), []).append(causal)
             for name, found in estimates.items():
                 columns = _ranking(family, name, found, controls, claims[name])
                 tables["ranking"].append(_table("ranking", family, places, columns))
@@ -122,8 +122,8 @@ def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table
             if RESTORE in family.effects:
                 tables["concentration"].append(_concentration(family, places))
     tables["overlap"] += [
-        _overlap(part, measure, one, other)
-        for (part, measure), found in sets.items()
+        _overlap(*of, one, other)
+        for of, found in sets.items()
         for one, other in combinations(found, 2)
     ]
     made = {name: pa.concat_tables(found) for name, found in tables.items()}
@@ -313,6 +313,7 @@ def _table(name: str, family: Family, places: pa.Table, columns: Columns) -> pa.
     known = {
         "attribute": [family.attribute] * count,
         "measure": [family.measure] * count,
+        "patch_kind": [family.patch_kind] * count,
         **{name: placed[name] for name in placed.column_names},
         **columns,
     }
@@ -340,6 +341,7 @@ def _concentration(family: Family, places: pa.Table) -> pa.Table:
     row = {
         "attribute": family.attribute,
         "part": family.part,
+        "patch_kind": family.patch_kind,
         "measure": family.measure,
         "num_components": found.num_components,
         "gini": found.gini,
@@ -352,7 +354,9 @@ def _concentration(family: Family, places: pa.Table) -> pa.Table:
     return _arrow("concentration", {name: [value] for name, value in row.items()})
 
 
-def _overlap(part: str, measure: str, one: CausalSet, other: CausalSet) -> pa.Table:
+def _overlap(
+    part: str, patch_kind: str, measure: str, one: CausalSet, other: CausalSet
+) -> pa.Table:
     places = np.union1d(one.places_S, other.places_S)
     is_one, is_other = (
         _on(places, one.places_S, one.is_causal_S),
@@ -368,6 +372,7 @@ def _overlap(part: str, measure: str, one: CausalSet, other: CausalSet) -> pa.Ta
         )
     row = {
         "part": part,
+        "patch_kind": patch_kind,
         "measure": measure,
         "attribute_a": one.attribute,
         "attribute_b": other.attribute,

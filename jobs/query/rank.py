@@ -10,14 +10,17 @@ import pyarrow as pa
 
 from jobs.query.opened import Views
 from jobs.runs.trace_run import TraceRun
+from schemas.component import TEXT_ENTRIES
 from schemas.errors import PlanError
 from schemas.intervention import CONTROLS, Intervention
 from schemas.views import NORMAL_95, STATE
 
-PLACE = ("component", "token", "step_start || ':' || step_stop AS steps")
+PLACE = ("component", "token", "step_start || ':' || step_stop AS steps", "patch_kind")
+IS_CUT_POINT = """patch_kind = 'state' AND token = 'all'
+  AND component IN (SELECT component FROM components WHERE is_cut_point) AS is_cut_point"""
 SHOWN = (
     *("attribute", "part", "measure", "rank", *PLACE, "mean_ie", "ie_low", "ie_high"),
-    *("q_causal", "is_causal", "mean_recovery", "num_captions"),
+    *("q_causal", "is_causal", "mean_recovery", "num_captions", IS_CUT_POINT),
 )
 """Columns of a table of ranked states."""
 BEYOND = (
@@ -39,7 +42,7 @@ WHERE {CHOSEN} AND ($kind IS NULL OR intervention = $kind) GROUP BY ALL
 MEANS = f"""(
   SELECT {", ".join(STATE)}, intervention, avg(ie) AS mean_ie,
     stddev_samp(ie) / sqrt(count(*)) AS se_ie, count(*) AS num_captions
-  FROM caption_effects GROUP BY ALL)"""
+  FROM caption_effects WHERE component <> '{TEXT_ENTRIES}' GROUP BY ALL)"""
 """The means of `ranking` without its tests, which take long while a run grows."""
 OVERLAPS = f"""
 FROM overlap
@@ -110,9 +113,11 @@ def ranked(
 ) -> pa.Table:
     """Return the chosen states of `ranking`, the largest effects first.
 
-    Of each attribute, part, intervention and measure the first `top` are returned, or all.
+    Of each attribute, part, intervention, kind of patch and measure the first `top` are returned,
+    or all.
     """
-    return _states(views, choice, "ranking", columns, by="mean_ie", kind="intervention", top=top)
+    effect = {"by": "mean_ie", "kind": "intervention"}
+    return _states(views, choice, "ranking", columns, **effect, top=top)
 
 
 def last_ranks(views: Views, choice: Choice, states: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -175,7 +180,7 @@ def _states(
 ) -> pa.Table:
     """Return columns of the chosen states of a view; `kind` is its column of interventions."""
     order = f"{by} DESC, component, token, step_start, step_stop"
-    group = f"attribute, part, {kind}, measure"
+    group = f"attribute, part, {kind}, patch_kind, measure"
     sql = f"""
 SELECT {", ".join(columns)} FROM {view} WHERE {CHOSEN} AND ($kind IS NULL OR {kind} = $kind)
 QUALIFY $top IS NULL OR row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= $top

@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 
+from jobs.query.bound import bounds, comparisons
 from jobs.query.opened import Views
 from jobs.query.placebo import placebos
 from jobs.query.rank import CHOSEN, Choice
 from jobs.runs.trace_run import TraceRun
-from schemas.intervention import Intervention
+from schemas.intervention import Intervention, PatchKind
 from schemas.short_names import short_names
 from schemas.statistics import DISCOVERY_RATE
 
 FOUND = f"""
-SELECT attribute, part, count(*) AS states, count_if(is_causal) AS causal,
+SELECT attribute, part, patch_kind, count(*) AS states, count_if(is_causal) AS causal,
   max(num_captions) AS captions, min(q_causal) AS least_q,
   arg_max(struct_pack(component, mean_ie, low := ie_low, high := ie_high), mean_ie)
     FILTER (is_causal) AS leader,
@@ -21,7 +22,7 @@ SELECT attribute, part, count(*) AS states, count_if(is_causal) AS causal,
     FILTER (is_causal AND coalesce(ie_low, '-inf'::DOUBLE) <= 0) AS unsure
 FROM ranking
 WHERE intervention = 'restore' AND {CHOSEN}
-GROUP BY ALL ORDER BY ALL
+GROUP BY ALL ORDER BY attribute, part, patch_kind DESC
 """
 RATE = f"at a false discovery rate of {DISCOVERY_RATE:.0%}"
 LEAST_CAPTIONS = 5
@@ -50,7 +51,15 @@ def verdicts(views: Views, choice: Choice) -> list[str]:
             f"p-value is below {2.0**-most:.2g}; trace {SKEW_CAPTIONS}."
         )
     sentences += _limits([row for row in rows if row["causal"]], names, families=len(rows))
-    sentences += [placebo.sentence for placebo in placebos(views, choice)]
+    return sentences + notes(views, choice)
+
+
+def notes(views: Views, choice: Choice) -> list[str]:
+    """Return sentences on how to read a ranking: its placebo, its bound, what may be compared, and
+    which captions a control leaves out."""
+    sentences = [placebo.sentence for placebo in placebos(views, choice)]
+    sentences += [bound.sentence for bound in bounds(views, choice)]
+    sentences += comparisons(views.run, part=choice.part)
     return sentences + _unmatched(views.run, choice.attribute)
 
 
@@ -71,10 +80,9 @@ def _unmatched(run: TraceRun, attribute: str | None) -> list[str]:
 def _limits(rows: list[dict], names: Mapping[str, str], *, families: int) -> list[str]:
     """Return the limits of the claims of `rows`, which have causal states."""
     sentences = [
-        f"{row['attribute']}, {row['part']}: the interval of "
-        f"{_some([names[state] for state in row['unsure']])} reaches zero though "
-        f"q is under {DISCOVERY_RATE}: by the tests the effect is above zero, but its size is not "
-        "known."
+        f"{_over(row)} the interval of {_some([names[state] for state in row['unsure']])} "
+        f"reaches zero though q is under {DISCOVERY_RATE}: by the tests the effect is above zero, "
+        "but its size is not known."
         for row in rows
         if row["unsure"]
     ]
@@ -105,8 +113,14 @@ def _names(rows: list[dict]) -> str:
     return ", ".join(dict.fromkeys(row["attribute"] for row in rows))
 
 
+def _over(row: dict) -> str:
+    """Return what a sentence is about: attribute, part, and what is patched unless it is states."""
+    patched = "" if row["patch_kind"] == PatchKind.STATE else f", {row['patch_kind']}s"
+    return f"{row['attribute']}, {row['part']}{patched}:"
+
+
 def _sentence(row: dict, names: Mapping[str, str]) -> str:
-    over = f"{row['attribute']}, {row['part']}:"
+    over = _over(row)
     controls = f" and with the controls {' and '.join(row['controls'])}" if row["controls"] else ""
     if not row["causal"]:
         return (

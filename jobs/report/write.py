@@ -16,9 +16,9 @@ import vl_convert
 from markupsafe import Markup
 
 from engine.files import write_whole
-from jobs.query.placebo import placebos
 from jobs.query.rank import Choice
 from jobs.query.select import opened_views
+from jobs.query.words import notes
 from jobs.report.edits import CONCEPTS, EditSection, edit_sections, measure_rows, share_text
 from jobs.report.figures.data import ALPHA, FigureData, read_figure_data
 from jobs.report.figures.edits import edits, pareto
@@ -78,7 +78,7 @@ def write_report(run: TraceRun, folders: Sequence[Path], path: Path) -> Report:
         data = read_figure_data(views)
         failures = views.query(FAILED).to_pylist()
         (counts,) = views.query(COUNTS).to_pylist()
-        nulls = [placebo.sentence for placebo in placebos(views, Choice(measure=measure))]
+        said = notes(views, Choice(measure=measure))
     attributes = list(dict.fromkeys(caption.attribute for caption in run.plan.captions))
     answered = answers(data, measure, attributes)
     html = _rendered(
@@ -90,7 +90,7 @@ def write_report(run: TraceRun, folders: Sequence[Path], path: Path) -> Report:
         edits=sections,
         failures=failures,
         counts=counts,
-        placebos=nulls,
+        notes=said,
         data=data,
         figures=_run_figures(data) + _edit_figures(sections),
     )

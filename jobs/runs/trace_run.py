@@ -119,6 +119,8 @@ def _component_rows(run: TraceRun) -> list[Row]:
             "network_order": component.order,
             "layer": component.layer,
             "num_parameters": component.num_parameters,
+            "has_contribution": component.has_contribution,
+            "is_cut_point": component.is_cut_point,
         }
         for component in run.components
     ]

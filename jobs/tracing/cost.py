@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 
 from engine.model.opening import open_model, open_tokenizer
 from engine.model.tokens import Span, find_subjects
-from engine.tracing.interventions import allows, reference_runs
+from engine.tracing.interventions import reference_runs
 from jobs.tracing.plan import CheckedPlan
 from schemas.caption import Caption
 from schemas.component import Part, names_by_part
+from schemas.intervention import allows
 from schemas.tables import SCORES
 from schemas.unit import Unit, plan_units
 
@@ -87,9 +88,10 @@ def _unit_cost(planned: CheckedPlan, unit: Unit, span: Span, *, length: int) -> 
     """Return the numbers of patched runs and row evaluations of a unit."""
     by_name = {component.name: component for component in planned.components}
     changes = sum(
-        allows(intervention, by_name[name], unit.caption)
+        allows(intervention, patch_kind, by_name[name], unit.caption)
         for name in unit.components
         for intervention in unit.interventions
+        for patch_kind in unit.patches
     )
     if unit.part is Part.TEXT_ENCODER:
         groups = sum(len(span.positions(role, length)) for role in unit.tokens)

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from engine.files import read_bytes
 from jobs.input.captions import read_captions
 from schemas.caption import Caption
-from schemas.component import Component
+from schemas.component import TEXT_ENTRIES, Component, Part
 from schemas.documents import first_message, is_mapping, read_json, read_yaml
 from schemas.errors import PlanError
-from schemas.intervention import Intervention
+from schemas.intervention import Intervention, PatchKind, allows
 from schemas.plan import TracePlan
 from schemas.unit import Unit
 from schemas.window import expand_windows
@@ -22,7 +22,6 @@ from schemas.window import expand_windows
 if TYPE_CHECKING:
     import torch
 
-    from engine.model.components import Site
     from engine.model.tokens import Span
 
 REFERENCES = 8
@@ -95,10 +94,11 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     config_folder(plan.model)  # before torch is imported, which takes seconds
 
     from engine.model.components import list_components, list_sites
+    from engine.model.cut_points import cut_points
     from engine.model.opening import check_model, count_steps, open_skeleton
     from engine.model.registry import pinned
     from engine.model.scorer import check_scorer
-    from engine.tracing.interventions import component_groups, consecutive
+    from engine.tracing.interventions import component_groups, consecutive, joint
     from engine.tracing.measures import check_measures
 
     check_scorer(plan.scorer)
@@ -116,13 +116,40 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
         names = consecutive(chosen, plan.consecutive)
     else:
         names = plan.components
+    if _has_bound(plan):
+        names = [*names, TEXT_ENTRIES]
+    groups, cuts = component_groups(list_sites(skeleton), names), cut_points(skeleton)
     traced = tuple(
-        _joint(name, group)
-        for name, group in component_groups(list_sites(skeleton), names).items()
+        replace(joint(name, group), is_cut_point=group[-1].component.name in cuts)
+        for name, group in groups.items()
         if group[0].component.part in plan.parts
     )
+    _check_patches(plan, traced)
     _check_interventions(plan, traced)
     return CheckedPlan(plan=plan, components=traced, steps=steps)
+
+
+def _has_bound(plan: TracePlan) -> bool:
+    """Return whether the bound of all text entries together is traced besides the components."""
+    bounded = {Intervention.RESTORE, Intervention.CORRUPT} & set(plan.interventions)
+    is_of_states = plan.components is None and PatchKind.STATE in plan.patches
+    return is_of_states and Part.DENOISER in plan.parts and bool(bounded)
+
+
+def _check_patches(plan: TracePlan, traced: Sequence[Component]) -> None:
+    """Raise PlanError if a contribution is asked of a component that has none.
+
+    Where states are traced too, only components that the plan names need one.
+    """
+    is_alone = PatchKind.STATE not in plan.patches
+    if PatchKind.CONTRIBUTION not in plan.patches or not (is_alone or plan.components):
+        return
+    lacking = [c for c in traced if not c.has_contribution and c.name != TEXT_ENTRIES]
+    if lacking:
+        raise PlanError(
+            f"{lacking[0].name} has no contribution besides its output, which is one already: "
+            "trace it with --patch state, or contributions only of --kind resnet, block or layer"
+        )
 
 
 def _check_captions(plan: TracePlan) -> None:
@@ -189,10 +216,10 @@ def _check_counterfactuals(
 def _check_interventions(plan: TracePlan, traced: Sequence[Component]) -> None:
     """Raise PlanError if a part has no component to trace, or an intervention no component or
     source run."""
-    from engine.tracing.interventions import allows, reference_runs
+    from engine.tracing.interventions import reference_runs
 
     for part in plan.parts:
-        of_part = [component for component in traced if component.part is part]
+        of_part = [c for c in traced if c.part is part and c.name != TEXT_ENTRIES]
         if not of_part:
             raise PlanError(f"no component of the {part} is among those to trace")
         for caption in plan.captions:
@@ -208,12 +235,6 @@ def _check_interventions(plan: TracePlan, traced: Sequence[Component]) -> None:
             )
             reference_runs(unit, plan.numerics)
     for intervention in plan.interventions:
-        pairs = product(traced, plan.captions)
-        if not any(allows(intervention, component, caption) for component, caption in pairs):
+        cases = product(plan.patches, traced, plan.captions)
+        if not any(allows(intervention, *case) for case in cases):
             raise PlanError(f"no component to trace can be used with intervention {intervention}")
-
-
-def _joint(name: str, group: "Sequence[Site]") -> Component:
-    """Return consecutive components as one component, in the place of the first."""
-    parameters = sum(site.component.num_parameters for site in group)
-    return replace(group[0].component, name=name, num_parameters=parameters)

@@ -234,7 +234,7 @@ def test_an_edited_plan_is_found_and_nothing_is_moved(run: TraceRun) -> None:
     assert not states(checked(run))
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema_version": 5, "plan": {}}', "{'"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema_version": 6, "plan": {}}', "{'"])
 def test_a_plan_that_is_none_is_found(run: TraceRun, content: str) -> None:
     path_of(run, PLAN).write_text(content)
     report = checked(run)
@@ -244,7 +244,7 @@ def test_a_plan_that_is_none_is_found(run: TraceRun, content: str) -> None:
 
 def test_a_plan_of_another_version_is_found(run: TraceRun) -> None:
     plan = path_of(run, PLAN)
-    plan.write_text(plan.read_text().replace('"schema_version": 5', '"schema_version": 3'))
+    plan.write_text(plan.read_text().replace('"schema_version": 6', '"schema_version": 3'))
     assert "version 3" in text_of(checked(run), "plan")
 
 

@@ -157,9 +157,9 @@ def test_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:
 def test_a_run_of_another_version_is_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r")
     plan = Path(run.location, "plan.json")
-    plan.write_text(plan.read_text().replace('"schema_version": 5', '"schema_version": 3'))
+    plan.write_text(plan.read_text().replace('"schema_version": 6', '"schema_version": 3'))
     with pytest.raises(
-        StoreError, match="tables of version 3, this dqf reads 5: read it with the dqf"
+        StoreError, match="tables of version 3, this dqf reads 6: read it with the dqf"
     ):
         open_run(run.location)
 

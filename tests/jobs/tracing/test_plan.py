@@ -4,6 +4,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,9 +14,10 @@ from diffusers import PNDMScheduler
 from engine.model.opening import new_scheduler, open_model
 from jobs.input.captions import pick, read_captions
 from jobs.input.probes import probe_names, probe_set
+from jobs.tracing.cost import plan_cost
 from jobs.tracing.plan import check_plan, make_plan, read_plan
 from schemas.caption import Caption
-from schemas.component import Part, names_by_part
+from schemas.component import TEXT_ENTRIES, Part, names_by_part
 from schemas.errors import DqfError, ModelUnavailable, PlanError, UnknownComponent
 from schemas.unit import plan_units
 
@@ -173,12 +175,47 @@ def test_a_plan_is_checked_against_its_model(
 
 def test_consecutive_components_become_one(tiny_sd: Path) -> None:
     fields = {"model": str(tiny_sd), "captions": [CAT], "kinds": ["resnet"], "parts": ["denoiser"]}
-    single = check_plan(make_plan(fields)).components
-    pairs = check_plan(make_plan({**fields, "consecutive": 2})).components
+    *single, bound = check_plan(make_plan(fields)).components
+    *pairs, same = check_plan(make_plan({**fields, "consecutive": 2})).components
+    assert bound == same
+    assert bound.name == TEXT_ENTRIES
+    assert [c.name for c in single if c.is_cut_point] == [single[-1].name]
+    assert [c.name for c in pairs if c.is_cut_point] == [pairs[-1].name]
     assert len(pairs) == len(single) - 1
     for first, second, pair in zip(single, single[1:], pairs, strict=False):
         assert pair.name == f"{first.name}..{second.name}"
         assert pair.num_parameters == first.num_parameters + second.num_parameters
+
+
+ATTENTION = "unet.mid_block.attentions.0.transformer_blocks.0.attn1"
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"patches": ["contribution"]}, "attn1"),
+        ({"patches": ["contribution"], "kinds": ["mlp"], "parts": ["text-encoder"]}, "mlp"),
+        ({"patches": ["contribution"], "kinds": ["resnet", "feed_forward"]}, "ff"),
+        ({"patches": ["contribution"], "components": [ATTENTION]}, ATTENTION),
+        ({"patches": ["state", "contribution"], "components": [ATTENTION]}, ATTENTION),
+    ],
+)
+def test_a_contribution_of_what_adds_its_whole_output_is_refused(
+    tiny_sd: Path, fields: dict[str, Any], named: str
+) -> None:
+    plan = make_plan({"model": str(tiny_sd), "captions": [CAT], "parts": ["denoiser"], **fields})
+    with pytest.raises(PlanError, match=rf"{named} has no contribution besides its output"):
+        check_plan(plan)
+
+
+def test_states_and_contributions_are_traced_where_there_are_both(tiny_sd: Path) -> None:
+    fields = {"model": str(tiny_sd), "captions": [CAT], "parts": ["denoiser"]}
+    both = check_plan(make_plan({**fields, "patches": ["state", "contribution"]}))
+    with_one = sum(component.has_contribution for component in both.components)
+    assert 0 < with_one < len(both.components)
+    assert plan_cost(both).changed_runs == len(both.components) + with_one
+    alone = check_plan(make_plan({**fields, "patches": ["contribution"], "kinds": ["resnet"]}))
+    assert TEXT_ENTRIES not in {component.name for component in alone.components}
 
 
 def test_steps_are_the_schedulers_evaluations(tiny_sd: Path) -> None:
