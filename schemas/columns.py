@@ -162,7 +162,7 @@ COLUMNS = {
         ),
         estimate(
             "q_value",
-            "p after Benjamini-Hochberg over an attribute, part, intervention, measure",
+            "p after Benjamini-Hochberg over a part, attribute, measure, intervention, patch",
             unit="probability",
         ),
         estimate(
@@ -172,7 +172,7 @@ COLUMNS = {
         ),
         estimate(
             "q_causal",
-            "p_causal after Benjamini-Hochberg over an attribute, part, intervention, measure",
+            "p_causal after Benjamini-Hochberg over a part, attribute, measure, intervention, patch",
             unit="probability",
         ),
         estimate(
