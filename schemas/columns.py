@@ -162,7 +162,7 @@ COLUMNS = {
         ),
         estimate(
             "q_value",
-            "p after Benjamini-Hochberg over a part, attribute, measure, intervention, patch",
+            "p after Benjamini-Hochberg over a part, attribute, measure, patch, intervention",
             unit="probability",
         ),
         estimate(
@@ -172,7 +172,7 @@ COLUMNS = {
         ),
         estimate(
             "q_causal",
-            "p_causal after Benjamini-Hochberg over a part, attribute, measure, intervention, patch",
+            "p_causal after Benjamini-Hochberg over the states that q_value is over",
             unit="probability",
         ),
         estimate(
