@@ -51,12 +51,12 @@ latent both."""
 
 
 class PatchKind(StrEnum):
-    """What of a component is copied from the source runs."""
+    """The part of a component's output that is copied from the source runs."""
 
     STATE = "state"
     """Its whole output: with a residual connection, everything upstream too."""
     CONTRIBUTION = "contribution"
-    """What it adds to its input, which stays the patched run's own."""
+    """The increment that it adds to its input, which stays the patched run's own."""
 
 
 class TokenRole(StrEnum):

@@ -39,7 +39,7 @@ class TracePlan(BaseModel):
     """Text-encoder trace: where a component is restored."""
     interventions: tuple[Intervention, ...] = Field(default=(Intervention.RESTORE,), min_length=1)
     patches: tuple[PatchKind, ...] = Field(default=(PatchKind.STATE,), min_length=1)
-    """What is copied of a component that adds to its input."""
+    """Kinds of patch; only components that add to their input have a contribution."""
     references: tuple[str, ...] = ()
     """Captions whose clean runs are the source runs of `mean` and of `other-caption`."""
     measures: tuple[str, ...] = Field(default=("caption", "target"), min_length=1)

@@ -31,7 +31,8 @@ DOES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """What all text entries of the denoiser do together to an attribute."""
+    """The share of the total effect that all text entries restore or take together, for one
+    attribute."""
 
     attribute: str
     intervention: str
