@@ -81,7 +81,7 @@ def test_workers_find_their_own_packages(tmp_path: Path, tiny_sd: Path, tiny_sco
     hide(tmp_path, PACKAGES, as_package=False)
     (tmp_path / "captions.csv").write_text("caption,subject,attribute\na red cat,cat,object\n")
     options = ["--captions", "captions.csv", "--model", str(tiny_sd), "--scorer"]
-    options += [str(tiny_scorer), "--steps", "1", "--part", "text-encoder"]
+    options += [str(tiny_scorer), "--steps", "1", "--part", "text-encoder", "--actors", "1"]
     result = python("-m", "dqf", "trace", "submit", *options, "--run", "mine", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "1 of 1 units done, 0 failed" in result.stdout + result.stderr

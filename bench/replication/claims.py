@@ -5,7 +5,8 @@ a claim replicates if all of it lies on the claim's side of a bound, does not re
 lies on the other, and is undecided otherwise.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
@@ -19,13 +20,13 @@ from bench.replication.evidence import (
     Interval,
     Row,
     TokenMap,
-    open_finished,
+    opened_finished,
     profiles_agree,
     rows,
     share_of_total,
     token_map,
 )
-from jobs.runs.trace_run import TraceRun
+from jobs.query.opened import Views
 from schemas.statistics import DISCOVERY_RATE
 
 MOST = 0.5
@@ -59,29 +60,32 @@ class Evidence:
     """The runs, by one score."""
 
     measure: str
-    text: TraceRun | None
-    tokens: TraceRun | None
-    unet: TraceRun | None
+    text: Views | None
+    tokens: Views | None
+    unet: Views | None
     token_effects: TokenMap | None
 
     @classmethod
-    def of(cls, folder: Path, measure: str) -> "Evidence":
-        """Return the evidence in a folder of runs."""
-        text, tokens, unet = (
-            open_finished(folder, f"replication-{name}") for name in ("text", "tokens", "unet")
-        )
-        return cls(
-            measure=measure,
-            text=text,
-            tokens=tokens,
-            unet=unet,
-            token_effects=token_map(tokens, measure) if tokens else None,
-        )
+    @contextmanager
+    def opened(cls, folder: Path, measure: str) -> Iterator["Evidence"]:
+        """Yield the evidence in a folder of runs, whose views are open until exit."""
+        with ExitStack() as stack:
+            text, tokens, unet = (
+                stack.enter_context(opened_finished(folder, f"replication-{name}"))
+                for name in ("text", "tokens", "unet")
+            )
+            yield cls(
+                measure=measure,
+                text=text,
+                tokens=tokens,
+                unet=unet,
+                token_effects=token_map(tokens, measure) if tokens else None,
+            )
 
-    def states(self, run: TraceRun, attribute: str, *, view: str = "ranking") -> list[Row]:
+    def states(self, views: Views, attribute: str, *, view: str = "ranking") -> list[Row]:
         """Return the restored components of an attribute, the strongest first."""
         return rows(
-            run,
+            views,
             f"FROM {view} WHERE attribute = '{attribute}' AND measure = '{self.measure}' "
             "AND intervention = 'restore' ORDER BY mean_ie DESC, component",
         )
@@ -110,26 +114,26 @@ def below_bound(interval: Interval, bound: float) -> Verdict:
 
 
 def _each(
-    run: TraceRun | None, evidence: Evidence, judge: Callable[[TraceRun, str], tuple[Verdict, str]]
+    views: Views | None, evidence: Evidence, judge: Callable[[Views, str], tuple[Verdict, str]]
 ) -> list[Finding]:
     """Judge every attribute, unless it has too few captions or its corruption took nothing away."""
     found: list[Finding] = []
     for attribute in ATTRIBUTES:
-        reason = unfit(run, attribute, evidence.measure)
-        if run is None or reason:
+        reason = unfit(views, attribute, evidence.measure)
+        if views is None or reason:
             verdict, numbers = Verdict.OPEN, reason
         else:
-            verdict, numbers = judge(run, attribute)
+            verdict, numbers = judge(views, attribute)
         found.append(Finding(about=attribute, verdict=verdict, numbers=numbers))
     return found
 
 
-def unfit(run: TraceRun | None, attribute: str, measure: str) -> str:
+def unfit(views: Views | None, attribute: str, measure: str) -> str:
     """Return why an attribute cannot be judged, "" if it can."""
-    if run is None:
+    if views is None:
         return "not traced"
     found = rows(
-        run,
+        views,
         f"SELECT max(num_captions) AS n, max(te_low) AS low FROM component_effects WHERE attribute "
         f"= '{attribute}' AND measure = '{measure}' AND intervention = 'restore'",
     )
@@ -142,9 +146,9 @@ def unfit(run: TraceRun | None, attribute: str, measure: str) -> str:
 def first_is_causal(evidence: Evidence) -> list[Finding]:
     """Judge whether the paper's state is causal."""
 
-    def judge(run: TraceRun, attribute: str) -> tuple[Verdict, str]:
-        (row,) = [r for r in evidence.states(run, attribute) if r["component"] == FIRST]
-        survives = FIRST in _survivors(evidence, run, attribute)
+    def judge(views: Views, attribute: str) -> tuple[Verdict, str]:
+        (row,) = [r for r in evidence.states(views, attribute) if r["component"] == FIRST]
+        survives = FIRST in _survivors(evidence, views, attribute)
         effect = _effect(row)
         if survives:
             return Verdict.YES, f"IE {effect}, rank {row['rank']}"
@@ -157,8 +161,8 @@ def first_is_causal(evidence: Evidence) -> list[Finding]:
 def first_carries_most(evidence: Evidence) -> list[Finding]:
     """Judge whether restoring the paper's state brings most of the attribute back."""
 
-    def judge(run: TraceRun, attribute: str) -> tuple[Verdict, str]:
-        share = share_of_total(run, FIRST, attribute, evidence.measure)
+    def judge(views: Views, attribute: str) -> tuple[Verdict, str]:
+        share = share_of_total(views, FIRST, attribute, evidence.measure)
         return by_bound(share, MOST), f"{share} of the total effect"
 
     return _each(evidence.text, evidence, judge)
@@ -167,8 +171,8 @@ def first_carries_most(evidence: Evidence) -> list[Finding]:
 def first_is_alone(evidence: Evidence) -> list[Finding]:
     """Judge whether no other component of the text encoder is causal at that token."""
 
-    def judge(run: TraceRun, attribute: str) -> tuple[Verdict, str]:
-        survivors = _survivors(evidence, run, attribute)
+    def judge(views: Views, attribute: str) -> tuple[Verdict, str]:
+        survivors = _survivors(evidence, views, attribute)
         others = [name for name in survivors if name != FIRST]
         if others:
             return Verdict.NO, f"besides it {', '.join(map(short, others))}"
@@ -180,7 +184,7 @@ def first_is_alone(evidence: Evidence) -> list[Finding]:
 def last_token_leads(evidence: Evidence) -> list[Finding]:
     """Judge whether that layer's effect is largest at the last subject token."""
 
-    def judge(_: TraceRun, attribute: str) -> tuple[Verdict, str]:
+    def judge(_: Views, attribute: str) -> tuple[Verdict, str]:
         assert evidence.token_effects
         leads = {
             role: lead
@@ -201,9 +205,9 @@ def last_token_leads(evidence: Evidence) -> list[Finding]:
 def unet_is_distributed(evidence: Evidence) -> list[Finding]:
     """Judge whether more components share an attribute in the UNet than in the text encoder."""
 
-    def judge(run: TraceRun, attribute: str) -> tuple[Verdict, str]:
-        survivors = _survivors(evidence, run, attribute)
-        wide = concentration(run, attribute, evidence.measure)
+    def judge(views: Views, attribute: str) -> tuple[Verdict, str]:
+        survivors = _survivors(evidence, views, attribute)
+        wide = concentration(views, attribute, evidence.measure)
         narrow = evidence.text and concentration(evidence.text, attribute, evidence.measure)
         if not narrow or not wide:
             return Verdict.OPEN, "the text encoder was not traced"
@@ -237,10 +241,10 @@ def unet_differs(evidence: Evidence) -> list[Finding]:
     return found
 
 
-def concentration(run: TraceRun, attribute: str, measure: str) -> Interval | None:
+def concentration(views: Views, attribute: str, measure: str) -> Interval | None:
     """Return the effective number of components of an attribute."""
     found = rows(
-        run,
+        views,
         f"FROM concentration WHERE attribute = '{attribute}' AND measure = '{measure}'",
     )
     if not found or found[0]["effective_components"] is None:
@@ -248,11 +252,11 @@ def concentration(run: TraceRun, attribute: str, measure: str) -> Interval | Non
     return Interval.of(found[0], "effective_components", "effective_low", "effective_high")
 
 
-def overlap(run: TraceRun, first: str, second: str, measure: str) -> Row | None:
+def overlap(views: Views, first: str, second: str, measure: str) -> Row | None:
     """Return the overlap of two attributes' causal components, in either order."""
     pair = f"('{first}', '{second}')"
     found = rows(
-        run,
+        views,
         f"FROM overlap WHERE measure = '{measure}' AND (attribute_a IN {pair} AND attribute_b IN "
         f"{pair})",
     )
@@ -268,9 +272,9 @@ def short(component: str) -> str:
     )
 
 
-def _survivors(evidence: Evidence, run: TraceRun, attribute: str) -> list[str]:
+def _survivors(evidence: Evidence, views: Views, attribute: str) -> list[str]:
     """Return the causal components by q-values over all attributes, parts and scores of a run."""
-    states = evidence.states(run, attribute, view="causal_states")
+    states = evidence.states(views, attribute, view="causal_states")
     return [row["component"] for row in states if row["q_run"] < DISCOVERY_RATE]
 
 

@@ -6,19 +6,21 @@ means over positions of a role, and rank correlations.
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap, spearmanr
+from scipy.stats import bootstrap, rankdata
 
 from engine.model.opening import open_model
 from engine.model.tokens import find_subject
-from jobs.query.select import run_query
-from jobs.runs.trace_run import TraceRun, open_run
+from jobs.query.opened import Views
+from jobs.query.select import opened_views
+from jobs.runs.trace_run import open_run
 from schemas.errors import StoreError
 
 Row = dict[str, Any]
@@ -65,18 +67,21 @@ class Interval:
         return f"{value} (no interval)" if math.isnan(self.low) else f"{value} ({low} to {high})"
 
 
-def open_finished(folder: Path, name: str) -> TraceRun | None:
-    """Return a run that has scores; None if there is none."""
+@contextmanager
+def opened_finished(folder: Path, name: str) -> Iterator[Views | None]:
+    """Yield the views of a run that has scores; None if there is none."""
     try:
         run = open_run(folder / name)
     except StoreError:
-        return None
-    return run if run_query(run, "SELECT 1 FROM scores LIMIT 1").num_rows else None
+        yield None
+        return
+    with opened_views(run) as views:
+        yield views if rows(views, "SELECT 1 FROM scores LIMIT 1") else None
 
 
-def rows(run: TraceRun, sql: str) -> list[Row]:
+def rows(views: Views, sql: str) -> list[Row]:
     """Return the rows of a statement."""
-    return run_query(run, sql).to_pylist()
+    return views.query(sql).to_pylist()
 
 
 def resampled(
@@ -105,10 +110,10 @@ def resampled(
     return Interval(value=value, low=float(found.low), high=float(found.high))
 
 
-def share_of_total(run: TraceRun, component: str, attribute: str, measure: str) -> Interval:
+def share_of_total(views: Views, component: str, attribute: str, measure: str) -> Interval:
     """Return mean indirect effect over mean total effect of a restored component."""
     found = rows(
-        run,
+        views,
         f"SELECT ie, te FROM caption_effects WHERE component = '{component}' AND attribute = "
         f"'{attribute}' AND measure = '{measure}' AND intervention = 'restore' ORDER BY caption_id",
     )
@@ -151,12 +156,12 @@ class TokenMap:
         )
 
 
-def token_map(run: TraceRun, measure: str) -> TokenMap:
+def token_map(views: Views, measure: str) -> TokenMap:
     """Return the map of a run that restored each position alone."""
-    tokenizer = open_model(run.plan.model).encoders[0].tokenizer
-    spans = {caption.id: find_subject(tokenizer, caption) for caption in run.plan.captions}
+    tokenizer = open_model(views.run.plan.model).encoders[0].tokenizer
+    spans = {caption.id: find_subject(tokenizer, caption) for caption in views.run.plan.captions}
     found = rows(
-        run,
+        views,
         "SELECT attribute, component, caption_id, position, avg(indirect_effect) AS ie, "
         f"avg(total_effect) AS te FROM effects WHERE measure = '{measure}' "
         "AND intervention = 'restore' GROUP BY ALL ORDER BY caption_id",
@@ -199,29 +204,28 @@ def role_of(position: int, span: Any) -> str:
     return ROLES[4] if position == span.eos else ROLES[5]
 
 
-def profiles_agree(run: TraceRun, first: str, second: str, measure: str) -> Interval:
+def profiles_agree(views: Views, first: str, second: str, measure: str) -> Interval:
     """Return Spearman's correlation of two attributes' mean effects over components.
 
     Captions of each are resampled on their own.
     """
-    matrices = [_by_caption(run, attribute, measure) for attribute in (first, second)]
+    matrices = [_by_caption(views, attribute, measure) for attribute in (first, second)]
     seed = hashlib.blake2b(f"profiles {first} {second} {measure}".encode(), digest_size=8).digest()
     generator = np.random.default_rng(int.from_bytes(seed))
     value = _spearman(*(matrix.mean(axis=0) for matrix in matrices))
-    drawn = [
-        _spearman(
-            *(m[generator.integers(0, len(m), len(m))].mean(axis=0) for m in matrices),
-        )
+    draws = [
+        [m[generator.integers(0, len(m), len(m))].mean(axis=0) for m in matrices]
         for _ in range(RESAMPLES)
     ]
+    drawn = _spearman(*np.moveaxis(np.array(draws), 1, 0))
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return Interval(value=value, low=float(low), high=float(high))
+    return Interval(value=float(value), low=float(low), high=float(high))
 
 
-def _by_caption(run: TraceRun, attribute: str, measure: str) -> NDArray[np.float64]:
+def _by_caption(views: Views, attribute: str, measure: str) -> NDArray[np.float64]:
     """Return restored effects, captions x components."""
     found = rows(
-        run,
+        views,
         f"SELECT component, list(ie ORDER BY caption_id) AS ies FROM caption_effects "
         f"WHERE attribute = '{attribute}' AND measure = '{measure}' AND intervention = 'restore' "
         "GROUP BY component ORDER BY component",
@@ -229,5 +233,8 @@ def _by_caption(run: TraceRun, attribute: str, measure: str) -> NDArray[np.float
     return np.array([row["ies"] for row in found]).T
 
 
-def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    return float(spearmanr(a, b).statistic)
+def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Spearman's correlations along the last axis: Pearson's of the ranks."""
+    ranks = (rankdata(values, axis=-1) for values in (a, b))
+    a, b = (r - r.mean(axis=-1, keepdims=True) for r in ranks)
+    return (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))

@@ -8,6 +8,7 @@ import altair as alt
 
 from bench.replication.claims import Evidence, short
 from bench.replication.evidence import ATTRIBUTES, MEASURES, ROLES, Row, rows
+from jobs.query.opened import Views
 
 COLORS = alt.Scale(scheme="blueorange", domainMid=0)
 """Diverging, which color-blind people can distinguish."""
@@ -15,7 +16,11 @@ COLORS = alt.Scale(scheme="blueorange", domainMid=0)
 
 def draw_figures(folder: Path, images: Path) -> list[tuple[str, str]]:
     """Write the figures that the runs suffice for; return their file names and what each shows."""
-    evidence = Evidence.of(folder, MEASURES[0])
+    with Evidence.opened(folder, MEASURES[0]) as evidence:
+        return _drawn(evidence, images)
+
+
+def _drawn(evidence: Evidence, images: Path) -> list[tuple[str, str]]:
     images.mkdir(exist_ok=True)
     drawn: list[tuple[str, str]] = []
 
@@ -35,9 +40,9 @@ def draw_figures(folder: Path, images: Path) -> list[tuple[str, str]]:
     return drawn
 
 
-def _states(evidence: Evidence, run: Any) -> list[Row]:
+def _states(evidence: Evidence, views: Views) -> list[Row]:
     found = rows(
-        run,
+        views,
         "SELECT attribute, component, intervention, mean_ie, ie_low, ie_high, network_order "
         f"FROM component_effects JOIN components USING (component) WHERE "
         f"measure = '{evidence.measure}' ORDER BY network_order",

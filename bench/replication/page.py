@@ -1,6 +1,7 @@
 """docs/findings.md: the results of the replication's runs, in sentences made by rules."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from bench.replication.claims import (
 )
 from bench.replication.evidence import ATTRIBUTES, FIRST, MEASURES, ROLES, Interval, Row, rows
 from engine.model.registry import default_steps
+from jobs.query.opened import Views
 from jobs.runs.progress import progress_of
-from jobs.runs.trace_run import TraceRun
 
 TOP = 5
 """Number of components that are listed per attribute."""
@@ -32,26 +33,30 @@ Judged = list[tuple[Claim, dict[str, list[Finding]]]]
 
 def write_page(folder: Path, page: Path, figures: Sequence[tuple[str, str]]) -> None:
     """Write the page; `figures` are files in docs/images with what they show."""
-    by_score = {measure: Evidence.of(folder, measure) for measure in MEASURES}
+    with ExitStack() as stack:
+        by_score = {
+            measure: stack.enter_context(Evidence.opened(folder, measure)) for measure in MEASURES
+        }
+        page.write_text("\n\n".join(_parts(by_score, figures)) + "\n")
+
+
+def _parts(by_score: Mapping[str, Evidence], figures: Sequence[tuple[str, str]]) -> Iterator[str]:
     judged = [
         (claim, {measure: claim.judge(evidence) for measure, evidence in by_score.items()})
         for claim in CLAIMS
     ]
     evidence = by_score[MEASURES[0]]
-    parts = [
-        HEAD,
-        *_answer(judged),
-        *_claims(judged),
-        *_runs(evidence),
-        *_effects_taken(evidence),
-        *_text(evidence),
-        *_tokens(evidence),
-        *_unet(evidence),
-        *_figures(figures),
-        *_unsaid(evidence, judged),
-        AGAIN,
-    ]
-    page.write_text("\n\n".join(parts) + "\n")
+    yield HEAD
+    yield from _answer(judged)
+    yield from _claims(judged)
+    yield from _runs(evidence)
+    yield from _effects_taken(evidence)
+    yield from _text(evidence)
+    yield from _tokens(evidence)
+    yield from _unet(evidence)
+    yield from _figures(figures)
+    yield from _unsaid(evidence, judged)
+    yield AGAIN
 
 
 HEAD = """# Findings on emoji-sd
@@ -113,18 +118,18 @@ def _claims(judged: Judged) -> Iterator[str]:
 def _runs(evidence: Evidence) -> Iterator[str]:
     yield "## The runs"
     lines = []
-    for name, run in _named(evidence):
-        if run is None:
+    for name, views in _named(evidence):
+        if views is None:
             lines.append([name, "not traced", *[""] * 6])
             continue
-        plan, done = run.plan, progress_of(run)
+        plan, done = views.run.plan, progress_of(views.run)
         lines.append(
             [
                 name,
                 f"{done.done - done.failed} of {done.total}",
                 ", ".join(plan.interventions),
                 ", ".join(plan.tokens) if name != "UNet" else "",
-                str(len(run.components)),
+                str(len(views.run.components)),
                 f"{plan.numerics.steps}, guidance {plan.numerics.guidance:g}",
                 f"{len(plan.seeds)}, {plan.noise_draws}",
                 f"{plan.numerics.noise_sigmas:g} sigma",
@@ -136,7 +141,7 @@ def _runs(evidence: Evidence) -> Iterator[str]:
     )
 
 
-def _named(evidence: Evidence) -> list[tuple[str, TraceRun | None]]:
+def _named(evidence: Evidence) -> list[tuple[str, Views | None]]:
     return [
         ("text encoder", evidence.text),
         ("layer x token", evidence.tokens),
@@ -147,15 +152,15 @@ def _named(evidence: Evidence) -> list[tuple[str, TraceRun | None]]:
 def _effects_taken(evidence: Evidence) -> Iterator[str]:
     yield "## What the corruption takes away"
     lines = []
-    for name, run in _named(evidence):
-        for row in _totals(run, evidence.measure) if run else []:
+    for name, views in _named(evidence):
+        for row in _totals(views, evidence.measure) if views else []:
             lines.append([name, row["attribute"], str(row["n"]), _interval(row, "te")])
     yield table(["run", "attribute", "captions", "total effect"], lines)
 
 
-def _totals(run: TraceRun, measure: str) -> list[Row]:
+def _totals(views: Views, measure: str) -> list[Row]:
     return rows(
-        run,
+        views,
         "SELECT attribute, max(num_captions) AS n, max_by(mean_te, num_captions) AS mean_te, "
         "max_by(te_low, num_captions) AS te_low, max_by(te_high, num_captions) AS te_high "
         f"FROM component_effects WHERE measure = '{measure}' AND intervention = 'restore' "
@@ -171,13 +176,13 @@ def _text(evidence: Evidence) -> Iterator[str]:
     yield _ranked(evidence, evidence.text)
 
 
-def _ranked(evidence: Evidence, run: TraceRun) -> str:
+def _ranked(evidence: Evidence, views: Views) -> str:
     """Return the leading components of each attribute."""
     lines = []
     for attribute in ATTRIBUTES:
-        survivors = evidence.states(run, attribute, view="causal_states")
+        survivors = evidence.states(views, attribute, view="causal_states")
         names = {row["component"] for row in survivors}
-        for row in evidence.states(run, attribute)[:TOP]:
+        for row in evidence.states(views, attribute)[:TOP]:
             lines.append(
                 [
                     attribute,
@@ -223,12 +228,12 @@ def _tokens(evidence: Evidence) -> Iterator[str]:
 
 def _unet(evidence: Evidence) -> Iterator[str]:
     yield "## UNet"
-    run = evidence.unet
-    if run is None:
+    views = evidence.unet
+    if views is None:
         yield "Not traced."
         return
-    fit = [a for a in ATTRIBUTES if not unfit(run, a, evidence.measure)]
-    yield f"Of {len(run.components)} components, by what is asked of them:"
+    fit = [a for a in ATTRIBUTES if not unfit(views, a, evidence.measure)]
+    yield f"Of {len(views.run.components)} components, by what is asked of them:"
     yield table(
         [
             "attribute",
@@ -237,9 +242,9 @@ def _unet(evidence: Evidence) -> Iterator[str]:
             "beyond another caption",
             "both",
         ],
-        [[attribute, *_controls(run, attribute, evidence.measure)] for attribute in fit],
+        [[attribute, *_controls(views, attribute, evidence.measure)] for attribute in fit],
     )
-    yield _ranked(evidence, run)
+    yield _ranked(evidence, views)
     yield (
         "In how many components the positive effects of restoring are, controls aside. Effects of "
         "noise count too, so that a weak attribute looks more distributed than it is; the number "
@@ -250,7 +255,7 @@ def _unet(evidence: Evidence) -> Iterator[str]:
         [
             [
                 attribute,
-                str(concentration(run, attribute, evidence.measure) or ""),
+                str(concentration(views, attribute, evidence.measure) or ""),
                 str(
                     (evidence.text and concentration(evidence.text, attribute, evidence.measure))
                     or ""
@@ -268,16 +273,16 @@ def _unet(evidence: Evidence) -> Iterator[str]:
                 str(row["num_both"]),
             ]
             for a, b in combinations(fit, 2)
-            if (row := overlap(run, a, b, evidence.measure))
+            if (row := overlap(views, a, b, evidence.measure))
         ],
     )
 
 
-def _controls(run: TraceRun, attribute: str, measure: str) -> list[str]:
+def _controls(views: Views, attribute: str, measure: str) -> list[str]:
     """Return how many components have an effect, and keep it next to each control."""
     where = f"attribute = '{attribute}' AND measure = '{measure}'"
     (restored,) = rows(
-        run,
+        views,
         f"SELECT count(*) AS n FROM component_effects WHERE {where} AND intervention = 'restore' "
         "AND q_value < 0.05 AND mean_ie > 0",
     )
@@ -287,12 +292,12 @@ def _controls(run: TraceRun, attribute: str, measure: str) -> list[str]:
         ("other-caption", "difference", "mean_difference"),
     ):
         (row,) = rows(
-            run,
+            views,
             f"SELECT count(*) AS n FROM controlled_effects WHERE {where} AND control = '{control}' "
             f"AND q_{name} < 0.05 AND {value} > 0",
         )
         counts.append(str(row["n"]))
-    (both,) = rows(run, f"SELECT count(*) AS n FROM causal_states WHERE {where}")
+    (both,) = rows(views, f"SELECT count(*) AS n FROM causal_states WHERE {where}")
     return [str(restored["n"]), *counts, str(both["n"])]
 
 
@@ -314,14 +319,14 @@ def _unsaid(evidence: Evidence, judged: Judged) -> Iterator[str]:
         "nothing alone, are not seen.",
     ]
     runs = dict(_named(evidence))
-    for name, run in runs.items():
-        if run is None:
+    for name, views in runs.items():
+        if views is None:
             lines.append(f"The run {name} was not there: nothing is said that needs it.")
-        elif (done := progress_of(run)).done < done.total:
+        elif (done := progress_of(views.run)).done < done.total:
             lines.append(
                 f"The run {name} had {done.done} of {done.total} units when this was made."
             )
-    plans = {name: run.plan for name, run in runs.items() if run}
+    plans = {name: views.run.plan for name, views in runs.items() if views}
     single = [n for n, plan in plans.items() if len(plan.seeds) * plan.noise_draws == 1]
     if single:
         lines.append(

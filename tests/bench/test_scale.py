@@ -27,5 +27,6 @@ def test_a_small_run_is_planned_killed_resumed_and_counted() -> None:
 
 def test_a_small_run_is_simulated() -> None:
     command = [sys.executable, "-m", "bench.scale.simulate", "--gpus", "20", "--scores", "300000"]
+    command += ["--seeds", "1"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     assert "2,142 units, 20 GPUs" in done.stdout

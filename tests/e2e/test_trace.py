@@ -25,7 +25,7 @@ def command(folder: Path, model: Path, scorer: Path, run: str) -> list[str]:
     return [
         sys.executable, "-c", "from cli.app import main; main()", "trace", "submit",
         "--model", str(model), "--scorer", str(scorer), "--captions", str(captions),
-        "--steps", "4", "--seed", "0", "--seed", "1", "--actors", "1", "--rows", "24",
+        "--steps", "2", "--seed", "0", "--seed", "1", "--actors", "1", "--rows", "24",
         "--run", str(folder / "runs" / run),
     ]  # fmt: skip
 
@@ -55,7 +55,7 @@ def test_interrupted_and_resumed_gives_the_same_table(
     assert resumed.returncode == 0, resumed.stderr
     assert run_query(run, SCORES).equals(reference)
 
-    other = dqf(*cut[3:], "--steps", "5")
+    other = dqf(*cut[3:], "--steps", "3")
     assert other.returncode == 2
     assert "was made with another numerics" in other.stderr
     rank = dqf("rank", str(tmp_path / "runs" / "whole"), "--format", "json")

@@ -71,7 +71,7 @@ def test_rows_of_every_attack_on_both_models_are_written(edit: Path, tiny_scorer
     run = make_run(edit, tiny_scorer)
     seen: list[Progress] = []
     end = attack_edit(
-        run, edit, cluster=Cluster(actors=2), retry_failed=False, on_progress=seen.append,
+        run, edit, cluster=Cluster(actors=1), retry_failed=False, on_progress=seen.append,
         note=print,
     )  # fmt: skip
     assert end == seen[-1] == Progress(done=2, failed=0, total=2)
