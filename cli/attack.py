@@ -8,8 +8,10 @@ import typer
 
 from cli.job import arguments, driven, follow_as_job, say_end
 from cli.options.evaluation import EditArgument, ScorerOption
+from cli.options.progress import with_progress_options
 from cli.options.run import ActorsOption, AddressOption, RetryOption
-from cli.printing.output import Format, FormatOption, note, print_rows
+from cli.printing.lines import note
+from cli.printing.output import Format, FormatOption, print_rows
 
 
 class AttackKind(StrEnum):
@@ -20,6 +22,7 @@ class AttackKind(StrEnum):
     BOTH = "both"
 
 
+@with_progress_options
 def attack(
     context: typer.Context,
     edit: EditArgument,
@@ -52,6 +55,7 @@ def attack(
     command continues where it was cut short. It writes `attack.json` and the tables in `parts/`
     into the folder; docs/limits-of-an-edit.md explains them.
     """
+    note(f"opening edit {edit}")
     from jobs.cluster.connection import Cluster, check_address
     from jobs.cluster.submission import is_job_address
     from jobs.evaluation.attack import attack_edit, attack_rows, prepare_attack, summary_rows

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.options.progress import with_progress_options
 from cli.options.runs import RunArgument, run_location
 from cli.printing.lines import say
 from cli.printing.output import Format, FormatOption, print_rows
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from jobs.doctor.examine import Report
 
 
+@with_progress_options
 def doctor(
     run: RunArgument,
     repair: Annotated[

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.options.progress import with_progress_options
 from cli.printing.edit_report import print_edit
-from cli.printing.lines import say
-from cli.printing.output import Format, FormatOption, note, print_rows
+from cli.printing.lines import note, say
+from cli.printing.output import Format, FormatOption, print_rows
 
 if TYPE_CHECKING:
     from jobs.editing.plan import EditPlan
@@ -80,6 +81,7 @@ ImagesOption = Annotated[
 
 
 @app.command("add", epilog="Example: dqf edit add edits/demo more.csv --out edits/demo-2")
+@with_progress_options
 def add(
     folder: EditArgument,
     concepts: Annotated[Path, typer.Argument(help="Concept file.", show_default=False)],
@@ -94,6 +96,7 @@ def add(
 
 
 @app.command("remove", epilog="Example: dqf edit remove edits/demo cat --out edits/demo-2")
+@with_progress_options
 def remove(
     folder: EditArgument,
     names: Annotated[

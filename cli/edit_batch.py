@@ -8,10 +8,12 @@ import typer
 
 from cli.job import arguments, follow_as_job, shared
 from cli.options.models import check_name
+from cli.options.progress import with_progress_options
 from cli.options.run import here_or_there
 from cli.options.runs import run_location
 from cli.printing.edit_report import print_edit
-from cli.printing.output import Format, FormatOption, note
+from cli.printing.lines import note
+from cli.printing.output import Format, FormatOption
 from engine.files import is_folder
 
 
@@ -22,6 +24,7 @@ class Objective(StrEnum):
     PUBLISHED = "published"
 
 
+@with_progress_options
 def edit_batch(
     context: typer.Context,
     concepts: Annotated[
@@ -91,6 +94,7 @@ def edit_batch(
     same as LoRA files, `edit.json` and `before_after.png`. For a job, the run and the folder must
     be where the cluster's nodes find them too; only the job's log is printed, on stderr.
     """
+    note(f"reading {concepts}")
     from jobs.cluster.submission import is_job_address
     from jobs.input.concepts import read_concepts
 

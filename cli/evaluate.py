@@ -9,8 +9,10 @@ import typer
 
 from cli.job import arguments, driven, follow_as_job, say_end
 from cli.options.evaluation import EditArgument, ScorerOption, SeedsOption, StepsOption
+from cli.options.progress import with_progress_options
 from cli.options.run import ActorsOption, AddressOption, RetryOption
-from cli.printing.output import Format, FormatOption, note, print_rows
+from cli.printing.lines import note
+from cli.printing.output import Format, FormatOption, print_rows
 from schemas.prompt_set import PromptSet
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ OutOption = Annotated[
 ]
 
 
+@with_progress_options
 def evaluate(
     context: typer.Context,
     edit: EditArgument,
@@ -42,6 +45,7 @@ def evaluate(
     `after`) and over those that the unedited model draws right (`of_right`). The folder gets
     `evaluation.json`, a picture of each group in `images/`, and tables in `parts/`.
     """
+    note(f"opening edit {edit}")
     from jobs.cluster.connection import Cluster, check_address
     from jobs.cluster.submission import is_job_address
     from jobs.evaluation.evaluate import EvaluationRequest, prepare_evaluation

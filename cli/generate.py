@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from cli.options.models import check_name
-from cli.printing.lines import say
-from cli.printing.output import note
+from cli.options.progress import with_progress_options
+from cli.printing.lines import note, say
 
 
+@with_progress_options
 def generate(
     prompts: Annotated[list[str], typer.Argument(help="Prompts to draw.", metavar="PROMPT...")],
     model: Annotated[
@@ -47,6 +48,7 @@ def generate(
     Without an edit, or with --only-after, every image is a separate PNG; several are numbered. With
     an edit, one PNG has a row per prompt, with images of the same latent before and after.
     """
+    note(f"opening {model or edit or 'emoji-sd'}")
     if model is not None:
         check_name(model)
     from jobs.editing.generate import Drawing, draw_before_and_after, draw_images

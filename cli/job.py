@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from cli.printing.lines import say
-from cli.printing.output import note
+from cli.printing.lines import note, say
 from cli.printing.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -37,7 +36,8 @@ def driven(
 def say_end(run: "Run[Any]", end: "Progress") -> None:
     """Print the progress of a run that failures do not end."""
     if end.failed:
-        note(f"warning: {end.failed} of {end.total} units failed; --retry-failed tries them again")
+        failed = f"{end.failed} of {end.total} units failed"
+        say(f"warning: {failed}; --retry-failed tries them again", err=True)
     note(f"{run.noun} {run.location}: {end.done} of {end.total} units done")
 
 

@@ -9,11 +9,14 @@ import typer
 from cli.job import driven
 from cli.options.evaluation import ScorerOption, SeedsOption, StepsOption
 from cli.options.models import check_name
+from cli.options.progress import with_progress_options
 from cli.options.run import ActorsOption
-from cli.printing.output import Format, FormatOption, note, print_rows
+from cli.printing.lines import note
+from cli.printing.output import Format, FormatOption, print_rows
 from schemas.prompt_set import PromptSet
 
 
+@with_progress_options
 def sweep(
     concepts: Annotated[
         Path, typer.Argument(help="Concept file, as of `dqf edit-batch`.", show_default=False)
@@ -46,6 +49,7 @@ def sweep(
     names, has no higher CMMD, and is better in one of the three. The same command continues where
     it was cut short.
     """
+    note(f"reading {concepts}")
     check_name(model)
     from jobs.cluster.connection import Cluster
     from jobs.evaluation.evaluate import EvaluationRequest

@@ -6,10 +6,11 @@ import typer
 
 from cli.job import arguments, driven, shared
 from cli.options.plan import PLAN_OPTIONS, with_plan_options
+from cli.options.progress import with_progress_options
 from cli.options.run import RetryOption, RunOptions, with_run_options
 from cli.options.runs import RunArgument, run_location
-from cli.printing.lines import say
-from cli.printing.output import Format, FormatOption, note, print_rows
+from cli.printing.lines import note, say
+from cli.printing.output import Format, FormatOption, print_rows
 
 if TYPE_CHECKING:
     from jobs.runs.trace_run import TraceRun
@@ -20,6 +21,7 @@ app = typer.Typer(no_args_is_help=True, help="Trace where a model keeps an attri
 @app.command(epilog="Example: dqf trace submit --captions captions.csv --model sd-1.4 --run art")
 @with_plan_options
 @with_run_options
+@with_progress_options
 def submit(
     context: typer.Context,
     fields: dict[str, Any],
@@ -51,6 +53,7 @@ def submit(
 
 @app.command(epilog="Example: dqf trace resume demo --retry-failed")
 @with_run_options
+@with_progress_options
 def resume(
     context: typer.Context,
     run: RunArgument,
@@ -58,6 +61,7 @@ def resume(
     retry_failed: RetryOption = False,
 ) -> None:
     """Continue a run that was cut short, or try its failed units again."""
+    note(f"opening run {run}")
     from jobs.cluster.connection import check_address
     from jobs.cluster.submission import is_job_address
     from jobs.runs.opening import resumed
@@ -114,7 +118,7 @@ def _work(run: "TraceRun", how: RunOptions, *, retry_failed: bool) -> None:
         )
     note(f"run {run.location}: {end.done} of {end.total} units done, {end.failed} failed")
     if end.failed:
-        note(f'see `dqf query {run.location} "SELECT * FROM failures"`')
+        say(f'see `dqf query {run.location} "SELECT * FROM failures"`', err=True)
         raise typer.Exit(1)
 
 

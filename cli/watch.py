@@ -1,8 +1,9 @@
 """`dqf trace status`, `logs`, `stop` and `list`: watching runs, wherever they are driven."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,6 +11,7 @@ from cli.job import shared
 from cli.options.runs import RUNS, RunArgument, run_location
 from cli.printing.lines import say
 from cli.printing.output import Format, FormatOption, print_rows
+from schemas.short_names import short_names
 
 AddressOption = Annotated[
     str | None, typer.Option(help="http://HEAD:8265, unless the run's own record names it.")
@@ -28,11 +30,41 @@ def status(run: RunArgument, output_format: FormatOption = Format.TABLE) -> None
     measure = "target" if "target" in opened.plan.measures else opened.plan.measures[0]
     with opened_views(opened) as views:
         leaders = leading(views, Choice(measure=measure)).to_pylist()
+    if output_format is Format.TABLE:
+        names = short_names([component.name for component in opened.components])
+        print_rows([_standing(row)], output_format)
+        if leaders:
+            say(f"largest mean effect so far, by {measure}:")
+            print_rows([_leader(leader, names) for leader in leaders], output_format)
+        return
     if output_format is Format.JSON:
         row["leading"] = leaders
     print_rows([row], output_format)
-    if output_format is Format.TABLE and leaders:
-        print_rows(leaders, output_format)
+
+
+def _standing(row: Mapping[str, Any]) -> dict[str, object]:
+    """Return how a run stands as people read it: whole numbers, and no empty columns."""
+    rates = {"units_per_minute": "units/min", "eta_minutes": "minutes left"}
+    shown = {rates.get(name, name): value for name, value in row.items() if value not in (None, "")}
+    return {
+        name: _whole(value) if name in rates.values() else value for name, value in shown.items()
+    }
+
+
+def _whole(value: float) -> str:
+    return str(round(value)) if value == 0 or value >= 0.5 else "<1"
+
+
+def _leader(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, object]:
+    error = "" if row["se_ie"] is None else f" +- {row['se_ie']:.3f}"
+    return {
+        "attribute": row["attribute"],
+        "part": row["part"],
+        "component": names[row["component"]],
+        "token": row["token"],
+        "steps": row["steps"],
+        "effect": f"{row['mean_ie']:+.3f}{error}",
+    }
 
 
 def logs(

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.options.shared import with_options
+from cli.printing.lines import note
 from schemas.component import Kind, Part
 from schemas.intervention import Intervention, PatchKind, TokenRole
 from schemas.window import GRAMMAR
@@ -130,6 +131,7 @@ PLAN_OPTIONS = tuple(inspect.signature(_declared).parameters)
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:
     """Return the plan's fields: those of the plan file, overridden by the options."""
+    note("reading the plan")
     from jobs.input.captions import pick, read_captions
     from jobs.input.probes import DEMO_CAPTIONS_PER_ATTRIBUTE, probe_set
     from jobs.tracing.plan import read_plan

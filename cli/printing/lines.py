@@ -1,8 +1,13 @@
 """Lines for people: no text of a file or a name moves the cursor or colors the terminal."""
 
+import logging
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import IO
 
 import typer
@@ -23,6 +28,41 @@ def say_folded(text: str) -> None:
             text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
         )
     say(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """How much is said of work on stderr."""
+
+    quiet: bool = False
+    """Only errors and failed units."""
+    verbose: bool = False
+    """The log's lines too."""
+    progress: bool = True
+    """How far the work is."""
+
+
+TOLD: ContextVar[Told] = ContextVar("TOLD", default=Told())  # noqa: B039 - it is frozen
+
+
+@contextmanager
+def telling(told: Told) -> Iterator[None]:
+    """Say as much as `told` says within the block."""
+    before, logger = TOLD.set(told), logging.getLogger("jobs")
+    handler = logging.StreamHandler()
+    if told.verbose:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        TOLD.reset(before)
+
+
+def note(line: str) -> None:
+    """Print a line on stderr on what is being done, unless --quiet was given."""
+    if not TOLD.get().quiet:
+        say(line, err=True)
 
 
 class PrintableFile:

@@ -18,7 +18,7 @@ from cli.printing.formats import (
     write_markdown,
     write_parquet,
 )
-from cli.printing.lines import PrintableFile, say
+from cli.printing.lines import PrintableFile
 from cli.printing.table import write_table
 from engine.files import check_output, whole_file
 from schemas.errors import DqfError
@@ -111,11 +111,6 @@ def put(
             return _write(schema, batches, output_format, text)
         finally:
             text.detach()
-
-
-def note(line: str) -> None:
-    """Print a line on stderr."""
-    say(line, err=True)
 
 
 def format_of(output: Path | None) -> Format:

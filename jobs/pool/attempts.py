@@ -183,14 +183,17 @@ def logged(run: Run[object], attempt: Attempt) -> Generator[None]:
         return
     handler = _open_log(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    level = logger.level
+    level, propagates = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    # Libraries set up the root logger: what is for the log would be on stderr too.
+    logger.propagate = False
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+        logger.propagate = propagates
         with suppress(OSError):
             handler.close()
 

@@ -53,7 +53,7 @@ def drive_run(
             tasks = failed_tasks(run) if retry_failed else open_tasks(run)
             _work(
                 run, tasks, cluster=cluster, limits=limits, on_progress=on_progress,
-                worker_class=worker_class, options=options,
+                worker_class=worker_class, options=options, note=note,
             )  # fmt: skip
     except BaseException as error:
         with suppress(StoreError):  # what ended the run may be a full disk
@@ -91,6 +91,7 @@ def _work(
     on_progress: Callable[[Progress], None],
     worker_class: type[Worker[Any]],
     options: Mapping[str, Any],
+    note: Note,
 ) -> None:
     progress = progress_of(run)
     on_progress(progress)
@@ -111,6 +112,8 @@ def _work(
         on_progress(progress)
 
     with connected(cluster) as capacity, noted_signals() as check_signals:
+        count = max(1, min(capacity.actors(), len(tasks)))
+        note(f"opening {run.plan.model} on {count} actor{'' if count == 1 else 's'}")
         metrics = DriverMetrics(run.name, left=sum(len(run.ordinals(task.chunk)) for task in tasks))
         staff = WorkerSpec(
             worker_class=worker_class,
