@@ -7,25 +7,25 @@ from typing import Annotated, Any
 import typer
 
 from cli.options.shared import with_options
-from cli.printing.lines import Told, telling
+from cli.printing.lines import Detail, in_detail
 
 
 def with_progress_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command --quiet, --verbose and --no-progress, which hold while it runs."""
 
-    def run(*, told: Told, **given: Any) -> None:
-        with telling(told):
+    def run(*, detail: Detail, **given: Any) -> None:
+        with in_detail(detail):
             command(**given)
 
     run.__doc__, run.__name__ = command.__doc__, command.__name__
     run.__signature__ = _signature(command)  # pyright: ignore
-    return with_options(_declared, into="told", made_by=lambda options: Told(**options))(run)
+    return with_options(_declared, into="detail", made_by=lambda options: Detail(**options))(run)
 
 
 def _signature(command: Callable[..., None]) -> inspect.Signature:
     own = inspect.signature(command)
-    told = inspect.Parameter("told", inspect.Parameter.KEYWORD_ONLY, annotation=Told)
-    return own.replace(parameters=[*own.parameters.values(), told])
+    detail = inspect.Parameter("detail", inspect.Parameter.KEYWORD_ONLY, annotation=Detail)
+    return own.replace(parameters=[*own.parameters.values(), detail])
 
 
 def _declared(

@@ -31,7 +31,7 @@ def say_folded(text: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Detail:
     """How much is said of work on stderr."""
 
     quiet: bool = False
@@ -42,26 +42,26 @@ class Told:
     """How far the work is."""
 
 
-TOLD: ContextVar[Told] = ContextVar("TOLD", default=Told())  # noqa: B039 - it is frozen
+DETAIL: ContextVar[Detail] = ContextVar("DETAIL", default=Detail())  # noqa: B039 - it is frozen
 
 
 @contextmanager
-def telling(told: Told) -> Iterator[None]:
-    """Say as much as `told` says within the block."""
-    before, logger = TOLD.set(told), logging.getLogger("jobs")
+def in_detail(detail: Detail) -> Iterator[None]:
+    """Print notes and the log within the block as `detail` says."""
+    before, logger = DETAIL.set(detail), logging.getLogger("jobs")
     handler = logging.StreamHandler()
-    if told.verbose:
+    if detail.verbose:
         logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        TOLD.reset(before)
+        DETAIL.reset(before)
 
 
 def note(line: str) -> None:
     """Print a line on stderr on what is being done, unless --quiet was given."""
-    if not TOLD.get().quiet:
+    if not DETAIL.get().quiet:
         say(line, err=True)
 
 

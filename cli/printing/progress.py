@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cli.printing.lines import TOLD, note
+from cli.printing.lines import DETAIL, note
 
 if TYPE_CHECKING:
     from jobs.runs.progress import Progress
@@ -25,7 +25,7 @@ def progress_bar(
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
-    if TOLD.get().quiet or not TOLD.get().progress:
+    if DETAIL.get().quiet or not DETAIL.get().progress:
         yield lambda at: None
         return
     console, pace = Console(stderr=True), Pace(things=things)

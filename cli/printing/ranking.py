@@ -13,7 +13,7 @@ from schemas.printable import printable
 
 Row = Mapping[str, Any]
 GAP = "  "
-PLACES = ("steps", "token", "num_captions")
+PLACES = ("patch_kind", "steps", "token", "num_captions")
 """Columns that are said once where they are alike: in the caption, or after a family's name."""
 
 
@@ -68,7 +68,7 @@ def _said(rows: Sequence[Row], names: Iterable[str]) -> list[str]:
 def _words(name: str, value: object) -> str:
     if name == "num_captions":
         return "1 caption" if value == 1 else f"{value} captions"
-    return f"{name} {value}"
+    return f"{value} patches" if name == "patch_kind" else f"{name} {value}"
 
 
 def _place(row: Row, names: Iterable[str], said: Sequence[str]) -> str:

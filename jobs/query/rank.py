@@ -33,7 +33,7 @@ LEADING = ("attribute", "part", *PLACE, "mean_ie", "se_ie", "num_captions")
 OF_GROUP = "($measure IS NULL OR measure = $measure) AND ($part IS NULL OR part = $part)"
 CHOSEN = f"{OF_GROUP} AND ($attribute IS NULL OR attribute = $attribute)"
 """Condition on the rows of a choice."""
-GROUP = ("attribute", "part", "measure", "intervention")
+GROUP = ("attribute", "part", "measure", "intervention", "patch_kind")
 """Columns of `ranking` that tell its rankings apart."""
 HIGHS = f"""
 SELECT {", ".join(GROUP)}, list(coalesce(ie_high, 'inf'::DOUBLE)) AS highs FROM ranking

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.printing.lines import Told, note, telling
+from cli.printing.lines import Detail, in_detail, note
 from cli.printing.progress import Pace, progress_bar, rate_text, time_text
 from jobs.pool import attempts
 from jobs.runs.progress import Progress
@@ -49,15 +49,15 @@ def test_rates_and_times_have_readable_units() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "lines"),
+    ("detail", "lines"),
     [
-        (Told(), ["starting", "tracing: 1 of 1 units"]),
-        (Told(progress=False), ["starting"]),
-        (Told(quiet=True), []),
+        (Detail(), ["starting", "tracing: 1 of 1 units"]),
+        (Detail(progress=False), ["starting"]),
+        (Detail(quiet=True), []),
     ],
 )
-def test_quiet_and_no_progress_say_less(told: Told, lines: list[str]) -> None:
-    with redirect_stderr(io.StringIO()) as errors, telling(told):
+def test_quiet_and_no_progress_say_less(detail: Detail, lines: list[str]) -> None:
+    with redirect_stderr(io.StringIO()) as errors, in_detail(detail):
         note("starting")
         with progress_bar() as show:
             show(at(1, total=1))
@@ -70,7 +70,7 @@ def test_the_log_is_on_stderr_only_if_it_is_asked_for(run: TraceRun, verbose: bo
     handler = logging.StreamHandler(others)
     root.addHandler(handler)
     try:
-        with redirect_stderr(io.StringIO()) as errors, telling(Told(verbose=verbose)):
+        with redirect_stderr(io.StringIO()) as errors, in_detail(Detail(verbose=verbose)):
             attempt = attempts.begin(run)
             with attempts.logged(run, attempt):
                 logging.getLogger("jobs.pool.driver").info("48 tasks to do")
