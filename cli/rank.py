@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.options.captions import KnownOption, MinTotalEffectOption, caption_filter
 from cli.options.part import part_option
 from cli.options.runs import RunArgument, run_location
 from cli.printing.lines import say, say_folded
@@ -40,6 +41,13 @@ def rank(
         Intervention | None,
         typer.Option(help=f"Rank by what restoring does beyond a control: {', '.join(CONTROLS)}."),
     ] = None,
+    as_published: Annotated[
+        float | None,
+        typer.Option(
+            metavar="THRESHOLD",
+            help="Rank by the mean restored score, as the paper does; causal is what reaches this.",
+        ),
+    ] = None,
     show: Annotated[
         Shown,
         typer.Option(
@@ -47,6 +55,8 @@ def rank(
             "of effects on few components."
         ),
     ] = Shown.STATES,
+    known: KnownOption = None,
+    min_te: MinTotalEffectOption = None,
     top: Annotated[int, typer.Option(min=1, help="Number of states of each ranking.")] = 10,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
@@ -71,7 +81,13 @@ def rank(
     ranking.check_choice(opened, choice)
     if beyond:
         ranking.check_control(beyond)
-    with opened_views(opened) as views:
+    if as_published is not None:
+        ranking.check_threshold(as_published, choice)
+    only = caption_filter(opened, known, min_te)
+    with opened_views(opened, only=only) as views:
+        if as_published is not None:
+            found = ranking.ranked_as_published(views, choice, threshold=as_published, top=top)
+            return print_table(found, output_format)
         sentences = verdicts(views, choice)
         if output_format is Format.TABLE and show is Shown.STATES:
             return _print_states(views, choice, sentences, is_beyond=beyond is not None, top=top)

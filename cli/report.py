@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cli.options.captions import KnownOption, MinTotalEffectOption, caption_filter
 from cli.options.runs import RunArgument, run_location
 from cli.printing.lines import say
 
@@ -15,6 +16,8 @@ def report(
         list[Path] | None,
         typer.Option(help="Folder of an edit or of a sweep; repeatable."),
     ] = None,
+    known: KnownOption = None,
+    min_te: MinTotalEffectOption = None,
     out: Annotated[
         Path | None, typer.Option(help="File to write; by default report.html in the run's folder.")
     ] = None,
@@ -32,13 +35,14 @@ def report(
 
     location = run_location(run)
     opened = open_run(location)
+    only = caption_filter(opened, known, min_te)
     place = out or _place(location)
     # The run's own report is the only file that this command writes into a run's folder.
     if place.absolute() == _place(location).absolute():
         check_writable(place, error=StoreError)
     else:
         prepare_output(place, error=StoreError)
-    written = write_report(opened, edit or [], place)
+    written = write_report(opened, edit or [], place, only=only)
     say(f"report of {opened.name}: {written.bytes / 1e6:.1f} MB, opens offline", err=True)
     say(written.path)
 

@@ -23,7 +23,8 @@ class Caption(BaseModel):
     """The words that carry the attribute; they occur in the caption, verbatim."""
     attribute: str = Field(min_length=1)
     target: str | None = None
-    """Text of the attribute alone, which images are scored against; by default the subject."""
+    """Text that images are scored against; by default the subject. It says the attribute, and may
+    name the object too."""
     counterfactual: str | None = None
     """Words that take the subject's place where corruption is by counterfactual: as many tokens."""
 
@@ -35,7 +36,7 @@ class Caption(BaseModel):
 
     @property
     def target_text(self) -> str:
-        """The text of the attribute alone."""
+        """The text that says the attribute."""
         return self.target if self.target is not None else self.subject
 
     def counterfactual_text(self, occurrence: Occurrence = "all") -> str:

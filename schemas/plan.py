@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.caption import Caption
+from schemas.caption_filter import CaptionFilter
 from schemas.component import PAPER_KINDS, Kind, Part
 from schemas.intervention import Intervention, PatchKind, TokenRole
 from schemas.numerics import Numerics
@@ -44,6 +45,11 @@ class TracePlan(BaseModel):
     """Captions whose clean runs are the source runs of `mean` and of `other-caption`."""
     measures: tuple[str, ...] = Field(default=("caption", "target"), min_length=1)
     """Names of the measures that every image is scored by."""
+    known: str | None = None
+    """MEASURE:SCORE, the least score of a caption's clean run for it to be read by default; every
+    caption is traced."""
+    min_te: float | None = None
+    """The least total effect of a caption for it to be read by default."""
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0,), min_length=1)
     """Seeds of the initial latent z_T."""
     noise_draws: int = Field(default=1, ge=1, le=1_000_000)
@@ -65,6 +71,7 @@ class TracePlan(BaseModel):
                 twice = next(value for value in values if values.count(value) > 1)
                 shown = twice.caption if isinstance(twice, Caption) else str(twice)
                 raise ValueError(f"{name} has {shown!r} twice: leave one out")
+        CaptionFilter.parsed(self.known, self.min_te, measures=self.measures)
         if {TokenRole.WORDS, TokenRole.EACH} <= set(self.tokens):
             raise ValueError("tokens has `words` and `each`, which holds them: leave one out")
         return self

@@ -1,10 +1,10 @@
 """Does the paper replicate on emoji-sd? python -m bench.replication trace|report.
 
 `trace` traces the probe set of emoji-sd into three runs under runs/: `replication-unet` (every
-component, restored and with both controls), `replication-text` (every layer at the last subject
-token, restored and from an unrelated caption) and `replication-tokens` (layer x token). They
-continue where they were cut short. `report` writes docs/findings.md and its figures from their
-scores.
+component, restored, corrupted and with both controls), `replication-text` (every layer at the last
+subject token, restored, corrupted and from an unrelated caption) and `replication-tokens` (layer x
+token). They continue where they were cut short. `report` writes docs/findings.md and its figures
+from their scores.
 """
 
 import argparse
@@ -23,12 +23,13 @@ from jobs.tracing.trace import prepare_run, trace_run
 PAGE = Path(__file__).parents[2] / "docs" / "findings.md"
 STEPS = 10
 """Denoising steps: half the model's own, so that two cores trace more captions."""
-CONTROLLED = ["restore", "other-seed", "other-caption"]
+CONTROLLED = ["restore", "corrupt", "other-seed", "other-caption"]
+"""Sufficiency, necessity, and both controls."""
 RUNS: dict[str, dict[str, Any]] = {
     "replication-text": {
         "each": 72,
         "parts": ["text-encoder"],
-        "interventions": ["restore", "other-caption"],
+        "interventions": ["restore", "corrupt", "other-caption"],
     },
     "replication-unet": {"each": 36, "parts": ["denoiser"], "interventions": CONTROLLED},
     "replication-tokens": {

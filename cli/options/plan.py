@@ -117,6 +117,17 @@ def _declared(
     scorer: Annotated[
         str | None, typer.Option(help="Scorer: an open_clip folder or ARCHITECTURE:PRETRAINED.")
     ] = None,
+    known: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MEASURE:SCORE",
+            help="By default read only captions whose clean run has this score; all are traced.",
+        ),
+    ] = None,
+    min_te: Annotated[
+        float | None,
+        typer.Option(help="By default read only captions with this total effect; all are traced."),
+    ] = None,
     measure: Annotated[
         list[str] | None,
         typer.Option(help="caption, target, clean-image or clean-latent; repeatable."),

@@ -56,7 +56,7 @@ def caption_score(context: ScoringContext) -> torch.Tensor:
 
 
 def target_score(context: ScoringContext) -> torch.Tensor:
-    """Return the CLIPScore against the target, the attribute alone, a cosine."""
+    """Return the CLIPScore against the target, which says the attribute, a cosine."""
     return context.cosine(context.scorer.embed_texts([context.caption.target_text])[0])
 
 

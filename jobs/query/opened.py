@@ -24,6 +24,7 @@ from jobs.query.views import (
     make_views,
 )
 from jobs.runs.trace_run import TraceRun
+from schemas.caption_filter import EVERY_CAPTION, CaptionFilter
 from schemas.errors import QueryRefused, first_line
 from schemas.views import STATISTICS_VIEWS, identifier
 
@@ -58,6 +59,8 @@ class Views:
     """By the name of the schema that has their views."""
     files: Mapping[str, Files]
     """The files that the views read; no other may be read."""
+    only: CaptionFilter = EVERY_CAPTION
+    """The captions that the views are of."""
     filled: set[str] = field(default_factory=set[str])
     """Names of the runs whose views over estimates are filled."""
 
@@ -108,7 +111,13 @@ class Views:
                 self.connection.execute(f"USE {identifier(name)}")
                 with _damage_named(run, self.files[name]):
                     hidden = f"{HIDDEN}_{number}"
-                    fill_statistics(self.connection, run, self.files[name], hidden=hidden)
+                    fill_statistics(
+                        self.connection,
+                        run,
+                        self.files[name],
+                        hidden=hidden,
+                        is_filtered=bool(self.only),
+                    )
                 self.filled.add(name)
         self.connection.execute(f"USE {identifier(next(iter(self.runs)))}")
 
@@ -163,9 +172,12 @@ class Views:
 
 
 @contextmanager
-def connected(runs: Mapping[str, TraceRun], source: Source) -> Iterator[Views]:
+def connected(
+    runs: Mapping[str, TraceRun], source: Source, *, only: CaptionFilter = EVERY_CAPTION
+) -> Iterator[Views]:
     """Yield the views of runs, each run's in a schema of its name.
 
+    Scores are those of the captions that pass `only`.
     Statistics are made, and kept in a run's folder, only for a statement that reads them.
     """
     files = {name: files_of(run) for name, run in runs.items()}
@@ -173,10 +185,10 @@ def connected(runs: Mapping[str, TraceRun], source: Source) -> Iterator[Views]:
         for number, (name, run) in enumerate(runs.items()):
             hidden = f"{HIDDEN}_{number}"
             with _damage_named(run, files[name]):
-                make_views(connection, name, files[name], source=source, hidden=hidden)
+                make_views(connection, name, files[name], source=source, hidden=hidden, only=only)
         connection.execute(f"USE {identifier(next(iter(runs)))}")
         lock(connection, [path for read in files.values() for path in read.paths])
-        yield Views(connection=connection, runs=runs, files=files)
+        yield Views(connection=connection, runs=runs, files=files, only=only)
 
 
 def _damage_named(run: TraceRun, files: Files) -> AbstractContextManager[None]:

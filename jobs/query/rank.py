@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
 import pyarrow as pa
@@ -44,6 +44,14 @@ MEANS = f"""(
     stddev_samp(ie) / sqrt(count(*)) AS se_ie, count(*) AS num_captions
   FROM caption_effects WHERE component <> '{TEXT_ENTRIES}' GROUP BY ALL)"""
 """The means of `ranking` without its tests, which take long while a run grows."""
+RESTORED_SCORES = f"""(
+  SELECT {", ".join(STATE)}, intervention, avg(patched) AS mean_restored,
+    count(*) AS num_captions
+  FROM (
+    SELECT {", ".join(STATE)}, intervention, caption_id, avg(patched) AS patched
+    FROM effects WHERE component <> '{TEXT_ENTRIES}' GROUP BY ALL)
+  GROUP BY ALL)"""
+"""The mean restored score of each state over captions, as the paper reports it."""
 OVERLAPS = f"""
 FROM overlap
 WHERE {OF_GROUP} AND ($attribute IS NULL OR $attribute IN (attribute_a, attribute_b))
@@ -108,6 +116,14 @@ def check_control(intervention: Intervention) -> None:
         raise PlanError(f"--beyond is one of {', '.join(CONTROLS)}, not {intervention.value!r}")
 
 
+def check_threshold(threshold: float, choice: Choice) -> None:
+    """Raise PlanError if a threshold is no score, or other than restored runs are chosen."""
+    if not isfinite(threshold):
+        raise PlanError(f"--as-published is a score such as 0.2, not {threshold}")
+    if choice.intervention != Intervention.RESTORE:
+        raise PlanError(f"--as-published ranks restored runs, not those of {choice.intervention}")
+
+
 def ranked(
     views: Views, choice: Choice, *, columns: Sequence[str] = ("*",), top: int | None = None
 ) -> pa.Table:
@@ -142,6 +158,19 @@ def ranked_beyond(views: Views, choice: Choice, *, top: int | None = None) -> pa
     """Return the restored states by their effect beyond the control that the choice names."""
     effect = {"by": "mean_difference", "kind": "control"}
     return _states(views, choice, "controlled_effects", BEYOND, **effect, top=top)
+
+
+def ranked_as_published(
+    views: Views, choice: Choice, *, threshold: float, top: int | None = None
+) -> pa.Table:
+    """Return the restored states by their mean restored score, as Basu et al. 2024 rank them.
+
+    `is_causal` is whether that reaches the threshold: no corrupted run, control or test is asked.
+    """
+    is_causal = f"mean_restored >= {threshold!r} AS is_causal"
+    columns = ("attribute", "part", "measure", *PLACE, "mean_restored", is_causal, "num_captions")
+    effect = {"by": "mean_restored", "kind": "intervention"}
+    return _states(views, choice, RESTORED_SCORES, columns, **effect, top=top)
 
 
 def leading(views: Views, choice: Choice) -> pa.Table:

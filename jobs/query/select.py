@@ -12,6 +12,7 @@ from jobs.query.opened import NO_PARAMETERS, Parameters, Result, Views, connecte
 from jobs.query.views import HIDDEN, Source, in_place, read_first
 from jobs.runs.run import RELISTS
 from jobs.runs.trace_run import TraceRun
+from schemas.caption_filter import EVERY_CAPTION, CaptionFilter
 from schemas.errors import QueryRefused
 
 RESERVED = {"information_schema", "main", "memory", "pg_catalog", "system", "temp"}
@@ -34,9 +35,12 @@ def run_query(run: TraceRun, sql: str, parameters: Parameters = NO_PARAMETERS) -
 
 
 @contextmanager
-def opened_views(run: TraceRun) -> Iterator[Views]:
-    """Yield a run's views as they are now, for several queries."""
-    with _first_opened({"run": run}, lambda views: views) as views:
+def opened_views(run: TraceRun, *, only: CaptionFilter = EVERY_CAPTION) -> Iterator[Views]:
+    """Yield a run's views as they are now, for several queries.
+
+    They are of the captions that pass `only`.
+    """
+    with _first_opened({"run": run}, lambda views: views, only=only) as views:
         yield views
 
 
@@ -57,12 +61,14 @@ def open_query(
 
 
 @contextmanager
-def _first_opened(runs: Mapping[str, TraceRun], use: Callable[[Views], T]) -> Iterator[T]:
+def _first_opened(
+    runs: Mapping[str, TraceRun], use: Callable[[Views], T], *, only: CaptionFilter = EVERY_CAPTION
+) -> Iterator[T]:
     """Yield what `use` makes of the views of runs; parts that may be packed are read first."""
 
     def opened(source: Source) -> tuple[ExitStack, T]:
         with ExitStack() as stack:
-            used = use(stack.enter_context(connected(runs, source)))
+            used = use(stack.enter_context(connected(runs, source, only=only)))
             return stack.pop_all(), used
 
     stack, used = _first_that_reads(opened, [read_first] * (1 + RELISTS))

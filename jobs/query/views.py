@@ -9,6 +9,7 @@ import pyarrow as pa
 from jobs.query.kept_statistics import keep_statistics, kept_statistics, key_of
 from jobs.runs.parts import EMPTY_PACK, EMPTY_PART
 from jobs.runs.trace_run import TraceRun
+from schemas.caption_filter import CaptionFilter
 from schemas.errors import StoreError
 from schemas.statistics import STATISTICS
 from schemas.views import (
@@ -97,12 +98,18 @@ def read_first(connection: duckdb.DuckDBPyConnection, files: Files, schema: str)
 
 
 def make_views(
-    connection: duckdb.DuckDBPyConnection, name: str, files: Files, *, source: Source, hidden: str
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    files: Files,
+    *,
+    source: Source,
+    hidden: str,
+    only: CaptionFilter,
 ) -> None:
     """Make a run's views in a schema of its name, which is then in use.
 
-    The schema `hidden` holds tables that they read from memory. Views over estimates are still
-    empty.
+    The schema `hidden` holds tables that they read from memory. Scores are those of the captions
+    that pass `only`. Views over estimates are still empty.
     """
     connection.execute(f"CREATE SCHEMA {hidden}")
     selects = source(connection, files, hidden)
@@ -112,7 +119,7 @@ def make_views(
         _put(connection, f"{hidden}.{table}", schema.empty_table())
     for statement in view_statements(
         {name: exactly(path) for name, path in files.tables.items()},
-        scores=selects.scores,
+        scores=only.filtered(selects.scores),
         commits=selects.commits,
         statistics={table: f"FROM {hidden}.{table}" for table in STATISTICS},
     ):
@@ -120,10 +127,24 @@ def make_views(
 
 
 def fill_statistics(
-    connection: duckdb.DuckDBPyConnection, run: TraceRun, files: Files, *, hidden: str
+    connection: duckdb.DuckDBPyConnection,
+    run: TraceRun,
+    files: Files,
+    *,
+    hidden: str,
+    is_filtered: bool,
 ) -> None:
-    """Fill the views over estimates; the run's schema is in use."""
-    for table, content in _statistics(connection, run, files).items():
+    """Fill the views over estimates; the run's schema is in use.
+
+    Only estimates of all captions are kept in the run's folder.
+    """
+    if is_filtered:
+        from jobs.query.estimates import make_statistics
+
+        tables = make_statistics(connection)
+    else:
+        tables = _statistics(connection, run, files)
+    for table, content in tables.items():
         _put(connection, f"{hidden}.{table}", content)
 
 

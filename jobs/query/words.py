@@ -24,6 +24,7 @@ FROM ranking
 WHERE intervention = 'restore' AND {CHOSEN}
 GROUP BY ALL ORDER BY attribute, part, patch_kind DESC
 """
+READ = f"SELECT count(DISTINCT caption_id) AS captions FROM caption_effects WHERE {CHOSEN}"
 RATE = f"at a false discovery rate of {DISCOVERY_RATE:.0%}"
 LEAST_CAPTIONS = 5
 """With fewer, flipping signs gives no one-sided p-value below 0.05: 2^-4 is 0.06."""
@@ -57,10 +58,21 @@ def verdicts(views: Views, choice: Choice) -> list[str]:
 def notes(views: Views, choice: Choice) -> list[str]:
     """Return sentences on how to read a ranking: its placebo, its bound, what may be compared, and
     which captions a control leaves out."""
-    sentences = [placebo.sentence for placebo in placebos(views, choice)]
+    sentences = _filtered(views, choice)
+    sentences += [placebo.sentence for placebo in placebos(views, choice)]
     sentences += [bound.sentence for bound in bounds(views, choice)]
     sentences += comparisons(views.run, part=choice.part)
     return sentences + _unmatched(views.run, choice.attribute)
+
+
+def _filtered(views: Views, choice: Choice) -> list[str]:
+    """Return how many captions are read, if not all."""
+    if not views.only:
+        return []
+    (row,) = views.query(READ, choice.parameters).to_pylist()
+    attribute = choice.attribute
+    every = sum(attribute in (None, caption.attribute) for caption in views.run.plan.captions)
+    return [f"Read are the {row['captions']} of {every} captions with {views.only}."]
 
 
 def _unmatched(run: TraceRun, attribute: str | None) -> list[str]:

@@ -43,6 +43,7 @@ from jobs.report.words import (
 )
 from jobs.runs.progress import progress_of
 from jobs.runs.trace_run import TraceRun
+from schemas.caption_filter import EVERY_CAPTION, CaptionFilter
 from schemas.intervention import CONTROLS
 
 PAGE = Path(__file__).with_name("page")
@@ -66,15 +67,17 @@ class Report:
     answers: tuple[Answer, ...]
 
 
-def write_report(run: TraceRun, folders: Sequence[Path], path: Path) -> Report:
+def write_report(
+    run: TraceRun, folders: Sequence[Path], path: Path, *, only: CaptionFilter = EVERY_CAPTION
+) -> Report:
     """Write the report of a run and of the edits and sweeps in `folders` to `path`.
 
-    ConceptError: a folder is neither an edit nor a sweep. StoreError, QueryRefused: the run cannot
-    be read.
+    Only the captions that pass `only` are read. ConceptError: a folder is neither an edit nor a
+    sweep. StoreError, QueryRefused: the run cannot be read.
     """
     sections = edit_sections(folders)
     measure = default_measure(run.plan.measures)
-    with opened_views(run) as views:
+    with opened_views(run, only=only) as views:
         data = read_figure_data(views)
         failures = views.query(FAILED).to_pylist()
         (counts,) = views.query(COUNTS).to_pylist()

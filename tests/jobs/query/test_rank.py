@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -156,9 +157,9 @@ def test_views_that_are_opened_once_fill_their_statistics_once(
     filled: list[str] = []
     fill = jobs.query.opened.fill_statistics
 
-    def counted(connection: object, run: TraceRun, *rest: object, hidden: str) -> None:
+    def counted(connection: Any, run: TraceRun, files: Any, **options: Any) -> None:
         filled.append(run.name)
-        fill(connection, run, *rest, hidden=hidden)
+        fill(connection, run, files, **options)
 
     monkeypatch.setattr(jobs.query.opened, "fill_statistics", counted)
     with opened_views(small) as views:
