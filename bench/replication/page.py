@@ -108,9 +108,10 @@ def _claims(judged: Judged) -> Iterator[str]:
             ],
         )
     yield (
-        f"`{MEASURES[0]}` is the score against a text that says the attribute and names the object, "
-        f"`{MEASURES[1]}` against the whole caption. An attribute with fewer than {MIN_CAPTIONS} captions, or whose "
-        f"corruption does not lower the score (interval of the total effect above zero), is not "
+        f"`{MEASURES[0]}` is the score against a text that says the attribute and names the "
+        f"object, `{MEASURES[1]}` against the whole caption. An attribute with fewer than "
+        f"{MIN_CAPTIONS} captions, or whose corruption does not lower the score (interval of the "
+        "total effect above zero), is not "
         f"judged. The bounds {MOST:.0%} and {SHARED:g} are choices."
     )
 
