@@ -117,7 +117,8 @@ def check_control(intervention: Intervention) -> None:
 
 
 def check_threshold(threshold: float, choice: Choice) -> None:
-    """Raise PlanError if a threshold is no score, or other than restored runs are chosen."""
+    """Raise PlanError if a threshold is not finite, or an intervention other than restore is
+    chosen."""
     if not isfinite(threshold):
         raise PlanError(f"--as-published is a score such as 0.2, not {threshold}")
     if choice.intervention != Intervention.RESTORE:
