@@ -39,7 +39,7 @@ def attack(
         int | None, typer.Option(min=1, help="Steps of each attack; 100 by default.")
     ] = None,
     seeds: Annotated[
-        int, typer.Option(min=1, help="Number of images that judge each success.")
+        int, typer.Option(min=1, max=100_000, help="Number of images that judge each success.")
     ] = 32,
     scorer: ScorerOption = None,
     actors: ActorsOption = None,

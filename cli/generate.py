@@ -25,7 +25,9 @@ def generate(
     ] = None,
     seed: Annotated[
         list[int] | None,
-        typer.Option(min=0, help="Seed of the first latent; repeatable; 0 by default."),
+        typer.Option(
+            min=0, max=2**63 - 1, help="Seed of the first latent; repeatable; 0 by default."
+        ),
     ] = None,
     steps: Annotated[
         int | None,

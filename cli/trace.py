@@ -36,6 +36,8 @@ def submit(
     """
     from jobs.cluster.connection import check_address
     from jobs.cluster.submission import is_job_address
+    from jobs.runs.opening import check_place
+    from jobs.runs.trace_run import TraceRun
     from jobs.tracing.plan import check_plan, make_plan
     from jobs.tracing.submit import PLAN_FILE, submit_plan
     from jobs.tracing.trace import prepare_run
@@ -48,6 +50,7 @@ def submit(
         return
     if how.address:
         check_address(how.address)
+    check_place(TraceRun, location)  # checking the plan takes longer: it opens the model
     _work(prepare_run(location, check_plan(plan)), how, retry_failed=False)
 
 

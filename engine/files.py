@@ -38,23 +38,27 @@ def refuse_occupied(out: Path) -> None:
             return
         raise ConceptError(f"{out} exists and is not an empty folder; choose another --out")
     except FileNotFoundError:
-        _try_to_make(out.absolute())
+        pass
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or problem
         raise ConceptError(f"cannot write {out}: {reason}; choose another --out") from problem
-
-
-def _try_to_make(out: Path) -> None:
-    """Raise ConceptError if a folder that does not exist cannot be made."""
-    parent = next(folder for folder in out.parents if os.path.lexists(folder))
     try:
-        # Permissions do not say it: nobody may write in /proc, or on a read-only disk.
-        with tempfile.TemporaryDirectory(dir=parent) as tried:
-            (Path(tried) / max(out.parts[1:], key=lambda part: len(os.fsencode(part)))).mkdir()
+        try_to_make(out)
     except OSError as problem:
         raise ConceptError(
-            f"cannot write in {parent}: {problem.strerror}; choose another --out"
+            f"cannot write in {out.parent}: {problem.strerror}; choose another --out"
         ) from problem
+
+
+def try_to_make(folder: Path) -> None:
+    """Raise OSError if a folder does not exist and cannot be made; it is not made."""
+    folder = folder.absolute()
+    if os.path.lexists(folder):
+        return
+    parent = next(parent for parent in folder.parents if os.path.lexists(parent))
+    # Permissions do not say it: nobody may write in /proc, or on a read-only disk.
+    with tempfile.TemporaryDirectory(dir=parent) as tried:
+        (Path(tried) / max(folder.parts[1:], key=lambda part: len(os.fsencode(part)))).mkdir()
 
 
 @contextmanager

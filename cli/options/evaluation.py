@@ -8,7 +8,9 @@ import typer
 EditArgument = Annotated[
     Path, typer.Argument(metavar="EDIT", help="An edit's folder: edit.json, edit.safetensors.")
 ]
-SeedsOption = Annotated[int, typer.Option(min=1, help="Images of each prompt, before and after.")]
+SeedsOption = Annotated[
+    int, typer.Option(min=1, max=100_000, help="Images of each prompt, before and after.")
+]
 StepsOption = Annotated[
     int | None, typer.Option(min=1, help="Denoising steps; the model's own by default.")
 ]

@@ -67,9 +67,9 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _made(options: dict[str, Any]) -> RunOptions:
-    if options["address"] == "local":  # Ray's own word for a cluster that is started here
-        options = {**options, "address": None}
-    return RunOptions(**options)
+    how = RunOptions(**options)
+    how.cluster()  # is refused before work
+    return how
 
 
 def _whole_or_shared(gpus: float | None) -> float | None:

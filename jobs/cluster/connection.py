@@ -25,6 +25,8 @@ ANSWER_S = 5.0
 tries for many minutes."""
 SETTINGS = 4
 """Type of the HTTP/2 frame that a server sends first (RFC 9113, section 3.4); its fourth byte."""
+MOST_LOCAL = 64
+"""Actors of a local Ray, where the machine has fewer CPUs: Ray starts a process for each."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 TOKEN_HELP = "put the cluster's token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
 
@@ -41,6 +43,12 @@ class Cluster:
     """None: one per GPU, else one per CPU as nodes come and go; at most four on a local Ray."""
     gpus_an_actor: float | None = None
     """GPUs that an actor takes; None: one if the cluster has any, else none."""
+
+    def __post_init__(self) -> None:
+        """Raise ClusterUnavailable for more actors than a local Ray could start processes for."""
+        most = max(MOST_LOCAL, len(os.sched_getaffinity(0)))
+        if self.address is None and (self.actors or 0) > most:
+            raise ClusterUnavailable(f"this machine can have {most} actors, not {self.actors}")
 
 
 def check_address(address: str) -> None:
@@ -150,6 +158,10 @@ def _capacity(cluster: Cluster) -> Capacity:
         resources = _resources()
         return int(resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 0))
 
+    if cluster.address is None and gpus and actors() < 1:
+        raise ClusterUnavailable(
+            f"this machine has no GPU for actors that take {gpus:g} each: leave --gpus out"
+        )
     if cluster.actors is None and actors() < 1:
         raise ClusterUnavailable(
             f"the cluster at {cluster.address} has no {'GPU' if gpus else 'CPU'} for an actor now: "

@@ -6,8 +6,10 @@ from typing import TypeVar
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from engine.files import try_to_make
 from jobs.runs.provenance import Manifest, manifest_of
 from jobs.runs.run import PLAN, Run
+from jobs.runs.storage.local import LocalStorage
 from jobs.runs.storage.opening import open_storage
 from schemas.errors import StoreError
 
@@ -42,11 +44,8 @@ def create_as(
     `fields` go into the plan's document. StoreError: another run or file exists there, the model or
     the scorer has changed, or it cannot be written.
     """
+    check_place(kind, location)
     storage = open_storage(str(location))
-    if not storage.exists(PLAN) and storage.holds_anything():
-        raise StoreError(
-            f"{location} exists and holds no {kind.noun}: choose another {kind.named_by}"
-        )
     document = {kind.version_field: kind.reads_version, "plan": plan, "manifest": manifest}
     storage.create(PLAN, to_json(document | fields, indent=1) + b"\n")
     run = open_as(kind, location)
@@ -54,6 +53,21 @@ def create_as(
     check_models(run, manifest)
     run.complete()
     return run
+
+
+def check_place(kind: type[Run[object]], location: str | Path) -> None:
+    """Raise StoreError if no run of a kind is, or can be made, at a location."""
+    storage = open_storage(str(location))
+    if isinstance(storage, LocalStorage):
+        try:
+            try_to_make(Path(storage.location))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise StoreError(f"cannot use {storage.location}: {reason}") from error
+    if not storage.exists(PLAN) and storage.holds_anything():
+        raise StoreError(
+            f"{location} exists and holds no {kind.noun}: choose another {kind.named_by}"
+        )
 
 
 def resumed(run: R) -> R:

@@ -115,6 +115,8 @@ def test_help_names_the_glossary(command: str) -> None:
         (("trace", "submit", "--address", "http://127.0.0.1:1"), "127.0.0.1:1"),
         (("trace", "submit", "--scorer", "foo", "--run", "new"), "unknown scorer 'foo'"),
         (("trace", "submit", "--run", "/proc/new"), "cannot use /proc"),
+        (("trace", "submit", "--actors", "1000000000"), "this machine can have"),
+        (("generate", "a cat", "--seed", str(2**63)), "--seed"),
         ((*EDIT, "--out", "/proc/new"), "cannot write in /proc"),
         ((*EDIT, "--out", "new", "--scorer", "foo"), "unknown scorer 'foo'"),
         ((*EDIT[:-1], "unet.mid_block.resnets.0", "--out", "new"), "cannot be edited"),

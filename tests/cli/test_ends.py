@@ -18,7 +18,7 @@ from requests.utils import should_bypass_proxies
 
 from cli.options.run import here_or_there
 from jobs.cluster.client import job_client
-from jobs.cluster.connection import ANSWER_S, check_address
+from jobs.cluster.connection import ANSWER_S, MOST_LOCAL, Cluster, check_address
 from jobs.cluster.processes import DRIVER_VARIABLE, orphans
 from jobs.cluster.token import protect_token
 from schemas.errors import ClusterUnavailable
@@ -208,6 +208,13 @@ def test_no_proxy_stands_before_the_loopback(
             ):
                 job_client(f"http://{host}:{server.getsockname()[1]}")
     assert should_bypass_proxies("http://example.org", None) is (direct is not None)
+
+
+def test_more_actors_than_a_machine_can_have_are_refused() -> None:
+    with pytest.raises(ClusterUnavailable, match=r"this machine can have \d+ actors, not 100000"):
+        Cluster(actors=100_000)
+    assert Cluster(actors=MOST_LOCAL).actors == MOST_LOCAL
+    assert Cluster(address="10.0.0.5:6379", actors=100_000).actors == 100_000
 
 
 @pytest.mark.parametrize("word", ["local", ""])
