@@ -27,7 +27,7 @@ def doctor(
     ] = False,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
-    """Check a run from its folder alone: is every file intact, is every score there once?
+    """Check a trace, an evaluation or an attack from its folder: are files and scores intact?
 
     States: ok, note (unusual, but every score counts once), wrong; exit code 1 if one is wrong.
     """
@@ -48,12 +48,13 @@ def _repair(run: str, report: "Report") -> None:
     """Repair what can be repaired, and say on stderr what was done."""
     from jobs.cluster.processes import end_orphans
     from jobs.doctor.examine import repair
-    from jobs.runs.trace_run import open_run
+    from jobs.runs.kinds import open_any
 
     end_orphans()
     if not report.is_repairable:
         say("nothing was moved: plan.json must be repaired first", err=True)
         return
-    for line in repair(open_run(run_location(run)), report):
+    opened = open_any(run_location(run))
+    for line in repair(opened, report):
         say(line, err=True)
-    say(f"`dqf trace resume {run}` traces missing units again", err=True)
+    say(f"`{opened.resume_hint}` makes missing units again", err=True)

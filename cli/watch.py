@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from cli.printing.lines import say
 from cli.printing.output import Format, FormatOption, print_rows
 from schemas.short_names import short_names
 
+if TYPE_CHECKING:
+    from jobs.runs.trace_run import TraceRun
+
 AddressOption = Annotated[
     str | None, typer.Option(help="http://HEAD:8265, unless the run's own record names it.")
 ]
@@ -20,25 +23,19 @@ AddressOption = Annotated[
 
 def status(run: RunArgument, output_format: FormatOption = Format.TABLE) -> None:
     """Show a run's progress and its leading components so far, from its folder alone."""
-    from jobs.query.rank import Choice, leading
-    from jobs.query.select import opened_views
-    from jobs.runs.trace_run import open_run
+    from jobs.runs.kinds import open_any
+    from jobs.runs.trace_run import TraceRun
     from jobs.tracing.status import status_of
 
-    opened = open_run(run_location(run))
+    opened = open_any(run_location(run))
     row: dict[str, object] = asdict(status_of(opened))
-    measure = "target" if "target" in opened.plan.measures else opened.plan.measures[0]
-    with opened_views(opened) as views:
-        leaders = leading(views, Choice(measure=measure)).to_pylist()
     if output_format is Format.TABLE:
-        names = short_names([component.name for component in opened.components])
         print_rows([_standing(row)], output_format)
-        if leaders:
-            say(f"largest mean effect so far, by {measure}:")
-            print_rows([_leader(leader, names) for leader in leaders], output_format)
+        if isinstance(opened, TraceRun):
+            _print_leaders(opened)
         return
-    if output_format is Format.JSON:
-        row["leading"] = leaders
+    if output_format is Format.JSON and isinstance(opened, TraceRun):
+        row["leading"] = _leaders(opened)
     print_rows([row], output_format)
 
 
@@ -65,6 +62,26 @@ def _leader(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, objec
         "steps": row["steps"],
         "effect": f"{row['mean_ie']:+.3f}{error}",
     }
+
+
+def _print_leaders(run: "TraceRun") -> None:
+    names = short_names([component.name for component in run.components])
+    if leaders := _leaders(run):
+        say(f"largest mean effect so far, by {_measure(run)}:")
+        print_rows([_leader(leader, names) for leader in leaders], Format.TABLE)
+
+
+def _leaders(run: "TraceRun") -> list[dict[str, object]]:
+    """Return the state of the largest effect so far, of each attribute and part."""
+    from jobs.query.rank import Choice, leading
+    from jobs.query.select import opened_views
+
+    with opened_views(run) as views:
+        return leading(views, Choice(measure=_measure(run))).to_pylist()
+
+
+def _measure(run: "TraceRun") -> str:
+    return "target" if "target" in run.plan.measures else run.plan.measures[0]
 
 
 def logs(

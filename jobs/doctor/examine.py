@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jobs.doctor.findings import Fault, Finding, State
 from jobs.doctor.images import image_faults
@@ -12,11 +13,12 @@ from jobs.doctor.tables import check_tables, compared_units
 from jobs.pool.attempts import attempts
 from jobs.query.catalog import CATALOG, write_catalog
 from jobs.runs.kept_images import FOLDER
+from jobs.runs.kinds import open_any
 from jobs.runs.progress import Progress
-from jobs.runs.run import PLAN
+from jobs.runs.run import PLAN, Run
 from jobs.runs.storage.local import LocalStorage
 from jobs.runs.storage.opening import open_storage
-from jobs.runs.trace_run import TraceRun, open_run
+from jobs.runs.trace_run import TraceRun
 from schemas.errors import StoreError, first_line
 
 CHECKS = ("parts", "units", "rows", "scores")
@@ -43,9 +45,9 @@ class Report:
 def examine(location: str, on_progress: Callable[[Progress], None]) -> Report:
     """Return the findings on a run; StoreError if there is none or it cannot be reached."""
     if not open_storage(location).exists(PLAN):
-        open_run(location)  # raises the error that says how to make a run
+        open_any(location)  # raises the error that says how to make a run
     try:
-        run = open_run(location)
+        run = open_any(location)
         _ = run.manifest, run.unit_ids
     except StoreError as error:
         todo = f"if it was changed, put the run's own {PLAN} back"
@@ -54,16 +56,17 @@ def examine(location: str, on_progress: Callable[[Progress], None]) -> Report:
     return _examine(run, on_progress)
 
 
-def _examine(run: TraceRun, on_progress: Callable[[Progress], None]) -> Report:
+def _examine(run: Run[Any], on_progress: Callable[[Progress], None]) -> Report:
     def on_file(so_far: Audit, total: int) -> None:
         on_progress(Progress(done=so_far.num_files, failed=len(so_far.faults), total=total))
 
-    tables, audited, images = check_tables(run), audit(run, on_file), image_faults(run)
+    tables, audited = check_tables(run), audit(run, on_file)
+    images = image_faults(run) if isinstance(run, TraceRun) else []
     plan = _plan(run, tables.run_ids + audited.run_ids)
     checks = [
         _tables(run, tables.faults),
         *_parts(run, audited),
-        _images(run, images),
+        *([_images(run, images)] if isinstance(run, TraceRun) else []),
         _progress(run, audited),
     ]
     names = [fault.name for fault in (*tables.faults, *audited.faults, *images)]
@@ -74,7 +77,7 @@ def _examine(run: TraceRun, on_progress: Callable[[Progress], None]) -> Report:
     )
 
 
-def repair(run: TraceRun, report: Report) -> Iterator[str]:
+def repair(run: Run[Any], report: Report) -> Iterator[str]:
     """Repair what can be repaired without losing a score that counts; yield what was done.
 
     StoreError: the plan must be repaired first, or a process works on the run.
@@ -93,7 +96,8 @@ def repair(run: TraceRun, report: Report) -> Iterator[str]:
         run.storage.remove(name)
         yield f"{name} was removed: its pack holds it"
     run.storage.remove_leftovers()
-    _repair_catalog(run)
+    if isinstance(run, TraceRun):
+        _repair_catalog(run)
 
 
 def _repair_catalog(run: TraceRun) -> None:
@@ -104,7 +108,7 @@ def _repair_catalog(run: TraceRun) -> None:
     write_catalog(run)
 
 
-def _plan(run: TraceRun, run_ids: Counter[str]) -> Finding:
+def _plan(run: Run[Any], run_ids: Counter[str]) -> Finding:
     """Return whether most files were made by this plan."""
     others = run_ids.total() - run_ids[run.id]
     if others > run_ids[run.id]:
@@ -115,16 +119,18 @@ def _plan(run: TraceRun, run_ids: Counter[str]) -> Finding:
     return Finding(check="plan", state=State.OK, found=text)
 
 
-def _tables(run: TraceRun, faults: Sequence[Fault]) -> Finding:
+def _tables(run: Run[Any], faults: Sequence[Fault]) -> Finding:
     compared, total = len(compared_units(run)), len(run.units)
     units = f"all {total}" if compared == total else f"a sample of {compared} of {total}"
     fine = f"tables are whole and as the plan says: {units} units compared"
+    if not run.tables():
+        fine = f"the empty parts are whole: {run.noun}s have no other tables"
     todo = f"dqf doctor {run.location} --repair writes them again from the plan"
     return _of_faults("tables", faults, fine=fine, todo=todo)
 
 
-def _parts(run: TraceRun, audited: Audit) -> Iterator[Finding]:
-    todo = f"dqf doctor {run.location} --repair moves them away, then dqf trace resume traces again"
+def _parts(run: Run[Any], audited: Audit) -> Iterator[Finding]:
+    todo = f"dqf doctor {run.location} --repair moves them away, then {run.resumed_by} makes others"
     faults = {check: [f for f in audited.faults if f.check == check] for check in CHECKS}
     if audited.gone and not faults["parts"]:
         text = f"{audited.gone} of the parts were packed while this ran"
@@ -173,11 +179,11 @@ def _of_faults(check: str, faults: Sequence[Fault], *, fine: str, todo: str) -> 
     return Finding(check=check, state=State.WRONG, found=text, todo=todo)
 
 
-def _progress(run: TraceRun, audited: Audit) -> Finding:
+def _progress(run: Run[Any], audited: Audit) -> Finding:
     planned = len(run.units)
     left = planned - audited.scored - audited.failed
     text = f"{planned} units planned, {audited.scored} scored, {audited.failed} failed, {left} left"
-    todo = f"dqf trace resume {run.location}"
+    todo = run.resume_hint
     if not left:
         todo = f"{todo} --retry-failed" if audited.failed else ""
     return Finding(check="progress", state=State.OK, found=text, todo=todo)

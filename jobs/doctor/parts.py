@@ -10,16 +10,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.doctor.findings import Fault
+from jobs.doctor.rules import ExpectedUnit, Rules, rules_of
 from jobs.runs.packs import group_chunks
 from jobs.runs.parts import (
     GROUP_CHUNKS,
@@ -31,27 +31,10 @@ from jobs.runs.parts import (
     PartContent,
     read_part,
 )
-from jobs.runs.run import Task
+from jobs.runs.run import Run, Task
 from jobs.runs.storage.local import LocalStorage
-from jobs.runs.trace_run import TraceRun
-from schemas.component import Part
 from schemas.errors import first_line
-from schemas.intervention import Intervention, TokenRole, allows
-from schemas.tables import SCHEMA_VERSION, SCORES, VERSION_KEY
-from schemas.unit import Slab
-from schemas.views import exactly, read_parquet
-
-SCORED_UNITS = """
-SELECT unit_id, caption_id, seed, draw, part, count(*) AS num_rows, count(DISTINCT
-  (component, intervention, token, position, step_start, step_stop, patch_kind, measure)
-  ) AS num_scores
-FROM part GROUP BY ALL
-"""
-SCORE_COLUMNS = [field.name for field in SCORES if pa.types.is_floating(field.type)]
-IS_FINITE = " AND ".join(f"isfinite({name})" for name in SCORE_COLUMNS)
-NOT_FINITE = f"SELECT count(*) FROM part WHERE NOT ({IS_FINITE})"
-CAPTIONS_OWN = {TokenRole.WORDS, TokenRole.EACH, TokenRole.PADS}
-"""Roles that stand for several tokens, whose number depends on the caption."""
+from schemas.views import exactly, identifier, read_parquet
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,24 +57,14 @@ class Audit:
     """The numbers of rows that units of a slab have, where the plan does not determine them."""
 
 
-class ExpectedUnit(NamedTuple):
-    """A unit as the plan determines it."""
-
-    labels: tuple[str, int, int, str]
-    """Caption's id, seed, noise draw and part, which each row of the unit repeats."""
-    slab: int
-
-
 class Scored(NamedTuple):
-    """A unit as a file holds it; the columns of SCORED_UNITS."""
+    """A unit as a file holds it."""
 
     unit_id: str
-    caption_id: str
-    seed: int
-    draw: int
-    part: str
     num_rows: int
     num_scores: int
+    """Rows that differ in the columns that tell a unit's rows apart."""
+    labels: tuple[object, ...]
 
 
 class PartFile(NamedTuple):
@@ -105,7 +78,7 @@ Tried = dict[int, dict[str, ExpectedUnit]]
 """The units that a file should hold, by chunk and id."""
 
 
-def audit(run: TraceRun, on_file: Callable[[Audit, int], None]) -> Audit:
+def audit(run: Run[Any], on_file: Callable[[Audit, int], None]) -> Audit:
     """Return the audit of all parts that count; `on_file` gets it, and the number of files."""
     live = run.live()
     total = len(live.packs) + len(live.parts)
@@ -129,17 +102,17 @@ def carried_id(content: bytes) -> str | None:
     return metadata.get(RUN_KEY, b"").decode(errors="replace")
 
 
-def whole_part(content: bytes, name: str, *, run_id: str) -> PartContent:
+def whole_part(run: Run[Any], content: bytes, name: str) -> PartContent:
     """Return a part; CorruptPart if it is damaged, of another run or of another version."""
-    part = read_part(content, name, run_id=run_id, schema=SCORES)
-    version = (pq.read_metadata(io.BytesIO(content)).metadata or {}).get(VERSION_KEY)
-    if version != str(SCHEMA_VERSION).encode():
+    part = read_part(content, name, run_id=run.id, schema=run.schema)
+    labels = pq.read_metadata(io.BytesIO(content)).metadata or {}
+    if not (run.schema.metadata or {}).items() <= labels.items():
         raise CorruptPart(f"{name} has tables of another version")
     return part
 
 
 @contextmanager
-def on_disk(run: TraceRun, name: str, content: bytes) -> Iterator[str]:
+def on_disk(run: Run[Any], name: str, content: bytes) -> Iterator[str]:
     """Yield a path that holds a file's content, without any cache between."""
     if isinstance(run.storage, LocalStorage):
         yield str(Path(run.location, name))
@@ -168,32 +141,7 @@ def _fingerprint_of(connection: duckdb.DuckDBPyConnection, rows: str) -> tuple:
     return connection.execute(sql).fetchall()[0]
 
 
-def rows_of_unit(run: TraceRun, slab: Slab) -> int | None:
-    """Return the number of rows of each unit of a slab; None if it depends on the caption."""
-    plan = run.plan
-    is_text = slab.part is Part.TEXT_ENCODER
-    if is_text and CAPTIONS_OWN & set(plan.tokens):
-        return None
-    lacks_match = any(caption.counterfactual is None for caption in plan.captions)
-    if Intervention.MATCHED in plan.interventions and lacks_match:
-        return None
-    tokens = len(plan.tokens) if is_text else 1
-    return _patches(run, slab) * len(slab.windows) * tokens * len(plan.measures)
-
-
-def _patches(run: TraceRun, slab: Slab) -> int:
-    """Return how often a unit of a slab is patched at each window and token."""
-    plan, names = run.plan, set(slab.components)
-    components = [c for c in run.components if c.name in names]
-    caption = plan.captions[0]  # all captions are alike here: the caller asks only then
-    return sum(
-        allows(*pair, component, caption)
-        for component in components
-        for pair in product(plan.interventions, plan.patches)
-    )
-
-
-def _groups(run: TraceRun, live: Live) -> Iterator[list[PartFile]]:
+def _groups(run: Run[Any], live: Live) -> Iterator[list[PartFile]]:
     """Yield the files of each group of chunks: its pack, then its parts, oldest first."""
     groups: dict[int, list[PartFile]] = defaultdict(list)
     for group, name in live.packs.items():
@@ -210,12 +158,12 @@ class _Group:
     """The audit of a group of chunks."""
 
     def __init__(
-        self, run: TraceRun, connection: duckdb.DuckDBPyConnection, audited: Audit
+        self, run: Run[Any], connection: duckdb.DuckDBPyConnection, audited: Audit
     ) -> None:
         self._run = run
         self._connection = connection
         self._audited = audited
-        self._rows = {n: rows_of_unit(run, slab) for n, slab in enumerate(run.units.slabs)}
+        self._rules = rules_of(run)
         self._scored: set[str] = set()
         """Units of files without a fault."""
         self._seen: set[str] = set()
@@ -250,7 +198,7 @@ class _Group:
         if (run_id := carried_id(content)) is not None:
             self._audited.run_ids[run_id] += 1
         try:
-            part = whole_part(content, file.name, run_id=self._run.id)
+            part = whole_part(self._run, content, file.name)
         except CorruptPart as error:
             yield "parts", first_line(error)
             return
@@ -291,18 +239,17 @@ class _Group:
 
     def _tried(self, task: Task) -> dict[str, ExpectedUnit]:
         """Return the units of a task: a whole chunk, or the units that failed in it before."""
-        units, ids, plan = self._run.units, self._run.unit_ids, self._run.plan
-        planned: dict[str, ExpectedUnit] = {}
-        for ordinal in self._run.ordinals(task.chunk):
-            caption, seed, draw, slab = units.place(ordinal)
-            labels = (ids.captions[caption], plan.seeds[seed], draw, units.slabs[slab].part.value)
-            planned[ids[ordinal]] = ExpectedUnit(labels, slab)
+        planned = {
+            self._run.unit_ids[ordinal]: self._rules.expected(ordinal)
+            for ordinal in self._run.ordinals(task.chunk)
+        }
         if task.generation == 0:
             return planned
         return {unit_id: planned[unit_id] for unit_id in self.latest[task.chunk][1]}
 
     def _units(self) -> list[Scored]:
-        return [Scored(*row) for row in self._connection.execute(SCORED_UNITS).fetchall()]
+        rows = self._connection.execute(scored_units(self._rules)).fetchall()
+        return [Scored(*row[:3], labels=row[3:]) for row in rows]
 
     def _unit_faults(
         self, commits: tuple[Commit, ...], tried: Tried, units: list[Scored]
@@ -317,7 +264,7 @@ class _Group:
             missing = [
                 unit_id
                 for unit_id in planned.keys() - scored - failed
-                if self._rows[planned[unit_id].slab] != 0
+                if planned[unit_id].rows != 0
             ]
             if missing:
                 yield "units", f"{len(missing)} units are neither scored nor failed"
@@ -333,17 +280,18 @@ class _Group:
         """Yield how the rows of a file differ from one row for each score of its units."""
         planned = {unit_id: unit for chunk in tried.values() for unit_id, unit in chunk.items()}
         matched = [(unit, planned[unit.unit_id]) for unit in units if unit.unit_id in planned]
-        if wrong := sum(unit[1:5] != plan.labels for unit, plan in matched):
-            yield "units", f"{wrong} units have another caption, seed, draw or part"
+        if wrong := sum(unit.labels != plan.labels for unit, plan in matched):
+            names = self._rules.labels
+            listed = f"{', '.join(names[:-1])} or {names[-1]}"
+            yield "units", f"{wrong} units have another {listed}"
         wrong = 0
         for unit, plan in matched:
-            rows = self._rows[plan.slab]
-            if rows is None:
+            if plan.rows is None:
                 self._audited.sizes[plan.slab].add(unit.num_scores)
-            wrong += rows is not None and unit.num_scores != rows
+            wrong += plan.rows is not None and unit.num_scores != plan.rows
         if wrong:
             yield "rows", f"{wrong} units have not as many scores as the plan says"
-        if unfit := self._connection.execute(NOT_FINITE).fetchall()[0][0]:
+        if unfit := self._connection.execute(not_finite(self._run.schema)).fetchall()[0][0]:
             yield "scores", f"{unfit} scores are not finite"
         if repeated := _repeated(units, self._scored):
             yield "scores", f"{repeated} scores are there already"
@@ -361,6 +309,19 @@ class _Group:
             failed = [failure.unit_id for failure in commit.failures]
             audited.scored += commit.units - len(failed)
             self.latest[commit.chunk] = (commit.generation, failed)
+
+
+def scored_units(rules: Rules) -> str:
+    """Return the SELECT of the units in a part, with their labels."""
+    labels, keys = (", ".join(map(identifier, names)) for names in (rules.labels, rules.keys))
+    return f"SELECT unit_id, count(*), count(DISTINCT ({keys})), {labels} FROM part GROUP BY ALL"
+
+
+def not_finite(schema: pa.Schema) -> str:
+    """Return the SELECT of the number of rows in a part with a number that is not finite."""
+    floats = [identifier(field.name) for field in schema if pa.types.is_floating(field.type)]
+    unfit = " OR ".join(f"NOT isfinite({name})" for name in floats)
+    return f"SELECT count(*) FROM part WHERE {unfit}"
 
 
 def _repeated(units: list[Scored], before: set[str]) -> int:

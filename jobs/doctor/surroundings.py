@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -15,45 +16,55 @@ from jobs.query.catalog import CATALOG
 from jobs.query.kept_statistics import FOLDER as STATISTICS_FOLDER
 from jobs.query.kept_statistics import NAME as STATISTICS_NAME
 from jobs.query.kept_statistics import damaged_statistics, kept_statistics, key_of
+from jobs.runs.attack_run import AttackRun
+from jobs.runs.evaluation_run import EvaluationRun
 from jobs.runs.kept_images import FOLDER as IMAGES_FOLDER
 from jobs.runs.kept_images import IMAGE_NAME
+from jobs.runs.run import Run
 from jobs.runs.storage.local import TEMPORARY, LocalStorage
 from jobs.runs.trace_run import TraceRun
+from schemas.attack import SUMMARY as ATTACK_SUMMARY
 from schemas.errors import StoreError, first_line
+from schemas.evaluation import SUMMARY as EVALUATION_SUMMARY
 from schemas.views import TABLES
 
 SHOWN = 10
 """The number of names that are listed."""
 FOLDERS = ("", "parts", "packs", "attempts", "quarantine", IMAGES_FOLDER, STATISTICS_FOLDER)
 """The folders in which dqf writes, relative to the run's folder."""
-OWN = re.compile(
-    rf"plan\.json|({'|'.join(TABLES)})\.parquet|catalog\.duckdb.*|report\.html|quarantine/.+"
+OF_ANY = re.compile(
+    r"plan\.json|quarantine/.+"
     r"|parts/(empty|c\d{8}(\.r\d{2})?)\.parquet|packs/(empty|g\d{6})\.parquet"
-    rf"|{IMAGE_NAME.pattern}"
     r"|attempts/\d{4}(\.end\.json|\.json|\.log)"
 )
-"""Names of the files that dqf makes there."""
+"""Names of the files that dqf makes there for a run of any kind."""
+OF_KIND: dict[type[Run[Any]], str] = {
+    TraceRun: rf"({'|'.join(TABLES)})\.parquet|catalog\.duckdb.*|report\.html"
+    rf"|{IMAGE_NAME.pattern}|{STATISTICS_NAME.pattern}",
+    EvaluationRun: rf"{re.escape(EVALUATION_SUMMARY)}|images/[^/]+\.png",
+    AttackRun: re.escape(ATTACK_SUMMARY),
+}
+"""Names of the others, by the kind of run."""
 COUNTED = re.compile(r"(parts|packs)/[^/.][^/]*\.parquet")
 """Files that the catalog's views read, whether or not dqf made them."""
 
 
-def surroundings(run: TraceRun) -> list[Finding]:
+def surroundings(run: Run[Any]) -> list[Finding]:
     """Return the findings on everything around a run's data."""
     names = list(_names(run))
     return [
-        _foreign(run, [name for name in names if not _is_own(name)]),
+        _foreign(run, [name for name in names if not _is_own(run, name)]),
         _leftovers(run, [name for name in names if _is_leftover(name)]),
         _quarantine([name for name in names if name.startswith("quarantine/")]),
-        _catalog(run),
-        _statistics(run),
+        *([_catalog(run), _statistics(run)] if isinstance(run, TraceRun) else []),
         _attempts(run),
         _processes(),
     ]
 
 
-def counted_strangers(run: TraceRun) -> list[str]:
+def counted_strangers(run: Run[Any]) -> list[str]:
     """Return the files that dqf did not make but the catalog counts."""
-    return [name for name in _names(run) if COUNTED.fullmatch(name) and not _is_own(name)]
+    return [name for name in _names(run) if COUNTED.fullmatch(name) and not _is_own(run, name)]
 
 
 def catalog_error(run: TraceRun) -> str:
@@ -69,7 +80,7 @@ def catalog_error(run: TraceRun) -> str:
     return ""
 
 
-def _names(run: TraceRun) -> Iterator[str]:
+def _names(run: Run[Any]) -> Iterator[str]:
     """Yield the names of the run's files; in a bucket, those in the folders of dqf."""
     if not isinstance(run.storage, LocalStorage):
         for folder in FOLDERS:
@@ -83,12 +94,12 @@ def _is_leftover(name: str) -> bool:
     return TEMPORARY.fullmatch(name.rpartition("/")[2]) is not None
 
 
-def _is_own(name: str) -> bool:
-    by_name = OWN.fullmatch(name) or STATISTICS_NAME.fullmatch(name)
+def _is_own(run: Run[Any], name: str) -> bool:
+    by_name = OF_ANY.fullmatch(name) or re.fullmatch(OF_KIND[type(run)], name)
     return by_name is not None or _is_leftover(name)
 
 
-def _foreign(run: TraceRun, names: list[str]) -> Finding:
+def _foreign(run: Run[Any], names: list[str]) -> Finding:
     counted = [name for name in names if COUNTED.fullmatch(name)]
     text = f"{len(names)} files that dqf did not make"
     if not names:
@@ -105,12 +116,12 @@ def _foreign(run: TraceRun, names: list[str]) -> Finding:
     return Finding(check="files", state=State.NOTE, found=text, todo=todo)
 
 
-def _leftovers(run: TraceRun, names: list[str]) -> Finding:
+def _leftovers(run: Run[Any], names: list[str]) -> Finding:
     packed = run.live().packed
     text = f"{len(packed)} parts that a pack took the place of, {len(names)} temporary files"
     if not packed and not names:
         return Finding(check="leftovers", state=State.OK, found=text)
-    todo = "they no longer count: dqf trace resume removes them, temporary files after an hour"
+    todo = f"they no longer count: {run.resumed_by} removes them, temporary files after an hour"
     return Finding(check="leftovers", state=State.NOTE, found=text, todo=todo)
 
 
@@ -145,7 +156,7 @@ def _statistics(run: TraceRun) -> Finding:
     return Finding(check="statistics", state=State.OK, found=f"{fine} what is traced now")
 
 
-def _attempts(run: TraceRun) -> Finding:
+def _attempts(run: Run[Any]) -> Finding:
     try:
         tried = attempts(run)
     except StoreError as error:
@@ -158,11 +169,11 @@ def _attempts(run: TraceRun) -> Finding:
         return Finding(check="attempts", state=State.OK, found=found)
     todo = "scores of other versions may differ: compare them before you rely on both"
     killed = any(attempt.outcome is None and not attempt.is_alive for attempt in tried)
-    todo = "dqf trace resume continues where one was killed" if killed else todo
+    todo = f"{run.resumed_by} continues where one was killed" if killed else todo
     return Finding(check="attempts", state=State.NOTE, found=found, todo=todo)
 
 
-def _oddity(run: TraceRun, attempt: Attempt) -> str:
+def _oddity(run: Run[Any], attempt: Attempt) -> str:
     """Return how an attempt differs from the manifest or ended abnormally; or ""."""
     odd = [
         f"had {name} {now}, the run was made with {then}"

@@ -3,6 +3,7 @@
 import io
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 from jobs.doctor.findings import Fault
 from jobs.doctor.parts import carried_id, fingerprint, on_disk, whole_part
 from jobs.runs.parts import EMPTY_PACK, EMPTY_PART, NOT_PARQUET, CorruptPart
+from jobs.runs.run import Run
 from jobs.runs.trace_run import BATCH_UNITS, TraceRun, small_tables, units_batch
 from schemas.errors import first_line
 from schemas.tables import UNITS
@@ -29,13 +31,12 @@ class TableCheck:
     run_ids: Counter[str]
 
 
-def check_tables(run: TraceRun) -> TableCheck:
+def check_tables(run: Run[Any]) -> TableCheck:
     """Return the faults of the tables and the empty parts; every file is read whole."""
-    texts = {
-        **{name: _small_fault(run, name) for name in small_tables(run)},
-        UNITS_FILE: _units_fault(run),
-        **{name: _empty_fault(run, name) for name in (EMPTY_PART, EMPTY_PACK)},
-    }
+    texts = {name: _empty_fault(run, name) for name in (EMPTY_PART, EMPTY_PACK)}
+    if isinstance(run, TraceRun):
+        texts |= {name: _small_fault(run, name) for name in small_tables(run)}
+        texts[UNITS_FILE] = _units_fault(run)
     texts = {name: text or _query_fault(run, name) for name, text in texts.items()}
     faults = [
         Fault(check="tables", name=n, text=f"{n} {text}") for n, text in texts.items() if text
@@ -45,13 +46,13 @@ def check_tables(run: TraceRun) -> TableCheck:
     return TableCheck(faults=tuple(faults), run_ids=Counter(ids))
 
 
-def compared_units(run: TraceRun) -> range:
+def compared_units(run: Run[Any]) -> range:
     """Return the indices of the units that are compared with the plan."""
     total = len(run.units)
     return range(0, total, 1 if total <= ALL_UNITS else total // SAMPLE)
 
 
-def _content(run: TraceRun, name: str) -> bytes:
+def _content(run: Run[Any], name: str) -> bytes:
     """Return a file's content, or empty bytes if it is missing."""
     try:
         return run.storage.read(name)
@@ -94,9 +95,9 @@ def _units_fault(run: TraceRun) -> str:
     return ""
 
 
-def _empty_fault(run: TraceRun, name: str) -> str:
+def _empty_fault(run: Run[Any], name: str) -> str:
     try:
-        part = whole_part(run.storage.read(name), name, run_id=run.id)
+        part = whole_part(run, run.storage.read(name), name)
     except FileNotFoundError:
         return "is missing"
     except CorruptPart as error:
@@ -104,7 +105,7 @@ def _empty_fault(run: TraceRun, name: str) -> str:
     return "is not empty" if len(part.table) or part.commits else ""
 
 
-def _query_fault(run: TraceRun, name: str) -> str:
+def _query_fault(run: Run[Any], name: str) -> str:
     """Return why DuckDB cannot read a file that Arrow can; "" if it can."""
     with duckdb.connect() as connection, on_disk(run, name, run.storage.read(name)) as path:
         try:

@@ -147,6 +147,11 @@ class Run(Generic[U]):
                 self.storage.create(name, content())
 
     @property
+    def resume_hint(self) -> str:
+        """The command that continues the run."""
+        return f"{self.resumed_by} with the same options"
+
+    @property
     def chunk_units(self) -> int:
         """Units that are committed together."""
         return self.plan.chunk_units

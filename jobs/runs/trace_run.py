@@ -63,6 +63,11 @@ class TraceRun(Run[Unit]):
         manifest = self.manifest
         return self.units.ids(model_hash=manifest.model_hash, scorer_hash=manifest.scorer_hash)
 
+    @property
+    def resume_hint(self) -> str:
+        """The command that continues the run."""
+        return f"{self.resumed_by} {self.location}"
+
     def tables(self) -> Mapping[str, Callable[[], bytes]]:
         """Return the functions that make the tables of captions, slabs, components and units."""
         return {

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from jobs.pool.attempts import Attempt, attempts, last_begun
 from jobs.runs.packs import group_chunks
 from jobs.runs.progress import progress_of
-from jobs.runs.trace_run import TraceRun
+from jobs.runs.run import Run
 
 WINDOW_S = 600.0
 """The rate is measured over this time before the last commit, in seconds."""
@@ -32,7 +33,7 @@ class Status:
     """Why the last attempt ended, if it failed."""
 
 
-def status_of(run: TraceRun) -> Status:
+def status_of(run: Run[Any]) -> Status:
     """Return the status of a run."""
     progress = progress_of(run)
     tried = attempts(run)
@@ -65,7 +66,7 @@ def _state(last: Attempt | None, *, left: int, idle_s: float | None) -> str:
     return "interrupted" if left else "finished"
 
 
-def _rate(run: TraceRun) -> tuple[float | None, float | None]:
+def _rate(run: Run[Any]) -> tuple[float | None, float | None]:
     """Return the recent units per minute, and the seconds since the last commit.
 
     Times come from the storage's clock; the rate is None if they do not suffice for one.
@@ -80,7 +81,7 @@ def _rate(run: TraceRun) -> tuple[float | None, float | None]:
     return units / minutes if minutes > 0 else None, time.time() - newest
 
 
-def _commits(run: TraceRun) -> Iterator[tuple[float, int]]:
+def _commits(run: Run[Any]) -> Iterator[tuple[float, int]]:
     """Yield, for each part that counts, its time of writing and its number of units."""
     live = run.live()
     for (chunk, generation), name in live.parts.items():

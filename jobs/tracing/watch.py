@@ -5,12 +5,13 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from engine.files import is_file
 from jobs.cluster import submission
 from jobs.pool.attempts import Attempt, attempts, log_path
-from jobs.runs.run import PLAN
-from jobs.runs.trace_run import TraceRun, open_run
+from jobs.runs.kinds import open_any
+from jobs.runs.run import PLAN, Run
 from jobs.tracing.status import Status, status_of
 from schemas.errors import ClusterUnavailable, DqfError, StoreError
 
@@ -57,7 +58,7 @@ def runs_in(folder: Path) -> Iterator[Status]:
     """Yield the status of each run in a folder; for an unreadable run, the reason."""
     for path in sorted(folder.glob(f"*/{PLAN}")):
         try:
-            yield status_of(open_run(path.parent))
+            yield status_of(open_any(path.parent))
         except DqfError as error:
             yield Status(
                 run=str(path.parent), state="unreadable", done=0, failed=0, left=0,
@@ -65,18 +66,18 @@ def runs_in(folder: Path) -> Iterator[Status]:
             )  # fmt: skip
 
 
-def _seen_run(location: str, address: str | None) -> TraceRun | None:
+def _seen_run(location: str, address: str | None) -> Run[Any] | None:
     """Return the run; None if its folder is not reachable from here but a cluster's address is
     given."""
     try:
-        return open_run(location)
+        return open_any(location)
     except StoreError:
         if address is None:
             raise
         return None
 
 
-def _last_attempt(run: TraceRun | None) -> Attempt | None:
+def _last_attempt(run: Run[Any] | None) -> Attempt | None:
     tried = attempts(run) if run else []
     return tried[-1] if tried else None
 
@@ -119,7 +120,7 @@ def _terminate(attempt: Attempt) -> str:
     return f"process {attempt.pid} has ended"
 
 
-def _file_lines(run: TraceRun, attempt: Attempt, path: Path, *, follow: bool) -> Iterator[str]:
+def _file_lines(run: Run[Any], attempt: Attempt, path: Path, *, follow: bool) -> Iterator[str]:
     with path.open(encoding="utf-8", errors="backslashreplace") as file:
         while True:
             # The end is checked first, so that the last lines are read after it.

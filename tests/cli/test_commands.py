@@ -180,7 +180,7 @@ def test_the_doctor_finds_and_repairs(run: TraceRun) -> None:
     assert repaired.returncode == 0, repaired.stdout
     assert left.wait(10) < 0
     assert "c00000001.parquet was moved to quarantine/" in repaired.stderr
-    assert "`dqf trace resume r` traces missing units" in repaired.stderr
+    assert "r` makes missing units again" in repaired.stderr
     assert "4 scored, 0 failed, 2 left" in repaired.stdout
 
 

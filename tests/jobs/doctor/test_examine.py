@@ -17,7 +17,7 @@ import pytest
 from jobs.cluster.processes import DRIVER_VARIABLE
 from jobs.doctor.examine import Report, examine, repair
 from jobs.doctor.findings import State
-from jobs.doctor.parts import rows_of_unit
+from jobs.doctor.rules import rows_of_unit
 from jobs.pool import attempts
 from jobs.pool.attempts import Outcome
 from jobs.query.catalog import CATALOG, write_catalog
@@ -339,7 +339,7 @@ def test_a_wrong_label_is_found(run: TraceRun, label: str) -> None:
     path_of(run, part_name(1)).write_bytes(part_of(run, Task(chunk=1), rows))
     report = checked(run)
     assert states(report) == {"units": State.WRONG}
-    assert "another caption, seed, draw or part" in text_of(report, "units")
+    assert "another caption_id, seed, draw or part" in text_of(report, "units")
 
 
 @pytest.mark.parametrize(("column", "value"), [("clean", math.nan), ("patched", -math.inf)])

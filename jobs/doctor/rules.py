@@ -1,0 +1,119 @@
+"""Rules for the rows of a unit, which follow from the plan, for each kind of run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, NamedTuple
+
+from jobs.runs.attack_run import AttackRun
+from jobs.runs.evaluation_run import EvaluationRun
+from jobs.runs.run import Run
+from jobs.runs.trace_run import TraceRun
+from schemas.attack import Side
+from schemas.component import Part
+from schemas.intervention import Intervention, TokenRole, allows
+from schemas.unit import Slab
+
+CAPTIONS_OWN = {TokenRole.WORDS, TokenRole.EACH, TokenRole.PADS}
+"""Roles that stand for several tokens, whose number depends on the caption."""
+
+
+class ExpectedUnit(NamedTuple):
+    """A unit as the plan determines it."""
+
+    labels: tuple[object, ...]
+    """Values that each of its rows repeats."""
+    rows: int | None
+    """Number of its rows; None where the plan does not tell."""
+    slab: int = 0
+    """Its slab, if it is a unit of a trace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Rules for the rows of a plan's units."""
+
+    labels: tuple[str, ...]
+    """Columns that each row of a unit repeats."""
+    keys: tuple[str, ...]
+    """Columns that tell the rows of a unit apart."""
+    expected: Callable[[int], ExpectedUnit]
+    """Returns what is expected of the unit at a place in the plan's order."""
+
+
+def rules_of(run: Run[Any]) -> Rules:
+    """Return the rules of a run of any kind."""
+    if isinstance(run, EvaluationRun):
+        return _of_evaluation(run)
+    if isinstance(run, AttackRun):
+        return _of_attack(run)
+    assert isinstance(run, TraceRun)
+    return _of_trace(run)
+
+
+def _of_trace(run: TraceRun) -> Rules:
+    units, ids, plan = run.units, run.unit_ids, run.plan
+    rows = [rows_of_unit(run, slab) for slab in units.slabs]
+
+    def expected(ordinal: int) -> ExpectedUnit:
+        caption, seed, draw, slab = units.place(ordinal)
+        labels = (ids.captions[caption], plan.seeds[seed], draw, units.slabs[slab].part.value)
+        return ExpectedUnit(labels, rows[slab], slab)
+
+    return Rules(
+        labels=("caption_id", "seed", "draw", "part"),
+        keys=(
+            *("component", "intervention", "token", "position"),
+            *("step_start", "step_stop", "patch_kind", "measure"),
+        ),
+        expected=expected,
+    )
+
+
+def _of_evaluation(run: EvaluationRun) -> Rules:
+    def expected(ordinal: int) -> ExpectedUnit:
+        unit = run.units[ordinal]
+        subject = unit.subject
+        labels = (subject.name, subject.kind and subject.kind.value, unit.seed)
+        prompts = {(prompt.group, prompt.text, prompt.kind) for prompt in subject.prompts}
+        return ExpectedUnit(labels, len(run.plan.edits) * len(prompts))
+
+    return Rules(
+        labels=("subject", "subject_kind", "seed"),
+        keys=("edit", "group", "prompt", "kind"),
+        expected=expected,
+    )
+
+
+def _of_attack(run: AttackRun) -> Rules:
+    def expected(ordinal: int) -> ExpectedUnit:
+        concept = run.units[ordinal]
+        labels = (concept.concept, concept.kind.value)
+        return ExpectedUnit(labels, len(Side) * len(run.plan.kinds))
+
+    return Rules(labels=("concept", "kind"), keys=("side", "attack"), expected=expected)
+
+
+def rows_of_unit(run: TraceRun, slab: Slab) -> int | None:
+    """Return the number of rows of each unit of a slab; None if it depends on the caption."""
+    plan = run.plan
+    is_text = slab.part is Part.TEXT_ENCODER
+    if is_text and CAPTIONS_OWN & set(plan.tokens):
+        return None
+    lacks_match = any(caption.counterfactual is None for caption in plan.captions)
+    if Intervention.MATCHED in plan.interventions and lacks_match:
+        return None
+    tokens = len(plan.tokens) if is_text else 1
+    return _patches(run, slab) * len(slab.windows) * tokens * len(plan.measures)
+
+
+def _patches(run: TraceRun, slab: Slab) -> int:
+    """Return how often a unit of a slab is patched at each window and token."""
+    plan, names = run.plan, set(slab.components)
+    components = [c for c in run.components if c.name in names]
+    caption = plan.captions[0]  # all captions are alike here: the caller asks only then
+    return sum(
+        allows(*pair, component, caption)
+        for component in components
+        for pair in product(plan.interventions, plan.patches)
+    )
