@@ -32,7 +32,7 @@ def rank(
     attribute: Annotated[str | None, typer.Option(help="Only this attribute.")] = None,
     part: Annotated[Part | None, part_option("Only this part.")] = None,
     measure: Annotated[
-        str, typer.Option(help="Measure: caption, target, clean-image or clean-latent.")
+        str, typer.Option(help="Measure: caption, target, clean-image, clean-latent or margin.")
     ] = "target",
     intervention: Annotated[
         Intervention, typer.Option(help="Kind of patched runs: restored, control or ablation.")

@@ -1,6 +1,7 @@
 """A caption: its text, its subject, its attribute and what it is scored against."""
 
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -38,6 +39,27 @@ class Caption(BaseModel):
     def target_text(self) -> str:
         """The text that says the attribute."""
         return self.target if self.target is not None else self.subject
+
+    def alternatives(self, options: Sequence[str]) -> tuple[str, ...]:
+        """Return the target with each of the other options of the attribute in the subject's place.
+
+        PlanError: there is no other option, or the target does not say the subject.
+        """
+        own = self.subject.lower()
+        others = [option for option in dict.fromkeys(options) if option.lower() != own]
+        if not others:
+            raise PlanError(
+                f"the margin of attribute {self.attribute} needs another option than "
+                f"{self.subject!r}: give some with --options FILE"
+            )
+        said = re.search(rf"(?<!\w){re.escape(own)}(?!\w)", self.target_text, re.IGNORECASE)
+        if said is None:
+            raise PlanError(
+                f"the margin needs targets that say the subject: {self.target_text!r} does not say "
+                f"{self.subject!r}"
+            )
+        before, after = self.target_text[: said.start()], self.target_text[said.end() :]
+        return tuple(f"{before}{option}{after}" for option in others)
 
     def counterfactual_text(self, occurrence: Occurrence = "all") -> str:
         """Return the caption with its mentions replaced; PlanError if it has no counterfactual."""

@@ -121,7 +121,9 @@ COLUMNS = {
             "what was copied: state, the whole output; contribution, what is added to the input",
         ),
         column("estimate", TEXT, "where `patched` is from: exact, a run that was sampled"),
-        column("measure", TEXT, "the measure: caption, target, clean-image or clean-latent"),
+        column(
+            "measure", TEXT, "the measure: caption, target, clean-image, clean-latent or margin"
+        ),
         column("clean", REAL, "measure of the clean run's image", unit="score"),
         column("corrupted", REAL, "measure of the corrupted run's image", unit="score"),
         column(

@@ -1,5 +1,6 @@
 """A trace plan: the file that fully determines a run."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -45,6 +46,9 @@ class TracePlan(BaseModel):
     """Captions whose clean runs are the source runs of `mean` and of `other-caption`."""
     measures: tuple[str, ...] = Field(default=("caption", "target"), min_length=1)
     """Names of the measures that every image is scored by."""
+    options: Mapping[str, tuple[Annotated[str, Field(min_length=1)], ...]] = {}
+    """The words that each attribute may have, which the margin compares; by default the subjects of
+    the plan's captions."""
     known: str | None = None
     """MEASURE:SCORE, the least score of a caption's clean run for it to be read by default; every
     caption is traced."""

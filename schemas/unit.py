@@ -15,6 +15,8 @@ from schemas.tables import SCHEMA_VERSION
 from schemas.window import Window, expand_windows
 
 T = TypeVar("T")
+MARGIN = "margin"
+"""The measure that compares the options of an attribute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,8 @@ class Unit:
     interventions: tuple[Intervention, ...] = (Intervention.RESTORE,)
     patches: tuple[PatchKind, ...] = (PatchKind.STATE,)
     references: tuple[str, ...] = ()
+    alternatives: tuple[str, ...] = ()
+    """Targets that say other options of the attribute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +89,7 @@ class Units(Product[Unit]):
             interventions=plan.interventions,
             patches=plan.patches,
             references=plan.references,
+            alternatives=alternatives(plan, plan.captions[caption]),
         )
 
     def ids(self, *, model_hash: str, scorer_hash: str) -> "UnitIds":
@@ -101,6 +106,7 @@ class Units(Product[Unit]):
                 "interventions": plan.interventions,
                 "patches": plan.patches,
                 "references": plan.references,
+                "options": plan.options,
             }
         )
         return UnitIds(
@@ -109,6 +115,13 @@ class Units(Product[Unit]):
             captions=tuple(caption.id for caption in plan.captions),
             slabs=tuple(slab.id for slab in self.slabs),
         )
+
+
+def alternatives(plan: TracePlan, caption: Caption) -> tuple[str, ...]:
+    """Return the targets that a caption's margin compares with; PlanError as that of a caption."""
+    if MARGIN not in plan.measures:
+        return ()
+    return caption.alternatives(plan.options.get(caption.attribute, ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

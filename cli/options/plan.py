@@ -117,6 +117,10 @@ def _declared(
     scorer: Annotated[
         str | None, typer.Option(help="Scorer: an open_clip folder or ARCHITECTURE:PRETRAINED.")
     ] = None,
+    options: Annotated[
+        Path | None,
+        typer.Option(help="YAML: the words of each attribute that the margin compares."),
+    ] = None,
     known: Annotated[
         str | None,
         typer.Option(
@@ -130,7 +134,7 @@ def _declared(
     ] = None,
     measure: Annotated[
         list[str] | None,
-        typer.Option(help="caption, target, clean-image or clean-latent; repeatable."),
+        typer.Option(help="caption, target, clean-image, clean-latent or margin; repeatable."),
     ] = None,
 ) -> None:
     """Declares the options; never called."""
@@ -145,20 +149,22 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
     note("reading the plan")
     from jobs.input.captions import pick, read_captions
     from jobs.input.probes import DEMO_CAPTIONS_PER_ATTRIBUTE, probe_set
-    from jobs.tracing.plan import read_plan
+    from jobs.tracing.plan import read_options, read_plan
     from schemas.errors import PlanError
 
     given = {
         FIELDS.get(name, name): value for name, value in options.items() if value not in (None, [])
     }
-    plan, captions, probe, part = (
-        given.pop(name, None) for name in ("plan", "captions", "probe", "part")
+    plan, captions, probe, part, listed = (
+        given.pop(name, None) for name in ("plan", "captions", "probe", "part", "options")
     )
     numerics = {name: given.pop(name) for name in list(given) if name in NUMERICS}
     fields = (read_plan(plan) if plan else {}) | given
     if part is not None:
         fields["parts"] = _parts(part)
     fields["numerics"] = {**(fields.get("numerics") or {}), **numerics}  # pyright: ignore
+    if listed:
+        fields["options"] = read_options(listed)
     if captions and probe:
         raise PlanError("give --captions or --probe, not both")
     if captions:

@@ -13,6 +13,7 @@ import torch
 from engine.model.scorer import Scorer
 from schemas.caption import Caption
 from schemas.errors import PlanError
+from schemas.unit import MARGIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,8 @@ class ScoringContext:
 
     scorer: Scorer
     caption: Caption
+    alternatives: Sequence[str]
+    """Targets that say other options of the attribute."""
     clean: Outcome
     """One row."""
     outcome: Outcome
@@ -60,6 +63,18 @@ def target_score(context: ScoringContext) -> torch.Tensor:
     return context.cosine(context.scorer.embed_texts([context.caption.target_text])[0])
 
 
+def margin_score(context: ScoringContext) -> torch.Tensor:
+    """Return the target's CLIPScore minus the mean of those of the attribute's other options.
+
+    What a broken image does to the score of every text cancels. PlanError: there is no other
+    option.
+    """
+    if not context.alternatives:
+        raise PlanError("the margin needs other options of the attribute to compare with")
+    others_ND = context.scorer.embed_texts(context.alternatives)
+    return target_score(context) - context.cosine(others_ND.mean(0))
+
+
 def clean_image_score(context: ScoringContext) -> torch.Tensor:
     """Return the cosine of CLIP's image embedding and the clean image's."""
     return context.cosine(context.scorer.embed_images(context.clean.images_RCHW)[0])
@@ -76,6 +91,7 @@ MEASURES: dict[str, Measure] = {
     "target": target_score,
     "clean-image": clean_image_score,
     "clean-latent": clean_latent_score,
+    MARGIN: margin_score,
 }
 
 
@@ -96,6 +112,7 @@ class UnitScorer:
     caption: Caption
     clean: Outcome
     measures: Sequence[str]
+    alternatives: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_measures(self.measures)
@@ -105,6 +122,7 @@ class UnitScorer:
         context = ScoringContext(
             scorer=self.scorer,
             caption=self.caption,
+            alternatives=self.alternatives,
             clean=self.clean,
             outcome=outcome,
             embedding_RD=self.scorer.embed_images(outcome.images_RCHW),

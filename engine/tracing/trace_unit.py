@@ -61,7 +61,11 @@ def trace_unit(
     runs = _runs(model, unit, changes, numerics, rows)
     reference, _ = next(runs)
     unit_scorer = UnitScorer(
-        scorer=scorer, caption=unit.caption, clean=reference.take([CLEAN]), measures=measures
+        scorer=scorer,
+        caption=unit.caption,
+        clean=reference.take([CLEAN]),
+        measures=measures,
+        alternatives=unit.alternatives,
     )
     clean, corrupted = unit_scorer.measure(reference)
     if selector:

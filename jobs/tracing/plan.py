@@ -16,7 +16,7 @@ from schemas.documents import first_message, is_mapping, read_json, read_yaml
 from schemas.errors import PlanError
 from schemas.intervention import Intervention, PatchKind, allows
 from schemas.plan import TracePlan
-from schemas.unit import Unit
+from schemas.unit import MARGIN, Unit, alternatives
 from schemas.window import expand_windows
 
 if TYPE_CHECKING:
@@ -73,8 +73,41 @@ def make_plan(fields: Mapping[str, object]) -> TracePlan:
         raise PlanError(first_message(error)) from error
     needed = {Intervention.MEAN, Intervention.OTHER_CAPTION} & set(plan.interventions)
     if needed and not plan.references:
-        return plan.model_copy(update={"references": _spread(plan.captions)})
+        plan = plan.model_copy(update={"references": _spread(plan.captions)})
+    _check_options(plan)
+    if MARGIN in plan.measures:
+        plan = plan.model_copy(update={"options": {**_subjects(plan.captions), **plan.options}})
     return plan
+
+
+def read_options(path: Path) -> Mapping[str, object]:
+    """Return a YAML or JSON file's options, the words that an attribute may have, by attribute."""
+    fields = read_yaml(read_bytes(path, error=PlanError), str(path), error=PlanError)
+    if not is_mapping(fields):
+        raise PlanError(f"{path} is not a mapping of attributes such as `color: [red, blue]`")
+    return fields
+
+
+def _check_options(plan: TracePlan) -> None:
+    """Raise PlanError if options are not compared, or are of an attribute that no caption has."""
+    if plan.options and MARGIN not in plan.measures:
+        raise PlanError(f"options are compared by a measure that is not asked for: add {MARGIN}")
+    known = {caption.attribute for caption in plan.captions}
+    for attribute in plan.options:
+        if attribute not in known:
+            raise PlanError(
+                f"options name attribute {attribute!r}, which no caption has: there are "
+                f"{', '.join(sorted(known))}"
+            )
+
+
+def _subjects(captions: Sequence[Caption]) -> dict[str, tuple[str, ...]]:
+    """Return the subjects of each attribute, which are its options by default."""
+    attributes = dict.fromkeys(caption.attribute for caption in captions)
+    return {
+        name: tuple(dict.fromkeys(c.subject for c in captions if c.attribute == name))
+        for name in attributes
+    }
 
 
 def _spread(captions: Sequence[Caption]) -> tuple[str, ...]:
@@ -170,6 +203,8 @@ def _check_captions(plan: TracePlan) -> None:
         _check_counterfactuals(plan, tokenizer, ids_NL, spans, captions)
     scored = {"caption": [c.caption for c in plan.captions]}
     scored["target"] = [c.target_text for c in plan.captions]
+    compared = [text for caption in plan.captions for text in alternatives(plan, caption)]
+    scored[MARGIN] = [*scored["target"], *compared]
     check_texts(plan.scorer, [t for name in plan.measures for t in scored.get(name, ())])
 
 

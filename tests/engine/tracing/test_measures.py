@@ -35,9 +35,44 @@ def outcome() -> Outcome:
     )
 
 
+def test_the_margin_is_the_target_less_the_mean_of_the_other_options(
+    scorer: Scorer, outcome: Outcome
+) -> None:
+    alternatives = CAPTION.model_copy(update={"subject": "apple"}).alternatives(
+        ["castle", "apple", "sea", "castle"]
+    )
+    assert alternatives == ("castle", "sea")
+    unit_scorer = UnitScorer(
+        scorer=scorer,
+        caption=CAPTION,
+        clean=outcome.take([0]),
+        measures=("margin", "target"),
+        alternatives=alternatives,
+    )
+    own = scorer.embed_images(outcome.images_RCHW)
+    of_others = (own @ scorer.embed_texts(alternatives).T).double()
+    values = unit_scorer.measure(outcome)
+    for row, scores in enumerate(values):
+        expected = scores["target"] - float(of_others[row].mean())
+        assert scores["margin"] == pytest.approx(expected, abs=ROUNDING)
+    assert len({round(scores["margin"], 6) for scores in values}) > 1
+
+
+def test_a_margin_without_other_options_is_refused(scorer: Scorer, outcome: Outcome) -> None:
+    alone = UnitScorer(
+        scorer=scorer, caption=CAPTION, clean=outcome.take([0]), measures=("margin",)
+    )
+    with pytest.raises(PlanError, match="other options"):
+        alone.measure(outcome)
+
+
 def measured(scorer: Scorer, outcome: Outcome, clean: int, *names: str) -> list[dict[str, float]]:
     unit_scorer = UnitScorer(
-        scorer=scorer, caption=CAPTION, clean=outcome.take([clean]), measures=names
+        scorer=scorer,
+        caption=CAPTION,
+        clean=outcome.take([clean]),
+        measures=names,
+        alternatives=("castle", "sea"),
     )
     return unit_scorer.measure(outcome)
 

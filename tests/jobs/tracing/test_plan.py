@@ -15,11 +15,11 @@ from engine.model.opening import new_scheduler, open_model
 from jobs.input.captions import pick, read_captions
 from jobs.input.probes import probe_names, probe_set
 from jobs.tracing.cost import plan_cost
-from jobs.tracing.plan import check_plan, make_plan, read_plan
+from jobs.tracing.plan import check_plan, make_plan, read_options, read_plan
 from schemas.caption import Caption
 from schemas.component import TEXT_ENTRIES, Part, names_by_part
 from schemas.errors import DqfError, ModelUnavailable, PlanError, UnknownComponent
-from schemas.unit import plan_units
+from schemas.unit import alternatives, plan_units
 
 CAT = {"caption": "a cat", "subject": "cat", "attribute": "object"}
 
@@ -185,6 +185,48 @@ def test_consecutive_components_become_one(tiny_sd: Path) -> None:
     for first, second, pair in zip(single, single[1:], pairs, strict=False):
         assert pair.name == f"{first.name}..{second.name}"
         assert pair.num_parameters == first.num_parameters + second.num_parameters
+
+
+RED = {"caption": "a red cat", "subject": "red", "attribute": "color", "target": "a red cat"}
+BLUE = {"caption": "a blue dog", "subject": "blue", "attribute": "color", "target": "a blue dog"}
+
+
+def test_options_of_the_margin_are_the_subjects_or_those_of_a_file(tmp_path: Path) -> None:
+    fields = {"captions": [RED, BLUE], "measures": ["margin"]}
+    plan = make_plan(fields)
+    assert plan.options == {"color": ("red", "blue")}
+    assert alternatives(plan, plan.captions[0]) == ("a blue cat",)
+    (tmp_path / "options.yaml").write_text("color: [Red, green, pink]\n")
+    listed = make_plan({**fields, "options": read_options(tmp_path / "options.yaml")})
+    assert alternatives(listed, listed.captions[0]) == ("a green cat", "a pink cat")
+    assert make_plan(plan.model_dump()) == plan
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"captions": [RED]}, "another option than 'red'"),
+        ({"captions": [CAT, RED, BLUE]}, "another option than 'cat'"),
+        ({"captions": [RED | {"target": "a cat"}, BLUE]}, "'a cat' does not say 'red'"),
+        ({"captions": [RED], "options": {"style": ["neon"]}}, "'style', which no caption has"),
+        ({"captions": [RED, BLUE], "options": {"color": [""]}}, "options"),
+        ({"captions": [RED, BLUE], "options": {"color": "red"}}, "options"),
+        ({"captions": [RED], "measures": ["target"], "options": {"color": ["a"]}}, "add margin"),
+    ],
+)
+def test_options_that_cannot_be_compared_are_refused(
+    tiny_sd: Path, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(PlanError, match=message):
+        check_plan(make_plan({"model": str(tiny_sd), "measures": ["margin"], **fields}))
+
+
+def test_an_option_file_is_a_mapping(tmp_path: Path) -> None:
+    (tmp_path / "options.yaml").write_text("[red, blue]\n")
+    with pytest.raises(PlanError, match="not a mapping of attributes"):
+        read_options(tmp_path / "options.yaml")
+    with pytest.raises(PlanError, match=r"none\.yaml"):
+        read_options(tmp_path / "none.yaml")
 
 
 ATTENTION = "unet.mid_block.attentions.0.transformer_blocks.0.attn1"
