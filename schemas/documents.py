@@ -115,8 +115,8 @@ def parsed(kind: type[T], content: object, name: str, *, error: type[DqfError]) 
     A field that the dataclass does not have is an error too: it would be lost.
     """
     if is_mapping(content) and hasattr(kind, "__dataclass_fields__"):
-        known = {field.name for field in fields(kind)}  # pyright: ignore[reportArgumentType]
-        if unknown := sorted(str(key) for key in content.keys() - known):
+        names = {field.name for field in fields(kind)}  # pyright: ignore[reportArgumentType]
+        if unknown := sorted(str(key) for key in content.keys() - names):
             raise error(f"{name} has the unknown field {shown(unknown[0])}")
     try:
         return _adapter(kind).validate_python(content)

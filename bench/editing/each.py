@@ -69,7 +69,7 @@ def counted(
     Images of the concept's prompts count as `still_recognised`, and of updates as `replacement`,
     whatever the unedited model drew.
     """
-    found: dict[str, list[int]] = {}
+    by_measure: dict[str, list[int]] = {}
     for prompt, pair in zip(prompts, pairs, strict=True):
         efficacy = prompt.group in EFFICACY
         if not efficacy and pair.before.chosen != prompt.name:
@@ -78,10 +78,10 @@ def counted(
         if efficacy and concept.replacement:
             seen["replacement"] = concept.replacement
         for measure, name in seen.items():
-            row = found.setdefault(measure, [0, 0])
+            row = by_measure.setdefault(measure, [0, 0])
             row[0] += pair.after.chosen == name
             row[1] += 1
-    return found
+    return by_measure
 
 
 def measure(

@@ -117,7 +117,7 @@ def _each(
     views: Views | None, evidence: Evidence, judge: Callable[[Views, str], tuple[Verdict, str]]
 ) -> list[Finding]:
     """Judge every attribute, unless it has too few captions or its corruption took nothing away."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for attribute in ATTRIBUTES:
         reason = unfit(views, attribute, evidence.measure)
         if views is None or reason:
@@ -221,24 +221,24 @@ def unet_is_distributed(evidence: Evidence) -> list[Finding]:
 
 def unet_differs(evidence: Evidence) -> list[Finding]:
     """Judge, for each pair of attributes, whether their causal components differ."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for first, second in combinations(ATTRIBUTES, 2):
         reasons = [unfit(evidence.unet, a, evidence.measure) for a in (first, second)]
         pair = f"{first}, {second}"
         if any(reasons) or evidence.unet is None:
             reason = next(reason for reason in reasons if reason)
-            found.append(Finding(about=pair, verdict=Verdict.OPEN, numbers=reason))
+            findings.append(Finding(about=pair, verdict=Verdict.OPEN, numbers=reason))
             continue
         row = overlap(evidence.unet, first, second, evidence.measure)
         if row is None or row["jaccard"] is None or not min(row["num_a"], row["num_b"]):
             none = Finding(about=pair, verdict=Verdict.OPEN, numbers="a set is empty")
-            found.append(none)
+            findings.append(none)
             continue
         index = Interval.of(row, "jaccard", "jaccard_low", "jaccard_high")
         agree = profiles_agree(evidence.unet, first, second, evidence.measure)
         numbers = f"Jaccard {index}; Spearman {agree}"
-        found.append(Finding(about=pair, verdict=below_bound(index, SHARED), numbers=numbers))
-    return found
+        findings.append(Finding(about=pair, verdict=below_bound(index, SHARED), numbers=numbers))
+    return findings
 
 
 def concentration(views: Views, attribute: str, measure: str) -> Interval | None:

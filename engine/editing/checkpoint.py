@@ -52,16 +52,16 @@ def _replace(file: Path, tensors: Mapping[str, torch.Tensor]) -> set[str]:
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata()
         stored = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    found: set[str] = set()
+    replaced: set[str] = set()
     for name, tensor in tensors.items():
         for stored_name in stored:
             if _same_name(stored_name, name):
                 stored[stored_name] = tensor.to(stored[stored_name].dtype).contiguous()
-                found.add(name)
-    if found:
+                replaced.add(name)
+    if replaced:
         file.unlink()
         save_file(stored, file, metadata=metadata)
-    return found
+    return replaced
 
 
 def _same_name(stored: str, name: str) -> bool:

@@ -74,13 +74,13 @@ def replaced(model: Diffusion, weights: Mapping[str, torch.Tensor]) -> Iterator[
     Each is cast to the dtype and device of the weight that it replaces. ValueError: the model has
     no weight of that name and shape; nothing is replaced then.
     """
-    known = weights_of(model)
+    parameters = weights_of(model)
     for name, weight in weights.items():
-        if name not in known or known[name].shape != weight.shape:
+        if name not in parameters or parameters[name].shape != weight.shape:
             raise ValueError(f"{model.name} has no weight {name} of shape {tuple(weight.shape)}")
     with ExitStack() as stack:
         for name, weight in weights.items():
-            stack.enter_context(_replaced(known[name], weight))
+            stack.enter_context(_replaced(parameters[name], weight))
         yield
 
 
@@ -130,8 +130,8 @@ def open_delta(folder: Path) -> Delta:
     except (SafetensorError, OSError) as error:
         raise ConceptError(f"{path} is damaged ({error}): make the edit again") from error
     if metadata.get("dqf_edit") != VERSION:
-        found = metadata.get("dqf_edit", "none")
-        raise ConceptError(f"{path} has format version {found}, this dqf reads {VERSION}: update")
+        written = metadata.get("dqf_edit", "none")
+        raise ConceptError(f"{path} has format version {written}, this dqf reads {VERSION}: update")
     document = read_json(metadata.get("originals", ""), f"{path}: its metadata", error=ConceptError)
     originals = parsed(Originals, document, f"{path} is damaged", error=ConceptError)
     unknown = weights.keys() - originals.keys()
@@ -151,11 +151,11 @@ def read_delta(folder: Path, model: Diffusion) -> dict[str, torch.Tensor]:
     those of the opened model.
     """
     delta = open_delta(folder)
-    known = weights_of(model)
+    parameters = weights_of(model)
     for name in delta.weights:
-        own = known.get(name)
-        if own is None or not _is_original(own, delta, name):
-            what = "is not in" if own is None else "differs in"
+        parameter = parameters.get(name)
+        if parameter is None or not _is_original(parameter, delta, name):
+            what = "is not in" if parameter is None else "differs in"
             raise ConceptError(
                 f"edit {folder} was made for another model: {name} {what} {model.name}; "
                 f"open the model {delta.model}"
@@ -163,11 +163,11 @@ def read_delta(folder: Path, model: Diffusion) -> dict[str, torch.Tensor]:
     return delta.weights
 
 
-def _is_original(own: torch.Tensor, delta: Delta, name: str) -> bool:
-    known = {str(held): digest for held, digest in delta.originals[name].items()}.get(
-        _precision(own)
+def _is_original(parameter: torch.Tensor, delta: Delta, name: str) -> bool:
+    recorded = {str(held): digest for held, digest in delta.originals[name].items()}.get(
+        _precision(parameter)
     )
-    return own.shape == delta.weights[name].shape and known == weight_hash(own)
+    return parameter.shape == delta.weights[name].shape and recorded == weight_hash(parameter)
 
 
 def _hashes(original: torch.Tensor) -> dict[str, str]:

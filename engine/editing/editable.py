@@ -34,15 +34,15 @@ def editable(model: Networks, component: str) -> Editable:
     """
     site = sites_of(model, [component])[component]
     paths = _projection_paths(site.component, site.module)
-    found = {path: _at(site.module, path) for path in paths}
-    if not found:
+    layers = {path: _at(site.module, path) for path in paths}
+    if not layers:
         raise UnknownComponent(
             f"{component} cannot be edited: an edit needs a self_attn or mlp of a text encoder, "
             "or a cross_attn of the UNet"
         )
     return Editable(
         component=site.component,
-        projections={_public_name(model, layer): layer for layer in found.values()},
+        projections={_public_name(model, layer): layer for layer in layers.values()},
     )
 
 
@@ -53,7 +53,7 @@ def editables(model: Networks, names: Sequence[str]) -> tuple[str, ...]:
     UnknownComponent: a name is unknown or there is nothing in it that can be edited.
     """
     sites = list_sites(model)
-    found: dict[str, None] = {}
+    chosen: dict[str, None] = {}
     for name in names:
         inside = [
             site.component.name
@@ -61,8 +61,8 @@ def editables(model: Networks, names: Sequence[str]) -> tuple[str, ...]:
             if site.component.name.startswith(f"{name}.")
             and _projection_paths(site.component, site.module)
         ]
-        found |= dict.fromkeys(inside or [editable(model, name).component.name])
-    return tuple(found)
+        chosen |= dict.fromkeys(inside or [editable(model, name).component.name])
+    return tuple(chosen)
 
 
 def _projection_paths(component: Component, module: nn.Module) -> list[str]:

@@ -42,7 +42,7 @@ class Keys:
 @torch.inference_mode()
 def pair_keys(
     model: Diffusion,
-    target: Editable,
+    editable: Editable,
     pairs: Sequence[PromptPair],
     *,
     roles: RoleWeights,
@@ -55,20 +55,20 @@ def pair_keys(
     model, the keys those of the model with the weights `edited` of earlier components, so that the
     rest is solved for.
     """
-    reader = open_reader(model, target)
-    sources = read_prompts(model, target.component, [pair.source for pair in pairs])
+    reader = open_reader(model, editable)
+    sources = read_prompts(model, editable.component, [pair.source for pair in pairs])
     targets, index_N = _distinct([pair.replacement for pair in pairs])
-    facing = read_prompts(model, target.component, targets)
+    facing = read_prompts(model, editable.component, targets)
     rows = role_rows(sources.spans, sources.length, roles)
     spans = [facing.spans[n] for n in index_N.tolist()]
     place_P = facing_places(rows, sources.spans, spans).clamp(max=facing.length - 1)
     wanted = _read_distinct(reader, facing, index_N[rows.prompt_P], place_P)
     with replaced(model, edited):
-        said = reader.read(sources, rows)
+        current = reader.read(sources, rows)
     weight_N = torch.tensor([pair.weight for pair in pairs], dtype=torch.float64)
     return Keys(
-        key_PD=said.key_PD,
-        changes=_changes(target, said, wanted),
+        key_PD=current.key_PD,
+        changes=_changes(editable, current, wanted),
         weight_P=rows.weight_P * weight_N[rows.prompt_P],
     )
 
@@ -76,7 +76,7 @@ def pair_keys(
 @torch.inference_mode()
 def kept_keys(
     model: Diffusion,
-    target: Editable,
+    editable: Editable,
     captions: Sequence[Caption],
     *,
     roles: RoleWeights | None,
@@ -86,27 +86,30 @@ def kept_keys(
 
     `roles` None: every position counts alike.
     """
-    reader = open_reader(model, target)
-    prompts = read_prompts(model, target.component, captions)
+    reader = open_reader(model, editable)
+    prompts = read_prompts(model, editable.component, captions)
     if roles is None:
         rows = every_row(len(prompts.spans), prompts.length)
     else:
         rows = role_rows(prompts.spans, prompts.length, roles)
     wanted = reader.read(prompts, rows)
-    said = wanted
+    current = wanted
     if edited:
         with replaced(model, edited):
-            said = reader.read(prompts, rows)
-    return Keys(key_PD=said.key_PD, changes=_changes(target, said, wanted), weight_P=rows.weight_P)
+            current = reader.read(prompts, rows)
+    return Keys(
+        key_PD=current.key_PD, changes=_changes(editable, current, wanted), weight_P=rows.weight_P
+    )
 
 
-def _changes(target: Editable, said: Read, wanted: Read) -> dict[str, torch.Tensor]:
-    if said.stream_PE is not None and wanted.stream_PE is not None:
-        (name,) = target.projections
-        return {name: wanted.stream_PE - said.stream_PE}
-    ahead_PD = wanted.key_PD - said.key_PD
+def _changes(editable: Editable, current: Read, wanted: Read) -> dict[str, torch.Tensor]:
+    if current.stream_PE is not None and wanted.stream_PE is not None:
+        (name,) = editable.projections
+        return {name: wanted.stream_PE - current.stream_PE}
+    ahead_PD = wanted.key_PD - current.key_PD
     return {
-        name: ahead_PD @ layer.weight.double().cpu().T for name, layer in target.projections.items()
+        name: ahead_PD @ layer.weight.double().cpu().T
+        for name, layer in editable.projections.items()
     }
 
 

@@ -63,7 +63,7 @@ def prompts(
 
     They follow the `own` templates where given, and else those of the kind.
     """
-    said = own or [
+    phrasings = own or [
         _join(opening, template)
         for opening in book.openings
         for template in templates(text, kind=kind, book=book)
@@ -75,7 +75,7 @@ def prompts(
             attribute=kind.value,
             start=template.index("{}"),
         )
-        for template in said
+        for template in phrasings
     ]
 
 
@@ -104,8 +104,8 @@ def _pairs(concept: Concept, names: Sequence[str], *, book: Phrasebook) -> list[
 
 
 def _ways(text: str, concept: Concept, *, book: Phrasebook) -> list[Caption]:
-    said = prompts(text, kind=concept.kind, book=book, own=concept.prompts)
-    return said[:: 1 if concept.prompts else _stride(concept.kind)]
+    captions = prompts(text, kind=concept.kind, book=book, own=concept.prompts)
+    return captions[:: 1 if concept.prompts else _stride(concept.kind)]
 
 
 def _stride(kind: ConceptKind) -> int:
@@ -150,11 +150,11 @@ def split_by_mention(
     A concept counts anywhere in a caption: a style also as the ending of an object's caption.
     """
     spoken = [f" {concept.concept.casefold()} " for concept in concepts]
-    kept, said = [], []
+    kept, mentioning = [], []
     for caption in captions:
         text = f" {caption.caption.casefold()} "
-        (said if any(words in text for words in spoken) else kept).append(caption)
-    return kept, said
+        (mentioning if any(words in text for words in spoken) else kept).append(caption)
+    return kept, mentioning
 
 
 def _join(*parts: str) -> str:

@@ -58,13 +58,14 @@ def read_prompts(model: Diffusion, component: Component, captions: Sequence[Capt
 
     ConceptError: a caption does not fit the tokenizer.
     """
-    own = _encoder_of(model, component)
+    encoder = _encoder_of(model, component)
     try:
         tokenized = {e.name: find_subjects(e.tokenizer, captions) for e in model.encoders}
     except PlanError as error:
         raise ConceptError(f"the concept cannot be edited: {error}") from error
     return Prompts(
-        ids=tuple(ids_NT for ids_NT, _ in tokenized.values()), spans=tuple(tokenized[own.name][1])
+        ids=tuple(ids_NT for ids_NT, _ in tokenized.values()),
+        spans=tuple(tokenized[encoder.name][1]),
     )
 
 
@@ -73,16 +74,16 @@ def _encoder_of(model: Networks, component: Component) -> TextEncoder:
     return next((e for e in model.encoders if e.name == name), model.encoders[0])
 
 
-def open_reader(model: Diffusion, target: Editable) -> Reader:
+def open_reader(model: Diffusion, editable: Editable) -> Reader:
     """Return the reader of a component's rows: the first layer's own arithmetic where possible."""
-    component = target.component
+    component = editable.component
     if component.part is Part.DENOISER:
         return _TextRows(model)
     encoder = _encoder_of(model, component)
     index = model.encoders.index(encoder)
     if component.layer == 0 and is_clip(encoder.module):
         return _FirstLayerRows(encoder, index, component.kind)
-    return _HookedRows(model, encoder, index, target)
+    return _HookedRows(model, encoder, index, editable)
 
 
 class _FirstLayerRows:
@@ -106,14 +107,14 @@ class _HookedRows:
     one."""
 
     def __init__(
-        self, model: Diffusion, encoder: TextEncoder, index: int, target: Editable
+        self, model: Diffusion, encoder: TextEncoder, index: int, editable: Editable
     ) -> None:
         self._model, self._encoder, self._index = model, encoder, index
-        (projection,) = target.projections.values()
-        layer = sites_of(model, [_layer_name(target.component)])[_layer_name(target.component)]
+        (projection,) = editable.projections.values()
+        layer = sites_of(model, [_layer_name(editable.component)])[_layer_name(editable.component)]
         self._spots = (
             HookPoint(projection, Side.INPUT),
-            _stream(layer.module, target.component.kind),
+            _stream(layer.module, editable.component.kind),
         )
 
     def read(self, prompts: Prompts, rows: Rows) -> Read:

@@ -110,7 +110,7 @@ def solve_edit(
     """
     collect = collect or in_this_process(model)
     pairs = prompt_pairs(concepts, book=book)
-    kept, said = split_by_mention(general_captions(book=book), concepts)
+    kept, mentioning = split_by_mention(general_captions(book=book), concepts)
     exact = [
         caption
         for kept_concept in settings.exactly
@@ -122,18 +122,20 @@ def solve_edit(
     changes: dict[str, torch.Tensor] = {}
     originals: dict[str, torch.Tensor] = {}
     counts, seconds = [0, 0], [0.0, 0.0]
-    for target in in_order(model, settings.components):
+    for site in in_order(model, settings.components):
         start = time.perf_counter()
-        name = target.component.name
+        name = site.component.name
         edits = total(collect(batches(name, settings.roles, pairs=pairs), weights))
         kept_sums = None
         if settings.preserve > 0:
             # Subtracting the captions that name a concept from the known sums is faster.
             usable = not weights and settings.preserve_roles == KEPT_ROLES
-            known = general.get(name) if usable else None
-            read = batches(name, settings.preserve_roles, captions=said if known else kept)
+            known_sums = general.get(name) if usable else None
+            read = batches(
+                name, settings.preserve_roles, captions=mentioning if known_sums else kept
+            )
             sums = total(collect(read, weights))
-            kept_sums = known.without(sums) if known and sums else known or sums
+            kept_sums = known_sums.without(sums) if known_sums and sums else known_sums or sums
         exact_sums = total(collect(batches(name, None, captions=exact), weights))
         assert edits is not None
         collected = time.perf_counter()
@@ -144,7 +146,7 @@ def solve_edit(
             ridge=settings.ridge,
             free_DR=null_space_basis(exact_sums) if exact_sums else None,
         )
-        originals |= {n: p.weight.detach() for n, p in target.projections.items()}
+        originals |= {n: p.weight.detach() for n, p in site.projections.items()}
         changes |= solved
         weights |= {n: edited_weight(originals[n], change) for n, change in solved.items()}
         counts = [counts[0] + edits.keys, counts[1] + (kept_sums.keys if kept_sums else 0)]

@@ -133,9 +133,9 @@ def invert(
         optimizer.zero_grad()
         _loss(model, encode_slot(model, slot, vectors), draw, numerics).backward()
         optimizer.step()
-    found = tuple(vector_D.detach() for vector_D in vectors)
-    after = _held_out_loss(model, slot, found, held_out, numerics)
-    return Inversion(vectors=found, loss_before=before, loss_after=after)
+    inverted = tuple(vector_D.detach() for vector_D in vectors)
+    after = _held_out_loss(model, slot, inverted, held_out, numerics)
+    return Inversion(vectors=inverted, loss_before=before, loss_after=after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,14 +98,14 @@ def banned_tokens(tokenizer: Any, concept: str) -> set[int]:
     Its own tokens are those of its tokenization and every token whose text holds one of its words.
     """
     words = concept.casefold().split()
-    own = set(tokenizer(concept, add_special_tokens=False).input_ids)
+    concept_ids = set(tokenizer(concept, add_special_tokens=False).input_ids)
     vocabulary = tokenizer.get_vocab()
     spelled = {
         number
         for token, number in vocabulary.items()
         if any(word in token.removesuffix("</w>").casefold() for word in words)
     }
-    return own | spelled | set(tokenizer.all_special_ids)
+    return concept_ids | spelled | set(tokenizer.all_special_ids)
 
 
 def search_prompt(

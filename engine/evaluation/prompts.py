@@ -25,15 +25,15 @@ def subjects(
 ) -> tuple[Subject, ...]:
     """Return all subjects to draw: concepts, kept names, names of other kinds, general prompts."""
     per_group = 2 if prompt_set is PromptSet.FULL else 1
-    found = [_concept(c, number, words, per_group) for number, c in enumerate(concepts)]
+    listed = [_concept(c, number, words, per_group) for number, c in enumerate(concepts)]
     edited = list(dict.fromkeys(concept.kind for concept in concepts))
     for kind, names in words.names.items():
         if kind in edited:
-            found += [_kept(n, i, kind, words, prompt_set) for i, n in enumerate(names)]
+            listed += [_kept(n, i, kind, words, prompt_set) for i, n in enumerate(names)]
         elif prompt_set is PromptSet.FULL and words.carriers:
-            found += [_unrelated(name, kind, words) for name in _spread(names, 12)]
-    found += _general(words)
-    return _with_shown(found)
+            listed += [_unrelated(name, kind, words) for name in _spread(names, 12)]
+    listed += _general(words)
+    return _with_shown(listed)
 
 
 def _concept(concept: Concept, number: int, words: Words, per_group: int) -> Subject:
@@ -151,13 +151,13 @@ def _prompt(group: Group, template: str, kind: ConceptKind, name: str) -> Evalua
     return EvaluationPrompt(group=group, text=text, template=template, kind=kind, name=name)
 
 
-def _with_shown(found: Sequence[Subject]) -> tuple[Subject, ...]:
+def _with_shown(listed: Sequence[Subject]) -> tuple[Subject, ...]:
     """Return the subjects with SHOWN of each group marked: evenly spread, by their first prompt."""
     shown: set[tuple[int, int]] = set()
     for group in Group:
         first = {
             number: next(i for i, p in enumerate(s.prompts) if p.group is group)
-            for number, s in enumerate(found)
+            for number, s in enumerate(listed)
             if any(p.group is group for p in s.prompts)
         }
         shown |= {(number, first[number]) for number in _spread(list(first), SHOWN)}
@@ -170,5 +170,5 @@ def _with_shown(found: Sequence[Subject]) -> tuple[Subject, ...]:
                 )
             }
         )
-        for number, subject in enumerate(found)
+        for number, subject in enumerate(listed)
     )

@@ -166,10 +166,10 @@ def _escaped(text: str) -> str:
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    found: dict[str, str] = {}
+    by_text: dict[str, str] = {}
     for name in names:
-        found.setdefault(" ".join(name.casefold().split()), name)
-    return tuple(found.values())
+        by_text.setdefault(" ".join(name.casefold().split()), name)
+    return tuple(by_text.values())
 
 
 def _without(names: Sequence[str], said: Sequence[str]) -> tuple[str, ...]:

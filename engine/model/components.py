@@ -86,10 +86,10 @@ def sites_of(model: Networks, names: Sequence[str]) -> dict[str, Site]:
 
 def choose(components: Sequence[Component], names: Sequence[str]) -> list[Component]:
     """Return the named components, in network order."""
-    known = {component.name for component in components}
+    in_model = {component.name for component in components}
     for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.0)
+        if name not in in_model:
+            near = difflib.get_close_matches(name, sorted(in_model), n=3, cutoff=0.0)
             raise UnknownComponent(
                 f"the model has no component {name!r}: the nearest names are {', '.join(near)}"
             )

@@ -211,10 +211,10 @@ def part_class(index: Mapping[str, Any], part: str) -> type:
         raise PartError(f"it has no {part}")
     library, name = entry if isinstance(entry, list) and len(entry) == 2 else (None, entry)
     modules = {"diffusers": diffusers, "transformers": transformers}
-    found = getattr(modules.get(str(library)), str(name), None)
-    if not isinstance(found, type):
+    class_named = getattr(modules.get(str(library)), str(name), None)
+    if not isinstance(class_named, type):
         raise PartError(f"its {part} is {entry}, which is not a class of diffusers or transformers")
-    return found
+    return class_named
 
 
 def load_tokenizer(folder: Path, kind: type) -> Any:

@@ -97,9 +97,9 @@ BUILT_IN = {
 
 def model_source(name: str) -> str:
     """Return the folder or hub id that a model's name stands for, with its `@REVISION` if any."""
-    known = _built_in(name)
+    built_in = _built_in(name)
     _, at, revision = name.partition("@")
-    return f"{known.source}{at}{revision}" if known else name
+    return f"{built_in.source}{at}{revision}" if built_in else name
 
 
 def checked_source(name: str) -> str:
@@ -160,20 +160,20 @@ def unpinned(name: str) -> str:
 
 def default_scorer(model: str) -> str:
     """Return the scorer spec used for a model when none is given."""
-    known = _built_in(model)
-    return known.scorer if known else OPENAI_SCORER
+    built_in = _built_in(model)
+    return built_in.scorer if built_in else OPENAI_SCORER
 
 
 def default_steps(model: str) -> int:
     """Return the number of denoising steps used for a model when none is given."""
-    known = _built_in(model)
-    return known.steps if known else STEPS
+    built_in = _built_in(model)
+    return built_in.steps if built_in else STEPS
 
 
 def default_guidance(model: str) -> float:
     """Return the guidance scale used for a model when none is given."""
-    known = _built_in(model)
-    return known.guidance if known else GUIDANCE
+    built_in = _built_in(model)
+    return built_in.guidance if built_in else GUIDANCE
 
 
 def _built_in(name: str) -> BuiltIn | None:

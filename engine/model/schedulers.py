@@ -43,8 +43,8 @@ def scheduler_named(name: str, config: Mapping[str, Any]) -> Any:
         raise PlanError(f"unknown scheduler {name!r}: there are {', '.join(SCHEDULERS)}")
     kind = getattr(diffusers, class_name)
     # diffusers keeps settings of another class, as of a learned variance that this one cannot read.
-    known = inspect.signature(kind.__init__).parameters
-    settings = {k: v for k, v in config.items() if k in known or k.startswith("_")}
+    accepted = inspect.signature(kind.__init__).parameters
+    settings = {k: v for k, v in config.items() if k in accepted or k.startswith("_")}
     if class_name == "PNDMScheduler":
         # As in every Stable Diffusion pipeline, unless the config is PNDM's own and says otherwise.
         settings.setdefault("skip_prk_steps", True)

@@ -56,10 +56,10 @@ class Vocabulary:
 def read_vocabulary(path: Path) -> Vocabulary:
     """Return the words of a `vocabulary.json`; ModelUnavailable if it has not these lists."""
     document = read_json_file(path, error=ModelUnavailable)
-    known = {field.name for field in fields(Vocabulary)}
+    names = {field.name for field in fields(Vocabulary)}
     words = document if isinstance(document, dict) else {}
-    own = {name: value for name, value in words.items() if name in known}
-    return parsed(Vocabulary, own, str(path), error=ModelUnavailable)
+    lists = {name: value for name, value in words.items() if name in names}
+    return parsed(Vocabulary, lists, str(path), error=ModelUnavailable)
 
 
 def read_phrasebook(folder: Path) -> Phrasebook:

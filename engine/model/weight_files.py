@@ -119,18 +119,18 @@ def weight_files(folder: Path, stem: str, variant: str | None) -> list[Path]:
     PartError: a shard is missing, or both a file and an index are there.
     """
     names = sorted(path.name for path in folder.iterdir())
-    found = [name for other, name in _choices(stem, names) if other == variant]
-    if len(found) > 1:
-        raise PartError(f"{folder.name} has {' and '.join(found)}: leave one")
-    if not found[0].endswith(".json"):
-        return [folder / found[0]]
-    shards = read_json(folder / found[0]).get("weight_map")
+    of_variant = [name for other, name in _choices(stem, names) if other == variant]
+    if len(of_variant) > 1:
+        raise PartError(f"{folder.name} has {' and '.join(of_variant)}: leave one")
+    if not of_variant[0].endswith(".json"):
+        return [folder / of_variant[0]]
+    shards = read_json(folder / of_variant[0]).get("weight_map")
     if not isinstance(shards, dict) or not shards:
-        raise PartError(f"{folder.name}/{found[0]} has no weight_map")
+        raise PartError(f"{folder.name}/{of_variant[0]} has no weight_map")
     files = sorted({str(shard) for shard in shards.values()})
     for file in files:
         if Path(file).name != file or file not in names:
-            raise PartError(f"{folder.name} lacks {file}, which {found[0]} names")
+            raise PartError(f"{folder.name} lacks {file}, which {of_variant[0]} names")
     return [folder / file for file in files]
 
 

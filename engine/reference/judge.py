@@ -107,12 +107,12 @@ def answers(
 ) -> dict[str, torch.Tensor]:
     """Return right or wrong by question, over the scenes that it is asked of (at least one)."""
     image_ND = judge.embed_images(images)
-    found = {}
+    by_question = {}
     for name, question in questions.items():
         rows = [row for row, scene in enumerate(scenes) if question.is_asked_of(scene)]
         if rows:
-            found[name] = judge.right(image_ND[rows], [scenes[row] for row in rows], question)
-    return found
+            by_question[name] = judge.right(image_ND[rows], [scenes[row] for row in rows], question)
+    return by_question
 
 
 def share(right_N: torch.Tensor) -> float:

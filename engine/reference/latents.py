@@ -80,14 +80,14 @@ def encode_scenes(
     for row in owner_M.tolist():
         placements.append(fixed_K3[copies.get(row, 0)])
         copies[row] = copies.get(row, 0) + 1
-    found = []
+    means = []
     for start in range(0, len(owner_M), 64):
         rows = owner_M[start : start + 64].tolist()
         image_NCHW = compose(
             sprites, [listed[row] for row in rows], torch.stack(placements[start : start + 64])
         )
-        found.append(vae.encode(image_NCHW).latent_dist.mean)
-    return torch.cat(found)
+        means.append(vae.encode(image_NCHW).latent_dist.mean)
+    return torch.cat(means)
 
 
 def prepare(vae: AutoencoderKL, sprites: torch.Tensor, work: Path) -> Latents:

@@ -51,8 +51,8 @@ def held_out_pairs(limit: int) -> list[Scene]:
     """Return scenes of two objects in two colors, held out though both were seen in theirs."""
     rng = torch.Generator().manual_seed(SEED)
     tints = tuple(color for color in COLORS if color != "natural")
-    found: list[Scene] = []
-    while len(found) < limit:
+    pairs: list[Scene] = []
+    while len(pairs) < limit:
         names, hues = (torch.randperm(len(v), generator=rng)[:2].tolist() for v in (OBJECTS, tints))
         first, second = (list(OBJECTS)[row] for row in names)
         scene = Scene(
@@ -63,8 +63,8 @@ def held_out_pairs(limit: int) -> list[Scene]:
             second_color=tints[hues[1]],
         )
         if scene.held_out and not scene.has_unseen_pair:
-            found.append(scene)
-    return found
+            pairs.append(scene)
+    return pairs
 
 
 def prompts(asked: Sequence[Scene]) -> list[str]:

@@ -85,11 +85,11 @@ def random_scene(rng: torch.Generator) -> Scene:
 
 def related_scenes(count: int, *, group: int, rng: torch.Generator) -> list[Scene]:
     """Return scenes in groups that share the objects; single and counted ones are mixed."""
-    found: list[Scene] = []
-    while len(found) < count:
+    drawn: list[Scene] = []
+    while len(drawn) < count:
         kind = pick_kind(rng)
         first, second = objects_of(kind, rng)
         for _ in range(group):
             again = kind if kind == "pair" or torch.rand((), generator=rng) < 0.5 else "single"
-            found.append(variation(again, first, second, rng))
-    return found[:count]
+            drawn.append(variation(again, first, second, rng))
+    return drawn[:count]

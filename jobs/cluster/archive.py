@@ -41,10 +41,10 @@ def job_archive(files: Mapping[str, bytes], *, ships_reference_model: bool) -> b
 def code_files(*, ships_reference_model: bool) -> dict[str, Path]:
     """Return the files that dqf needs to run, by their names in the archive."""
     folders = {name: _folder(name) for name in PACKAGES}
-    found = {f"{name}/{rest}": path for name, f in folders.items() for rest, path in _files(f)}
+    files = {f"{name}/{rest}": path for name, f in folders.items() for rest, path in _files(f)}
     return {
         name: path
-        for name, path in found.items()
+        for name, path in files.items()
         if path.suffix == ".py" or _is_data(name, ships_reference_model=ships_reference_model)
     }
 

@@ -57,7 +57,7 @@ def orphans() -> list[psutil.Process]:
     Another program may have inherited the variable, from a shell that has it.
     """
     here = _namespaces(os.getpid())
-    found: list[psutil.Process] = []
+    left: list[psutil.Process] = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.uids().real != os.getuid() or process.pid == os.getpid():
@@ -66,8 +66,8 @@ def orphans() -> list[psutil.Process]:
             if not driver or _is_alive(driver) or _namespaces(process.pid) != here:
                 continue
             if any(RAYS.search(word) for word in process.cmdline()):
-                found.append(process)
-    return found
+                left.append(process)
+    return left
 
 
 def end_orphans() -> None:

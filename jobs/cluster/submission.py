@@ -135,9 +135,9 @@ def jobs(address: str, *, run: str | None = None) -> list[Job]:
     """Return the jobs that were submitted, of one run if it is given, newest first."""
     with one_sentence(address):
         # Drivers that connect by themselves are listed as well, without a submission id.
-        found = [_described(d) for d in job_client(address).list_jobs() if d.submission_id]
-    found.sort(key=lambda a: a.started or 0.0, reverse=True)
-    return [a for a in found if run is None or a.run == run]
+        described = [_described(d) for d in job_client(address).list_jobs() if d.submission_id]
+    described.sort(key=lambda a: a.started or 0.0, reverse=True)
+    return [a for a in described if run is None or a.run == run]
 
 
 def logs(address: str, submission_id: str) -> str:

@@ -29,12 +29,12 @@ def diff_edits(first: Path, second: Path) -> list[Difference]:
     folder."""
     a, b = read_manifest(first), read_manifest(second)
     delta_a, delta_b = open_delta(first), open_delta(second)
-    found: list[Difference] = []
+    differences: list[Difference] = []
     if a.model_hash != b.model_hash:
-        found.append(Difference(what="model", name="model", first=a.model, second=b.model))
-    found += _concepts(a, b)
-    found += _settings(a, b)
-    return [*found, *_matrices((a, delta_a), (b, delta_b))]
+        differences.append(Difference(what="model", name="model", first=a.model, second=b.model))
+    differences += _concepts(a, b)
+    differences += _settings(a, b)
+    return [*differences, *_matrices((a, delta_a), (b, delta_b))]
 
 
 def _concepts(a: EditManifest, b: EditManifest) -> Iterator[Difference]:
@@ -63,11 +63,11 @@ def _said(concept: Concept) -> dict[str, str]:
     }
 
 
-def _listed(said: Mapping[str, str] | None, shared: set[tuple[str, str]]) -> str | None:
-    if said is None:
+def _listed(replacements: Mapping[str, str] | None, shared: set[tuple[str, str]]) -> str | None:
+    if replacements is None:
         return None
     return ", ".join(
-        f"{name} {value}" for name, value in said.items() if (name, value) not in shared
+        f"{name} {value}" for name, value in replacements.items() if (name, value) not in shared
     )
 
 

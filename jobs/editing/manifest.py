@@ -30,12 +30,14 @@ def read_manifest(folder: Path) -> EditManifest:
     if not is_file(path):
         raise ConceptError(f"{folder} is not an edit folder: it has no {MANIFEST}")
     fields = read_json_file(path, error=ConceptError)
-    found = fields.get("version") if is_mapping(fields) else None
-    if not isinstance(found, int):
+    version = fields.get("version") if is_mapping(fields) else None
+    if not isinstance(version, int):
         raise ConceptError(f"{path} is not a manifest of an edit: it has no version")
-    if found != MANIFEST_VERSION:
-        todo = "update dqf" if found > MANIFEST_VERSION else "make the edit again"
-        raise ConceptError(f"{path} has version {found}, this dqf reads {MANIFEST_VERSION}: {todo}")
+    if version != MANIFEST_VERSION:
+        todo = "update dqf" if version > MANIFEST_VERSION else "make the edit again"
+        raise ConceptError(
+            f"{path} has version {version}, this dqf reads {MANIFEST_VERSION}: {todo}"
+        )
     try:
         return EditManifest.model_validate(fields)
     except ValidationError as error:

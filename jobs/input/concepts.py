@@ -54,9 +54,9 @@ def refuse_lines(path: Path, problems: Iterable[Problem]) -> None:
     if len(in_order) == 1:
         line, wrong = in_order[0]
         raise ConceptError(f"{path}, line {line}: {wrong}")
-    said = [f"  line {line}: {wrong}" for line, wrong in in_order[:SHOWN]]
+    lines = [f"  line {line}: {wrong}" for line, wrong in in_order[:SHOWN]]
     more = [f"  and {len(in_order) - SHOWN} more"] if len(in_order) > SHOWN else []
-    raise ConceptError("\n".join([f"{path} has {len(in_order)} problems:", *said, *more]))
+    raise ConceptError("\n".join([f"{path} has {len(in_order)} problems:", *lines, *more]))
 
 
 def _concept(row: Mapping[str, object]) -> Concept | str:

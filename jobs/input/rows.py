@@ -81,11 +81,11 @@ class Table:
         if reader is None:
             kinds = ".csv, .jsonl, .parquet or .yaml"
             raise self.error(f"{path}: {self.holds}s are read from {kinds} files")
-        found = list(reader(path))
-        if not found:
+        lines = list(reader(path))
+        if not lines:
             raise self.error(f"{path} holds no {self.holds}")
-        rows = [(line, row) for line, row in found if isinstance(row, dict)]
-        return rows, [(line, wrong) for line, wrong in found if isinstance(wrong, str)]
+        rows = [(line, row) for line, row in lines if isinstance(row, dict)]
+        return rows, [(line, wrong) for line, wrong in lines if isinstance(wrong, str)]
 
     def _text(self, path: Path, *, most: int = MOST_BYTES) -> str:
         content = read_bytes(path, error=self.error, most=most)
@@ -180,13 +180,13 @@ class Table:
 
         Missing, unknown and repeated ones: a misspelled one would be lost silently.
         """
-        known = (*self.required, *self.optional)
+        columns = (*self.required, *self.optional)
         missing = [name for name in self.required if name not in names]
-        unknown = [name for name in names if name not in known]
+        unknown = [name for name in names if name not in columns]
         wrong = f"no column {missing[0]!r}" if missing else ""
         wrong = wrong or (f"unknown column {unknown[0]!r}" if unknown else "")
         wrong = wrong or ("a column is named twice" if len(set(names)) < len(names) else "")
-        return wrong and f"{wrong}; the columns are {', '.join(known)}"
+        return wrong and f"{wrong}; the columns are {', '.join(columns)}"
 
 
 def _filled(row: Mapping[str, object]) -> dict[str, object]:

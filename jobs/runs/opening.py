@@ -27,10 +27,10 @@ def open_as(kind: type[R], location: str | Path) -> R:
     except FileNotFoundError:
         raise StoreError(f"no {kind.noun} at {location}: `{kind.made_by}` makes one") from None
     if version != kind.reads_version:
-        found = f"tables of version {version}" if version else "no tables of its kind"
+        tables = f"tables of version {version}" if version else "no tables of its kind"
         made_it = f"made it (commit {run.git_commit})" if run.git_commit else "made it"
         raise StoreError(
-            f"{kind.noun} {location} has {found}, this dqf reads {kind.reads_version}: read it "
+            f"{kind.noun} {location} has {tables}, this dqf reads {kind.reads_version}: read it "
             f"with the dqf that {made_it}, or make it again under another {kind.named_by}"
         )
     return run

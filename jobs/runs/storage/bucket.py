@@ -91,13 +91,13 @@ class BucketStorage:
 
     def files(self, folder: str) -> list[StoredFile]:
         """Return the files directly in `folder`, by name."""
-        found = [
+        stored = [
             StoredFile(
                 name=meta["path"], size=meta["size"], modified=meta["last_modified"].timestamp()
             )
             for meta in self._listing(folder)
         ]
-        return sorted(found, key=attrgetter("name"))
+        return sorted(stored, key=attrgetter("name"))
 
     def holds_anything(self) -> bool:
         """Return whether there is an object under the prefix."""

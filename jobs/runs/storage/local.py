@@ -56,10 +56,10 @@ class LocalStorage:
         path = self._path(folder)
         try:
             with _user_errors(path), os.scandir(path) as entries:
-                found = list(_stored_files(entries, prefix=f"{folder}/" if folder else ""))
+                stored = list(_stored_files(entries, prefix=f"{folder}/" if folder else ""))
         except FileNotFoundError:
             return []
-        return sorted(found, key=attrgetter("name"))
+        return sorted(stored, key=attrgetter("name"))
 
     def holds_anything(self) -> bool:
         """Return whether there is anything but writers' temporary files."""
