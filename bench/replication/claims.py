@@ -124,8 +124,8 @@ def _each(
             verdict, numbers = Verdict.OPEN, reason
         else:
             verdict, numbers = judge(views, attribute)
-        found.append(Finding(about=attribute, verdict=verdict, numbers=numbers))
-    return found
+        findings.append(Finding(about=attribute, verdict=verdict, numbers=numbers))
+    return findings
 
 
 def unfit(views: Views | None, attribute: str, measure: str) -> str:
