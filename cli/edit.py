@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.options.editing import ImagesOption, OutOption
 from cli.options.progress import with_progress_options
 from cli.printing.edit_report import print_edit
 from cli.printing.lines import note, say
@@ -72,12 +73,6 @@ def diff(
     from jobs.editing.diff import diff_edits
 
     print_rows([asdict(row) for row in diff_edits(first, second)], output_format)
-
-
-OutOption = Annotated[Path, typer.Option(help="Folder for the new edit; new or empty.")]
-ImagesOption = Annotated[
-    int, typer.Option(min=0, help="Images per prompt before and after; 0 draws and scores none.")
-]
 
 
 @app.command("add", epilog="Example: dqf edit add edits/demo more.csv --out edits/demo-2")

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from cli.job import arguments, follow_as_job, shared
+from cli.options.editing import ImagesOption, OutOption
+from cli.options.evaluation import ScorerOption
 from cli.options.models import check_name
 from cli.options.progress import with_progress_options
 from cli.options.run import here_or_there
@@ -34,7 +36,7 @@ def edit_batch(
             "prompts."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the edit; new or empty.")],
+    out: OutOption,
     from_run: Annotated[
         str | None, typer.Option(help="Run whose top-ranked text-encoder component is edited.")
     ] = None,
@@ -48,13 +50,8 @@ def edit_batch(
     model: Annotated[
         str | None, typer.Option(help="Model to edit; the run's own by default.")
     ] = None,
-    scorer: Annotated[
-        str | None, typer.Option(help="Scorer of the images; the model's own by default.")
-    ] = None,
-    images: Annotated[
-        int,
-        typer.Option(min=0, help="Images per prompt before and after; 0 draws and scores none."),
-    ] = 2,
+    scorer: ScorerOption = None,
+    images: ImagesOption = 2,
     ridge: Annotated[
         float | None, typer.Option(help="lambda: weight that keeps the change small.")
     ] = None,
