@@ -15,6 +15,8 @@ from tests.rounding import ROUNDING
 CAPTION = Caption(
     caption="a red apple on a wooden table", subject="red apple", attribute="object", target="apple"
 )
+OTHERS = ("castle", "sea")
+"""Targets that say other options than the caption's."""
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,7 @@ def measured(scorer: Scorer, outcome: Outcome, clean: int, *names: str) -> list[
         caption=CAPTION,
         clean=outcome.take([clean]),
         measures=names,
-        alternatives=("castle", "sea"),
+        alternatives=OTHERS,
     )
     return unit_scorer.measure(outcome)
 
@@ -123,7 +125,11 @@ def test_the_clean_latent_scores_zero_and_every_other_minus_its_distance(
 def test_a_rows_values_do_not_depend_on_the_other_rows(scorer: Scorer, outcome: Outcome) -> None:
     whole = measured(scorer, outcome, 0, *MEASURES)
     unit_scorer = UnitScorer(
-        scorer=scorer, caption=CAPTION, clean=outcome.take([0]), measures=tuple(MEASURES)
+        scorer=scorer,
+        caption=CAPTION,
+        clean=outcome.take([0]),
+        measures=tuple(MEASURES),
+        alternatives=OTHERS,
     )
     for row in range(4):
         (alone,) = unit_scorer.measure(outcome.take([row]))
