@@ -106,7 +106,7 @@ def test_a_unit_that_fills_the_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_failing_units_stop_a_run_and_it_can_go_on(tmp_path: Path) -> None:
+def test_failing_units_stop_a_run_and_it_can_continue(tmp_path: Path) -> None:
     trial = new_trial(tmp_path, seeds=60)
     assert trial.run_tasks(raising_from=30, failed=0.1) == 1
     (attempt,) = attempts(trial.run)

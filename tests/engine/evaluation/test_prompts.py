@@ -31,7 +31,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("has_vocabulary", [True, False])
-def test_prompts_of_all_kinds_are_unseen_and_say_no_concept_beside_theirs(
+def test_prompts_of_all_kinds_are_unseen_and_mention_no_other_concept(
     has_vocabulary: bool, tmp_path: Path
 ) -> None:
     folder = EMOJI_SD if has_vocabulary else tmp_path
@@ -61,7 +61,7 @@ def test_prompts_of_all_kinds_are_unseen_and_say_no_concept_beside_theirs(
             assert not any(f" {concept.concept} " in spoken for concept in KINDS)
 
 
-def test_what_is_said_beside_an_updated_concept_is_judged_as_its_targets() -> None:
+def test_words_next_to_an_updated_concept_are_judged_as_those_of_its_target() -> None:
     found = subjects(KINDS, read_words(EMOJI_SD, KINDS))
     cat, neon, red = found[:3]
     edited = {prompt.group: prompt.edited_template for prompt in cat.prompts}

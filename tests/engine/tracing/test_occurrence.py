@@ -49,7 +49,7 @@ def test_one_mention_has_the_noise_that_it_had(tiny_sd: Path) -> None:
     assert all(torch.equal(noise, noises[0]) for noise in noises)
 
 
-def test_a_counterfactual_run_says_the_subject_no_more(tiny_sd: Path) -> None:
+def test_a_counterfactual_run_no_longer_names_the_subject(tiny_sd: Path) -> None:
     model = open_model(str(tiny_sd), device="cpu")
     numerics = Numerics(corruption="counterfactual")
     runs = reference_runs(unit_of(TWICE), numerics)

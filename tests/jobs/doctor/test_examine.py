@@ -253,7 +253,7 @@ TABLES = ("captions", "slabs", "units", "components", "parts/empty", "packs/empt
 
 @pytest.mark.parametrize("damage", ["missing", "flipped", "other"])
 @pytest.mark.parametrize("table", TABLES)
-def test_a_wrong_table_is_found_and_written_anew(
+def test_a_wrong_table_is_found_and_written_again(
     run: TraceRun, tmp_path: Path, table: str, damage: str
 ) -> None:
     path = path_of(run, f"{table}.parquet")
@@ -462,7 +462,7 @@ def test_a_foreign_file_that_the_catalog_counts_is_wrong(run: TraceRun) -> None:
     assert states(mended(run)) == {"quarantine": State.NOTE}
 
 
-def test_a_damaged_catalog_is_found_and_written_anew(run: TraceRun) -> None:
+def test_a_damaged_catalog_is_found_and_written_again(run: TraceRun) -> None:
     path_of(run, CATALOG).write_bytes(b"no database" * 1000)
     report = checked(run)
     assert states(report) == {"catalog": State.WRONG}

@@ -85,7 +85,7 @@ def test_rows_of_every_attack_on_both_models_are_written(edit: Path, tiny_scorer
     assert [row["concept"] for row in summary_rows(rows)] == ["apple", "castle"]
 
 
-def test_it_goes_on_where_it_stopped_and_repeats_nothing(
+def test_it_continues_where_it_stopped_and_repeats_nothing(
     edit: Path, tiny_scorer: Path, tmp_path: Path
 ) -> None:
     run = make_run(edit, tiny_scorer)

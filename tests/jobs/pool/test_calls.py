@@ -105,7 +105,7 @@ def test_the_first_workers_error_is_raised_at_once() -> None:
         Starts().raised(ModelUnavailable("no such model"))
 
 
-def test_workers_that_start_no_more_are_tried_again_before_their_error_is_raised(
+def test_workers_that_no_longer_start_are_tried_again_before_their_error_is_raised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     starts, now = Starts(), [1000.0]

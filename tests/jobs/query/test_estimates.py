@@ -295,7 +295,7 @@ def test_kept_statistics_are_read_until_scores_change(
     assert not names(run) & kept
 
 
-def test_damaged_statistics_are_made_anew(tmp_path: Path) -> None:
+def test_damaged_statistics_are_made_again(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", captions=4)
     before = run_query(run, "FROM ranking")
     (name,) = [name for name in names(run) if "ranking" in name]

@@ -72,7 +72,7 @@ def test_the_order_of_rows_stays(run: TraceRun) -> None:
         "WITH s AS (FROM pg_settings) FROM s",
     ],
 )
-def test_settings_are_not_told(sql: str, run: TraceRun) -> None:
+def test_settings_are_not_shown(sql: str, run: TraceRun) -> None:
     with pytest.raises(QueryRefused), open_query({"r": run}, sql):
         pass
 

@@ -227,7 +227,9 @@ def lab(color: str, blindness: str | None) -> np.ndarray:
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 @pytest.mark.parametrize("blindness", [None, *BLINDNESS])
-def test_the_scale_of_effects_can_be_told_apart(theme: Theme, blindness: str | None) -> None:
+def test_effects_of_opposite_sign_are_distinguished_by_color_blind_people(
+    theme: Theme, blindness: str | None
+) -> None:
     colors = [lab(color, blindness) for color in theme.diverging]
     middle = len(colors) // 2
     for n in range(1, middle + 1):

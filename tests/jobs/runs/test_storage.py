@@ -142,7 +142,7 @@ def test_folder_lists_its_own_files_by_name(storage: Storage) -> None:
     assert not storage.exists("parts")
 
 
-def test_removed_name_can_be_created_anew(storage: Storage) -> None:
+def test_a_removed_name_can_be_created_again(storage: Storage) -> None:
     storage.create("claim", b"1")
     storage.remove("claim")
     assert not storage.exists("claim")

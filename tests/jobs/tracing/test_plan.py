@@ -65,7 +65,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
         read_captions(tmp_path / "c.csv")
 
 
-def test_plan_file_names_its_captions_beside_it(tmp_path: Path) -> None:
+def test_a_plan_file_names_captions_relative_to_itself(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text("caption,subject,attribute\na cat,cat,object\n")
     (tmp_path / "plan.yaml").write_text("captions: c.csv\nnumerics: {steps: 3}\nseeds: [4]\n")
     plan = make_plan(read_plan(tmp_path / "plan.yaml"))
