@@ -16,7 +16,7 @@ from cli.options.runs import run_location
 from cli.printing.edit_report import print_edit
 from cli.printing.lines import note
 from cli.printing.output import Format, FormatOption
-from engine.files import is_folder
+from engine.files import is_folder, refuse_occupied
 
 
 class Objective(StrEnum):
@@ -95,8 +95,8 @@ def edit_batch(
     from jobs.cluster.submission import is_job_address
     from jobs.input.concepts import read_concepts
 
+    read = read_concepts(concepts)
     if address and is_job_address(address):
-        read_concepts(concepts)
         shipped = f"concepts{concepts.suffix}"
         replaced = {
             "concepts": shipped,
@@ -114,7 +114,8 @@ def edit_batch(
         )
     if model is not None:
         check_name(model)
-    from jobs.editing.request import EditRequest, run_edit
+    refuse_occupied(out)
+    from jobs.editing.request import EditRequest, run_edit  # takes seconds: it imports PyTorch
 
     request = EditRequest(
         out=out,
@@ -131,7 +132,7 @@ def edit_batch(
         full_model=full_model,
         workers=workers,
     )
-    print_edit(run_edit(concepts, request, note=note), out, output_format)
+    print_edit(run_edit(read, request, note=note), out, output_format)
 
 
 def _shared_model(name: str | None) -> str | None:

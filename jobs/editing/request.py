@@ -51,9 +51,9 @@ class EditRequest:
     """Processes that share the prompts; None: this one."""
 
 
-def run_edit(concepts_path: Path, request: EditRequest, *, note: Note) -> EditManifest:
+def run_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note) -> EditManifest:
     """Make an edit and return its manifest, after all checks that are cheap."""
-    return edit_batch(plan_edit(read_concepts(concepts_path), request, note=note), note=note)
+    return edit_batch(plan_edit(concepts, request, note=note), note=note)
 
 
 def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note) -> EditPlan:

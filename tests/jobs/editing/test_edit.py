@@ -210,7 +210,6 @@ def test_failure_leaves_nothing_behind(model: Path, tiny_scorer: Path, tmp_path:
 
 
 def test_neither_run_nor_layer_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "c.csv"
-    path.write_text("concept,replacement\napple,castle\n")
+    apple = Concept(concept="apple", replacement="castle")
     with pytest.raises(ConceptError, match="--from-run"):
-        run_edit(path, EditRequest(out=tmp_path / "o"), note=print)
+        run_edit((apple,), EditRequest(out=tmp_path / "o"), note=print)
