@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,37 @@ os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tiny tensors: more threads only wait for one another. OMP_NUM_THREADS=2 tries the suite with two.
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+ONE_AFTER_ANOTHER = (
+    "tests/cli/test_commands.py",
+    "tests/cli/test_ends.py",
+    "tests/e2e/test_trace.py",
+    "tests/faults/",
+    "tests/jobs/cluster/test_submission.py",
+    "tests/jobs/doctor/test_examine.py",
+    "tests/jobs/editing/test_edit.py",
+    "tests/jobs/evaluation/test_attack.py",
+    "tests/jobs/pool/test_pool.py",
+    "tests/test_public_face.py",
+)
+"""Tests that start Ray, or that look for processes that a Ray of this machine has left."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Return how `make test` divides the tests between its processes: by files.
+
+    A file's tests share what it has set up. Those of ONE_AFTER_ANOTHER go to one process: a Ray
+    keeps two cores busy, next to another it may not start within its own limit of 30 seconds.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "one after another" if file.startswith(ONE_AFTER_ANOTHER) else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
