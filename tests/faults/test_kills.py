@@ -31,11 +31,14 @@ STORM_S = 60.0
 
 
 @pytest.mark.parametrize(
-    ("seeds", "most"), [(60, 8), pytest.param(400, 99, marks=pytest.mark.slow)]
+    ("seeds", "sleep_s", "most"),
+    [(60, 0.1, 8), pytest.param(400, 0.03, 99, marks=pytest.mark.slow)],
 )
-def test_workers_killed_time_and_again(tmp_path: Path, seeds: int, most: int) -> None:
+def test_workers_killed_time_and_again(
+    tmp_path: Path, seeds: int, sleep_s: float, most: int
+) -> None:
     trial = new_trial(tmp_path, seeds=seeds)
-    driver, chance, kills = trial.start(sleep_s=0.03), random.Random(0), 0
+    driver, chance, kills = trial.start(sleep_s=sleep_s), random.Random(0), 0
     deadline_s = time.monotonic() + STORM_S
     while driver.poll() is None and kills < most and time.monotonic() < deadline_s:
         workers = trial.workers()
