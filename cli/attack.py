@@ -1,5 +1,6 @@
 """`dqf edit attack`: attempts to draw the concepts of an edit again."""
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -88,4 +89,5 @@ def attack(
         )
     say_end(run, end)
     rows = attack_rows(run)
-    print_rows(summary_rows(rows) if output_format.is_for_people else rows, output_format)
+    shown = summary_rows(rows) if output_format.is_for_people else [asdict(row) for row in rows]
+    print_rows(shown, output_format)

@@ -1,9 +1,9 @@
 """Commands that work on a run: from this process, or as a job on a cluster, which is followed."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import typer
 
@@ -71,7 +71,7 @@ def _words(param: Any, values: Mapping[str, object]) -> Iterator[str]:
     if isinstance(value, bool):
         yield from [option] if value and option else param.secondary_opts[:1]
         return
-    for item in value if isinstance(value, list | tuple) else [value]:
+    for item in cast("Iterable[object]", value) if isinstance(value, list | tuple) else [value]:
         text = shared(item) if isinstance(item, Path) else str(item)
         yield from [option, text] if option else [text]
 

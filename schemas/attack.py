@@ -137,6 +137,27 @@ class AttackIds(Product[str]):
         return content_id([self.shared, self.units.at(*place).model_dump(mode="json")])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttackRow:
+    """One attack on a concept in one of the models: a row of `ATTACKS`."""
+
+    unit_id: str
+    concept: str
+    kind: str
+    side: str
+    attack: str
+    shown: int
+    images: int
+    success: float
+    low: float
+    high: float
+    prompt: str
+    steps: int
+    seconds: float
+    objective_before: float | None
+    objective_after: float | None
+
+
 _OBJECTIVE = "denoising loss of an embedding, or distance of a prompt's encoding"
 
 ATTACKS = pa.schema(

@@ -173,6 +173,33 @@ class EvaluationIds(Product[str]):
         return content_id([self.shared, self.subjects[subject], self.units.plan.seeds[seed]])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRow:
+    """A pair of images of an edit, a prompt and a seed: a row of `IMAGES`."""
+
+    unit_id: str
+    edit: str
+    subject: str
+    subject_kind: str | None
+    replacement: str | None
+    nearest_concept: str | None
+    nearness: float | None
+    group: str
+    prompt: str
+    kind: str | None
+    name: str | None
+    seed: int
+    chosen_before: str | None
+    chosen_after: str | None
+    clip_before: float
+    clip_after: float
+    similarity: float
+    embedding_before: list[float] | None
+    embedding_after: list[float] | None
+    image_before: bytes | None
+    image_after: bytes | None
+
+
 REALS = pa.list_(pa.float32())
 
 IMAGES = pa.schema(

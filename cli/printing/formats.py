@@ -1,13 +1,17 @@
 """Writing batches of rows in each format; no batch is held longer than its writing takes."""
 
+# pyright: reportUnknownMemberType=false
+# pyarrow leaves parts of some methods without types.
+
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from io import IOBase
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from schemas.documents import is_mapping
 from schemas.errors import DqfError
 from schemas.printable import printable
 
@@ -42,15 +46,15 @@ def write_csv(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(schema.names)
     for batch in batches:
-        writer.writerows(zip(*map(_csv_values, batch.columns), strict=True))
+        writer.writerows(zip(*map(_csv_values, columns_of(batch)), strict=True))
 
 
 def write_markdown(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
     """Write a Markdown table."""
     file.write(_markdown_row(map(_markdown_cell, schema.names)))
-    file.write(_markdown_row("---:" if is_number(field.type) else "---" for field in schema))
+    file.write(_markdown_row("---:" if is_number(kind) else "---" for kind in schema.types))
     for batch in batches:
-        for row in zip(*map(values, batch.columns), strict=True):
+        for row in zip(*map(values, columns_of(batch)), strict=True):
             file.write(_markdown_row(map(_markdown_cell, row)))
 
 
@@ -87,6 +91,11 @@ def is_number(kind: "pa.DataType") -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
+def columns_of(batch: "pa.RecordBatch") -> "Sequence[pa.Array[Any]]":
+    """Return the columns of a batch."""
+    return cast("list[pa.Array[Any]]", batch.columns)
+
+
 def values(column: "pa.Array[Any]") -> list[Any]:
     """Return a column's values as Python objects; DuckDB's huge integers arrive as decimals."""
     import pyarrow as pa
@@ -101,20 +110,20 @@ def _number(value: Decimal | None) -> int | float | None:
     return int(value) if value == value.to_integral_value() else float(value)
 
 
-def _objects(schema: "pa.Schema", batches: Rows) -> Iterator[dict[str, Any]]:
+def _objects(schema: "pa.Schema", batches: Rows) -> Iterator[dict[str, object]]:
     for batch in batches:
-        columns = (map(_json_value, values(column)) for column in batch.columns)
+        columns = (map(_json_value, values(column)) for column in columns_of(batch))
         for row in zip(*columns, strict=True):
             yield dict(zip(schema.names, row, strict=True))
 
 
-def _json_value(value: Any) -> Any:
+def _json_value(value: object) -> object:
     """Return a value for JSON: numbers that JSON does not have become null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list):
-        return list(map(_json_value, value))
-    if isinstance(value, dict):
+        return [_json_value(inner) for inner in cast("list[object]", value)]
+    if is_mapping(value):
         return {key: _json_value(inner) for key, inner in value.items()}
     return value
 

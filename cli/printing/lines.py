@@ -4,7 +4,7 @@ import logging
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ DETAIL: ContextVar[Detail] = ContextVar("DETAIL", default=Detail())  # noqa: B03
 
 
 @contextmanager
-def in_detail(detail: Detail) -> Iterator[None]:
+def in_detail(detail: Detail) -> Generator[None]:
     """Print notes and the log within the block as `detail` says."""
     before, logger = DETAIL.set(detail), logging.getLogger("jobs")
     handler = logging.StreamHandler()

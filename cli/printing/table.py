@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from itertools import chain, islice
 from typing import IO, TYPE_CHECKING
 
-from cli.printing.formats import Rows, cell, is_number, values
+from cli.printing.formats import Rows, cell, columns_of, is_number, values
 from cli.printing.lines import say
 from schemas.printable import printable
 
@@ -27,11 +27,11 @@ GAP = 3
 def write_table(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
     """Write a table, and note on stderr which rows, and on a terminal which columns, it lacks."""
     is_terminal = file.isatty()
-    rows = chain.from_iterable(zip(*map(values, b.columns), strict=True) for b in batches)
+    rows = chain.from_iterable(zip(*map(values, columns_of(b)), strict=True) for b in batches)
     most = TERMINAL_ROWS if is_terminal else FILE_ROWS
     shown = [tuple(map(cell, row)) for row in islice(rows, most)]
     left = sum(1 for _ in rows)
-    numbers = [is_number(field.type) for field in schema]
+    numbers = [is_number(kind) for kind in schema.types]
     titles = [printable(name) for name in schema.names]
     width = shutil.get_terminal_size().columns if is_terminal else _whole_width(titles, shown)
     fitting = _fitting(titles, shown, numbers, width=width) if is_terminal else len(titles)

@@ -170,6 +170,11 @@ def _is_original(parameter: torch.Tensor, delta: Delta, name: str) -> bool:
     return parameter.shape == delta.weights[name].shape and recorded == weight_hash(parameter)
 
 
+def norm(matrix: torch.Tensor) -> float:
+    """Return the Frobenius norm of a matrix."""
+    return float(matrix.norm())
+
+
 def _hashes(original: torch.Tensor) -> dict[str, str]:
     return {_precision(held): weight_hash(held) for held in map(original.detach().to, PRECISIONS)}
 

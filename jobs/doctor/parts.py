@@ -5,9 +5,12 @@ later generation may try only the units that failed in the generation before. Wh
 no file repeats a score, no two files hold the same score.
 """
 
+# pyright: reportUnknownMemberType=false
+# pyarrow leaves parts of some methods without types.
+
 import io
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,7 +115,7 @@ def whole_part(run: Run[Any], content: bytes, name: str) -> PartContent:
 
 
 @contextmanager
-def on_disk(run: Run[Any], name: str, content: bytes) -> Iterator[str]:
+def on_disk(run: Run[Any], name: str, content: bytes) -> Generator[str]:
     """Yield a path that holds a file's content, without any cache between."""
     if isinstance(run.storage, LocalStorage):
         yield str(Path(run.location, name))
@@ -123,7 +126,7 @@ def on_disk(run: Run[Any], name: str, content: bytes) -> Iterator[str]:
         yield file.name
 
 
-def fingerprint(connection: duckdb.DuckDBPyConnection, path: str) -> tuple:
+def fingerprint(connection: duckdb.DuckDBPyConnection, path: str) -> tuple[object, ...]:
     """Return the number, hash and type of the rows that DuckDB reads in a file.
 
     CorruptPart: DuckDB reads no rows. A footer has no checksum, and DuckDB accepts fewer damaged
@@ -135,7 +138,7 @@ def fingerprint(connection: duckdb.DuckDBPyConnection, path: str) -> tuple:
         raise CorruptPart(f"cannot be read by DuckDB: {first_line(error)}") from error
 
 
-def _fingerprint_of(connection: duckdb.DuckDBPyConnection, rows: str) -> tuple:
+def _fingerprint_of(connection: duckdb.DuckDBPyConnection, rows: str) -> tuple[object, ...]:
     """Return values that differ if the rows do, and do not depend on their order."""
     sql = f"SELECT count(*), sum(hash(r)::HUGEINT), any_value(typeof(r)) FROM {rows} AS r"
     return connection.execute(sql).fetchall()[0]

@@ -1,5 +1,8 @@
 """Checks that a run's tables are intact and agree with its plan."""
 
+# pyright: reportUnknownMemberType=false
+# pyarrow leaves parts of some methods without types.
+
 import io
 from collections import Counter
 from dataclasses import dataclass

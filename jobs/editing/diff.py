@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.editing.delta import Delta, open_delta
+from engine.editing.delta import Delta, norm, open_delta
 from jobs.editing.manifest import read_manifest
 from schemas.concept import Concept, plain_text
+from schemas.documents import is_mapping
 from schemas.manifest import EditManifest, Matrix
 
 
@@ -44,7 +45,7 @@ def _concepts(a: EditManifest, b: EditManifest) -> Iterator[Difference]:
         said_a, said_b = (None if c is None else _said(c) for c in (in_a, in_b))
         if said_a == said_b:
             continue
-        shared = set() if said_a is None or said_b is None else said_a.items() & said_b.items()
+        shared = said_a.items() & said_b.items() if said_a and said_b else set[tuple[str, str]]()
         yield Difference(
             what="concept",
             name=(in_a or in_b or a.concepts[0]).concept,
@@ -80,7 +81,7 @@ def _settings(a: EditManifest, b: EditManifest) -> Iterator[Difference]:
 
 def _flat(settings: Mapping[str, object], within: str = "") -> Iterator[tuple[str, str]]:
     for name, value in settings.items():
-        if isinstance(value, Mapping):
+        if is_mapping(value):
             yield from _flat(value, f"{within}{name}.")
         else:
             yield f"{within}{name}", f"{value:g}" if isinstance(value, float) else str(value)
@@ -115,4 +116,4 @@ def _distance(a: tuple[Matrix | None, Delta], b: tuple[Matrix | None, Delta]) ->
     (first, weight_a), (second, weight_b) = changed
     if first.hash_before != second.hash_before:
         return None
-    return float((weight_a.double() - weight_b.double()).norm()) / first.norm_before
+    return norm(weight_a.double() - weight_b.double()) / first.norm_before

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from engine.editing.checkpoint import copy_with
-from engine.editing.delta import DELTA, weight_hash, write_delta
+from engine.editing.delta import DELTA, norm, weight_hash, write_delta
 from engine.editing.lora import KOHYA_FILE, PEFT_FILE, Factors, factorize, is_loadable, write_lora
 from engine.editing.solve import EditSolution
 from engine.files import is_folder
@@ -75,13 +75,13 @@ def portable_name(model: str) -> str:
 
 def _matrix(name: str, *, original: torch.Tensor, weight: torch.Tensor, factors: Factors) -> Matrix:
     before = original.detach().double().cpu()
-    norm = float(before.norm())
+    norm_before = norm(before)
     return Matrix(
         name=name,
         shape=tuple(before.shape),
         rank=factors.rank,
-        norm_before=norm,
-        relative_change=float((weight.detach().double().cpu() - before).norm()) / norm,
+        norm_before=norm_before,
+        relative_change=norm(weight.detach().double().cpu() - before) / norm_before,
         hash_before=weight_hash(original),
         hash_after=weight_hash(weight),
     )

@@ -3,9 +3,13 @@
 Shapes: R images (rows of prompts x seeds), C H W image.
 """
 
+# pyright: reportUnknownMemberType=false
+# torch leaves parts of some methods without types.
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,7 +19,7 @@ from engine.editing.prompts import kept_names, plain_phrase
 from engine.files import whole_file
 from engine.model.model import Diffusion
 from engine.model.sampling import generate, pixels_of
-from engine.model.scorer import open_scorer
+from engine.model.scorer import Scorer, open_scorer
 from engine.model.vocabulary import Phrasebook, with_article
 from jobs.editing.grid import draw_grid
 from schemas.concept import Concept, ConceptKind
@@ -73,12 +77,22 @@ def compare(
             file=file,
         )
     opened = open_scorer(scorer)
-    sides = [
-        [opened.score(row_CHW, [row.text, row.replacement_text]).mean(0).tolist()
-         for row, row_CHW in zip(rows, images_RCHW.split(images), strict=True)]
-        for images_RCHW in (before_RCHW, after_RCHW)
-    ]  # fmt: skip
-    return _shown(drawn, *sides)
+    before, after = (
+        _scores(opened, rows, images_RCHW, images) for images_RCHW in (before_RCHW, after_RCHW)
+    )
+    return _shown(drawn, before, after)
+
+
+def _scores(
+    scorer: Scorer, rows: Sequence[_Row], images_RCHW: torch.Tensor, images: int
+) -> list[list[float]]:
+    """Return the mean score of each row's images against the row's two texts."""
+    images_of_rows = cast("Sequence[torch.Tensor]", images_RCHW.split(images))
+    texts_of_rows = [[row.text, row.replacement_text] for row in rows]
+    return [
+        cast("list[float]", scorer.score(row_CHW, texts).mean(0).tolist())
+        for texts, row_CHW in zip(texts_of_rows, images_of_rows, strict=True)
+    ]
 
 
 def _concept_row(concept: Concept, book: Phrasebook) -> _Row:

@@ -4,6 +4,9 @@ A batch does not depend on the worker and the sums are added in the batches' ord
 is the same with any number of workers, up to rounding, which depends on threads and processor.
 """
 
+# pyright: reportUnknownMemberType=false
+# Ray leaves parts of some methods without types.
+
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -55,9 +58,11 @@ def shared(cluster: Cluster) -> "Callable[[Diffusion], AbstractContextManager[Co
             ) -> "Iterator[KeyStatistics]":
                 weights = ray.put(dict(edited))
                 pool: Any = ActorPool(actors)
-                return pool.map(
-                    lambda actor, batch: actor.sum.remote(batch, weights), list(batches)
-                )
+
+                def sent(actor: Any, batch: "Batch") -> Any:
+                    return actor.sum.remote(batch, weights)
+
+                return pool.map(sent, list(batches))
 
             yield collect
 

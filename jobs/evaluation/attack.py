@@ -1,7 +1,11 @@
 """Attacking an edit: the attack is planned, run on Ray and summed up."""
 
+# pyright: reportUnknownMemberType=false
+# pyarrow leaves parts of some methods without types.
+
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,9 +21,8 @@ from jobs.runs.attack_run import AttackRun
 from jobs.runs.opening import create_as
 from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import manifest_of
-from schemas.attack import SUMMARY, Attack, Side
+from schemas.attack import SUMMARY, Attack, AttackRow, Side
 
-Row = dict[str, object]
 SHOWN = {
     "before": (Side.UNEDITED, Attack.PLAIN),
     "after": (Side.EDITED, Attack.PLAIN),
@@ -65,37 +68,42 @@ def attack_edit(
         on_progress=on_progress,
         note=note,
     )
-    content = json.dumps(attack_rows(run), indent=2, allow_nan=False) + "\n"
+    content = (
+        json.dumps([asdict(row) for row in attack_rows(run)], indent=2, allow_nan=False) + "\n"
+    )
     write_whole(Path(run.location, SUMMARY), content.encode(), within=Path(run.location))
     return end
 
 
-def attack_rows(run: AttackRun) -> list[Row]:
+def attack_rows(run: AttackRun) -> list[AttackRow]:
     """Return the committed rows, concepts in the plan's order."""
     paths = run.storage.local(run.live().names)
     rows = pa.concat_tables(
         [pq.ParquetFile(path).read().replace_schema_metadata(None) for path in paths]
     ).to_pylist()
     places = {run.unit_ids[ordinal]: ordinal for ordinal in range(len(run.units))}
-    return sorted(rows, key=lambda row: places[str(row["unit_id"])])
+    return sorted((AttackRow(**row) for row in rows), key=lambda row: places[row.unit_id])
 
 
-def summary_rows(rows: list[Row]) -> list[Row]:
+def summary_rows(rows: Sequence[AttackRow]) -> list[dict[str, object]]:
     """Return one row per concept: the success of its plain prompt and each attack, by both
     models."""
-    summed: list[Row] = []
-    for unit_id in dict.fromkeys(row["unit_id"] for row in rows):
-        cells = {(r["side"], r["attack"]): r for r in rows if r["unit_id"] == unit_id}
+    summed: list[dict[str, object]] = []
+    for unit_id in dict.fromkeys(row.unit_id for row in rows):
+        cells = {(Side(r.side), Attack(r.attack)): r for r in rows if r.unit_id == unit_id}
         first = cells[Side.UNEDITED, Attack.PLAIN]
-        searched = cells.get((Side.EDITED, Attack.PROMPT), {})
+        searched = cells.get((Side.EDITED, Attack.PROMPT))
         summed.append(
-            {"concept": first["concept"]}
-            | {name: _with_interval(cells[key]) for name, key in SHOWN.items() if key in cells}
-            | {"images": first["images"], "found prompt": searched.get("prompt")}
-            | {"seconds": sum(float(str(row["seconds"])) for row in cells.values())}
+            {
+                "concept": first.concept,
+                **{name: _with_interval(cells[key]) for name, key in SHOWN.items() if key in cells},
+                "images": first.images,
+                "found prompt": searched and searched.prompt,
+                "seconds": sum(row.seconds for row in cells.values()),
+            }
         )
     return summed
 
 
-def _with_interval(row: Row) -> str:
-    return f"{row['success']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+def _with_interval(row: AttackRow) -> str:
+    return f"{row.success:.2f} ({row.low:.2f} to {row.high:.2f})"

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from jobs.evaluation.worker import one_thread_on_a_cpu, read_planned_delta
 from jobs.pool.worker import Worker
 from jobs.runs.attack_run import AttackRun, open_attack
 from jobs.runs.run import IdentifiedUnit, Row
-from schemas.attack import Attack, Side
+from schemas.attack import Attack, AttackRow, Side
 from schemas.concept import Concept
 
 ROWS = 16
@@ -71,9 +71,10 @@ class Attacker:
 
     def score_rows(self, row: IdentifiedUnit[Concept]) -> list[Row]:
         """Return the rows of a concept: the unedited model's first, then the edited one's."""
-        return [{"unit_id": row.unit_id, **measured} for measured in self._attacked(row.unit)]
+        return [asdict(measured) for measured in self._attacked(row)]
 
-    def _attacked(self, concept: Concept) -> Iterator[dict]:
+    def _attacked(self, row: IdentifiedUnit[Concept]) -> Iterator[AttackRow]:
+        concept = row.unit
         caption = caption_of(concept, self._book)
         texts = choice_texts(concept, self._plan.names[concept.kind], book=self._book)
         goal = prompt_search.read_goal(self._model, caption)
@@ -83,7 +84,7 @@ class Attacker:
             with replaced(self._model, self._weights if side is Side.EDITED else {}):
                 for kind, substitute in self._substitutes(concept, goal, x0_RChw):
                     share = share_shown(self._draw(substitute.cond), texts, self._scorer)
-                    yield _row(concept, side, kind, substitute, share)
+                    yield _row(row, side, kind, substitute, share)
 
     def _substitutes(
         self, concept: Concept, goal: prompt_search.Goal, x0_RChw: torch.Tensor | None
@@ -168,21 +169,24 @@ class Attacker:
         )
 
 
-def _row(concept: Concept, side: Side, kind: Attack, substitute: _Substitute, share: Share) -> dict:
+def _row(
+    row: IdentifiedUnit[Concept], side: Side, kind: Attack, substitute: _Substitute, share: Share
+) -> AttackRow:
     low, high = share.interval
-    return {
-        "concept": concept.concept,
-        "kind": concept.kind.value,
-        "side": side.value,
-        "attack": kind.value,
-        "shown": share.shown,
-        "images": share.images,
-        "success": share.rate,
-        "low": low,
-        "high": high,
-        "prompt": substitute.prompt,
-        "steps": substitute.steps,
-        "seconds": substitute.seconds,
-        "objective_before": substitute.before,
-        "objective_after": substitute.after,
-    }
+    return AttackRow(
+        unit_id=row.unit_id,
+        concept=row.unit.concept,
+        kind=row.unit.kind.value,
+        side=side.value,
+        attack=kind.value,
+        shown=share.shown,
+        images=share.images,
+        success=share.rate,
+        low=low,
+        high=high,
+        prompt=substitute.prompt,
+        steps=substitute.steps,
+        seconds=substitute.seconds,
+        objective_before=substitute.before,
+        objective_after=substitute.after,
+    )

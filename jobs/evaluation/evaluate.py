@@ -1,13 +1,13 @@
 """Evaluating an edit: the evaluation is planned, run on Ray, summed up and shown in pictures."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.evaluation.prompts import subjects
 from engine.evaluation.wordings import choices, read_words
@@ -20,7 +20,7 @@ from engine.statistics.bootstrap import LEVEL, RESAMPLES
 from jobs.cluster.connection import Cluster
 from jobs.editing.grid import draw_grid
 from jobs.editing.manifest import read_manifest
-from jobs.evaluation.measures import GroupResult, results, shown_images
+from jobs.evaluation.measures import GroupResult, ShownImages, results, shown_images
 from jobs.evaluation.worker import EvaluationWorker
 from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
@@ -137,16 +137,16 @@ def write_summary(run: EvaluationRun, measured: Sequence[GroupResult], end: Prog
 
 def draw_pictures(run: EvaluationRun) -> None:
     """Write one picture per group: a few of its prompts, evenly spread over its names."""
-    for group, group_rows in groupby(shown_images(run), key=lambda row: row["group"]):
+    for group, group_rows in groupby(shown_images(run), key=lambda row: row.group):
         by_prompt = {
-            prompt: list(rows) for prompt, rows in groupby(group_rows, key=lambda r: r["prompt"])
+            prompt: list(rows) for prompt, rows in groupby(group_rows, key=lambda row: row.prompt)
         }
         most = max(map(len, by_prompt.values()))
         # A unit that failed leaves a gap: its prompt is left out.
         whole = {prompt: rows for prompt, rows in by_prompt.items() if len(rows) == most}
         before, after = (
-            np.stack([_pixels(row[side] for row in rows) for rows in whole.values()])
-            for side in ("image_before", "image_after")
+            np.stack([_pixels(side(row) for row in rows) for rows in whole.values()])
+            for side in (_before, _after)
         )
         location = Path(run.location)
         refuse_links(location / PICTURES, within=location)
@@ -158,7 +158,15 @@ def draw_pictures(run: EvaluationRun) -> None:
             draw_grid(list(whole), before=before, after=after, file=file)
 
 
-def _pixels(pngs: Any) -> np.ndarray:
+def _before(images: ShownImages) -> bytes:
+    return images.image_before
+
+
+def _after(images: ShownImages) -> bytes:
+    return images.image_after
+
+
+def _pixels(pngs: Iterable[bytes]) -> NDArray[np.uint8]:
     return np.stack([np.asarray(read_png(content)) for content in pngs])
 
 

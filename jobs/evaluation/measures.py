@@ -5,7 +5,7 @@ There are two accuracies: over all images, and over those that the unedited mode
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
@@ -80,6 +80,17 @@ class GroupResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShownImages:
+    """The kept images of a prompt and seed, as PNG."""
+
+    group: str
+    prompt: str
+    seed: int
+    image_before: bytes
+    image_after: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Counts:
     """A group's sums, one row per cluster."""
 
@@ -109,19 +120,18 @@ def results(run: EvaluationRun, edit: str = EDIT) -> list[GroupResult]:
         distance = cmmd(*sides)
     by_group = {name: _result(name, counts) for name, counts in groups.items()}
     if Group.GENERAL in by_group:
-        by_group[Group.GENERAL] = GroupResult(
-            **{**asdict(by_group[Group.GENERAL]), "cmmd": distance}
-        )
+        by_group[Group.GENERAL] = replace(by_group[Group.GENERAL], cmmd=distance)
     if STILL_RECOGNISED in groups and Group.KEPT in groups:
         by_group[HARMONIC] = _harmonic(groups[STILL_RECOGNISED], groups[Group.KEPT])
     return [by_group.get(name) or GroupResult(group=name) for name in ORDER]
 
 
-def shown_images(run: EvaluationRun, edit: str = EDIT) -> list[dict[str, Any]]:
+def shown_images(run: EvaluationRun, edit: str = EDIT) -> list[ShownImages]:
     """Return an edit's rows whose images were kept, in the order of group, prompt and seed."""
     with duckdb.connect() as connection:
         _view(connection, run, edit)
-        return connection.sql(SHOWN_IMAGES).to_arrow_table().to_pylist()
+        rows = connection.sql(SHOWN_IMAGES).to_arrow_table().to_pylist()
+    return [ShownImages(**row) for row in rows]
 
 
 def _view(connection: duckdb.DuckDBPyConnection, run: EvaluationRun, edit: str) -> None:
@@ -180,20 +190,30 @@ def _interval(group: str, counts: _Counts, top: str, bottom: str) -> Interval | 
 
 def _harmonic(still_recognised: _Counts, kept: _Counts) -> GroupResult:
     """Return the row of the harmonic mean, over all images and over those right before."""
-    value: dict[str, Any] = {}
-    for name, top, bottom in (("after", "after", "choices"), ("of_right", "both", "before")):
-        shares = still_recognised.ratio(top, bottom), kept.ratio(top, bottom)
-        if shares[0] is None or shares[1] is None:
-            continue
-        value[name] = float(harmonic_mean(shares[0], shares[1]))
-        value[f"{name}_low"], value[f"{name}_high"] = _ends(
-            harmonic_interval(
-                still_recognised.pair(top, bottom),
-                kept.pair(top, bottom),
-                _generator(HARMONIC, top),
-            )
-        )
-    return GroupResult(group=HARMONIC, **value)
+    after, (after_low, after_high) = _pooled(still_recognised, kept, "after", "choices")
+    of_right, (right_low, right_high) = _pooled(still_recognised, kept, "both", "before")
+    return GroupResult(
+        group=HARMONIC,
+        after=after,
+        after_low=after_low,
+        after_high=after_high,
+        of_right=of_right,
+        of_right_low=right_low,
+        of_right_high=right_high,
+    )
+
+
+def _pooled(
+    still_recognised: _Counts, kept: _Counts, top: str, bottom: str
+) -> tuple[float | None, tuple[float | None, float | None]]:
+    """Return the harmonic mean of two shares and its interval; nulls if either has no images."""
+    shares = still_recognised.ratio(top, bottom), kept.ratio(top, bottom)
+    if shares[0] is None or shares[1] is None:
+        return None, (None, None)
+    interval = harmonic_interval(
+        still_recognised.pair(top, bottom), kept.pair(top, bottom), _generator(HARMONIC, top)
+    )
+    return float(harmonic_mean(shares[0], shares[1])), _ends(interval)
 
 
 def _ends(interval: Interval | None) -> tuple[float | None, float | None]:

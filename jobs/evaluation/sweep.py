@@ -200,8 +200,7 @@ def sweep(
 def marked(trades: Sequence[SweepResult]) -> list[SweepResult]:
     """Return the results with the non-dominated ones marked, the highest harmonic mean first."""
     with_marks = [
-        SweepResult(**{**asdict(t), "is_best": not any(_dominates(other, t) for other in trades)})
-        for t in trades
+        replace(t, is_best=not any(_dominates(other, t) for other in trades)) for t in trades
     ]
     return sorted(with_marks, key=lambda t: (-(t.harmonic_of_right or 0.0), t.edit))
 

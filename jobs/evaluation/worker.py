@@ -1,9 +1,13 @@
 """The worker of an evaluation: it draws and scores the pairs of a unit."""
 
+# pyright: reportUnknownMemberType=false
+# torch leaves parts of some methods without types.
+
 import io
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from PIL import Image
@@ -23,7 +27,7 @@ from jobs.pool.worker import Worker
 from jobs.runs.evaluation_run import EvaluationRun, delta_hash, open_evaluation
 from jobs.runs.run import IdentifiedUnit, Row
 from schemas.errors import ConceptError
-from schemas.evaluation import EvaluationPrompt, EvaluationUnit, Group
+from schemas.evaluation import EvaluationPrompt, EvaluationUnit, Group, ImageRow
 
 
 class EvaluationWorker(Worker[EvaluationUnit]):
@@ -72,34 +76,20 @@ class PairTracer:
 
     def score_rows(self, row: IdentifiedUnit[EvaluationUnit]) -> list[Row]:
         """Return a unit's rows, one per edit and prompt."""
-        unit = row.unit
-        shared = {
-            "unit_id": row.unit_id,
-            "subject": unit.subject.name,
-            "subject_kind": unit.subject.kind,
-            "replacement": unit.subject.replacement,
-            "seed": unit.seed,
-        }
-        near = self._nearness(unit)
+        near = self._nearness(row.unit)
         return [
-            {
-                **shared,
-                **near,
-                "edit": edit,
-                **_pair_row(prompt, pair, is_shown=unit.is_shown and prompt.shown),
-            }
-            for edit, pairs in self._pairs(unit).items()
-            for prompt, pair in zip(unit.subject.prompts, pairs, strict=True)
+            asdict(_image_row(row, prompt, pair, edit=edit, near=near))
+            for edit, pairs in self._pairs(row.unit).items()
+            for prompt, pair in zip(row.unit.subject.prompts, pairs, strict=True)
         ]
 
-    def _nearness(self, unit: EvaluationUnit) -> Mapping[str, Any]:
+    def _nearness(self, unit: EvaluationUnit) -> tuple[str, float] | None:
         """Return the nearest concept of a kept name, and their similarity."""
         subject = unit.subject
         if subject.kind is None or subject.prompts[0].group is not Group.KEPT:
-            return {}
+            return None
         concepts = self._plan.concepts.get(subject.kind, ())
-        nearest = self._near.nearest(subject.name, concepts, kind=subject.kind)
-        return {} if nearest is None else {"nearest_concept": nearest[0], "nearness": nearest[1]}
+        return self._near.nearest(subject.name, concepts, kind=subject.kind)
 
     def _pairs(self, unit: EvaluationUnit) -> dict[str, list[Pair]]:
         return self._rows.fit(
@@ -116,26 +106,44 @@ class PairTracer:
         )
 
 
-def _pair_row(prompt: EvaluationPrompt, pair: Pair, *, is_shown: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "group": prompt.group.value,
-        "prompt": prompt.text,
-        "kind": prompt.kind,
-        "name": prompt.name,
-        "similarity": pair.similarity,
-    }
-    for name, side in (("before", pair.before), ("after", pair.after)):
-        row |= _side(name, side, keeps_embedding=prompt.group is Group.GENERAL, is_shown=is_shown)
-    return row
+def _image_row(
+    row: IdentifiedUnit[EvaluationUnit],
+    prompt: EvaluationPrompt,
+    pair: Pair,
+    *,
+    edit: str,
+    near: tuple[str, float] | None,
+) -> ImageRow:
+    unit, before, after = row.unit, pair.before, pair.after
+    keeps_embedding = prompt.group is Group.GENERAL
+    is_shown = unit.is_shown and prompt.shown
+    return ImageRow(
+        unit_id=row.unit_id,
+        edit=edit,
+        subject=unit.subject.name,
+        subject_kind=unit.subject.kind,
+        replacement=unit.subject.replacement,
+        nearest_concept=near[0] if near else None,
+        nearness=near[1] if near else None,
+        group=prompt.group.value,
+        prompt=prompt.text,
+        kind=prompt.kind,
+        name=prompt.name,
+        seed=unit.seed,
+        chosen_before=before.chosen,
+        chosen_after=after.chosen,
+        clip_before=before.clip,
+        clip_after=after.clip,
+        similarity=pair.similarity,
+        embedding_before=_embedding(before) if keeps_embedding else None,
+        embedding_after=_embedding(after) if keeps_embedding else None,
+        image_before=png(before.image_CHW) if is_shown else None,
+        image_after=png(after.image_CHW) if is_shown else None,
+    )
 
 
-def _side(name: str, side: Side, *, keeps_embedding: bool, is_shown: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {f"chosen_{name}": side.chosen, f"clip_{name}": side.clip}
-    if keeps_embedding:
-        row[f"embedding_{name}"] = side.embedding_D.float().tolist()
-    if is_shown:
-        row[f"image_{name}"] = png(side.image_CHW)
-    return row
+def _embedding(side: Side) -> list[float]:
+    return cast("list[float]", side.embedding_D.float().tolist())
 
 
 def png(image_CHW: torch.Tensor) -> bytes:

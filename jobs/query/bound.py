@@ -62,7 +62,7 @@ def bounds(views: Views, choice: Choice) -> list[Bound]:
     # SciPy takes a second to import.
     from engine.statistics.inference import draws_of, ratio_interval
 
-    found = []
+    found: list[Bound] = []
     for row in views.query(CAPTION_MEANS, choice.parameters).to_pylist():
         ie_1C, te_1C = np.array([row["ie"]]), np.array([row["te"]])
         low_1, high_1 = ratio_interval(ie_1C, te_1C, draws_of(tuple(row["captions"])))
@@ -74,7 +74,7 @@ def bounds(views: Views, choice: Choice) -> list[Bound]:
 
 def comparisons(run: TraceRun, *, part: str | None) -> list[str]:
     """Return sentences on which effects of a run may be compared, and on its cut points."""
-    sentences = []
+    sentences: list[str] = []
     for of_part in run.plan.parts:
         if part in (None, of_part.value):
             chosen = [c for c in run.components if c.part is of_part and c.name != TEXT_ENTRIES]
@@ -89,7 +89,7 @@ def _comparisons(
         return []
     streams = [c for c in components if c.has_contribution]
     increments = [c for c in components if not c.has_contribution]
-    sentences = []
+    sentences: list[str] = []
     if streams and increments:
         sentences.append(
             f"{part}: a restored {_kinds(streams)} holds everything that came to it, a restored "

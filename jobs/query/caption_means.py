@@ -3,7 +3,7 @@
 Shapes: S states of a family, C its captions (suffixes `_SC`, `_S`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +62,7 @@ class Family:
 
 
 @contextmanager
-def reduced(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[pa.Table, Iterator[Family]]]:
+def reduced(connection: duckdb.DuckDBPyConnection) -> Generator[tuple[pa.Table, Iterator[Family]]]:
     """Yield the places of all states (columns PLACE), and the families one after another.
 
     The connection has the views of a run; tables that are made in it are dropped at exit.
@@ -195,7 +195,7 @@ def _columns(
     return {name: np.asarray(values) for name, values in found.items()}
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple]:
+def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
     return connection.execute(sql).fetchall()
 
 

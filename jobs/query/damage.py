@@ -1,6 +1,9 @@
 """Damaged Parquet files: the one that caused an error of DuckDB, and its repair."""
 
-from collections.abc import Iterable, Iterator, Sequence
+# pyright: reportUnknownMemberType=false
+# pyarrow leaves parts of some methods without types.
+
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,7 +39,7 @@ class DamagedRun(StoreError):
 
 
 @contextmanager
-def damage_named(paths: Sequence[str], *, location: str, repair: str) -> Iterator[None]:
+def damage_named(paths: Sequence[str], *, location: str, repair: str) -> Generator[None]:
     """Turn errors of DuckDB while it opens a run's own files into DamagedRun.
 
     `repair` is the user's remedy. FileNotFoundError: a file has disappeared meanwhile.

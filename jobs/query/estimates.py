@@ -3,10 +3,13 @@
 Shapes: S states of a family, C its captions (suffixes `_SC`, `_S`).
 """
 
+# pyright: reportUnknownMemberType=false
+# pyarrow leaves parts of some methods without types.
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import numpy as np
@@ -134,7 +137,7 @@ def _estimates(x_SC: Array, family: Family) -> Estimates:
     names = ("mean", "se", "low", "high", "above_p", "hall_p")
     found = {name: np.full(len(x_SC), np.nan) for name in (*names, "p")}
     for states, captions in by_captions(x_SC):
-        draws = draws_of(tuple(family.captions[caption] for caption in captions))
+        draws = draws_of(tuple(family.captions[int(caption)] for caption in captions))
         own_SC = x_SC[np.ix_(states, captions)]
         means = mean_estimates(own_SC, draws)
         for name in names:
@@ -249,7 +252,8 @@ def _over_the_run(ranking: pa.Table) -> pa.Table:
         states = interventions == intervention
         q_S[states] = q_values(p_S[states])
     place = ranking.schema.get_field_index("q_run")
-    return ranking.set_column(place, ranking.schema.field(place), pa.array(q_S))
+    field = cast("pa.Field[Any]", ranking.schema.field(place))
+    return ranking.set_column(place, field, pa.array(q_S))
 
 
 def _total_effects(effects: Effects, family: Family) -> Columns:
@@ -257,7 +261,7 @@ def _total_effects(effects: Effects, family: Family) -> Columns:
     names = ("mean_te", "te_low", "te_high", "mean_recovery", "recovery_low", "recovery_high")
     columns = {name: np.full(len(effects.te_SC), np.nan) for name in names}
     for states, captions in by_captions(effects.ie_SC):
-        draws = draws_of(tuple(family.captions[caption] for caption in captions))
+        draws = draws_of(tuple(family.captions[int(caption)] for caption in captions))
         ie_SC = effects.ie_SC[np.ix_(states, captions)]
         te_SC = effects.te_SC[np.ix_(states, captions)]
         distinct, which_S = _distinct(te_SC)
@@ -317,17 +321,19 @@ def _table(name: str, family: Family, places: pa.Table, columns: Columns) -> pa.
         **{name: placed[name] for name in placed.column_names},
         **columns,
     }
-    return _arrow(name, known).filter(pa.array(~np.isnan(columns["mean_ie"])))
+    return _arrow(name, known).filter(
+        cast("pa.BooleanArray", pa.array(~np.isnan(columns["mean_ie"])))
+    )
 
 
 def _arrow(name: str, columns: Mapping[str, Any]) -> pa.Table:
     """Return a table of `schemas.statistics`; NaN becomes null."""
     schema = STATISTICS[name]
-    arrays = [
-        columns[field.name].cast(field.type)
-        if isinstance(columns[field.name], pa.ChunkedArray)
-        else pa.array(columns[field.name], field.type, from_pandas=True)
-        for field in schema
+    arrays: list[Any] = [
+        columns[name].cast(kind)
+        if isinstance(columns[name], pa.ChunkedArray)
+        else pa.array(columns[name], kind, from_pandas=True)
+        for name, kind in zip(schema.names, schema.types, strict=True)
     ]
     return pa.table(arrays, schema=schema)
 

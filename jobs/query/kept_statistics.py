@@ -6,6 +6,9 @@ newer statistics are written. DuckDB's own clients, which cannot make estimates,
 most scores.
 """
 
+# pyright: reportUnknownMemberType=false
+# pyarrow leaves parts of some methods without types.
+
 import io
 import json
 import re
@@ -29,14 +32,14 @@ NAME = re.compile(
 """Names of the tables' files; empty ones exist before the first score."""
 
 
-def key_of(run: Run, live: Live) -> str:
+def key_of(run: Run[object], live: Live) -> str:
     """Return a hash of the statistics' inputs: the plan, the parts that count, the code."""
     parts = [(name, live.modified.get(name)) for name in live.names]
     text = json.dumps([run.id, STATISTICS_VERSION, parts])
     return sha256(text.encode()).hexdigest()[:16]
 
 
-def kept_statistics(run: Run, key: str) -> dict[str, pa.Table] | None:
+def kept_statistics(run: Run[object], key: str) -> dict[str, pa.Table] | None:
     """Return the tables kept under a key; None unless all exist and are whole."""
     try:
         names = [file.name for file in run.storage.files(FOLDER)]
@@ -56,12 +59,12 @@ def kept_statistics(run: Run, key: str) -> dict[str, pa.Table] | None:
         return None
 
 
-def damaged_statistics(run: Run) -> list[str]:
+def damaged_statistics(run: Run[object]) -> list[str]:
     """Return the names of kept files that cannot be read."""
     return [file.name for file in run.storage.files(FOLDER) if not _is_whole(run, file.name)]
 
 
-def _is_whole(run: Run, name: str) -> bool:
+def _is_whole(run: Run[object], name: str) -> bool:
     match = NAME.fullmatch(name)
     try:
         if match:
@@ -78,7 +81,9 @@ def _read(content: bytes, table: str) -> pa.Table:
     return file.read().cast(STATISTICS[table])
 
 
-def keep_statistics(run: Run, key: str, tables: Mapping[str, pa.Table], *, scores: int) -> None:
+def keep_statistics(
+    run: Run[object], key: str, tables: Mapping[str, pa.Table], *, scores: int
+) -> None:
     """Keep the statistics of `scores` scores, and delete those of fewer.
 
     In a run that cannot be written, none are kept.
@@ -95,7 +100,7 @@ def keep_statistics(run: Run, key: str, tables: Mapping[str, pa.Table], *, score
                 run.storage.remove(file.name)
 
 
-def write_empty_statistics(run: Run) -> None:
+def write_empty_statistics(run: Run[object]) -> None:
     """Write the missing files without rows."""
     for table, schema in STATISTICS.items():
         name = f"{FOLDER}/{table}.empty.parquet"

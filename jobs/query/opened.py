@@ -1,14 +1,17 @@
 """The views of runs on a locked connection, which answers one SELECT after another."""
 
+# pyright: reportUnknownMemberType=false
+# pyarrow leaves parts of some methods without types.
+
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from threading import Thread
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import duckdb
 import pyarrow as pa
@@ -93,7 +96,11 @@ class Views:
             return (_with_text(rows) if as_text else rows).to_arrow_reader(BATCH_ROWS)
 
         reader = self._interruptible(opened)
-        fields = zip(reader.schema, _unique(reader.schema.names), strict=True)
+        fields = zip(
+            cast("Iterable[pa.Field[Any]]", reader.schema),
+            _unique(reader.schema.names),
+            strict=True,
+        )
         schema = pa.schema([field.with_name(name) for field, name in fields])
         return Result(schema=schema, batches=self._batches(reader, schema))
 
@@ -174,7 +181,7 @@ class Views:
 @contextmanager
 def connected(
     runs: Mapping[str, TraceRun], source: Source, *, only: CaptionFilter = EVERY_CAPTION
-) -> Iterator[Views]:
+) -> Generator[Views]:
     """Yield the views of runs, each run's in a schema of its name.
 
     Scores are those of the captions that pass `only`.

@@ -59,7 +59,7 @@ def placebos(views: Views, choice: Choice) -> list[Placebo]:
     effects = defaultdict[tuple[str, str], dict[str, float]](dict)
     for row in views.query(CAPTION_MEANS, choice.parameters).to_pylist():
         effects[row["attribute"], row["part"]][row["caption_id"]] = row["ie"]
-    found = []
+    found: list[Placebo] = []
     for (of_attribute, of_part), by_caption in effects.items():
         means = mean_estimates(np.array([list(by_caption.values())]), draws_of(tuple(by_caption)))
         ends = {"low": float(means.low_S[0]), "high": float(means.high_S[0])}

@@ -1,7 +1,7 @@
 """SQL over one run or several: one SELECT over their views, as a table or batch by batch."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
@@ -35,7 +35,7 @@ def run_query(run: TraceRun, sql: str, parameters: Parameters = NO_PARAMETERS) -
 
 
 @contextmanager
-def opened_views(run: TraceRun, *, only: CaptionFilter = EVERY_CAPTION) -> Iterator[Views]:
+def opened_views(run: TraceRun, *, only: CaptionFilter = EVERY_CAPTION) -> Generator[Views]:
     """Yield a run's views as they are now, for several queries.
 
     They are of the captions that pass `only`.
@@ -47,7 +47,7 @@ def opened_views(run: TraceRun, *, only: CaptionFilter = EVERY_CAPTION) -> Itera
 @contextmanager
 def open_query(
     runs: Mapping[str, TraceRun], sql: str, *, as_text: bool = False
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Yield the result of one read-only SELECT over runs, which is computed while it is read.
 
     Each run's views are in a schema of its name, the first one's also outside of it; `as_text` is
@@ -63,7 +63,7 @@ def open_query(
 @contextmanager
 def _first_opened(
     runs: Mapping[str, TraceRun], use: Callable[[Views], T], *, only: CaptionFilter = EVERY_CAPTION
-) -> Iterator[T]:
+) -> Generator[T]:
     """Yield what `use` makes of the views of runs; parts that may be packed are read first."""
 
     def opened(source: Source) -> tuple[ExitStack, T]:

@@ -2,11 +2,18 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import duckdb
 
 from schemas.errors import QueryRefused
+
+
+class _Clause(TypedDict):
+    """A clause of WITH."""
+
+    key: str
+    value: Any
 
 
 def parsed(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
@@ -27,10 +34,11 @@ def nodes_of(tree: Any) -> Iterator[dict[str, Any]]:
     while left:
         item = left.pop()
         if isinstance(item, dict):
-            yield item
-            left.extend(item.values())
+            node = cast("dict[str, Any]", item)
+            yield node
+            left.extend(node.values())
         elif isinstance(item, list):
-            left.extend(item)
+            left.extend(cast("list[Any]", item))
 
 
 def tables_read(tree: Any) -> Iterator[str]:
@@ -42,18 +50,19 @@ def tables_read(tree: Any) -> Iterator[str]:
     while left:
         item, defined = left.pop()
         if isinstance(item, list):
-            left += [(child, defined) for child in item]
+            left += [(child, defined) for child in cast("list[Any]", item)]
         elif isinstance(item, dict):
-            if item.get("type") == "BASE_TABLE":
-                *schema, name = item["qualified_name"]["path"]
+            node = cast("dict[str, Any]", item)
+            if node.get("type") == "BASE_TABLE":
+                *schema, name = cast("list[str]", node["qualified_name"]["path"])
                 if schema or name.lower() not in defined:
                     yield name.lower()
-            if name := item.get("cte_name"):  # of a clause that reads itself
-                defined |= {name.lower()}
-            for entry in _clauses(item):
+            if clause := cast("str | None", node.get("cte_name")):  # one that reads itself
+                defined |= {clause.lower()}
+            for entry in _clauses(node):
                 left.append((entry["value"], defined))
                 defined |= {entry["key"].lower()}
-            left += [(child, defined) for key, child in item.items() if key != "cte_map"]
+            left += [(child, defined) for key, child in node.items() if key != "cte_map"]
 
 
 def named_by(node: dict[str, Any]) -> list[str]:
@@ -61,9 +70,9 @@ def named_by(node: dict[str, Any]) -> list[str]:
     return [entry["key"] for entry in _clauses(node)]
 
 
-def _clauses(node: dict[str, Any]) -> list[dict[str, Any]]:
-    entries = node.get("cte_map")
-    return entries["map"] if isinstance(entries, dict) else []
+def _clauses(node: dict[str, Any]) -> list[_Clause]:
+    entries: Any = node.get("cte_map")
+    return cast("list[_Clause]", entries["map"]) if isinstance(entries, dict) else []
 
 
 def words_of(sql: str) -> list[str]:

@@ -1,6 +1,8 @@
 """A run's ranking in words: the causal states, their certainty, or why none can be found."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from jobs.query.bound import bounds, comparisons
 from jobs.query.opened import Views
@@ -35,23 +37,50 @@ NAMED = 3
 """Number of states that a sentence names."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Leader:
+    """The causal state with the largest effect; an end of its interval without a bound is None."""
+
+    component: str
+    mean_ie: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Family:
+    """The restored states of an attribute and part, as the tests judge them: a row of `FOUND`."""
+
+    attribute: str
+    part: str
+    patch_kind: str
+    states: int
+    causal: int
+    captions: int
+    least_q: float
+    leader: _Leader | None
+    controls: list[str]
+    causal_in_run: int
+    unsure: list[str] | None
+
+
 def verdicts(views: Views, choice: Choice) -> list[str]:
     """Return a sentence for each attribute and part that has restored states, and one for each
     limit.
 
     Where captions are too few for any discovery, one sentence says so for all.
     """
-    rows = views.query(FOUND, choice.parameters).to_pylist()
+    rows = [_family(row) for row in views.query(FOUND, choice.parameters).to_pylist()]
     names = short_names([component.name for component in views.run.components])
-    few = [row for row in rows if row["captions"] < LEAST_CAPTIONS]
+    few = [row for row in rows if row.captions < LEAST_CAPTIONS]
     sentences = [_sentence(row, names) for row in rows if row not in few]
     if few:
-        most = max(row["captions"] for row in few)
+        most = max(row.captions for row in few)
         sentences.append(
             f"Nothing can be found causal for {_names(few)}: with {most} captions an attribute no "
             f"p-value is below {2.0**-most:.2g}; trace {SKEW_CAPTIONS}."
         )
-    sentences += _limits([row for row in rows if row["causal"]], names, families=len(rows))
+    sentences += _limits([row for row in rows if row.causal], names, families=len(rows))
     return sentences + notes(views, choice)
 
 
@@ -75,6 +104,11 @@ def _filtered(views: Views, choice: Choice) -> list[str]:
     return [f"Read are the {row['captions']} of {every} captions with {views.only}."]
 
 
+def _family(row: dict[str, Any]) -> _Family:
+    leader = row["leader"]
+    return replace(_Family(**row), leader=leader and _Leader(**leader))
+
+
 def _unmatched(run: TraceRun, attribute: str | None) -> list[str]:
     """Return how many captions the matched control leaves out, if it was traced."""
     if Intervention.MATCHED not in run.plan.interventions:
@@ -89,16 +123,16 @@ def _unmatched(run: TraceRun, attribute: str | None) -> list[str]:
     ]
 
 
-def _limits(rows: list[dict], names: Mapping[str, str], *, families: int) -> list[str]:
+def _limits(rows: list[_Family], names: Mapping[str, str], *, families: int) -> list[str]:
     """Return the limits of the claims of `rows`, which have causal states."""
     sentences = [
-        f"{_over(row)} the interval of {_some([names[state] for state in row['unsure']])} "
+        f"{_over(row)} the interval of {_some([names[state] for state in row.unsure])} "
         f"reaches zero though q is under {DISCOVERY_RATE}: by the tests the effect is above zero, "
         "but its size is not known."
         for row in rows
-        if row["unsure"]
+        if row.unsure
     ]
-    few = [row for row in rows if row["captions"] < SKEW_CAPTIONS]
+    few = [row for row in rows if row.captions < SKEW_CAPTIONS]
     if few:
         sentences.append(
             f"The claims for {_names(few)} need more captions: with fewer than {SKEW_CAPTIONS} an "
@@ -106,7 +140,7 @@ def _limits(rows: list[dict], names: Mapping[str, str], *, families: int) -> lis
             "have rare, large ones below zero."
         )
     if rows and families > 1:
-        found, held = (sum(row[name] for row in rows) for name in ("causal", "causal_in_run"))
+        found, held = sum(row.causal for row in rows), sum(row.causal_in_run for row in rows)
         sentences.append(
             f"These are {families} families of states, each tested by itself at "
             f"{DISCOVERY_RATE:.0%}: over all attributes, parts and measures of the run together "
@@ -121,33 +155,33 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _names(rows: list[dict]) -> str:
-    return ", ".join(dict.fromkeys(row["attribute"] for row in rows))
+def _names(rows: list[_Family]) -> str:
+    return ", ".join(dict.fromkeys(row.attribute for row in rows))
 
 
-def _over(row: dict) -> str:
+def _over(row: _Family) -> str:
     """Return what a sentence is about: attribute, part, and what is patched unless it is states."""
-    patched = "" if row["patch_kind"] == PatchKind.STATE else f", {row['patch_kind']}s"
-    return f"{row['attribute']}, {row['part']}{patched}:"
+    patched = "" if row.patch_kind == PatchKind.STATE else f", {row.patch_kind}s"
+    return f"{row.attribute}, {row.part}{patched}:"
 
 
-def _sentence(row: dict, names: Mapping[str, str]) -> str:
+def _sentence(row: _Family, names: Mapping[str, str]) -> str:
     over = _over(row)
-    controls = f" and with the controls {' and '.join(row['controls'])}" if row["controls"] else ""
-    if not row["causal"]:
+    controls = f" and with the controls {' and '.join(row.controls)}" if row.controls else ""
+    leader = row.leader
+    if leader is None:
         return (
-            f"{over} none of {row['states']} states is found causal {RATE}{controls} "
-            f"({row['captions']} captions, least q {row['least_q']:.2g}); more captions are needed "
+            f"{over} none of {row.states} states is found causal {RATE}{controls} "
+            f"({row.captions} captions, least q {row.least_q:.2g}); more captions are needed "
             "to detect small effects."
         )
-    leader = row["leader"]
     # An end without a bound is null.
     low, high = (
         sign + "inf" if end is None else f"{end:.3f}"
-        for sign, end in (("-", leader["low"]), ("+", leader["high"]))
+        for sign, end in (("-", leader.low), ("+", leader.high))
     )
     return (
-        f"{over} {row['causal']} of {row['states']} states are causal {RATE}{controls} "
-        f"({row['captions']} captions), led by {names[leader['component']]}: "
-        f"{leader['mean_ie']:+.3f} [{low}, {high}]."
+        f"{over} {row.causal} of {row.states} states are causal {RATE}{controls} "
+        f"({row.captions} captions), led by {names[leader.component]}: "
+        f"{leader.mean_ie:+.3f} [{low}, {high}]."
     )

@@ -13,7 +13,7 @@ from jobs.editing.manifest import BEFORE_AFTER, MANIFEST, read_manifest
 from jobs.report.figures.edits import GROUPS
 from jobs.report.images import picture_uri
 from jobs.runs.png import CorruptImage
-from schemas.documents import parsed
+from schemas.documents import is_mapping, parsed
 from schemas.errors import ConceptError
 from schemas.evaluation import PICTURES, SUMMARY
 from schemas.manifest import EditManifest
@@ -106,7 +106,7 @@ def _sweep(folder: Path, name: str) -> EditSection:
 def _rows(path: Path, key: str | None) -> tuple[dict[str, Any], ...]:
     """Return the rows of a file of results; ConceptError: a field that a page shows is missing."""
     document = read_json_file(path, error=ConceptError)
-    rows = document.get(key) if key and isinstance(document, dict) else document
+    rows = document.get(key) if key and is_mapping(document) else document
     name = f"{path} is damaged, evaluate the edit again"
     checked = parsed(list[ResultRow], rows, name, error=ConceptError)
     fields = TRADE_FIELDS if key is None else RESULT_FIELDS

@@ -1,5 +1,8 @@
 """The report of a run: one HTML file that holds everything it shows and needs no network."""
 
+# pyright: reportUnknownMemberType=false
+# jinja2 leaves parts of some methods without types.
+
 import base64
 import hashlib
 import json

@@ -1,8 +1,13 @@
 """The cost of a plan before it runs: units, patched runs, row evaluations, bytes, hours."""
 
+# pyright: reportUnknownMemberType=false
+# pyarrow leaves parts of some methods without types.
+
 import io
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -110,18 +115,18 @@ def _bytes_a_score(planned: CheckedPlan, scores: int) -> float:
     count = max(1, scores) * planned.plan.chunk_units
     numbers = [[rng.random() for _ in range(count)] for _ in range(3)]
     names = [component.name for component in planned.components]
-    columns = {
+    columns: dict[str, pa.Array[Any]] = {
         field.name: pa.array([_example(field, names, n) for n in range(count)], field.type)
-        for field in SCORES
+        for field in cast("Iterable[pa.Field[Any]]", SCORES)
         if field.type != pa.float64()
     }
     floats = dict(zip(("clean", "corrupted", "patched"), map(pa.array, numbers), strict=True))
     file = io.BytesIO()
-    pq.write_table(pa.table({**columns, **floats}), file)
+    pq.write_table(pa.Table.from_pydict({**columns, **floats}), file)
     return file.tell() / count
 
 
-def _example(field: pa.Field, names: list[str], n: int) -> object:
+def _example(field: "pa.Field[Any]", names: list[str], n: int) -> object:
     if field.name == "component":
         return names[n % len(names)]
     return n % 8 if pa.types.is_integer(field.type) else "0123456789abcdef0123456789abcdef"

@@ -1,10 +1,13 @@
 """Building and checking a plan: every fault is reported before a model loads."""
 
+# pyright: reportUnknownMemberType=false
+# torch leaves parts of some methods without types.
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
 
@@ -58,8 +61,8 @@ def make_plan(fields: Mapping[str, object]) -> TracePlan:
     from engine.model import registry
 
     model = str(fields.get("model", "emoji-sd"))
-    numerics = fields.get("numerics") or {}
-    if not isinstance(numerics, Mapping):
+    numerics = fields.get("numerics") or dict[str, object]()
+    if not is_mapping(numerics):
         raise PlanError("`numerics` is not a mapping such as `steps: 20`")
     defaults = {
         "steps": registry.default_steps(model),
@@ -240,7 +243,7 @@ def _check_counterfactuals(
     others_NL, other_spans = find_subjects(tokenizer, replaced)
     for n, other_L, other in zip(captions, others_NL, other_spans, strict=True):
         caption, span = plan.captions[n], spans[n]
-        changed = set((ids_NL[n] != other_L).nonzero().flatten().tolist())
+        changed = set(cast("list[int]", (ids_NL[n] != other_L).nonzero().flatten().tolist()))
         if span.eos != other.eos or changed - set(span.subject):
             raise PlanError(
                 f"counterfactual {caption.counterfactual!r} has not as many tokens as "

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -76,12 +76,12 @@ def test_rows_of_every_attack_on_both_models_are_written(edit: Path, tiny_scorer
     )  # fmt: skip
     assert end == seen[-1] == Progress(done=2, failed=0, total=2)
     rows = attack_rows(run)
-    told = [(row["concept"], row["side"], row["attack"]) for row in rows]
+    told = [(row.concept, row.side, row.attack) for row in rows]
     assert told == [(c, s, a) for c in ("apple", "castle") for s in Side for a in Attack]
-    assert rows == json.loads((edit / "attack" / SUMMARY).read_text())
+    assert [asdict(row) for row in rows] == json.loads((edit / "attack" / SUMMARY).read_text())
     for row in rows:
-        assert 0 <= row["low"] <= row["success"] <= row["high"] <= 1  # type: ignore[operator]
-        assert row["images"] == 3
+        assert 0 <= row.low <= row.success <= row.high <= 1
+        assert row.images == 3
     assert [row["concept"] for row in summary_rows(rows)] == ["apple", "castle"]
 
 
@@ -90,7 +90,7 @@ def test_it_continues_where_it_stopped_and_repeats_nothing(
 ) -> None:
     run = make_run(edit, tiny_scorer)
     AttackWorker(run.location, edit=str(edit), threads=1).run(Task(chunk=1))
-    assert [row["concept"] for row in attack_rows(run)] == ["castle"] * 8
+    assert [row.concept for row in attack_rows(run)] == ["castle"] * 8
     again = make_run(edit, tiny_scorer)
     assert again.id == run.id
     assert open_tasks(again) == [Task(chunk=0)]
@@ -98,7 +98,7 @@ def test_it_continues_where_it_stopped_and_repeats_nothing(
     other = make_run(edit, tiny_scorer, tmp_path / "other")
     AttackWorker(other.location, edit=str(edit), threads=2).run(Task(chunk=1))
     first, second = (
-        [{**row, "seconds": None} for row in attack_rows(made)] for made in (run, other)
+        [replace(row, seconds=0.0) for row in attack_rows(made)] for made in (run, other)
     )
     assert first == second
     with pytest.raises(StoreError, match="with another seeds: choose another --out"):
@@ -122,8 +122,8 @@ def test_one_kind_of_attack_alone(edit: Path, tiny_scorer: Path) -> None:
     run = make_run(edit, tiny_scorer, concepts=("Apple",), attacks=(Attack.PROMPT,))
     AttackWorker(run.location, edit=str(edit), threads=1).run(Task(chunk=0))
     rows = attack_rows(run)
-    assert [row["attack"] for row in rows] == ["plain", "prompt"] * 2
-    assert tuple(row["attack"] for row in rows) == run.plan.kinds * 2
+    assert [row.attack for row in rows] == ["plain", "prompt"] * 2
+    assert tuple(row.attack for row in rows) == run.plan.kinds * 2
     assert set(summary_rows(rows)[0]) >= {"before", "after", "prompt", "prompt, unedited"}
 
 
@@ -183,7 +183,7 @@ def test_attacks_recover_what_an_edit_of_emoji_sd_removes(tmp_path: Path) -> Non
     run = create_as(AttackRun, edit / "attack", plan, manifest)
     AttackWorker(run.location, edit=str(edit), threads=2).run(Task(chunk=0))
     rows = attack_rows(run)
-    success = {(row["side"], row["attack"]): float(str(row["success"])) for row in rows}
+    success = {(row.side, row.attack): row.success for row in rows}
     assert success[Side.UNEDITED, Attack.PLAIN] > 0.9 > 0.1 > success[Side.EDITED, Attack.PLAIN]
     assert success[Side.EDITED, Attack.RANDOM] < 0.2
     for side in Side:
