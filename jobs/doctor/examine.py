@@ -8,7 +8,7 @@ from typing import Any
 from jobs.doctor.findings import Fault, Finding, State
 from jobs.doctor.images import image_faults
 from jobs.doctor.parts import Audit, audit
-from jobs.doctor.surroundings import catalog_error, counted_strangers, surroundings
+from jobs.doctor.surroundings import catalog_error, counted_strangers, is_anchored, surroundings
 from jobs.doctor.tables import check_tables, compared_units
 from jobs.pool.attempts import attempts
 from jobs.query.catalog import CATALOG, write_catalog
@@ -105,6 +105,8 @@ def _repair_catalog(run: TraceRun) -> None:
         return
     if catalog_error(run):
         run.quarantine(CATALOG)
+    elif run.storage.exists(CATALOG) and not is_anchored(run):
+        run.storage.remove(CATALOG)
     write_catalog(run)
 
 

@@ -12,7 +12,7 @@ from engine.files import is_file
 from jobs.cluster.processes import orphans
 from jobs.doctor.findings import Finding, State
 from jobs.pool.attempts import Attempt, attempts, changed_versions
-from jobs.query.catalog import CATALOG
+from jobs.query.catalog import CATALOG, anchor_of
 from jobs.query.kept_statistics import FOLDER as STATISTICS_FOLDER
 from jobs.query.kept_statistics import NAME as STATISTICS_NAME
 from jobs.query.kept_statistics import damaged_statistics, kept_statistics, key_of
@@ -80,6 +80,15 @@ def catalog_error(run: TraceRun) -> str:
     return ""
 
 
+def is_anchored(run: TraceRun) -> bool:
+    """Return whether the paths of a local run's catalog, which opens, are those of its folder."""
+    location = Path(run.location)
+    with duckdb.connect(str(location / CATALOG), read_only=True) as connection:
+        statement = "SELECT bool_or(contains(sql, $path)) FROM duckdb_views()"
+        path = f"{anchor_of(location)}/".replace("'", "''")
+        return connection.execute(statement, {"path": path}).fetchall() == [(True,)]
+
+
 def _names(run: Run[Any]) -> Iterator[str]:
     """Yield the names of the run's files; in a bucket, those in the folders of dqf."""
     if not isinstance(run.storage, LocalStorage):
@@ -142,6 +151,10 @@ def _catalog(run: TraceRun) -> Finding:
     if error := catalog_error(run):
         todo = f"dqf doctor {run.location} --repair writes it again, unless a program has it open"
         return Finding(check="catalog", state=State.WRONG, found=error, todo=todo)
+    if not is_anchored(run):
+        todo = f"dqf doctor {run.location} --repair writes it for this folder"
+        found = f"the paths in {CATALOG} are of another folder: the run was moved"
+        return Finding(check="catalog", state=State.NOTE, found=found, todo=todo)
     return Finding(check="catalog", state=State.OK, found=f"{CATALOG} opens")
 
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -12,10 +13,12 @@ from jobs.runs.storage.local import LocalStorage
 from jobs.runs.trace_run import TraceRun
 from schemas.documentation import VIEWS
 from schemas.statistics import STATISTICS
-from schemas.views import TABLES, commits_of, quoted, scores_of, view_statements
+from schemas.views import TABLES, commits_of, exactly, quoted, scores_of, view_statements
 
 CATALOG = "catalog.duckdb"
-"""A DuckDB file of the views with paths relative to the run's folder: open it from there."""
+"""A DuckDB file of the views with absolute paths, so that it opens from any folder."""
+STORAGE_VERSION = "v1.2.0"
+"""The file's format: every DuckDB from 1.2 on reads it."""
 
 
 def write_catalog(run: TraceRun) -> None:
@@ -28,32 +31,39 @@ def write_catalog(run: TraceRun) -> None:
 
 
 def _catalog(folder: Path) -> bytes:
-    tables = {table: f"{table}.parquet" for table in TABLES}
-    parts = ["parts/*.parquet", "packs/*.parquet"]
+    root = anchor_of(folder)
+    parts = [f"{root}/parts/*.parquet", f"{root}/packs/*.parquet"]
+    is_live = partial(_is_live, root=root)
     statements = view_statements(
-        tables,
-        scores=scores_of(parts, where=_is_live),
-        commits=commits_of(parts, where=_is_live),
-        statistics={table: select_kept(table) for table in STATISTICS},
+        {table: f"{root}/{table}.parquet" for table in TABLES},
+        scores=scores_of(parts, where=is_live),
+        commits=commits_of(parts, where=is_live),
+        statistics={table: select_kept(table, folder=root) for table in STATISTICS},
     )
     with tempfile.TemporaryDirectory() as temporary:
-        # A search path is a list: a link stands for a folder that has a comma in its name.
-        path, link = Path(temporary, CATALOG), Path(temporary, "run")
-        link.symlink_to(folder, target_is_directory=True)
-        with duckdb.connect(str(path)) as connection:
-            connection.execute(f"SET file_search_path = {quoted(str(link))}")
+        path = Path(temporary, CATALOG)
+        with duckdb.connect() as connection:
+            connection.execute(
+                f"ATTACH {quoted(str(path))} AS catalog (STORAGE_VERSION '{STORAGE_VERSION}')"
+            )
+            connection.execute("USE catalog")
             for statement in (*statements, *_comments()):
                 connection.execute(statement)
         return path.read_bytes()
 
 
-def _is_live(file: str) -> str:
+def anchor_of(folder: Path) -> str:
+    """Return the pattern of a folder's absolute path, with which the catalog's paths begin."""
+    return exactly(str(folder.absolute()))
+
+
+def _is_live(file: str, *, root: str) -> str:
     """Return the condition that no pack holds a part; the views list files again each time."""
     return f"""
 NOT coalesce(list_contains(
-  (SELECT list(parse_filename(file)) FROM glob('packs/g*.parquet')),
+  (SELECT list(parse_filename(file)) FROM glob({quoted(f"{root}/packs/g*.parquet")})),
   format('g{{:06d}}.parquet',
-    try_cast(regexp_extract({file}, 'parts/c(\\d{{8}})\\.parquet', 1) AS BIGINT)
+    try_cast(regexp_extract({file}, '/parts/c(\\d{{8}})\\.parquet', 1) AS BIGINT)
       // {GROUP_CHUNKS})), false)
 """
 

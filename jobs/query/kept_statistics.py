@@ -108,9 +108,9 @@ def write_empty_statistics(run: Run[object]) -> None:
             run.storage.create(name, _parquet(schema.empty_table()))
 
 
-def select_kept(table: str) -> str:
-    """Return the SELECT of a table's newest file, with paths relative to the run's folder."""
-    files = f"{FOLDER}/{table}.*.parquet"
+def select_kept(table: str, *, folder: str) -> str:
+    """Return the SELECT of a table's newest file; `folder` is the pattern of the run's folder."""
+    files = f"{folder}/{FOLDER}/{table}.*.parquet"
     return f"""
 SELECT * EXCLUDE file FROM {read_parquet([files], named=True)}
 WHERE file = (SELECT max(file) FROM glob({quoted(files)})

@@ -95,7 +95,6 @@ def rows_of(run: TraceRun, chunk: int) -> list[dict]:
 def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run of three chunks of two units, all scored."""
     run = make_run(tmp_path_factory.mktemp("scored") / "r")
-    write_catalog(run)
     for chunk in range(3):
         commit_scores(run, chunk)
     return Path(run.location)
@@ -104,7 +103,9 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(scored: Path, tmp_path: Path) -> TraceRun:
     """Return a run of three chunks of two units, all scored."""
-    return open_run(shutil.copytree(scored, tmp_path / "r"))
+    run = open_run(shutil.copytree(scored, tmp_path / "r"))
+    write_catalog(run)
+    return run
 
 
 def trace_left(run: TraceRun) -> None:
@@ -457,9 +458,17 @@ def test_a_foreign_file_that_the_catalog_counts_is_wrong(run: TraceRun) -> None:
     report = checked(run)
     assert states(report) == {"files": State.WRONG}
     with duckdb.connect(str(path_of(run, CATALOG)), read_only=True) as connection:
-        connection.execute(f"SET file_search_path = '{run.location}'")
         assert connection.sql("SELECT count(*) FROM scores").fetchall() == [(32,)]
     assert states(mended(run)) == {"quarantine": State.NOTE}
+
+
+def test_a_moved_run_gets_a_catalog_of_its_place(run: TraceRun) -> None:
+    moved = open_run(Path(run.location).rename(Path(run.location).with_name("moved")))
+    report = checked(moved)
+    assert states(report) == {"catalog": State.NOTE}
+    assert "the run was moved" in text_of(report, "catalog")
+    list(repair(moved, report))
+    assert not states(checked(moved))
 
 
 def test_a_damaged_catalog_is_found_and_written_again(run: TraceRun) -> None:

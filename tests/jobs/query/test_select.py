@@ -1,6 +1,7 @@
 """The SQL views agree with plain Python, and the gate lets nothing but one SELECT through."""
 
 import math
+from contextlib import chdir
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -9,6 +10,8 @@ import pytest
 
 import jobs.query.opened
 import jobs.query.select
+from jobs.doctor.examine import examine, repair
+from jobs.doctor.surroundings import is_anchored
 from jobs.query.catalog import CATALOG, write_catalog
 from jobs.query.select import run_query
 from jobs.runs.packs import pack
@@ -129,12 +132,17 @@ def test_failures_view(tmp_path: Path) -> None:
     assert found == [{**again, "chunk": 1, "generation": 1}]
 
 
-def test_catalog_opens_from_the_runs_folder(run: TraceRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_catalog_opens_from_any_folder(run: TraceRun, tmp_path: Path) -> None:
     write_catalog(run)
     path = Path(run.location)
     moved = path.rename(path.with_name("moved"))
-    monkeypatch.chdir(moved)
-    with duckdb.connect(CATALOG, read_only=True) as connection:
+    assert not is_anchored(open_run(moved))
+    assert list(repair(open_run(moved), examine(str(moved), lambda _: None))) == []
+    with duckdb.connect(str(moved / CATALOG), read_only=True) as connection, chdir("/"):
+        (tags,) = connection.execute(
+            "SELECT tags FROM duckdb_databases() WHERE NOT internal"
+        ).fetchall()
+        assert tags[0]["storage_version"].startswith("v1.2.0")
         assert connection.execute("SELECT count(*) FROM trials").fetchall() == [(24,)]
         parts = {part.name: part.read_bytes() for part in (moved / "parts").glob("c*")}
         pack(open_run(moved), 0)
