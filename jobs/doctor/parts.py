@@ -322,7 +322,8 @@ def scored_units(rules: Rules) -> str:
 
 def not_finite(schema: pa.Schema) -> str:
     """Return the SELECT of the number of rows in a part with a number that is not finite."""
-    floats = [identifier(field.name) for field in schema if pa.types.is_floating(field.type)]
+    columns = zip(schema.names, schema.types, strict=True)
+    floats = [identifier(name) for name, kind in columns if pa.types.is_floating(kind)]
     unfit = " OR ".join(f"NOT isfinite({name})" for name in floats)
     return f"SELECT count(*) FROM part WHERE {unfit}"
 
