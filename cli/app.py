@@ -21,6 +21,7 @@ from cli import (
 )
 from cli import edit as edits
 from cli import edit_batch as edit
+from cli.options.meant import MeantGroup
 from cli.printing.lines import say
 from cli.printing.streams import check_streams, flush_stdout, tidy_end
 from schemas.errors import DqfError
@@ -30,6 +31,7 @@ TERMS = "What the terms mean: docs/glossary.md"
 
 app = typer.Typer(
     name="dqf",
+    cls=MeantGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Find where a text-to-image diffusion model keeps a concept, and edit it out in bulk.",

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from cli.job import arguments, driven, follow_as_job, say_end
-from cli.options.evaluation import EditArgument, ScorerOption
+from cli.options.edits import EditArgument
+from cli.options.evaluation import ScorerOption
 from cli.options.progress import with_progress_options
 from cli.options.run import ActorsOption, AddressOption, RetryOption
 from cli.printing.lines import note

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options.editing import ImagesOption, OutOption
+from cli.options.edits import EditArgument
 from cli.options.progress import with_progress_options
 from cli.printing.edit_report import print_edit
 from cli.printing.lines import note, say
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from jobs.editing.plan import EditPlan
 
 app = typer.Typer(no_args_is_help=True, help="Show, change, evaluate and attack edits.")
-
-EditArgument = Annotated[Path, typer.Argument(help="Folder of an edit.", show_default=False)]
 
 
 @app.command("list", epilog="Example: dqf edit list edits/demo --matrices")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cli.options.edits import edit_folder
 from cli.options.models import check_name
 from cli.options.progress import with_progress_options
 from cli.printing.lines import note, say
@@ -21,7 +22,11 @@ def generate(
     ] = None,
     edit: Annotated[
         Path | None,
-        typer.Option(help="Folder of an edit: before and after are drawn side by side."),
+        typer.Option(
+            parser=edit_folder,
+            metavar="EDIT",
+            help="Name or folder of an edit: before and after are drawn side by side.",
+        ),
     ] = None,
     seed: Annotated[
         list[int] | None,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.options.captions import KnownOption, MinTotalEffectOption, caption_filter
+from cli.options.edits import edit_folder
 from cli.options.runs import RunArgument, run_location
 from cli.printing.lines import say
 
@@ -14,7 +15,11 @@ def report(
     run: RunArgument,
     edit: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of an edit or of a sweep; repeatable."),
+        typer.Option(
+            parser=edit_folder,
+            metavar="EDIT",
+            help="Name or folder of an edit, or folder of a sweep; repeatable.",
+        ),
     ] = None,
     known: KnownOption = None,
     min_te: MinTotalEffectOption = None,

@@ -1,13 +1,9 @@
 """Options of the commands that evaluate an edit."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-EditArgument = Annotated[
-    Path, typer.Argument(metavar="EDIT", help="An edit's folder: edit.json, edit.safetensors.")
-]
 SeedsOption = Annotated[
     int, typer.Option(min=1, max=100_000, help="Images of each prompt, before and after.")
 ]

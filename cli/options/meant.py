@@ -1,0 +1,28 @@
+"""Naming the command that is meant where a word is none."""
+
+from typing import Any
+
+from typer.core import TyperGroup
+
+OTHER_WORDS = {"ls": "trace list", "runs": "trace list", "help": "--help", "edits": "edit list"}
+"""What is meant by words that are no command's name."""
+
+
+class MeantGroup(TyperGroup):
+    """Commands that say, for the name of an inner command, where it is."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command of the first word; UsageError, with the one that is meant: none."""
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as error:
+            if hasattr(error, "message") and (meant := self._meant(args[0])):
+                names = " or ".join(f"'dqf {name}'" for name in meant)
+                error.message = f"No such command {args[0]!r}. Did you mean {names}?"
+            raise
+
+    def _meant(self, word: str) -> list[str]:
+        if word in OTHER_WORDS:
+            return [OTHER_WORDS[word]]
+        groups = {name: getattr(group, "commands", {}) for name, group in self.commands.items()}
+        return [f"{name} {word}" for name, inner in groups.items() if word in inner]

@@ -1,0 +1,46 @@
+"""Edits go by name or path, as runs do, and a word that is no command says which one is meant."""
+
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+
+from cli.options.edits import edit_folder
+from tests.cli.test_commands import dqf
+
+
+def test_an_edit_goes_by_name_or_path(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with chdir(tmp_path):
+        assert edit_folder("demo") == Path("edits/demo")
+        assert edit_folder("a/demo") == Path("a/demo")
+        assert edit_folder("mine") == Path("mine")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("edit", "list", "demo"), ("edit", "results", "demo"), ("edit", "evaluate", "demo"),
+        ("edit", "attack", "demo"), ("edit", "diff", "demo", "demo"),
+        ("generate", "a cat", "--edit", "demo"),
+    ],
+)  # fmt: skip
+def test_every_command_looks_for_an_edit_in_edits(command: tuple[str, ...], tmp_path: Path) -> None:
+    done = dqf(*command, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "edits/demo" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("status", "dqf trace status"), ("ls", "dqf trace list"), ("help", "dqf --help"),
+        ("list", "dqf trace list' or 'dqf edit list"), ("attack", "dqf edit attack"),
+        ("rnak", "rank"),
+    ],
+)  # fmt: skip
+def test_the_command_that_is_meant_is_named(word: str, meant: str) -> None:
+    done = dqf(word, "demo")
+    assert done.returncode == 2
+    said = " ".join(done.stderr.replace("│", " ").split())
+    assert f"Did you mean '{meant}'?" in said
