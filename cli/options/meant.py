@@ -5,14 +5,14 @@ from typing import Any
 from typer.core import TyperGroup
 
 OTHER_WORDS = {"ls": "trace list", "runs": "trace list", "help": "--help", "edits": "edit list"}
-"""What is meant by words that are no command's name."""
+"""Commands, by other words for them."""
 
 
 class MeantGroup(TyperGroup):
     """Commands that say, for the name of an inner command, where it is."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command of the first word; UsageError, with the one that is meant: none."""
+        """Return the first word's command; UsageError, with a suggestion, otherwise."""
         try:
             return super().resolve_command(ctx, args)
         except Exception as error:
