@@ -39,6 +39,7 @@ def components(
     A shape is that of one row's activation: channels x height x width or positions x channels.
     A component with `contribution` returns its input and what it adds; the state of a `cut_point`
     holds everything upstream.
+    The image does not depend on a dead component, by construction: it is traced only by its name.
     """
     check_name(model)
     from engine.model.components import list_components
@@ -58,6 +59,7 @@ def components(
             "num_parameters": component.num_parameters,
             "contribution": component.has_contribution,
             "cut_point": component.name in cuts,
+            "is_dead": component.is_dead,
         }
         for component in list_components(skeleton, kind or PAPER_KINDS)
     ]

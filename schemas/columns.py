@@ -112,9 +112,7 @@ COLUMNS = {
             "the step after the last one; steps are evaluations of the denoiser",
             unit="steps",
         ),
-        column(
-            "path", TEXT, "what of the subject is corrupted: tokens, the embeddings of its tokens"
-        ),
+        column("path", TEXT, "what is corrupted of the subject: tokens, pooled or both"),
         column(
             "patch_kind",
             TEXT,

@@ -9,12 +9,12 @@ class Part(StrEnum):
     """The half of the model that a component belongs to."""
 
     DENOISER = "denoiser"
-    """The network that predicts the noise: a UNet."""
+    """The network that predicts the noise: a UNet or a transformer."""
     TEXT_ENCODER = "text-encoder"
 
     @classmethod
     def _missing_(cls, value: object) -> "Part | None":
-        """Return the denoiser for `unet`, the name of the only kind of denoiser there is yet."""
+        """Return the denoiser for `unet`, its name in plans of Stable Diffusion."""
         return cls.DENOISER if value == "unet" else None
 
 
@@ -24,8 +24,12 @@ class Kind(StrEnum):
     SELF_ATTENTION = "self_attn"
     CROSS_ATTENTION = "cross_attn"
     JOINT_ATTENTION = "joint_attn"
-    """DeepFloyd IF: one attention over pixels and text."""
+    """The image's side of one attention over image and text."""
+    JOINT_ATTENTION_TEXT = "joint_attn_text"
+    """The text's side of one attention over image and text."""
     FEED_FORWARD = "feed_forward"
+    FEED_FORWARD_TEXT = "feed_forward_text"
+    """The feed-forward of the text's stream."""
     RESNET = "resnet"
     MLP = "mlp"
     BLOCK = "block"
@@ -34,17 +38,30 @@ class Kind(StrEnum):
     """A whole layer of a text encoder."""
     HEAD = "head"
     """One head of an attention, before the output projection mixes the heads."""
+    STREAM_IMAGE = "stream_image"
+    """The image's tokens after a block of a transformer."""
+    STREAM_TEXT = "stream_text"
+    """The text's tokens after a block of a transformer."""
+    TEXT_PROJECTION = "text_projection"
+    """The text rows as they enter a transformer."""
+    POOLED_PROJECTION = "pooled_projection"
+    """The pooled embedding of the caption as it enters a transformer."""
+    MODULATION = "modulation"
+    """What scales and shifts the tokens in every block of a transformer."""
 
 
 PAPER_KINDS = (
     Kind.SELF_ATTENTION,
     Kind.CROSS_ATTENTION,
     Kind.JOINT_ATTENTION,
+    Kind.JOINT_ATTENTION_TEXT,
     Kind.FEED_FORWARD,
+    Kind.FEED_FORWARD_TEXT,
     Kind.RESNET,
     Kind.MLP,
 )
-"""The kinds that Basu et al. trace, which are traced when no kind is named."""
+"""The kinds that Basu et al. trace, which are traced when no kind is named; on a joint transformer
+those of its text stream too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +75,8 @@ class Component:
     order: int
     """Position in the network's order of execution within its part, from 0."""
     layer: int
-    """Text encoder: the layer's number. UNet: the number of its block in order down, mid, up."""
+    """Text encoder, transformer: the layer's number. UNet: the number of its block in order down,
+    mid, up."""
     num_parameters: int
     has_contribution: bool = False
     """Whether it returns its input plus what it adds, so that its state and its contribution
@@ -66,6 +84,11 @@ class Component:
     is_cut_point: bool = False
     """Whether its state holds everything upstream: the network's input reaches the image only
     through it (`engine.model.cut_points`)."""
+    is_dead: bool = False
+    """The image does not depend on it, by construction: a negative control."""
+    in_single_stream: bool = False
+    """It is the image or the text in one sequence of both: no text is given to it that a swap could
+    replace."""
 
 
 TEXT_READERS = (Kind.CROSS_ATTENTION, Kind.JOINT_ATTENTION)

@@ -81,7 +81,7 @@ def allows(
 ) -> bool:
     """Return whether an intervention makes sense on a component for a caption.
 
-    A swap replaces the text that a cross-attention reads. The text encoder knows no seed. A matched
+    A swap replaces the text that an attention is given. The text encoder knows no seed. A matched
     caption needs a counterfactual. The bound of all text entries is what they restore, and what
     they take.
     """
@@ -91,7 +91,8 @@ def allows(
         is_bound = intervention in (Intervention.RESTORE, Intervention.CORRUPT)
         return is_bound and patch_kind is PatchKind.STATE
     if intervention is Intervention.SWAP:
-        return patch_kind is PatchKind.STATE and component.kind in TEXT_READERS
+        reads_text = component.kind in TEXT_READERS and not component.in_single_stream
+        return patch_kind is PatchKind.STATE and reads_text
     if intervention is Intervention.MATCHED:
         return caption.counterfactual is not None
     return intervention is not Intervention.OTHER_SEED or component.part is Part.DENOISER

@@ -28,6 +28,12 @@ class Numerics(BaseModel):
     """Standard deviation of the noise in absolute terms, instead of `noise_sigmas`."""
     noise_at: Literal["input", "output"] = "input"
     """UNet trace only: noise the text encoder's input embeddings or its output rows."""
+    path: Literal["tokens", "pooled", "both"] = Field(
+        default="both",
+        exclude_if=lambda path: path == "both",  # units without a choice keep their ids
+    )
+    """What of the caption is corrupted and restored: its text rows, the pooled embedding, or both;
+    the other keeps the clean caption's."""
     cfg_patch: Literal["cond", "both"] = "cond"
     """Restore the conditional half only (as the authors' hooks do) or both halves."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"

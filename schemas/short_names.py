@@ -10,6 +10,10 @@ UNET = re.compile(
     r"(\.(?P<what>resnets|attentions|downsamplers|upsamplers)\.(?P<n>\d+)"
     r"(\.transformer_blocks\.(?P<t>\d+)\.(?P<inner>attn1|attn2|ff))?)?(\.heads\.(?P<head>\d+))?"
 )
+TRANSFORMER = re.compile(
+    r"transformer\.(?P<single>single_)?transformer_blocks\.(?P<block>\d+)\.(?P<inner>\w+)"
+    r"(?P<text>\.text)?(\.heads\.(?P<head>\d+))?"
+)
 TEXT = re.compile(
     r"text_encoder(_(?P<encoder>\d+))?\.layers\.(?P<layer>\d+)"
     r"(\.(?P<inner>self_attn|mlp))?(\.heads\.(?P<head>\d+))?"
@@ -23,6 +27,10 @@ def short_name(name: str) -> str:
         return f"{short_name(first)} to {short_name(last)}"
     if found := UNET.fullmatch(name):
         return _unet_name(found)
+    if found := TRANSFORMER.fullmatch(name):
+        where = f"{'single ' if found['single'] else ''}block {found['block']}"
+        inner = found["inner"].replace("_", " ")
+        return f"{where} {inner}{' text' if found['text'] else ''}{_head(found)}"
     if found := TEXT.fullmatch(name):
         inner = {"self_attn": " self-attn", "mlp": " MLP", None: ""}[found["inner"]]
         return f"{_encoder(found)}layer {found['layer']}{inner}{_head(found)}"

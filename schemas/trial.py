@@ -20,7 +20,8 @@ class Trial:
     step_start: int
     step_stop: int
     path: str = "tokens"
-    """The corrupted part of the subject: the embeddings of its tokens."""
+    """The corrupted part of the subject: its text rows (`tokens`), the pooled embedding of the
+    caption (`pooled`), or both."""
     patch_kind: PatchKind = PatchKind.STATE
     """The copied part of the component."""
     measure: str

@@ -99,11 +99,11 @@ def _warm_up(model: Diffusion, numerics: Numerics, rows: int) -> None:
 
 def _measure(model: Diffusion, unit: Unit, numerics: Numerics, name: str, rows: int) -> Measured:
     engine_rows, published_rows = list[int](), list[int]()
-    with count_rows(model.unet, engine_rows.append):
+    with count_rows(model.denoiser, engine_rows.append):
         engine_s, (reference, ours) = timed(
             model.device, lambda: trace_images(model, unit, numerics=numerics, rows=rows)
         )
-    with count_rows(model.unet, published_rows.append):
+    with count_rows(model.denoiser, published_rows.append):
         published_s, theirs = timed(model.device, lambda: published_images(model, unit, numerics))
     images: dict[Key, torch.Tensor] = {(c.component, c.window): i for c, i in ours.items()}
     return Measured(

@@ -25,7 +25,7 @@ from bench.models import SCORER, add_options, make_unit, open_chosen
 from bench.tracing.clock import timed
 from bench.tracing.ledger import UNET, Ledger, watched
 from engine.model.model import Diffusion
-from engine.model.sampling import encode, unet_output
+from engine.model.sampling import denoiser_output, encode
 from engine.model.scorer import Scorer, open_scorer
 from engine.tracing.trace_unit import trace_unit
 from schemas.numerics import Numerics
@@ -88,7 +88,7 @@ def _time_calls(
         for batch in options.batches:
             x = torch.randn((batch, *shape), device=model.device)
             rows = cond.take([0] * batch)
-            call = partial(unet_output, model, x, t, rows, numerics)
+            call = partial(denoiser_output, model, x, t, rows, numerics)
             seconds, _ = timed(model.device, call, _now(options))
             if turn:  # the first warms up
                 samples[batch].append(seconds)

@@ -44,7 +44,7 @@ def watched(model: Diffusion, now: Callable[[], float]) -> Iterator[Ledger]:
             *_timed_places(model, clock),
             (engine.tracing.lockstep, "copy_rows", _timed_writing(clock)),
             (engine.tracing.lockstep, "_edits", _counted_edits(clock, ledger)),
-            (model.unet, "forward", _timed_unet(model, clock, ledger)),
+            (model.denoiser, "forward", _timed_unet(model, clock, ledger)),
         ]:
             stack.enter_context(mock.patch.object(owner, name, replacement))
         with clock.span("all else"):
@@ -86,7 +86,7 @@ def _counted_edits(clock: Clock, ledger: Ledger) -> Callable[..., Any]:
 
 
 def _timed_unet(model: Diffusion, clock: Clock, ledger: Ledger) -> Callable[..., Any]:
-    forward = model.unet.forward
+    forward = model.denoiser.forward
 
     def timed_forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         ledger.rows += len(x)

@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from bench.models import SCORER, add_options, make_unit, numerics_of, open_named
 from bench.tracing.clock import timed
 from engine.model.model import Diffusion
-from engine.model.sampling import encode, unet_output
+from engine.model.sampling import denoiser_output, encode
 from engine.model.scorer import open_scorer
 from engine.tracing.trace_unit import trace_unit
 from schemas.component import Part
@@ -75,7 +75,7 @@ def _row_seconds(model: Diffusion, numerics: Numerics, batch: int, calls: int = 
     cond = encode(model, ["a photo of an apple"] * batch)
     t = torch.tensor(500, device=model.device)
     times = [
-        timed(model.device, lambda: unet_output(model, x, t, cond, numerics))[0]
+        timed(model.device, lambda: denoiser_output(model, x, t, cond, numerics))[0]
         for _ in range(calls + 1)
     ]
     return statistics.median(times[1:]) / batch

@@ -102,7 +102,7 @@ def _unet_image(
         inputs.uncond_1LD,
         unit.seed,
         numerics,
-        module=model.unet.get_submodule(name.removeprefix("unet.")),
+        module=model.denoiser.get_submodule(name.removeprefix("unet.")),
         window=window,
     )
 
@@ -137,7 +137,8 @@ def _sample(
         is_open = module is not None and window[0] <= step < window[1]
         with _hooked(module if is_open else None, _restore_conditional):
             doubled = scheduler.scale_model_input(torch.cat([x, x]), t).to(model.dtype)
-            noise = model.unet(doubled, t, encoder_hidden_states=both, return_dict=False)[0].float()
+            output = model.denoiser(doubled, t, encoder_hidden_states=both, return_dict=False)
+            noise = output[0].float()
         uncond, cond = noise.chunk(2)
         x = scheduler.step(uncond + numerics.guidance * (cond - uncond), t, x).prev_sample
     restored = x[RESTORED:] / model.vae.config.scaling_factor
@@ -146,7 +147,7 @@ def _sample(
 
 
 def _latent(model: Diffusion, seed: int) -> torch.Tensor:
-    size, channels = model.unet.config.sample_size, model.unet.config.in_channels
+    size, channels = model.denoiser.config.sample_size, model.denoiser.config.in_channels
     generator = torch.Generator().manual_seed(seed)
     return torch.randn((1, channels, size, size), generator=generator).to(model.device)
 

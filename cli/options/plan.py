@@ -15,8 +15,7 @@ from schemas.window import GRAMMAR
 
 NUMERICS = (
     "scheduler", "steps", "guidance", "negative_prompt", "height", "width", "cfg_patch", "dtype",
-    "corruption", "noise_sigmas", "noise_absolute", "noise_at",
-    "occurrence",
+    "corruption", "noise_sigmas", "noise_absolute", "noise_at", "path", "occurrence",
 )  # fmt: skip
 """Options that are fields of the plan's `numerics`."""
 FIELDS = {
@@ -100,7 +99,11 @@ def _declared(
         float | None, typer.Option(help="Standard deviation of the noise, absolute.")
     ] = None,
     noise_at: Annotated[
-        str | None, typer.Option(help="UNet trace: noise the text encoder's input or output.")
+        str | None, typer.Option(help="Denoiser trace: noise the text encoder's input or output.")
+    ] = None,
+    path: Annotated[
+        str | None,
+        typer.Option(help="What is corrupted and restored: tokens, pooled or both, the default."),
     ] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="ddim, euler, dpm++ ...; the model's own by default.")

@@ -83,7 +83,7 @@ def _at(module: nn.Module, name: str) -> nn.Linear:
 
 
 def _public_name(model: Networks, layer: nn.Linear) -> str:
-    parts = [("unet", model.unet), *((e.name, e.module) for e in model.encoders)]
+    parts = [(model.family.denoiser, model.denoiser), *((e.name, e.module) for e in model.encoders)]
     return next(
         f"{part}.{path}.weight"
         for part, network in parts

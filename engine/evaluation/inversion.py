@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch.nn.functional import mse_loss
 
+from engine.model.conditioning import Conditioning
 from engine.model.hooks import Edit, HookPoint, patched
-from engine.model.model import Conditioning, Diffusion, Skeleton, token_embedding
-from engine.model.sampling import unet_output
+from engine.model.model import Diffusion, Skeleton, token_embedding
+from engine.model.sampling import denoiser_output
 from engine.model.tokens import find_subject, tokenize
 from schemas.attack import InversionBudget
 from schemas.caption import Caption
@@ -172,7 +173,7 @@ def _draw(model: Diffusion, x0_RChw: torch.Tensor, count: int, generator: torch.
 
 def _loss(model: Diffusion, cond: Conditioning, draw: _Draw, numerics: Numerics) -> torch.Tensor:
     rows = cond.take([0] * len(draw.t_R))
-    output_RChw = unet_output(model, draw.noised_RChw, draw.t_R, rows, numerics)
+    output_RChw = denoiser_output(model, draw.noised_RChw, draw.t_R, rows, numerics)
     return mse_loss(output_RChw, draw.target_RChw)
 
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
+from engine.model.conditioning import Conditioning
 from engine.model.hooks import Edit, HookPoint, patched
-from engine.model.model import Conditioning, Diffusion, token_embedding
+from engine.model.model import Diffusion, token_embedding
 from engine.model.tokens import find_subjects
 from schemas.attack import SearchBudget
 from schemas.caption import Caption

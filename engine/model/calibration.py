@@ -13,8 +13,10 @@ from typing import TypeVar
 
 import torch
 
-from engine.model.model import Conditioning, Diffusion, joined
-from engine.model.sampling import encode, starting_rows, unconditional, unet_output
+from engine.model.conditioning import Conditioning, joined
+from engine.model.model import Diffusion
+from engine.model.sampling import denoiser_output, encode, starting_rows, unconditional
+from engine.model.schedulers import evaluated
 from schemas.numerics import Numerics
 
 T = TypeVar("T")
@@ -33,7 +35,7 @@ class Calibration:
     rows: int
     """Rows of the batch with the least time per row."""
     row_seconds: float
-    """Time of one row of one step: two rows of the UNet where sampling is guided."""
+    """Time of one row of one step: two rows of the denoiser where sampling is guided."""
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -64,7 +66,7 @@ class BatchRows:
 
 @torch.inference_mode()
 def calibrate(model: Diffusion, numerics: Numerics) -> Calibration:
-    """Return the fastest batch of 2, 4, 8 ... rows, each timed by calls of the UNet.
+    """Return the fastest batch of 2, 4, 8 ... rows, each timed by calls of the denoiser.
 
     It stops when doubling gains little, memory runs out, or the next batch would not fit the host's
     memory.
@@ -100,17 +102,17 @@ def device_name(device: torch.device) -> str:
 
 
 def _call_seconds(model: Diffusion, prompt: Conditioning, numerics: Numerics, rows: int) -> float:
-    """Return the shorter time of two UNet calls on rows, each row as often as `prompt` has
+    """Return the shorter time of two denoiser calls on rows, each row as often as `prompt` has
     halves."""
     start = starting_rows(model, [0] * rows, numerics)
     x = start.model_input(0).repeat(len(prompt), 1, 1, 1)
     cond = prompt.take([half for half in range(len(prompt)) for _ in range(rows)])
-    t = start.scheduler.timesteps[0]
+    t = evaluated(start.scheduler)[0]
     times = []
     for _ in range(2):  # the first call may include warm-up
         begin = time.perf_counter()
         # The copy to the host waits for the device.
-        float(unet_output(model, x, t, cond, numerics)[0, 0, 0, 0])
+        float(denoiser_output(model, x, t, cond, numerics)[0, 0, 0, 0])
         times.append(time.perf_counter() - begin)
     return min(times)
 

@@ -21,7 +21,7 @@ def cut_points(model: Skeleton) -> frozenset[str]:
     The input is the latent for the denoiser, the token embeddings for a text encoder: text may
     still enter the denoiser after a cut point.
     """
-    networks = [model.unet, *(encoder.module for encoder in model.encoders)]
+    networks = [model.denoiser, *(encoder.module for encoder in model.encoders)]
     configs = "\n".join(str(network.config) for network in networks)
     return _cut_points(_Architecture(configs=configs, model=model))
 
@@ -44,7 +44,7 @@ def _cut_points(architecture: _Architecture) -> frozenset[str]:
         return lambda h: inputs.setdefault(network, h.detach().requires_grad_())
 
     leaves = {HookPoint(token_embedding(e.module)): leaf_of(e.name) for e in model.encoders}
-    leaves[HookPoint(model.unet, Side.INPUT)] = leaf_of("unet")
+    leaves[HookPoint(model.denoiser, Side.INPUT)] = leaf_of(model.family.denoiser)
     with torch.enable_grad(), patched(leaves), recording(s.spot for s in streams) as passed:
         output = forward(model)
     graph = _Graph.of(output)

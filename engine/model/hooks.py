@@ -24,7 +24,7 @@ class Side(Enum):
     """Selects one of a module's activations."""
 
     OUTPUT = auto()
-    """Its result, or the first element of a tuple."""
+    """Its result, or one element of a tuple."""
     OUTPUTS = auto()
     """Every tensor of its result: a UNet block returns skip connections besides its output."""
     INPUT = auto()
@@ -38,6 +38,9 @@ class HookPoint(NamedTuple):
 
     module: nn.Module
     side: Side = Side.OUTPUT
+    element: int = 0
+    """Number of the element where the result is a tuple: a joint attention returns the image's
+    tokens and the text's, its block the text's and the image's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,26 +50,39 @@ class ActivationCopy:
 
     row: int
     sources: tuple[int, ...]
-    positions: tuple[int, ...] | None = None
+    positions: tuple[int, ...] | slice | None = None
     """Token positions (dimension 1) to write, by default all."""
     channels: slice | None = None
     """Channels (the last dimension) to write, by default all."""
 
 
 def copy_rows(writes: Sequence[ActivationCopy]) -> Edit:
-    """Return the edit that makes all copies in place; no source row may be one that is written."""
+    """Return the edit that makes all copies in place; no source row may be one that is written.
+
+    The edit raises ValueError for positions of an activation that is not rows x tokens x channels.
+    """
 
     def edit(h: torch.Tensor) -> torch.Tensor:
         for write in writes:
-            of_row = (_at(write.positions), ..., write.channels or slice(None))
+            of_row = _part_of_row(h, write)
             h[write.row][of_row] = _mean(h, write.sources)[of_row]
         return h
 
     return edit
 
 
-def _at(positions: tuple[int, ...] | None) -> Any:
-    return slice(None) if positions is None else list(positions)
+def _part_of_row(h: torch.Tensor, write: ActivationCopy) -> Any:
+    """Return the index of what is written in a row."""
+    channels = (..., write.channels or slice(None))
+    if write.positions is None:
+        return channels
+    if h.ndim != 3:
+        raise ValueError(
+            f"an activation of shape {tuple(h.shape)} has no token positions: it is not rows x "
+            "tokens x channels"
+        )
+    places = write.positions if isinstance(write.positions, slice) else list(write.positions)
+    return (places, *channels)
 
 
 def _mean(h: torch.Tensor, sources: tuple[int, ...]) -> torch.Tensor:
@@ -87,13 +103,14 @@ def patched(edits: Mapping[HookPoint, Edit]) -> Iterator[None]:
 
 
 def _register(spot: HookPoint, edit: Edit) -> RemovableHandle:
-    module, side = spot
+    module, side, element = spot
     if side is Side.INPUT:
         return module.register_forward_pre_hook(lambda _m, args: (edit(args[0]), *args[1:]))
     if side is Side.TEXT:
         return module.register_forward_pre_hook(_text_hook(edit), with_kwargs=True)
-    change = _first if side is Side.OUTPUT else _every
-    return module.register_forward_hook(lambda _m, _args, output: change(edit, output))
+    if side is Side.OUTPUTS:
+        return module.register_forward_hook(lambda _m, _args, output: _every(edit, output))
+    return module.register_forward_hook(lambda _m, _args, output: _one(edit, output, element))
 
 
 def _text_hook(edit: Edit) -> Callable[..., Any]:
@@ -104,16 +121,19 @@ def _text_hook(edit: Edit) -> Callable[..., Any]:
     return replace
 
 
-def _first(edit: Edit, output: Any) -> Any:
-    if isinstance(output, tuple):
-        return (edit(output[0]), *output[1:])
-    return edit(output)
+def _one(edit: Edit, output: Any, element: int) -> Any:
+    """Return the output with one element edited; an element that is None stays so."""
+    if not isinstance(output, tuple):
+        return edit(output)
+    changed = list(output)
+    changed[element] = None if output[element] is None else edit(output[element])
+    return tuple(changed)
 
 
 def _every(edit: Edit, output: Any) -> Any:
     if isinstance(output, tuple):
         return tuple(_every(edit, part) for part in output)
-    return edit(output)
+    return None if output is None else edit(output)
 
 
 @contextmanager

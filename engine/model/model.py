@@ -5,13 +5,15 @@ pixels.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+from engine.model.conditioning import Conditioning
+from engine.model.sites import Found
 from engine.model.tokens import tokenize
 
 
@@ -26,43 +28,21 @@ class TextEncoder:
     """None in a skeleton."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conditioning:
-    """The UNet's conditioning on captions, one row per caption."""
-
-    text_RLD: torch.Tensor
-    """Rows for cross-attention: `encoder_hidden_states`."""
-    pooled_RP: torch.Tensor | None = None
-    """SDXL: the second encoder's pooled embedding."""
-
-    def __len__(self) -> int:
-        return len(self.text_RLD)
-
-    def take(self, rows: Sequence[int]) -> "Conditioning":
-        """Return the conditioning of the given rows, in that order."""
-        index = list(rows)
-        pooled = None if self.pooled_RP is None else self.pooled_RP[index]
-        return Conditioning(text_RLD=self.text_RLD[index], pooled_RP=pooled)
-
-
-def joined(parts: Sequence[Conditioning]) -> Conditioning:
-    """Return the rows of all parts, one after another."""
-    pooled = [part.pooled_RP for part in parts if part.pooled_RP is not None]
-    return Conditioning(
-        text_RLD=torch.cat([part.text_RLD for part in parts]),
-        pooled_RP=torch.cat(pooled) if pooled else None,
-    )
-
-
 class Family(ABC):
     """The pipelines of one architecture; each family has one stateless instance."""
 
-    pipeline: str
+    pipeline: ClassVar[str]
     """The diffusers pipeline class that `model_index.json` names."""
-    networks: Mapping[str, type]
+    denoiser: ClassVar[str]
+    """The part that predicts the noise, the first word of its components' names: `unet`."""
+    networks: ClassVar[Mapping[str, type]]
     """The class of each part that holds weights."""
-    encoders: tuple[tuple[str, str], ...] = (("text_encoder", "tokenizer"),)
+    optional: ClassVar[frozenset[str]] = frozenset()
+    """Parts that a pipeline may lack: a text encoder, with its tokenizer."""
+    encoders: ClassVar[tuple[tuple[str, str], ...]] = (("text_encoder", "tokenizer"),)
     """The parts that are text encoders, each with the part of its tokenizer."""
+    has_pooled: ClassVar[bool] = False
+    """Whether the denoiser reads a pooled embedding of the caption besides the text rows."""
 
     @abstractmethod
     def check_settings(self, networks: Mapping[str, Any]) -> None:
@@ -75,13 +55,24 @@ class Family(ABC):
     def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
         """Return the diffusers pipeline of opened parts; `settings` are those of its index."""
 
-    def prepare_tokenizer(self, tokenizer: Any) -> Any:
-        """Return a tokenizer that reads captions as the pipeline does."""
+    def length_of(self, part: str, denoiser: Any) -> int | None:
+        """Return the token positions of a caption in a text encoder; None: its tokenizer says it.
+
+        `denoiser` is the denoiser's network, with or without weights.
+        """
+        return None
+
+    def prepare_tokenizer(self, tokenizer: Any, *, part: str, denoiser: Any) -> Any:
+        """Return the tokenizer of a text encoder that reads captions as the pipeline does."""
         return tokenizer
 
-    def text_dtype(self, dtype: torch.dtype) -> torch.dtype:
-        """Return the dtype of the text encoders of a UNet of that dtype."""
+    def text_dtype(self, dtype: torch.dtype, *, part: str) -> torch.dtype:
+        """Return the dtype of a text encoder where the denoiser has that dtype."""
         return dtype
+
+    @abstractmethod
+    def sites(self, denoiser: Any) -> Iterator[Found]:
+        """Yield the denoiser's components in its order of execution."""
 
     @abstractmethod
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
@@ -94,22 +85,66 @@ class Family(ABC):
         """Return the output of one text encoder, run as the pipeline runs it."""
         return encoder(ids_RL)
 
+    def has_unconditional(self, denoiser: Any) -> bool:
+        """Return whether guidance above 1 runs the denoiser on a negative prompt too.
+
+        A denoiser that embeds the guidance scale, or was distilled to none, does not.
+        """
+        return True
+
     def unconditional(self, model: "Diffusion", prompt: str) -> Conditioning:
         """Return the one row of the negative prompt."""
         return self.encode(model, model.token_ids([prompt]))
+
+    @abstractmethod
+    def predict(
+        self,
+        model: "Diffusion | Skeleton",
+        x_RChw: torch.Tensor,
+        t: torch.Tensor,
+        cond: Conditioning,
+        *,
+        guidance: float,
+        pixels: tuple[int, int],
+    ) -> torch.Tensor:
+        """Return the denoiser's prediction for latents, in their layout, as the scheduler reads it.
+
+        It may have more channels than the latents: a learned variance. `x_RChw` are the latents
+        of this step, the denoiser's first positional argument gets a row for each; `t` is the
+        scheduler's timestep, without dimensions or one for each row; `pixels` are the image's
+        height and width.
+        """
+
+    def guide(
+        self, uncond: torch.Tensor, cond: torch.Tensor, *, guidance: float, channels: int
+    ) -> torch.Tensor:
+        """Return eps_uncond + w (eps_cond - eps_uncond) (Ho and Salimans 2022).
+
+        Channels after the first `channels` are a learned variance (DeepFloyd IF), taken from the
+        conditional half.
+        """
+        mean = uncond[:, :channels] + guidance * (cond[:, :channels] - uncond[:, :channels])
+        return torch.cat([mean, cond[:, channels:]], dim=1)
+
+    def schedule(self, scheduler: Any, *, steps: int, cells: int) -> dict[str, Any]:
+        """Return what the pipeline gives `set_timesteps` besides the number of steps.
+
+        `cells` are those of the latent, h x w.
+        """
+        return {}
 
     def vae_factor(self, model: "Diffusion") -> int:
         """Return the pixels of one latent cell along a side."""
         return 2 ** (len(model.vae.config.block_out_channels) - 1)
 
-    def unet_options(
-        self, model: "Diffusion | Skeleton", cond: Conditioning, *, pixels: tuple[int, int]
-    ) -> dict[str, Any]:
-        """Return the UNet's arguments besides latents, timestep and text rows.
+    def latent_channels(self, denoiser: Any) -> int:
+        """Return the channels of the latents that a scheduler steps."""
+        return denoiser.config.in_channels
 
-        `pixels` are the image's height and width.
-        """
-        return {}
+    def latent_size(self, model: "Diffusion | Skeleton") -> tuple[int, int]:
+        """Return the height and width of the model's own latents."""
+        size = model.denoiser.config.sample_size
+        return (size, size) if isinstance(size, int) else tuple(size)
 
     def decode(self, model: "Diffusion", x_RChw: torch.Tensor) -> torch.Tensor:
         """Return images_RCHW in [0, 1], float32 on the model's device."""
@@ -125,7 +160,7 @@ class Skeleton:
     name: str
     family: Family
     encoders: tuple[TextEncoder, ...]
-    unet: Any
+    denoiser: Any
 
     @property
     def text_encoder(self) -> nn.Module:
@@ -141,14 +176,14 @@ class Diffusion:
     family: Family
     encoders: tuple[TextEncoder, ...]
     """Text encoders with their tokenizers, in the pipeline's order."""
-    unet: Any
+    denoiser: Any
     vae: Any
-    """None where the UNet works on pixels."""
+    """None where the denoiser works on pixels."""
     scheduler: Any
     """A template; each run takes a fresh copy from `new_scheduler`."""
     device: torch.device
     dtype: torch.dtype
-    """Type of the UNet and the text encoders; noise and the VAE stay in float32."""
+    """Type of the denoiser and the text encoders; noise and the VAE stay in float32."""
     settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """Settings of the pipeline, from `model_index.json`."""
 
@@ -171,19 +206,20 @@ class Diffusion:
 
         None: the model's own size.
         """
-        size = self.unet.config.sample_size
-        own_height, own_width = (size, size) if isinstance(size, int) else size
+        own_height, own_width = self.family.latent_size(self)
         factor = self.family.vae_factor(self)
         return (
-            self.unet.config.in_channels,
+            self.family.latent_channels(self.denoiser),
             own_height if height is None else height // factor,
             own_width if width is None else width // factor,
         )
 
 
 def embedding_sigma(text_encoder: nn.Module) -> float:
-    """Return the standard deviation of all entries of the token embedding table."""
-    return float(token_embedding(text_encoder).weight.float().std())
+    """Return the standard deviation of all entries of the token embedding table, as the encoder
+    reads them: Gemma's table is scaled."""
+    table: Any = token_embedding(text_encoder)
+    return float(table.weight.float().std()) * float(getattr(table, "embed_scale", 1.0))
 
 
 def token_embedding(text_encoder: nn.Module) -> nn.Embedding:

@@ -27,14 +27,18 @@ from engine.model.parts import (
     skeleton,
 )
 from engine.model.registry import model_source
-from engine.model.schedulers import own_scheduler, scheduler_named, set_steps
+from engine.model.schedulers import evaluated, own_scheduler, scheduler_named, set_steps
 from engine.model.settings import check_tokenizer
 from engine.model.weight_files import PartError, read_json
 from schemas.errors import ModelUnavailable
+from schemas.numerics import Numerics
 
 # Each loading step draws a bar of its own; users should see the run's only.
 diffusers_logging.disable_progress_bar()
 transformers_logging.disable_progress_bar()
+
+ANY_CELLS = 4096
+"""Cells of the latent for which steps are counted."""
 
 
 def open_model(
@@ -50,15 +54,16 @@ def open_model(
     with _naming(name):
         described = _described(name, model_folder(name))
         family, folder = described.family, described.folder
-        variants = _check(described, with_weights=list(family.networks))
+        variants = _check(described, with_weights=list(described.networks))
         networks = {
             part: load_part(folder / part, kind, variants[part])
-            for part, kind in family.networks.items()
+            for part, kind in described.networks.items()
         }
-        tokenizers = {part: described.tokenizer(part) for _, part in family.encoders}
+        tokenizers = {part: described.own_tokenizer(part) for _, part in described.encoders}
         scheduler = described.scheduler()
+        absent = {part: None for part in described.absent}
         pipeline = family.assemble(
-            {**networks, **tokenizers, "scheduler": scheduler}, settings=described.index
+            {**networks, **tokenizers, **absent, "scheduler": scheduler}, settings=described.index
         )
         model = from_pipeline(
             pipeline, name=name, family=family, device=torch_device, dtype=getattr(torch, dtype)
@@ -76,7 +81,7 @@ def check_model(name: str) -> None:
     """
     with _naming(name):
         described = _described(name, config_folder(name))
-        parts = described.family.networks
+        parts = described.networks
         is_local = is_folder(model_source(name))
         there = [p for p in parts if is_local or any((described.folder / p).glob("*.safetensors"))]
         _check(described, with_weights=there)
@@ -86,7 +91,7 @@ def _check(described: "_Described", *, with_weights: Sequence[str]) -> dict[str,
     """Return the variant of each part's weights; PartError: the folder is damaged or incomplete."""
     family, networks = described.family, described.skeletons()
     family.check_settings(networks)
-    for encoder, part in family.encoders:
+    for encoder, part in described.encoders:
         check_tokenizer(described.tokenizer(part), networks[encoder], part)
     described.scheduler()
     return {part: check_weights(described.folder / part, networks[part]) for part in with_weights}
@@ -96,20 +101,24 @@ def from_pipeline(
     pipeline: Any, *, name: str, family: Family, device: torch.device, dtype: torch.dtype
 ) -> Diffusion:
     """Return the model of a diffusers pipeline, on a device and in a dtype."""
+    denoiser = getattr(pipeline, family.denoiser)
     encoders = tuple(
         TextEncoder(
             name=part,
-            module=_frozen(getattr(pipeline, part), device, family.text_dtype(dtype)),
-            tokenizer=family.prepare_tokenizer(getattr(pipeline, tokenizer)),
+            module=_frozen(getattr(pipeline, part), device, family.text_dtype(dtype, part=part)),
+            tokenizer=family.prepare_tokenizer(
+                getattr(pipeline, tokenizer), part=part, denoiser=denoiser
+            ),
         )
         for part, tokenizer in family.encoders
+        if getattr(pipeline, part) is not None
     )
     vae = getattr(pipeline, "vae", None)
     return Diffusion(
         name=name,
         family=family,
         encoders=encoders,
-        unet=_frozen(pipeline.unet, device, dtype),
+        denoiser=_frozen(denoiser, device, dtype),
         vae=None if vae is None else _frozen(vae, device, torch.float32),
         scheduler=pipeline.scheduler,
         device=device,
@@ -126,19 +135,44 @@ class _Described:
     family: Family
     index: Mapping[str, Any]
 
+    @property
+    def absent(self) -> list[str]:
+        """The parts that the family knows and this pipeline lacks, each with its tokenizer."""
+        lacking = [p for p in self.family.optional if self.index.get(p) in (None, [None, None])]
+        of_encoder = dict(self.family.encoders)
+        return [name for part in lacking for name in (part, of_encoder.get(part, part))]
+
+    @property
+    def networks(self) -> dict[str, type]:
+        """The class of each part that the pipeline has."""
+        return {p: kind for p, kind in self.family.networks.items() if p not in self.absent}
+
+    @property
+    def encoders(self) -> list[tuple[str, str]]:
+        """The text encoders that the pipeline has, with their tokenizers."""
+        return [pair for pair in self.family.encoders if pair[0] not in self.absent]
+
     def skeletons(self) -> dict[str, Any]:
         """Return every network without weights; PartError if the index says another class."""
         networks = {}
-        for part, kind in self.family.networks.items():
+        for part, kind in self.networks.items():
             if part_class(self.index, part) is not kind:
                 raise PartError(f"its {part} is {self.index.get(part)}: dqf opens {kind.__name__}")
             networks[part] = part_skeleton(self.folder / part, kind)
         return networks
 
+    def own_tokenizer(self, part: str) -> Any:
+        """Return a tokenizer as it is stored."""
+        return load_tokenizer(self.folder / part, part_class(self.index, part))
+
     def tokenizer(self, part: str) -> Any:
         """Return a tokenizer that reads captions as the pipeline does."""
+        name = self.family.denoiser
+        encoder = next(encoder for encoder, own in self.family.encoders if own == part)
         return self.family.prepare_tokenizer(
-            load_tokenizer(self.folder / part, part_class(self.index, part))
+            self.own_tokenizer(part),
+            part=encoder,
+            denoiser=part_skeleton(self.folder / name, self.family.networks[name]),
         )
 
     def scheduler(self) -> Any:
@@ -157,30 +191,36 @@ def open_tokenizers(name: str) -> tuple[Any, ...]:
     """Return the tokenizers of a model's text encoders, without its weights."""
     with _naming(name):
         described = _described(name, config_folder(name))
-        return tuple(described.tokenizer(part) for _, part in described.family.encoders)
+        return tuple(described.tokenizer(part) for _, part in described.encoders)
 
 
 def open_scheduler(name: str, scheduler: str | None) -> Any:
     """Return a model's scheduler without opening weights, or the scheduler of that name."""
     with _naming(name):
-        own = _described(name, config_folder(name)).scheduler()
-    if scheduler is None:
-        return own_scheduler(own, name)
-    return scheduler_named(scheduler, own.config)
+        return _chosen(_described(name, config_folder(name)).scheduler(), name, scheduler)
+
+
+def _chosen(own: Any, name: str, scheduler: str | None) -> Any:
+    return own_scheduler(own, name) if scheduler is None else scheduler_named(scheduler, own.config)
 
 
 def count_steps(name: str, *, scheduler: str | None, steps: int) -> int:
-    """Return how often a run evaluates the UNet; second-order schedulers need more than `steps`.
+    """Return how often a run evaluates the denoiser; second-order schedulers need more than
+    `steps`.
 
-    PlanError: the scheduler is unknown or has fewer steps.
+    PlanError: the scheduler is unknown, is of another kind of model, or has fewer steps.
     """
-    chosen = open_scheduler(name, scheduler)
-    set_steps(chosen, steps)
-    return len(chosen.timesteps)
+    with _naming(name):
+        described = _described(name, config_folder(name))
+        chosen = _chosen(described.scheduler(), name, scheduler)
+    # The size of the image shifts the steps, and does not change their number.
+    schedule = described.family.schedule(chosen, steps=steps, cells=ANY_CELLS)
+    set_steps(chosen, steps, schedule=schedule)
+    return len(evaluated(chosen))
 
 
 def open_skeleton(name: str) -> Skeleton:
-    """Return a model's UNet and text encoders on the meta device, from their configs alone."""
+    """Return a model's denoiser and text encoders on the meta device, from their configs alone."""
     with _naming(name):
         described = _described(name, config_folder(name))
         networks = described.skeletons()
@@ -191,27 +231,32 @@ def skeleton_of(
     name: str,
     *,
     family: Family,
-    unet_config: dict[str, Any],
+    config: dict[str, Any],
     text_configs: dict[str, dict[str, Any]],
 ) -> Skeleton:
-    """Return the networks that the configs of a UNet and of each text encoder describe."""
-    configs = {"unet": unet_config, **text_configs}
-    networks = {part: skeleton(family.networks[part], config) for part, config in configs.items()}
+    """Return the networks that the configs of a denoiser and of each text encoder describe."""
+    configs = {family.denoiser: config, **text_configs}
+    networks = {part: skeleton(family.networks[part], each) for part, each in configs.items()}
     return _skeleton(name, family, networks)
 
 
 def _skeleton(name: str, family: Family, networks: Mapping[str, nn.Module]) -> Skeleton:
-    encoders = tuple(TextEncoder(name=part, module=networks[part]) for part, _ in family.encoders)
-    return Skeleton(name=name, family=family, encoders=encoders, unet=networks["unet"])
+    encoders = tuple(
+        TextEncoder(name=part, module=networks[part])
+        for part, _ in family.encoders
+        if part in networks
+    )
+    denoiser = networks[family.denoiser]
+    return Skeleton(name=name, family=family, encoders=encoders, denoiser=denoiser)
 
 
-def new_scheduler(model: Diffusion, *, scheduler: str | None, steps: int) -> Any:
-    """Return a new scheduler set to `steps`: the model's own, or the named one."""
-    if scheduler is None:
-        fresh = copy.deepcopy(own_scheduler(model.scheduler, model.name))
-    else:
-        fresh = scheduler_named(scheduler, model.scheduler.config)
-    set_steps(fresh, steps, device=model.device)
+def new_scheduler(model: Diffusion, numerics: Numerics) -> Any:
+    """Return a new scheduler set to the steps of a run: the model's own, or the named one."""
+    steps = numerics.steps
+    _, height, width = model.latent_shape(height=numerics.height, width=numerics.width)
+    fresh = copy.deepcopy(_chosen(model.scheduler, model.name, numerics.scheduler))
+    schedule = model.family.schedule(fresh, steps=steps, cells=height * width)
+    set_steps(fresh, steps, device=model.device, schedule=schedule)
     return fresh
 
 

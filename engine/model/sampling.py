@@ -3,21 +3,21 @@
 Shapes: R rows, L token positions, D text width, C channels, h x w latent, H x W pixels.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from engine.model.conditioning import Conditioning, joined
 from engine.model.finite import refuse_not_finite
-from engine.model.model import Conditioning, Diffusion, joined
+from engine.model.model import Diffusion
 from engine.model.opening import new_scheduler
-from engine.model.schedulers import Rows
+from engine.model.schedulers import Rows, evaluated, initial_sigma
 from schemas.numerics import Numerics
 
 DECODED_TOGETHER = 8
-"""Images that the VAE decodes together: its activations are larger than the UNet's."""
+"""Images that the VAE decodes together: its activations are larger than the denoiser's."""
 
 
 def encode(model: Diffusion, captions: Sequence[str]) -> Conditioning:
@@ -29,7 +29,7 @@ def encode(model: Diffusion, captions: Sequence[str]) -> Conditioning:
 
 def check_conditioning(model: Diffusion, cond: Conditioning, *, runs: Sequence[str]) -> None:
     """Raise NotFinite if the text encoders return a row that is not finite."""
-    dtype = model.family.text_dtype(model.dtype)
+    dtype = next(model.text_encoder.parameters()).dtype
     for rows in (cond.text_RLD, cond.pooled_RP):
         if rows is not None:
             refuse_not_finite(rows, runs=runs, network="the text encoder", dtype=dtype)
@@ -44,60 +44,35 @@ def initial_latent(model: Diffusion, seed: int, numerics: Numerics) -> torch.Ten
 
 def starting_rows(model: Diffusion, seeds: Sequence[int], numerics: Numerics) -> Rows:
     """Return the rows before the first step, row r with the latent of seeds[r]."""
-    scheduler = new_scheduler(model, scheduler=numerics.scheduler, steps=numerics.steps)
+    scheduler = new_scheduler(model, numerics)
     x_RChw = torch.cat([initial_latent(model, seed, numerics) for seed in seeds])
-    return Rows(x_RChw=x_RChw * scheduler.init_noise_sigma, scheduler=scheduler, seeds=tuple(seeds))
+    x_RChw = x_RChw * initial_sigma(scheduler)
+    return Rows(x_RChw=x_RChw, scheduler=scheduler, seeds=tuple(seeds))
 
 
 def unconditional(model: Diffusion, numerics: Numerics) -> Conditioning | None:
-    """Return the negative prompt's one row; None where the UNet does not run on it.
+    """Return the negative prompt's one row; None where the denoiser does not run on it.
 
     That is at guidance 1, and for a distilled model, which reads the guidance scale as an
     embedding.
     """
-    if numerics.guidance <= 1 or model.unet.config.time_cond_proj_dim is not None:
+    if numerics.guidance <= 1 or not model.family.has_unconditional(model.denoiser):
         return None
     return model.family.unconditional(model, numerics.negative_prompt)
 
 
-def unet_output(
+def denoiser_output(
     model: Diffusion,
     x: torch.Tensor,
     t: torch.Tensor,
     cond: Conditioning,
     numerics: Numerics,
 ) -> torch.Tensor:
-    """Return the UNet's output, float32; row r of `x` reads row r of `cond`."""
+    """Return the denoiser's prediction, float32; row r of `x` reads row r of `cond`."""
     factor = model.family.vae_factor(model)
     pixels = (x.shape[-2] * factor, x.shape[-1] * factor)
-    options = model.family.unet_options(model, cond, pixels=pixels)
-    embedded = model.unet.config.time_cond_proj_dim
-    if embedded is not None:
-        row_cond = _guidance_embedding(numerics.guidance, embedded, x)
-        options["timestep_cond"] = row_cond.to(model.dtype)
-    return model.unet(
-        x.to(model.dtype), t, encoder_hidden_states=cond.text_RLD, return_dict=False, **options
-    )[0].float()
-
-
-def _guidance_embedding(guidance: float, width: int, x: torch.Tensor) -> torch.Tensor:
-    """Return the sinusoidal embedding of w - 1 for every row (Meng et al. 2023; LCM's pipeline)."""
-    frequency = torch.arange(width // 2, device=x.device, dtype=torch.float32)
-    angle = 1000 * (guidance - 1) * torch.exp(-frequency * math.log(10_000) / (width // 2 - 1))
-    row = torch.cat([angle.sin(), angle.cos()])
-    return torch.nn.functional.pad(row, (0, width % 2)).expand(len(x), -1).to(x.dtype)
-
-
-def guided(
-    uncond: torch.Tensor, cond: torch.Tensor, guidance: float, channels: int
-) -> torch.Tensor:
-    """Return eps_uncond + w (eps_cond - eps_uncond) (Ho and Salimans 2022).
-
-    Channels after the first `channels` are a learned variance (DeepFloyd IF), taken from the
-    conditional half.
-    """
-    mean = uncond[:, :channels] + guidance * (cond[:, :channels] - uncond[:, :channels])
-    return torch.cat([mean, cond[:, channels:]], dim=1)
+    guidance = numerics.guidance
+    return model.family.predict(model, x, t, cond, guidance=guidance, pixels=pixels).float()
 
 
 def for_scheduler(prediction: torch.Tensor, rows: Rows) -> torch.Tensor:
@@ -117,15 +92,18 @@ def denoise(
 ) -> torch.Tensor:
     """Return final latents_RChw; the rows advance together, row r from the latent of seeds[r].
 
-    The UNet's batch is [uncond rows, cond rows], or the cond rows alone where it is not guided.
+    The denoiser's batch is [uncond rows, cond rows], or the cond rows alone where it is not guided.
     """
     rows = starting_rows(model, seeds, numerics)
     both = cond if uncond is None else joined([uncond.take([0] * len(cond)), cond])
-    for step, t in enumerate(rows.scheduler.timesteps):
+    for step, t in enumerate(evaluated(rows.scheduler)):
         x = rows.model_input(step).repeat(len(both) // len(rows), 1, 1, 1)
-        output = unet_output(model, x, t, both, numerics)
+        output = denoiser_output(model, x, t, both, numerics)
         if len(both) > len(rows):
-            output = guided(*output.chunk(2), numerics.guidance, rows.x_RChw.shape[1])
+            channels = rows.x_RChw.shape[1]
+            output = model.family.guide(
+                *output.chunk(2), guidance=numerics.guidance, channels=channels
+            )
         rows = rows.stepped(for_scheduler(output, rows), step)
     return rows.x_RChw
 
@@ -138,7 +116,7 @@ def decode(
     NotFinite: a latent or an image is not finite.
     """
     runs = runs or [f"image {row + 1}" for row in range(len(latents_RChw))]
-    refuse_not_finite(latents_RChw, runs=runs, network="the UNet", dtype=model.dtype)
+    refuse_not_finite(latents_RChw, runs=runs, network="the denoiser", dtype=model.dtype)
     parts = [model.family.decode(model, x).cpu() for x in latents_RChw.split(DECODED_TOGETHER)]
     images_RCHW = torch.cat(parts)
     refuse_not_finite(images_RCHW, runs=runs, network="the VAE", dtype=torch.float32)

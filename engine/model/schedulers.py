@@ -29,8 +29,60 @@ SCHEDULERS = {
     "dpm++": "DPMSolverMultistepScheduler",
     "unipc": "UniPCMultistepScheduler",
     "lcm": "LCMScheduler",
+    "flow-euler": "FlowMatchEulerDiscreteScheduler",
+    "flow-heun": "FlowMatchHeunDiscreteScheduler",
+    "flow-lcm": "FlowMatchLCMScheduler",
+    "scm": "SCMScheduler",
 }
 """diffusers classes by name; tests show that forked rows equal separate runs, to rounding."""
+FLOW = frozenset(name for name in SCHEDULERS if name.startswith("flow-"))
+"""Schedulers of models that were trained by flow matching (Lipman et al. 2023)."""
+TRIGONOMETRIC = "scm"
+"""The scheduler of continuous-time consistency models (Lu and Song 2024)."""
+
+
+def _trained_as(config: Mapping[str, Any]) -> str:
+    """Return what a scheduler's config says that its model predicts: noise, flow or `scm`'s."""
+    if config.get("prediction_type") == "trigflow":
+        return "scm"
+    is_flow = "shift" in config or config.get("use_flow_sigmas")
+    return "flow" if is_flow or config.get("prediction_type") == "flow_prediction" else "noise"
+
+
+def readable(config: Mapping[str, Any]) -> list[str]:
+    """Return the schedulers that read what the model predicts whose own scheduler has a config."""
+    trained = _trained_as(config)
+    return [name for name in SCHEDULERS if _reads(name, trained)]
+
+
+def _reads(name: str, trained: str) -> bool:
+    if trained == "flow":
+        return name in FLOW or "use_flow_sigmas" in _settings_of(SCHEDULERS[name])
+    return (name == TRIGONOMETRIC) == (trained == "scm") and name not in FLOW
+
+
+def _settings_of(class_name: str) -> Mapping[str, Any]:
+    return inspect.signature(getattr(diffusers, class_name).__init__).parameters
+
+
+def _fitting(class_name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a config that the scheduler of that class has.
+
+    PlanError: its model predicts another quantity than the scheduler reads.
+    """
+    short = next(name for name, known in SCHEDULERS.items() if known == class_name)
+    fit = readable(config)
+    if short not in fit:
+        raise PlanError(
+            f"scheduler {short!r} does not read what this model predicts: give one of "
+            f"{', '.join(fit)}"
+        )
+    known, fitting = _settings_of(class_name), dict(config)
+    if _trained_as(config) == "flow" and short not in FLOW:
+        fitting |= {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+        fitting.setdefault("flow_shift", config.get("shift", 1.0))
+    # diffusers keeps settings of another class, as of a learned variance that this one cannot read.
+    return {name: v for name, v in fitting.items() if name in known or name.startswith("_")}
 
 
 def scheduler_named(name: str, config: Mapping[str, Any]) -> Any:
@@ -42,9 +94,7 @@ def scheduler_named(name: str, config: Mapping[str, Any]) -> Any:
     if class_name not in SCHEDULERS.values():
         raise PlanError(f"unknown scheduler {name!r}: there are {', '.join(SCHEDULERS)}")
     kind = getattr(diffusers, class_name)
-    # diffusers keeps settings of another class, as of a learned variance that this one cannot read.
-    accepted = inspect.signature(kind.__init__).parameters
-    settings = {k: v for k, v in config.items() if k in accepted or k.startswith("_")}
+    settings = _fitting(class_name, config)
     if class_name == "PNDMScheduler":
         # As in every Stable Diffusion pipeline, unless the config is PNDM's own and says otherwise.
         settings.setdefault("skip_prk_steps", True)
@@ -67,10 +117,26 @@ def own_scheduler(scheduler: Any, model: str) -> Any:
     return scheduler
 
 
-def set_steps(scheduler: Any, steps: int, *, device: torch.device | str = "cpu") -> None:
-    """Set a scheduler to `steps`; PlanError if it has fewer."""
+def set_steps(
+    scheduler: Any,
+    steps: int,
+    *,
+    device: torch.device | str = "cpu",
+    schedule: Mapping[str, Any] | None = None,
+) -> None:
+    """Set a scheduler to `steps`; PlanError if it has fewer, or cannot take the `schedule` that the
+    model's pipeline gives it."""
+    options = dict(schedule or {})
+    unknown = set(options) - set(inspect.signature(scheduler.set_timesteps).parameters)
+    if unknown:
+        raise PlanError(
+            f"scheduler {type(scheduler).__name__} takes no {' and no '.join(sorted(unknown))}, "
+            "which the model's pipeline gives it: give --scheduler flow-euler or flow-lcm"
+        )
+    if _is_scm(scheduler) and steps != 2:
+        options["intermediate_timesteps"] = None  # read for two steps alone
     try:
-        scheduler.set_timesteps(steps, device=device)
+        scheduler.set_timesteps(steps, device=device, **options)
     except ValueError as error:
         config = scheduler.config
         most = config.get("original_inference_steps") or config.num_train_timesteps
@@ -79,6 +145,22 @@ def set_steps(scheduler: Any, steps: int, *, device: torch.device | str = "cpu")
             if steps > most
             else f"steps {steps}: {first_line(error)}"
         ) from error
+
+
+def _is_scm(scheduler: Any) -> bool:
+    return type(scheduler).__name__ == SCHEDULERS[TRIGONOMETRIC]
+
+
+def evaluated(scheduler: Any) -> torch.Tensor:
+    """Return the timesteps at which the denoiser runs; `scm` keeps the end besides."""
+    return scheduler.timesteps[:-1] if _is_scm(scheduler) else scheduler.timesteps
+
+
+def initial_sigma(scheduler: Any) -> float:
+    """Return the standard deviation of the first latent; flow matching begins with 1."""
+    if _is_scm(scheduler):
+        return scheduler.config.sigma_data  # as SANA-Sprint's pipeline scales it
+    return getattr(scheduler, "init_noise_sigma", 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,11 +180,12 @@ class Rows:
         return len(self.seeds)
 
     def model_input(self, step: int) -> torch.Tensor:
-        """Return the latents as the UNet reads them at a step."""
-        return self.scheduler.scale_model_input(self.x_RChw, self.scheduler.timesteps[step])
+        """Return the latents as the denoiser reads them at a step."""
+        scale = getattr(self.scheduler, "scale_model_input", None)  # flow matching has none
+        return self.x_RChw if scale is None else scale(self.x_RChw, evaluated(self.scheduler)[step])
 
     def stepped(self, prediction: torch.Tensor, step: int) -> "Rows":
-        """Return the rows after a step, given the UNet's guided prediction of each.
+        """Return the rows after a step, given the denoiser's guided prediction of each.
 
         A stochastic scheduler's noise is a function of a row's seed and of the step alone, so that
         rows of equal seed share it wherever they forked.

@@ -50,6 +50,57 @@ class Span:
         return [group for group in groups if group]
 
 
+class TemplateTokenizer:
+    """A tokenizer that puts a text before every caption, as the pipeline of the model does.
+
+    Offsets are those of the caption as written: tokens of the template have none.
+    """
+
+    def __init__(self, tokenizer: Any, *, before: str, length: int) -> None:
+        """Put `before` in front of captions, which are lowered and stripped.
+
+        `length` bounds the positions of template and caption together.
+        """
+        self._tokenizer, self._before = tokenizer, before
+        self.model_max_length = length
+
+    def __call__(self, captions: str | Sequence[str], **options: Any) -> Any:
+        """Return the encoding of template and caption, for one caption or for each of several."""
+        if isinstance(captions, str):
+            return self._tokenizer(self._before + captions.lower().strip(), **options)
+        texts = [self._before + caption.lower().strip() for caption in captions]
+        encoded = self._tokenizer(texts, **options)
+        if options.get("return_offsets_mapping"):
+            encoded["offset_mapping"] = [
+                self._moved(offsets, caption)
+                for offsets, caption in zip(encoded["offset_mapping"], captions, strict=True)
+            ]
+        return encoded
+
+    def without_template(self, length: int) -> "TemplateTokenizer":
+        """Return the tokenizer of captions alone, of at most that many positions."""
+        return TemplateTokenizer(self._tokenizer, before="", length=length)
+
+    def _moved(self, offsets: Sequence[tuple[int, int]], caption: str) -> list[tuple[int, int]]:
+        """Return each token's characters in the caption, or (0, 0) where it has none."""
+        begin = len(self._before)
+        blanks = len(caption) - len(caption.lstrip())
+        return [
+            (max(0, first - begin) + blanks, end - begin + blanks) if end > begin else (0, 0)
+            for first, end in offsets
+        ]
+
+    def __len__(self) -> int:
+        """Return the size of the vocabulary."""
+        return len(self._tokenizer)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the tokenizer itself has of that name."""
+        if name.startswith("_"):  # copies ask for these before there is a tokenizer
+            raise AttributeError(name)
+        return getattr(self._tokenizer, name)
+
+
 def tokenize(tokenizer: Any, captions: Sequence[str]) -> torch.Tensor:
     """Return token ids_BL padded to the tokenizer's limit L, as diffusers' pipelines pad."""
     refuse_several_vectors(tokenizer, captions)

@@ -1,6 +1,6 @@
-"""UNet runs in lockstep: rows fork from kept trajectories and copy activations of other rows.
+"""Denoiser runs in lockstep: rows fork from kept trajectories and copy activations of other rows.
 
-At every step the UNet's batch is [unconditional rows, sources, rows]; the hook of a component
+At every step the denoiser's batch is [unconditional rows, sources, rows]; the hook of a component
 writes the sources' output into the rows that it is patched in. Activations are never stored.
 
 Shapes: R rows, C channels, h x w latent.
@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import torch
 
+from engine.model.conditioning import Conditioning, joined
 from engine.model.hooks import ActivationCopy, Edit, HookPoint, copy_rows, patched
-from engine.model.model import Conditioning, Diffusion, joined
-from engine.model.sampling import for_scheduler, guided, starting_rows, unconditional, unet_output
-from engine.model.schedulers import Rows, gathered
+from engine.model.model import Diffusion
+from engine.model.sampling import denoiser_output, for_scheduler, starting_rows, unconditional
+from engine.model.schedulers import Rows, evaluated, gathered
 from engine.tracing.interventions import Patch, Reference
 from schemas.numerics import Numerics
 
@@ -32,7 +33,8 @@ class Trajectories:
     rows: Sequence[Rows]
     """The rows before every step and after the last."""
     uncond_outputs: Sequence[torch.Tensor]
-    """The UNet's output for the negative prompt at every step, a row per run; empty if unguided."""
+    """The denoiser's output for the negative prompt at every step, a row per run; empty if not
+    guided."""
 
     @property
     def final(self) -> torch.Tensor:
@@ -42,7 +44,7 @@ class Trajectories:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """The rows that the UNet evaluates at one step."""
+    """The rows that the denoiser evaluates at one step."""
 
     sources: Sequence[int] = ()
     """Reference runs that are evaluated too, from their kept latents; empty where they are rows."""
@@ -76,7 +78,7 @@ def run_references(
     bases = [*range(len(runs)), *(change.base for change in changes)]
     rows = starting_rows(model, [runs[base].seed for base in bases], numerics)
     history, uncond_outputs = [_first(rows, len(runs))], []
-    for step in range(len(rows.scheduler.timesteps)):
+    for step in range(len(evaluated(rows.scheduler))):
         open_now = [(n, c) for n, c in enumerate(changes, start=len(runs)) if c.is_open(step)]
         fresh = len(changes) if step == 0 else 0
         batch = _Batch(rows=rows, bases=bases, changes=open_now, fresh=fresh)
@@ -117,7 +119,7 @@ def run_changes(
 
 
 class _Layout(NamedTuple):
-    """Where the parts of the UNet's batch are, in their order; any but `rows` may be empty."""
+    """Where the parts of the denoiser's batch are, in their order; any but `rows` may be empty."""
 
     uncond_sources: slice
     """Sources under the negative prompt: only where its activations are copied too."""
@@ -157,7 +159,7 @@ class _Stepper:
     def advance(
         self, batch: _Batch, step: int, *, past: Trajectories | None
     ) -> tuple[Rows, torch.Tensor | None]:
-        """Return the rows after a step, and the UNet's unconditional output of each."""
+        """Return the rows after a step, and the denoiser's unconditional output of each."""
         rows, is_guided = batch.rows, self._uncond is not None
         layout = _Layout.of(batch, is_guided=is_guided, cfg_patch=self._numerics.cfg_patch)
         output = self._output(batch, layout, step, past)
@@ -168,13 +170,18 @@ class _Stepper:
             known = list(batch.bases[len(uncond_output) :])
             uncond_output = torch.cat([uncond_output, of_runs[known]])
             channels = rows.x_RChw.shape[1]
-            prediction = guided(uncond_output, prediction, self._numerics.guidance, channels)
+            prediction = self._model.family.guide(
+                uncond_output,
+                prediction,
+                guidance=self._numerics.guidance,
+                channels=channels,
+            )
         return rows.stepped(for_scheduler(prediction, rows), step), uncond_output
 
     def _output(
         self, batch: _Batch, layout: _Layout, step: int, past: Trajectories | None
     ) -> torch.Tensor:
-        """Return the UNet's output of a whole batch, patched."""
+        """Return the denoiser's output of a whole batch, patched."""
         row_x = batch.rows.model_input(step)
         sources = list(batch.sources)
         source_x = past.rows[step].model_input(step)[sources] if past else row_x[:0]
@@ -183,9 +190,9 @@ class _Stepper:
         cond = self._cond.take([*sources, *batch.bases])
         if self._uncond is not None:
             cond = joined([self._uncond.take([0] * layout.sources.start), cond])
-        t = batch.rows.scheduler.timesteps[step]
+        t = evaluated(batch.rows.scheduler)[step]
         with patched(_edits(batch, layout)):
-            return unet_output(self._model, x, t, cond, self._numerics)
+            return denoiser_output(self._model, x, t, cond, self._numerics)
 
 
 def _count(part: slice) -> int:
@@ -202,6 +209,7 @@ def _edits(batch: _Batch, layout: _Layout) -> dict[HookPoint, Edit]:
                     row=start + len(batch.sources) + row,
                     sources=tuple(start + batch.place(source) for source in change.sources),
                     channels=site.channels,
+                    positions=site.positions,
                 )
                 for start in layout.blocks
             )

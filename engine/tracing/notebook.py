@@ -7,6 +7,7 @@ import pyarrow as pa
 from engine.model.components import list_components
 from engine.model.model import Diffusion
 from engine.model.opening import new_scheduler
+from engine.model.schedulers import evaluated
 from engine.model.scorer import Scorer
 from engine.tracing.trace_unit import trace_unit
 from schemas.caption import Caption
@@ -39,8 +40,8 @@ def trace_caption(
     `patched` hold the measure of the three runs. The arguments are fields of a plan.
     PlanError, UnknownComponent: as `trace_unit`.
     """
-    scheduler = new_scheduler(model, scheduler=numerics.scheduler, steps=numerics.steps)
-    steps = len(scheduler.timesteps)
+    scheduler = new_scheduler(model, numerics)
+    steps = len(evaluated(scheduler))
     components = [c for c in list_components(model, kinds) if c.part is part]
     unit = Unit(
         caption=caption,

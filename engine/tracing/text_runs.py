@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from engine.model.conditioning import Conditioning, TextPlace
 from engine.model.hooks import ActivationCopy, Edit, HookPoint, copy_rows, patched
-from engine.model.model import Conditioning, Diffusion, embedding_sigma, token_embedding
+from engine.model.model import Diffusion, embedding_sigma, token_embedding
 from engine.model.sampling import check_conditioning
 from engine.model.tokens import find_subject
 from engine.tracing.corruption import noise_draw, noise_scale, noising, subject_noise
-from engine.tracing.interventions import CLEAN, Patch, Reference
+from engine.tracing.interventions import CLEAN, CORRUPTED, Patch, Reference
 from schemas.component import Part
 from schemas.numerics import Numerics
 from schemas.unit import Unit
@@ -55,8 +56,28 @@ def encode_rows(
         cond = model.family.encode(model, ids)
     if noised and not at_input:
         cond = _output_noise(model, unit, cond, noised, numerics)
+    cond = _confined(cond, rows, numerics.path)
     check_conditioning(model, cond, runs=[row.label for row in rows])
     return cond
+
+
+def _confined(cond: Conditioning, rows: Sequence[TextRow], path: str) -> Conditioning:
+    """Return the conditioning with the clean run's text rows or pooled embedding where a run
+    changes the other alone.
+
+    The runs of other captions, whose activations are sources, keep both.
+    """
+    if cond.pooled_RP is None or path == "both":
+        return cond
+    corrupted = rows[CORRUPTED].run if len(rows) > CORRUPTED else None
+    confined = [
+        n
+        for n, row in enumerate(rows)
+        if row.change is not None or row.run.is_noised or row.run == corrupted
+    ]
+    kept = (cond.pooled_RP if path == "tokens" else cond.text_RLD).clone()
+    kept[confined] = kept[CLEAN].clone()
+    return replace(cond, **{"pooled_RP" if path == "tokens" else "text_RLD": kept})
 
 
 def _writes(rows: Sequence[TextRow]) -> dict[HookPoint, Edit]:
@@ -107,19 +128,14 @@ def _output_noise(
 
     A pooled embedding, which also holds the subject, is noised as a whole in sigmas of its own.
     """
-    clean_LD = cond.text_RLD[CLEAN]
-    noise_of = {
-        stream: subject_noise(
-            unit,
-            find_subject(model.tokenizer, unit.caption, numerics.occurrence),
-            shape=(clean_LD.shape[0], clean_LD.shape[1]),
-            scale=noise_scale(numerics, float(clean_LD.float().std())),
-            stream=stream,
-        )
-        for stream in set(noised.values())
-    }
-    noises = {row: noise_of[stream] for row, stream in noised.items()}
-    noisy = replace(cond, text_RLD=noising(noises)(cond.text_RLD))
+    noisy = cond
+    for n, place in enumerate(cond.places):
+        noise_of = {
+            stream: _row_noise(model, unit, cond, place, numerics, stream=f"{n or ''}{stream}")
+            for stream in set(noised.values())
+        }
+        noises = {row: noise_of[stream] for row, stream in noised.items()}
+        noisy = replace(noisy, text_RLD=noising(noises)(noisy.text_RLD))
     if cond.pooled_RP is None:
         return noisy
     clean_P = cond.pooled_RP[CLEAN]
@@ -131,9 +147,41 @@ def _output_noise(
     return replace(noisy, pooled_RP=noising(pooled)(cond.pooled_RP))
 
 
+def _row_noise(
+    model: Diffusion,
+    unit: Unit,
+    cond: Conditioning,
+    place: TextPlace,
+    numerics: Numerics,
+    *,
+    stream: str,
+) -> torch.Tensor:
+    """Return noise_LD on the subject's text rows that an encoder fills, zero elsewhere."""
+    rows = slice(place.start, None if place.length is None else place.start + place.length)
+    clean_LD = cond.text_RLD[CLEAN]
+    own_LD = clean_LD[rows, : place.width]
+    tokenizer = model.encoders[place.encoder].tokenizer
+    span = find_subject(tokenizer, unit.caption, numerics.occurrence)
+    moved = replace(
+        span,
+        start=place.row(span.start),
+        stop=place.row(span.stop),
+        before=tuple((place.row(start), place.row(stop)) for start, stop in span.before),
+    )
+    noise_LD = torch.zeros(clean_LD.shape)
+    noise_LD[:, : place.width] = subject_noise(
+        unit,
+        moved,
+        shape=(clean_LD.shape[0], own_LD.shape[1]),
+        scale=noise_scale(numerics, float(own_LD.float().std())),
+        stream=stream,
+    )
+    return noise_LD
+
+
 def _distinct_key(cond: Conditioning) -> torch.Tensor:
-    flat = cond.text_RLD.flatten(1)
-    return flat if cond.pooled_RP is None else torch.cat([flat, cond.pooled_RP], dim=1)
+    parts = (cond.text_RLD.flatten(1), cond.pooled_RP, cond.mask_RL)
+    return torch.cat([part.float() for part in parts if part is not None], dim=1)
 
 
 def distinct_rows(cond: Conditioning) -> tuple[list[int], list[int]]:

@@ -70,11 +70,12 @@ def trace_unit(
     clean, corrupted = unit_scorer.measure(reference)
     if selector:
         selector.see_references(reference.images_RCHW, (clean, corrupted))
+    path = numerics.path if model.family.has_pooled else "tokens"
     trials: list[Trial] = []
     for outcome, made in runs:
         measured = unit_scorer.measure(outcome)
         for change, values in zip(made, measured, strict=True):
-            trials += _trials(change, clean, corrupted, values)
+            trials += _trials(change, clean, corrupted, values, path=path)
         if selector:
             selector.see_changes(made, outcome.images_RCHW, measured)
     return trials
@@ -85,6 +86,8 @@ def _trials(
     clean: dict[str, float],
     corrupted: dict[str, float],
     changed: dict[str, float],
+    *,
+    path: str,
 ) -> Iterator[Trial]:
     for measure, value in changed.items():
         yield Trial(
@@ -95,6 +98,7 @@ def _trials(
             token_text=change.token_text,
             step_start=change.window[0],
             step_stop=change.window[1],
+            path=path,
             patch_kind=change.patch_kind,
             measure=measure,
             clean=clean[measure],

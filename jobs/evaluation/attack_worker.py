@@ -14,8 +14,8 @@ from engine.evaluation import prompt_search
 from engine.evaluation.recognition import Share, choice_texts, share_shown
 from engine.model import sampling
 from engine.model.calibration import BatchRows
+from engine.model.conditioning import Conditioning
 from engine.model.hub import source_folder
-from engine.model.model import Conditioning
 from engine.model.opening import open_model
 from engine.model.scorer import open_scorer
 from engine.model.seeds import derived_seed

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from engine.files import read_bytes
 from jobs.input.captions import read_captions
 from schemas.caption import Caption
-from schemas.component import TEXT_ENTRIES, Component, Part
+from schemas.component import PAPER_KINDS, TEXT_ENTRIES, Component, Kind, Part
 from schemas.documents import first_message, is_mapping, read_json, read_yaml
 from schemas.errors import PlanError
 from schemas.intervention import Intervention, PatchKind, allows
@@ -145,10 +145,20 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     _check_captions(plan)
     check_model(plan.model)
     skeleton = open_skeleton(plan.model)
+    _check_kinds(plan, list_components(skeleton))
+    if plan.numerics.path != "both" and not skeleton.family.has_pooled:
+        raise PlanError(
+            f"path {plan.numerics.path}: model {plan.model!r} reads no pooled embedding of the "
+            "caption, its text rows are the only path: leave out --path"
+        )
     # Workers fetch later and elsewhere, so the plan records the commit that was checked.
     plan = plan.model_copy(update={"model": pinned(plan.model)})
     if plan.components is None:
-        chosen = [c for c in list_components(skeleton, plan.kinds) if c.part in plan.parts]
+        chosen = [
+            c
+            for c in list_components(skeleton, plan.kinds)
+            if c.part in plan.parts and not c.is_dead
+        ]
         names = consecutive(chosen, plan.consecutive)
     else:
         names = plan.components
@@ -186,6 +196,24 @@ def _check_patches(plan: TracePlan, traced: Sequence[Component]) -> None:
             f"{lacking[0].name} has no contribution besides its output, which is one already: "
             "trace it with --patch state, or contributions only of --kind resnet, block or layer"
         )
+
+
+def _check_kinds(plan: TracePlan, components: Sequence[Component]) -> None:
+    """Raise PlanError if the model has no component of a kind that was asked for."""
+    there = {component.kind for component in components}
+    if plan.components is not None or plan.kinds == PAPER_KINDS:
+        return
+    for kind in plan.kinds:
+        if kind is Kind.BLOCK and Kind.STREAM_IMAGE in there:
+            raise PlanError(
+                "kind block: what a transformer's block returns is the network's whole state, and "
+                "restoring it is the clean run by construction; trace stream_image, stream_text or "
+                "the attentions and feed-forwards of the block"
+            )
+        if kind not in there:
+            raise PlanError(
+                f"the model has no component of kind {kind}: it has {', '.join(sorted(there))}"
+            )
 
 
 def _check_captions(plan: TracePlan) -> None:

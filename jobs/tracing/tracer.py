@@ -86,7 +86,7 @@ class ModelTracer:
         def traced(rows: int) -> "tuple[list[Trial], ImageSelector | None]":
             measures, interventions = self._plan.measures, unit.interventions
             selector = ImageSelector.of(measures, interventions) if keeps_images else None
-            with count_rows(self._model.unet, self._metrics.rows):
+            with count_rows(self._model.denoiser, self._metrics.rows):
                 trials = trace_unit(
                     self._model,
                     self._scorer,

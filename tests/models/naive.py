@@ -278,7 +278,7 @@ class Oracle:
         window: tuple[int, int] = (0, 0),
     ) -> torch.Tensor:
         """Return the final latent; at the steps of the window, activations are written."""
-        unet, guidance = self.model.unet, self.numerics.guidance
+        unet, guidance = self.model.denoiser, self.numerics.guidance
         size = unet.config.sample_size
         scheduler = self.new_scheduler()
         shape = (1, unet.config.in_channels, size, size)
@@ -428,7 +428,7 @@ def module_at(model: Diffusion, path: str) -> Any:
     """Return the module of a component's name without its head."""
     network, _, inner = path.partition(".")
     if network == "unet":
-        return model.unet.get_submodule(inner)
+        return model.denoiser.get_submodule(inner)
     return model.text_encoder.get_submodule(f"encoder.{inner}")
 
 
@@ -446,7 +446,7 @@ def execution_order(model: Diffusion, kind: str) -> list[str]:
 def _names_by_running(model: Diffusion) -> tuple[str, ...]:
     """Run both networks once and note which modules named like components end, in order."""
     names: list[str] = []
-    networks = {"unet": model.unet, "text_encoder": model.text_encoder}
+    networks = {"unet": model.denoiser, "text_encoder": model.text_encoder}
     with ExitStack() as stack:
         for network, root in networks.items():
             for path, module in root.named_modules():
@@ -455,11 +455,11 @@ def _names_by_running(model: Diffusion) -> tuple[str, ...]:
                     note = _noting(names, f"{network}.{inner}", module)
                     stack.callback(module.register_forward_hook(note).remove)
         ids = torch.tensor([model.tokenizer("a").input_ids])
-        size = model.unet.config.sample_size
+        size = model.denoiser.config.sample_size
         with torch.no_grad():
             rows = model.text_encoder(ids)[0]
-            x = torch.zeros(1, model.unet.config.in_channels, size, size)
-            model.unet(x, 1, encoder_hidden_states=rows)
+            x = torch.zeros(1, model.denoiser.config.in_channels, size, size)
+            model.denoiser(x, 1, encoder_hidden_states=rows)
     return tuple(names)
 
 

@@ -7,17 +7,17 @@ embedding, pooled: that path is not a component.
 Shapes: R rows, L token positions, D text width, C channels, H x W pixels.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import IFPipeline, UNet2DConditionModel
-from tokenizers import normalizers
 from transformers import T5EncoderModel
 
-from engine.model.model import Conditioning, Family
+from engine.model.conditioning import Conditioning
+from engine.model.families.t5 import lowering_tokenizer, run_masked, t5_dtype
+from engine.model.families.unets import UNetFamily
 from engine.model.settings import Allowed, check_text, refuse_settings
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ SETTINGS: Allowed = {
 }
 
 
-class DeepFloydIF(Family):
+class DeepFloydIF(UNetFamily):
     """`IFPipeline`."""
 
     pipeline = "IFPipeline"
@@ -59,35 +59,27 @@ class DeepFloydIF(Family):
             requires_safety_checker=False,
         )
 
-    def prepare_tokenizer(self, tokenizer: Any) -> Any:
-        """Return a tokenizer of IF's length that lowers and strips, as the pipeline does.
+    def length_of(self, part: str, denoiser: Any) -> int | None:
+        """Return IF's length."""
+        return LENGTH
 
-        In its normalizer, so that a token's offsets are those of the caption as written.
-        """
-        prepared = copy.deepcopy(tokenizer)
-        prepared.model_max_length = LENGTH
-        backend = prepared.backend_tokenizer
-        own = [] if backend.normalizer is None else [backend.normalizer]
-        backend.normalizer = normalizers.Sequence(
-            [normalizers.Lowercase(), normalizers.Strip(), *own]
-        )
-        return prepared
+    def prepare_tokenizer(self, tokenizer: Any, *, part: str, denoiser: Any) -> Any:
+        """Return a tokenizer of IF's length that lowers and strips, as the pipeline does."""
+        return lowering_tokenizer(tokenizer, length=LENGTH)
 
-    def text_dtype(self, dtype: torch.dtype) -> torch.dtype:
+    def text_dtype(self, dtype: torch.dtype, *, part: str) -> torch.dtype:
         """Return float32 in place of float16, in which T5's feed-forward overflows."""
-        return torch.float32 if dtype is torch.float16 else dtype
+        return t5_dtype(dtype)
 
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the encoder's last hidden state; no position attends to padding."""
         (ids_RL,) = ids
         text_RLD = self.run_encoder(model.text_encoder, ids_RL)[0]
-        return Conditioning(text_RLD=text_RLD.to(model.unet.dtype))
+        return Conditioning(text_RLD=text_RLD.to(model.denoiser.dtype))
 
     def run_encoder(self, encoder: Any, ids_RL: torch.Tensor) -> Any:
         """Return T5's output with a mask of what is not padding."""
-        mask_RL = (ids_RL != encoder.config.pad_token_id).long()
-        # transformers asks whether a mask hides anything: on the meta device there are no values.
-        return encoder(ids_RL, attention_mask=None if ids_RL.is_meta else mask_RL)
+        return run_masked(encoder, ids_RL)
 
     def vae_factor(self, model: "Diffusion") -> int:
         """Return 1: there is no VAE."""

@@ -15,8 +15,9 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from engine.model.hooks import HookPoint, Side, recording
-from engine.model.model import Conditioning, Family
+from engine.model.conditioning import Conditioning
+from engine.model.families.clip import penultimate
+from engine.model.families.unets import UNetFamily
 from engine.model.settings import LATENT, Allowed, check_channels, check_text, refuse_settings
 from engine.model.weight_files import PartError
 
@@ -28,7 +29,7 @@ TIME_IDS = 6
 SETTINGS: Allowed = {**LATENT, ("unet", "addition_embed_type"): ("text_time",)}
 
 
-class StableDiffusionXL(Family):
+class StableDiffusionXL(UNetFamily):
     """`StableDiffusionXLPipeline`."""
 
     pipeline = "StableDiffusionXLPipeline"
@@ -41,6 +42,7 @@ class StableDiffusionXL(Family):
         }
     )
     encoders = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
+    has_pooled = True
 
     def check_settings(self, networks: Mapping[str, Any]) -> None:
         """Refuse what Stable Diffusion's does, and other conditions than pooled text and sizes."""
@@ -59,7 +61,7 @@ class StableDiffusionXL(Family):
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return both encoders' penultimate hidden states, and the second's projected EOS row."""
         (first_RLD, _), (second_RLD, pooled_RP) = (
-            _penultimate(encoder.module, ids_RL)
+            penultimate(encoder.module, ids_RL)
             for encoder, ids_RL in zip(model.encoders, ids, strict=True)
         )
         return Conditioning(
@@ -106,16 +108,3 @@ def _check_projection(networks: Mapping[str, Any]) -> None:
             f"{unet.projection_class_embeddings_input_dim} and is given {given} numbers: "
             "dqf opens no refiner"
         )
-
-
-def _penultimate(encoder: Any, ids_RL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what the last layer reads, hidden_RLD, and the encoder's first output.
-
-    `output_hidden_states=True` would not do: transformers 5 collects them with hooks of its own,
-    which stay, and which see each layer's output before an intervention replaces it.
-    """
-    text_model = getattr(encoder, "text_model", encoder)
-    spot = HookPoint(text_model.encoder.layers[-1], Side.INPUT)
-    with recording([spot]) as passed:
-        output = encoder(ids_RL)[0]
-    return passed[spot][0], output

@@ -13,7 +13,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel
 
-from engine.model.model import Conditioning, Family
+from engine.model.conditioning import Conditioning
+from engine.model.families.unets import UNetFamily
 from engine.model.settings import LATENT, Allowed, check_channels, check_text, refuse_settings
 from engine.model.weight_files import PartError
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 SETTINGS: Allowed = {**LATENT, ("text_encoder", "use_attention_mask"): (None, False)}
 
 
-class StableDiffusion(Family):
+class StableDiffusion(UNetFamily):
     """`StableDiffusionPipeline`."""
 
     pipeline = "StableDiffusionPipeline"

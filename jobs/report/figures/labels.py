@@ -10,29 +10,45 @@ KIND_NAMES = {
     Kind.RESNET: "resnet",
     Kind.SELF_ATTENTION: "self-attention",
     Kind.JOINT_ATTENTION: "joint attention",
+    Kind.JOINT_ATTENTION_TEXT: "joint attention (text)",
     Kind.CROSS_ATTENTION: "cross-attention",
     Kind.FEED_FORWARD: "feed-forward",
+    Kind.FEED_FORWARD_TEXT: "feed-forward (text)",
     Kind.MLP: "MLP",
     Kind.HEAD: "head",
     Kind.BLOCK: "block",
     Kind.LAYER: "layer",
+    Kind.STREAM_IMAGE: "image stream",
+    Kind.STREAM_TEXT: "text stream",
+    Kind.TEXT_PROJECTION: "text projection",
+    Kind.POOLED_PROJECTION: "pooled projection",
+    Kind.MODULATION: "modulation",
 }
 """Kinds in the order in which the network drawing stacks them."""
 LETTERS = {
     Kind.RESNET: "R",
     Kind.SELF_ATTENTION: "S",
     Kind.JOINT_ATTENTION: "J",
+    Kind.JOINT_ATTENTION_TEXT: "j",
     Kind.CROSS_ATTENTION: "C",
     Kind.FEED_FORWARD: "F",
+    Kind.FEED_FORWARD_TEXT: "f",
     Kind.MLP: "M",
     Kind.HEAD: "h",
     Kind.BLOCK: "B",
     Kind.LAYER: "L",
+    Kind.STREAM_IMAGE: "I",
+    Kind.STREAM_TEXT: "T",
+    Kind.TEXT_PROJECTION: "t",
+    Kind.POOLED_PROJECTION: "p",
+    Kind.MODULATION: "m",
 }
 # A head comes before its attention, a block or layer after everything that it contains.
 LANES = (
-    Kind.HEAD, Kind.RESNET, Kind.SELF_ATTENTION, Kind.JOINT_ATTENTION, Kind.CROSS_ATTENTION,
-    Kind.FEED_FORWARD, Kind.MLP, Kind.BLOCK, Kind.LAYER,
+    Kind.POOLED_PROJECTION, Kind.MODULATION, Kind.TEXT_PROJECTION,
+    Kind.HEAD, Kind.RESNET, Kind.SELF_ATTENTION, Kind.JOINT_ATTENTION, Kind.JOINT_ATTENTION_TEXT,
+    Kind.CROSS_ATTENTION, Kind.FEED_FORWARD, Kind.FEED_FORWARD_TEXT, Kind.MLP, Kind.BLOCK,
+    Kind.STREAM_TEXT, Kind.STREAM_IMAGE, Kind.LAYER,
 )  # fmt: skip
 GAP = 0.5
 """The space between blocks of the drawn network, in cells."""
@@ -92,7 +108,7 @@ def _cells(components: Sequence[Component]) -> list[tuple[float, float]]:
         is_block = previous is not None and _block(previous) != _block(component)
         if previous is None or is_block or lane <= lanes.index(previous.kind):
             x += 1 + (GAP if is_block else 0)
-        is_unet = component.part is Part.DENOISER
+        is_unet = component.name.startswith("unet.")
         depth = min(component.layer, last_layer - component.layer) if is_unet else 0
         cells.append((x, depth * (len(lanes) + 1) + lane))
         previous = component

@@ -35,7 +35,7 @@ def test_names_are_those_of_the_parts_and_their_state_dicts(tiny_families: dict[
     names = weights_of(model)
     assert OUT_PROJ in names
     assert OUT_PROJ.replace("text_encoder.", "text_encoder_2.text_model.") in names
-    assert names["unet.conv_in.weight"] is model.unet.conv_in.weight
+    assert names["unet.conv_in.weight"] is model.denoiser.conv_in.weight
 
 
 def test_the_very_tensors_are_back_after_an_exception(tiny_sd: Path) -> None:

@@ -53,7 +53,7 @@ def run_inversion(model: Diffusion, *, seed: int = 0, steps: int = 6) -> attack.
 @contextmanager
 def unchanged(model: Diffusion) -> Iterator[None]:
     """Fail unless the block leaves weights, their gradients and hooks as they were."""
-    parts = (model.unet, model.vae, *(encoder.module for encoder in model.encoders))
+    parts = (model.denoiser, model.vae, *(encoder.module for encoder in model.encoders))
 
     def state() -> list[tuple[torch.Tensor, bool, bool]]:
         held = (p for part in parts for p in part.parameters())

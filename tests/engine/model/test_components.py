@@ -171,7 +171,7 @@ def open_published(name: str) -> Skeleton:
     return skeleton_of(
         name,
         family=FAMILIES[model.pipeline],
-        unet_config=model.unet,
+        config=model.unet,
         text_configs=model.texts,
     )
 
@@ -182,7 +182,7 @@ def test_published_architectures_have_these_components(name: str) -> None:
     components = list_components(skeleton, PAPER_KINDS)
     assert Counter(c.kind for c in components if c.part is Part.DENOISER) == expected.kinds
     assert sum(c.part is Part.TEXT_ENCODER for c in components) == expected.text
-    billions = sum(p.numel() for p in skeleton.unet.parameters()) / 1e9
+    billions = sum(p.numel() for p in skeleton.denoiser.parameters()) / 1e9
     assert billions == pytest.approx(expected.unet_parameters, abs=0.05)
 
 
@@ -226,4 +226,4 @@ def test_unknown_name_gets_the_nearest() -> None:
 
 def test_skeleton_holds_no_weights() -> None:
     skeleton = open_published("SD 1")
-    assert all(p.device == torch.device("meta") for p in skeleton.unet.parameters())
+    assert all(p.device == torch.device("meta") for p in skeleton.denoiser.parameters())

@@ -11,7 +11,7 @@ import torch
 
 from engine.model.opening import count_steps, open_model
 from engine.model.sampling import generate
-from engine.model.schedulers import SCHEDULERS, Rows, gathered, scheduler_named
+from engine.model.schedulers import Rows, gathered, readable, scheduler_named
 from engine.model.seeds import derived_seed
 from schemas.errors import PlanError
 from schemas.numerics import Numerics
@@ -40,7 +40,7 @@ SEEDS = (11, 2**62)
 def _cases() -> list[Any]:
     """Return name and config of each scheduler and variant."""
     return [
-        *(pytest.param(name, CONFIG, id=name) for name in SCHEDULERS),
+        *(pytest.param(name, CONFIG, id=name) for name in readable(CONFIG)),
         *(pytest.param(name, CONFIG | more, id=key) for key, (name, more) in VARIANTS.items()),
     ]
 

@@ -11,9 +11,9 @@ import torch
 
 from engine.model.opening import check_model, open_model
 from engine.model.sampling import generate
+from engine.testing.pipelines import open_pipeline, pipeline_image
 from schemas.errors import ModelUnavailable
 from schemas.numerics import Numerics
-from tests.models.pipelines import open_pipeline, pipeline_image
 
 CAPTION = "a painting of a sailing ship"
 NUMERICS = Numerics(steps=2, guidance=3.0)

@@ -16,7 +16,7 @@ from tests.models.families import open_clip_tokenizer, t5_tokenizer
 from tests.models.tiny import LENGTH, build_tokenizer
 
 TOKENIZER = build_tokenizer()
-T5 = DeepFloydIF().prepare_tokenizer(t5_tokenizer())
+T5 = DeepFloydIF().prepare_tokenizer(t5_tokenizer(), part="text_encoder", denoiser=None)
 WORDS = ("apple", "castle", "hippopotamus", "sea", "night", "Forest")
 
 

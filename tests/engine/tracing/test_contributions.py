@@ -52,12 +52,12 @@ def unit_of(*components: str, **options: Any) -> Unit:
 def output_of_row(model: Diffusion, *, alike: str) -> torch.Tensor:
     """Return the UNet's output for a row; it differs from the source by all but what is `alike`."""
     generator = torch.Generator().manual_seed(0)
-    size, config = model.unet.config.sample_size, model.unet.config
+    size, config = model.denoiser.config.sample_size, model.denoiser.config
     x = torch.randn(2, config.in_channels, size, size, generator=generator)
     text = torch.randn(2, 5, config.cross_attention_dim, generator=generator)
     if alike == "text":
         text[ROW] = text[SOURCE]
-    return model.unet(x, torch.tensor(500), encoder_hidden_states=text).sample
+    return model.denoiser(x, torch.tensor(500), encoder_hidden_states=text).sample
 
 
 def copied(site: Site, *, is_contribution: bool) -> dict[HookPoint, Any]:

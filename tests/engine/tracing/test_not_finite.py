@@ -65,8 +65,8 @@ def test_noise_beyond_numbers_is_the_corrupted_runs(
 
 @pytest.mark.parametrize("part", Part)
 def test_a_unet_that_overflows_is_named(model: Diffusion, scorer: Scorer, part: Part) -> None:
-    largest(model.unet.conv_out.weight)
-    with pytest.raises(NotFinite, match=r"the UNet gives .* the clean run and 1 more"):
+    largest(model.denoiser.conv_out.weight)
+    with pytest.raises(NotFinite, match=r"the denoiser gives .* the clean run and 1 more"):
         traced(model, scorer, part)
 
 
@@ -78,7 +78,7 @@ def test_a_changed_run_alone_that_overflows_is_named(model: Diffusion, scorer: S
             output[-1] = torch.inf
         return output
 
-    model.unet.mid_block.resnets[1].register_forward_hook(overflow)
+    model.denoiser.mid_block.resnets[1].register_forward_hook(overflow)
     with pytest.raises(NotFinite, match=r"the run of restore at unet\.mid_block\.resnets\.0"):
         traced(model, scorer, Part.DENOISER)
 
@@ -91,7 +91,7 @@ def test_a_vae_that_overflows_is_named(model: Diffusion, scorer: Scorer) -> None
 
 def test_half_precision_gets_the_advice_that_helps(tiny_sd: Path) -> None:
     model = open_model(str(tiny_sd), dtype="bfloat16", device="cpu")
-    largest(model.unet.conv_out.weight)
+    largest(model.denoiser.conv_out.weight)
     with pytest.raises(NotFinite, match=r"not finite in bfloat16: .*; try --dtype float32"):
         generate(model, ["a red apple"], seeds=[0], numerics=Numerics(steps=1))
 

@@ -50,14 +50,14 @@ def test_cost_is_what_a_run_does(
     planned = check_plan(make_plan(fields))
     cost = plan_cost(planned)
     evaluated: list[int] = []
-    unet_output = sampling.unet_output
+    denoiser_output = sampling.denoiser_output
 
     def counting(model: Any, x: Any, *rest: Any) -> Any:
         evaluated.append(len(x))
-        return unet_output(model, x, *rest)
+        return denoiser_output(model, x, *rest)
 
-    monkeypatch.setattr(sampling, "unet_output", counting)
-    monkeypatch.setattr(lockstep, "unet_output", counting)
+    monkeypatch.setattr(sampling, "denoiser_output", counting)
+    monkeypatch.setattr(lockstep, "denoiser_output", counting)
     run = prepare_run(tmp_path / "run", planned)
     worker = TraceWorker(run.location, rows=64, threads=1)
     done = [worker.run(Task(chunk=chunk)) for chunk in range(run.num_chunks)]

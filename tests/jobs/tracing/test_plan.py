@@ -19,6 +19,7 @@ from jobs.tracing.plan import check_plan, make_plan, read_options, read_plan
 from schemas.caption import Caption
 from schemas.component import TEXT_ENTRIES, Part, names_by_part
 from schemas.errors import DqfError, ModelUnavailable, PlanError, UnknownComponent
+from schemas.numerics import Numerics
 from schemas.unit import alternatives, plan_units
 
 CAT = {"caption": "a cat", "subject": "cat", "attribute": "object"}
@@ -158,6 +159,9 @@ def test_bad_fields_are_named(fields: dict, message: str) -> None:
             "no component to trace can be used with intervention swap",
         ),
         ({"interventions": ["other-seed"], "parts": ["text-encoder"]}, PlanError, "other-seed"),
+        ({"kinds": ["resnet", "stream_text"]}, PlanError, "no component of kind stream_text"),
+        ({"numerics": {"path": "pooled"}}, PlanError, "path pooled: .* leave out --path"),
+        ({"numerics": {"scheduler": "flow-heun"}}, PlanError, "give one of ddim, ddpm"),
         (
             {"components": ["unet.mid_block.resnets.0..unet.mid_block"]},
             UnknownComponent,
@@ -171,6 +175,32 @@ def test_a_plan_is_checked_against_its_model(
     plan = make_plan({"model": str(tiny_sd), "captions": [CAT], **change})
     with pytest.raises(error, match=message):
         check_plan(plan)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kinds": ["block"]}, "kind block: .* trace stream_image, stream_text"),
+        ({"kinds": ["cross_attn"]}, "no component of kind cross_attn: it has feed_forward"),
+        ({"numerics": {"scheduler": "ddim"}}, "give one of dpm.*, unipc, flow-euler, flow-heun"),
+    ],
+)
+def test_a_plan_is_checked_against_a_transformer(
+    tiny_sd3: Path, change: dict, message: str
+) -> None:
+    plan = make_plan({"model": str(tiny_sd3), "captions": [CAT], **change})
+    with pytest.raises(PlanError, match=message):
+        check_plan(plan)
+
+
+def test_dead_components_are_traced_only_by_name(tiny_sd3: Path) -> None:
+    fields = {"model": str(tiny_sd3), "captions": [CAT], "parts": ["denoiser"]}
+    dead = "transformer.transformer_blocks.2.attn.text"
+    default = check_plan(make_plan(fields)).components
+    named = check_plan(make_plan({**fields, "components": [dead]})).components
+    assert dead not in {component.name for component in default}
+    assert "transformer.transformer_blocks.1.attn.text" in {c.name for c in default}
+    assert [component.name for component in named] == [dead]
 
 
 def test_consecutive_components_become_one(tiny_sd: Path) -> None:
@@ -275,7 +305,7 @@ def test_a_models_own_scheduler_counts_as_it_steps(tiny_sd: Path, tmp_path: Path
     index["scheduler"] = ["diffusers", "PNDMScheduler"]
     (folder / "model_index.json").write_text(json.dumps(index))
     plan = make_plan({"model": str(folder), "captions": [CAT], "numerics": {"steps": 10}})
-    own = new_scheduler(open_model(str(folder)), scheduler=None, steps=10)
+    own = new_scheduler(open_model(str(folder)), Numerics(steps=10))
     assert check_plan(plan).steps == len(own.timesteps) == 19
 
 

@@ -1,6 +1,7 @@
 """What diffusers' own pipelines draw, for the noise that dqf draws."""
 
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,26 @@ from schemas.numerics import Numerics
 
 def open_pipeline(folder: Path) -> Any:
     """Return the pipeline of a folder, as diffusers opens it."""
-    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, low_cpu_mem_usage=False)
+    index = json.loads((folder / "model_index.json").read_text())
+    absent = {part: None for part, entry in index.items() if entry == [None, None]}
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(
+        folder, low_cpu_mem_usage=False, **absent
+    )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def pipeline_image(pipeline: Any, caption: str, *, seed: int, numerics: Numerics) -> torch.Tensor:
-    """Return the pipeline's image_1CHW of a caption in [0, 1].
+def pipeline_image(
+    pipeline: Any, caption: str, *, seed: int, numerics: Numerics, **options: Any
+) -> torch.Tensor:
+    """Return the pipeline's image_1CHW of a caption in [0, 1]; `options` are its own.
 
     Its generator first draws the latent of that seed, then every step's noise as dqf does.
     """
     if numerics.scheduler is not None:
         pipeline.scheduler = scheduler_named(numerics.scheduler, pipeline.scheduler.config)
     generator = torch.Generator().manual_seed(seed)
-    own, step = pipeline.scheduler.step, iter(range(numerics.steps))
+    own, step = pipeline.scheduler.step, iter(range(2 * numerics.steps))
 
     @functools.wraps(own)
     def reseeded(*args: Any, **kwargs: Any) -> Any:
@@ -35,13 +42,15 @@ def pipeline_image(pipeline: Any, caption: str, *, seed: int, numerics: Numerics
         return own(*args, **kwargs)
 
     pipeline.scheduler.step = reseeded
-    options = {"negative_prompt": numerics.negative_prompt} if numerics.negative_prompt else {}
+    given = {"negative_prompt": numerics.negative_prompt, "height": numerics.height}
+    given["width"] = numerics.width
     image_1HWC = pipeline(
         caption,
         num_inference_steps=numerics.steps,
         guidance_scale=numerics.guidance,
         generator=generator,
         output_type="np",
+        **{name: value for name, value in given.items() if value},
         **options,
     ).images
     return torch.as_tensor(image_1HWC).permute(0, 3, 1, 2)

@@ -1,0 +1,139 @@
+"""Where the components of a network are: attentions with their heads, and the layers of text
+encoders."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from engine.model.hooks import HookPoint, Side
+from schemas.component import Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A component inside one network, not yet numbered."""
+
+    path: str
+    """Its name after that of the network."""
+    module: nn.Module
+    kind: Kind
+    layer: int
+    spot: HookPoint
+    channels: slice | None = None
+    """Channels of the activation that belong to it, by default all."""
+    positions: slice | None = None
+    """Token positions of the activation that belong to it, by default all."""
+    increments: tuple[HookPoint, ...] = ()
+    """Hook points of all that it adds to its input; none where it adds its whole output."""
+    share: int = 1
+    """Number of components that share the module's parameters equally."""
+    is_dead: bool = False
+    """The image does not depend on it, by construction."""
+
+
+def whole(
+    path: str,
+    module: nn.Module,
+    kind: Kind,
+    layer: int,
+    *,
+    side: Side = Side.OUTPUT,
+    increments: tuple[HookPoint, ...] = (),
+) -> Found:
+    """Return the component that is a module's whole activation."""
+    return Found(
+        path=path,
+        module=module,
+        kind=kind,
+        layer=layer,
+        spot=HookPoint(module, side),
+        increments=increments,
+    )
+
+
+def element(
+    path: str, module: nn.Module, kind: Kind, layer: int, number: int, *, is_dead: bool = False
+) -> Found:
+    """Return the component that is one element of the tuple that a module returns."""
+    return Found(
+        path=path,
+        module=module,
+        kind=kind,
+        layer=layer,
+        spot=HookPoint(module, Side.OUTPUT, number),
+        is_dead=is_dead,
+    )
+
+
+def head_sites(
+    path: str,
+    attention: nn.Module,
+    layer: int,
+    *,
+    projection: nn.Linear,
+    heads: int,
+    width: int | None = None,
+    positions: slice | None = None,
+    is_dead: bool = False,
+) -> Iterator[Found]:
+    """Yield an attention's heads, each as channels of the output projection's input.
+
+    `width` is the number of channels of a head, by default an equal share of the input's.
+    """
+    width = width or projection.in_features // heads
+    for n in range(heads):
+        yield Found(
+            path=f"{path}.heads.{n}",
+            module=attention,
+            kind=Kind.HEAD,
+            layer=layer,
+            spot=HookPoint(projection, Side.INPUT),
+            channels=slice(n * width, (n + 1) * width),
+            positions=positions,
+            share=heads,
+            is_dead=is_dead,
+        )
+
+
+def with_heads(
+    path: str,
+    attention: Any,
+    kind: Kind,
+    layer: int,
+    *,
+    increments: tuple[HookPoint, ...] = (),
+) -> Iterator[Found]:
+    """Yield an attention's heads, then the attention."""
+    projection, heads = _output_projection(attention)
+    yield from head_sites(path, attention, layer, projection=projection, heads=heads)
+    yield whole(path, attention, kind, layer, increments=increments)
+
+
+def _output_projection(attention: Any) -> tuple[nn.Linear, int]:
+    """Return an attention's output projection and its number of heads."""
+    if hasattr(attention, "to_out"):  # diffusers
+        return attention.to_out[0], attention.heads
+    if hasattr(attention, "out_proj"):  # CLIP
+        return attention.out_proj, attention.num_heads
+    if hasattr(attention, "o_proj"):  # decoders: Gemma, Qwen, Mistral
+        return attention.o_proj, attention.config.num_attention_heads
+    return attention.o, attention.n_heads  # T5
+
+
+def text_sites(text_encoder: Any) -> Iterator[Found]:
+    """Yield heads, self-attention and MLP of every layer of CLIP, T5's encoder or a decoder, and
+    the layer."""
+    # transformers 5.6 flattened CLIPTextModel; CLIPTextModelWithProjection still has `text_model`.
+    inner = getattr(text_encoder, "text_model", text_encoder)
+    encoder = getattr(inner, "encoder", inner)
+    if hasattr(encoder, "layers"):
+        parts = [(layer, layer.self_attn, layer.mlp) for layer in encoder.layers]
+    else:
+        parts = [(b, b.layer[0].SelfAttention, b.layer[1].DenseReluDense) for b in encoder.block]
+    for n, (layer, attention, mlp) in enumerate(parts):
+        yield from with_heads(f"layers.{n}.self_attn", attention, Kind.SELF_ATTENTION, n)
+        yield whole(f"layers.{n}.mlp", mlp, Kind.MLP, n)
+        increments = (HookPoint(attention), HookPoint(mlp))
+        yield whole(f"layers.{n}", layer, Kind.LAYER, n, increments=increments)

@@ -1,0 +1,207 @@
+"""The tests of a model family, for anyone's: inherit `FamilyTests` and say how to build a pipeline.
+
+    class TestMine(FamilyTests):
+        family = MyFamily()
+
+        def build(self) -> MyPipeline: ...
+
+The pipeline is small and has random weights; pytest collects the tests of the class.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from engine.model.components import Site, list_components, list_sites
+from engine.model.families.known import FAMILIES
+from engine.model.model import Diffusion, Family
+from engine.model.opening import open_model, open_skeleton
+from engine.model.sampling import generate
+from engine.model.shapes import component_shapes
+from engine.testing.oracle import Oracle
+from engine.testing.pipelines import open_pipeline, pipeline_image
+from engine.tracing.interventions import CLEAN, CORRUPTED, Patch, Reference, reference_runs
+from engine.tracing.lockstep import run_references
+from engine.tracing.text_runs import TextRow, encode_rows
+from schemas.caption import Caption
+from schemas.component import PAPER_KINDS, Kind, Part
+from schemas.intervention import Intervention
+from schemas.numerics import Numerics
+from schemas.unit import Unit
+
+NEAR = 1e-4
+"""Largest difference of images and latents that is rounding."""
+MOVED = 1e-3
+"""Least difference of latents that is a change."""
+ENTRIES = (Kind.TEXT_PROJECTION, Kind.POOLED_PROJECTION)
+
+
+class FamilyTests:
+    """Invariants of tracing that a family keeps."""
+
+    family: ClassVar[Family]
+    numerics: ClassVar[Numerics] = Numerics(steps=2, guidance=4.0)
+    caption: ClassVar[Caption] = Caption(
+        caption="a photo of a red apple by the sea", subject="red apple", attribute="object"
+    )
+    pipeline_options: ClassVar[dict[str, Any]] = {}
+    """Arguments of the pipeline's call that make it draw what dqf draws."""
+    oracle_every: ClassVar[int] = 7
+    """One in so many components is compared with the oracle."""
+
+    def build(self) -> Any:
+        """Return a small diffusers pipeline with random weights."""
+        raise NotImplementedError
+
+    def open_pipeline(self, folder: Path) -> Any:
+        """Return the pipeline of a folder, as diffusers opens it."""
+        return open_pipeline(folder)
+
+    @pytest.fixture(scope="class")
+    def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """Return the folder of the pipeline."""
+        folder = tmp_path_factory.mktemp("family") / type(self).__name__
+        self.build().save_pretrained(folder)
+        return folder
+
+    @pytest.fixture(scope="class")
+    def model(self, folder: Path) -> Diffusion:
+        """Return the opened model."""
+        return open_model(str(folder), device="cpu")
+
+    def unit(self, part: Part = Part.DENOISER) -> Unit:
+        """Return a unit of the whole run."""
+        return Unit(
+            caption=self.caption,
+            seed=3,
+            draw=0,
+            part=part,
+            components=(),
+            windows=((0, self.numerics.steps),),
+        )
+
+    def run(self, model: Diffusion, patches: Sequence[Patch], path: str = "both") -> torch.Tensor:
+        """Return the final latents of the clean, the corrupted and patched runs, in one batch."""
+        numerics = self.numerics.model_copy(update={"path": path})
+        unit = self.unit()
+        runs: list[Reference] = reference_runs(unit, numerics)
+        with torch.inference_mode():
+            cond = encode_rows(model, unit, [TextRow(run=run) for run in runs], numerics)
+            past, latents_RChw = run_references(
+                model, runs, cond, changes=patches, numerics=numerics
+            )
+        return torch.cat([past.final, latents_RChw])
+
+    def patch(
+        self, sites: Sequence[Site], intervention: Intervention = Intervention.RESTORE
+    ) -> Patch:
+        """Return the patch of components in all steps."""
+        is_restored = intervention.changes_corrupted
+        return Patch(
+            component="several",
+            sites=tuple(sites),
+            intervention=intervention,
+            window=(0, self.numerics.steps),
+            base=CORRUPTED if is_restored else CLEAN,
+            sources=(CLEAN,) if is_restored else (),
+        )
+
+    def test_the_family_is_known_by_its_pipeline(self) -> None:
+        """An index that names the pipeline opens with the family."""
+        assert type(FAMILIES[self.family.pipeline]) is type(self.family)
+
+    def test_the_image_is_the_pipelines(self, folder: Path, model: Diffusion) -> None:
+        """diffusers' own pipeline draws the same image."""
+        text, numerics, options = self.caption.caption, self.numerics, self.pipeline_options
+        pipeline = self.open_pipeline(folder)
+        expected = pipeline_image(pipeline, text, seed=3, numerics=numerics, **options)
+        got = generate(model, [text], seeds=[3], numerics=numerics)
+        assert float((got - expected).abs().max()) < NEAR
+        assert float(expected.std()) > MOVED
+
+    def test_a_skeleton_has_the_same_components_in_order(
+        self, folder: Path, model: Diffusion
+    ) -> None:
+        """Configs alone say what is there; the order is that of execution."""
+        skeleton = open_skeleton(str(folder))
+        components = list_components(model)
+        assert list_components(skeleton) == components
+        assert set(component_shapes(skeleton)) == {c.name for c in components}
+        ran: list[str] = []
+        sites = list_sites(model)
+        handles = [
+            site.module.register_forward_hook(lambda *_, name=site.component.name: ran.append(name))
+            for site in sites
+        ]
+        once = self.numerics.model_copy(update={"steps": 1, "guidance": 1.0})
+        generate(model, [self.caption.caption], seeds=[0], numerics=once)
+        for handle in handles:
+            handle.remove()
+        own = f"{self.family.denoiser}."
+        ran.sort(key=lambda name: not name.startswith(own))
+        assert ran == [component.name for component in components]
+
+    def test_nothing_restored_is_the_corrupted_run(self, model: Diffusion) -> None:
+        """A patch of no component changes nothing."""
+        clean, corrupted, patched = self.run(model, [self.patch([])])
+        assert torch.equal(patched, corrupted)
+        assert float((clean - corrupted).abs().max()) > MOVED
+
+    def test_all_that_carries_text_restored_is_the_clean_run(self, model: Diffusion) -> None:
+        """The text's entries, or all modules of a UNet, hold all that the caption says."""
+        for path in ("tokens", "pooled", "both") if self.family.has_pooled else ("tokens",):
+            sites = [site for site in list_sites(model) if self._carries(site, path)]
+            clean, corrupted, patched = self.run(model, [self.patch(sites)], path)
+            assert float((clean - corrupted).abs().max()) > MOVED / 10, path
+            assert torch.equal(patched, clean), path
+
+    def _carries(self, site: Site, path: str) -> bool:
+        entries = {"tokens": ENTRIES[:1], "pooled": ENTRIES[1:], "both": ENTRIES}[path]
+        component = site.component
+        has_entries = self.family.denoiser != "unet"
+        return component.part is Part.DENOISER and (
+            component.kind in (entries if has_entries else PAPER_KINDS)
+        )
+
+    def test_dead_components_move_nothing_and_live_ones_something(self, model: Diffusion) -> None:
+        """Restoring a dead one is the corrupted run; removing a live one is not the clean run."""
+        sites = [s for s in list_sites(model) if s.component.part is Part.DENOISER]
+        live = [s for s in sites if not s.component.is_dead and s.component.kind in PAPER_KINDS]
+        dead = [s for s in sites if s.component.is_dead]
+        patches = [
+            *(self.patch([site]) for site in dead),
+            *(self.patch([site], Intervention.ZERO) for site in live),
+        ]
+        latents = self.run(model, patches)
+        for site, latent in zip(dead, latents[2:], strict=False):
+            assert torch.equal(latent, latents[CORRUPTED]), site.component.name
+        for site, latent in zip(live, latents[2 + len(dead) :], strict=True):
+            moved = float((latent - latents[CLEAN]).abs().max())
+            assert moved > NEAR, site.component.name
+
+    def test_rows_are_independent(self, model: Diffusion) -> None:
+        """What else is in a batch moves a row by rounding alone."""
+        sites = [s for s in list_sites(model) if s.component.part is Part.DENOISER][::9]
+        together = self.run(model, [self.patch([site]) for site in sites])
+        for site, latent in zip(sites[:2], together[2:], strict=False):
+            alone = self.run(model, [self.patch([site])])[2]
+            assert float((alone - latent).abs().max()) < NEAR * _size(alone), site.component.name
+
+    def test_the_oracle_agrees(self, model: Diffusion) -> None:
+        """Runs made one at a time, with hooks of their own, end in the same latents."""
+        oracle = Oracle(model, self.unit(), self.numerics)
+        sites = [s for s in list_sites(model) if s.component.part is Part.DENOISER]
+        sites = [s for s in sites if s.spot.side.name != "OUTPUTS"][:: self.oracle_every]
+        latents = self.run(model, [self.patch([site]) for site in sites])
+        expected = [oracle.clean(), oracle.corrupted(), *(oracle.restored(s) for s in sites)]
+        names = ["clean", "corrupted", *(site.component.name for site in sites)]
+        for name, latent, single in zip(names, latents, expected, strict=True):
+            assert float((latent - single[0]).abs().max()) < NEAR * _size(single), name
+
+
+def _size(latent: torch.Tensor) -> float:
+    """Return the largest magnitude of a latent, at least 1: rounding grows with it."""
+    return max(1.0, float(latent.abs().max()))

@@ -1,0 +1,67 @@
+"""Families besides Stable Diffusion 1 through the real command line and on real Ray."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.query.select import run_query
+from jobs.runs.trace_run import open_run
+from tests.cli.test_commands import dqf
+from tests.models.transformers import build_flux, build_pixart
+
+CAPTIONS = "caption,subject,attribute,target\na red apple on a wooden table,apple,object,\n"
+SCORES = "SELECT component, path, clean, corrupted, patched FROM scores"
+
+
+def traced(folder: Path, model: Path, scorer: Path, *options: str) -> list[dict]:
+    """Return the rows that `dqf trace submit` scores."""
+    captions = folder / "captions.csv"
+    captions.write_text(CAPTIONS)
+    done = dqf(
+        "trace", "submit", "--model", str(model), "--scorer", str(scorer),
+        "--captions", str(captions), "--steps", "2", "--guidance", "4", "--height", "16",
+        "--width", "16", "--actors", "1", "--rows", "24", "--measure", "clean-latent",
+        "--run", str(folder / "run"), *options,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return run_query(open_run(folder / "run"), SCORES).to_pylist()
+
+
+def test_sd3_is_traced_by_path(tmp_path: Path, tiny_sd3: Path, tiny_scorer: Path) -> None:
+    kinds = ("pooled_projection", "text_projection", "joint_attn_text", "stream_image")
+    options = [word for kind in kinds for word in ("--kind", kind)]
+    rows = traced(
+        tmp_path, tiny_sd3, tiny_scorer, "--path", "pooled", "--part", "denoiser", *options
+    )
+    values = {row["component"].removeprefix("transformer."): row for row in rows}
+    assert {row["path"] for row in rows} == {"pooled"}
+    assert "transformer_blocks.0.attn.text" in values
+    entry, other = values["time_text_embed.text_embedder"], values["context_embedder"]
+    assert entry["corrupted"] < -1e-3
+    assert entry["patched"] == pytest.approx(0, abs=1e-4)
+    assert other["patched"] == pytest.approx(other["corrupted"], abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["pixart", "flux", "sdxl", "if"])
+def test_a_family_lists_draws_and_traces(
+    tmp_path: Path, tiny_families: dict[str, Path], tiny_scorer: Path, family: str
+) -> None:
+    model = tmp_path / family
+    if family in tiny_families:
+        model = tiny_families[family]
+    elif family == "pixart":
+        build_pixart(sigma=True).save_pretrained(model)
+    else:
+        build_flux(guidance_embeds=True).save_pretrained(model)
+    listed = json.loads(dqf("components", str(model), "--format", "json").stdout)
+    live = {row["component"] for row in listed if not row["is_dead"]}
+    rows = traced(tmp_path, model, tiny_scorer)
+    assert {row["component"] for row in rows} == live
+    image = tmp_path / "image.png"
+    drawn = dqf(
+        "generate", "a red apple", "--model", str(model), "--steps", "2", "--out", str(image)
+    )
+    assert drawn.returncode == 0, drawn.stderr
+    assert image.is_file()
