@@ -47,7 +47,7 @@ class Kind(StrEnum):
     POOLED_PROJECTION = "pooled_projection"
     """The pooled embedding of the caption as it enters a transformer."""
     MODULATION = "modulation"
-    """What scales and shifts the tokens in every block of a transformer."""
+    """The vector by which every block of a transformer scales and shifts its tokens."""
 
 
 PAPER_KINDS = (

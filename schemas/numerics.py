@@ -32,7 +32,7 @@ class Numerics(BaseModel):
         default="both",
         exclude_if=lambda path: path == "both",  # units without a choice keep their ids
     )
-    """What of the caption is corrupted and restored: its text rows, the pooled embedding, or both;
+    """The part of the caption that is corrupted and restored: its text rows, the pooled embedding, or both;
     the other keeps the clean caption's."""
     cfg_patch: Literal["cond", "both"] = "cond"
     """Restore the conditional half only (as the authors' hooks do) or both halves."""

@@ -1,4 +1,4 @@
-"""What the text encoders tell the denoiser about captions.
+"""The denoiser's conditioning on captions, and where each text encoder stands in it.
 
 Shapes: R rows, L token positions, D text width, P pooled width.
 """

@@ -183,7 +183,7 @@ class FamilyTests:
             assert moved > NEAR, site.component.name
 
     def test_rows_are_independent(self, model: Diffusion) -> None:
-        """What else is in a batch moves a row by rounding alone."""
+        """The other rows of a batch move a row by rounding alone."""
         sites = [s for s in list_sites(model) if s.component.part is Part.DENOISER][::9]
         together = self.run(model, [self.patch([site]) for site in sites])
         for site, latent in zip(sites[:2], together[2:], strict=False):

@@ -1,4 +1,4 @@
-"""What diffusers' own pipelines draw, for the noise that dqf draws."""
+"""The images of diffusers' own pipelines, for the noise that dqf draws."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""What the families that read two CLIP text encoders share.
+"""Reading inside a CLIP text encoder.
 
 Shapes: R rows, L token positions, D text width.
 """

@@ -1,4 +1,4 @@
-"""What the families that read T5 share.
+"""The tokenizer, mask and data type of T5, as pipelines use them.
 
 Shapes: R rows, L token positions.
 """

@@ -1,4 +1,4 @@
-"""What the families with a diffusion transformer share.
+"""The base of families with a diffusion transformer.
 
 Shapes: R rows, C channels, h x w latent, H x W pixels.
 """

@@ -1,4 +1,4 @@
-"""What the families with a UNet share: its components, and how it is called.
+"""The base of families with a UNet: its components, and how it is called.
 
 Shapes: R rows, C channels, h x w latent.
 """
