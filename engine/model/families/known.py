@@ -20,7 +20,9 @@ def installed_families() -> Iterator[Family]:
     for entry in entry_points(group=GROUP):
         kind = entry.load()
         if not (isinstance(kind, type) and issubclass(kind, Family)):
-            raise TypeError(f"entry point {entry.name} of {GROUP} is {kind!r}: it must be a subclass of Family")
+            raise TypeError(
+                f"entry point {entry.name} of {GROUP} is {kind!r}: it must be a subclass of Family"
+            )
         yield kind()
 
 
