@@ -32,8 +32,8 @@ class Numerics(BaseModel):
         default="both",
         exclude_if=lambda path: path == "both",  # units without a choice keep their ids
     )
-    """The part of the caption that is corrupted and restored: its text rows, the pooled embedding, or both;
-    the other keeps the clean caption's."""
+    """The part of the caption that is corrupted and restored: its text rows, the pooled embedding,
+    or both; the other keeps the clean caption's."""
     cfg_patch: Literal["cond", "both"] = "cond"
     """Restore the conditional half only (as the authors' hooks do) or both halves."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
