@@ -19,9 +19,11 @@ from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
 from jobs.runs.attack_run import AttackRun
 from jobs.runs.opening import create_as
+from jobs.runs.parts import NOT_PARQUET
 from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import manifest_of
 from schemas.attack import SUMMARY, Attack, AttackRow, Side
+from schemas.errors import StoreError, first_line
 
 SHOWN = {
     "before": (Side.UNEDITED, Attack.PLAIN),
@@ -76,13 +78,21 @@ def attack_edit(
 
 
 def attack_rows(run: AttackRun) -> list[AttackRow]:
-    """Return the committed rows, concepts in the plan's order."""
+    """Return the committed rows, concepts in the plan's order; StoreError: a file is damaged."""
     paths = run.storage.local(run.live().names)
-    rows = pa.concat_tables(
-        [pq.ParquetFile(path).read().replace_schema_metadata(None) for path in paths]
-    ).to_pylist()
+    rows = pa.concat_tables([_table(path, run) for path in paths]).to_pylist()
     places = {run.unit_ids[ordinal]: ordinal for ordinal in range(len(run.units))}
     return sorted((AttackRow(**row) for row in rows), key=lambda row: places[row.unit_id])
+
+
+def _table(path: Path, run: AttackRun) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read().replace_schema_metadata(None)
+    except NOT_PARQUET as error:
+        raise StoreError(
+            f"{path} is damaged ({first_line(error)}): remove it and run `{run.made_by}` again, "
+            "which makes what is missing"
+        ) from error
 
 
 def summary_rows(rows: Sequence[AttackRow]) -> list[dict[str, object]]:

@@ -4,7 +4,8 @@ There are two accuracies: over all images, and over those that the unedited mode
 (`right_before`), as MACE and SPEED chose concepts that their model draws with over 99 %.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from engine.evaluation.quality import cmmd
 from engine.model.seeds import derived_seed
 from engine.statistics.bootstrap import Interval, harmonic_interval, harmonic_mean, ratio_interval
+from jobs.query.damage import damage_named
 from jobs.runs.evaluation_run import EDIT, EvaluationRun
 from schemas.evaluation import COUNTED, NEIGHBOR, Group
 from schemas.views import exactly, quoted, read_parquet
@@ -109,8 +111,7 @@ class _Counts:
 def results(run: EvaluationRun, edit: str = EDIT) -> list[GroupResult]:
     """Return an edit's measures over the committed images; a group without images has only
     nulls."""
-    with duckdb.connect() as connection:
-        _view(connection, run, edit)
+    with _images_of(run, edit) as connection:
         counted = connection.sql(COUNTED).to_arrow_table()
         embeddings = connection.sql(EMBEDDINGS).to_arrow_table()
     groups = _by_group(counted.to_pylist())
@@ -128,16 +129,26 @@ def results(run: EvaluationRun, edit: str = EDIT) -> list[GroupResult]:
 
 def shown_images(run: EvaluationRun, edit: str = EDIT) -> list[ShownImages]:
     """Return an edit's rows whose images were kept, in the order of group, prompt and seed."""
-    with duckdb.connect() as connection:
-        _view(connection, run, edit)
+    with _images_of(run, edit) as connection:
         rows = connection.sql(SHOWN_IMAGES).to_arrow_table().to_pylist()
     return [ShownImages(**row) for row in rows]
 
 
-def _view(connection: duckdb.DuckDBPyConnection, run: EvaluationRun, edit: str) -> None:
-    paths = [exactly(str(path)) for path in run.storage.local(run.live().names)]
-    rows = f"FROM {read_parquet(paths)} WHERE edit = {quoted(edit)}"
-    connection.execute(f"CREATE VIEW images AS {rows}")
+@contextmanager
+def _images_of(run: EvaluationRun, edit: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a connection with the view `images` of an edit's rows; DamagedRun: a file is damaged.
+
+    An image that is missing is drawn again, so that a damaged file may be removed.
+    """
+    paths = [str(path) for path in run.storage.local(run.live().names)]
+    repair = f"remove it and run `{run.made_by}` again, which draws what is missing"
+    with (
+        damage_named(paths, location=run.location, repair=repair),
+        duckdb.connect() as connection,
+    ):
+        source = read_parquet([exactly(path) for path in paths])
+        connection.execute(f"CREATE VIEW images AS FROM {source} WHERE edit = {quoted(edit)}")
+        yield connection
 
 
 def _by_group(counted: Sequence[Mapping[str, Any]]) -> dict[str, _Counts]:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -40,7 +40,7 @@ CONCEPTS = [
         "prompts": "a {}",
     },
 ]
-ROWS: Mapping[str, list[dict[str, object]]] = {"captions": CAPTIONS, "concepts": CONCEPTS}
+ROWS: Mapping[str, Sequence[Mapping[str, object]]] = {"captions": CAPTIONS, "concepts": CONCEPTS}
 
 
 OTHER_FORMATS = (

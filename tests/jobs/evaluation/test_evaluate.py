@@ -71,6 +71,14 @@ def test_an_edit_that_changes_nothing_keeps_everything(model: Path, tmp_path: Pa
     drawn = {group for group, result in found.items() if result.images}
     assert pictures == drawn - {"still_recognised", "neighbor"}
     assert found["object"] == GroupResult(group="object")
+    part = Path(run.storage.local(run.live().names)[0])
+    whole = part.read_bytes()
+    for content in (b"", whole[:-100], whole[: len(whole) // 2], b"PAR1" * 50):
+        part.write_bytes(content)
+        with pytest.raises(StoreError, match=rf"{part.name} is damaged .*`dqf edit evaluate`"):
+            results(run)
+        with pytest.raises(StoreError, match=rf"{part.name} is damaged"):
+            draw_pictures(run)
 
 
 def test_a_destroyed_layer_loses_what_is_kept(model: Path, tmp_path: Path) -> None:
