@@ -4,7 +4,7 @@ There are two accuracies: over all images, and over those that the unedited mode
 (`right_before`), as MACE and SPEED chose concepts that their model draws with over 99 %.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -135,7 +135,7 @@ def shown_images(run: EvaluationRun, edit: str = EDIT) -> list[ShownImages]:
 
 
 @contextmanager
-def _images_of(run: EvaluationRun, edit: str) -> Iterator[duckdb.DuckDBPyConnection]:
+def _images_of(run: EvaluationRun, edit: str) -> Generator[duckdb.DuckDBPyConnection]:
     """Yield a connection with the view `images` of an edit's rows; DamagedRun: a file is damaged.
 
     An image that is missing is drawn again, so that a damaged file may be removed.
