@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from typer._click.exceptions import UsageError
 from typer.core import TyperGroup
 
 OTHER_WORDS = {"ls": "trace list", "runs": "trace list", "help": "--help", "edits": "edit list"}
@@ -15,8 +16,8 @@ class MeantGroup(TyperGroup):
         """Return the first word's command; UsageError, with a suggestion, otherwise."""
         try:
             return super().resolve_command(ctx, args)
-        except Exception as error:
-            if hasattr(error, "message") and (meant := self._meant(args[0])):
+        except UsageError as error:
+            if meant := self._meant(args[0]):
                 names = " or ".join(f"'dqf {name}'" for name in meant)
                 error.message = f"No such command {args[0]!r}. Did you mean {names}?"
             raise
