@@ -86,7 +86,7 @@ def test_a_pipe_gets_every_column_and_other_formats_the_data_alone(work: Path) -
     assert shown.stderr == ""
     assert "unet.up_blocks.0.resnets.0" in shown.stdout
     data = dqf("rank", "r", "--attribute", "object", "--format", "csv", cwd=work)
-    assert data.stdout.startswith("attribute,part,measure,rank,component,token,steps,mean_ie,")
+    assert data.stdout.startswith("attribute,part,measure,rank,component,token,steps,patch_kind,")
     assert data.stderr.startswith("object, denoiser: 5 of 45 states are causal")
 
 

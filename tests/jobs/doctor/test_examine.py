@@ -30,7 +30,7 @@ from jobs.runs.storage.local import LEFTOVER_AGE_S
 from jobs.runs.trace_run import TraceRun, open_run
 from schemas.errors import StoreError
 from schemas.intervention import Intervention, TokenRole
-from schemas.tables import SCORES
+from schemas.tables import SCHEMA_VERSION, SCORES
 from tests.jobs.runs.test_storage import BUCKET, amazon_url, env  # noqa: F401
 from tests.made_up.small_run import commit_scores, make_run, score_rows
 
@@ -158,6 +158,9 @@ def flipped(content: bytes) -> bytes:
     return content[:60] + bytes([content[60] ^ 1]) + content[61:]
 
 
+VERSION = f"version\x18\x01{SCHEMA_VERSION}".encode()
+"""How a Parquet footer says the version of a table: a key's end, a string's type and length, it."""
+
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "flipped": (flipped, "CRC"),
     "truncated": (lambda content: content[: len(content) // 2], "not a whole Parquet file"),
@@ -166,7 +169,7 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         lambda content: content.replace(b'[{"chunk"', b'[{{chunk"'),
         "not a whole Parquet file",
     ),
-    "version": (lambda content: content.replace(b"version\x18\x015", b"version\x18\x014"), "vers"),
+    "version": (lambda content: content.replace(VERSION, VERSION[:-1] + b"0"), "another version"),
 }
 
 
