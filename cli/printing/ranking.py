@@ -8,8 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from cli.printing.formats import SMALLEST_FIXED
-from cli.printing.lines import say
-from schemas.printable import printable
+from cli.printing.lines import say, say_folded
 
 Row = Mapping[str, Any]
 GAP = "  "
@@ -42,11 +41,11 @@ def print_ranking(rows: Sequence[Row], *, effect: str, columns: Sequence[Column]
     places = [where] if any(at.values()) else []
     shown = _fitting([*columns[:after], *places, *columns[after:]], rows)
     widths = [_width_of(column, rows) for column in shown]
-    say("; ".join([effect, *_said(rows[:1], alike)]))
+    say_folded("; ".join([effect, *_said(rows[:1], alike)]))
     say(_line(shown, [column.title for column in shown], widths))
     for states, said in zip(families, own, strict=True):
         family = f"{states[0]['attribute']}, {states[0]['part']}"
-        say(printable("; ".join([family, *_said(states, said)])))
+        say_folded("; ".join([family, *_said(states, said)]))
         for row in states:
             say(_line(shown, [column.text(row) for column in shown], widths))
 

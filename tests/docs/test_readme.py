@@ -48,7 +48,7 @@ def of_line(shown: Shown) -> str:
 def test_every_block_says_what_it_is() -> None:
     for page in PAGES:
         for language, text in blocks(page):
-            assert language in {"bash", "python", "text", "sql"}, f"{page.name}: {text}"
+            assert language in {"bash", "python", "text", "toml", "sql"}, f"{page.name}: {text}"
             if language != "bash":
                 # The usage of a command, in the reference, is none.
                 called = re.search(r"^(dqf|make) (?!.*\[OPTIONS\])", text, flags=re.MULTILINE)

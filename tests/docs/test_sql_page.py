@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.query.catalog import CATALOG, write_catalog
 from jobs.query.results import query
 from jobs.runs.trace_run import TraceRun, open_run
 from tests.docs.shown import ROOT, blocks
@@ -20,6 +21,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, traced_run: TraceRun) -> Pa
     folder = tmp_path_factory.mktemp("cookbook")
     for name in ("demo", "other"):
         shutil.copytree(traced_run.location, folder / "runs" / name)
+        (folder / "runs" / name / CATALOG).unlink()  # its paths are those of the run copied
+        write_catalog(open_run(folder / "runs" / name))
     query(open_run(folder / "runs/demo"), "FROM ranking LIMIT 1")
     return folder
 

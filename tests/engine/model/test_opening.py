@@ -28,8 +28,8 @@ def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_kind_of_pipeline_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
-    with pytest.raises(ModelUnavailable, match="is a FluxPipeline"):
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableAudioPipeline"}')
+    with pytest.raises(ModelUnavailable, match="is a StableAudioPipeline"):
         open_model(str(tmp_path))
 
 
