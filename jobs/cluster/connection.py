@@ -126,6 +126,13 @@ def connected(cluster: Cluster) -> Generator[Capacity]:
             f"cannot join the Ray cluster at {cluster.address}: {first_line(error)}; if it uses "
             f"one, {TOKEN_HELP}"
         ) from error
+    except Exception as error:
+        if "timed out during startup" not in str(error):  # Ray raises no class of its own
+            raise
+        raise ClusterUnavailable(
+            "a local Ray did not start within 30 seconds, as the machine is busy: the same command "
+            "tries again"
+        ) from error
     session = None if cluster.address else _session_folder()
     try:
         yield _capacity(cluster)
