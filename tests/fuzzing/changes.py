@@ -170,7 +170,12 @@ def _places(holder: Any) -> Any:
             yield from _places(holder[key])
 
 
-def fresh(whole: Path, work: Path) -> None:
-    """Make `work` a copy of `whole`, whatever a command left there."""
+def fresh(whole: Path, folder: Path) -> Path:
+    """Make `folder/work` a copy of `whole`, whatever a command left there, beside a folder
+    `outside` with a file that no command may touch; return the copy."""
+    outside, work = folder / "outside", folder / "work"
+    outside.mkdir(exist_ok=True)
+    (outside / "mine").write_bytes(b"not dqf's")
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(whole, work, symlinks=True)
+    return work

@@ -17,12 +17,13 @@ LIMIT_S = 120
 """How long a command may take, on a busy machine; those that wait for a pipe never end."""
 
 
-def check_ends_in_order(arguments: Sequence[str], *, work: Path, outside: Path) -> str:
-    """Run a command in `work` and return what it printed; AssertionError if it ends otherwise.
+def check_ends_in_order(arguments: Sequence[str], *, folder: Path) -> str:
+    """Run a command in `folder/work`, return what it printed; AssertionError if it ends otherwise.
 
     It ends with 0, or with 2 and one sentence of less than 1,000 characters, in time, and leaves
-    `outside` as it is. `doctor` ends with 1 where it has found something.
+    `folder/outside` as it is. `doctor` ends with 1 where it has found something.
     """
+    work, outside = folder / "work", folder / "outside"
     before = _facts(outside)
     with _within(LIMIT_S), _in(work):
         result = CliRunner().invoke(app, list(arguments))

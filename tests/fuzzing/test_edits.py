@@ -45,19 +45,15 @@ def whole(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check(whole: Path, folder: Path, change: Change, command: Sequence[str]) -> None:
     """Apply a change to a copy of an edit and check how a command ends."""
-    outside, work = folder / "outside", folder / "work"
-    outside.mkdir(exist_ok=True)
-    (outside / "mine").write_bytes(b"not dqf's")
-    fresh(whole, work)
-    apply(change, work / "e", outside=outside)
-    check_ends_in_order(command, work=work, outside=outside)
+    work = fresh(whole, folder)
+    apply(change, work / "e", outside=folder / "outside")
+    check_ends_in_order(command, folder=folder)
 
 
 @pytest.mark.parametrize("command", QUICK_COMMANDS)
 def test_a_whole_edit_is_read(command: tuple[str, ...], whole: Path, tmp_path: Path) -> None:
-    fresh(whole, tmp_path / "work")
-    (tmp_path / "outside").mkdir()
-    said = check_ends_in_order(command, work=tmp_path / "work", outside=tmp_path / "outside")
+    fresh(whole, tmp_path)
+    said = check_ends_in_order(command, folder=tmp_path)
     assert not said.startswith(("dqf:", "Usage"))
 
 

@@ -91,12 +91,8 @@ def command_of(path: Path, model: Path, scorer: Path) -> tuple[str, ...]:
 
 def check(whole: Path, folder: Path, change: Change, model: Path, scorer: Path) -> None:
     """Apply a change to a copy of the inputs and check how the command that reads it ends."""
-    outside, work = folder / "outside", folder / "work"
-    outside.mkdir(exist_ok=True)
-    (outside / "mine").write_bytes(b"not dqf's")
-    fresh(whole, work)
-    path = apply(change, work, outside=outside)
-    check_ends_in_order(command_of(path, model, scorer), work=work, outside=outside)
+    path = apply(change, fresh(whole, folder), outside=folder / "outside")
+    check_ends_in_order(command_of(path, model, scorer), folder=folder)
 
 
 @pytest.mark.parametrize(
@@ -111,10 +107,9 @@ def check(whole: Path, folder: Path, change: Change, model: Path, scorer: Path) 
 def test_whole_inputs_are_taken(
     name: str, whole: Path, tmp_path: Path, tiny_sd: Path, tiny_scorer: Path
 ) -> None:
-    (tmp_path / "outside").mkdir()
-    fresh(whole, tmp_path / "work")
+    fresh(whole, tmp_path)
     command = command_of(Path(name), tiny_sd, tiny_scorer)
-    said = check_ends_in_order(command, work=tmp_path / "work", outside=tmp_path / "outside")
+    said = check_ends_in_order(command, folder=tmp_path)
     assert not said.startswith(("dqf:", "Usage")), said
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import diffusers
 import torch
 from diffusers import AutoencoderKL, PixArtTransformer2DModel
 from transformers import T5EncoderModel
@@ -34,7 +33,40 @@ SETTINGS: Allowed = {
 }
 
 
-class PixArtAlpha(TransformerFamily):
+class CrossAttentionFamily(TransformerFamily):
+    """Pipelines whose blocks have self-attention, cross-attention and a feed-forward."""
+
+    modulation: ClassVar[str]
+    """The module that modulates the blocks by the timestep, and by no text."""
+
+    def text_dtype(self, dtype: torch.dtype, *, part: str) -> torch.dtype:
+        """Return float32 in place of float16, whose range T5's feed-forward and Gemma exceed."""
+        return t5_dtype(dtype)
+
+    def run_encoder(self, encoder: Any, ids_RL: torch.Tensor) -> Any:
+        """Return the text encoder's output with a mask of what is not padding."""
+        return run_masked(encoder, ids_RL)
+
+    def sites(self, denoiser: Any) -> Iterator[Found]:
+        """Yield the modulation, which is dead, the text's projection, and of every block heads,
+        self-attention (attn1), cross-attention (attn2), feed-forward and the image's tokens."""
+        modulation = getattr(denoiser, self.modulation)
+        yield Found(
+            path=self.modulation,
+            module=modulation,
+            kind=Kind.MODULATION,
+            layer=0,
+            spot=HookPoint(modulation, Side.OUTPUTS),
+            is_dead=True,
+        )
+        projection = getattr(denoiser, "caption_projection", None)
+        if projection is not None:
+            yield whole("caption_projection", projection, Kind.TEXT_PROJECTION, 0)
+        for layer, block in enumerate(denoiser.transformer_blocks):
+            yield from cross_attention_sites(f"transformer_blocks.{layer}", block, layer)
+
+
+class PixArtAlpha(CrossAttentionFamily):
     """`PixArtAlphaPipeline` (Chen et al. 2023); captions are lowered, not cleaned further."""
 
     pipeline = "PixArtAlphaPipeline"
@@ -45,6 +77,7 @@ class PixArtAlpha(TransformerFamily):
             "vae": AutoencoderKL,
         }
     )
+    modulation = "adaln_single"
     length: ClassVar[int] = 120
     """Token positions of a caption."""
 
@@ -59,10 +92,6 @@ class PixArtAlpha(TransformerFamily):
         width = networks["text_encoder"].config.d_model
         check_width(networks, "text_encoder", gives=width, reads=reads)
 
-    def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
-        """Return the pipeline of the parts."""
-        return getattr(diffusers, self.pipeline)(**parts)
-
     def length_of(self, part: str, denoiser: Any) -> int | None:
         """Return the pipeline's length."""
         return self.length
@@ -70,29 +99,6 @@ class PixArtAlpha(TransformerFamily):
     def prepare_tokenizer(self, tokenizer: Any, *, part: str, denoiser: Any) -> Any:
         """Return a tokenizer of the pipeline's length that lowers and strips."""
         return lowering_tokenizer(tokenizer, length=self.length)
-
-    def text_dtype(self, dtype: torch.dtype, *, part: str) -> torch.dtype:
-        """Return float32 in place of float16, in which T5's feed-forward overflows."""
-        return t5_dtype(dtype)
-
-    def sites(self, denoiser: Any) -> Iterator[Found]:
-        """Yield the modulation, which is dead, the text's projection, and of every block heads,
-        self-attention (attn1), cross-attention (attn2), feed-forward and the image's tokens."""
-        yield Found(
-            path="adaln_single",
-            module=denoiser.adaln_single,
-            kind=Kind.MODULATION,
-            layer=0,
-            spot=HookPoint(denoiser.adaln_single, Side.OUTPUTS),
-            is_dead=True,
-        )
-        yield from text_projection_sites(denoiser, "caption_projection")
-        for layer, block in enumerate(denoiser.transformer_blocks):
-            yield from cross_attention_sites(f"transformer_blocks.{layer}", block, layer)
-
-    def run_encoder(self, encoder: Any, ids_RL: torch.Tensor) -> Any:
-        """Return T5's output with a mask of what is not padding."""
-        return run_masked(encoder, ids_RL)
 
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the encoder's last hidden state, and the mask that the cross-attentions read."""
@@ -156,13 +162,6 @@ class PixArtSigma(PixArtAlpha):
     ) -> dict[str, torch.Tensor | None]:
         """Return none: the transformer reads no size."""
         return {"resolution": None, "aspect_ratio": None}
-
-
-def text_projection_sites(denoiser: Any, name: str) -> Iterator[Found]:
-    """Yield the projection by which the text rows enter, where the transformer has one."""
-    projection = getattr(denoiser, name, None)
-    if projection is not None:
-        yield whole(name, projection, Kind.TEXT_PROJECTION, 0)
 
 
 def cross_attention_sites(path: str, block: Any, layer: int) -> Iterator[Found]:

@@ -11,16 +11,14 @@ tokens.
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
-    FluxPipeline,
     FluxTransformer2DModel,
     SD3Transformer2DModel,
-    StableDiffusion3Pipeline,
 )
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
 
@@ -50,7 +48,24 @@ FLUX_LATENT = 128
 SETTINGS: Allowed = {("vae", "out_channels"): (3,)}
 
 
-class StableDiffusion3(TransformerFamily):
+class JointFamily(TransformerFamily):
+    """Pipelines of CLIP and T5, of which CLIP gives the pooled embedding and has its own length."""
+
+    has_pooled = True
+    t5: ClassVar[str]
+    """The part that is T5."""
+
+    def prepare_tokenizer(self, tokenizer: Any, *, part: str, denoiser: Any) -> Any:
+        """Return a tokenizer that pads as the pipeline does."""
+        length = self.length_of(part, denoiser)
+        return tokenizer if length is None else with_length(tokenizer, length)
+
+    def text_dtype(self, dtype: torch.dtype, *, part: str) -> torch.dtype:
+        """Return float32 for T5 in place of float16, in which its feed-forward overflows."""
+        return t5_dtype(dtype) if part == self.t5 else dtype
+
+
+class StableDiffusion3(JointFamily):
     """`StableDiffusion3Pipeline`: SD3 and SD3.5 (Esser et al. 2024), with T5 or without."""
 
     pipeline = "StableDiffusion3Pipeline"
@@ -69,7 +84,7 @@ class StableDiffusion3(TransformerFamily):
         ("text_encoder_2", "tokenizer_2"),
         ("text_encoder_3", "tokenizer_3"),
     )
-    has_pooled = True
+    t5 = "text_encoder_3"
 
     def check_settings(self, networks: Mapping[str, Any]) -> None:
         """Refuse other widths of text than the transformer reads, and other channels."""
@@ -83,22 +98,9 @@ class StableDiffusion3(TransformerFamily):
             width = networks["text_encoder_3"].config.d_model
             check_width(networks, "text_encoder_3", gives=width, reads=reads.joint_attention_dim)
 
-    def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
-        """Return the pipeline without an image encoder."""
-        return StableDiffusion3Pipeline(**parts)
-
     def length_of(self, part: str, denoiser: Any) -> int | None:
         """Return T5's positions; CLIP has its own limit."""
-        return SD3_LENGTH if part == "text_encoder_3" else None
-
-    def prepare_tokenizer(self, tokenizer: Any, *, part: str, denoiser: Any) -> Any:
-        """Return a tokenizer that pads as the pipeline does."""
-        length = self.length_of(part, denoiser)
-        return tokenizer if length is None else with_length(tokenizer, length)
-
-    def text_dtype(self, dtype: torch.dtype, *, part: str) -> torch.dtype:
-        """Return float32 for T5 in place of float16, in which its feed-forward overflows."""
-        return t5_dtype(dtype) if part == "text_encoder_3" else dtype
+        return SD3_LENGTH if part == self.t5 else None
 
     def sites(self, denoiser: Any) -> Iterator[Found]:
         """Yield the pooled embedding's projection, the modulation, the text's projection, and both
@@ -157,7 +159,7 @@ class StableDiffusion3(TransformerFamily):
         return {"mu": shifted(scheduler, tokens=cells // 4, most=1.16)}
 
 
-class Flux(TransformerFamily):
+class Flux(JointFamily):
     """`FluxPipeline`: FLUX.1 dev, which embeds the guidance scale, and schnell, which has none."""
 
     pipeline = "FluxPipeline"
@@ -170,7 +172,7 @@ class Flux(TransformerFamily):
         }
     )
     encoders = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
-    has_pooled = True
+    t5 = "text_encoder_2"
 
     def check_settings(self, networks: Mapping[str, Any]) -> None:
         """Refuse other widths of text than the transformer reads, and other channels."""
@@ -182,24 +184,11 @@ class Flux(TransformerFamily):
         width = networks["text_encoder_2"].config.d_model
         check_width(networks, "text_encoder_2", gives=width, reads=reads.joint_attention_dim)
 
-    def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
-        """Return the pipeline without an image encoder."""
-        return FluxPipeline(**parts)
-
     def length_of(self, part: str, denoiser: Any) -> int | None:
         """Return T5's positions; CLIP has its own limit."""
-        if part != "text_encoder_2":
+        if part != self.t5:
             return None
         return GUIDED_LENGTH if denoiser.config.guidance_embeds else DISTILLED_LENGTH
-
-    def prepare_tokenizer(self, tokenizer: Any, *, part: str, denoiser: Any) -> Any:
-        """Return a tokenizer that pads as the pipeline does."""
-        length = self.length_of(part, denoiser)
-        return tokenizer if length is None else with_length(tokenizer, length)
-
-    def text_dtype(self, dtype: torch.dtype, *, part: str) -> torch.dtype:
-        """Return float32 for T5 in place of float16, in which its feed-forward overflows."""
-        return t5_dtype(dtype) if part == "text_encoder_2" else dtype
 
     def sites(self, denoiser: Any) -> Iterator[Found]:
         """Yield the pooled embedding's projection, the modulation, the text's projection, both
@@ -208,7 +197,7 @@ class Flux(TransformerFamily):
         joint, single = denoiser.transformer_blocks, denoiser.single_transformer_blocks
         for layer, block in enumerate(joint):
             yield from joint_sites(f"transformer_blocks.{layer}", block, layer)
-        length = self.length_of("text_encoder_2", denoiser)
+        length = self.length_of(self.t5, denoiser)
         for n, block in enumerate(single):
             yield from single_sites(
                 f"single_transformer_blocks.{n}",
@@ -350,7 +339,7 @@ def single_sites(
     attended = block.attn.to_v.out_features
     spot = HookPoint(block.proj_out, Side.INPUT)
     halves = (("mlp", block.proj_mlp, slice(attended, None)), ("attn", block.attn, slice(attended)))
-    for (name, module, channels), number in zip(halves, (0, 1), strict=True):
+    for number, (name, module, channels) in enumerate(halves):
         for positions, suffix, kinds, is_dead in spans:
             inner = f"{path}.{name}{suffix}"
             if number == 1:

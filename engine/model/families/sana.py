@@ -8,7 +8,7 @@ Shapes: R rows, L token positions, D text width, C channels, h x w latent.
 """
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +18,11 @@ from diffusers import AutoencoderDC, SanaTransformer2DModel
 from transformers import Gemma2Model
 
 from engine.model.conditioning import Conditioning, TextPlace
-from engine.model.families.cross_attention import cross_attention_sites, text_projection_sites
-from engine.model.families.t5 import padding_mask, run_masked
-from engine.model.families.transformers import TransformerFamily, check_latent, check_width
-from engine.model.hooks import HookPoint, Side
+from engine.model.families.cross_attention import CrossAttentionFamily
+from engine.model.families.t5 import padding_mask
+from engine.model.families.transformers import check_latent, check_width
 from engine.model.settings import refuse_settings
-from engine.model.sites import Found
 from engine.model.tokens import TemplateTokenizer, tokenize
-from schemas.component import Kind
 
 if TYPE_CHECKING:
     from engine.model.model import Diffusion, Skeleton
@@ -34,7 +31,7 @@ LENGTH = 300
 """Text rows: the first position and the last 299."""
 
 
-class Sana(TransformerFamily):
+class Sana(CrossAttentionFamily):
     """`SanaPipeline` (Xie et al. 2024); captions are lowered, not cleaned further."""
 
     pipeline = "SanaPipeline"
@@ -45,6 +42,7 @@ class Sana(TransformerFamily):
             "vae": AutoencoderDC,
         }
     )
+    modulation = "time_embed"
 
     def check_settings(self, networks: Mapping[str, Any]) -> None:
         """Refuse another width of text, channels besides the latent, and a guidance embedding."""
@@ -56,10 +54,6 @@ class Sana(TransformerFamily):
 
     embeds_guidance = False
     """Whether the transformer reads the guidance scale."""
-
-    def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
-        """Return the pipeline of the parts."""
-        return getattr(diffusers, self.pipeline)(**parts)
 
     def instruction(self) -> str:
         """Return the text that the pipeline puts before every caption."""
@@ -76,29 +70,6 @@ class Sana(TransformerFamily):
         length = len(tokenizer.encode(before)) + LENGTH - 2
         tokenizer.padding_side = "right"
         return TemplateTokenizer(tokenizer, before=before, length=length)
-
-    def text_dtype(self, dtype: torch.dtype, *, part: str) -> torch.dtype:
-        """Return float32 in place of float16, whose range Gemma exceeds."""
-        return torch.float32 if dtype is torch.float16 else dtype
-
-    def sites(self, denoiser: Any) -> Iterator[Found]:
-        """Yield the modulation, which is dead, the text's projection, and of every block heads,
-        self-attention (attn1), cross-attention (attn2), feed-forward and the image's tokens."""
-        yield Found(
-            path="time_embed",
-            module=denoiser.time_embed,
-            kind=Kind.MODULATION,
-            layer=0,
-            spot=HookPoint(denoiser.time_embed, Side.OUTPUTS),
-            is_dead=True,
-        )
-        yield from text_projection_sites(denoiser, "caption_projection")
-        for layer, block in enumerate(denoiser.transformer_blocks):
-            yield from cross_attention_sites(f"transformer_blocks.{layer}", block, layer)
-
-    def run_encoder(self, encoder: Any, ids_RL: torch.Tensor) -> Any:
-        """Return Gemma's output with a mask of what is not padding."""
-        return run_masked(encoder, ids_RL)
 
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the last hidden state of the first position and the last 299, and their mask."""

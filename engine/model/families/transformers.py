@@ -6,6 +6,7 @@ Shapes: R rows, C channels, h x w latent, H x W pixels.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import diffusers
 import torch
 
 from engine.model.model import Family
@@ -19,6 +20,10 @@ class TransformerFamily(Family):
     """Pipelines whose denoiser is a transformer over the patches of a VAE's latents."""
 
     denoiser = "transformer"
+
+    def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
+        """Return the pipeline of the parts alone, without an image encoder."""
+        return getattr(diffusers, self.pipeline)(**parts)
 
     def decode(self, model: "Diffusion", x_RChw: torch.Tensor) -> torch.Tensor:
         """Return images_RCHW in [0, 1] of latents that the VAE's config may say to shift."""
