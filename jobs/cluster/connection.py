@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -203,8 +204,22 @@ def prepare_environment(address: str | None) -> None:
         return
     named = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
     if named or is_file(Path("~/.ray/auth_token").expanduser()):
-        # Without it ray 2.60 sends no token to a cluster that was not started from here.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        _send_token()
+
+
+def _send_token() -> None:
+    """Have Ray send its token also to a cluster that was not started from here (ray 2.60).
+
+    A Ray that is imported has read the mode already. It would send none, to the cluster or to a
+    local Ray of the same process later, whose servers read the environment.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    os.environ["RAY_AUTH_MODE"] = "token"
+    if "ray" in sys.modules:
+        from ray._raylet import Config
+
+        Config.initialize("")
 
 
 def _default_actors() -> int:

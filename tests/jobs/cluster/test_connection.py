@@ -1,5 +1,10 @@
 """Connecting to Ray, where Ray itself does not start."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import ray
 
@@ -32,3 +37,23 @@ def test_any_other_error_keeps_its_traceback(
     init_raising(error, monkeypatch)
     with pytest.raises(type(error), match=str(error)), connected(Cluster()):
         raise AssertionError("not reached")
+
+
+def test_a_ray_that_is_imported_sends_the_token_too(tmp_path: Path) -> None:
+    token = tmp_path / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.write_text("0" * 32)
+    code = """
+import ray
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
+from jobs.cluster.connection import prepare_environment
+before = is_token_auth_enabled()
+prepare_environment("http://127.0.0.1:8265")
+print(before, is_token_auth_enabled())
+"""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env | {"HOME": str(tmp_path)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["False", "True"]
