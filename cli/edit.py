@@ -1,4 +1,4 @@
-"""`dqf edit list`, `diff`, `add` and `remove`: showing and changing edits."""
+"""`dqf edit list`, `diff`, `check`, `add` and `remove`: showing and changing edits."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -72,6 +72,30 @@ def diff(
     from jobs.editing.diff import diff_edits
 
     print_rows([asdict(row) for row in diff_edits(first, second)], output_format)
+
+
+@app.command("check", epilog="Example: dqf edit check edits/demo")
+def check(
+    folder: EditArgument,
+    lora: Annotated[
+        Path | None,
+        typer.Option(help="LoRA file to check; that of the edit's folder by default."),
+    ] = None,
+    output_format: FormatOption = Format.TABLE,
+) -> None:
+    """Check that diffusers, after loading the edit's LoRA, computes what the edited weights do.
+
+    One line for each matrix: applied, not applied, differs, or not in the edit; exit code 1 unless
+    all are applied. Needs peft: `pip install 'dqf[lora]'`.
+    """
+    from jobs.editing.check import check_edit
+
+    matrices = check_edit(folder, lora=lora, note=note)
+    print_rows([asdict(matrix) for matrix in matrices], output_format)
+    wrong = [matrix for matrix in matrices if not matrix.is_applied]
+    summary = ", ".join(f"{matrix.matrix} {matrix.state}" for matrix in wrong)
+    say(f"FAIL: {summary}" if wrong else "PASS", err=output_format is not Format.TABLE)
+    raise typer.Exit(1 if wrong else 0)
 
 
 @app.command("add", epilog="Example: dqf edit add edits/demo more.csv --out edits/demo-2")

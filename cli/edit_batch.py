@@ -44,7 +44,7 @@ def edit_batch(
         list[str] | None,
         typer.Option(
             help="Component to edit instead, or a network or layer to edit everything editable "
-            "in it; repeatable; see `dqf components`."
+            "in it; repeatable; see `dqf components`. A transformer's text projection by default."
         ),
     ] = None,
     model: Annotated[
@@ -70,6 +70,14 @@ def edit_batch(
     ] = Objective.RESIDUAL,
     full_model: Annotated[
         bool, typer.Option("--full-model", help="Write a complete diffusers folder too.")
+    ] = False,
+    shared_projections: Annotated[
+        bool,
+        typer.Option(
+            "--shared-projections",
+            help="Let --layer name single-stream blocks, whose projections the image's tokens pass "
+            "too: every image changes, not only that of the concepts.",
+        ),
     ] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes of a local Ray that share the prompts.")
@@ -130,6 +138,7 @@ def edit_batch(
         exactly=exactly,
         objective=objective.value,
         full_model=full_model,
+        with_shared=shared_projections,
         workers=workers,
     )
     print_edit(run_edit(read, request, note=note), out, output_format)

@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 SHIPPED = EMOJI_SD.parent / "emoji-sd-statistics"
 """Folder of emoji-sd's sums, written by `engine.reference.statistics`."""
+READING = 2
+"""Number of the way in which readers read keys: raised where they read others, so that sums which
+the cache holds from before are not used."""
 
 
 def general_sums(model: Diffusion, component: str, *, book: Phrasebook) -> KeyStatistics:
@@ -104,4 +107,4 @@ def read_sums(path: Path) -> KeyStatistics:
 
 
 def _cache() -> Path:
-    return user_cache_path("dqf") / "statistics"
+    return user_cache_path("dqf") / f"statistics-{READING}"

@@ -1,20 +1,51 @@
 """The parts of a model that an edit can change: the projections of components.
 
 Text encoders: the output projection of a self-attention or MLP (DiffQuickFix: out_proj of the first
-self-attention). UNet: `to_k` and `to_v` of a cross-attention, which read the encoders' final rows
-(LocoEdit, Basu et al. 2024; UCE, Gandikota et al. 2024).
+self-attention). The denoiser, where it reads the caption:
+- the text projection, by which a transformer takes in the text rows, and the pooled projection; of
+  a projection of two layers the first, which reads the encoders' rows (UCE, Gandikota et al. 2024);
+- `to_k` and `to_v` of a cross-attention, which read the projected rows (LocoEdit, Basu et al. 2024;
+  UCE);
+- `add_k_proj` and `add_v_proj` of a transformer's joint attention, which read the text's stream;
+- `to_k` and `to_v` of a single-stream block, only where asked for: they project the image's tokens
+  too, so that an edit changes every image.
 
 Shapes: N prompts, T tokens, P rows, D a projection's inputs, E its outputs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from torch import nn
 
-from engine.model.components import Networks, list_sites, sites_of
+from engine.model.components import Networks, Site, list_components, list_sites, sites_of
 from schemas.component import Component, Kind, Part
 from schemas.errors import UnknownComponent
+
+ENCODER_PATHS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
+    {
+        Kind.SELF_ATTENTION: ("out_proj", "o", "o_proj"),
+        Kind.MLP: ("fc2", "wo", "down_proj"),
+    }
+)
+"""Projections of a text encoder by the names that CLIP, T5 and decoders give them."""
+UNET_PATHS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
+    {Kind.CROSS_ATTENTION: ("to_k", "to_v")}
+)
+TRANSFORMER_PATHS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
+    {
+        Kind.TEXT_PROJECTION: ("", "linear_1"),
+        Kind.POOLED_PROJECTION: ("", "linear_1"),
+        Kind.CROSS_ATTENTION: ("to_k", "to_v"),
+        Kind.JOINT_ATTENTION: ("add_k_proj", "add_v_proj"),
+    }
+)
+"""Projections of a transformer; the empty name is the component's own module."""
+SHARED_PATHS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
+    {Kind.JOINT_ATTENTION: ("to_k", "to_v")}
+)
+"""Projections of a single-stream block, which image and text share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,24 +64,27 @@ def editable(model: Networks, component: str) -> Editable:
     Works on a skeleton too.
     """
     site = sites_of(model, [component])[component]
-    paths = _projection_paths(site.component, site.module)
-    layers = {path: _at(site.module, path) for path in paths}
+    layers = _projections(model, site)
     if not layers:
         raise UnknownComponent(
             f"{component} cannot be edited: an edit needs a self_attn or mlp of a text encoder, "
-            "or a cross_attn of the UNet"
+            "a cross_attn of the denoiser, or of a transformer a text_projection, "
+            "pooled_projection or joint_attn"
         )
     return Editable(
         component=site.component,
-        projections={_public_name(model, layer): layer for layer in layers.values()},
+        projections={_public_name(model, layer): layer for layer in layers},
     )
 
 
-def editables(model: Networks, names: Sequence[str]) -> tuple[str, ...]:
+def editables(
+    model: Networks, names: Sequence[str], *, with_shared: bool = False
+) -> tuple[str, ...]:
     """Return the named components, each once; the name of a network, block or layer stands for all
     in it.
 
-    UnknownComponent: a name is unknown or there is nothing in it that can be edited.
+    Single-stream blocks count only with `with_shared`. UnknownComponent: a name is unknown, there
+    is nothing in it that can be edited, or it is a single-stream block without `with_shared`.
     """
     sites = list_sites(model)
     chosen: dict[str, None] = {}
@@ -59,27 +93,49 @@ def editables(model: Networks, names: Sequence[str]) -> tuple[str, ...]:
             site.component.name
             for site in sites
             if site.component.name.startswith(f"{name}.")
-            and _projection_paths(site.component, site.module)
+            and _projections(model, site)
+            and (with_shared or not site.component.in_single_stream)
         ]
-        chosen |= dict.fromkeys(inside or [editable(model, name).component.name])
+        chosen |= dict.fromkeys(inside or [_single(model, name, with_shared=with_shared)])
     return tuple(chosen)
 
 
-def _projection_paths(component: Component, module: nn.Module) -> list[str]:
-    if component.part is Part.DENOISER:
-        names = ("to_k", "to_v") if component.kind is Kind.CROSS_ATTENTION else ()
+def default_component(model: Networks) -> str | None:
+    """Return the component that is edited where none is named: a transformer's text projection.
+
+    Every encoder's text rows pass it once, and no image does. None: the denoiser has none.
+    """
+    found = list_components(model, [Kind.TEXT_PROJECTION])
+    return found[0].name if found else None
+
+
+def _single(model: Networks, name: str, *, with_shared: bool) -> str:
+    component = editable(model, name).component
+    if component.in_single_stream and not with_shared:
+        raise UnknownComponent(
+            f"{name} projects image tokens and text tokens by the same weights, so that an edit "
+            "changes every image: name a text_projection or a joint block, or give "
+            "--shared-projections"
+        )
+    return component.name
+
+
+def _projections(model: Networks, site: Site) -> list[nn.Linear]:
+    component = site.component
+    if component.part is Part.TEXT_ENCODER:
+        paths = ENCODER_PATHS
+    elif component.in_single_stream:
+        paths = SHARED_PATHS
+    elif model.family.denoiser == "unet":
+        paths = UNET_PATHS
     else:
-        names = {
-            Kind.SELF_ATTENTION: ("out_proj", "o"),
-            Kind.MLP: ("fc2", "wo"),
-        }.get(component.kind, ())
-    return [name for name in names if isinstance(getattr(module, name, None), nn.Linear)]
+        paths = TRANSFORMER_PATHS
+    found = (_at(site.module, path) for path in paths.get(component.kind, ()))
+    return [layer for layer in found if isinstance(layer, nn.Linear)]
 
 
-def _at(module: nn.Module, name: str) -> nn.Linear:
-    layer = getattr(module, name)
-    assert isinstance(layer, nn.Linear)
-    return layer
+def _at(module: nn.Module, path: str) -> object:
+    return getattr(module, path, None) if path else module
 
 
 def _public_name(model: Networks, layer: nn.Linear) -> str:

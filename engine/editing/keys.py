@@ -13,10 +13,11 @@ import torch
 
 from engine.editing.closed_form import KeyStatistics, sums_of
 from engine.editing.delta import replaced
+from engine.editing.denoiser_readers import open_readers
 from engine.editing.editable import Editable
-from engine.editing.positions import Rows, every_row, facing_places, role_rows
+from engine.editing.positions import Rows, facing_places
 from engine.editing.prompts import PromptPair
-from engine.editing.readers import Prompts, Read, Reader, open_reader, read_prompts
+from engine.editing.readers import Prompts, Read, Reader, read_prompts
 from engine.model.model import Diffusion
 from schemas.caption import Caption
 from schemas.edit_settings import RoleWeights
@@ -50,27 +51,29 @@ def pair_keys(
 ) -> Keys:
     """Return the keys of concept prompts and the wanted changes of the outputs there.
 
-    Text encoder: the residual stream after the component becomes the replacement prompt's at the
-    facing position. UNet: the output becomes W0 k'. The wanted outputs are those of the unedited
-    model, the keys those of the model with the weights `edited` of earlier components, so that the
-    rest is solved for.
+    CLIP and T5: the residual stream after the component becomes the replacement prompt's at the
+    facing position. Gemma and the denoiser: the output becomes W0 k'. The wanted outputs are those
+    of the unedited model, the keys those of the model with the weights `edited` of earlier
+    components, so that the rest is solved for.
     """
-    reader = open_reader(model, editable)
-    sources = read_prompts(model, editable.component, [pair.source for pair in pairs])
+    sources = [pair.source for pair in pairs]
     targets, index_N = _distinct([pair.replacement for pair in pairs])
-    facing = read_prompts(model, editable.component, targets)
-    rows = role_rows(sources.spans, sources.length, roles)
-    spans = [facing.spans[n] for n in index_N.tolist()]
-    place_P = facing_places(rows, sources.spans, spans).clamp(max=facing.length - 1)
-    wanted = _read_distinct(reader, facing, index_N[rows.prompt_P], place_P)
-    with replaced(model, edited):
-        current = reader.read(sources, rows)
     weight_N = torch.tensor([pair.weight for pair in pairs], dtype=torch.float64)
-    return Keys(
-        key_PD=current.key_PD,
-        changes=_changes(editable, current, wanted),
-        weight_P=rows.weight_P * weight_N[rows.prompt_P],
-    )
+    parts: list[Keys] = []
+    for reader in open_readers(model, editable):
+        said, facing = (
+            read_prompts(model, editable.component, captions, encoder=reader.encoder)
+            for captions in (sources, targets)
+        )
+        rows = reader.rows(said, roles)
+        spans = [facing.spans[n] for n in index_N.tolist()]
+        place_P = facing_places(rows, said.spans, spans).clamp(max=facing.length - 1)
+        wanted = _read_distinct(reader, facing, index_N[rows.prompt_P], place_P)
+        with replaced(model, edited):
+            current = reader.read(said, rows)
+        weight_P = rows.weight_P * weight_N[rows.prompt_P]
+        parts.append(_keys(editable, current, wanted, weight_P))
+    return _joined(parts)
 
 
 @torch.inference_mode()
@@ -86,19 +89,32 @@ def kept_keys(
 
     `roles` None: every position counts alike.
     """
-    reader = open_reader(model, editable)
-    prompts = read_prompts(model, editable.component, captions)
-    if roles is None:
-        rows = every_row(len(prompts.spans), prompts.length)
-    else:
-        rows = role_rows(prompts.spans, prompts.length, roles)
-    wanted = reader.read(prompts, rows)
-    current = wanted
-    if edited:
-        with replaced(model, edited):
-            current = reader.read(prompts, rows)
+    parts: list[Keys] = []
+    for reader in open_readers(model, editable):
+        prompts = read_prompts(model, editable.component, captions, encoder=reader.encoder)
+        rows = reader.rows(prompts, roles)
+        wanted = reader.read(prompts, rows)
+        current = wanted
+        if edited:
+            with replaced(model, edited):
+                current = reader.read(prompts, rows)
+        parts.append(_keys(editable, current, wanted, rows.weight_P))
+    return _joined(parts)
+
+
+def _keys(editable: Editable, current: Read, wanted: Read, weight_P: torch.Tensor) -> Keys:
+    changes = _changes(editable, current, wanted)
+    return Keys(key_PD=current.key_PD, changes=changes, weight_P=weight_P)
+
+
+def _joined(parts: Sequence[Keys]) -> Keys:
+    """Return the rows of all parts, one after another."""
     return Keys(
-        key_PD=current.key_PD, changes=_changes(editable, current, wanted), weight_P=rows.weight_P
+        key_PD=torch.cat([part.key_PD for part in parts]),
+        changes={
+            name: torch.cat([part.changes[name] for part in parts]) for name in parts[0].changes
+        },
+        weight_P=torch.cat([part.weight_P for part in parts]),
     )
 
 

@@ -1,16 +1,19 @@
 """An edit as a LoRA of its exact rank, in the two namings that image tools load.
 
 `pytorch_lora_weights.safetensors` is what diffusers loads with `load_lora_weights(folder)`;
-`kohya_lora.safetensors` what kohya's scripts, A1111 and ComfyUI load, and diffusers too. Both add
+`kohya_lora.safetensors` what kohya's scripts, A1111 and ComfyUI load. Both add
     dW = (alpha / r) B A
 to each matrix, B `up` and A `down`.
 
-diffusers has no LoRA loader for T5, so that DeepFloyd IF gets neither file.
+With a UNet diffusers reads the second file too. With a transformer ComfyUI alone does: its
+`lora_transformer_...` names, of SD3 and FLUX.1. No tool takes half an edit: neither file is written
+where diffusers has no loader for one of the edited parts. It has none for T5 and Gemma, nor for any
+part of PixArt.
 
 Shapes: E outputs, D inputs, R rank (suffixes `_ED`, `_ER`, `_RD`, `_R`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +21,13 @@ import torch
 from safetensors.torch import save_file
 
 from engine.model.model import Diffusion
+from engine.model.parts import lora_parts
 
 PEFT_FILE = "pytorch_lora_weights.safetensors"
 """The file name that diffusers looks for in a folder."""
 KOHYA_FILE = "kohya_lora.safetensors"
+COMFYUI_TRANSFORMERS = frozenset({"StableDiffusion3Pipeline", "FluxPipeline"})
+"""Pipelines of transformers whose LoRA names ComfyUI maps to its own, `comfy/lora.py`."""
 ROUNDING = 2.0**-24
 """Largest relative error of rounding to float32."""
 
@@ -65,18 +71,40 @@ def _svd(matrix_ED: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
     return u_EE, s_E, v_EE @ q_DE.T
 
 
-def is_loadable(model: Diffusion) -> bool:
-    """Return whether diffusers can load a LoRA into the model's text encoders: CLIP, not T5."""
-    return all(type(e.module).__name__.startswith("CLIPText") for e in model.encoders)
+def loadable_parts(model: Diffusion) -> frozenset[str]:
+    """Return the parts of a pipeline into which diffusers can load a LoRA; of text encoders, CLIP
+    alone."""
+    return lora_parts(model.family.pipeline) - {
+        e.name for e in model.encoders if not _is_clip(e.module)
+    }
+
+
+def _is_clip(encoder: torch.nn.Module) -> bool:
+    return type(encoder).__name__.startswith("CLIPText")
+
+
+def without_loader(model: Diffusion, names: Iterable[str]) -> list[str]:
+    """Return the parts of weights, by public name, into which diffusers can load no LoRA."""
+    parts = dict.fromkeys(name.partition(".")[0] for name in names)
+    return [part for part in parts if part not in loadable_parts(model)]
+
+
+def kohya_tools(model: Diffusion) -> tuple[str, ...]:
+    """Return the tools that read the second file of an edit; none: it is not written."""
+    if model.family.denoiser == "unet":
+        return ("diffusers", "kohya's scripts", "A1111", "ComfyUI")
+    # ComfyUI has no SANA, and diffusers none of these names in a transformer.
+    return ("ComfyUI",) if model.family.pipeline in COMFYUI_TRANSFORMERS else ()
 
 
 def write_lora(folder: Path, factors: Mapping[str, Factors], *, model: Diffusion) -> None:
-    """Write both LoRA files of the changes of matrices by public name, float32, scale 1.
+    """Write the LoRA files of the changes of matrices by public name, float32, scale 1.
 
-    Matrices whose change has rank 0 are left out. ValueError: `is_loadable` is false.
+    Matrices whose change has rank 0 are left out. ValueError: diffusers has no loader for a part.
     """
-    if not is_loadable(model):
-        raise ValueError(f"diffusers loads no LoRA into the text encoder of {model.name}")
+    lacking = without_loader(model, factors)
+    if lacking:
+        raise ValueError(f"diffusers loads no LoRA into {lacking[0]} of {model.name}")
     changed = {name.removesuffix(".weight"): f for name, f in factors.items() if f.rank}
     peft: dict[str, torch.Tensor] = {}
     kohya: dict[str, torch.Tensor] = {}
@@ -91,7 +119,8 @@ def write_lora(folder: Path, factors: Mapping[str, Factors], *, model: Diffusion
         kohya[f"{stem}.lora_down.weight"] = _single(f.down_RD)
         kohya[f"{stem}.alpha"] = torch.tensor(float(alpha))
     save_file(peft, folder / PEFT_FILE, metadata={"format": "pt"})
-    save_file(kohya, folder / KOHYA_FILE, metadata={"format": "pt"})
+    if kohya_tools(model):
+        save_file(kohya, folder / KOHYA_FILE, metadata={"format": "pt"})
 
 
 def _peft_names(name: str) -> tuple[str, str]:
@@ -101,8 +130,8 @@ def _peft_names(name: str) -> tuple[str, str]:
     `fc2` alone is (state_dict_utils.convert_state_dict_to_diffusers).
     """
     part, _, parameter = _old_name(name).partition(".")
-    if part == "unet":
-        return f"unet.{parameter}.lora_B.weight", f"unet.{parameter}.lora_A.weight"
+    if not part.startswith("text_encoder"):
+        return f"{part}.{parameter}.lora_B.weight", f"{part}.{parameter}.lora_A.weight"
     stem = f"{part}.{parameter}.lora_linear_layer"
     return f"{stem}.up.weight", f"{stem}.down.weight"
 
@@ -111,6 +140,7 @@ def _kohya_name(name: str, *, encoders: int) -> str:
     part, _, parameter = _old_name(name).partition(".")
     prefix = {
         "unet": "lora_unet",
+        "transformer": "lora_transformer",
         "text_encoder": "lora_te1" if encoders > 1 else "lora_te",
         "text_encoder_2": "lora_te2",
     }[part]

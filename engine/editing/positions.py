@@ -26,6 +26,21 @@ class Rows:
     def __len__(self) -> int:
         return len(self.prompt_P)
 
+    def where(self, chosen_P: torch.Tensor) -> "Rows":
+        """Return the rows that a mask chooses."""
+        return Rows(
+            prompt_P=self.prompt_P[chosen_P],
+            place_P=self.place_P[chosen_P],
+            weight_P=self.weight_P[chosen_P],
+        )
+
+
+def prompt_rows(spans: Sequence[Span], length: int, weights: RoleWeights | None) -> Rows:
+    """Return the positions with a positive weight; without weights all, each of weight 1."""
+    if weights is None:
+        return every_row(len(spans), length)
+    return role_rows(spans, length, weights)
+
 
 def role_rows(spans: Sequence[Span], length: int, weights: RoleWeights) -> Rows:
     """Return the positions with a positive weight in prompts of `length` tokens."""

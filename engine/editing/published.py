@@ -16,10 +16,11 @@ import torch
 from engine.editing.closed_form import edited_weight, published_weight
 from engine.editing.editable import editable
 from engine.editing.positions import Rows
-from engine.editing.readers import open_reader, read_prompts
+from engine.editing.readers import encoder_reader, read_prompts
 from engine.editing.solve import EditSolution
 from engine.model.model import Diffusion
 from schemas.caption import Caption
+from schemas.component import Part
 from schemas.concept import Concept
 from schemas.errors import ConceptError
 
@@ -39,14 +40,15 @@ def published_edit(
     start = time.perf_counter()
     target = editable(model, component)
     (name, layer), *others = target.projections.items()
-    if others or layer.bias is None:
+    is_text = target.component.part is Part.TEXT_ENCODER
+    if others or layer.bias is None or not is_text:
         raise ConceptError(
             f"{component} has no single projection with a bias: the published objective edits "
             "out_proj or fc2 of a CLIP text encoder; leave --objective out"
         )
     captions = [c for concept in concepts for c in _captions(concept)]
     prompts = read_prompts(model, target.component, captions)
-    reader, length = open_reader(model, target), prompts.length
+    reader, length = encoder_reader(model, target), prompts.length
     places = [_places(prompts.spans[n].last, prompts.spans[n + 1].last, length)
               for n in range(0, len(captions), 2)]  # fmt: skip
     keys = [

@@ -43,6 +43,9 @@ class Family(ABC):
     """The parts that are text encoders, each with the part of its tokenizer."""
     has_pooled: ClassVar[bool] = False
     """Whether the denoiser reads a pooled embedding of the caption besides the text rows."""
+    masks_padding: ClassVar[bool] = False
+    """Whether no token attends to padding in `run_encoder`, so that a caption may be cut after its
+    last token."""
 
     @abstractmethod
     def check_settings(self, networks: Mapping[str, Any]) -> None:
@@ -84,6 +87,10 @@ class Family(ABC):
     def run_encoder(self, encoder: nn.Module, ids_RL: torch.Tensor) -> Any:
         """Return the output of one text encoder, run as the pipeline runs it."""
         return encoder(ids_RL)
+
+    def cross_attention_rows(self, denoiser: Any, text_RLD: torch.Tensor) -> torch.Tensor:
+        """Return the text rows as every cross-attention reads them: after their projection."""
+        return text_RLD
 
     def has_unconditional(self, denoiser: Any) -> bool:
         """Return whether guidance above 1 runs the denoiser on a negative prompt too.

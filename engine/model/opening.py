@@ -50,6 +50,13 @@ def open_model(
     ModelUnavailable: it is none of these, cannot be fetched, is of no known family, or is not
     complete, of the right shapes and finite in every part.
     """
+    return open_with_pipeline(name, dtype=dtype, device=device)[0]
+
+
+def open_with_pipeline(
+    name: str, *, dtype: str = "float32", device: torch.device | str | None = None
+) -> tuple[Diffusion, Any]:
+    """Return a model as `open_model` does, and the diffusers pipeline that has its networks."""
     torch_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with _naming(name):
         described = _described(name, model_folder(name))
@@ -70,7 +77,7 @@ def open_model(
         )
         for part in networks:
             check_finite(part, getattr(pipeline, part))
-    return model
+    return model, pipeline
 
 
 def check_model(name: str) -> None:

@@ -259,3 +259,10 @@ def _check_files(folder: Path) -> None:
         if is_file(file):
             with file.open("rb") as opened:
                 refuse_pointer(file, opened.read(len(LFS)))
+
+
+def lora_parts(pipeline: str) -> frozenset[str]:
+    """Return the parts into which diffusers' loader of a pipeline's class puts a LoRA; none where
+    the class has no loader or is not of diffusers."""
+    kind = getattr(diffusers, pipeline, None)
+    return frozenset(getattr(kind, "_lora_loadable_modules", ()))

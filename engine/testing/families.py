@@ -15,12 +15,20 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from engine.editing.delta import replaced, weights_of
+from engine.editing.editable import default_component, editable, editables
+from engine.editing.keys import pair_keys
+from engine.editing.lora import factorize, loadable_parts, without_loader, write_lora
+from engine.editing.prompts import prompt_pairs
+from engine.editing.solve import solve_edit
 from engine.model.components import Site, list_components, list_sites
 from engine.model.families.known import FAMILIES
+from engine.model.hooks import count_rows
 from engine.model.model import Diffusion, Family
-from engine.model.opening import open_model, open_skeleton
+from engine.model.opening import from_pipeline, open_model, open_skeleton
 from engine.model.sampling import generate
 from engine.model.shapes import component_shapes
+from engine.model.vocabulary import Phrasebook
 from engine.testing.oracle import Oracle
 from engine.testing.pipelines import open_pipeline, pipeline_image
 from engine.tracing.interventions import CLEAN, CORRUPTED, Patch, Reference, reference_runs
@@ -28,6 +36,8 @@ from engine.tracing.lockstep import run_references
 from engine.tracing.text_runs import TextRow, encode_rows
 from schemas.caption import Caption
 from schemas.component import PAPER_KINDS, Kind, Part
+from schemas.concept import Concept
+from schemas.edit_settings import EditSettings, RoleWeights
 from schemas.intervention import Intervention
 from schemas.numerics import Numerics
 from schemas.unit import Unit
@@ -36,11 +46,13 @@ NEAR = 1e-4
 """Largest difference of images and latents that is rounding."""
 MOVED = 1e-3
 """Least difference of latents that is a change."""
+WORDS = Phrasebook(openings=("",), modifiers=("",), endings=("",), objects=("apple", "boat"))
+"""A few words, where an edit needs some."""
 ENTRIES = (Kind.TEXT_PROJECTION, Kind.POOLED_PROJECTION)
 
 
 class FamilyTests:
-    """Invariants of tracing that a family keeps."""
+    """Invariants of tracing and editing that a family keeps."""
 
     family: ClassVar[Family]
     numerics: ClassVar[Numerics] = Numerics(steps=2, guidance=4.0)
@@ -200,6 +212,74 @@ class FamilyTests:
         names = ["clean", "corrupted", *(site.component.name for site in sites)]
         for name, latent, single in zip(names, latents, expected, strict=True):
             assert float((latent - single[0]).abs().max()) < NEAR * _size(single), name
+
+    def test_an_edit_says_the_replacement(self, model: Diffusion) -> None:
+        """Where the denoiser takes the text in, one edited prompt says what the other said; the
+        text encoders alone are run."""
+        name = default_component(model) or editables(model, [self.family.denoiser])[0]
+        concept = Concept(concept="apple", replacement="boat", prompts=("a photo of {}",))
+        settings = EditSettings(
+            components=(name,), ridge=1e-12, preserve=0.0, roles=RoleWeights(pads=0.0)
+        )
+        runs: list[int] = []
+        with count_rows(model.denoiser, runs.append):
+            solved = solve_edit(model, [concept], book=WORDS, settings=settings)
+            target = editable(model, name)
+            pairs = prompt_pairs([concept], book=WORDS)
+            keys = pair_keys(model, target, pairs, roles=settings.roles, edited={})
+        assert runs == []
+        assert solved.weights.keys() == target.projections.keys()
+        for matrix, layer in target.projections.items():
+            said = keys.key_PD @ layer.weight.double().T
+            now = keys.key_PD @ solved.weights[matrix].double().T
+            wanted = said + keys.changes[matrix]
+            assert float(keys.changes[matrix].norm()) > MOVED, matrix
+            assert float((now - wanted).norm()) < 1e-2 * float(keys.changes[matrix].norm()), matrix
+
+    def test_an_edits_lora_is_the_edited_weights(
+        self, folder: Path, model: Diffusion, tmp_path: Path
+    ) -> None:
+        """diffusers draws the same image with the LoRA, wherever it has a loader for a part."""
+        pytest.importorskip("peft")
+        own = weights_of(model)
+        changes = {name: _change(own[name]) for name in self.edited_matrices(model)}
+        factors = {name: factorize(change, own[name]) for name, change in changes.items()}
+        if not factors:
+            parts = [self.family.denoiser, *(e.name for e in model.encoders)]
+            assert without_loader(model, [f"{part}.any.weight" for part in parts]) == parts
+            return
+        write_lora(tmp_path, factors, model=model)
+        text, numerics = [self.caption.caption], self.numerics
+        before = generate(model, text, seeds=[3], numerics=numerics)
+        with replaced(model, {n: (own[n].double() + c).float() for n, c in changes.items()}):
+            after = generate(model, text, seeds=[3], numerics=numerics)
+        pipeline = self.open_pipeline(folder)
+        pipeline.load_lora_weights(str(tmp_path))
+        loaded = from_pipeline(
+            pipeline, name=model.name, family=self.family, device=model.device, dtype=model.dtype
+        )
+        got = generate(loaded, text, seeds=[3], numerics=numerics)
+        assert float((after - before).abs().max()) > MOVED
+        assert float((got - after).abs().max()) < NEAR
+
+    def edited_matrices(self, model: Diffusion) -> list[str]:
+        """Return the matrices of one component of each kind, in parts that diffusers can load."""
+        parts = [self.family.denoiser, *(e.name for e in model.encoders)]
+        loaded = [part for part in parts if part in loadable_parts(model)]
+        targets = [editable(model, name) for part in loaded for name in editables(model, [part])]
+        of_kind = {(t.component.name.split(".")[0], t.component.kind): t for t in targets}
+        return [name for target in of_kind.values() for name in target.projections]
+
+
+def _change(weight: torch.Tensor) -> torch.Tensor:
+    """Return a random change of rank 2, a third of the weight's norm."""
+    rng = torch.Generator().manual_seed(len(weight))
+    up, down = (
+        torch.randn(shape, generator=rng, dtype=torch.float64)
+        for shape in ((weight.shape[0], 2), (2, weight.shape[1]))
+    )
+    change = up @ down
+    return change * float(weight.norm() / change.norm()) / 3
 
 
 def _size(latent: torch.Tensor) -> float:

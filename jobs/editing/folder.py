@@ -1,5 +1,6 @@
 """The folder of an edit: the delta, its manifest, LoRA files, and on request a whole model."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -8,7 +9,15 @@ import torch
 
 from engine.editing.checkpoint import copy_with
 from engine.editing.delta import DELTA, norm, weight_hash, write_delta
-from engine.editing.lora import KOHYA_FILE, PEFT_FILE, Factors, factorize, is_loadable, write_lora
+from engine.editing.lora import (
+    KOHYA_FILE,
+    PEFT_FILE,
+    Factors,
+    factorize,
+    kohya_tools,
+    without_loader,
+    write_lora,
+)
 from engine.editing.solve import EditSolution
 from engine.files import is_folder
 from engine.model.hub import source_folder
@@ -21,7 +30,6 @@ from schemas.manifest import MANIFEST_VERSION, EditManifest, Matrix
 
 FULL_MODEL = "model"
 """The complete diffusers folder inside an edit's folder."""
-NO_LORA = "none: diffusers has no LoRA loader for this model's text encoder"
 PACKAGES = ("dqf", "torch", "transformers", "diffusers", "safetensors")
 
 
@@ -35,7 +43,7 @@ def write_edit(
     originals, weights = solved.originals, solved.weights
     factors = {n: factorize(solved.changes[n], originals[n]) for n in weights}
     write_delta(work / DELTA, weights, originals=originals, model=portable_name(model.name))
-    if is_loadable(model):
+    if not without_loader(model, weights):
         write_lora(work, factors, model=model)
     if plan.full_model:
         copy_with(source_folder(model.name), work / FULL_MODEL, tensors=weights)
@@ -58,12 +66,30 @@ def write_edit(
             _matrix(n, original=originals[n], weight=weights[n], factors=factors[n])
             for n in weights
         ),
-        lora=f"{PEFT_FILE}, {KOHYA_FILE}" if is_loadable(model) else NO_LORA,
+        lora=lora_note(model, weights),
         versions={package: version(package) for package in PACKAGES},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     (work / MANIFEST).write_text(manifest_text(manifest))
     return manifest
+
+
+def lora_note(model: Diffusion, names: Iterable[str]) -> str:
+    """Return which LoRA files an edit of these weights has and which tools load them, or why
+    none."""
+    lacking = without_loader(model, names)
+    if lacking:
+        return (
+            f"none: diffusers has no LoRA loader for {' and '.join(lacking)} of "
+            f"{model.family.pipeline}; `dqf generate --edit` and --full-model apply the edit"
+        )
+    tools = kohya_tools(model)
+    if model.family.denoiser != "unet":
+        first = f"{PEFT_FILE} (diffusers; ComfyUI its transformer's part)"
+        return (
+            f"{first}, {KOHYA_FILE} ({', '.join(tools)})" if tools else f"{PEFT_FILE} (diffusers)"
+        )
+    return f"{PEFT_FILE} (diffusers), {KOHYA_FILE} ({', '.join(tools)})"
 
 
 def portable_name(model: str) -> str:

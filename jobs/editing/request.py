@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from engine.editing.editable import editables
+from engine.editing.editable import default_component, editables
 from engine.editing.published import RIDGE as PUBLISHED_RIDGE
 from engine.files import refuse_occupied
 from engine.model.opening import check_model, count_steps, open_skeleton, open_tokenizers
@@ -18,6 +18,7 @@ from jobs.editing.locate import locate
 from jobs.editing.plan import EditPlan
 from jobs.input.concepts import read_concepts
 from jobs.runs.trace_run import open_run
+from schemas.component import Part
 from schemas.concept import MAX_WEIGHT, Concept
 from schemas.edit_settings import EditSettings
 from schemas.errors import ConceptError
@@ -47,6 +48,8 @@ class EditRequest:
     """Concept file of names that must not change at all."""
     objective: Literal["residual", "published"] = "residual"
     full_model: bool = False
+    with_shared: bool = False
+    """Whether single-stream blocks may be edited, whose projections image and text share."""
     workers: int | None = None
     """Processes that share the prompts; None: this one."""
 
@@ -59,14 +62,8 @@ def run_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note)
 def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note) -> EditPlan:
     """Return the plan of a request, checked against the run and the model's configs."""
     refuse_occupied(request.out)
-    if request.run is None and not (request.layers and request.model):
-        raise ConceptError("name a run (--from-run), or both a model and a component (--layer)")
     plan = open_run(request.run).plan if request.run else None
-    located = (
-        EditSite(component=request.layers[0])
-        if request.layers
-        else locate(_given(request.run), concepts)
-    )
+    located = _site(request, concepts)
     note(describe(located))
     if located.is_doubtful:
         note(
@@ -78,7 +75,11 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
     _check_distinct(concepts, open_tokenizers(name))
     # A run's own numerics belong to its own model only.
     same = plan if plan and name in (plan.model, unpinned(plan.model)) else None
-    components = editables(open_skeleton(name), request.layers or (located.component,))
+    components = editables(
+        open_skeleton(name),
+        request.layers or (located.component,),
+        with_shared=request.with_shared,
+    )
     scorer = request.scorer or (same.scorer if same else default_scorer(name))
     check_scorer(scorer)
     numerics = same.numerics if same else default_numerics(name)
@@ -97,6 +98,25 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
     if request.workers is None:
         return made
     return replace(made, workers=shared(Cluster(actors=request.workers)))
+
+
+def _site(request: EditRequest, concepts: tuple[Concept, ...]) -> EditSite:
+    """Return the component to edit: the one that is named, that a run located, or the default of a
+    transformer."""
+    if request.layers and (request.model or request.run):
+        return EditSite(component=request.layers[0])
+    plan = open_run(request.run).plan if request.run else None
+    name = request.model or (plan.model if plan else None)
+    if request.layers or name is None:
+        raise ConceptError("name a run (--from-run), or both a model and a component (--layer)")
+    if plan is None or Part.TEXT_ENCODER not in plan.parts:
+        check_model(name)
+        component = default_component(open_skeleton(name))
+        if component:
+            return EditSite(component=component)
+    if request.run:
+        return locate(request.run, concepts)
+    raise ConceptError("name a run (--from-run), or a component (--layer) besides the model")
 
 
 def _check_distinct(concepts: Sequence[Concept], tokenizers: Sequence[Any]) -> None:
@@ -119,7 +139,7 @@ def default_numerics(model: str) -> Numerics:
 def describe(located: EditSite) -> str:
     """Return one line that says which component is edited and why."""
     if located.mean_ie is None:
-        return f"editing {located.component}, as asked"
+        return f"editing {located.component}, which no run has ranked"
     over = f"attribute {located.attribute}" if located.attribute else "all attributes"
     interval = (
         ""

@@ -36,6 +36,7 @@ SETTINGS: Allowed = {
 class CrossAttentionFamily(TransformerFamily):
     """Pipelines whose blocks have self-attention, cross-attention and a feed-forward."""
 
+    masks_padding = True
     modulation: ClassVar[str]
     """The module that modulates the blocks by the timestep, and by no text."""
 
@@ -99,6 +100,11 @@ class PixArtAlpha(CrossAttentionFamily):
     def prepare_tokenizer(self, tokenizer: Any, *, part: str, denoiser: Any) -> Any:
         """Return a tokenizer of the pipeline's length that lowers and strips."""
         return lowering_tokenizer(tokenizer, length=self.length)
+
+    def cross_attention_rows(self, denoiser: Any, text_RLD: torch.Tensor) -> torch.Tensor:
+        """Return the projected rows."""
+        projection = denoiser.caption_projection
+        return text_RLD if projection is None else projection(text_RLD)
 
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the encoder's last hidden state, and the mask that the cross-attentions read."""

@@ -43,6 +43,7 @@ class DeepFloydIF(UNetFamily):
 
     pipeline = "IFPipeline"
     networks = MappingProxyType({"text_encoder": T5EncoderModel, "unet": UNet2DConditionModel})
+    masks_padding = True
 
     def check_settings(self, networks: Mapping[str, Any]) -> None:
         """Refuse a guidance embedding, class labels, other channels than pixels and a variance."""

@@ -71,6 +71,10 @@ class Sana(CrossAttentionFamily):
         tokenizer.padding_side = "right"
         return TemplateTokenizer(tokenizer, before=before, length=length)
 
+    def cross_attention_rows(self, denoiser: Any, text_RLD: torch.Tensor) -> torch.Tensor:
+        """Return the projected and normed rows."""
+        return denoiser.caption_norm(denoiser.caption_projection(text_RLD))
+
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the last hidden state of the first position and the last 299, and their mask."""
         (ids_RL,) = ids

@@ -12,11 +12,12 @@ import torch
 from engine.editing.closed_form import KeyStatistics, edited_weight
 from engine.editing.covariance import SHIPPED, computed_sums, file_name, read_sums
 from engine.editing.delta import replaced
+from engine.editing.denoiser_readers import open_readers
 from engine.editing.editable import editable, editables
 from engine.editing.keys import kept_keys, pair_keys
 from engine.editing.positions import facing_places, pad_places, role_rows, role_weights
 from engine.editing.prompts import general_captions, prompt_pairs, split_by_mention
-from engine.editing.readers import open_reader, read_prompts
+from engine.editing.readers import encoder_reader, read_prompts
 from engine.editing.solve import solve_edit
 from engine.model.components import sites_of
 from engine.model.hooks import HookPoint, Side, recording
@@ -82,7 +83,7 @@ def test_rows_are_what_a_full_forward_reads_and_leaves(
     (projection,) = target.projections.values()
     prompts = read_prompts(model, target.component, CAPTIONS)
     rows = role_rows(prompts.spans, prompts.length, KEPT_ROLES)
-    read = open_reader(model, target).read(prompts, rows)
+    read = encoder_reader(model, target).read(prompts, rows)
     name = component.rpartition(".")[0]
     layer = sites_of(model, [name])[name].module
     spots = [HookPoint(projection, Side.INPUT), HookPoint(layer, Side.INPUT), HookPoint(layer)]
@@ -109,7 +110,8 @@ def test_cross_attention_reads_the_text_rows(models: dict[str, Diffusion], famil
     ]
     prompts = read_prompts(model, target.component, CAPTIONS)
     rows = role_rows(prompts.spans, prompts.length, RoleWeights())
-    read = open_reader(model, target).read(prompts, rows)
+    (reader,) = open_readers(model, target)
+    read = reader.read(prompts, rows)
     text_NTD = encode(model, [caption.caption for caption in CAPTIONS]).text_RLD
     assert_near(read.key_PD.float(), text_NTD[rows.prompt_P, rows.place_P])
 

@@ -17,6 +17,7 @@ from engine.editing.keys import kept_keys
 from engine.model.opening import open_model
 from engine.model.vocabulary import read_phrasebook
 from jobs.cluster.connection import Cluster
+from jobs.editing.check import check_edit
 from jobs.editing.edit import edit_batch, solve
 from jobs.editing.key_workers import shared
 from jobs.editing.manifest import read_manifest
@@ -213,3 +214,26 @@ def test_neither_run_nor_layer_is_refused(tmp_path: Path) -> None:
     apple = Concept(concept="apple", replacement="castle")
     with pytest.raises(ConceptError, match="--from-run"):
         run_edit((apple,), EditRequest(out=tmp_path / "o"), note=print)
+
+
+def test_a_transformer_is_edited_in_its_text_projection_by_default(
+    tiny_sd3: Path, tiny_scorer: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(tiny_sd3, tmp_path / "model")
+    (model / "vocabulary.json").write_text(json.dumps(WORDS))
+    apple = Concept(concept="apple", replacement="castle", prompts=("a photo of a {}",))
+    request = EditRequest(
+        out=tmp_path / "edit", model=str(model), scorer=str(tiny_scorer), images=0
+    )
+    manifest = run_edit((apple,), request, note=print)
+    assert manifest.located.component == "transformer.context_embedder"
+    assert [matrix.name for matrix in manifest.matrices] == ["transformer.context_embedder.weight"]
+    assert manifest.matrices[0].relative_change > 1e-4
+    (checked,) = check_edit(tmp_path / "edit", lora=None, note=print)
+    assert checked.is_applied
+
+
+def test_a_unet_has_no_default_component(tiny_sd: Path, tmp_path: Path) -> None:
+    apple = Concept(concept="apple", replacement="castle")
+    with pytest.raises(ConceptError, match=r"--from-run.*--layer"):
+        run_edit((apple,), EditRequest(out=tmp_path / "o", model=str(tiny_sd)), note=print)
