@@ -81,6 +81,9 @@ class Concept(BaseModel):
     """Weight of the concept among the concepts of an edit."""
     prompts: tuple[str, ...] = ()
     """Templates with one `{}` each, in place of the kind's; in text separated by `|` or as JSON."""
+    forms: tuple[str, ...] | None = None
+    """Other writings of the concept that are edited with it ("kitten|kittens"; `[]`: none); by
+    default those of the kind, as plural and capitals."""
 
     @model_validator(mode="before")
     @classmethod
@@ -109,7 +112,7 @@ class Concept(BaseModel):
         spelled = word.strip().lower() if isinstance(word, str) else word
         return "color" if spelled == "colour" else spelled
 
-    @field_validator("prompts", mode="before")
+    @field_validator("prompts", "forms", mode="before")
     @classmethod
     def _as_list(cls, prompts: object) -> object:
         if not isinstance(prompts, str):
@@ -135,6 +138,18 @@ class Concept(BaseModel):
         if repeated is not None:
             raise ValueError(f"template {repeated!r} is given twice")
         return prompts
+
+    @field_validator("forms")
+    @classmethod
+    def _are_other_writings(cls, forms: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        stripped = tuple(form.strip() for form in forms or ())
+        for number, form in enumerate(stripped):
+            cls._says_something(form)
+            if not form or len(form) > MAX_CHARACTERS:
+                raise ValueError(f"form {form[:20]!r} has no character, or over {MAX_CHARACTERS}")
+            if form in stripped[:number]:
+                raise ValueError(f"form {form!r} is given twice")
+        return None if forms is None else stripped
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "Concept":

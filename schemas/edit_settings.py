@@ -50,6 +50,8 @@ class EditSettings:
     """mu: weight of the outputs for kept names relative to those for the concepts."""
     general: float = 0.0
     """nu: weight of the outputs for general captions, by the covariance of their keys."""
+    forms: bool = True
+    """Whether plurals, articles, capitals and possessives of a concept are edited with it."""
     exactly: tuple[Concept, ...] = ()
     """Names that must not change at all: the keys of their prompts are projected out."""
     roles: RoleWeights = field(default_factory=RoleWeights)

@@ -6,7 +6,7 @@ from schemas.concept import Concept
 from schemas.edit_settings import EditSettings
 from schemas.numerics import Numerics
 
-MANIFEST_VERSION = 3
+MANIFEST_VERSION = 4
 """Raised when a field is added, removed or changes its meaning."""
 
 

@@ -15,8 +15,8 @@ from engine.editing.closed_form import KeyStatistics, sums_of
 from engine.editing.delta import replaced
 from engine.editing.denoiser_readers import open_readers
 from engine.editing.editable import Editable
+from engine.editing.pairs import PromptPair
 from engine.editing.positions import Rows, facing_places
-from engine.editing.prompts import PromptPair
 from engine.editing.readers import Prompts, Read, Reader, read_prompts
 from engine.model.model import Diffusion
 from schemas.caption import Caption

@@ -7,8 +7,9 @@ keys, so each opening is also combined with modifiers and endings.
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from engine.editing.forms import Form, forms, written_forms
+from engine.editing.names import KnownNames
 from engine.model.vocabulary import Phrasebook, _article, with_article
 from schemas.caption import Caption
 from schemas.concept import Concept, ConceptKind, same_text
@@ -16,8 +17,6 @@ from schemas.concept import Concept, ConceptKind, same_text
 STRIDE = 7
 """One of so many phrasings of an object is used, so that all openings, modifiers and endings take
 turns, since it is not a factor of their number (40; 204 of emoji-sd)."""
-NEUTRAL_NAMES = 8
-"""Number of names whose mean serves as a neutral word where the model knows none."""
 
 
 class Saying(Caption):
@@ -30,16 +29,6 @@ class Saying(Caption):
     def subject_characters(self) -> tuple[int, int]:
         """Characters of the subject, whose words may occur elsewhere too."""
         return self.start, self.start + len(self.subject)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptPair:
-    """The same prompt with the concept and with its replacement; each knows its subject."""
-
-    source: Caption
-    replacement: Caption
-    weight: float = 1.0
-    """Weight of the pair: the prompts of a concept share the concept's weight."""
 
 
 def templates(text: str, *, kind: ConceptKind, book: Phrasebook) -> list[str]:
@@ -58,7 +47,7 @@ def templates(text: str, *, kind: ConceptKind, book: Phrasebook) -> list[str]:
 
 def prompts(
     text: str, *, kind: ConceptKind, book: Phrasebook, own: Sequence[str] = ()
-) -> list[Caption]:
+) -> list[Saying]:
     """Return the captions that say `text`; those of two texts of one kind align.
 
     They follow the `own` templates where given, and else those of the kind.
@@ -68,54 +57,17 @@ def prompts(
         for opening in book.openings
         for template in templates(text, kind=kind, book=book)
     ]
-    return [
-        Saying(
-            caption=template.replace("{}", text),
-            subject=text,
-            attribute=kind.value,
-            start=template.index("{}"),
-        )
-        for template in phrasings
-    ]
+    return [saying(template, text, kind) for template in phrasings]
 
 
-def prompt_pairs(concepts: Sequence[Concept], *, book: Phrasebook) -> list[PromptPair]:
-    """Return the prompts of concepts, each with that of its replacement, in the concepts' order.
-
-    Where the model knows no neutral word a concept without a replacement meets another kept name in
-    each prompt: the fit to all of them is their mean.
-    """
-    kept = {kind: _spread(kept_names(concepts, kind=kind, book=book)) for kind in ConceptKind}
-    return [
-        pair
-        for concept in concepts
-        for pair in _pairs(concept, () if concept.replacement else kept[concept.kind], book=book)
-    ]
-
-
-def _pairs(concept: Concept, names: Sequence[str], *, book: Phrasebook) -> list[PromptPair]:
-    replacements = names if names and not book.has_neutral_words else (concept.replacement_text,)
-    source, *facing = (_ways(text, concept, book=book) for text in (concept.concept, *replacements))
-    share = concept.weight / len(source)
-    return [
-        PromptPair(source=caption, replacement=facing[n % len(facing)][n], weight=share)
-        for n, caption in enumerate(source)
-    ]
-
-
-def _ways(text: str, concept: Concept, *, book: Phrasebook) -> list[Caption]:
-    captions = prompts(text, kind=concept.kind, book=book, own=concept.prompts)
-    return captions[:: 1 if concept.prompts else _stride(concept.kind)]
-
-
-def _stride(kind: ConceptKind) -> int:
-    return STRIDE if kind is ConceptKind.OBJECT else 1
-
-
-def _spread(names: Sequence[str]) -> list[str]:
-    """Return NEUTRAL_NAMES names, evenly spread."""
-    count = min(NEUTRAL_NAMES, len(names))
-    return [names[n * len(names) // count] for n in range(count)]
+def saying(template: str, text: str, kind: ConceptKind) -> Saying:
+    """Return the caption of a template with `text` in the place of its `{}`."""
+    return Saying(
+        caption=template.replace("{}", text),
+        subject=text,
+        attribute=kind.value,
+        start=template.index("{}"),
+    )
 
 
 def plain_phrase(text: str, *, kind: ConceptKind, book: Phrasebook) -> str:
@@ -132,30 +84,93 @@ def kept_names(concepts: Sequence[Concept], *, kind: ConceptKind, book: Phrasebo
     return [n for n in names if not any(same_text(n, c.concept) for c in concepts)]
 
 
-def general_captions(*, book: Phrasebook) -> list[Caption]:
-    """Return captions of every object and style of the phrasebook, in many phrasings."""
+def known_names(
+    concepts: Sequence[Concept], *, book: Phrasebook, kept: Sequence[Concept] = ()
+) -> KnownNames:
+    """Return the names that a text may say: concepts, replacements, the phrasebook's and `kept`."""
+    return KnownNames(
+        [
+            *(concept.concept for concept in concepts),
+            *(concept.concept for concept in kept),
+            *(concept.replacement for concept in concepts if concept.replacement),
+            *book.objects,
+            *book.styles,
+        ],
+        forms=written_forms(concepts),
+    )
+
+
+def general_captions(*, book: Phrasebook) -> list[Saying]:
+    """Return captions of every object and style of the phrasebook, in many phrasings.
+
+    Among them are the names' other forms and prompts of two objects.
+    """
     return [
         caption
         for kind, names in ((ConceptKind.OBJECT, book.objects), (ConceptKind.STYLE, book.styles))
-        for name in names
-        for caption in prompts(name, kind=kind, book=book)[:: _stride(kind)]
+        for number, name in enumerate(names)
+        for caption in (
+            *prompts(name, kind=kind, book=book)[:: stride(kind)],
+            *form_captions(list(forms(name, kind=kind).values()), kind=kind, book=book),
+            *companion_captions(name, number, kind=kind, companions=book.objects, book=book),
+        )
+    ]
+
+
+def form_captions(
+    written: Sequence[Form], *, kind: ConceptKind, book: Phrasebook
+) -> list[Saying]:
+    """Return the captions that say a name in other forms, after every second opening."""
+    return [
+        saying(_join(opening, form.template), form.text, kind)
+        for opening in book.openings[::2]
+        for form in written
+    ]
+
+
+def companion_captions(
+    name: str,
+    number: int,
+    *,
+    kind: ConceptKind,
+    companions: Sequence[str],
+    book: Phrasebook,
+) -> list[Saying]:
+    """Return captions of an object with another one, before and after it; `number` chooses them.
+
+    Nothing for other kinds.
+    """
+    others = [other for other in companions if not same_text(other, name)]
+    if kind is not ConceptKind.OBJECT or not others:
+        return []
+    first, second = (with_article(others[(number * 7 + n) % len(others)]) for n in (1, 4))
+    article = _article(name)
+    opening = book.openings[number % len(book.openings)]
+    return [
+        saying(_join(opening, article, "{}", f"and {first}"), name, kind),
+        saying(_join(opening, f"{second} and {article}", "{}"), name, kind),
     ]
 
 
 def split_by_mention(
-    captions: Sequence[Caption], concepts: Sequence[Concept]
+    captions: Sequence[Caption], concepts: Sequence[Concept], *, known: KnownNames
 ) -> tuple[list[Caption], list[Caption]]:
     """Return the captions without a concept, whose images should not change, and those with one.
 
-    A concept counts anywhere in a caption: a style also as the ending of an object's caption.
+    A concept counts anywhere in a caption, a style also as the ending of an object's; but not
+    within a longer name of `known`, as "dog" in "hot dog".
     """
-    spoken = [f" {concept.concept.casefold()} " for concept in concepts]
+    edited = KnownNames([concept.concept for concept in concepts])
     kept, mentioning = [], []
     for caption in captions:
-        text = f" {caption.caption.casefold()} "
-        (mentioning if any(words in text for words in spoken) else kept).append(caption)
+        (mentioning if known.says_any(caption.caption, edited) else kept).append(caption)
     return kept, mentioning
 
 
 def _join(*parts: str) -> str:
     return " ".join(part for part in parts if part)
+
+
+def stride(kind: ConceptKind) -> int:
+    """Return which phrasings of a kind are used: every so manyth."""
+    return STRIDE if kind is ConceptKind.OBJECT else 1

@@ -23,13 +23,8 @@ from engine.editing.closed_form import (
 )
 from engine.editing.editable import Editable, editable
 from engine.editing.keys import BATCH, kept_keys, pair_keys
-from engine.editing.prompts import (
-    PromptPair,
-    general_captions,
-    prompt_pairs,
-    prompts,
-    split_by_mention,
-)
+from engine.editing.pairs import PromptPair, prompt_pairs
+from engine.editing.prompts import general_captions, known_names, prompts, split_by_mention
 from engine.model.components import sites_of
 from engine.model.model import Diffusion
 from engine.model.vocabulary import Phrasebook
@@ -109,8 +104,9 @@ def solve_edit(
     cannot be edited.
     """
     collect = collect or in_this_process(model)
-    pairs = prompt_pairs(concepts, book=book)
-    kept, mentioning = split_by_mention(general_captions(book=book), concepts)
+    pairs = prompt_pairs(concepts, book=book, forms=settings.forms, kept=settings.exactly)
+    known = known_names(concepts, book=book, kept=settings.exactly)
+    kept, mentioning = split_by_mention(general_captions(book=book), concepts, known=known)
     exact = [
         caption
         for kept_concept in settings.exactly

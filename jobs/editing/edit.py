@@ -5,7 +5,7 @@ from pathlib import Path
 
 from engine.editing.covariance import known_sums
 from engine.editing.editable import editable
-from engine.editing.prompts import prompt_pairs
+from engine.editing.pairs import prompt_pairs
 from engine.editing.published import published_edit
 from engine.editing.readers import read_prompts
 from engine.editing.solve import EditSolution, solve_edit
@@ -77,7 +77,7 @@ def check_prompts(
     settings: EditSettings,
 ) -> None:
     """Raise ConceptError if a prompt of a concept or replacement does not fit the tokenizer."""
-    pairs = prompt_pairs(concepts, book=book)
+    pairs = prompt_pairs(concepts, book=book, forms=settings.forms, kept=settings.exactly)
     component = editable(model, settings.components[0]).component
     read_prompts(
         model, component, [caption for p in pairs for caption in (p.source, p.replacement)]

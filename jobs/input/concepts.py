@@ -13,7 +13,7 @@ from schemas.errors import ConceptError
 TABLE = Table(
     holds="concept",
     required=("concept",),
-    optional=("replacement", OLD_REPLACEMENT, "kind", "mode", "weight", "prompts"),
+    optional=("replacement", OLD_REPLACEMENT, "kind", "mode", "weight", "prompts", "forms"),
     error=ConceptError,
 )
 """Format of a concept file."""

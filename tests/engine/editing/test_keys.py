@@ -16,7 +16,8 @@ from engine.editing.denoiser_readers import open_readers
 from engine.editing.editable import editable, editables
 from engine.editing.keys import kept_keys, pair_keys
 from engine.editing.positions import facing_places, pad_places, role_rows, role_weights
-from engine.editing.prompts import general_captions, prompt_pairs, split_by_mention
+from engine.editing.pairs import prompt_pairs
+from engine.editing.prompts import general_captions, known_names, split_by_mention
 from engine.editing.readers import encoder_reader, read_prompts
 from engine.editing.solve import solve_edit
 from engine.model.components import sites_of
@@ -274,7 +275,9 @@ def test_kept_captions_never_say_a_concept(models: dict[str, Diffusion]) -> None
         Concept(concept="cat", replacement="dog"),
         Concept(concept="noto", replacement="neon", kind=ConceptKind.STYLE),
     ]
-    captions, said = split_by_mention(general_captions(book=BOOK), concepts)
+    captions, said = split_by_mention(
+        general_captions(book=BOOK), concepts, known=known_names(concepts, book=BOOK)
+    )
     assert captions
     assert all("cat" in c.caption or "noto" in c.caption for c in said)
     assert not [c for c in captions if "cat" in c.caption or "noto" in c.caption]
@@ -292,7 +295,8 @@ def test_concept_and_target_prompts_align(kind: ConceptKind) -> None:
     )
     assert sum(pair.weight for pair in pairs) == pytest.approx(3.0)
     for pair in pairs:
-        said = pair.source.caption.replace("fox", "owl").replace("a owl", "an owl")
+        said = pair.source.caption.replace("foxes", "owls").replace("fox", "owl")
+        said = said.replace("Fox", "Owl").replace("a owl", "an owl").replace("a Owl", "an Owl")
         assert pair.replacement.caption == said.replace("aan", "an")
 
 

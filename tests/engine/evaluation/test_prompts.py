@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.editing.prompts import general_captions, prompt_pairs
+from engine.editing.pairs import prompt_pairs
+from engine.editing.prompts import general_captions
 from engine.evaluation.prompts import subjects
 from engine.evaluation.wordings import choices, fill, read_words
 from engine.model.registry import EMOJI_SD

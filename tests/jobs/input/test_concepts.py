@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.editing.prompts import prompt_pairs
+from engine.editing.pairs import prompt_pairs
 from engine.model.vocabulary import Phrasebook
 from jobs.input.concepts import SHOWN, read_concepts, read_numbered
 from schemas.concept import NEUTRAL_REPLACEMENTS, Concept, ConceptKind, ConceptMode
