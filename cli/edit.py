@@ -28,6 +28,7 @@ def list_edit(
     output_format: FormatOption = Format.TABLE,
 ) -> None:
     """List an edit's concepts and their replacements, or the matrices that it changes."""
+    from engine.editing.forms import form_texts
     from jobs.editing.manifest import read_manifest
 
     manifest = read_manifest(folder)
@@ -49,6 +50,7 @@ def list_edit(
                 "kind": concept.kind.value,
                 "mode": concept.mode.value,
                 "weight": concept.weight,
+                "forms": ", ".join(form_texts(concept)) if manifest.settings.forms else "",
             }
             for concept in manifest.concepts
         ]

@@ -33,7 +33,7 @@ def edit_batch(
         Path,
         typer.Argument(
             help="CSV, JSONL, Parquet or YAML file: concept, replacement, kind, mode, weight, "
-            "prompts."
+            "prompts, forms."
         ),
     ],
     out: OutOption,
@@ -65,6 +65,13 @@ def edit_batch(
     exactly: Annotated[
         Path | None, typer.Option(help="Concept file of names that must not change.")
     ] = None,
+    forms: Annotated[
+        bool,
+        typer.Option(
+            "--forms/--no-forms",
+            help="Edit plurals, articles, capitals and possessives of a concept with it.",
+        ),
+    ] = True,
     objective: Annotated[
         Objective, typer.Option(help="`published` reproduces the paper's notebook, bias included.")
     ] = Objective.RESIDUAL,
@@ -136,6 +143,7 @@ def edit_batch(
         preserve=preserve,
         general=general,
         exactly=exactly,
+        forms=forms,
         objective=objective.value,
         full_model=full_model,
         with_shared=shared_projections,

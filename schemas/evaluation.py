@@ -17,7 +17,7 @@ from schemas.content_id import content_id
 from schemas.numerics import Numerics
 from schemas.product import Product
 
-EVALUATION_VERSION = 3
+EVALUATION_VERSION = 4
 """Raised when a column or the meaning of one changes; part of every unit's id."""
 SUMMARY = "evaluation.json"
 """File of an evaluation's folder that holds how the images came about, and every measure."""
@@ -34,6 +34,8 @@ class Group(StrEnum):
     """Efficacy: the concept in other words, colors and styles."""
     POSITION = "position"
     """Efficacy: the concept in other places of the prompt."""
+    FORM = "form"
+    """Efficacy: the concept's plural, other capitals, articles, possessive or listed forms."""
     KEPT = "kept"
     """Specificity: every other name of the concepts' kinds; the nearest are `neighbor` too."""
     OBJECT = "object"
@@ -48,7 +50,7 @@ class Group(StrEnum):
     """Quality: prompts of all kinds without a concept; no name is chosen."""
 
 
-EFFICACY = (Group.CONCEPT, Group.PARAPHRASE, Group.POSITION)
+EFFICACY = (Group.CONCEPT, Group.PARAPHRASE, Group.POSITION, Group.FORM)
 """Groups whose prompts say a concept that should be gone."""
 NEIGHBOR = "neighbor"
 """The group of those names of `kept` that are nearest to a concept."""

@@ -101,6 +101,13 @@ def _listed(text: str, kind: ConceptKind) -> Form:
     return Form(text=text, template=template, evaluated=evaluated)
 
 
+def concept_forms(concept: Concept) -> list[Form]:
+    """Return the forms of a concept: its own list, or those of its kind."""
+    if concept.forms is not None:
+        return [_listed(text, concept.kind) for text in concept.forms]
+    return list(forms(concept.concept, kind=concept.kind).values())
+
+
 def written_forms(concepts: Sequence[Concept]) -> dict[str, str]:
     """Return the listed forms of concepts, each with the concept that it stands for."""
     return {form: concept.concept for concept in concepts for form in concept.forms or ()}

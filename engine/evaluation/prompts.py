@@ -7,6 +7,7 @@ the same ways, so that what is erased and what is kept differ in the name alone.
 
 from collections.abc import Iterator, Sequence
 
+from engine.editing.forms import concept_forms
 from engine.evaluation.wordings import Words, _escaped, _spread, _turned, fill
 from engine.model.vocabulary import with_article
 from schemas.concept import Concept, ConceptKind, ConceptMode
@@ -21,11 +22,18 @@ group."""
 
 
 def subjects(
-    concepts: Sequence[Concept], words: Words, *, prompt_set: PromptSet = PromptSet.FULL
+    concepts: Sequence[Concept],
+    words: Words,
+    *,
+    prompt_set: PromptSet = PromptSet.FULL,
+    forms: bool = True,
 ) -> tuple[Subject, ...]:
-    """Return all subjects to draw: concepts, kept names, names of other kinds, general prompts."""
+    """Return all subjects to draw: concepts, kept names, names of other kinds, general prompts.
+
+    `forms`: the full set has a prompt for each form of a concept.
+    """
     per_group = 2 if prompt_set is PromptSet.FULL else 1
-    listed = [_concept(c, number, words, per_group) for number, c in enumerate(concepts)]
+    listed = [_concept(c, number, words, per_group, forms) for number, c in enumerate(concepts)]
     edited = list(dict.fromkeys(concept.kind for concept in concepts))
     for kind, names in words.names.items():
         if kind in edited:
@@ -36,7 +44,9 @@ def subjects(
     return _with_shown(listed)
 
 
-def _concept(concept: Concept, number: int, words: Words, per_group: int) -> Subject:
+def _concept(
+    concept: Concept, number: int, words: Words, per_group: int, forms: bool
+) -> Subject:
     text, kind = concept.concept, concept.kind
     prompts = [
         _prompt(group, template, kind, text)
@@ -44,7 +54,8 @@ def _concept(concept: Concept, number: int, words: Words, per_group: int) -> Sub
         for template in templates[:per_group]
     ]
     if per_group > 1:
-        prompts += _beside(concept, number, words)
+        prompts += [*(_forms(concept, number, words) if forms else ()),
+                    *_beside(concept, number, words)]  # fmt: skip
     replacement = concept.replacement if concept.mode is ConceptMode.UPDATE else None
     return Subject(name=text, kind=kind, replacement=replacement, prompts=tuple(prompts))
 
@@ -109,6 +120,21 @@ def _templates(kind: ConceptKind, words: Words, number: int) -> dict[Group, tupl
         Group.PARAPHRASE: ("a black and white sketch of {name}", "{name} in the evening light"),
         Group.POSITION: ("at the end of a long corridor, {name}", "a poster of {name} on a wall"),
     }
+
+
+def _forms(concept: Concept, number: int, words: Words) -> Iterator[EvaluationPrompt]:
+    """Yield a prompt for each form; its images are judged among all names in that form."""
+    carrier = next(iter(_turned(words.carriers, number)), "a picture")
+    fixed = {"opening": words.opening, "carrier": _escaped(carrier)}
+    # The places that `fill` knows stay.
+    places = ("name", "article", "plural", "capital", "capital_article")
+    for form in concept_forms(concept):
+        template = form.evaluated.format(**fixed, **{place: f"{{{place}}}" for place in places})
+        prompt = _prompt(Group.FORM, template, concept.kind, concept.concept)
+        if concept.forms is not None:
+            text = template.replace("{article}", "{name}").format(name=form.text)
+            prompt = prompt.model_copy(update={"text": text})
+        yield prompt
 
 
 def _beside(concept: Concept, number: int, words: Words) -> Iterator[EvaluationPrompt]:

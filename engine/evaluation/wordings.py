@@ -6,7 +6,11 @@ from itertools import cycle
 from pathlib import Path
 from typing import TypeVar
 
+from engine.editing.forms import capital, written_forms
+from engine.editing.names import KnownNames
+from engine.editing.prompts import known_names
 from engine.files import is_file
+from engine.model.plurals import plural
 from engine.model.vocabulary import read_phrasebook, read_vocabulary, with_article
 from schemas.concept import Concept, ConceptKind, same_text
 from schemas.evaluation import Group
@@ -48,9 +52,24 @@ class Words:
     """Prompts of all sorts."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """The edited concepts, and all known names, of which the longest counts in a text."""
+
+    edited: KnownNames
+    known: KnownNames
+
+
 def fill(template: str, name: str) -> str:
-    """Return a prompt: the template with a name in its place."""
-    return template.format(name=name, article=with_article(name))
+    """Return a prompt: the template with a name in its place, in the form that it asks for."""
+    other = capital(name)
+    return template.format(
+        name=name,
+        article=with_article(name),
+        plural=plural(name),
+        capital=other,
+        capital_article=with_article(other),
+    )
 
 
 def choices(concepts: Sequence[Concept], words: Words) -> dict[ConceptKind, tuple[str, ...]]:
@@ -74,19 +93,23 @@ def choices(concepts: Sequence[Concept], words: Words) -> dict[ConceptKind, tupl
 
 def read_words(folder: Path, concepts: Sequence[Concept]) -> Words:
     """Return the words of a model's own `vocabulary.json`, or the general ones if it has none."""
-    book, said = read_phrasebook(folder), [concept.concept for concept in concepts]
+    book, names = read_phrasebook(folder), [concept.concept for concept in concepts]
+    said = Said(
+        edited=KnownNames(names, forms=written_forms(concepts)),
+        known=known_names(concepts, book=book),
+    )
     path = folder / "vocabulary.json"
     own = read_vocabulary(path).colours if is_file(path) else None
     colors = GENERAL_COLORS if own is None else [color for color in own if color != "natural"]
     free = {
-        ConceptKind.OBJECT: _without(book.objects, said),
-        ConceptKind.STYLE: _without(book.styles, said),
-        ConceptKind.COLOR: _without(colors, said),
+        ConceptKind.OBJECT: _without(book.objects, names),
+        ConceptKind.STYLE: _without(book.styles, names),
+        ConceptKind.COLOR: _without(colors, names),
     }
     return _general_words(free, said) if own is None else _vocabulary_words(free)
 
 
-def _general_words(free: Mapping[ConceptKind, tuple[str, ...]], said: Sequence[str]) -> Words:
+def _general_words(free: Mapping[ConceptKind, tuple[str, ...]], said: Said) -> Words:
     return Words(
         opening="a rendering of",
         templates={
@@ -176,7 +199,6 @@ def _without(names: Sequence[str], said: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if not any(same_text(name, s) for s in said))
 
 
-def _unsaid(texts: Sequence[str], said: Sequence[str]) -> tuple[str, ...]:
-    """Return the texts without any of the words."""
-    spoken = [f" {' '.join(s.casefold().split())} " for s in said]
-    return tuple(t for t in texts if not any(s in f" {t.casefold()} " for s in spoken))
+def _unsaid(texts: Sequence[str], said: Said) -> tuple[str, ...]:
+    """Return the texts that say no edited concept."""
+    return tuple(text for text in texts if not said.known.says_any(text, said.edited))

@@ -61,6 +61,7 @@ def _said(concept: Concept) -> dict[str, str]:
         "mode": concept.mode.value,
         "weight": f"{concept.weight:g}",
         **({"prompts": "|".join(concept.prompts)} if concept.prompts else {}),
+        **({"forms": "|".join(concept.forms)} if concept.forms is not None else {}),
     }
 
 

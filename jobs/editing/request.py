@@ -46,6 +46,8 @@ class EditRequest:
     general: float | None = None
     exactly: Path | None = None
     """Concept file of names that must not change at all."""
+    forms: bool = True
+    """Whether other forms of a concept, as its plural, are edited with it."""
     objective: Literal["residual", "published"] = "residual"
     full_model: bool = False
     with_shared: bool = False
@@ -164,7 +166,9 @@ def settings(request: EditRequest, components: Sequence[str]) -> EditSettings:
         if len(components) > 1:
             raise ConceptError("the published objective edits one component: give one --layer")
         ridge = PUBLISHED_RIDGE if request.ridge is None else request.ridge
-        return EditSettings(components=tuple(components), objective="published", ridge=ridge)
+        return EditSettings(
+            components=tuple(components), objective="published", ridge=ridge, forms=request.forms
+        )
     given = {
         "ridge": request.ridge,
         "preserve": request.preserve,
@@ -172,7 +176,7 @@ def settings(request: EditRequest, components: Sequence[str]) -> EditSettings:
         "exactly": read_concepts(request.exactly) if request.exactly else None,
     }
     return replace(
-        EditSettings(components=tuple(components)),
+        EditSettings(components=tuple(components), forms=request.forms),
         **{k: v for k, v in given.items() if v is not None},
     )
 

@@ -57,12 +57,23 @@ def prepare_evaluation(request: EvaluationRequest, out: Path) -> EvaluationRun:
     """
     edits = {EDIT: delta_hash(request.edit)}
     manifest = read_manifest(request.edit)
-    plan = make_plan(manifest.concepts, model=manifest.model, edits=edits, request=request)
+    plan = make_plan(
+        manifest.concepts,
+        model=manifest.model,
+        edits=edits,
+        request=request,
+        forms=manifest.settings.forms,
+    )
     return create_as(EvaluationRun, out, plan, manifest_of(model=plan.model, scorer=plan.scorer))
 
 
 def make_plan(
-    concepts: Sequence[Concept], *, model: str, edits: Mapping[str, str], request: EvaluationRequest
+    concepts: Sequence[Concept],
+    *,
+    model: str,
+    edits: Mapping[str, str],
+    request: EvaluationRequest,
+    forms: bool = True,
 ) -> EvaluationPlan:
     """Return the plan that evaluates edits of `concepts`; `edits` has the hashes of their
     deltas."""
@@ -78,7 +89,7 @@ def make_plan(
         scorer=scorer,
         concepts=_by_kind(concepts),
         names=choices(concepts, words),
-        subjects=subjects(concepts, words, prompt_set=request.prompts),
+        subjects=subjects(concepts, words, prompt_set=request.prompts, forms=forms),
         seeds=tuple(range(request.seeds)),
         numerics=Numerics(
             steps=steps,

@@ -25,8 +25,8 @@ from schemas.views import exactly, quoted, read_parquet
 STILL_RECOGNISED, HARMONIC = "still_recognised", "harmonic mean"
 """Rows that pool groups: all prompts that mention a concept; these and the kept names together."""
 ORDER = (
-    HARMONIC, STILL_RECOGNISED, Group.CONCEPT, Group.PARAPHRASE, Group.POSITION, Group.KEPT,
-    NEIGHBOR, Group.OBJECT, Group.STYLE, Group.COLOR, Group.UNRELATED, Group.GENERAL,
+    HARMONIC, STILL_RECOGNISED, Group.CONCEPT, Group.PARAPHRASE, Group.POSITION, Group.FORM,
+    Group.KEPT, NEIGHBOR, Group.OBJECT, Group.STYLE, Group.COLOR, Group.UNRELATED, Group.GENERAL,
 )  # fmt: skip
 HEADLINE = (HARMONIC, STILL_RECOGNISED, Group.KEPT)
 """Rows that are printed even if there is nothing to measure."""
@@ -48,7 +48,7 @@ class GroupResult:
     """
 
     group: str
-    """`still_recognised` pools concept, paraphrase and position; `kept` has the neighbors too."""
+    """`still_recognised` pools concept, paraphrase, position and form; `kept` has the neighbors too."""
     names: int | None = None
     """Number of concepts or kept names; for general prompts, of prompts."""
     images: int | None = None
