@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,10 +15,20 @@ from cli.options.progress import with_progress_options
 from cli.options.run import ActorsOption, AddressOption, RetryOption
 from cli.printing.lines import note
 from cli.printing.output import Format, FormatOption, print_rows
+from schemas.errors import ConceptError
 from schemas.prompt_set import PromptSet
 
 if TYPE_CHECKING:
+    from jobs.evaluation.by_concept import ConceptResult
     from jobs.evaluation.measures import GroupResult
+
+
+class By(StrEnum):
+    """What one row of the results is about."""
+
+    GROUP = "group"
+    CONCEPT = "concept"
+
 
 OutOption = Annotated[
     Path | None, typer.Option(help="The evaluation's folder; EDIT/evaluation by default.")
@@ -73,13 +84,91 @@ def evaluate(
 
 
 def results(
-    edit: EditArgument, out: OutOption = None, output_format: FormatOption = Format.TABLE
+    edit: EditArgument,
+    out: OutOption = None,
+    by: Annotated[By, typer.Option(help="One row per group of prompts, or per concept.")] = By.GROUP,
+    max_still_recognised: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest share of images that may still show a concept; exit code 1 if the 95 % "
+            "bound is above it.",
+        ),
+    ] = None,
+    min_kept: Annotated[
+        float | None,
+        typer.Option(
+            help="Smallest share of images of kept names that must stay right; exit code 1 if the "
+            "95 % bound is below it.",
+        ),
+    ] = None,
+    each: Annotated[
+        bool, typer.Option("--each", help="Judge every concept, not the batch as a whole.")
+    ] = False,
+    card: Annotated[
+        Path | None, typer.Option(help="File for the edit card, one page in Markdown.")
+    ] = None,
+    output_format: FormatOption = Format.TABLE,
 ) -> None:
-    """Print the results of an evaluation, one row per group of prompts."""
+    """Print the results of an evaluation, one row per group of prompts or per concept.
+
+    By concept, the worst first: images that still show it with an exact upper bound, kept names
+    that moved, and a verdict. With limits the exit code is 0 if all are met, otherwise 1.
+    """
+    from engine.files import check_output, write_whole
+    from jobs.evaluation.by_concept import MAX_STILL_RECOGNISED, results_by_concept
+    from jobs.evaluation.judgment import Limits, check_limits, judge
     from jobs.evaluation.measures import results as measured
     from jobs.runs.evaluation_run import open_evaluation
 
-    _print(measured(open_evaluation(out or edit / "evaluation")), output_format)
+    limits = Limits(max_still_recognised=max_still_recognised, min_kept=min_kept, each=each)
+    check_limits(limits)
+    if card:
+        check_output(card, error=ConceptError)
+    run = open_evaluation(out or edit / "evaluation")
+    groups = measured(run)
+    concepts = results_by_concept(run, limit=max_still_recognised or MAX_STILL_RECOGNISED)
+    if by is By.CONCEPT:
+        _print_concepts(concepts, output_format)
+    else:
+        _print(groups, output_format)
+    judgments = judge(groups, concepts, limits)
+    for judgment in judgments:
+        note(judgment.sentence)
+    if card:
+        from jobs.editing.manifest import read_manifest
+        from jobs.evaluation.card import edit_card
+
+        page = edit_card(
+            read_manifest(edit), run, groups=groups, concepts=concepts, judgments=judgments
+        )
+        write_whole(card, page.encode())
+        note(f"edit card: {card}")
+    if not all(judgment.is_met for judgment in judgments):
+        raise typer.Exit(1)
+
+
+def _print_concepts(concepts: "Sequence[ConceptResult]", output_format: Format) -> None:
+    if not output_format.is_for_people:
+        rows = [asdict(concept) | {"moved": ", ".join(concept.moved)} for concept in concepts]
+        print_rows(rows, output_format)
+        return
+    print_rows([_of_concept(concept) for concept in concepts], output_format)
+
+
+def _of_concept(concept: "ConceptResult") -> dict[str, object]:
+    """Return a concept's result as a row of the printed table."""
+    return {
+        "concept": concept.concept,
+        "prompts": concept.prompts,
+        "right before": concept.right_before,
+        "recognised": concept.recognised,
+        "share": concept.still_recognised,
+        "at most": concept.at_most,
+        "replacement drawn": concept.replacement_drawn,
+        "neighbors": concept.neighbors,
+        "moved": len(concept.moved),
+        "verdict": concept.verdict,
+    }
 
 
 def _print(measured: "Sequence[GroupResult]", output_format: Format) -> None:

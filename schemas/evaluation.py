@@ -259,6 +259,31 @@ WHERE place <= least({NEIGHBORS_A_CONCEPT} * num_concepts, ceil(num_kept / {NEIG
 """
 """The kept names nearest to the concepts of their kind."""
 
+BY_CONCEPT = f"""
+WITH marked AS ({MARKED}), own AS (
+  SELECT subject, subject_kind, any_value(replacement) AS replacement,
+    count(DISTINCT prompt) AS prompts, count(*) AS images,
+    count(*) FILTER (before) AS right_before, count(*) FILTER (before AND after) AS recognised,
+    count(as_replacement) FILTER (before) AS replaceable,
+    count(*) FILTER (as_replacement AND before) AS replaced
+  FROM marked WHERE is_efficacy GROUP BY subject, subject_kind),
+kept AS (
+  SELECT nearest_concept AS subject, subject_kind, subject AS name,
+    count(*) FILTER (before) AS right_before, count(*) FILTER (before AND after) AS right_after
+  FROM marked WHERE "group" = '{Group.KEPT}' AND nearest_concept IS NOT NULL GROUP BY ALL),
+near AS (
+  SELECT subject, subject_kind, count(*) AS neighbors,
+    coalesce(list(name ORDER BY name) FILTER (2 * right_after < right_before), []) AS moved
+  FROM kept WHERE right_before > 0 GROUP BY ALL)
+SELECT own.subject AS concept, own.subject_kind AS kind, replacement, prompts, images, right_before,
+  recognised, replaceable, replaced, coalesce(neighbors, 0) AS neighbors,
+  coalesce(moved, []) AS moved
+FROM own LEFT JOIN near ON own.subject = near.subject AND own.subject_kind = near.subject_kind
+ORDER BY ALL
+"""
+"""Counts of each concept, over the images that the unedited model draws right, and the kept names
+nearest to it: `moved` are those that lose more than half of their right images."""
+
 COUNTED = f"""
 WITH marked AS ({MARKED}), near AS ({NEIGHBORS}), grouped AS (
   SELECT 'still_recognised' AS "group", marked.* EXCLUDE "group" FROM marked WHERE is_efficacy

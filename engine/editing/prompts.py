@@ -19,6 +19,10 @@ STRIDE = 7
 turns, since it is not a factor of their number (40; 204 of emoji-sd)."""
 
 
+COMPANION_LETTERS = 6
+"""Most letters of the second object in a caption."""
+
+
 class Saying(Caption):
     """A caption with its subject at a known place; the subject's words may occur elsewhere too."""
 
@@ -138,9 +142,10 @@ def companion_captions(
 ) -> list[Saying]:
     """Return captions of an object with another one, before and after it; `number` chooses them.
 
-    Nothing for other kinds.
+    Nothing for other kinds. The others are short words, so that the captions are not long.
     """
-    others = [other for other in companions if not same_text(other, name)]
+    short = [other for other in companions if other.isalpha() and len(other) <= COMPANION_LETTERS]
+    others = [other for other in short if not same_text(other, name)]
     if kind is not ConceptKind.OBJECT or not others:
         return []
     first, second = (with_article(others[(number * 7 + n) % len(others)]) for n in (1, 4))

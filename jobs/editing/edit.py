@@ -18,6 +18,7 @@ from jobs.editing.folder import write_edit
 from jobs.editing.images import Shown, compare
 from jobs.editing.manifest import BEFORE_AFTER
 from jobs.editing.plan import EditPlan
+from jobs.editing.warnings import warnings
 from schemas.concept import Concept
 from schemas.edit_settings import EditSettings
 from schemas.manifest import EditManifest
@@ -37,6 +38,8 @@ def edit_batch(plan: EditPlan, *, note: Note) -> EditManifest:
         book = read_phrasebook(source_folder(plan.model))
         model = open_model(plan.model)
         check_prompts(model, plan.concepts, book=book, settings=plan.settings)
+        for doubt in warnings(model, plan, book=book):
+            note(f"warning: {doubt}")
         return edit_into(work, plan, model=model, book=book, note=note)
 
 

@@ -66,12 +66,6 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
     refuse_occupied(request.out)
     plan = open_run(request.run).plan if request.run else None
     located = _site(request, concepts)
-    note(describe(located))
-    if located.is_doubtful:
-        note(
-            "warning: the 95% interval of this effect reaches zero, so that these captions do "
-            "not show it to be causal: look at the images, trace more captions, or name a --layer"
-        )
     name = request.model or _given(plan).model
     check_model(name)
     _check_distinct(concepts, open_tokenizers(name))
@@ -82,6 +76,12 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
         request.layers or (located.component,),
         with_shared=request.with_shared,
     )
+    note(describe(located, components))
+    if located.is_doubtful:
+        note(
+            "warning: the 95% interval of this effect reaches zero, so that these captions do "
+            "not show it to be causal: look at the images, trace more captions, or name a --layer"
+        )
     scorer = request.scorer or (same.scorer if same else default_scorer(name))
     check_scorer(scorer)
     numerics = same.numerics if same else default_numerics(name)
@@ -138,10 +138,10 @@ def default_numerics(model: str) -> Numerics:
     return Numerics(steps=default_steps(model), guidance=default_guidance(model))
 
 
-def describe(located: EditSite) -> str:
-    """Return one line that says which component is edited and why."""
+def describe(located: EditSite, components: Sequence[str]) -> str:
+    """Return one line that says which components are edited and why."""
     if located.mean_ie is None:
-        return f"editing {located.component}, which no run has ranked"
+        return f"editing {', '.join(components)}, which no run has ranked"
     over = f"attribute {located.attribute}" if located.attribute else "all attributes"
     interval = (
         ""

@@ -111,7 +111,7 @@ class _Counts:
 def results(run: EvaluationRun, edit: str = EDIT) -> list[GroupResult]:
     """Return an edit's measures over the committed images; a group without images has only
     nulls."""
-    with _images_of(run, edit) as connection:
+    with images_of(run, edit) as connection:
         counted = connection.sql(COUNTED).to_arrow_table()
         embeddings = connection.sql(EMBEDDINGS).to_arrow_table()
     groups = _by_group(counted.to_pylist())
@@ -129,13 +129,13 @@ def results(run: EvaluationRun, edit: str = EDIT) -> list[GroupResult]:
 
 def shown_images(run: EvaluationRun, edit: str = EDIT) -> list[ShownImages]:
     """Return an edit's rows whose images were kept, in the order of group, prompt and seed."""
-    with _images_of(run, edit) as connection:
+    with images_of(run, edit) as connection:
         rows = connection.sql(SHOWN_IMAGES).to_arrow_table().to_pylist()
     return [ShownImages(**row) for row in rows]
 
 
 @contextmanager
-def _images_of(run: EvaluationRun, edit: str) -> Generator[duckdb.DuckDBPyConnection]:
+def images_of(run: EvaluationRun, edit: str) -> Generator[duckdb.DuckDBPyConnection]:
     """Yield a connection with the view `images` of an edit's rows; DamagedRun: a file is damaged.
 
     An image that is missing is drawn again, so that a damaged file may be removed.

@@ -123,13 +123,21 @@ def test_what_cannot_be_drawn_is_one_sentence(
 def test_list_shows_concepts_and_matrices(edit: Path) -> None:
     concepts = json.loads(dqf("edit", "list", str(edit), "--format", "json").stdout)
     assert concepts == [
-        {"concept": "cat", "replacement": "dog", "kind": "object", "mode": "update", "weight": 1.0},
+        {
+            "concept": "cat",
+            "replacement": "dog",
+            "kind": "object",
+            "mode": "update",
+            "weight": 1.0,
+            "forms": "cats, the cat, Cat",
+        },
         {
             "concept": "boat",
             "replacement": "object",
             "kind": "object",
             "mode": "remove",
             "weight": 2.0,
+            "forms": "boats, the boat, Boat",
         },
     ]
     done = dqf("edit", "list", str(edit), "--matrices", "--format", "csv")
