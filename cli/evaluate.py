@@ -86,7 +86,9 @@ def evaluate(
 def results(
     edit: EditArgument,
     out: OutOption = None,
-    by: Annotated[By, typer.Option(help="One row per group of prompts, or per concept.")] = By.GROUP,
+    by: Annotated[
+        By, typer.Option(help="One row per group of prompts, or per concept.")
+    ] = By.GROUP,
     max_still_recognised: Annotated[
         float | None,
         typer.Option(

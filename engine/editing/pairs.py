@@ -139,9 +139,7 @@ def _pairs(concept: Concept, number: int, *, batch: _Batch, forms: bool) -> list
     clear = [pair for pair in both if not batch.is_read_as_a_longer_name(pair[0])] or both
     share = concept.weight / len(clear)
     return [
-        PromptPair(
-            source=source, replacement=batch.without_concepts(replacement, n), weight=share
-        )
+        PromptPair(source=source, replacement=batch.without_concepts(replacement, n), weight=share)
         for n, (source, replacement) in enumerate(clear)
     ]
 

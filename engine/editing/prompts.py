@@ -121,9 +121,7 @@ def general_captions(*, book: Phrasebook) -> list[Saying]:
     ]
 
 
-def form_captions(
-    written: Sequence[Form], *, kind: ConceptKind, book: Phrasebook
-) -> list[Saying]:
+def form_captions(written: Sequence[Form], *, kind: ConceptKind, book: Phrasebook) -> list[Saying]:
     """Return the captions that say a name in other forms, after every second opening."""
     return [
         saying(_join(opening, form.template), form.text, kind)

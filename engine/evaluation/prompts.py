@@ -44,9 +44,7 @@ def subjects(
     return _with_shown(listed)
 
 
-def _concept(
-    concept: Concept, number: int, words: Words, per_group: int, forms: bool
-) -> Subject:
+def _concept(concept: Concept, number: int, words: Words, per_group: int, forms: bool) -> Subject:
     text, kind = concept.concept, concept.kind
     prompts = [
         _prompt(group, template, kind, text)

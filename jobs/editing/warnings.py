@@ -45,7 +45,10 @@ def inside_others(concepts: Sequence[Concept], *, book: Phrasebook) -> Iterator[
     edited = KnownNames([concept.concept for concept in concepts])
     for concept in concepts:
         for inner in edited.within(concept.concept):
-            yield f"{inner!r} is inside {concept.concept!r}, and both are edited: look at the images of both"
+            yield (
+                f"{inner!r} is inside {concept.concept!r}, and both are edited: look at the images "
+                "of both"
+            )
         for inner in edited.within(concept.replacement_text):
             yield (
                 f"the replacement {concept.replacement_text!r} of {concept.concept!r} says "

@@ -48,7 +48,7 @@ class GroupResult:
     """
 
     group: str
-    """`still_recognised` pools concept, paraphrase, position and form; `kept` has the neighbors too."""
+    """`still_recognised` pools concept, paraphrase, position and form; `kept` has neighbors too."""
     names: int | None = None
     """Number of concepts or kept names; for general prompts, of prompts."""
     images: int | None = None

@@ -41,9 +41,7 @@ def make_evaluation(folder: Path, drawn: Sequence[Drawn]) -> EvaluationRun:
         concepts={OBJECT: tuple(d.name for d in drawn if d.nearest is None)},
         names={OBJECT: (*(d.name for d in drawn), OTHER)},
         subjects=tuple(
-            Subject(
-                name=d.name, kind=OBJECT, replacement=d.replacement, prompts=tuple(_prompts(d))
-            )
+            Subject(name=d.name, kind=OBJECT, replacement=d.replacement, prompts=tuple(_prompts(d)))
             for d in drawn
         ),
         seeds=(0,),

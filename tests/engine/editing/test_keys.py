@@ -15,8 +15,8 @@ from engine.editing.delta import replaced
 from engine.editing.denoiser_readers import open_readers
 from engine.editing.editable import editable, editables
 from engine.editing.keys import kept_keys, pair_keys
-from engine.editing.positions import facing_places, pad_places, role_rows, role_weights
 from engine.editing.pairs import prompt_pairs
+from engine.editing.positions import facing_places, pad_places, role_rows, role_weights
 from engine.editing.prompts import general_captions, known_names, split_by_mention
 from engine.editing.readers import encoder_reader, read_prompts
 from engine.editing.solve import solve_edit

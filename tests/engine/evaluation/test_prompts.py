@@ -103,3 +103,31 @@ def test_a_few_prompts_of_each_group_are_shown() -> None:
         shown = [p for s in found for p in s.prompts if p.group is group and p.shown]
         there = [s for s in found if any(p.group is group for p in s.prompts)]
         assert len(shown) == min(4, len(there))
+
+
+def test_forms_are_asked_for_and_judged_among_names_in_the_same_form() -> None:
+    concepts = [
+        Concept(concept="cat"),
+        Concept(concept="neon", kind=ConceptKind.STYLE),
+        Concept(concept="fox", forms=("vixen",)),
+    ]
+    words = read_words(EMOJI_SD, concepts)
+    cat, neon, fox = subjects(concepts, words)[:3]
+    asked = [[p for p in s.prompts if p.group is Group.FORM] for s in (cat, neon, fox)]
+    assert [p.text for p in asked[0]] == [
+        "a drawing of cats", "a drawing of the cat", "a drawing of a Cat"
+    ]  # fmt: skip
+    assert fill(asked[0][0].template or "", "bus") == "a drawing of buses"
+    assert [p.text.rpartition(" in ")[2] for p in asked[1]] == ["the style of Neon", "neon's style"]
+    assert [(p.text, p.template) for p in asked[2]] == [
+        ("a drawing of vixen", "a drawing of {article}")
+    ]
+    plain = subjects(concepts, words, forms=False)
+    assert not [p for s in plain for p in s.prompts if p.group is Group.FORM]
+
+
+def test_general_prompts_say_no_concept_but_longer_names(tmp_path: Path) -> None:
+    park = [Concept(concept="park"), Concept(concept="light", replacement="lamp")]
+    general = read_words(tmp_path, park).general
+    assert not [text for text in general if "park" in text.split()]
+    assert "sunlight in a dense forest" in general

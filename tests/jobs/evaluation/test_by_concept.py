@@ -1,5 +1,7 @@
 """The proof of an edit by concept: exact bounds, verdicts, limits and the card, on known counts."""
 
+import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from schemas.edit_settings import EditSettings
 from schemas.errors import ConceptError
 from schemas.manifest import MANIFEST_VERSION, EditManifest, EditSite
 from schemas.numerics import Numerics
+from tests.cli.test_commands import dqf
 from tests.made_up.evaluation_rows import Drawn, make_evaluation
 
 DRAWN = (
@@ -167,3 +170,26 @@ def test_the_card_names_model_concepts_figures_and_limits(run: EvaluationRun) ->
     assert "NOT met: still recognized in at most" in card
     tables = [line for line in lines if line.startswith("|")]
     assert {line.count("|") - line.count(r"\|") for line in tables} == {3, 6, 7}
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ((), 0, "still recognized"),
+        (("--max-still-recognised", "0.05"), 1, "NOT met: still recognized in at most"),
+        (("--max-still-recognised", "0.9"), 0, "met: still recognized"),
+        (("--max-still-recognised", "0.9", "--each"), 1, "NOT met: 1 of 4 concepts"),
+        (("--min-kept", "0.95"), 1, "NOT met: kept names"),
+        (("--each",), 2, "give --max-still-recognised"),
+    ],
+)
+def test_the_command_prints_the_worst_first_and_ends_by_the_limits(
+    run: EvaluationRun, tmp_path: Path, options: tuple[str, ...], code: int, said: str
+) -> None:
+    done = dqf("edit", "results", str(tmp_path), "--by", "concept", "--format", "csv", *options)
+    assert done.returncode == code, done.stderr
+    assert said in done.stdout + done.stderr
+    if code != 2:
+        rows = list(csv.DictReader(io.StringIO(done.stdout)))
+        assert [row["concept"] for row in rows] == ["sun", "moon", "boat", "cat"]
+        assert "recognised" in dqf("edit", "results", str(tmp_path), "--by", "concept").stdout

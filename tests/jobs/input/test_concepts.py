@@ -243,3 +243,13 @@ def test_bad_bytes_are_a_concept_error(tmp_path: Path, name: str, content: bytes
 def test_missing_file_is_a_concept_error(tmp_path: Path) -> None:
     with pytest.raises(ConceptError, match="no such file"):
         read_concepts(tmp_path / "c.csv")
+
+
+def test_forms_are_listed_and_may_be_none(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_text("concept,forms\ncat,kitten | kittens\ndog,\nowl,[]\n")
+    assert [c.forms for c in read_concepts(path)] == [("kitten", "kittens"), None, ()]
+    for wrong, message in (("a|a", "given twice"), ("a||b", "no character"), ("a|--", "no letter")):
+        path.write_text(f"concept,forms\ncat,{wrong}\n")
+        with pytest.raises(ConceptError, match=message):
+            read_concepts(path)
