@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class By(StrEnum):
-    """What one row of the results is about."""
+    """The subject of one row of the results."""
 
     GROUP = "group"
     CONCEPT = "concept"
@@ -163,7 +163,7 @@ def _of_concept(concept: "ConceptResult") -> dict[str, object]:
         "concept": concept.concept,
         "prompts": concept.prompts,
         "right before": concept.right_before,
-        "recognised": concept.recognised,
+        "recognized": concept.recognized,
         "share": concept.still_recognised,
         "at most": concept.at_most,
         "replacement drawn": concept.replacement_drawn,

@@ -263,7 +263,7 @@ BY_CONCEPT = f"""
 WITH marked AS ({MARKED}), own AS (
   SELECT subject, subject_kind, any_value(replacement) AS replacement,
     count(DISTINCT prompt) AS prompts, count(*) AS images,
-    count(*) FILTER (before) AS right_before, count(*) FILTER (before AND after) AS recognised,
+    count(*) FILTER (before) AS right_before, count(*) FILTER (before AND after) AS recognized,
     count(as_replacement) FILTER (before) AS replaceable,
     count(*) FILTER (as_replacement AND before) AS replaced
   FROM marked WHERE is_efficacy GROUP BY subject, subject_kind),
@@ -276,7 +276,7 @@ near AS (
     coalesce(list(name ORDER BY name) FILTER (2 * right_after < right_before), []) AS moved
   FROM kept WHERE right_before > 0 GROUP BY ALL)
 SELECT own.subject AS concept, own.subject_kind AS kind, replacement, prompts, images, right_before,
-  recognised, replaceable, replaced, coalesce(neighbors, 0) AS neighbors,
+  recognized, replaceable, replaced, coalesce(neighbors, 0) AS neighbors,
   coalesce(moved, []) AS moved
 FROM own LEFT JOIN near ON own.subject = near.subject AND own.subject_kind = near.subject_kind
 ORDER BY ALL

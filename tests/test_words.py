@@ -28,7 +28,7 @@ LISTED = {
     r"\bright before (images|and)\b": "Half of the phrase `over images right before` is missing.",
     r"(?<!there )\b(is|are) no (?!longer\b|more\b|smaller\b|larger\b|fewer\b)[a-z]": "is not a",
     r"colour|neighbour|behaviour|favour(?!ite)|honour|labour\b|\bgrey\b": "American spelling",
-    r"(?<!still_)recognis(?!ed_of_right)|(?<!prom)(?:normal|summar|optim|minim|maxim|factor)is(?=e|i)":
+    r"(?<!still[_-])recognis(?!ed_of_right)|(?<!prom)(?:normal|summar|optim|minim|maxim|factor)is(?=e|i)":
     "American spelling",
     r"(?:vector|initial|general|token|student|quant|serial|random|organ|character)is(?=e[ds]?\b|ing)":
     "American spelling",

@@ -1,4 +1,4 @@
-"""Which known names a text says, in the singular or plural: of names that overlap, the longest.
+"""The known names that a text says, singular or plural: of names that overlap, the longest.
 
 "Two hot dogs" says "hot dog" and not "dog", if both are known.
 """

@@ -175,5 +175,5 @@ def _join(*parts: str) -> str:
 
 
 def stride(kind: ConceptKind) -> int:
-    """Return which phrasings of a kind are used: every so manyth."""
+    """Return the step through the phrasings of a kind: one of so many is used."""
     return STRIDE if kind is ConceptKind.OBJECT else 1

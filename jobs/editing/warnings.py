@@ -1,4 +1,4 @@
-"""What may go wrong with an edit, said before it is solved: names, keys, and unknown words.
+"""Doubts about an edit, stated before it is solved: its names, its keys, unknown words.
 
 Shapes: N names, D a projection's inputs (suffixes `_ND`, `_NN`).
 """

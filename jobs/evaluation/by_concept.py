@@ -30,7 +30,7 @@ class ConceptResult:
     """Number of edited images of prompts that say the concept."""
     right_before: int
     """Number of prompts and seeds whose unedited image shows the concept."""
-    recognised: int
+    recognized: int
     """Number of these whose edited image still shows it."""
     still_recognised: float | None
     at_most: float | None
@@ -92,34 +92,34 @@ def _badness(result: ConceptResult) -> tuple[float, float, int]:
 
 
 def _result(row: Mapping[str, Any], limit: float) -> ConceptResult:
-    right, recognised = row["right_before"], row["recognised"]
-    at_most, moved = upper_bound(recognised, right), tuple(row["moved"])
+    right, recognized = row["right_before"], row["recognized"]
+    at_most, moved = upper_bound(recognized, right), tuple(row["moved"])
     return ConceptResult(
         concept=row["concept"],
         kind=row["kind"],
         prompts=row["prompts"],
         images=row["images"],
         right_before=right,
-        recognised=recognised,
-        still_recognised=recognised / right if right else None,
+        recognized=recognized,
+        still_recognised=recognized / right if right else None,
         at_most=at_most,
         replacement=row["replacement"],
         replacement_drawn=row["replaced"] / row["replaceable"] if row["replaceable"] else None,
         neighbors=row["neighbors"],
         moved=moved,
-        verdict=_verdict(recognised, right, limit) + _moving(moved),
+        verdict=_verdict(recognized, right, limit) + _moving(moved),
     )
 
 
-def _verdict(recognised: int, right: int, limit: float) -> str:
-    at_most = upper_bound(recognised, right)
+def _verdict(recognized: int, right: int, limit: float) -> str:
+    at_most = upper_bound(recognized, right)
     if at_most is None:
         return "not measured: no unedited image shows it"
     if at_most <= limit:
         return "erased"
-    if recognised / right > limit:
+    if recognized / right > limit:
         return "still recognized"
-    return "rarely recognized, but too few images" if recognised else "never seen, too few images"
+    return "rarely recognized, but too few images" if recognized else "never seen, too few images"
 
 
 def _moving(moved: tuple[str, ...]) -> str:

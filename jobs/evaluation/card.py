@@ -110,7 +110,7 @@ def _groups(groups: Sequence[GroupResult]) -> Iterator[tuple[object, ...]]:
 def _figures(concept: ConceptResult) -> tuple[object, ...]:
     return (
         concept.concept, concept.right_before,
-        f"{concept.recognised} ({_share(concept.still_recognised)})", _share(concept.at_most),
+        f"{concept.recognized} ({_share(concept.still_recognised)})", _share(concept.at_most),
         _share(concept.replacement_drawn), concept.verdict,
     )  # fmt: skip
 

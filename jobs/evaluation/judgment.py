@@ -118,13 +118,17 @@ def _each(concepts: Sequence[ConceptResult], limit: float) -> Judgment:
             sentence=f"met: each of {len(concepts)} concepts is still recognized in at most "
             f"{limit:g} of its images (95 %)",
         )
-    few = sum(c.at_most is not None and c.recognised / c.right_before <= limit for c in above)
-    needed = f"; {images_needed(limit)} images without a concept show it" if few else ""
+    few = sum(c.at_most is not None and c.recognized / c.right_before <= limit for c in above)
+    needed = (
+        f"; for {few} of them there are too few images, of which {images_needed(limit)} without "
+        "the concept are enough"
+        if few
+        else ""
+    )
     return Judgment(
         is_met=False,
         sentence=f"NOT met: {len(above)} of {len(concepts)} concepts are not shown to be "
-        f"recognized in at most {limit:g} of their images, as {above[0].concept!r}; for {few} of "
-        f"them there are too few images{needed}",
+        f"recognized in at most {limit:g} of their images, as {above[0].concept!r}{needed}",
     )
 
 

@@ -45,7 +45,7 @@ def test_concepts_have_their_counts_and_the_worst_is_first(run: EvaluationRun) -
     found = results_by_concept(run)
     assert [row.concept for row in found] == ["sun", "moon", "boat", "cat"]
     sun, moon, boat, cat = found
-    assert (cat.prompts, cat.images, cat.right_before, cat.recognised) == (70, 70, 60, 0)
+    assert (cat.prompts, cat.images, cat.right_before, cat.recognized) == (70, 70, 60, 0)
     assert cat.replacement_drawn == pytest.approx(45 / 60)
     assert (cat.neighbors, cat.moved) == (2, ("tiger",))
     assert cat.verdict == "erased; moves tiger"
@@ -192,4 +192,4 @@ def test_the_command_prints_the_worst_first_and_ends_by_the_limits(
     if code != 2:
         rows = list(csv.DictReader(io.StringIO(done.stdout)))
         assert [row["concept"] for row in rows] == ["sun", "moon", "boat", "cat"]
-        assert "recognised" in dqf("edit", "results", str(tmp_path), "--by", "concept").stdout
+        assert "recognized" in dqf("edit", "results", str(tmp_path), "--by", "concept").stdout
