@@ -49,11 +49,12 @@ class _Batch:
     companions: Mapping[str, str]
     """Objects that stay as they are, by their plain text."""
 
-    def without_concepts(self, caption: Saying, turn: int) -> Saying:
-        """Return a replacement's prompt with every concept outside its subject replaced too."""
+    def without_concepts(self, caption: Saying, concept: str, turn: int) -> Saying:
+        """Return the prompt of a concept's replacement with every other concept replaced too."""
         text, (start, stop) = caption.caption, caption.subject_characters
         for mention in reversed(self.known.said(text)):
-            if mention.name not in self.facing or (mention.start < stop and mention.stop > start):
+            is_subject = mention.start < stop and mention.stop > start
+            if mention.name not in self.facing or mention.name == concept or is_subject:
                 continue
             names = self.facing[mention.name]
             replaced = _in_place(text, mention, names[turn % len(names)])
@@ -139,7 +140,11 @@ def _pairs(concept: Concept, number: int, *, batch: _Batch, forms: bool) -> list
     clear = [pair for pair in both if not batch.is_read_as_a_longer_name(pair[0])] or both
     share = concept.weight / len(clear)
     return [
-        PromptPair(source=source, replacement=batch.without_concepts(replacement, n), weight=share)
+        PromptPair(
+            source=source,
+            replacement=batch.without_concepts(replacement, concept.concept, n),
+            weight=share,
+        )
         for n, (source, replacement) in enumerate(clear)
     ]
 

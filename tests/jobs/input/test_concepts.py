@@ -104,7 +104,7 @@ def test_own_templates_replace_those_of_the_kind_and_know_the_subject() -> None:
 
 def test_the_subject_is_where_the_template_says_it() -> None:
     removed = Concept(concept="monet", kind=ConceptKind.STYLE)
-    pairs = prompt_pairs([removed], book=Phrasebook())
+    pairs = prompt_pairs([removed], book=Phrasebook(), forms=False)
     assert any(pair.replacement.caption.startswith("a photo of") for pair in pairs)
     for pair in pairs:
         for caption in (pair.source, pair.replacement):
