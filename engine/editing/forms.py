@@ -22,7 +22,7 @@ class Form:
     text: str
     """The name as this form writes it."""
     template: str
-    """What may follow an opening, with `{}` for the text."""
+    """The words after an opening, with `{}` for the text."""
     evaluated: str
     """The template of evaluation prompts: `{opening}` and `{carrier}`, and for the name of each
     choice `{name}`, `{article}`, `{plural}`, `{capital}` or `{capital_article}`."""

@@ -73,7 +73,7 @@ def judge(
 
 
 def bound_above(group: GroupResult | None) -> float | None:
-    """Return the upper bound of a group's share of right images; None if there is no such image."""
+    """Return the upper bound of a group's share of right images; None without such images."""
     right, count = _counts(group)
     exact = upper_bound(count, right)
     if group is None or exact is None:
@@ -82,7 +82,7 @@ def bound_above(group: GroupResult | None) -> float | None:
 
 
 def bound_below(group: GroupResult | None) -> float | None:
-    """Return the lower bound of a group's share of right images; None if there is no such image."""
+    """Return the lower bound of a group's share of right images; None without such images."""
     right, count = _counts(group)
     exact = lower_bound(count, right)
     if group is None or exact is None:
