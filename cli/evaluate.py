@@ -151,7 +151,9 @@ def results(
 
 def _print_concepts(concepts: "Sequence[ConceptResult]", output_format: Format) -> None:
     if not output_format.is_for_people:
-        rows = [asdict(concept) | {"moved": ", ".join(concept.moved)} for concept in concepts]
+        rows: list[dict[str, object]] = [
+            {**asdict(concept), "moved": ", ".join(concept.moved)} for concept in concepts
+        ]
         print_rows(rows, output_format)
         return
     print_rows([_of_concept(concept) for concept in concepts], output_format)

@@ -1,13 +1,10 @@
 """The measures of an evaluation by concept, with exact bounds and a verdict in words."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.stats import binomtest
-
-from engine.statistics.bootstrap import LEVEL
+from engine.statistics.exact import upper_bound
 from jobs.evaluation.measures import images_of
 from jobs.runs.evaluation_run import EDIT, EvaluationRun
 from schemas.evaluation import BY_CONCEPT
@@ -45,30 +42,6 @@ class ConceptResult:
     moved: tuple[str, ...]
     """Those of them that lose more than half of their right images."""
     verdict: str
-
-
-def upper_bound(count: int, images: int) -> float | None:
-    """Return the exact one-sided upper bound of a share; None without images."""
-    if not images:
-        return None
-    interval = binomtest(count, images, alternative="less").proportion_ci(LEVEL, method="exact")
-    return float(interval.high)
-
-
-def lower_bound(count: int, images: int) -> float | None:
-    """Return the exact one-sided lower bound of a share; None without images."""
-    if not images:
-        return None
-    interval = binomtest(count, images, alternative="greater").proportion_ci(LEVEL, method="exact")
-    return float(interval.low)
-
-
-def images_needed(limit: float) -> int:
-    """Return how many images without the concept show that at most `limit` of them would have it.
-
-    The smallest n with limit >= 1 - 0.05^(1/n); `limit` is between 0 and 1, without the ends.
-    """
-    return math.ceil(math.log(1 - LEVEL) / math.log1p(-limit))
 
 
 def results_by_concept(

@@ -7,12 +7,8 @@ are alike, and the exact bound over all images, since a bootstrap of zeros is ze
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.evaluation.by_concept import (
-    ConceptResult,
-    images_needed,
-    lower_bound,
-    upper_bound,
-)
+from engine.statistics.exact import images_needed, lower_bound, upper_bound
+from jobs.evaluation.by_concept import ConceptResult
 from jobs.evaluation.measures import STILL_RECOGNISED, GroupResult
 from schemas.errors import ConceptError
 from schemas.evaluation import Group

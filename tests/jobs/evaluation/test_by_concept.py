@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from scipy.stats import beta
 
-from jobs.evaluation.by_concept import images_needed, lower_bound, results_by_concept, upper_bound
+from engine.statistics.exact import images_needed, lower_bound, upper_bound
+from jobs.evaluation.by_concept import results_by_concept
 from jobs.evaluation.card import edit_card
 from jobs.evaluation.judgment import Judgment, Limits, check_limits, judge
 from jobs.evaluation.measures import results
