@@ -69,7 +69,7 @@ def judge(
 
 
 def bound_above(group: GroupResult | None) -> float | None:
-    """Return the upper bound of a group's share of right images; None without such images."""
+    """Return the upper bound of the share of a group's images that are right; None without any."""
     right, count = _counts(group)
     exact = upper_bound(count, right)
     if group is None or exact is None:
@@ -78,7 +78,7 @@ def bound_above(group: GroupResult | None) -> float | None:
 
 
 def bound_below(group: GroupResult | None) -> float | None:
-    """Return the lower bound of a group's share of right images; None without such images."""
+    """Return the lower bound of the share of a group's images that are right; None without any."""
     right, count = _counts(group)
     exact = lower_bound(count, right)
     if group is None or exact is None:
