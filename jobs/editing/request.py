@@ -149,7 +149,7 @@ def describe(located: EditSite, components: Sequence[str]) -> str:
         else f" (95 % interval {located.ie_low:+.4f} to {located.ie_high:+.4f})"
     )
     return (
-        f"editing {located.component}: highest mean indirect effect on the target's score, "
+        f"editing {', '.join(components)}: highest mean indirect effect on the target's score, "
         f"{located.mean_ie:+.4f}{interval} over {over} of {located.run}"
     )
 

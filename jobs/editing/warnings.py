@@ -8,11 +8,11 @@ from itertools import combinations
 
 import torch
 
+from engine.editing.denoiser_readers import open_readers
 from engine.editing.editable import editable
 from engine.editing.names import KnownNames
-from engine.editing.positions import Rows
 from engine.editing.prompts import kept_names, plain_phrase
-from engine.editing.readers import open_reader, read_prompts
+from engine.editing.readers import read_prompts
 from engine.evaluation.recognition import choice_texts, share_shown
 from engine.evaluation.wordings import choices, read_words
 from engine.model.hub import source_folder
@@ -24,9 +24,11 @@ from jobs.editing.images import CONCEPTS
 from jobs.editing.plan import EditPlan
 from schemas.caption import Caption
 from schemas.concept import Concept, ConceptKind, plain_text
+from schemas.edit_settings import RoleWeights
 
 NEAR = 0.25
 """Keys are nearly the same if they are nearer than this share of the median distance of names."""
+LAST_TOKEN = RoleWeights(words=0.0, eos=0.0, pads=0.0)
 COMPARED = 64
 """Kept names whose keys give the median distance."""
 
@@ -99,13 +101,9 @@ def _keys(
         )
         for name in names
     ]
-    prompts = read_prompts(model, target.component, captions)
-    rows = Rows(
-        prompt_P=torch.arange(len(names)),
-        place_P=torch.tensor([span.last for span in prompts.spans]),
-        weight_P=torch.ones(len(names), dtype=torch.float64),
-    )
-    return open_reader(model, target).read(prompts, rows).key_PD
+    reader = open_readers(model, target)[0]
+    prompts = read_prompts(model, target.component, captions, encoder=reader.encoder)
+    return reader.read(prompts, reader.rows(prompts, LAST_TOKEN)).key_PD
 
 
 def unknown(model: Diffusion, plan: EditPlan, *, book: Phrasebook) -> Iterator[str]:

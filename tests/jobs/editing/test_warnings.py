@@ -85,5 +85,5 @@ def test_words_that_the_model_does_not_know_are_named(emoji: Diffusion, tmp_path
 def test_every_edited_component_is_named() -> None:
     site = EditSite(component=MLP)
     assert describe(site, (MLP, "text_encoder.layers.1.mlp")) == (
-        f"editing {MLP}, text_encoder.layers.1.mlp, as asked"
+        f"editing {MLP}, text_encoder.layers.1.mlp, which no run has ranked"
     )
