@@ -10,7 +10,7 @@ from engine.editing.delta import replaced
 from engine.editing.denoiser_readers import IMAGES, STEPS, open_readers
 from engine.editing.editable import default_component, editable, editables
 from engine.editing.keys import pair_keys
-from engine.editing.prompts import prompt_pairs
+from engine.editing.pairs import prompt_pairs
 from engine.editing.readers import encoder_reader, read_prompts
 from engine.editing.solve import solve_edit
 from engine.model.hooks import HookPoint, Side, count_rows, recording
