@@ -12,8 +12,8 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from engine.model import registry
 from engine.model.components import list_components
+from engine.model.defaults import default_sampling
 from engine.model.families.known import FAMILIES
 from engine.model.model import Diffusion
 from engine.model.opening import from_pipeline, open_model, open_tokenizer
@@ -57,8 +57,9 @@ def open_named(name: str, *, dtype: str = "float32", latent: int = FULL_WIDTH_LA
 
 def numerics_of(name: str, steps: int | None = None) -> Numerics:
     """Return the model's own guidance, and its steps unless some are given."""
-    default = FULL_WIDTH_STEPS if name == SD1_RANDOM else registry.default_steps(name)
-    return Numerics(steps=steps or default, guidance=registry.default_guidance(name))
+    own = default_sampling(name)
+    default = FULL_WIDTH_STEPS if name == SD1_RANDOM else own.steps
+    return Numerics(steps=steps or default, guidance=own.guidance)
 
 
 def component_names(model: Diffusion, part: Part, count: int | None) -> tuple[str, ...]:

@@ -11,14 +11,14 @@ from schemas.component import PAPER_KINDS, Kind
 
 def models(output_format: FormatOption = Format.TABLE) -> None:
     """List the models known by name; any diffusers folder or hub id works as well."""
-    from engine.model.registry import BUILT_IN, default_guidance, default_steps
+    from engine.model.registry import BUILT_IN
 
     rows: list[dict[str, object]] = [
         {
             "model": model.name,
             "scorer": model.scorer,
-            "steps": default_steps(model.name),
-            "guidance": default_guidance(model.name),
+            "steps": model.steps,
+            "guidance": model.guidance,
             "description": model.description,
         }
         for model in BUILT_IN.values()

@@ -12,7 +12,7 @@ from jobs.runs.trace_run import TraceRun
 from tests.made_up.traced import trace_tiny
 from tests.models import tiny
 from tests.models.families import BUILDERS
-from tests.models.transformers import build_sd3
+from tests.models.transformers import build_flux, build_sd3
 
 # As jobs.cluster.connection does before a local Ray starts: whichever test imports Ray first, it
 # listens on the loopback interface alone.
@@ -90,6 +90,14 @@ def tiny_sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a tiny Stable Diffusion 3 with random weights."""
     folder = tmp_path_factory.mktemp("transformers") / "tiny-sd3"
     build_sd3().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a tiny FLUX.1 dev with random weights."""
+    folder = tmp_path_factory.mktemp("transformers") / "tiny-flux"
+    build_flux(guidance_embeds=True).save_pretrained(folder)
     return folder
 
 

@@ -20,7 +20,7 @@ from bench.replication.claims import (
     unfit,
 )
 from bench.replication.evidence import ATTRIBUTES, FIRST, MEASURES, ROLES, Interval, Row, rows
-from engine.model.registry import default_steps
+from engine.model.defaults import default_sampling
 from jobs.query.opened import Views
 from jobs.runs.progress import progress_of
 
@@ -334,7 +334,9 @@ def _unsaid(evidence: Evidence, judged: Judged) -> Iterator[str]:
             f"One seed and one draw ({', '.join(single)}): what varies with them is in the spread "
             "over captions, and cannot be separated from it."
         )
-    short_runs = [n for n, plan in plans.items() if plan.numerics.steps < default_steps(plan.model)]
+    short_runs = [
+        n for n, plan in plans.items() if plan.numerics.steps < default_sampling(plan.model).steps
+    ]
     if short_runs:
         lines.append(f"Fewer denoising steps than the model's own ({', '.join(short_runs)}).")
     open_claims = sum(

@@ -18,9 +18,9 @@ from engine.editing.editable import Editable
 from engine.editing.positions import Rows, prompt_rows
 from engine.editing.readers import Prompts, Read, Reader, encoder_reader
 from engine.model.conditioning import Conditioning, TextPlace
+from engine.model.defaults import default_sampling
 from engine.model.hooks import HookPoint, Side, read_until
 from engine.model.model import Diffusion
-from engine.model.registry import default_guidance, default_steps
 from engine.model.sampling import denoiser_output, for_scheduler, starting_rows
 from engine.model.schedulers import evaluated
 from schemas.component import Kind, Part
@@ -101,8 +101,8 @@ def sampled_latents(model: Diffusion) -> list[Sample]:
 
 
 def _sampled(model: Diffusion) -> Iterator[Sample]:
-    steps = default_steps(model.name)
-    numerics = Numerics(steps=steps, guidance=default_guidance(model.name))
+    sampling = default_sampling(model.name)
+    numerics = Numerics(steps=sampling.steps, guidance=sampling.guidance)
     rows = starting_rows(model, range(IMAGES), numerics)
     cond = model.family.encode(model, model.token_ids([""] * IMAGES))
     times = list(evaluated(rows.scheduler))

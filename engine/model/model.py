@@ -97,7 +97,11 @@ class Family(ABC):
 
         A denoiser that embeds the guidance scale, or was distilled to none, does not.
         """
-        return True
+        return not self.embeds_guidance(denoiser)
+
+    def embeds_guidance(self, denoiser: Any) -> bool:
+        """Return whether the denoiser reads the guidance scale as an input."""
+        return False
 
     def unconditional(self, model: "Diffusion", prompt: str) -> Conditioning:
         """Return the one row of the negative prompt."""

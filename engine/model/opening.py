@@ -194,11 +194,11 @@ def open_tokenizer(name: str) -> Any:
         return described.tokenizer(described.family.encoders[0][1])
 
 
-def open_tokenizers(name: str) -> tuple[Any, ...]:
-    """Return the tokenizers of a model's text encoders, without its weights."""
+def open_tokenizers(name: str) -> dict[str, Any]:
+    """Return the tokenizer of each of a model's text encoders, by its name, without weights."""
     with _naming(name):
         described = _described(name, config_folder(name))
-        return tuple(described.tokenizer(part) for _, part in described.encoders)
+        return {name: described.tokenizer(part) for name, part in described.encoders}
 
 
 def open_scheduler(name: str, scheduler: str | None) -> Any:

@@ -91,6 +91,69 @@ BUILT_IN = {
             guidance=7.0,
             description="DeepFloyd IF, first stage, 64 pixels (hub; access on request)",
         ),
+        BuiltIn(
+            name="pixart-alpha",
+            source="PixArt-alpha/PixArt-XL-2-1024-MS",
+            steps=20,
+            guidance=4.5,
+            description="PixArt-alpha, a transformer with cross-attention, 1024 pixels (hub)",
+        ),
+        BuiltIn(
+            name="pixart-sigma",
+            source="PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
+            steps=20,
+            guidance=4.5,
+            description="PixArt-Sigma, a transformer with cross-attention, 1024 pixels (hub)",
+        ),
+        BuiltIn(
+            name="sana",
+            source="Efficient-Large-Model/Sana_1600M_1024px_diffusers",
+            steps=20,
+            guidance=4.5,
+            description="SANA 1.6B, a transformer with linear attention, 1024 pixels (hub)",
+        ),
+        BuiltIn(
+            name="sana-sprint",
+            source="Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers",
+            steps=2,
+            guidance=4.5,
+            description="SANA-Sprint 1.6B, distilled to 1-4 steps, 1024 pixels (hub)",
+        ),
+        BuiltIn(
+            name="sd-3",
+            source="stabilityai/stable-diffusion-3-medium-diffusers",
+            steps=28,
+            guidance=7.0,
+            description="Stable Diffusion 3 medium, 1024 pixels (hub; access on request)",
+        ),
+        BuiltIn(
+            name="sd-3.5-medium",
+            source="stabilityai/stable-diffusion-3.5-medium",
+            steps=28,
+            guidance=7.0,
+            description="Stable Diffusion 3.5 medium, 1024 pixels (hub; access on request)",
+        ),
+        BuiltIn(
+            name="sd-3.5-large",
+            source="stabilityai/stable-diffusion-3.5-large",
+            steps=28,
+            guidance=7.0,
+            description="Stable Diffusion 3.5 large, 1024 pixels (hub; access on request)",
+        ),
+        BuiltIn(
+            name="flux-dev",
+            source="black-forest-labs/FLUX.1-dev",
+            steps=28,
+            guidance=3.5,
+            description="FLUX.1 dev, 1024 pixels (hub; access on request)",
+        ),
+        BuiltIn(
+            name="flux-schnell",
+            source="black-forest-labs/FLUX.1-schnell",
+            steps=4,
+            guidance=1.0,
+            description="FLUX.1 schnell, distilled to 1-4 steps, 1024 pixels (hub)",
+        ),
     )
 }
 
@@ -162,18 +225,6 @@ def default_scorer(model: str) -> str:
     """Return the scorer spec used for a model when none is given."""
     built_in = _built_in(model)
     return built_in.scorer if built_in else OPENAI_SCORER
-
-
-def default_steps(model: str) -> int:
-    """Return the number of denoising steps used for a model when none is given."""
-    built_in = _built_in(model)
-    return built_in.steps if built_in else STEPS
-
-
-def default_guidance(model: str) -> float:
-    """Return the guidance scale used for a model when none is given."""
-    built_in = _built_in(model)
-    return built_in.guidance if built_in else GUIDANCE
 
 
 def _built_in(name: str) -> BuiltIn | None:

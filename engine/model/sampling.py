@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine.model.conditioning import Conditioning, joined
 from engine.model.finite import refuse_not_finite
+from engine.model.guidance import is_guided
 from engine.model.model import Diffusion
 from engine.model.opening import new_scheduler
 from engine.model.schedulers import Rows, evaluated, initial_sigma
@@ -51,12 +52,8 @@ def starting_rows(model: Diffusion, seeds: Sequence[int], numerics: Numerics) ->
 
 
 def unconditional(model: Diffusion, numerics: Numerics) -> Conditioning | None:
-    """Return the negative prompt's one row; None where the denoiser does not run on it.
-
-    That is at guidance 1, and for a distilled model, which reads the guidance scale as an
-    embedding.
-    """
-    if numerics.guidance <= 1 or not model.family.has_unconditional(model.denoiser):
+    """Return the negative prompt's one row; None where the denoiser does not run on it."""
+    if not is_guided(model, numerics):
         return None
     return model.family.unconditional(model, numerics.negative_prompt)
 

@@ -14,9 +14,10 @@ from PIL import Image
 
 from engine.editing.delta import read_delta, replaced, weights_of
 from engine.files import check_writable, is_folder, prepare_output, whole_file
+from engine.model.defaults import default_sampling
+from engine.model.guidance import check_guidance
 from engine.model.model import Diffusion
 from engine.model.opening import check_model, count_steps, open_model, open_skeleton
-from engine.model.registry import default_guidance, default_steps
 from engine.model.sampling import generate, pixels_of
 from jobs.editing.grid import draw_grid
 from jobs.editing.manifest import read_manifest
@@ -94,6 +95,7 @@ def _opened(drawing: Drawing, note: Note) -> tuple[Diffusion, Mapping[str, torch
     numerics = _numerics(drawing, name)
     check_model(name)
     count_steps(name, scheduler=numerics.scheduler, steps=numerics.steps)
+    check_guidance(open_skeleton(name), numerics)
     note(f"opening {name}")
     model = open_model(name)
     weights = {} if drawing.edit is None else read_delta(drawing.edit, model)
@@ -116,10 +118,11 @@ def _check_fits(model: str, manifest: EditManifest, edit: Path | None) -> None:
 
 
 def _numerics(drawing: Drawing, model: str) -> Numerics:
+    own = default_sampling(model)
     return Numerics(
         scheduler=drawing.scheduler,
-        steps=drawing.steps or default_steps(model),
-        guidance=drawing.guidance or default_guidance(model),
+        steps=drawing.steps or own.steps,
+        guidance=drawing.guidance or own.guidance,
     )
 
 

@@ -8,8 +8,9 @@ from typing import Any, Literal, TypeVar
 from engine.editing.editable import default_component, editables
 from engine.editing.published import RIDGE as PUBLISHED_RIDGE
 from engine.files import refuse_occupied
+from engine.model.defaults import default_sampling
 from engine.model.opening import check_model, count_steps, open_skeleton, open_tokenizers
-from engine.model.registry import default_guidance, default_scorer, default_steps, unpinned
+from engine.model.registry import default_scorer, unpinned
 from engine.model.scorer import check_scorer
 from jobs.cluster.connection import Cluster
 from jobs.editing.edit import Note, edit_batch
@@ -68,7 +69,7 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
     located = _site(request, concepts)
     name = request.model or _given(plan).model
     check_model(name)
-    _check_distinct(concepts, open_tokenizers(name))
+    _check_distinct(concepts, list(open_tokenizers(name).values()))
     # A run's own numerics belong to its own model only.
     same = plan if plan and name in (plan.model, unpinned(plan.model)) else None
     components = editables(
@@ -135,7 +136,8 @@ def _check_distinct(concepts: Sequence[Concept], tokenizers: Sequence[Any]) -> N
 
 def default_numerics(model: str) -> Numerics:
     """Return the steps and guidance that a model's images are drawn with by default."""
-    return Numerics(steps=default_steps(model), guidance=default_guidance(model))
+    sampling = default_sampling(model)
+    return Numerics(steps=sampling.steps, guidance=sampling.guidance)
 
 
 def describe(located: EditSite, components: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from engine.evaluation.inversion import check_attackable
 from engine.evaluation.recognition import choice_texts
 from engine.evaluation.wordings import choices, read_words
 from engine.model import registry
+from engine.model.defaults import default_sampling
 from engine.model.hub import source_folder
 from engine.model.opening import check_model, open_skeleton, open_tokenizer
 from engine.model.scorer import check_scorer
@@ -59,6 +60,7 @@ def plan_attack(request: AttackRequest) -> AttackPlan:
     check_scorer(scorer)
     folder = source_folder(model)
     book, names = read_phrasebook(folder), choices(edited, read_words(folder, edited))
+    own = default_sampling(model)
     changed = {} if request.steps is None else {"steps": request.steps}
     _check_captions(open_tokenizer(model), attacked, book)
     for concept in attacked:
@@ -71,9 +73,7 @@ def plan_attack(request: AttackRequest) -> AttackPlan:
         attacked=attacked,
         attacks=request.attacks,
         seeds=request.seeds,
-        numerics=Numerics(
-            steps=registry.default_steps(model), guidance=registry.default_guidance(model)
-        ),
+        numerics=Numerics(steps=own.steps, guidance=own.guidance),
         inversion=replace(InversionBudget(), **changed),
         search=replace(SearchBudget(), **changed),
     )

@@ -13,6 +13,7 @@ from engine.evaluation.prompts import subjects
 from engine.evaluation.wordings import choices, read_words
 from engine.files import refuse_links, whole_file, write_whole
 from engine.model import registry
+from engine.model.defaults import default_sampling
 from engine.model.hub import source_folder
 from engine.model.opening import check_model, count_steps
 from engine.model.scorer import check_scorer
@@ -80,7 +81,8 @@ def make_plan(
     scorer = request.scorer or registry.default_scorer(model)
     check_scorer(scorer)
     check_model(model)
-    steps = request.steps or registry.default_steps(model)
+    own = default_sampling(model)
+    steps = request.steps or own.steps
     count_steps(model, scheduler=None, steps=steps)
     words = read_words(source_folder(model), concepts)
     return EvaluationPlan(
@@ -91,10 +93,7 @@ def make_plan(
         names=choices(concepts, words),
         subjects=subjects(concepts, words, prompt_set=request.prompts, forms=forms),
         seeds=tuple(range(request.seeds)),
-        numerics=Numerics(
-            steps=steps,
-            guidance=registry.default_guidance(model),
-        ),
+        numerics=Numerics(steps=steps, guidance=own.guidance),
     )
 
 

@@ -5,20 +5,21 @@
 
 import io
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.model.opening import open_model, open_tokenizer
+from engine.model.opening import open_model, open_tokenizers
 from engine.model.tokens import Span, find_subjects
 from engine.tracing.interventions import reference_runs
 from jobs.tracing.plan import CheckedPlan
 from schemas.caption import Caption
 from schemas.component import Part, names_by_part
 from schemas.intervention import allows
+from schemas.plan import TracePlan
 from schemas.tables import SCORES
 from schemas.unit import Unit, plan_units
 
@@ -30,7 +31,8 @@ class Cost:
     units: int
     changed_runs: int
     row_evaluations: float
-    """Evaluations of the UNet for one row at one step, with the unconditional half of guidance.
+    """Evaluations of the denoiser for one row at one step, with the half of the negative prompt
+    where the model is guided by one.
 
     Rows of source runs are not counted: a batch has few. For the text encoder this is an upper
     bound: equal conditionings are sampled once.
@@ -52,16 +54,12 @@ class DeviceTime:
 
 
 def plan_cost(planned: CheckedPlan) -> Cost:
-    """Return the size of a plan; only the tokenizer is opened."""
+    """Return the size of a plan; only the tokenizers are opened."""
     plan = planned.plan
-    ids_NT, spans = find_subjects(
-        open_tokenizer(plan.model), plan.captions, plan.numerics.occurrence
-    )
-    by_caption: dict[Caption, Span] = dict(zip(plan.captions, spans, strict=True))
+    located = _located(plan)
     units = runs = evaluations = first_unit_runs = 0
     for unit in plan_units(plan, names=names_by_part(planned.components), steps=planned.steps):
-        span = by_caption[unit.caption]
-        unit_runs, unit_evaluations = _unit_cost(planned, unit, span, length=ids_NT.shape[1])
+        unit_runs, unit_evaluations = _unit_cost(planned, unit, located)
         units, runs, evaluations = units + 1, runs + unit_runs, evaluations + unit_evaluations
         first_unit_runs = first_unit_runs or unit_runs
     scores = runs * len(plan.measures)
@@ -89,24 +87,52 @@ def device_time(planned: CheckedPlan, cost: Cost) -> DeviceTime:
     )
 
 
-def _unit_cost(planned: CheckedPlan, unit: Unit, span: Span, *, length: int) -> tuple[int, float]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Located:
+    """Where a text encoder reads the subjects."""
+
+    spans: Mapping[Caption, Span]
+    length: int
+    """Token positions of a caption."""
+
+    def groups(self, unit: Unit) -> int:
+        """Return the groups of positions at which a unit patches each component."""
+        span = self.spans[unit.caption]
+        return sum(len(span.positions(role, self.length)) for role in unit.tokens)
+
+
+def _located(plan: TracePlan) -> dict[str, _Located]:
+    """Return where each text encoder reads the subjects, by its name."""
+    located = {}
+    for name, tokenizer in open_tokenizers(plan.model).items():
+        ids_NT, spans = find_subjects(tokenizer, plan.captions, plan.numerics.occurrence)
+        by_caption = dict(zip(plan.captions, spans, strict=True))
+        located[name] = _Located(spans=by_caption, length=ids_NT.shape[1])
+    return located
+
+
+def _unit_cost(
+    planned: CheckedPlan, unit: Unit, located: Mapping[str, _Located]
+) -> tuple[int, float]:
     """Return the numbers of patched runs and row evaluations of a unit."""
     by_name = {component.name: component for component in planned.components}
-    changes = sum(
-        allows(intervention, patch_kind, by_name[name], unit.caption)
+    changes = {
+        name: sum(
+            allows(intervention, patch_kind, by_name[name], unit.caption)
+            for intervention in unit.interventions
+            for patch_kind in unit.patches
+        )
         for name in unit.components
-        for intervention in unit.interventions
-        for patch_kind in unit.patches
-    )
+    }
     if unit.part is Part.TEXT_ENCODER:
-        groups = sum(len(span.positions(role, length)) for role in unit.tokens)
-        return changes * groups, (2 + changes * groups) * planned.steps
-    numerics = planned.plan.numerics
+        runs = sum(n * located[name.split(".")[0]].groups(unit) for name, n in changes.items())
+        return runs, (2 + runs) * planned.steps
+    numerics, count = planned.plan.numerics, sum(changes.values())
     references = len(reference_runs(unit, numerics)) * planned.steps
     # A row's unconditional half is known at the step where it forks.
-    saved = 0.5 if numerics.guidance > 1 and numerics.cfg_patch == "cond" else 0.0
+    saved = 0.5 if planned.is_guided and numerics.cfg_patch == "cond" else 0.0
     open_steps = sum(planned.steps - start - saved for start, _ in unit.windows)
-    return changes * len(unit.windows), references + changes * open_steps
+    return count * len(unit.windows), references + count * open_steps
 
 
 def _bytes_a_score(planned: CheckedPlan, scores: int) -> float:

@@ -40,7 +40,9 @@ class CheckedPlan:
     """The components that it traces, in network order; a range of consecutive ones counts as
     one."""
     steps: int
-    """Evaluations of the UNet in one run of the sampler."""
+    """Evaluations of the denoiser in one run of the sampler."""
+    is_guided: bool
+    """Whether an evaluation of a row has a second half, that of the negative prompt."""
 
 
 def read_plan(path: Path) -> dict[str, object]:
@@ -58,17 +60,16 @@ def read_plan(path: Path) -> dict[str, object]:
 
 def make_plan(fields: Mapping[str, object]) -> TracePlan:
     """Return the plan of `fields`, with the model's defaults for missing fields."""
-    from engine.model import registry
+    from engine.model.defaults import default_sampling
+    from engine.model.registry import default_scorer
 
     model = str(fields.get("model", "emoji-sd"))
     numerics = fields.get("numerics") or dict[str, object]()
     if not is_mapping(numerics):
         raise PlanError("`numerics` is not a mapping such as `steps: 20`")
-    defaults = {
-        "steps": registry.default_steps(model),
-        "guidance": registry.default_guidance(model),
-    }
-    scorer = fields.get("scorer") or registry.default_scorer(model)
+    own = default_sampling(model)
+    defaults = {"steps": own.steps, "guidance": own.guidance}
+    scorer = fields.get("scorer") or default_scorer(model)
     complete = {**fields, "model": model, "scorer": scorer, "numerics": {**defaults, **numerics}}
     try:
         plan = TracePlan.model_validate(complete)
@@ -131,6 +132,7 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
 
     from engine.model.components import list_components, list_sites
     from engine.model.cut_points import cut_points
+    from engine.model.guidance import check_guidance, is_guided
     from engine.model.opening import check_model, count_steps, open_skeleton
     from engine.model.registry import pinned
     from engine.model.scorer import check_scorer
@@ -145,6 +147,7 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     _check_captions(plan)
     check_model(plan.model)
     skeleton = open_skeleton(plan.model)
+    check_guidance(skeleton, numerics)
     _check_kinds(plan, list_components(skeleton))
     if plan.numerics.path != "both" and not skeleton.family.has_pooled:
         raise PlanError(
@@ -172,7 +175,9 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     )
     _check_patches(plan, traced)
     _check_interventions(plan, traced)
-    return CheckedPlan(plan=plan, components=traced, steps=steps)
+    return CheckedPlan(
+        plan=plan, components=traced, steps=steps, is_guided=is_guided(skeleton, numerics)
+    )
 
 
 def _has_bound(plan: TracePlan) -> bool:
@@ -225,7 +230,7 @@ def _check_captions(plan: TracePlan) -> None:
     from engine.model.scorer import check_texts
     from engine.model.tokens import check_length, find_subjects
 
-    for tokenizer in open_tokenizers(plan.model):
+    for tokenizer in open_tokenizers(plan.model).values():
         ids_NL, spans = find_subjects(tokenizer, plan.captions, plan.numerics.occurrence)
         for text in plan.references:
             check_length(tokenizer, text, "reference")

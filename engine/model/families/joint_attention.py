@@ -222,6 +222,10 @@ class Flux(JointFamily):
         """Return False: dev embeds the guidance scale, and schnell was distilled to none."""
         return False
 
+    def embeds_guidance(self, denoiser: Any) -> bool:
+        """Return whether it is dev."""
+        return denoiser.config.guidance_embeds
+
     def predict(
         self,
         model: "Diffusion | Skeleton",
@@ -236,7 +240,7 @@ class Flux(JointFamily):
         transformer, rows = model.denoiser, len(x_RChw)
         height, width = x_RChw.shape[-2:]
         scale = None
-        if transformer.config.guidance_embeds:
+        if self.embeds_guidance(transformer):
             scale = torch.full((rows,), guidance, device=x_RChw.device, dtype=torch.float32)
         output_RTC = transformer(
             packed(x_RChw).to(transformer.dtype),

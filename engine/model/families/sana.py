@@ -47,13 +47,11 @@ class Sana(CrossAttentionFamily):
     def check_settings(self, networks: Mapping[str, Any]) -> None:
         """Refuse another width of text, channels besides the latent, and a guidance embedding."""
         config = networks["transformer"].config
-        refuse_settings(networks, {("transformer", "guidance_embeds"): (self.embeds_guidance,)})
+        embeds = self.embeds_guidance(networks["transformer"])
+        refuse_settings(networks, {("transformer", "guidance_embeds"): (embeds,)})
         check_latent(networks["vae"], reads=config.in_channels)
         width = networks["text_encoder"].config.hidden_size
         check_width(networks, "text_encoder", gives=width, reads=config.caption_channels)
-
-    embeds_guidance = False
-    """Whether the transformer reads the guidance scale."""
 
     def instruction(self) -> str:
         """Return the text that the pipeline puts before every caption."""
@@ -136,11 +134,10 @@ class SanaSprint(Sana):
     """
 
     pipeline = "SanaSprintPipeline"
-    embeds_guidance = True
 
-    def has_unconditional(self, denoiser: Any) -> bool:
-        """Return False: the transformer embeds the guidance scale."""
-        return False
+    def embeds_guidance(self, denoiser: Any) -> bool:
+        """Return True; another transformer is refused."""
+        return True
 
     def predict(
         self,

@@ -29,9 +29,9 @@ class UNetFamily(Family):
         every block, and the block."""
         return unet_sites(denoiser)
 
-    def has_unconditional(self, denoiser: Any) -> bool:
-        """Return whether the UNet embeds no guidance scale, as that of a distilled model does."""
-        return denoiser.config.time_cond_proj_dim is None
+    def embeds_guidance(self, denoiser: Any) -> bool:
+        """Return whether the UNet embeds the guidance scale, as that of a distilled model does."""
+        return denoiser.config.time_cond_proj_dim is not None
 
     def unet_options(
         self, model: "Diffusion | Skeleton", cond: Conditioning, *, pixels: tuple[int, int]

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from engine.model import registry
-from engine.model.registry import default_scorer, default_steps, model_source, pinned, unpinned
+from engine.model.defaults import default_sampling
+from engine.model.registry import default_scorer, model_source, pinned, unpinned
 from tests.servers.hub import Hub, serving
 
 ROOT = Path(__file__).parents[3]
@@ -134,7 +135,7 @@ def test_a_pinned_name_stands_for_the_same_model() -> None:
     name = f"lcm@{COMMIT}"
     assert unpinned(name) == "lcm"
     assert model_source(name) == f"{model_source('lcm')}@{COMMIT}"
-    assert default_steps(name) == default_steps("lcm") == 4
+    assert default_sampling(name) == default_sampling("lcm") == (4, 8.0)
     assert default_scorer(f"emoji-sd@{COMMIT}") == default_scorer("emoji-sd")
 
 

@@ -10,8 +10,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import to_pil_image
 
+from engine.model.defaults import default_sampling
 from engine.model.opening import open_model, open_skeleton, open_tokenizer
-from engine.model.registry import EMOJI_SD, default_guidance, default_steps, model_hash
+from engine.model.registry import EMOJI_SD, model_hash
 from engine.model.scorer import check_scorer, open_scorer, quick_gelu
 from schemas.errors import ModelUnavailable
 
@@ -49,8 +50,7 @@ def test_an_unknown_scorer_is_refused() -> None:
 
 def test_the_embedded_models_defaults_are_its_vocabularys() -> None:
     vocabulary = json.loads((EMOJI_SD / "vocabulary.json").read_text())
-    assert default_steps("emoji-sd") == vocabulary["steps"]
-    assert default_guidance("emoji-sd") == vocabulary["guidance"]
+    assert default_sampling("emoji-sd") == (vocabulary["steps"], vocabulary["guidance"])
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_the_embedded_models_defaults_are_its_vocabularys() -> None:
     [("sd-1.4", 50, 7.5), ("sdxl-turbo", 1, 1.0), ("lcm", 4, 8.0), ("owner/any", 50, 7.5)],
 )
 def test_a_model_has_the_defaults_of_its_kind(name: str, steps: int, guidance: float) -> None:
-    assert (default_steps(name), default_guidance(name)) == (steps, guidance)
+    assert default_sampling(name) == (steps, guidance)
 
 
 def test_the_hash_follows_the_content(tiny_sd: Path) -> None:

@@ -9,7 +9,7 @@ from engine.model import sampling
 from engine.tracing import lockstep
 from jobs.query.select import run_query
 from jobs.runs.run import Task
-from jobs.tracing.cost import device_time, plan_cost
+from jobs.tracing.cost import Cost, device_time, plan_cost
 from jobs.tracing.plan import check_plan, make_plan
 from jobs.tracing.trace import prepare_run
 from jobs.tracing.tracer import TraceWorker
@@ -18,6 +18,7 @@ CAPTIONS = [
     {"caption": "a red apple by the sea", "subject": "apple", "attribute": "object"},
     {"caption": "a ship", "subject": "ship", "attribute": "object"},
 ]
+SMALL = {"guidance": 3.5, "height": 16, "width": 16}
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,48 @@ def test_cost_is_what_a_run_does(
         "numerics": {"steps": 3},
         **change,
     }
+    cost, evaluated = cost_and_evaluations(fields, tmp_path / "run", monkeypatch)
+    # Donor rows come on top, equal texts are one.
+    if "tokens" in change:
+        assert sum(evaluated) / 2 <= cost.row_evaluations
+    else:
+        assert sum(evaluated) / 2 == pytest.approx(cost.row_evaluations, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"windows": ["each", "all"], "parts": ["denoiser"], "kinds": ["joint_attn"]},
+        {
+            "components": ["text_encoder.layers.0.mlp", "text_encoder_2.layers.0.mlp"],
+            "parts": ["text-encoder"],
+            "tokens": ["words", "eos"],
+            "numerics": {**SMALL, "steps": 1},
+        },
+    ],
+    ids=["denoiser", "tokens of two encoders"],
+)
+def test_a_model_that_embeds_guidance_has_no_other_half(
+    tmp_path: Path,
+    tiny_flux: Path,
+    tiny_scorer: Path,
+    change: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fields = {"model": str(tiny_flux), "scorer": str(tiny_scorer), "captions": CAPTIONS}
+    cost, evaluated = cost_and_evaluations(
+        {**fields, "numerics": {**SMALL, "steps": 3}, **change}, tmp_path / "run", monkeypatch
+    )
+    if "tokens" in change:
+        assert sum(evaluated) <= cost.row_evaluations
+    else:
+        assert sum(evaluated) == pytest.approx(cost.row_evaluations, rel=0.1)
+
+
+def cost_and_evaluations(
+    fields: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Cost, list[int]]:
+    """Return the cost of a plan, which is that of its run, and the rows of every evaluation."""
     planned = check_plan(make_plan(fields))
     cost = plan_cost(planned)
     evaluated: list[int] = []
@@ -58,20 +101,16 @@ def test_cost_is_what_a_run_does(
 
     monkeypatch.setattr(sampling, "denoiser_output", counting)
     monkeypatch.setattr(lockstep, "denoiser_output", counting)
-    run = prepare_run(tmp_path / "run", planned)
+    run = prepare_run(folder, planned)
     worker = TraceWorker(run.location, rows=64, threads=1)
     done = [worker.run(Task(chunk=chunk)) for chunk in range(run.num_chunks)]
     assert not sum(part.failed for part in done)
     rows = run_query(run, "SELECT * FROM scores")
     assert cost.units == len(run.units)
     assert cost.scores == len(rows) == cost.changed_runs * len(planned.plan.measures)
-    # Donor rows come on top, equal texts are one.
-    if "tokens" in change:
-        assert sum(evaluated) / 2 <= cost.row_evaluations
-    else:
-        assert sum(evaluated) / 2 == pytest.approx(cost.row_evaluations, rel=0.1)
     size = sum(part.stat().st_size for part in Path(run.location, "parts").glob("c*"))
     assert size == pytest.approx(cost.bytes, rel=0.7)
+    return cost, evaluated
 
 
 def test_time_is_measured(tiny_sd: Path) -> None:

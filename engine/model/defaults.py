@@ -1,0 +1,55 @@
+"""The steps and the guidance scale of a model where none are given.
+
+No torch: a command's defaults are known before a model is opened.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from engine.files import is_file
+from engine.model.hub import config_folder
+from engine.model.registry import BUILT_IN, GUIDANCE, STEPS, unpinned
+from engine.model.weight_files import PartError, read_json
+from schemas.errors import ModelUnavailable
+
+
+class Sampling(NamedTuple):
+    """Denoising steps and guidance scale."""
+
+    steps: int
+    guidance: float
+
+
+PIPELINES: Mapping[str, Sampling] = MappingProxyType(
+    {
+        "PixArtAlphaPipeline": Sampling(20, 4.5),
+        "PixArtSigmaPipeline": Sampling(20, 4.5),
+        "SanaPipeline": Sampling(20, 4.5),
+        "SanaSprintPipeline": Sampling(2, 4.5),
+        "StableDiffusion3Pipeline": Sampling(28, 7.0),
+        "FluxPipeline": Sampling(28, 3.5),
+    }
+)
+"""Defaults of the pipelines of transformers; others have those of Stable Diffusion."""
+SCHNELL = Sampling(4, 1.0)
+"""FLUX.1 schnell: a `FluxPipeline` whose transformer embeds no guidance scale."""
+
+
+def default_sampling(model: str) -> Sampling:
+    """Return the steps and the guidance scale used for a model when none are given."""
+    built_in = BUILT_IN.get(unpinned(model))
+    if built_in is not None:
+        return Sampling(built_in.steps, built_in.guidance)
+    try:
+        folder = config_folder(model)
+        kind = read_json(folder / "model_index.json").get("_class_name")
+        config = folder / "transformer" / "config.json"
+        is_schnell = (
+            kind == "FluxPipeline"
+            and is_file(config)
+            and not read_json(config).get("guidance_embeds", False)
+        )
+    except (ModelUnavailable, PartError):  # the check of the model says why
+        return Sampling(STEPS, GUIDANCE)
+    return SCHNELL if is_schnell else PIPELINES.get(str(kind), Sampling(STEPS, GUIDANCE))
