@@ -101,7 +101,7 @@ def commit_chunk(
     return run.commit(Task(chunk=chunk), rows, [], units=len(units))
 
 
-def score_rows(row: IdentifiedUnit) -> list[dict]:
+def score_rows(row: IdentifiedUnit[Any]) -> list[dict[str, Any]]:
     """Return a unit's made-up scores: random floats, which compress as badly as real ones."""
     unit = row.unit
     clean, corrupted = _uniform(row.unit_id, 0), _uniform(row.unit_id, 1)
@@ -126,7 +126,7 @@ def _uniform(unit_id: str, place: int) -> float:
 class NoModel:
     """A tracer that invents scores."""
 
-    def score_rows(self, row: IdentifiedUnit) -> list[dict]:
+    def score_rows(self, row: IdentifiedUnit[Any]) -> list[dict[str, Any]]:
         """Return the score rows of a unit."""
         return score_rows(row)
 

@@ -70,7 +70,7 @@ def take(page: Page, shot: Shot, attribute: str) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("run")
     parser.add_argument("--tokens", help="run of several tokens")
     parser.add_argument("--images", help="run with kept images")

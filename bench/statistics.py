@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -185,7 +186,7 @@ def _timed_with_cpu(work: Callable[[], object]) -> dict[str, float]:
 
 def _estimates(folder: Path, memory: str) -> dict[str, float]:
     parts = [str(path) for path in sorted(folder.glob("parts/*.parquet"))]
-    config = {"memory_limit": memory, "temp_directory": str(folder / "spilt")}
+    config: dict[str, Any] = {"memory_limit": memory, "temp_directory": str(folder / "spilt")}
     with duckdb.connect(config=config) as connection:
         for name, schema in STATISTICS.items():
             connection.register(f"estimated_{name}", schema.empty_table())
@@ -225,7 +226,8 @@ KEYS = [
 def _caption_means(folder: Path, columns: list[str]) -> pd.DataFrame:
     scores = pd.read_parquet(folder / "parts", columns=[*columns, "patched", "corrupted"])
     scores["ie"] = scores["patched"] - scores["corrupted"]
-    return scores.groupby(columns, observed=True)["ie"].mean().reset_index()
+    means: Any = scores.groupby(columns, observed=True, as_index=False)["ie"].mean()
+    return means
 
 
 def _pandas(folder: Path) -> dict[str, float]:

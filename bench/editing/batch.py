@@ -217,7 +217,7 @@ def measure(model: Diffusion, count: int, options: argparse.Namespace) -> list[d
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 5, 10, 25, 50])
     parser.add_argument("--edits", nargs="+", choices=list(EDITS), default=list(EDITS))
     parser.add_argument(

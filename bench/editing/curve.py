@@ -35,7 +35,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def curve(rows: list[dict[str, Any]]) -> alt.LayerChart:
+def curve(rows: list[dict[str, Any]]) -> alt.TopLevelMixin:
     """Return a chart of the harmonic mean over the number of objects, one line per edit."""
     count = alt.X("count:O", title="objects edited at once", axis=alt.Axis(labelAngle=0))
     edit = alt.Color("edit:N", title="edit", sort=list(dict.fromkeys(r["edit"] for r in rows)))
@@ -56,7 +56,7 @@ def curve(rows: list[dict[str, Any]]) -> alt.LayerChart:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("rows", type=Path, nargs="+", help="files of bench.editing.batch --json")
     parser.add_argument("--out", type=Path, help="SVG file of the curve")
     options = parser.parse_args()

@@ -108,7 +108,7 @@ def measure(
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--edits", nargs="+", choices=list(EDITS), default=["kept", "kept-mlp"])
     parser.add_argument("--objects", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=2)

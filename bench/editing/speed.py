@@ -17,6 +17,7 @@ import time
 import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from open_clip.tokenizer import SimpleTokenizer
@@ -44,14 +45,15 @@ def build_clip() -> Diffusion:
     """Return SD 1's networks with random weights and CLIP's own tokenizer of 49,408 tokens."""
     source = SimpleTokenizer()
     tokenizer = CLIPTokenizer(
-        vocab=dict(source.encoder), merges=list(source.bpe_ranks), model_max_length=77,
+        vocab=dict(source.encoder), merges=cast("Any", list(source.bpe_ranks)), model_max_length=77,
         bos_token="<start_of_text>", eos_token="<end_of_text>", pad_token="<end_of_text>",
         unk_token="<end_of_text>",
     )  # fmt: skip
     model = build_sd1()
+    built: Any = model.text_encoder
     config = CLIPTextConfig.from_dict(
         {
-            **model.text_encoder.config.to_dict(),
+            **built.config.to_dict(),
             "bos_token_id": tokenizer.bos_token_id,
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
@@ -73,7 +75,8 @@ def concepts_of(count: int) -> list[Concept]:
 @torch.inference_mode()
 def published(model: Diffusion, concepts: Sequence[Concept]) -> torch.Tensor:
     """Return the edited weight by the published procedure, without any optimization."""
-    encoder, tokenizer = model.text_encoder, model.tokenizer
+    encoder: Any = model.text_encoder
+    tokenizer = model.tokenizer
     projection: nn.Linear = encoder.encoder.layers[0].self_attn.out_proj
     width = projection.in_features
     right = RIDGE * projection.weight
@@ -121,7 +124,7 @@ def peak_mib() -> float:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 10, 100, 1000])
     parser.add_argument("--layer", default="text_encoder.layers.0.self_attn")
     parser.add_argument("--baseline-up-to", type=int, default=100, help="it takes 1 s a concept")

@@ -62,7 +62,7 @@ def trace(folder: Path, actors: int) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("what", choices=["trace", "report"])
     parser.add_argument("--folder", type=Path, default=Path("runs"))
     parser.add_argument("--actors", type=int, default=2)

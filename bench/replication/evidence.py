@@ -6,7 +6,7 @@ means over positions of a role, and rank correlations.
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +129,7 @@ def share_of_total(views: Views, component: str, attribute: str, measure: str) -
 class TokenMap:
     """Indirect effects of each layer of the text encoder at each role of token."""
 
-    means: dict[tuple[str, str, str], NDArray[np.float64]]
+    means: Mapping[tuple[str, str, str], NDArray[np.float64]]
     """By attribute, component and role: one value a caption, NaN where it has no such token."""
     totals: dict[str, NDArray[np.float64]]
     """By attribute: the total effect of each caption."""
@@ -180,11 +180,12 @@ def token_map(views: Views, measure: str) -> TokenMap:
                 [
                     np.mean(values.get((attribute, component, role), {}).get(caption, [np.nan]))
                     for caption in totals[attribute]
-                ]
+                ],
+                np.float64,
             )
             for attribute in totals
-            for component in dict.fromkeys(row["component"] for row in found)
-            for role in ROLES
+            for component in dict.fromkeys(str(row["component"]) for row in found)
+            for role in map(str, ROLES)
         },
         totals={a: np.array(list(by_caption.values())) for a, by_caption in totals.items()},
         num_captions={a: len(by_caption) for a, by_caption in totals.items()},

@@ -10,6 +10,7 @@ the correlation between a half of the captions and the other in float32.
 
 import argparse
 import statistics
+from typing import Any
 
 import torch
 from scipy.stats import spearmanr
@@ -101,7 +102,8 @@ def _effects(model: Diffusion, numerics: Numerics, options: argparse.Namespace) 
 
 
 def _spearman(a_N: torch.Tensor, b_N: torch.Tensor) -> float:
-    return float(spearmanr(a_N, b_N).statistic)
+    result: Any = spearmanr(a_N, b_N)
+    return float(result.statistic)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class Muon(torch.optim.Optimizer):
     A step has the size of AdamW's at the same learning rate (Liu et al. 2025, "Muon is scalable").
     """
 
-    def __init__(self, parameters: list[nn.Parameter], *, decay: float = 0.01) -> None:
+    def __init__(self, parameters: Sequence[torch.Tensor], *, decay: float = 0.01) -> None:
         super().__init__(parameters, {"lr": 1e-3, "decay": decay})
 
     @torch.no_grad()

@@ -41,7 +41,7 @@ class WorkerActor:
         """Do and commit a task."""
         return self._worker.run(task)
 
-    def trace(self, task: Task, index: int) -> tuple[list[Row], Failure | None]:
+    def trace(self, task: Task, index: int) -> tuple[Sequence[Row], Failure | None]:
         """Return one unit's score rows, or its failure."""
         return self._worker.trace(task, index)
 

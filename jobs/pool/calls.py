@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -145,7 +145,7 @@ class UnitCall(Call):
         """Return Ray's reference of the unit's rows and its failure."""
         return handle.trace.remote(self.isolation.task, self.isolation.index)
 
-    def done(self, result: tuple[list[Row], Failure | None]) -> None:
+    def done(self, result: tuple[Sequence[Row], Failure | None]) -> None:
         """Keep the unit's rows or failure, and go on with the next unit."""
         self.isolation.traced(*result)
         self.backlog.unit_over(self.isolation)

@@ -1,5 +1,6 @@
 """Isolation: the units of a suspect task run one at a time, so that only guilty ones fail."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from jobs.runs.parts import Failure
@@ -32,7 +33,7 @@ class Isolation:
         """Whether every unit has run."""
         return self.index == len(self.unit_ids)
 
-    def traced(self, rows: list[Row], failure: Failure | None) -> None:
+    def traced(self, rows: Sequence[Row], failure: Failure | None) -> None:
         """Note the outcome of the unit that ran."""
         self.rows += rows
         self._next(failure)

@@ -23,7 +23,7 @@ C = TypeVar("C", contravariant=True)
 class Tracer(Protocol[C]):
     """The part of a worker that scores a unit with the model."""
 
-    def score_rows(self, row: IdentifiedUnit[C]) -> list[Row]:
+    def score_rows(self, row: IdentifiedUnit[C]) -> Sequence[Row]:
         """Return a unit's rows of the run's table; whatever it raises is recorded."""
         ...
 
@@ -59,7 +59,7 @@ class Worker(Generic[U]):
             seconds=time.monotonic() - start,
         )
 
-    def trace(self, task: Task, index: int) -> tuple[list[Row], Failure | None]:
+    def trace(self, task: Task, index: int) -> tuple[Sequence[Row], Failure | None]:
         """Return one unit's score rows, or its failure; nothing is committed."""
         return self._traced(self._run.unit_rows(task)[index])
 
@@ -67,7 +67,7 @@ class Worker(Generic[U]):
         """Pack a group of chunks; CorruptPart if a part of it is damaged."""
         pack(self._run, group)
 
-    def _traced(self, unit_row: IdentifiedUnit[U]) -> tuple[list[Row], Failure | None]:
+    def _traced(self, unit_row: IdentifiedUnit[U]) -> tuple[Sequence[Row], Failure | None]:
         try:
             rows = self._tracer.score_rows(unit_row)
             refuse_not_finite(rows)

@@ -41,7 +41,7 @@ def dqf(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
         try:
             main()
         except SystemExit as end:
-            code = end.code or 0
+            code = int(end.code or 0)
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), errors.getvalue())
 
 

@@ -207,7 +207,7 @@ def test_big_results_stream(runs: Path, output_format: str) -> None:
         [sys.executable, "-m", "dqf", "query", "r", sql, "--format", output_format],
         cwd=runs, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    assert process.stdout is not None
+    assert isinstance(process.stdout, io.BufferedReader)
     assert process.stderr is not None
     read = 0
     while read < 8_000_000:

@@ -73,7 +73,8 @@ def test_pages_open_from_disk_without_errors_and_can_be_searched(
     for name in ("index", "tracing", "method", "cli"):
         page.goto(f"file://{site}/{name}.html")
         assert page.locator("h1").first.inner_text()
-    for image in page.goto(f"file://{site}/index.html") and page.locator("article img").all():
+    page.goto(f"file://{site}/index.html")
+    for image in page.locator("article img").all():
         assert image.evaluate("image => image.complete && image.naturalWidth > 0")
     page.keyboard.press("/")
     page.keyboard.type("lockstep")

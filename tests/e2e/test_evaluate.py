@@ -26,7 +26,7 @@ STEPS = 4
 def table(run: EvaluationRun) -> list[tuple]:
     """Return all rows, in an order of their own."""
     paths = [str(path) for path in run.storage.local(run.live().names)]
-    return duckdb.sql(f"FROM read_parquet({paths}) ORDER BY unit_id, prompt").fetchall()
+    return duckdb.execute(f"FROM read_parquet({paths}) ORDER BY unit_id, prompt").fetchall()
 
 
 @pytest.mark.slow

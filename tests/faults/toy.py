@@ -6,6 +6,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jobs.pool.worker import Worker
 from jobs.runs.run import IdentifiedUnit
@@ -40,7 +41,7 @@ class ToyTracer:
     def __init__(self, faults: Faults, *, sleep_s: float, node: str) -> None:
         self._faults, self._sleep_s, self._node = faults, sleep_s, node
 
-    def score_rows(self, row: IdentifiedUnit) -> list[dict]:
+    def score_rows(self, row: IdentifiedUnit[Any]) -> list[dict[str, Any]]:
         """Return made-up scores, unless something else is to happen."""
         time.sleep(self._sleep_s)
         name = f"{row.unit.caption.subject}-{row.unit.seed}"

@@ -1,6 +1,7 @@
 """A run of three captions and three components, without any model."""
 
 from pathlib import Path
+from typing import Any
 
 from bench.made_up_runs import MANIFEST, commit_chunk, score_row
 from jobs.runs.run import IdentifiedUnit, Task
@@ -52,7 +53,7 @@ def commit_scores(run: TraceRun, chunk: int) -> bool:
     return commit_chunk(run, chunk, score_rows)
 
 
-def score_rows(row: IdentifiedUnit) -> list[dict]:
+def score_rows(row: IdentifiedUnit[Any]) -> list[dict[str, Any]]:
     """Return a unit's made-up scores, different for every caption, seed, component and text."""
     spread = int(row.unit_id[:6], 16) / 2**24
     unit = row.unit

@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -134,7 +135,7 @@ def test_a_line_of_json_may_hold_any_line_end_of_unicode(tmp_path: Path) -> None
         {"concept": ["a"], "attribute": ["b"]},
     ],
 )
-def test_odd_parquet_is_one_sentence(table: dict[str, object], tmp_path: Path) -> None:
+def test_odd_parquet_is_one_sentence(table: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "concepts.parquet"
     pq.write_table(pa.table(table), path)
     with pytest.raises(ConceptError) as caught:

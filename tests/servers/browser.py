@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Dialog, Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGUMENTS = (
@@ -62,9 +62,13 @@ def open_report(context: BrowserContext, path: Path) -> Opened:
         if url.split("#")[0] != own and not url.startswith("data:"):
             opened.requests.append(url)
 
+    def on_dialog(dialog: Dialog) -> None:
+        opened.complaints.append(dialog.message)
+        dialog.dismiss()
+
     page.on("request", lambda request: on_request(request.url))
     page.on("pageerror", lambda error: opened.complaints.append(str(error)))
-    page.on("dialog", lambda dialog: (opened.complaints.append(dialog.message), dialog.dismiss()))
+    page.on("dialog", on_dialog)
     page.on(
         "console",
         lambda message: (

@@ -15,7 +15,7 @@ class UpsideDownPipeline(StableDiffusionPipeline):
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Return the images, their lines in the other order."""
-        output = super().__call__(*args, **options)
+        output: Any = super().__call__(*args, **options)
         output.images = output.images[:, ::-1].copy()
         return output
 

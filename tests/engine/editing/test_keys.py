@@ -5,6 +5,7 @@ Shapes: N prompts, T tokens, P rows, D width.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -134,7 +135,8 @@ def test_a_network_or_layer_stands_for_what_can_be_edited_in_it(tiny_sd: Path) -
     assert editables(skeleton, [first[1], "text_encoder.layers.0"]) == (first[1], first[0])
     encoder = editables(skeleton, ["text_encoder"])
     assert encoder[:2] == first
-    layers = skeleton.encoders[0].module.config.num_hidden_layers
+    first_encoder: Any = skeleton.encoders[0].module
+    layers = first_encoder.config.num_hidden_layers
     assert len(encoder) == 2 * layers
     crossed = editables(skeleton, ["unet"])
     assert crossed

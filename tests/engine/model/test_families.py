@@ -127,7 +127,8 @@ def test_a_change_of_sdxls_penultimate_layer_reaches_the_text_rows(
 ) -> None:
     model = models["sdxl"]
     clean = encode(model, [CAPTION.caption])
-    width = model.text_encoder.config.hidden_size
+    encoder: Any = model.text_encoder
+    width = encoder.config.hidden_size
     for part, channels, layer in (
         ("text_encoder", slice(0, width), 0),
         ("text_encoder_2", slice(width, None), 1),

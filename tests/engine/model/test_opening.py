@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -78,6 +79,7 @@ def test_scores_are_those_of_the_models_own_preprocessing(tiny_scorer: Path) -> 
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     images = (images * 255).round() / 255
     name = f"local-dir:{tiny_scorer}"
+    model: Any
     model, _, preprocess = open_clip.create_model_and_transforms(name)
     pictures: list[Image.Image] = [to_pil_image(image) for image in images]
     with torch.inference_mode():

@@ -21,7 +21,7 @@ WORDS = ("apple", "castle", "hippopotamus", "sea", "night", "Forest")
 
 
 def text_of(tokens: list[int]) -> str:
-    return TOKENIZER.decode(tokens).replace(" ", "").lower()
+    return str(TOKENIZER.decode(tokens)).replace(" ", "").lower()
 
 
 @given(
@@ -81,7 +81,8 @@ def test_padding_with_an_ordinary_token_is_no_part_of_the_caption() -> None:
     span = find_subject(tokenizer, caption)
     ids = tokenize(tokenizer, [caption.caption])[0].tolist()
     assert ids[span.eos] == tokenizer.eos_token_id
-    assert set(ids[span.eos + 1 :]) == {tokenizer.pad_token_id} == {0}
+    assert tokenizer.pad_token_id == 0
+    assert set(ids[span.eos + 1 :]) == {0}
 
 
 MENTIONS = Caption(
@@ -125,7 +126,7 @@ def test_a_learned_token_of_several_vectors_is_refused_with_what_to_write() -> N
         tokenize(tokenizer, ["a cat", "a photo of <my-toy> by the sea"])
     with pytest.raises(PlanError, match="3 vectors"):
         find_subject(tokenizer, Caption(caption="<my-toy>", subject="<my-toy>", attribute="object"))
-    pipeline = TextualInversionLoaderMixin()
+    pipeline: Any = TextualInversionLoaderMixin()
     ours = tokenize(tokenizer, [written])
     theirs = pipeline.maybe_convert_prompt("a photo of <my-toy> by <one>", tokenizer)
     assert ours.tolist() == tokenize(tokenizer, [theirs]).tolist()

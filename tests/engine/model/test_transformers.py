@@ -9,9 +9,9 @@ from engine.testing.families import FamilyTests
 from schemas.numerics import Numerics
 from tests.models.transformers import build_flux, build_pixart, build_sana, build_sd3
 
-AS_WRITTEN = {"use_resolution_binning": False, "clean_caption": False}
-SMALL = {"height": 16, "width": 16}
-SANA_SMALL = {"height": 32, "width": 32}
+AS_WRITTEN: dict[str, Any] = {"use_resolution_binning": False, "clean_caption": False}
+SMALL: dict[str, Any] = {"height": 16, "width": 16}
+SANA_SMALL: dict[str, Any] = {"height": 32, "width": 32}
 """SANA's pipeline draws multiples of 32 pixels."""
 
 

@@ -11,8 +11,9 @@ from engine.reference import loop
 
 def train(work: Path, *, steps: int) -> nn.Module:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 6))
-    optimizers = [loop.Muon([model[0].weight]), loop.adamw(model[2])]
+    first, last = nn.Linear(6, 8), nn.Linear(8, 6)
+    model = nn.Sequential(first, nn.Tanh(), last)
+    optimizers = [loop.Muon([first.weight]), loop.adamw(last)]
 
     def loss_of(rng: torch.Generator) -> torch.Tensor:
         x_ND = torch.randn(16, 6, generator=rng)

@@ -1,6 +1,7 @@
 """Statistics agree with SciPy, and hold their level on data without effect (fixed seeds)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,7 +115,8 @@ def test_p_above_zero_is_that_of_a_plain_studentized_bootstrap(captions: int) ->
 
 
 def student_p(x_SC: np.ndarray) -> np.ndarray:
-    return stats.ttest_1samp(x_SC, 0, axis=1, alternative="greater").pvalue
+    result: Any = stats.ttest_1samp(x_SC, 0, axis=1, alternative="greater")
+    return result.pvalue
 
 
 def test_skew_to_the_left_raises_p_and_skew_to_the_right_does_not() -> None:

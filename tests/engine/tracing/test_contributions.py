@@ -118,7 +118,8 @@ def test_a_blocks_contribution_is_that_of_its_modules(
     for site in sites.values():
         if site.component.kind is not Kind.BLOCK:
             continue
-        modules = [*site.module.resnets, *(getattr(site.module, "attentions", None) or [])]
+        block: Any = site.module
+        modules = [*block.resnets, *(getattr(block, "attentions", None) or [])]
         with patched(copied(site, is_contribution=True)):
             found = output_of_row(model, alike="")[ROW]
         assert_near(found, by_hand(model, modules), site.component.name)

@@ -1,6 +1,7 @@
 """Measures: their values on images, and the names that are refused."""
 
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -82,6 +83,7 @@ def measured(scorer: Scorer, outcome: Outcome, clean: int, *names: str) -> list[
 def embeddings(folder: Path, images_RCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return open_clip's embeddings of images of its own size, and of the caption and target."""
     name = f"local-dir:{folder}"
+    model: Any
     model, *_ = open_clip.create_model_and_transforms(name)
     ids = open_clip.get_tokenizer(name)([CAPTION.caption, CAPTION.target_text])
     with torch.no_grad():

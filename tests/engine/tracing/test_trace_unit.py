@@ -361,7 +361,7 @@ def test_each_position_equals_the_oracle(model: Diffusion, scorer: Scorer, role:
     unit = make_unit(("text_encoder.layers.1.mlp",), tokens=(role,))
     numerics = make_numerics(steps=2, guidance=1.0)
     images = assert_equals_the_oracle(model, scorer, unit, numerics)
-    positions = [key.positions for key in images]
+    positions: list[Any] = [key.positions for key in images]
     # Start of text, seven words of one token or more, end of text.
     length = model.tokenizer.model_max_length if role is TokenRole.EACH else positions[-1][0]
     first = 0 if role is TokenRole.EACH else 1

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,8 +48,8 @@ def model(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_plan(model: Path, scorer: Path, out: Path, **changes: object) -> EditPlan:
-    fields: dict = {
+def make_plan(model: Path, scorer: Path, out: Path, **changes: Any) -> EditPlan:
+    fields: dict[str, Any] = {
         "concepts": (Concept(concept="apple", replacement="castle"),),
         "model": str(model),
         "located": EditSite(component="text_encoder.layers.0.self_attn"),

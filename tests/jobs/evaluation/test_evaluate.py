@@ -1,6 +1,7 @@
 """An evaluation: what is drawn, what is measured, and edits whose measures are known."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,8 +31,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return few_names(tmp_path_factory.mktemp("models") / "few")
 
 
-def request_of(edit: Path, **changes: object) -> EvaluationRequest:
-    fields: dict = {"seeds": 2, "steps": 6, "scorer": "builtin:emoji-sd"}
+def request_of(edit: Path, **changes: Any) -> EvaluationRequest:
+    fields: dict[str, Any] = {"seeds": 2, "steps": 6, "scorer": "builtin:emoji-sd"}
     return EvaluationRequest(edit=edit, **(fields | changes))
 
 

@@ -91,7 +91,7 @@ def test_edits_are_made_once_and_share_the_unedited_images(tmp_path: Path) -> No
     for chunk in range(3):
         assert not worker.run(Task(chunk=chunk)).errors
     paths = [str(path) for path in run.storage.local(run.live().names)]
-    sides = duckdb.sql(
+    sides = duckdb.execute(
         "SELECT count(*), count(DISTINCT edit), count(DISTINCT clip_before), count(DISTINCT "
         f"clip_after) FROM read_parquet({paths}) GROUP BY prompt"
     ).fetchall()

@@ -32,7 +32,7 @@ class ToyTracer:
         self._raising, self._raising_from = raising, raising_from
         self._killing, self._hanging = killing, hanging
 
-    def score_rows(self, row: IdentifiedUnit) -> list[dict]:
+    def score_rows(self, row: IdentifiedUnit[Any]) -> list[dict[str, Any]]:
         time.sleep(0.01)
         if row.unit.seed == self._killing and row.unit.caption.subject == "dog":
             os.kill(os.getpid(), signal.SIGKILL)

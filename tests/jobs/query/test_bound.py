@@ -92,7 +92,7 @@ def test_the_bound_is_a_share_of_the_total_effect_and_ranks_nowhere(run: TraceRu
         restored, corrupted = bounds(views, Choice(measure="target"))
         names = views.query("SELECT DISTINCT component FROM ranking")["component"].to_pylist()
         assert bounds(views, Choice(measure="target", attribute="style")) == []
-    assert sorted(names) == sorted({RESNET, LAST, ATTENTION})
+    assert sorted(map(str, names)) == sorted({RESNET, LAST, ATTENTION})
     for bound in (restored, corrupted):
         assert bound.share == pytest.approx(0.9, abs=0.05)
         assert bound.low < bound.share < bound.high

@@ -1,6 +1,7 @@
 """Causal states that are reported where there are none: the rate is held over whole sets."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -91,10 +92,10 @@ def attributes() -> list[str]:
 
 def null_scores(run: TraceRun) -> list[pa.Table]:
     generator = np.random.default_rng(0)
-    components = pa.array([component.name for component in make_components(STATES)])
-    tables = []
+    components: pa.Array[Any] = pa.array([component.name for component in make_components(STATES)])
+    tables: list[pa.Table] = []
     for attribute in attributes():
-        ids = pa.array([c.id for c in run.plan.captions if c.attribute == attribute])
+        ids: pa.Array[Any] = pa.array([c.id for c in run.plan.captions if c.attribute == attribute])
         state, caption = np.indices((STATES, CAPTIONS)).reshape(2, -1)
         for intervention, ie_SC in simulated(generator, captions=CAPTIONS, states=STATES).items():
             fixed = {
@@ -105,8 +106,8 @@ def null_scores(run: TraceRun) -> list[pa.Table]:
             }  # fmt: skip
             columns = {
                 **{name: [value] * ie_SC.size for name, value in fixed.items()},
-                "caption_id": ids.take(pa.array(caption)),
-                "component": components.take(pa.array(state)),
+                "caption_id": ids.take(pa.array(caption, pa.int64())),
+                "component": components.take(pa.array(state, pa.int64())),
                 "position": pa.nulls(ie_SC.size, pa.int32()),
                 "token_text": pa.nulls(ie_SC.size, pa.string()),
                 "patched": 0.1 + ie_SC.ravel(),

@@ -4,6 +4,7 @@ import math
 from contextlib import chdir
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import duckdb
 import pytest
@@ -105,7 +106,7 @@ def test_a_query_whose_parts_are_packed_meanwhile_reads_them_first(
     before = run_query(run, "SELECT * FROM scores ORDER BY ALL")
     lock = jobs.query.opened.lock
 
-    def pack_and_lock(*arguments: object) -> None:
+    def pack_and_lock(*arguments: Any) -> None:
         pack(run, 0)
         lock(*arguments)
 

@@ -57,7 +57,7 @@ def test_the_order_of_rows_stays(run: TraceRun) -> None:
     sql = "SELECT DATE '2000-01-01' + range::INTEGER AS day FROM range(50000) ORDER BY day DESC"
     with open_query({"r": run}, sql, as_text=True) as result:
         days = [day for batch in result.batches for day in batch["day"].to_pylist()]
-    assert days == sorted(days, reverse=True)
+    assert days == sorted(days, key=str, reverse=True)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_settings_are_not_shown(sql: str, run: TraceRun) -> None:
 def test_views_are_described(run: TraceRun) -> None:
     sql = "SELECT count(*) AS n FROM information_schema.tables"
     with open_query({"r": run}, sql) as result:
-        assert next(result.batches)["n"].to_pylist()[0] > 0
+        assert int(next(result.batches)["n"].to_pylist()[0] or 0) > 0
 
 
 def test_a_hundred_thousand_equal_names_take_no_minutes() -> None:

@@ -12,7 +12,7 @@ from engine.model.opening import open_model
 from engine.model.sampling import pixels_of
 from engine.model.scorer import open_scorer
 from engine.tracing.interventions import Patch
-from engine.tracing.kept import ImageSelector
+from engine.tracing.kept import ImageSelector, Role
 from engine.tracing.trace_unit import trace_images, trace_unit
 from jobs.doctor.examine import examine, repair
 from jobs.doctor.findings import State
@@ -166,7 +166,7 @@ def change(name: str) -> Patch:
 
 def test_of_equal_scores_the_first_is_kept() -> None:
     kept = selector().kept
-    assert [kept[role].change for role in ("best", "worst")] == [change("a"), change("a")]
+    assert [kept[role].change for role in (Role.BEST, Role.WORST)] == [change("a"), change("a")]
 
 
 def test_large_images_are_scaled_down(tmp_path: Path) -> None:

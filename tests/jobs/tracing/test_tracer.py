@@ -90,7 +90,8 @@ def test_a_unit_that_raises_is_recorded_and_tried_again(
 
 
 def scored(run: TraceRun) -> set[str]:
-    return set(run_query(run, "SELECT DISTINCT unit_id FROM scores")["unit_id"].to_pylist())
+    found = run_query(run, "SELECT DISTINCT unit_id FROM scores")["unit_id"]
+    return {str(unit_id) for unit_id in found.to_pylist()}
 
 
 def test_a_caption_without_numbers_fails_alone(
