@@ -19,7 +19,7 @@ from engine.editing.delta import replaced, weights_of
 from engine.editing.editable import default_component, editable, editables
 from engine.editing.keys import pair_keys
 from engine.editing.lora import factorize, loadable_parts, without_loader, write_lora
-from engine.editing.prompts import prompt_pairs
+from engine.editing.pairs import prompt_pairs
 from engine.editing.solve import solve_edit
 from engine.model.components import Site, list_components, list_sites
 from engine.model.families.known import FAMILIES

@@ -217,7 +217,7 @@ def _send_token() -> None:
         return
     os.environ["RAY_AUTH_MODE"] = "token"
     if "ray" in sys.modules:
-        from ray._raylet import Config
+        from ray._raylet import Config  # pyright: ignore
 
         Config.initialize("")
 

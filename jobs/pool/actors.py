@@ -1,6 +1,6 @@
 """The Ray actors of a run: their specification, and starting one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any

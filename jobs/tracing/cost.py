@@ -103,7 +103,7 @@ class _Located:
 
 def _located(plan: TracePlan) -> dict[str, _Located]:
     """Return where each text encoder reads the subjects, by its name."""
-    located = {}
+    located: dict[str, _Located] = {}
     for name, tokenizer in open_tokenizers(plan.model).items():
         ids_NT, spans = find_subjects(tokenizer, plan.captions, plan.numerics.occurrence)
         by_caption = dict(zip(plan.captions, spans, strict=True))
