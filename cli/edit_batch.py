@@ -38,13 +38,18 @@ def edit_batch(
     ],
     out: OutOption,
     from_run: Annotated[
-        str | None, typer.Option(help="Run whose top-ranked text-encoder component is edited.")
+        str | None,
+        typer.Option(
+            help="Run whose top-ranked text-encoder component says which layer is edited."
+        ),
     ] = None,
     layer: Annotated[
         list[str] | None,
         typer.Option(
-            help="Component to edit instead, or a network or layer to edit everything editable "
-            "in it; repeatable; see `dqf components`. A transformer's text projection by default."
+            help="Component to edit, a network or layer to edit everything editable in it, or a "
+            "pattern with `*`; repeatable; see `dqf components`. `auto`, the default: the MLPs of "
+            "the layer that the run ranks first and of the next one; without one a transformer's "
+            "text projection."
         ),
     ] = None,
     model: Annotated[

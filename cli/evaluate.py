@@ -20,6 +20,7 @@ from schemas.prompt_set import PromptSet
 
 if TYPE_CHECKING:
     from jobs.evaluation.by_concept import ConceptResult
+    from jobs.evaluation.evaluate import EvaluationRequest
     from jobs.evaluation.measures import GroupResult
 
 
@@ -49,6 +50,10 @@ def evaluate(
     actors: ActorsOption = None,
     address: AddressOption = None,
     retry_failed: RetryOption = False,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Only say what would be drawn, and what that could show."),
+    ] = False,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
     """Draw unseen prompts before and after an edit; measure what is erased and what is kept.
@@ -63,12 +68,15 @@ def evaluate(
     from jobs.evaluation.evaluate import EvaluationRequest, prepare_evaluation
     from jobs.evaluation.evaluate import evaluate as work
 
+    request = EvaluationRequest(edit=edit, seeds=seeds, steps=steps, scorer=scorer, prompts=prompts)
+    if plan:
+        _print_plan(request, output_format)
+        return
     folder = out or edit / "evaluation"
     if address and is_job_address(address):
         follow_as_job(arguments(context, {"out": folder}), address=address, out=folder)
     if address:
         check_address(address)
-    request = EvaluationRequest(edit=edit, seeds=seeds, steps=steps, scorer=scorer, prompts=prompts)
     run = prepare_evaluation(request, folder)
     with driven(run, address=address, doing="evaluating") as show:
         end, measured = work(
@@ -147,6 +155,16 @@ def results(
         note(f"edit card: {card}")
     if not all(judgment.is_met for judgment in judgments):
         raise typer.Exit(1)
+
+
+def _print_plan(request: "EvaluationRequest", output_format: Format) -> None:
+    from jobs.evaluation.evaluate import plan_evaluation
+    from jobs.evaluation.preview import outlook, preview
+
+    plan = plan_evaluation(request)
+    concepts = preview(plan)
+    print_rows([asdict(concept) for concept in concepts], output_format)
+    note(outlook(plan, concepts))
 
 
 def _print_concepts(concepts: "Sequence[ConceptResult]", output_format: Format) -> None:

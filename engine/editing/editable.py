@@ -15,6 +15,7 @@ Shapes: N prompts, T tokens, P rows, D a projection's inputs, E its outputs.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 
 from torch import nn
@@ -80,8 +81,8 @@ def editable(model: Networks, component: str) -> Editable:
 def editables(
     model: Networks, names: Sequence[str], *, with_shared: bool = False
 ) -> tuple[str, ...]:
-    """Return the named components, each once; the name of a network, block or layer stands for all
-    in it.
+    """Return the named components, each once; the name of a network, block or layer, or a pattern
+    with `*`, stands for all that it holds or matches.
 
     Single-stream blocks count only with `with_shared`. UnknownComponent: a name is unknown, there
     is nothing in it that can be edited, or it is a single-stream block without `with_shared`.
@@ -92,7 +93,7 @@ def editables(
         inside = [
             site.component.name
             for site in sites
-            if site.component.name.startswith(f"{name}.")
+            if _stands_for(name, site.component.name)
             and _projections(model, site)
             and (with_shared or not site.component.in_single_stream)
         ]
@@ -107,6 +108,28 @@ def default_component(model: Networks) -> str | None:
     """
     found = list_components(model, [Kind.TEXT_PROJECTION])
     return found[0].name if found else None
+
+
+def edited_with(model: Networks, component: str) -> tuple[str, ...]:
+    """Return what is edited where tracing found a text encoder's component: the MLPs of its layer
+    and of the next one; of other networks the component alone.
+
+    The attention that tracing finds carries the attribute, but the MLPs after it tell names apart
+    (measured on emoji-sd: docs/editing.md).
+    """
+    found = sites_of(model, [component])[component].component
+    if found.part is not Part.TEXT_ENCODER:
+        return (component,)
+    network = component.split(".")[0]
+    return tuple(
+        mlp.name
+        for mlp in list_components(model, [Kind.MLP])
+        if mlp.name.split(".")[0] == network and mlp.layer in (found.layer, found.layer + 1)
+    ) or (component,)
+
+
+def _stands_for(name: str, component: str) -> bool:
+    return component.startswith(f"{name}.") or ("*" in name and fnmatchcase(component, name))
 
 
 def _single(model: Networks, name: str, *, with_shared: bool) -> str:

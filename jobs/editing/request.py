@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from engine.editing.editable import default_component, editables
+from engine.editing.editable import default_component, editables, edited_with
 from engine.editing.published import RIDGE as PUBLISHED_RIDGE
 from engine.files import refuse_occupied
+from engine.model.components import Networks
 from engine.model.defaults import default_sampling
 from engine.model.opening import check_model, count_steps, open_skeleton, open_tokenizers
 from engine.model.registry import default_scorer, unpinned
@@ -26,6 +27,9 @@ from schemas.errors import ConceptError
 from schemas.manifest import EditManifest, EditSite
 from schemas.numerics import Numerics
 
+AUTO = "auto"
+"""What a user writes for the layers that the run locates."""
+
 T = TypeVar("T")
 
 
@@ -37,8 +41,8 @@ class EditRequest:
     run: str | None = None
     """Run whose top-ranked text-encoder component is edited."""
     layers: tuple[str, ...] = ()
-    """Components to edit instead, or networks, blocks and layers that stand for their
-    components."""
+    """Components to edit instead, networks, blocks and layers that stand for their components, or
+    patterns with `*`; AUTO or nothing: the MLPs where the run located the attribute."""
     model: str | None = None
     scorer: str | None = None
     images: int = 2
@@ -65,6 +69,7 @@ def run_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note)
 def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note) -> EditPlan:
     """Return the plan of a request, checked against the run and the model's configs."""
     refuse_occupied(request.out)
+    request = _without_auto(request)
     plan = open_run(request.run).plan if request.run else None
     located = _site(request, concepts)
     name = request.model or _given(plan).model
@@ -72,9 +77,10 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
     _check_distinct(concepts, list(open_tokenizers(name).values()))
     # A run's own numerics belong to its own model only.
     same = plan if plan and name in (plan.model, unpinned(plan.model)) else None
+    skeleton = open_skeleton(name)
     components = editables(
-        open_skeleton(name),
-        request.layers or (located.component,),
+        skeleton,
+        request.layers or _located_components(request, located, skeleton),
         with_shared=request.with_shared,
     )
     note(describe(located, components))
@@ -101,6 +107,23 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
     if request.workers is None:
         return made
     return replace(made, workers=shared(Cluster(actors=request.workers)))
+
+
+def _without_auto(request: EditRequest) -> EditRequest:
+    if AUTO not in request.layers:
+        return request
+    if len(request.layers) > 1:
+        raise ConceptError("--layer auto stands alone: leave it out, or the other layers")
+    return replace(request, layers=())
+
+
+def _located_components(
+    request: EditRequest, located: EditSite, model: Networks
+) -> tuple[str, ...]:
+    """Return what is edited where no layer is named; the published objective edits one matrix."""
+    if located.mean_ie is None or request.objective == "published":
+        return (located.component,)
+    return edited_with(model, located.component)
 
 
 def _site(request: EditRequest, concepts: tuple[Concept, ...]) -> EditSite:
@@ -151,8 +174,9 @@ def describe(located: EditSite, components: Sequence[str]) -> str:
         else f" (95 % interval {located.ie_low:+.4f} to {located.ie_high:+.4f})"
     )
     return (
-        f"editing {', '.join(components)}: highest mean indirect effect on the target's score, "
-        f"{located.mean_ie:+.4f}{interval} over {over} of {located.run}"
+        f"editing {', '.join(components)}: {located.component} has the highest mean indirect "
+        f"effect on the target's score, {located.mean_ie:+.4f}{interval} over {over} of "
+        f"{located.run}"
     )
 
 

@@ -56,16 +56,21 @@ def prepare_evaluation(request: EvaluationRequest, out: Path) -> EvaluationRun:
     ConceptError, ModelUnavailable: the edit, its model or the scorer is missing. StoreError:
     another evaluation is at `out`, or it cannot be written.
     """
+    plan = plan_evaluation(request)
+    return create_as(EvaluationRun, out, plan, manifest_of(model=plan.model, scorer=plan.scorer))
+
+
+def plan_evaluation(request: EvaluationRequest) -> EvaluationPlan:
+    """Return the plan of an evaluation; nothing is drawn or written. Errors: as the run's."""
     edits = {EDIT: delta_hash(request.edit)}
     manifest = read_manifest(request.edit)
-    plan = make_plan(
+    return make_plan(
         manifest.concepts,
         model=manifest.model,
         edits=edits,
         request=request,
         forms=manifest.settings.forms,
     )
-    return create_as(EvaluationRun, out, plan, manifest_of(model=plan.model, scorer=plan.scorer))
 
 
 def make_plan(

@@ -14,7 +14,7 @@ from engine.editing.closed_form import KeyStatistics, edited_weight
 from engine.editing.covariance import SHIPPED, computed_sums, file_name, read_sums
 from engine.editing.delta import replaced
 from engine.editing.denoiser_readers import open_readers
-from engine.editing.editable import editable, editables
+from engine.editing.editable import editable, editables, edited_with
 from engine.editing.keys import kept_keys, pair_keys
 from engine.editing.pairs import prompt_pairs
 from engine.editing.positions import facing_places, pad_places, role_rows, role_weights
@@ -346,3 +346,17 @@ def test_kept_sums_from_general_ones_are_those_that_are_read(
     assert known.kept_keys == read.kept_keys
     (change,), (other,) = known.changes.values(), read.changes.values()
     assert float((change - other).norm() / other.norm()) < 1e-8
+
+
+def test_the_mlps_of_a_located_layer_and_the_next_are_edited(models: dict[str, Diffusion]) -> None:
+    model = models["sd"]
+    last = len(editables(model, ["text_encoder"])) // 2 - 1
+    for kind in ("self_attn", "mlp"):
+        assert edited_with(model, f"text_encoder.layers.{last - 1}.{kind}") == (
+            f"text_encoder.layers.{last - 1}.mlp",
+            f"text_encoder.layers.{last}.mlp",
+        )
+        located = f"text_encoder.layers.{last}.{kind}"
+        assert edited_with(model, located) == (f"text_encoder.layers.{last}.mlp",)
+    crossed = editables(model, ["unet"])[0]
+    assert edited_with(model, crossed) == (crossed,)

@@ -1,11 +1,13 @@
 """Locating: the top-ranked text-encoder component of a run, by attribute where it can be."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from bench.made_up_runs import MANIFEST, commit_all, score_row
 from jobs.editing.locate import locate
+from jobs.editing.request import EditRequest, plan_edit
 from jobs.runs.run import IdentifiedUnit
 from jobs.runs.trace_run import create_run
 from schemas.caption import Caption
@@ -96,3 +98,38 @@ def test_run_without_scores_is_refused(run_path: Path) -> None:
 def test_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         locate(tmp_path, [concept("object")])
+
+
+FIRST_MLPS = ("text_encoder.layers.0.mlp", "text_encoder.layers.1.mlp")
+
+
+@pytest.mark.parametrize(
+    ("layers", "objective", "components"),
+    [
+        ((), "residual", FIRST_MLPS),
+        (("auto",), "residual", FIRST_MLPS),
+        (("text_encoder.layers.2.mlp",), "residual", ("text_encoder.layers.2.mlp",)),
+        (("text_encoder.layers.[01].mlp*",), "residual", FIRST_MLPS),
+        ((), "published", NAMES[:1]),
+    ],
+)
+def test_the_mlps_of_the_located_layer_and_the_next_are_edited(
+    run_path: Path,
+    tmp_path: Path,
+    layers: tuple[str, ...],
+    objective: Literal["residual", "published"],
+    components: tuple[str, ...],
+) -> None:
+    request = EditRequest(
+        out=tmp_path / "edit", run=str(run_path), layers=layers, objective=objective
+    )
+    notes: list[str] = []
+    plan = plan_edit((concept("object"),), request, note=notes.append)
+    assert plan.settings.components == components
+    assert f"editing {', '.join(components)}" in notes[0]
+
+
+def test_auto_stands_alone(run_path: Path, tmp_path: Path) -> None:
+    request = EditRequest(out=tmp_path / "edit", run=str(run_path), layers=("auto", NAMES[0]))
+    with pytest.raises(ConceptError, match="--layer auto stands alone"):
+        plan_edit((concept("object"),), request, note=print)

@@ -58,6 +58,12 @@ def test_concepts_with_nearly_the_same_keys_are_named(emoji: Diffusion) -> None:
     assert "'cat' and 'CAT' have nearly the same keys" in found
     alike = [c.model_copy(update={"replacement": "owl"}) for c in same]
     assert not list(near_keys(emoji, alike, MLP, book=book))
+    initials = [
+        Concept(concept="mr j smith", replacement="owl"),
+        Concept(concept="mr k smith", replacement="bus"),
+    ]
+    (found,) = near_keys(emoji, initials, MLP, book=book)
+    assert "'mr j smith' and 'mr k smith'" in found
     apart = [Concept(concept=n) for n in ("cat", "guitar", "house")]
     apart = [c.model_copy(update={"replacement": r}) for c, r in zip(apart, "abc", strict=True)]
     assert not list(near_keys(emoji, apart, MLP, book=book))
