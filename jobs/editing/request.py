@@ -28,7 +28,7 @@ from schemas.manifest import EditManifest, EditSite
 from schemas.numerics import Numerics
 
 AUTO = "auto"
-"""What a user writes for the layers that the run locates."""
+"""The value of --layer that leaves the choice to the run."""
 
 T = TypeVar("T")
 

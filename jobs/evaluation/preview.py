@@ -1,4 +1,4 @@
-"""What an evaluation could show of each concept, before any image is drawn."""
+"""The bounds that a planned evaluation could reach for each concept, before any image is drawn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
