@@ -63,6 +63,8 @@ bench: setup
 	$(BIN)/python -m bench.tracing --model sd1-random --components 24 --rows 30 --traces all text
 	$(BIN)/python -m bench.tracing.efficiency --rows 32
 	$(BIN)/python -m bench.tracing.memory
+	$(BIN)/python -m bench.opening
+	$(BIN)/python -m bench.opening --model sd3
 	$(BIN)/python -m bench.tracing.precision
 	$(BIN)/python -m bench.scale.through_ray
 	$(BIN)/python -m bench.editing.batch

@@ -62,10 +62,11 @@ def open_with_pipeline(
         described = _described(name, model_folder(name))
         family, folder = described.family, described.folder
         variants = _check(described, with_weights=list(described.networks))
-        networks = {
-            part: load_part(folder / part, kind, variants[part])
-            for part, kind in described.networks.items()
-        }
+        networks: dict[str, Any] = {}
+        for part, kind in described.networks.items():
+            used = _dtype_of(part, family, getattr(torch, dtype))
+            loaded = load_part(folder / part, kind, variants[part], dtype=used)
+            networks[part] = _frozen(loaded, torch_device, used)
         tokenizers = {part: described.own_tokenizer(part) for _, part in described.encoders}
         scheduler = described.scheduler()
         absent = {part: None for part in described.absent}
@@ -78,6 +79,15 @@ def open_with_pipeline(
         for part in networks:
             check_finite(part, getattr(pipeline, part))
     return model, pipeline
+
+
+def _dtype_of(part: str, family: Family, dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype that a part is used in where the denoiser has `dtype`: the VAE's is
+    float32."""
+    if part == family.denoiser:
+        return dtype
+    is_text = part in dict(family.encoders)
+    return family.text_dtype(dtype, part=part) if is_text else torch.float32
 
 
 def check_model(name: str) -> None:
@@ -289,5 +299,6 @@ def _described(name: str, folder: Path) -> _Described:
 
 def _frozen(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     # diffusers warns of every cast, even to the dtype that a module has.
-    cast = module if next(module.parameters()).dtype == dtype else module.to(dtype=dtype)
+    own = {tensor.dtype for tensor in module.parameters() if tensor.is_floating_point()}
+    cast = module if own == {dtype} else module.to(dtype=dtype)
     return cast.to(device=device).eval().requires_grad_(False)

@@ -88,8 +88,12 @@ def check_weights(folder: Path, network: nn.Module) -> str | None:
     return variant
 
 
-def load_part(folder: Path, kind: Any, variant: str | None) -> nn.Module:
-    """Return a part's network with its weights, in float32 on the CPU; PartError if it fails."""
+def load_part(folder: Path, kind: Any, variant: str | None, *, dtype: torch.dtype) -> nn.Module:
+    """Return a part's network with its weights, on the CPU; PartError if it fails.
+
+    Each tensor of the mapped files is read into the dtype in which it is used, one after another:
+    the network is never held twice.
+    """
     options: dict[str, Any] = {
         "variant": variant,
         "use_safetensors": True,
@@ -100,12 +104,10 @@ def load_part(folder: Path, kind: Any, variant: str | None) -> nn.Module:
         with _quiet():
             if issubclass(kind, PreTrainedModel):
                 config = _text_config(kind, read_config(folder))
-                opened: Any = kind.from_pretrained(
-                    folder, config=config, dtype=torch.float32, **options
-                )
+                opened: Any = kind.from_pretrained(folder, config=config, dtype=dtype, **options)
             else:
                 opened = kind.from_pretrained(
-                    folder, torch_dtype=torch.float32, low_cpu_mem_usage=False, **options
+                    folder, torch_dtype=dtype, low_cpu_mem_usage=True, **options
                 )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise PartError(f"{folder.name}: {first_line(error)}") from error

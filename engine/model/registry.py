@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.files import is_file, is_folder
+from engine.model.digests import file_digest
 from schemas.errors import ModelUnavailable
 
 EMOJI_SD = Path(__file__).parents[1] / "reference" / "emoji-sd"
@@ -257,13 +258,8 @@ def _source_hash(source: str) -> str:
         part
         for file in files
         if file.name != "vocabulary.json" and "scorer" not in file.relative_to(folder).parts[:-1]
-        for part in (str(file.relative_to(folder)).encode(), _file_digest(file))
+        for part in (str(file.relative_to(folder)).encode(), file_digest(file))
     )
-
-
-def _file_digest(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "blake2b").digest()
 
 
 def _digest(parts: Iterable[bytes]) -> str:
