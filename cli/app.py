@@ -9,6 +9,7 @@ from cli import (
     attack,
     doctor,
     evaluate,
+    export,
     generate,
     models,
     plot,
@@ -22,6 +23,7 @@ from cli import (
 from cli import edit as edits
 from cli import edit_batch as edit
 from cli.options.meant import MeantGroup
+from cli.options.sampling import own_name
 from cli.printing.lines import say
 from cli.printing.streams import check_streams, flush_stdout, tidy_end
 from schemas.errors import DqfError
@@ -32,6 +34,7 @@ TERMS = "What the terms mean: docs/glossary.md"
 app = typer.Typer(
     name="dqf",
     cls=MeantGroup,
+    context_settings={"token_normalize_func": own_name},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Find where a text-to-image diffusion model keeps a concept, and edit it out in bulk.",
@@ -48,6 +51,7 @@ app.command("rank", epilog=f"Example: dqf rank demo --attribute style --part den
     rank.rank
 )
 app.command("query", epilog='Example: dqf query demo "SELECT * FROM ranking"')(query.query)
+app.command("export", epilog="Example: dqf export demo demo.duckdb")(export.export)
 app.command("report", epilog="Example: dqf report demo --edit edits/demo")(report.report)
 app.command(
     "plot", epilog="Example: dqf plot demo --figure ranking --attribute style --out style.pdf"

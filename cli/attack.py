@@ -8,15 +8,16 @@ from typing import Annotated
 import typer
 
 from cli.job import arguments, driven, follow_as_job, say_end
+from cli.options.device import DeviceOption, gpus_of
 from cli.options.edits import EditArgument
 from cli.options.evaluation import ScorerOption
 from cli.options.progress import with_progress_options
-from cli.options.run import ActorsOption, AddressOption, RetryOption
+from cli.options.run import ActorsOption, AddressOption, RetryOption, WaitOption
 from cli.printing.lines import note
 from cli.printing.output import Format, FormatOption, print_rows
 
 
-class AttackKind(StrEnum):
+class Method(StrEnum):
     """The attacks that are made."""
 
     EMBEDDING = "embedding"
@@ -29,23 +30,30 @@ def attack(
     context: typer.Context,
     edit: EditArgument,
     out: Annotated[
-        Path | None, typer.Option(help="The attack's folder; EDIT/attack by default.")
+        Path | None, typer.Option(help="The attack's folder.", show_default="EDIT/attack")
     ] = None,
     concept: Annotated[
-        list[str] | None, typer.Option(help="Concept of the edit; repeatable; all by default.")
+        list[str] | None,
+        typer.Option(help="Concept of the edit; repeatable.", show_default="all"),
     ] = None,
-    kind: Annotated[
-        AttackKind, typer.Option(help="An embedding, a prompt of other words, or both.")
-    ] = AttackKind.BOTH,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of each attack; 100 by default.")
+    method: Annotated[
+        Method,
+        typer.Option(
+            metavar="METHOD",
+            help="Search for an embedding, a prompt of other words, or both.",
+        ),
+    ] = Method.BOTH,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Steps of each search.", show_default="100")
     ] = None,
-    seeds: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Number of images that judge each success.")
+    images: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Images that judge each success.")
     ] = 32,
     scorer: ScorerOption = None,
     actors: ActorsOption = None,
+    device: DeviceOption = None,
     address: AddressOption = None,
+    wait: WaitOption = True,
     retry_failed: RetryOption = False,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
@@ -66,16 +74,17 @@ def attack(
 
     folder = out or edit / "attack"
     if address and is_job_address(address):
-        follow_as_job(arguments(context, {"out": folder}), address=address, out=folder)
+        words = arguments(context, {"out": folder})
+        follow_as_job(words, address=address, out=folder, waits=wait)
     if address:
         check_address(address)
     both = (Attack.EMBEDDING, Attack.PROMPT)
     request = AttackRequest(
         edit=edit,
         concepts=tuple(concept or ()),
-        attacks=both if kind is AttackKind.BOTH else (Attack(kind.value),),
-        seeds=seeds,
-        steps=steps,
+        attacks=both if method is Method.BOTH else (Attack(method.value),),
+        seeds=images,
+        steps=iterations,
         scorer=scorer,
     )
     run = prepare_attack(request, folder)
@@ -83,7 +92,7 @@ def attack(
         end = attack_edit(
             run,
             edit,
-            cluster=Cluster(address=address, actors=actors),
+            cluster=Cluster(address=address, actors=actors, gpus_an_actor=gpus_of(device)),
             retry_failed=retry_failed,
             on_progress=show,
             note=note,

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.options.arguments import RunArgument
 from cli.options.progress import with_progress_options
-from cli.options.runs import RunArgument, run_location
+from cli.options.runs import run_location
 from cli.printing.lines import say
 from cli.printing.output import Format, FormatOption, print_rows
 from cli.printing.progress import progress_bar
@@ -57,4 +58,4 @@ def _repair(run: str, report: "Report") -> None:
     opened = open_any(run_location(run))
     for line in repair(opened, report):
         say(line, err=True)
-    say(f"`{opened.resume_hint}` makes missing units again", err=True)
+    say(f"{opened.resume_hint()} makes missing units again", err=True)

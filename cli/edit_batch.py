@@ -7,16 +7,23 @@ from typing import Annotated
 import typer
 
 from cli.job import arguments, follow_as_job, shared
+from cli.options.completion import runs
+from cli.options.device import DeviceOption, use_here
 from cli.options.editing import ImagesOption, OutOption
 from cli.options.evaluation import ScorerOption
-from cli.options.models import check_name
+from cli.options.models import RevisionOption, check_name, model_option, revised
+from cli.options.panels import RUNNING, SOLVING, WHERE, option
 from cli.options.progress import with_progress_options
-from cli.options.run import here_or_there
+from cli.options.run import AddressOption, WaitOption
 from cli.options.runs import run_location
 from cli.printing.edit_report import print_edit
 from cli.printing.lines import note
 from cli.printing.output import Format, FormatOption
 from engine.files import is_folder, refuse_occupied
+from schemas.edit_settings import EditSettings
+
+OWN = EditSettings()
+"""The settings of an edit where none is given."""
 
 
 class Objective(StrEnum):
@@ -39,69 +46,97 @@ def edit_batch(
     out: OutOption,
     from_run: Annotated[
         str | None,
-        typer.Option(
-            help="Run whose top-ranked text-encoder component says which layer is edited."
+        option(
+            "Run whose top-ranked text-encoder component says which layer is edited.",
+            panel=WHERE,
+            autocompletion=runs,
         ),
     ] = None,
     layer: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Component to edit, a network or layer to edit everything editable in it, or a "
-            "pattern with `*`; repeatable; see `dqf components`. `auto`, the default: the MLPs of "
-            "the layer that the run ranks first and of the next one; without one a transformer's "
-            "text projection."
+        option(
+            "Component to edit, a network or layer to edit everything editable in it, or a pattern "
+            "with `*`; repeatable; see `dqf components MODEL`. `auto`: the MLPs of the layer that "
+            "the run ranks first and of the next one; without a run a transformer's text "
+            "projection.",
+            panel=WHERE,
+            default="auto",
         ),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Model to edit; the run's own by default.")
-    ] = None,
+    shared_projections: Annotated[
+        bool,
+        option(
+            "Let --layer name single-stream blocks, whose projections the image's tokens pass "
+            "too: every image changes, not only that of the concepts.",
+            "--shared-projections",
+            panel=WHERE,
+        ),
+    ] = False,
+    model: Annotated[str | None, model_option("Model to edit.", default="the run's own")] = None,
+    revision: RevisionOption = None,
     scorer: ScorerOption = None,
     images: ImagesOption = 2,
-    ridge: Annotated[
-        float | None, typer.Option(help="lambda: weight that keeps the change small.")
-    ] = None,
-    preserve: Annotated[
-        float | None,
-        typer.Option(min=0.0, help="mu: weight that keeps captions without a concept."),
-    ] = None,
-    general: Annotated[
-        float | None, typer.Option(min=0.0, help="nu: weight of general captions' covariance.")
-    ] = None,
-    exactly: Annotated[
-        Path | None, typer.Option(help="Concept file of names that must not change.")
-    ] = None,
-    forms: Annotated[
-        bool,
-        typer.Option(
-            "--forms/--no-forms",
-            help="Edit plurals, articles, capitals and possessives of a concept with it.",
-        ),
-    ] = True,
-    objective: Annotated[
-        Objective, typer.Option(help="`published` reproduces the paper's notebook, bias included.")
-    ] = Objective.RESIDUAL,
     full_model: Annotated[
         bool, typer.Option("--full-model", help="Write a complete diffusers folder too.")
     ] = False,
-    shared_projections: Annotated[
+    ridge: Annotated[
+        float | None,
+        option(
+            "lambda: weight that keeps the change small.", panel=SOLVING, default=f"{OWN.ridge:g}"
+        ),
+    ] = None,
+    preserve: Annotated[
+        float | None,
+        option(
+            "mu: weight that keeps captions without a concept.",
+            panel=SOLVING,
+            default=f"{OWN.preserve:g}",
+            min=0.0,
+            metavar="WEIGHT",
+        ),
+    ] = None,
+    general: Annotated[
+        float | None,
+        option(
+            "nu: weight of general captions' covariance.",
+            panel=SOLVING,
+            default=f"{OWN.general:g}",
+            min=0.0,
+            metavar="WEIGHT",
+        ),
+    ] = None,
+    exactly: Annotated[
+        Path | None, option("Concept file of names that must not change.", panel=SOLVING)
+    ] = None,
+    forms: Annotated[
         bool,
-        typer.Option(
-            "--shared-projections",
-            help="Let --layer name single-stream blocks, whose projections the image's tokens pass "
-            "too: every image changes, not only that of the concepts.",
+        option(
+            "Edit plurals, articles, capitals and possessives of a concept with it.",
+            "--forms/--no-forms",
+            panel=SOLVING,
         ),
-    ] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes of a local Ray that share the prompts.")
-    ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            envvar="RAY_ADDRESS",
-            callback=here_or_there,
-            help="http://HOST:8265 of a Ray cluster that runs it as a job; here by default.",
+    ] = True,
+    objective: Annotated[
+        Objective,
+        option(
+            "residual; `published` reproduces the paper's notebook, bias included.",
+            panel=SOLVING,
+            metavar="OBJECTIVE",
+        ),
+    ] = Objective.RESIDUAL,
+    actors: Annotated[
+        int | None,
+        option(
+            "Ray actors that share the prompts.",
+            panel=RUNNING,
+            default="none: this process alone",
+            min=1,
+            metavar="N",
         ),
     ] = None,
+    device: DeviceOption = None,
+    address: AddressOption = None,
+    wait: WaitOption = True,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
     """Edit all CONCEPTS out of a model in one closed-form solve and write the edit's folder.
@@ -112,6 +147,8 @@ def edit_batch(
     be where the cluster's nodes find them too; only the job's log is printed, on stderr.
     """
     note(f"reading {concepts}")
+    model = revised(model, revision)
+    from jobs.cluster.connection import check_address
     from jobs.cluster.submission import is_job_address
     from jobs.input.concepts import read_concepts
 
@@ -122,16 +159,21 @@ def edit_batch(
             "concepts": shipped,
             "from_run": from_run and shared(run_location(from_run)),
             "model": _shared_model(model),
+            "revision": None,
             "scorer": _shared_model(scorer),
         }
         follow_as_job(
             arguments(context, replaced),
             address=address,
             out=out,
+            waits=wait,
             files={shipped: concepts.read_bytes()},
             # A run may be of any model.
             ships_reference_model="emoji-sd" in f"{model or 'emoji-sd'} {scorer}",
         )
+    if address:
+        check_address(address)
+    use_here(device)
     if model is not None:
         check_name(model)
     refuse_occupied(out)
@@ -152,7 +194,8 @@ def edit_batch(
         objective=objective.value,
         full_model=full_model,
         with_shared=shared_projections,
-        workers=workers,
+        actors=actors,
+        address=address,
     )
     print_edit(run_edit(read, request, note=note), out, output_format)
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.job import arguments, driven, follow_as_job, say_end
+from cli.options.device import DeviceOption, gpus_of
 from cli.options.edits import EditArgument
-from cli.options.evaluation import ScorerOption, SeedsOption, StepsOption
+from cli.options.evaluation import ImagesOption, ScorerOption
 from cli.options.progress import with_progress_options
-from cli.options.run import ActorsOption, AddressOption, RetryOption
+from cli.options.run import ActorsOption, AddressOption, RetryOption, WaitOption
+from cli.options.sampling import StepsOption
 from cli.printing.lines import note
 from cli.printing.output import Format, FormatOption, print_rows
 from schemas.errors import ConceptError
@@ -32,7 +34,7 @@ class By(StrEnum):
 
 
 OutOption = Annotated[
-    Path | None, typer.Option(help="The evaluation's folder; EDIT/evaluation by default.")
+    Path | None, typer.Option(help="The evaluation's folder.", show_default="EDIT/evaluation")
 ]
 
 
@@ -41,14 +43,17 @@ def evaluate(
     context: typer.Context,
     edit: EditArgument,
     out: OutOption = None,
-    seeds: SeedsOption = 4,
+    images: ImagesOption = 4,
     steps: StepsOption = None,
     scorer: ScorerOption = None,
-    prompts: Annotated[
-        PromptSet, typer.Option(help="How many prompts; `small` is a third of them.")
+    prompt_set: Annotated[
+        PromptSet,
+        typer.Option(metavar="SET", help="How many prompts: full, or small, a third of them."),
     ] = PromptSet.FULL,
     actors: ActorsOption = None,
+    device: DeviceOption = None,
     address: AddressOption = None,
+    wait: WaitOption = True,
     retry_failed: RetryOption = False,
     plan: Annotated[
         bool,
@@ -68,13 +73,16 @@ def evaluate(
     from jobs.evaluation.evaluate import EvaluationRequest, prepare_evaluation
     from jobs.evaluation.evaluate import evaluate as work
 
-    request = EvaluationRequest(edit=edit, seeds=seeds, steps=steps, scorer=scorer, prompts=prompts)
+    request = EvaluationRequest(
+        edit=edit, seeds=images, steps=steps, scorer=scorer, prompts=prompt_set
+    )
     if plan:
         _print_plan(request, output_format)
         return
     folder = out or edit / "evaluation"
     if address and is_job_address(address):
-        follow_as_job(arguments(context, {"out": folder}), address=address, out=folder)
+        words = arguments(context, {"out": folder})
+        follow_as_job(words, address=address, out=folder, waits=wait)
     if address:
         check_address(address)
     run = prepare_evaluation(request, folder)
@@ -82,7 +90,7 @@ def evaluate(
         end, measured = work(
             run,
             edit,
-            cluster=Cluster(address=address, actors=actors),
+            cluster=Cluster(address=address, actors=actors, gpus_an_actor=gpus_of(device)),
             retry_failed=retry_failed,
             on_progress=show,
             note=note,

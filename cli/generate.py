@@ -5,9 +5,13 @@ from typing import Annotated
 
 import typer
 
+from cli.options.completion import edits
+from cli.options.device import DeviceOption, use_here
 from cli.options.edits import edit_folder
-from cli.options.models import check_name
+from cli.options.models import RevisionOption, check_name, model_option, revised
+from cli.options.panels import SAMPLING, option
 from cli.options.progress import with_progress_options
+from cli.options.sampling import GuidanceOption, SchedulerOption, StepsOption
 from cli.printing.lines import note, say
 
 
@@ -16,35 +20,34 @@ def generate(
     prompts: Annotated[list[str], typer.Argument(help="Prompts to draw.", metavar="PROMPT...")],
     model: Annotated[
         str | None,
-        typer.Option(
-            help="Built-in name, diffusers folder or hub id; the edit's or emoji-sd by default."
+        model_option(
+            "Built-in name, diffusers folder or hub id.", default="the edit's, or emoji-sd"
         ),
     ] = None,
+    revision: RevisionOption = None,
     edit: Annotated[
         Path | None,
         typer.Option(
             parser=edit_folder,
             metavar="EDIT",
+            autocompletion=edits,
             help="Name or folder of an edit: before and after are drawn side by side.",
         ),
     ] = None,
     seed: Annotated[
         list[int] | None,
-        typer.Option(
-            min=0, max=2**63 - 1, help="Seed of the first latent; repeatable; 0 by default."
+        option(
+            "Seed of the first latent; repeatable.",
+            panel=SAMPLING,
+            default="0",
+            min=0,
+            max=2**63 - 1,
         ),
     ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(min=1, max=1000, help="Denoising steps; the model's own by default."),
-    ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(min=1.0, max=100.0, help="Guidance scale; the model's by default."),
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="ddim, euler, dpm++ ...; the model's own by default.")
-    ] = None,
+    steps: StepsOption = None,
+    guidance: GuidanceOption = None,
+    scheduler: SchedulerOption = None,
+    device: DeviceOption = None,
     out: Annotated[Path, typer.Option(help="PNG file, replaced if it exists.")] = Path("image.png"),
     only_after: Annotated[
         bool, typer.Option("--only-after", help="Only the edited images, in full size.")
@@ -56,6 +59,8 @@ def generate(
     an edit, one PNG has a row per prompt, with images of the same latent before and after.
     """
     note(f"opening {model or edit or 'emoji-sd'}")
+    use_here(device)
+    model = revised(model, revision)
     if model is not None:
         check_name(model)
     from jobs.editing.generate import Drawing, draw_before_and_after, draw_images

@@ -1,5 +1,6 @@
 """Commands that work on a run: from this process, or as a job on a cluster, which is followed."""
 
+import shlex
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 ADDRESS = "address"
 """The option that names a cluster; a job finds its own cluster without it."""
+HERE = (ADDRESS, "wait")
+"""Options that say what this process does, which a job is not given."""
 
 
 @contextmanager
@@ -50,7 +53,7 @@ def arguments(context: typer.Context, replaced: Mapping[str, object] | None = No
     given = {
         name: value
         for name, value in context.params.items()
-        if name != ADDRESS and getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"
+        if name not in HERE and getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"
     }
     values = given | dict(replaced or {})
     words = [word for param in context.command.params for word in _words(param, values)]
@@ -83,9 +86,13 @@ def follow_as_job(
     out: Path,
     files: Mapping[str, bytes] | None = None,
     ships_reference_model: bool = True,
+    waits: bool,
 ) -> NoReturn:
-    """Start a command that writes the folder `out` as a job, follow it, and exit with its exit
-    code."""
+    """Start a command that writes the folder `out` as a job and exit.
+
+    If it `waits`, it follows the job and exits with its exit code. Otherwise it prints the job's
+    id.
+    """
     from jobs.cluster.submission import cluster_gpus, submit
 
     submission_id = submit(
@@ -97,7 +104,12 @@ def follow_as_job(
         gpus=1 if cluster_gpus(address) else 0,
         ships_reference_model=ships_reference_model,
     )
-    follow_to_end(address, submission_id)
+    if waits:
+        follow_to_end(address, submission_id)
+    say(f"submitted {submission_id} to {address}", err=True)
+    say(f"`dqf trace list --address {shlex.quote(address)}` shows its state", err=True)
+    say(submission_id)
+    raise typer.Exit
 
 
 def follow_to_end(address: str, submission_id: str) -> NoReturn:

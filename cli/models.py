@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
+from cli.options.completion import models as completed_models
 from cli.options.models import check_name
+from cli.options.panels import WHERE, choice
 from cli.printing.output import Format, FormatOption, print_rows
 from schemas.component import PAPER_KINDS, Kind
 
@@ -27,10 +29,21 @@ def models(output_format: FormatOption = Format.TABLE) -> None:
 
 
 def components(
-    model: Annotated[str, typer.Argument(help="Built-in name, diffusers folder or hub id.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Built-in name, diffusers folder or hub id.", autocompletion=completed_models
+        ),
+    ],
     kind: Annotated[
         list[Kind] | None,
-        typer.Option(help="Only this kind; repeatable; the paper's kinds by default."),
+        choice(
+            "Only this kind; repeatable",
+            Kind,
+            panel=WHERE,
+            metavar="KIND",
+            default="the paper's: " + ", ".join(PAPER_KINDS),
+        ),
     ] = None,
     output_format: FormatOption = Format.TABLE,
 ) -> None:

@@ -6,8 +6,11 @@ from typing import Annotated
 
 import typer
 
+from cli.options.arguments import RunArgument
+from cli.options.completion import attributes
+from cli.options.panels import READING, choice
 from cli.options.part import part_option
-from cli.options.runs import RunArgument, run_location
+from cli.options.runs import run_location
 from cli.printing.lines import say
 from schemas.component import Part
 from schemas.intervention import Intervention
@@ -26,19 +29,24 @@ class FigureName(StrEnum):
 
 def plot(
     run: RunArgument,
-    figure: Annotated[FigureName, typer.Option(help="Which figure.")],
+    figure: Annotated[
+        FigureName, typer.Option(metavar="FIGURE", help=f"The figure: {', '.join(FigureName)}.")
+    ],
     out: Annotated[Path, typer.Option(help="File to write: .png (300 dpi), .svg or .pdf.")],
     attribute: Annotated[
-        str | None, typer.Option(help="Attribute; the run's first by default.")
+        str | None,
+        typer.Option(help="Attribute.", show_default="the run's first", autocompletion=attributes),
     ] = None,
     part: Annotated[
-        Part | None, part_option("Part; by default the first that has the figure.")
+        Part | None, part_option("Part", default="the first that has the figure")
     ] = None,
     measure: Annotated[
-        str | None, typer.Option(help="Measure; by default target, otherwise the run's first.")
+        str | None,
+        typer.Option(help="Measure.", show_default="target, otherwise the run's first"),
     ] = None,
     intervention: Annotated[
-        Intervention, typer.Option(help="Kind of patched runs.")
+        Intervention,
+        choice("Kind of patched runs", Intervention, panel=READING, metavar="INTERVENTION"),
     ] = Intervention.RESTORE,
 ) -> None:
     """Save a figure of a run's report as a file, and describe it on stderr."""

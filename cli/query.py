@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.options.completion import runs_or_views
 from cli.options.runs import is_run, named_locations
-from cli.printing.answers import documentation, example_rows, show
-from cli.printing.output import Format, check_destination, format_of, print_rows
+from cli.printing.answers import column_rows, example_rows, show, view_rows
+from cli.printing.output import FORMATS, Format, check_destination, format_of, print_rows
 from engine.files import read_bytes
 from schemas.documents import MOST_BYTES, checked_text
 from schemas.errors import QueryRefused
@@ -28,6 +29,7 @@ def query(
             help="Runs by name, folder or URL, each as NAME=RUN to give it another name in "
             "SQL; then one SELECT. Without it: a shell, or stdin if it is not a terminal.",
             show_default=False,
+            autocompletion=runs_or_views,
         ),
     ] = None,
     command: Annotated[str | None, typer.Option("--command", "-c", help="The SELECT.")] = None,
@@ -39,24 +41,30 @@ def query(
         bool, typer.Option("--examples", help="List these queries and their questions.")
     ] = False,
     schema: Annotated[
-        bool, typer.Option("--schema", help="Describe all views and columns, or the named views.")
+        bool, typer.Option("--schema", help="List the views, or the columns of the named views.")
     ] = False,
     output_format: Annotated[
         Format | None,
-        typer.Option("--format", help="Output format; by the file's name, otherwise a table."),
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help=f"Format of the data: {FORMATS}.",
+            show_default="by the file's name, otherwise table",
+        ),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="File to write instead of stdout.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write instead of stdout.")] = None,
 ) -> None:
     """Print the result of one SELECT over one or several runs.
 
-    `dqf query --schema` lists the views. Each run is a schema with the run's name; views of the
-    first run need no name before them: SELECT * FROM ranking JOIN other.ranking USING (component).
+    `dqf query --schema` lists the views, `dqf query --schema ranking` the columns of one. Each run
+    is a schema with the run's name; views of the first run need no name before them:
+    SELECT * FROM ranking JOIN other.ranking USING (component).
     """
-    shown = output_format or format_of(output)
-    check_destination(shown, output=output)
+    shown = output_format or format_of(out)
+    check_destination(shown, output=out)
     if schema or examples:
-        rows = documentation(words or []) if schema else example_rows()
-        return print_rows(rows, shown, output=output)
+        documented = column_rows(words) if words else view_rows()
+        return print_rows(documented if schema else example_rows(), shown, output=out)
     asked = [option for option in (command, file, example) if option is not None]
     if len(asked) > 1:
         raise QueryRefused("give one of --command, --file and --example")
@@ -71,7 +79,7 @@ def query(
 
         return run_shell(runs, shown)
     given = command if command is not None else sql
-    show(runs, _read(file or STDIN) if given is None else given, shown, output=output)
+    show(runs, _read(file or STDIN) if given is None else given, shown, output=out)
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
@@ -83,7 +91,7 @@ def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
 
 def _open(names: Sequence[str]) -> "dict[str, TraceRun]":
     if not names:
-        raise QueryRefused('name a run to query: dqf query RUN "SELECT * FROM ranking"')
+        raise QueryRefused('name a run to query: `dqf query RUN "SELECT * FROM ranking"`')
     from jobs.runs.trace_run import open_run
 
     return {name: open_run(location) for name, location in named_locations(names).items()}

@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.options.arguments import RunArgument
 from cli.options.captions import KnownOption, MinTotalEffectOption, caption_filter
+from cli.options.completion import attributes
+from cli.options.panels import WHAT, choice, option
 from cli.options.part import part_option
-from cli.options.runs import RunArgument, run_location
+from cli.options.runs import run_location
 from cli.printing.lines import say, say_folded
 from cli.printing.output import Format, FormatOption, print_table
 from cli.printing.ranking import columns_beyond, columns_of, print_ranking
@@ -29,17 +32,32 @@ class Shown(StrEnum):
 
 def rank(
     run: RunArgument,
-    attribute: Annotated[str | None, typer.Option(help="Only this attribute.")] = None,
-    part: Annotated[Part | None, part_option("Only this part.")] = None,
+    attribute: Annotated[
+        str | None,
+        option("Only this attribute.", panel=WHAT, default="all", autocompletion=attributes),
+    ] = None,
+    part: Annotated[Part | None, part_option("Only this part", default="both")] = None,
     measure: Annotated[
-        str, typer.Option(help="Measure: caption, target, clean-image, clean-latent or margin.")
+        str,
+        option("caption, target, clean-image, clean-latent or margin.", panel=WHAT),
     ] = "target",
     intervention: Annotated[
-        Intervention, typer.Option(help="Kind of patched runs: restored, control or ablation.")
+        Intervention,
+        choice(
+            "Kind of patched runs: restored, control or ablation",
+            Intervention,
+            panel=WHAT,
+            metavar="INTERVENTION",
+        ),
     ] = Intervention.RESTORE,
     beyond: Annotated[
         Intervention | None,
-        typer.Option(help=f"Rank by what restoring does beyond a control: {', '.join(CONTROLS)}."),
+        choice(
+            "Rank by what restoring does beyond a control",
+            CONTROLS,
+            panel=WHAT,
+            metavar="CONTROL",
+        ),
     ] = None,
     as_published: Annotated[
         float | None,
@@ -51,8 +69,9 @@ def rank(
     show: Annotated[
         Shown,
         typer.Option(
+            metavar="TABLE",
             help="The states; the overlap of attributes' causal states; the concentration "
-            "of effects on few components."
+            "of effects on few components.",
         ),
     ] = Shown.STATES,
     known: KnownOption = None,

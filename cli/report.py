@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from cli.options.arguments import RunArgument
 from cli.options.captions import KnownOption, MinTotalEffectOption, caption_filter
+from cli.options.completion import edits
 from cli.options.edits import edit_folder
-from cli.options.runs import RunArgument, run_location
+from cli.options.runs import run_location
 from cli.printing.lines import say
 
 
@@ -18,13 +20,15 @@ def report(
         typer.Option(
             parser=edit_folder,
             metavar="EDIT",
+            autocompletion=edits,
             help="Name or folder of an edit, or folder of a sweep; repeatable.",
         ),
     ] = None,
     known: KnownOption = None,
     min_te: MinTotalEffectOption = None,
     out: Annotated[
-        Path | None, typer.Option(help="File to write; by default report.html in the run's folder.")
+        Path | None,
+        typer.Option(help="File to write.", show_default="report.html in the run's folder"),
     ] = None,
 ) -> None:
     """Write the report of a run as one HTML file, which needs no network.

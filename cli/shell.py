@@ -16,7 +16,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer  # pyright: ignore[reportMissingTypeStubs]
 
-from cli.printing.answers import documentation, example_rows, show
+from cli.printing.answers import column_rows, example_rows, show, view_rows
 from cli.printing.lines import say
 from cli.printing.output import Format, print_rows
 from schemas.documentation import VIEWS
@@ -91,7 +91,7 @@ def _tables(shell: Shell, _: str) -> None:
 
 
 def _schema(_: Shell, argument: str) -> None:
-    print_rows(documentation(argument.split()), Format.TABLE)
+    print_rows(column_rows(argument.split()) if argument else view_rows(), Format.TABLE)
 
 
 def _format(shell: Shell, argument: str) -> None:

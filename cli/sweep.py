@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from cli.job import driven
-from cli.options.evaluation import ScorerOption, SeedsOption, StepsOption
-from cli.options.models import check_name
+from cli.options.device import DeviceOption, gpus_of
+from cli.options.evaluation import ImagesOption, ScorerOption
+from cli.options.models import check_name, model_option
 from cli.options.progress import with_progress_options
 from cli.options.run import ActorsOption
+from cli.options.sampling import StepsOption
 from cli.printing.lines import note
 from cli.printing.output import Format, FormatOption, print_rows
 from schemas.prompt_set import PromptSet
@@ -19,14 +21,14 @@ from schemas.prompt_set import PromptSet
 @with_progress_options
 def sweep(
     concepts: Annotated[
-        Path, typer.Argument(help="Concept file, as of `dqf edit-batch`.", show_default=False)
+        Path, typer.Argument(help="Concept file, as of edit-batch.", show_default=False)
     ],
     out: Annotated[Path, typer.Option(help="Folder for the edits and their evaluation.")],
     layer: Annotated[
         list[str],
         typer.Option(help="Component, layer or network to edit; repeatable.", show_default=False),
     ],
-    model: Annotated[str, typer.Option(help="Model to edit.")] = "emoji-sd",
+    model: Annotated[str, model_option("Model to edit.", default="emoji-sd")] = "emoji-sd",
     anchor: Annotated[str, typer.Option(help="identity, kept, general: with commas.")] = "kept",
     preserve: Annotated[
         str, typer.Option(help="Strengths of kept and general, separated by commas.")
@@ -35,11 +37,15 @@ def sweep(
     roles: Annotated[
         str, typer.Option(help="all, subject, no-pads, few-pads; separated by commas.")
     ] = "all",
-    seeds: SeedsOption = 2,
+    images: ImagesOption = 2,
     steps: StepsOption = None,
     scorer: ScorerOption = None,
-    prompts: Annotated[PromptSet, typer.Option(help="How many prompts.")] = PromptSet.SMALL,
+    prompt_set: Annotated[
+        PromptSet,
+        typer.Option(metavar="SET", help="How many prompts: full, or small, a third of them."),
+    ] = PromptSet.SMALL,
     actors: ActorsOption = None,
+    device: DeviceOption = None,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
     """Make an edit of every combination of settings and print the results of each.
@@ -64,10 +70,18 @@ def sweep(
         ridges=_numbers(ridge, "--ridge"),
         roles=_words(roles, "--roles"),
     )
-    request = EvaluationRequest(edit=out, seeds=seeds, steps=steps, scorer=scorer, prompts=prompts)
+    request = EvaluationRequest(
+        edit=out, seeds=images, steps=steps, scorer=scorer, prompts=prompt_set
+    )
     run = prepare_sweep(read_concepts(concepts), grid, request, model=model, note=note)
     with driven(run, address=None, doing="evaluating") as show:
-        trades = work(run, out, cluster=Cluster(actors=actors), on_progress=show, note=note)
+        trades = work(
+            run,
+            out,
+            cluster=Cluster(actors=actors, gpus_an_actor=gpus_of(device)),
+            on_progress=show,
+            note=note,
+        )
     print_rows([asdict(trade) for trade in trades], output_format)
 
 

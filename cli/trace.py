@@ -1,14 +1,16 @@
 """`dqf trace`: submit a plan, resume its run, and watch it."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+import shlex
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.job import arguments, driven, shared
-from cli.options.plan import PLAN_OPTIONS, with_plan_options
+from cli.options.arguments import RunArgument
+from cli.options.plan import PLAN_OPTIONS, GivenPlan, with_plan_options
 from cli.options.progress import with_progress_options
 from cli.options.run import RetryOption, RunOptions, with_run_options
-from cli.options.runs import RunArgument, run_location
+from cli.options.runs import run_location
 from cli.printing.lines import note, say
 from cli.printing.output import Format, FormatOption, print_rows
 
@@ -19,12 +21,12 @@ app = typer.Typer(no_args_is_help=True, help="Trace where a model keeps an attri
 
 
 @app.command(epilog="Example: dqf trace submit --captions captions.csv --model sd-1.4 --run art")
-@with_plan_options
-@with_run_options
 @with_progress_options
+@with_run_options
+@with_plan_options
 def submit(
     context: typer.Context,
-    fields: dict[str, Any],
+    given: GivenPlan,
     how: RunOptions,
     run: Annotated[
         str, typer.Option(help="The run's name under runs/, its folder, or its URL.")
@@ -38,11 +40,11 @@ def submit(
     from jobs.cluster.submission import is_job_address
     from jobs.runs.opening import check_place
     from jobs.runs.trace_run import TraceRun
-    from jobs.tracing.plan import check_plan, make_plan
+    from jobs.tracing.plan import check_plan
     from jobs.tracing.submit import PLAN_FILE, submit_plan
     from jobs.tracing.trace import prepare_run
 
-    plan, location = make_plan(fields), run_location(run)
+    plan, location = given.plan(), run_location(run)
     if how.address and is_job_address(how.address):
         sent = dict.fromkeys(PLAN_OPTIONS) | {"plan": PLAN_FILE, "run": shared(location)}
         words = arguments(context, sent)
@@ -84,7 +86,7 @@ def resume(
 @app.command(epilog="Example: dqf trace plan --probe emoji-sd --window each")
 @with_plan_options
 def plan(
-    fields: dict[str, Any],
+    given: GivenPlan,
     calibrate: Annotated[
         bool, typer.Option(help="Open the model and time its UNet on this machine's device.")
     ] = True,
@@ -93,9 +95,9 @@ def plan(
     """Check a plan and print its cost, without running it."""
     from dataclasses import asdict
 
-    from jobs.tracing.plan import check_plan, make_plan
+    from jobs.tracing.plan import check_plan
 
-    planned = check_plan(make_plan(fields))
+    planned = check_plan(given.plan())
     from jobs.tracing.cost import device_time, plan_cost
 
     cost = plan_cost(planned)
@@ -121,12 +123,15 @@ def _work(run: "TraceRun", how: RunOptions, *, retry_failed: bool) -> None:
         )
     note(f"run {run.location}: {end.done} of {end.total} units done, {end.failed} failed")
     if end.failed:
-        say(f'see `dqf query {run.location} "SELECT * FROM failures"`', err=True)
+        say(f'see `dqf query {run.argument} "SELECT * FROM failures"`', err=True)
         raise typer.Exit(1)
 
 
 def _submitted(submission_id: str, run: str, how: RunOptions) -> None:
     """Print a submission's id and the commands that follow it."""
     say(f"submitted {submission_id} to {how.address}", err=True)
-    say(f"dqf trace status {run}  |  logs -f {run}  |  stop {run}", err=True)
+    word = shlex.quote(run)
+    say(f"`dqf trace status {word}` shows how far it is", err=True)
+    say(f"`dqf trace logs {word} --follow` follows it", err=True)
+    say(f"`dqf trace stop {word}` stops it", err=True)
     say(submission_id)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.job import shared
-from cli.options.runs import RUNS, RunArgument, run_location
+from cli.options.arguments import RunArgument
+from cli.options.home import runs_folder
+from cli.options.runs import run_location
 from cli.printing.lines import say
 from cli.printing.output import Format, FormatOption, print_rows
 from schemas.short_names import short_names
@@ -106,7 +108,10 @@ def stop(run: RunArgument, address: AddressOption = None) -> None:
 
 
 def list_runs(
-    folder: Annotated[Path, typer.Argument(help="Folder that holds runs.")] = RUNS,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Folder that holds runs.", show_default="runs/, in DQF_HOME if set"),
+    ] = None,
     address: Annotated[
         str | None, typer.Option(help="http://HEAD:8265: list the jobs of this cluster instead.")
     ] = None,
@@ -115,13 +120,14 @@ def list_runs(
     """List runs with their states, or a cluster's jobs."""
     from jobs.tracing.watch import runs_in
 
+    place = folder or runs_folder()
     if address:
         from jobs.cluster.submission import jobs
 
         rows = [asdict(job) for job in jobs(address)]
     else:
-        rows = [asdict(status) for status in runs_in(folder)]
+        rows = [asdict(status) for status in runs_in(place)]
     if rows:
         print_rows(rows, output_format)
     else:
-        say(f"no {'jobs at ' + address if address else f'runs in {folder}'}", err=True)
+        say(f"no {'jobs at ' + address if address else f'runs in {place}'}", err=True)

@@ -66,17 +66,34 @@ COLUMNS = {
             "words in the subject's place, for counterfactual corruption",
             nullable=True,
         ),
-        column("slab", INTEGER, "number of the slab: components and windows of one unit"),
+        column(
+            "slab",
+            INTEGER,
+            "number of the slab, the components and windows that one unit patches: how the work "
+            "was cut, which changes no score",
+        ),
         column("part", TEXT, "half of the model: denoiser or text-encoder"),
         column("components", TEXTS, "names of the slab's components"),
         column("windows", TEXTS, "the slab's windows of steps, as start:stop"),
         column("ordinal", COUNT, "place of the unit in the plan's order, from 0"),
-        column("unit_id", TEXT, "hash of all that determines the unit's scores"),
-        column("chunk", INTEGER, "number of the chunk: the units that are committed together"),
+        column(
+            "unit_id",
+            TEXT,
+            "hash of all that determines the scores of the unit, the piece of work that one worker "
+            "does at a time: one caption, seed, draw and slab",
+        ),
+        column(
+            "chunk",
+            INTEGER,
+            "number of the chunk, the units that are written together in one file: how the work "
+            "was stored, which changes no score",
+        ),
         column("seed", COUNT, "seed of the initial latent"),
         column("draw", INTEGER, "number of the noise draw on the subject's tokens, from 0"),
         column(
-            "component", TEXT, "name of the place that is patched, as `dqf components` lists it"
+            "component",
+            TEXT,
+            "name of the place that is patched, as `dqf components MODEL` lists it",
         ),
         column("kind", TEXT, f"what the component computes: {_KINDS}"),
         column("network_order", INTEGER, "place in the order of execution within its part, from 0"),

@@ -1,8 +1,8 @@
 """The meaning of every view of a run, for `dqf query --schema` and the comments of the catalog."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -10,7 +10,7 @@ from schemas.columns import COUNT, INTEGER, MEANING, REAL, TEXT, UNIT, fields
 from schemas.errors import QueryRefused
 from schemas.statistics import CONCENTRATION, CONTROLLED, OVERLAP, RANKING
 from schemas.tables import CAPTIONS, COMPONENTS, SCORES, SLABS, UNITS
-from schemas.views import STATE, identifier
+from schemas.views import STATE, identifier, quoted
 
 SQL_TYPES: dict[pa.DataType, str] = {
     TEXT: "VARCHAR",
@@ -136,3 +136,11 @@ VIEWS = (
     ),
 )
 """The views of a run, each after those that it is computed from."""
+
+
+def comments(kind: Literal["VIEW", "TABLE"]) -> Iterator[str]:
+    """Yield the statements that write the documentation into a database of views or tables."""
+    for view in VIEWS:
+        yield f"COMMENT ON {kind} {view.name} IS {quoted(view.meaning)}"
+        for column in view.columns:
+            yield f"COMMENT ON COLUMN {view.name}.{column.name} IS {quoted(column.comment)}"

@@ -137,6 +137,13 @@ def first_message(error: ValidationError) -> str:
     return f"{where}: {message} (got {shown(first['input'])})" if where else message
 
 
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """Return the field of the first error, without places in a list, and what is wrong with it."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(part for part in first["loc"] if isinstance(part, str))
+    return field, first["msg"].removeprefix("Value error, ")
+
+
 def _is_finite(document: Any) -> bool:
     left = [document]
     while left:

@@ -60,7 +60,7 @@ class Case:
 class UnwrittenRun(Run[int]):
     """A run of numbered units in a folder that does not exist; nothing is committed or kept."""
 
-    resumed_by = "bench.scale.simulate"
+    made_by = "bench.scale.simulate"
     schema = pa.schema([])
     chunks: int
     size: int

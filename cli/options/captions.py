@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from cli.options.panels import READING, option
 
 if TYPE_CHECKING:
     from jobs.runs.trace_run import TraceRun
@@ -10,16 +10,20 @@ if TYPE_CHECKING:
 
 KnownOption = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "Read only captions whose clean run has this score, target:0.2 for example.",
+        panel=READING,
+        default="the plan's",
         metavar="MEASURE:SCORE",
-        help="Read only captions whose clean run has this score, target:0.2 for example; the "
-        "plan's by default.",
     ),
 ]
 MinTotalEffectOption = Annotated[
     float | None,
-    typer.Option(
-        "--min-te", help="Read only captions with this total effect; the plan's by default."
+    option(
+        "Read only captions with this total effect.",
+        "--min-te",
+        panel=READING,
+        default="the plan's",
     ),
 ]
 

@@ -5,16 +5,15 @@ from typing import Annotated
 
 import typer
 
+from cli.options.completion import edits
+from cli.options.home import edits_folder
 from engine.files import is_folder
-
-EDITS = Path("edits")
-"""The folder of edits, under the working directory."""
 
 
 def edit_folder(edit: str) -> Path:
     """Return the folder of an edit given by name, or by a path."""
     is_path = "/" in edit or not edit.strip() or is_folder(Path(edit))
-    return Path(edit) if is_path else EDITS / edit
+    return Path(edit) if is_path else edits_folder() / edit
 
 
 EditArgument = Annotated[
@@ -22,7 +21,8 @@ EditArgument = Annotated[
     typer.Argument(
         metavar="EDIT",
         parser=edit_folder,
-        help="An edit's name under edits/, or its folder.",
+        help="An edit's name under edits/, or its folder; DQF_HOME may hold edits/.",
+        autocompletion=edits,
         show_default=False,
     ),
 ]

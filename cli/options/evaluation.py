@@ -4,12 +4,10 @@ from typing import Annotated
 
 import typer
 
-SeedsOption = Annotated[
+from cli.options.panels import MODEL, option
+from cli.options.sampling import OWN
+
+ImagesOption = Annotated[
     int, typer.Option(min=1, max=100_000, help="Images of each prompt, before and after.")
 ]
-StepsOption = Annotated[
-    int | None, typer.Option(min=1, help="Denoising steps; the model's own by default.")
-]
-ScorerOption = Annotated[
-    str | None, typer.Option(help="Scorer of the images; the model's own by default.")
-]
+ScorerOption = Annotated[str | None, option("Scorer of the images.", panel=MODEL, default=OWN)]

@@ -1,6 +1,33 @@
 """Names of models that options give."""
 
+from typing import Annotated
+
+from cli.options.completion import models
+from cli.options.panels import MODEL, option
 from engine.files import is_folder
+
+RevisionOption = Annotated[
+    str | None,
+    option("Branch, tag or commit of a model of the hub, as MODEL@REVISION.", panel=MODEL),
+]
+
+
+def model_option(text: str, *, default: str) -> object:
+    """Return the option `--model`; `default` says which model holds without it."""
+    return option(text, panel=MODEL, default=default, autocompletion=models)
+
+
+def revised(model: str | None, revision: str | None) -> str | None:
+    """Return a model's name with a revision; PlanError if the model has none or one already."""
+    from schemas.errors import PlanError
+
+    if revision is None:
+        return model
+    if model is None or is_folder(model):
+        raise PlanError(f"--revision {revision} is of a model of the hub: name one by --model")
+    if "@" in model:
+        raise PlanError(f"--revision {revision}: --model {model} has a revision already")
+    return f"{model}@{revision}"
 
 
 def check_name(model: str) -> None:

@@ -4,12 +4,13 @@ from typing import Any
 
 import typer
 
+from cli.options.panels import WHERE, choice
 from schemas.component import Part
 
 
-def part_option(text: str) -> Any:
+def part_option(text: str, *, default: str) -> Any:
     """Return the option `--part`, which takes `unet` for the denoiser too."""
-    return typer.Option(help=text, parser=_part, metavar=f"<{', '.join(Part)}>")
+    return choice(text, Part, panel=WHERE, parser=_part, metavar="PART", default=default)
 
 
 def _part(text: str) -> Part:

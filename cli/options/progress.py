@@ -4,8 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Annotated, Any
 
-import typer
-
+from cli.options.panels import RUNNING, option
 from cli.options.shared import with_options
 from cli.printing.lines import Detail, in_detail
 
@@ -31,13 +30,13 @@ def _signature(command: Callable[..., None]) -> inspect.Signature:
 def _declared(
     *,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say errors and failed units alone.")
+        bool, option("Say errors and failed units alone.", "--quiet", "-q", panel=RUNNING)
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say what is in the log too.")
+        bool, option("Say what is in the log too.", "--verbose", "-v", panel=RUNNING)
     ] = False,
     progress: Annotated[
-        bool, typer.Option("--progress/--no-progress", help="Show how far the work is.")
+        bool, option("Show how far the work is.", "--progress/--no-progress", panel=RUNNING)
     ] = True,
 ) -> None:
     """Declares the options; never called."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.options.device import Device, DeviceOption, gpus_of
+from cli.options.panels import RUNNING, option
 from cli.options.shared import with_options
 
 if TYPE_CHECKING:
@@ -20,17 +22,26 @@ def here_or_there(address: str | None) -> str | None:
 
 AddressOption = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "http://HEAD:8265 submits a job; HOST:PORT, or auto for this machine's cluster, drives "
+        "from here.",
+        panel=RUNNING,
+        default="a local Ray",
         envvar="RAY_ADDRESS",
         callback=here_or_there,
-        help="http://HEAD:8265 submits a job; HOST:PORT drives from here; a local Ray by default.",
     ),
 ]
+WaitOption = Annotated[
+    bool, option("Follow a job's log to its end.", "--wait/--no-wait", panel=RUNNING)
+]
 ActorsOption = Annotated[
-    int | None, typer.Option(min=1, help="Ray actors; by default as many as there is room for.")
+    int | None,
+    option(
+        "Ray actors.", panel=RUNNING, metavar="N", default="as many as there is room for", min=1
+    ),
 ]
 RetryOption = Annotated[
-    bool, typer.Option("--retry-failed", help="Try only the failed units again.")
+    bool, option("Try only the failed units again.", "--retry-failed", panel=RUNNING)
 ]
 
 
@@ -43,6 +54,7 @@ class RunOptions:
 
     address: str | None
     actors: int | None
+    device: Device | None
     gpus: float | None
     rows: int | None
     unit_timeout: float
@@ -52,7 +64,8 @@ class RunOptions:
         """Return the cluster on which actors run."""
         from jobs.cluster.connection import Cluster
 
-        return Cluster(address=self.address, actors=self.actors, gpus_an_actor=self.gpus)
+        gpus = gpus_of(self.device) if self.gpus is None else self.gpus
+        return Cluster(address=self.address, actors=self.actors, gpus_an_actor=gpus)
 
     def limits(self) -> "Limits":
         """Return the limits at which a unit and a run are given up."""
@@ -69,6 +82,8 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
 def _made(options: dict[str, Any]) -> RunOptions:
     how = RunOptions(**options)
     how.cluster()  # is refused before work
+    if how.device is not None and how.gpus is not None:
+        raise typer.BadParameter("give --device or --gpus, not both")
     return how
 
 
@@ -83,19 +98,36 @@ def _declared(
     *,
     address: AddressOption = None,
     actors: ActorsOption = None,
+    device: DeviceOption = None,
     gpus: Annotated[
         float | None,
-        typer.Option(min=0, callback=_whole_or_shared, help="GPUs per actor; 1 if there are GPUs."),
+        option(
+            "GPUs per actor; CUDA_VISIBLE_DEVICES says which GPUs there are.",
+            panel=RUNNING,
+            default="1 if there are GPUs",
+            metavar="N",
+            min=0,
+            callback=_whole_or_shared,
+        ),
     ] = None,
     rows: Annotated[
         int | None,
-        typer.Option(min=2, help="Batch size; measured by default; changes no score."),
+        option(
+            "Batch size; changes no score.", panel=RUNNING, default="measured", metavar="N", min=2
+        ),
     ] = None,
     unit_timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds after which a unit has failed.")
+        float, option("Seconds after which a unit has failed.", panel=RUNNING, metavar="S", min=0.1)
     ] = 3600.0,
     max_failed: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of failed units that stops the run.")
+        float,
+        option(
+            "Share of failed units that stops the run.",
+            panel=RUNNING,
+            metavar="SHARE",
+            min=0,
+            max=1,
+        ),
     ] = 0.1,
 ) -> None:
     """Declares the options; never called."""

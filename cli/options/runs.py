@@ -2,18 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from cli.options.home import runs_folder
 from engine.files import is_file
 from schemas.errors import QueryRefused
-
-RUNS = Path("runs")
-"""The folder of runs, under the working directory."""
-RunArgument = Annotated[
-    str, typer.Argument(help="A run's name under runs/, its folder, or its s3:// or gs:// URL.")
-]
 
 
 def run_location(run: str) -> str:
@@ -24,7 +16,7 @@ def run_location(run: str) -> str:
     if not run.strip() or run == "..":
         raise QueryRefused(f"{run!r} names no run: give its name, its folder or its URL")
     is_path = "/" in run or run == "." or is_file(Path(run, "plan.json"))
-    return run if is_path else str(RUNS / run)
+    return run if is_path else str(runs_folder() / run)
 
 
 def is_run(text: str) -> bool:

@@ -28,7 +28,15 @@ def show(
         say(f"{rows} in {output}" if output else rows, err=True)
 
 
-def documentation(views: Sequence[str]) -> list[dict[str, object]]:
+def view_rows() -> list[dict[str, object]]:
+    from schemas.documentation import VIEWS
+
+    return [
+        {"view": view.name, "columns": len(view.columns), "meaning": view.meaning} for view in VIEWS
+    ]
+
+
+def column_rows(views: Sequence[str]) -> list[dict[str, object]]:
     from schemas.documentation import documented
 
     return [

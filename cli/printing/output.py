@@ -61,7 +61,10 @@ SUFFIXES = {
 }
 """Formats by the suffix of a file's name."""
 
-FormatOption = Annotated[Format, typer.Option("--format", help="Format of the data.")]
+FORMATS = ", ".join(Format)
+FormatOption = Annotated[
+    Format, typer.Option("--format", metavar="FORMAT", help=f"Format of the data: {FORMATS}.")
+]
 """The option of every command that prints data."""
 
 
@@ -122,7 +125,7 @@ def format_of(output: Path | None) -> Format:
         return Format.TABLE
     if (found := SUFFIXES.get(output.suffix.lower())) is None:
         raise OutputRefused(
-            f"--output {output} says no format: end its name with {', '.join(SUFFIXES)}, or give "
+            f"--out {output} says no format: end its name with {', '.join(SUFFIXES)}, or give "
             "--format"
         )
     return found
@@ -131,7 +134,7 @@ def format_of(output: Path | None) -> Format:
 def check_destination(output_format: Format, *, output: Path | None) -> None:
     """Raise OutputRefused for Parquet on a terminal and for a file that may not be written."""
     if output_format is Format.PARQUET and output is None and sys.stdout.isatty():
-        raise OutputRefused("a terminal cannot show Parquet: give --output FILE or pipe it")
+        raise OutputRefused("a terminal cannot show Parquet: give --out FILE or pipe it")
     if output is not None:
         check_output(output, error=OutputRefused)
 

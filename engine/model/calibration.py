@@ -94,6 +94,11 @@ def calibrate(model: Diffusion, numerics: Numerics) -> Calibration:
     return best
 
 
+def has_gpu() -> bool:
+    """Return whether this process sees a GPU."""
+    return torch.cuda.is_available()
+
+
 def device_name(device: torch.device) -> str:
     """Return the name of the GPU, or that of the CPU with its threads."""
     if device.type == "cuda":

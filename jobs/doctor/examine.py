@@ -127,12 +127,15 @@ def _tables(run: Run[Any], faults: Sequence[Fault]) -> Finding:
     fine = f"tables are whole and as the plan says: {units} units compared"
     if not run.tables():
         fine = f"the empty parts are whole: {run.noun}s have no other tables"
-    todo = f"dqf doctor {run.location} --repair writes them again from the plan"
+    todo = f"`dqf doctor {run.argument} --repair` writes them again from the plan"
     return _of_faults("tables", faults, fine=fine, todo=todo)
 
 
 def _parts(run: Run[Any], audited: Audit) -> Iterator[Finding]:
-    todo = f"dqf doctor {run.location} --repair moves them away, then {run.resumed_by} makes others"
+    todo = (
+        f"`dqf doctor {run.argument} --repair` moves them away, then {run.resume_hint()} makes "
+        "others"
+    )
     faults = {check: [f for f in audited.faults if f.check == check] for check in CHECKS}
     if audited.gone and not faults["parts"]:
         text = f"{audited.gone} of the parts were packed while this ran"
@@ -161,7 +164,7 @@ def _scores(audited: Audit, faults: Sequence[Fault], todo: str) -> Finding:
 
 def _images(run: TraceRun, faults: Sequence[Fault]) -> Finding:
     fine = f"{len(run.storage.files(FOLDER))} files of kept images are whole"
-    todo = f"no score depends on them: dqf doctor {run.location} --repair moves them away"
+    todo = f"no score depends on them: `dqf doctor {run.argument} --repair` moves them away"
     return _of_faults("images", faults, fine=fine, todo=todo)
 
 
@@ -185,7 +188,7 @@ def _progress(run: Run[Any], audited: Audit) -> Finding:
     planned = len(run.units)
     left = planned - audited.scored - audited.failed
     text = f"{planned} units planned, {audited.scored} scored, {audited.failed} failed, {left} left"
-    todo = run.resume_hint
+    todo = run.resume_hint()
     if not left:
-        todo = f"{todo} --retry-failed" if audited.failed else ""
+        todo = run.resume_hint("--retry-failed") if audited.failed else ""
     return Finding(check="progress", state=State.OK, found=text, todo=todo)

@@ -119,7 +119,7 @@ def _foreign(run: Run[Any], names: list[str]) -> Finding:
             check="files",
             state=State.WRONG,
             found=f"{text}; {CATALOG} counts {len(counted)} of them",
-            todo=f"dqf doctor {run.location} --repair moves those to quarantine/",
+            todo=f"`dqf doctor {run.argument} --repair` moves those to quarantine/",
         )
     todo = "dqf reads none of them: move them away"
     return Finding(check="files", state=State.NOTE, found=text, todo=todo)
@@ -130,7 +130,7 @@ def _leftovers(run: Run[Any], names: list[str]) -> Finding:
     text = f"{len(packed)} parts that a pack took the place of, {len(names)} temporary files"
     if not packed and not names:
         return Finding(check="leftovers", state=State.OK, found=text)
-    todo = f"they no longer count: {run.resumed_by} removes them, temporary files after an hour"
+    todo = f"they no longer count: {run.resume_hint()} removes them, temporary files after an hour"
     return Finding(check="leftovers", state=State.NOTE, found=text, todo=todo)
 
 
@@ -146,13 +146,13 @@ def _catalog(run: TraceRun) -> Finding:
     if not isinstance(run.storage, LocalStorage):
         return Finding(check="catalog", state=State.OK, found="a run in a bucket has none")
     if not is_file(Path(run.location, CATALOG)):
-        todo = "dqf trace resume writes it"
+        todo = f"{run.resume_hint()} writes it"
         return Finding(check="catalog", state=State.NOTE, found=f"no {CATALOG}", todo=todo)
     if error := catalog_error(run):
-        todo = f"dqf doctor {run.location} --repair writes it again, unless a program has it open"
+        todo = f"`dqf doctor {run.argument} --repair` writes it again, unless a program has it open"
         return Finding(check="catalog", state=State.WRONG, found=error, todo=todo)
     if not is_anchored(run):
-        todo = f"dqf doctor {run.location} --repair writes it for this folder"
+        todo = f"`dqf doctor {run.argument} --repair` writes it for this folder"
         found = f"the paths in {CATALOG} are of another folder: the run was moved"
         return Finding(check="catalog", state=State.NOTE, found=found, todo=todo)
     return Finding(check="catalog", state=State.OK, found=f"{CATALOG} opens")
@@ -161,11 +161,11 @@ def _catalog(run: TraceRun) -> Finding:
 def _statistics(run: TraceRun) -> Finding:
     damaged = damaged_statistics(run)
     if damaged:
-        todo = f"delete {damaged[0]}: dqf rank makes it again"
+        todo = f"delete {damaged[0]}: `dqf rank {run.argument}` makes it again"
         text = f"{', '.join(damaged)} cannot be read"
         return Finding(check="statistics", state=State.WRONG, found=text, todo=todo)
     is_kept = kept_statistics(run, key_of(run, run.live())) is not None
-    fine = "those kept are of" if is_kept else "dqf rank makes and keeps those of"
+    fine = "those kept are of" if is_kept else f"`dqf rank {run.argument}` makes those of"
     return Finding(check="statistics", state=State.OK, found=f"{fine} what is traced now")
 
 
@@ -182,7 +182,7 @@ def _attempts(run: Run[Any]) -> Finding:
         return Finding(check="attempts", state=State.OK, found=found)
     todo = "scores of other versions may differ: compare them before you rely on both"
     killed = any(attempt.outcome is None and not attempt.is_alive for attempt in tried)
-    todo = f"{run.resumed_by} continues where one was killed" if killed else todo
+    todo = f"{run.resume_hint()} continues where one was killed" if killed else todo
     return Finding(check="attempts", state=State.NOTE, found=found, todo=todo)
 
 

@@ -81,7 +81,8 @@ def lora_note(model: Diffusion, names: Iterable[str]) -> str:
     if lacking:
         return (
             f"none: diffusers has no LoRA loader for {' and '.join(lacking)} of "
-            f"{model.family.pipeline}; `dqf generate --edit` and --full-model apply the edit"
+            f"{model.family.pipeline}; `dqf generate --edit EDIT PROMPT` and --full-model "
+            "apply the edit"
         )
     tools = kohya_tools(model)
     if model.family.denoiser != "unet":

@@ -57,8 +57,10 @@ class EditRequest:
     full_model: bool = False
     with_shared: bool = False
     """Whether single-stream blocks may be edited, whose projections image and text share."""
-    workers: int | None = None
-    """Processes that share the prompts; None: this one."""
+    actors: int | None = None
+    """Ray actors that share the prompts; None: this process alone."""
+    address: str | None = None
+    """The Ray cluster of the actors; None: a local Ray."""
 
 
 def run_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note) -> EditManifest:
@@ -104,9 +106,10 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
         images=request.images,
         full_model=request.full_model,
     )
-    if request.workers is None:
+    if request.actors is None:  # in a job RAY_ADDRESS names its cluster
         return made
-    return replace(made, workers=shared(Cluster(actors=request.workers)))
+    cluster = Cluster(address=request.address, actors=request.actors)
+    return replace(made, workers=shared(cluster))
 
 
 def _without_auto(request: EditRequest) -> EditRequest:

@@ -4,6 +4,7 @@ So an edit does not depend on the order of its concepts, and a removed concept l
 weights are those of an edit that never had it.
 """
 
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -54,7 +55,10 @@ def with_removed(folder: Path, names: Sequence[str], *, out: Path, images: int) 
     manifest = read_manifest(folder)
     for name in names:
         if not any(same_text(name, concept.concept) for concept in manifest.concepts):
-            raise ConceptError(f"{folder} has no concept {name!r}: `dqf edit list` shows them")
+            raise ConceptError(
+                f"{folder} has no concept {name!r}: `dqf edit list {shlex.quote(str(folder))}` "
+                "shows them"
+            )
     left = tuple(
         c for c in manifest.concepts if not any(same_text(c.concept, name) for name in names)
     )

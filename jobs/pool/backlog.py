@@ -79,7 +79,7 @@ class Backlog:
             name, count = self.errors.most_common(1)[0]
             raise TooManyFailures(
                 f"stopped: {failed} of {self.units} units failed, {count} of them with {name}; "
-                f"they are recorded, the rest is left for `{self.run.resumed_by}`, and "
+                f"they are recorded, the rest is left for {self.run.resume_hint()}, and "
                 "--max-failed 1 goes on whatever fails"
             )
 

@@ -1,7 +1,6 @@
 """`catalog.duckdb`: a run's views in a file that any DuckDB client opens."""
 
 import tempfile
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from jobs.query.kept_statistics import select_kept, write_empty_statistics
 from jobs.runs.parts import GROUP_CHUNKS
 from jobs.runs.storage.local import LocalStorage
 from jobs.runs.trace_run import TraceRun
-from schemas.documentation import VIEWS
+from schemas.documentation import comments
 from schemas.statistics import STATISTICS
 from schemas.views import TABLES, commits_of, exactly, quoted, scores_of, view_statements
 
@@ -49,7 +48,7 @@ def _catalog(folder: Path) -> bytes:
             connection.execute("USE catalog")
             # One transaction: hundreds of them would take four times as long.
             connection.begin()
-            for statement in (*statements, *_comments()):
+            for statement in (*statements, *comments("VIEW")):
                 connection.execute(statement)
             connection.commit()
         return path.read_bytes()
@@ -69,11 +68,3 @@ NOT coalesce(list_contains(
     try_cast(regexp_extract({file}, '/parts/c(\\d{{8}})\\.parquet', 1) AS BIGINT)
       // {GROUP_CHUNKS})), false)
 """
-
-
-def _comments() -> Iterator[str]:
-    """Yield the statements that write the views' documentation into the catalog."""
-    for view in VIEWS:
-        yield f"COMMENT ON VIEW {view.name} IS {quoted(view.meaning)}"
-        for column in view.columns:
-            yield f"COMMENT ON COLUMN {view.name}.{column.name} IS {quoted(column.comment)}"

@@ -44,6 +44,8 @@ FILE_MARKS = frozenset("./\\*?[")
 """Characters by which DuckDB takes a table's name for that of a file."""
 CALLED = re.compile(r"\b((?:duckdb|pragma)_\w+)\s*\(")
 """Pattern of the DuckDB functions that the text of a view calls."""
+EXPLAIN = re.compile(r"\s*EXPLAIN(\s+ANALYZE)?\s", re.IGNORECASE)
+"""Pattern of the words before a statement whose plan is asked for."""
 MULTI = "MULTI"
 """DuckDB's type of a PIVOT whose columns depend on the data, which has no tree."""
 
@@ -90,6 +92,8 @@ class Admitted:
 def admitted(connection: duckdb.DuckDBPyConnection, sql: str) -> Admitted:
     """Return the one SELECT of `sql`; the connection already has its views.
 
+    It may stand after EXPLAIN or EXPLAIN ANALYZE.
+
     QueryRefused: it does not parse, is none or several, or does anything but read views.
     """
     try:
@@ -99,6 +103,12 @@ def admitted(connection: duckdb.DuckDBPyConnection, sql: str) -> Admitted:
     if len(statements) != 1:
         raise _refused(f"{len(statements)} statements" if statements else "nothing")
     (statement,) = statements
+    if statement.type == duckdb.StatementType.EXPLAIN and (
+        explain := EXPLAIN.match(statement.query)
+    ):
+        # ANALYZE runs the statement, which must read as any other.
+        explained = admitted(connection, statement.query[explain.end() :])
+        return Admitted(sql=statement.query, reads=explained.reads)
     if statement.type.name == MULTI:
         reads = _check_words(connection, statement.query)
     elif statement.type != duckdb.StatementType.SELECT:

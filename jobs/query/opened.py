@@ -203,7 +203,7 @@ def _damage_named(run: TraceRun, files: Files) -> AbstractContextManager[None]:
 
 
 def _repair(run: TraceRun) -> str:
-    return f"`dqf doctor {run.location} --repair` puts it right"
+    return f"`dqf doctor {run.argument} --repair` puts it right"
 
 
 def _with_text(rows: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:

@@ -50,7 +50,7 @@ def files_of(run: TraceRun) -> Files:
         *tables, empty_pack, empty_part = _paths(run, [*names, EMPTY_PACK, EMPTY_PART])
     except FileNotFoundError as error:
         raise StoreError(
-            f"run {run.location} is not whole: `dqf trace resume` completes it"
+            f"run {run.location} is not whole: {run.resume_hint()} completes it"
         ) from error
     live = run.live()
     return Files(

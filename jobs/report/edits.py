@@ -1,5 +1,6 @@
 """The edits of a report: what each erases and keeps, its images, and a sweep's trades."""
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ def _section(folder: Path, name: str) -> EditSection:
         results=tuple(r for r in results if r["images"] or r["group"] in GROUPS),
         trades=(),
         pictures=tuple(_pictures(folder, manifest)),
-        sentence=_edit_sentence(results, name),
+        sentence=_edit_sentence(results, folder),
     )
 
 
@@ -116,13 +117,16 @@ def _rows(path: Path, key: str | None) -> tuple[dict[str, Any], ...]:
     return tuple(checked)
 
 
-def _edit_sentence(results: Sequence[dict[str, Any]], name: str) -> str:
+def _edit_sentence(results: Sequence[dict[str, Any]], folder: Path) -> str:
     by_group = {row["group"]: row for row in results}
     still_recognised, kept, mean = (
         by_group.get(group) for group in ("still_recognised", "kept", "harmonic mean")
     )
     if not results:
-        return f"Not evaluated yet: dqf edit evaluate {name} measures what it erases and keeps."
+        return (
+            f"Not evaluated yet: `dqf edit evaluate {shlex.quote(str(folder))}` measures what it "
+            "erases and keeps."
+        )
     parts: list[str] = []
     if still_recognised and still_recognised["of_right"] is not None:
         parts.append(f"{share_text(still_recognised)} of the concepts' images still show them")

@@ -15,7 +15,7 @@ class AttackRun(Run[Concept]):
     """An attack that exists."""
 
     noun = "attack"
-    made_by = resumed_by = "dqf edit attack"
+    made_by = "dqf edit attack EDIT"
     named_by = "--out"
     version_field = "attack_version"
     reads_version = ATTACK_VERSION

@@ -28,7 +28,7 @@ class EvaluationRun(Run[EvaluationUnit]):
     """An evaluation that exists."""
 
     noun = "evaluation"
-    made_by = resumed_by = "dqf edit evaluate"
+    made_by = "dqf edit evaluate EDIT"
     named_by = "--out"
     version_field = "evaluation_version"
     reads_version = EVALUATION_VERSION

@@ -132,7 +132,7 @@ def read_commits(path: Path, *, run_id: str) -> tuple[Commit, ...]:
         raise
     except DAMAGED as error:
         raise CorruptPart(
-            f"{path} is damaged, `dqf trace resume` moves it away: {first_line(error)}"
+            f"{path} is damaged, `dqf trace resume RUN` moves it away: {first_line(error)}"
         ) from error
     if metadata.get(RUN_KEY) != run_id.encode():
         raise CorruptPart(f"{path} is not part of this run")

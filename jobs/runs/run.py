@@ -4,6 +4,7 @@
 nothing else. A listing of the files is the only record of finished work.
 """
 
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -95,8 +96,7 @@ class Run(Generic[U]):
     noun: ClassVar[str]
     """Word for a run of this kind in messages."""
     made_by: ClassVar[str]
-    resumed_by: ClassVar[str]
-    """The commands that make and resume a run of this kind."""
+    """The command that makes a run of this kind."""
     named_by: ClassVar[str]
     """The option that says where it is."""
     version_field: ClassVar[str]
@@ -147,9 +147,13 @@ class Run(Generic[U]):
                 self.storage.create(name, content())
 
     @property
-    def resume_hint(self) -> str:
-        """The command that continues the run."""
-        return f"{self.resumed_by} with the same options"
+    def argument(self) -> str:
+        """The location as a word of a shell's command line."""
+        return shlex.quote(self.location)
+
+    def resume_hint(self, *options: str) -> str:
+        """Return the command that continues the run, in backticks, and what else it takes."""
+        return f"`{' '.join([self.made_by, *options])}` with the same options"
 
     @property
     def chunk_units(self) -> int:
@@ -288,7 +292,7 @@ class Run(Generic[U]):
             with suppress(FileNotFoundError):
                 paths = self.storage.local(self.live().names)
                 return [commit for path in paths for commit in read_commits(path, run_id=self.id)]
-        raise StoreError(f"run {self.location} is not whole: `{self.resumed_by}` completes it")
+        raise StoreError(f"run {self.location} is not whole: {self.resume_hint()} completes it")
 
     def failures(self) -> list[Failure]:
         """Return the failed units that have not been scored since."""

@@ -35,7 +35,6 @@ class TraceRun(Run[Unit]):
 
     noun = "run"
     made_by = "dqf trace submit --run NAME"
-    resumed_by = "dqf trace resume"
     named_by = "--run"
     version_field = "schema_version"
     reads_version = SCHEMA_VERSION
@@ -63,10 +62,9 @@ class TraceRun(Run[Unit]):
         manifest = self.manifest
         return self.units.ids(model_hash=manifest.model_hash, scorer_hash=manifest.scorer_hash)
 
-    @property
-    def resume_hint(self) -> str:
-        """The command that continues the run."""
-        return f"{self.resumed_by} {self.location}"
+    def resume_hint(self, *options: str) -> str:
+        """Return the command that continues the run, in backticks."""
+        return f"`dqf trace resume {' '.join([self.argument, *options])}`"
 
     def tables(self) -> Mapping[str, Callable[[], bytes]]:
         """Return the functions that make the tables of captions, slabs, components and units."""

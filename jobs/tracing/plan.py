@@ -15,7 +15,7 @@ from engine.files import read_bytes
 from jobs.input.captions import read_captions
 from schemas.caption import Caption
 from schemas.component import PAPER_KINDS, TEXT_ENTRIES, Component, Kind, Part
-from schemas.documents import first_message, is_mapping, read_json, read_yaml
+from schemas.documents import first_message, first_problem, is_mapping, read_json, read_yaml
 from schemas.errors import PlanError
 from schemas.intervention import Intervention, PatchKind, allows
 from schemas.plan import TracePlan
@@ -43,6 +43,15 @@ class CheckedPlan:
     """Evaluations of the denoiser in one run of the sampler."""
     is_guided: bool
     """Whether an evaluation of a row has a second half, that of the negative prompt."""
+
+
+class WrongField(PlanError):
+    """A field that a plan cannot have as it is given."""
+
+    def __init__(self, error: ValidationError) -> None:
+        super().__init__(first_message(error))
+        self.field, self.problem = first_problem(error)
+        """The field, `numerics.dtype` for example, and what is wrong with it."""
 
 
 def read_plan(path: Path) -> dict[str, object]:
@@ -74,7 +83,7 @@ def make_plan(fields: Mapping[str, object]) -> TracePlan:
     try:
         plan = TracePlan.model_validate(complete)
     except ValidationError as error:
-        raise PlanError(first_message(error)) from error
+        raise WrongField(error) from error
     needed = {Intervention.MEAN, Intervention.OTHER_CAPTION} & set(plan.interventions)
     if needed and not plan.references:
         plan = plan.model_copy(update={"references": _spread(plan.captions)})

@@ -62,5 +62,8 @@ def trace_run(
     try:  # for the next reader of the catalog: no score depends on it
         run_query(run, "SELECT count(*) FROM ranking")
     except DqfError as error:
-        note(f"the run is done, its statistics are not: {error}; `dqf rank` makes them")
+        note(
+            f"the run is done, its statistics are not: {error}; "
+            f"`dqf rank {run.argument}` makes them"
+        )
     return progress

@@ -45,7 +45,7 @@ def started(*arguments: str, cwd: Path, **how: object) -> "subprocess.Popen[str]
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_no_temporary_files(number: signal.Signals, work: Path) -> None:
-    process = started("query", "r", FOREVER, "--output", "a.csv", cwd=work)
+    process = started("query", "r", FOREVER, "--out", "a.csv", cwd=work)
     deadline = time.monotonic() + 60
     while not list((work / "tmp").glob("dqf-query-*")):
         assert time.monotonic() < deadline

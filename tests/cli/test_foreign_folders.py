@@ -59,8 +59,8 @@ def targets(work: Path, suffix: str) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("command", "suffix"),
     [
-        (("query", "r", "SELECT * FROM captions", "--output"), ".parquet"),
-        (("query", "r", "SELECT * FROM captions", "--output"), ".csv"),
+        (("query", "r", "SELECT * FROM captions", "--out"), ".parquet"),
+        (("query", "r", "SELECT * FROM captions", "--out"), ".csv"),
         (("report", "r", "--out"), ".html"),
         (("plot", "r", "--figure", "ranking", "--out"), ".png"),
         (("generate", "a cat", "--out"), ".png"),
@@ -90,9 +90,9 @@ def test_output_replaces_regular_files_alone(
 def test_a_regular_file_is_replaced_whole(work: Path) -> None:
     out = work / "a.csv"
     out.write_text("old")
-    assert dqf("query", "r", "SELECT 1 AS one", "--output", "a.csv", cwd=work).returncode == 0
+    assert dqf("query", "r", "SELECT 1 AS one", "--out", "a.csv", cwd=work).returncode == 0
     assert out.read_text() == "one\n1\n"
-    assert dqf("query", "r", "SELECT error('no')", "--output", "a.csv", cwd=work).returncode == 2
+    assert dqf("query", "r", "SELECT error('no')", "--out", "a.csv", cwd=work).returncode == 2
     assert out.read_text() == "one\n1\n"
     assert [path.name for path in work.iterdir() if path.name.startswith(".")] == []
 

@@ -54,7 +54,7 @@ def test_a_statement_of_any_length_is_a_statement(work: Path) -> None:
         ("trace", "status"),
         ("trace", "logs"),
         ("plot", "--figure", "ranking", "--out", "a.png"),
-        ("query", "r", "SELECT 1", "--output"),
+        ("query", "r", "SELECT 1", "--out"),
         ("edit-batch", "--out", "o"),
         ("generate", "cat", "--out", "cat.png", "--model"),
         ("generate", "cat", "--out", "cat.png", "--edit"),

@@ -80,16 +80,16 @@ def test_several_runs_are_schemas_of_their_names(runs: Path) -> None:
         (("R=r", "r", "SELECT 1"), "two runs are called 'r'"),
         (("main=r", "SELECT 1"), "a 'main' of its own"),
         (("r", "-c", ""), "one SELECT statement, not nothing"),
-        (("r", "SELECT 1", "--output", "runs/../runs/r/units.csv"), "in a run's folder"),
+        (("r", "SELECT 1", "--out", "runs/../runs/r/units.csv"), "in a run's folder"),
         (("r", "nowhere", "SELECT 1"), "no run at runs/nowhere"),
         (("r", "-c", "SELECT 1", "--example", "kinds"), "one of --command, --file and --example"),
         (("r", "--example", "nothing"), "no example 'nothing': there are top-components"),
         (("r", "--example", "compare-runs"), "compares two runs"),
         (("--schema", "nothing"), "no view 'nothing'"),
-        (("r", "SELECT 1", "--output", "o.xlsx"), "end its name with .json, .jsonl, .csv"),
-        (("--schema", "--output", "views"), "--output views says no format"),
-        (("r", "SELECT 1", "--output", "no/where.csv"), "there is no folder no"),
-        (("r", "SELECT 1", "--output", "runs/r/plan.json"), "in a run's folder"),
+        (("r", "SELECT 1", "--out", "o.xlsx"), "end its name with .json, .jsonl, .csv"),
+        (("--schema", "--out", "views"), "--out views says no format"),
+        (("r", "SELECT 1", "--out", "no/where.csv"), "there is no folder no"),
+        (("r", "SELECT 1", "--out", "runs/r/plan.json"), "in a run's folder"),
         (("r", "SELECT 1 FROM rankings"), "no view 'rankings'"),
         (("r", "SELECT unit FROM units"), '"unit" not found'),
     ],
@@ -129,7 +129,7 @@ def test_formats_of_odd_values(runs: Path) -> None:
 
 def test_files_are_written_whole_in_the_format_of_their_name(runs: Path) -> None:
     for name in ("o.csv", "o.jsonl", "o.json", "o.md", "o.parquet", "o.txt"):
-        done = dqf("query", "r", "FROM captions", "--output", name, cwd=runs)
+        done = dqf("query", "r", "FROM captions", "--out", name, cwd=runs)
         assert (done.stdout, done.stderr) == ("", f"3 rows in {name}\n")
     assert (runs / "o.csv").read_text().startswith("caption_id,caption,")
     assert (runs / "o.md").read_text().startswith("| caption_id |")
@@ -138,7 +138,7 @@ def test_files_are_written_whole_in_the_format_of_their_name(runs: Path) -> None
     # An error at the last row leaves what was there, and nothing besides.
     before = sorted(runs.iterdir()), (runs / "o.csv").read_bytes()
     sql = "SELECT CASE WHEN range = 99999 THEN error('late') END AS e FROM range(100000)"
-    late = dqf("query", "r", sql, "--output", "o.csv", cwd=runs)
+    late = dqf("query", "r", sql, "--out", "o.csv", cwd=runs)
     assert late.returncode == 2
     assert "late" in late.stderr
     assert (sorted(runs.iterdir()), (runs / "o.csv").read_bytes()) == before
@@ -168,7 +168,7 @@ def test_a_file_or_a_pipe_gets_every_column_unbroken(runs: Path) -> None:
     sql = "SELECT " + ", ".join(f"'{n} 猫 {'x' * 30} end' AS {n}" for n in names)
     done = dqf("query", "r", sql, cwd=runs)
     assert done.stderr == "1 row\n"
-    dqf("query", "r", sql, "--output", "wide.txt", cwd=runs)
+    dqf("query", "r", sql, "--out", "wide.txt", cwd=runs)
     for written in (done.stdout, (runs / "wide.txt").read_text()):
         head, row = (line for line in written.splitlines() if "a_long" in line)
         assert head.split() == names
@@ -256,8 +256,17 @@ main()
 
 
 def test_documentation_and_examples_need_no_run(runs: Path) -> None:
-    rows = json.loads(dqf("query", "--schema", "--format", "json", cwd=runs).stdout)
+    views = json.loads(dqf("query", "--schema", "--format", "json", cwd=runs).stdout)
+    assert {"view", "columns", "meaning"} == set(views[0])
+    rows = [
+        row
+        for view in views
+        for row in json.loads(
+            dqf("query", "--schema", view["view"], "--format", "json", cwd=runs).stdout
+        )
+    ]
     assert {"view", "column", "type", "unit", "meaning"} == set(rows[0])
+    assert len(rows) == sum(view["columns"] for view in views)
     one = json.loads(dqf("query", "--schema", "captions", "--format", "json", cwd=runs).stdout)
     assert [row["column"] for row in one][:2] == ["caption_id", "caption"]
     names = json.loads(dqf("query", "--examples", "--format", "json", cwd=runs).stdout)

@@ -167,7 +167,7 @@ def test_a_shown_reader_runs(shown: Shown, small: Path, monkeypatch: pytest.Monk
             Path(value).symlink_to("demo")
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, f"{result.output}{result.exception!r}"
-    written = [value for option, value in pairwise(words) if option == "--output"]
+    written = [value for option, value in pairwise(words) if option == "--out"]
     assert all(Path(path).stat().st_size for path in written)
     assert written or result.stdout.strip()
 

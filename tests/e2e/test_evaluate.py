@@ -33,8 +33,8 @@ def table(run: EvaluationRun) -> list[tuple]:
 def test_killed_and_started_again_gives_the_same_table_bit_for_bit(tmp_path: Path) -> None:
     model = few_names(tmp_path / "few")
     edit = write_edit(tmp_path / "edit", model, torch.zeros_like)
-    options = ["--seeds", "3", "--steps", str(STEPS), "--scorer", "builtin:emoji-sd"]
-    options += ["--prompts", "small", "--actors", "2"]
+    options = ["--images", "3", "--steps", str(STEPS), "--scorer", "builtin:emoji-sd"]
+    options += ["--prompt-set", "small", "--actors", "2"]
     evaluate = [sys.executable, "-m", "dqf", "edit", "evaluate", str(edit), *options]
     process = subprocess.Popen(
         evaluate, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

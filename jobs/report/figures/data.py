@@ -191,7 +191,7 @@ def capped(states: list[Row], limit: int) -> tuple[list[Row], str]:
     return drawn, (
         f"{len(drawn):,} of {len(states):,} states are in this page: every component at its widest "
         "window, and the windows and tokens of the components whose effects reach furthest; "
-        "`dqf query` has all."
+        "`dqf query RUN` has all."
     )
 
 

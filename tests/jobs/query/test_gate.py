@@ -39,7 +39,11 @@ WRITES = (
     "EXPLAIN COPY (SELECT 1) TO '{canary}/evil.csv'",
     "EXPLAIN ANALYZE COPY (SELECT 1) TO '{part}' (USE_TMP_FILE false)",
     "EXPLAIN ANALYZE INSERT INTO captions VALUES ('x')",
-    "EXPLAIN ANALYZE SELECT 1",
+    "EXPLAIN (FORMAT json) COPY (SELECT 1) TO '{canary}/evil.csv'",
+    "EXPLAIN /**/ ANALYZE COPY (SELECT 1) TO '{part}' (USE_TMP_FILE false)",
+    "EXPLAIN ANALYZE WITH w AS (COPY (SELECT 1) TO '{part}' (USE_TMP_FILE false)) FROM w",
+    "EXPLAIN ANALYZE SELECT 1; DROP VIEW ranking",
+    "EXPLAIN ANALYZE FROM read_text('{canary}/secret.csv')",
     "EXPLAIN PIVOT captions ON attribute USING count(*)",
     # To DuckDB 2.0 these are SELECTs.
     "WITH w AS (COPY (SELECT 1) TO '{part}' (USE_TMP_FILE false)) SELECT * FROM w",

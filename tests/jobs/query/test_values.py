@@ -36,7 +36,7 @@ def test_values_print_as_sql_prints_them(form: str, run: TraceRun, tmp_path: Pat
     columns = ", ".join(f"{value} AS c{n}" for n, value in enumerate(VALUES))
     out = str(tmp_path / "out")
     sql = f"SELECT {columns}"
-    done = dqf("query", "r", sql, "--format", form, "--output", out, cwd=cwd)
+    done = dqf("query", "r", sql, "--format", form, "--out", out, cwd=cwd)
     assert done.returncode == 0, done.stderr
     if form == "json":
         assert list(json.loads(Path(out).read_text())[0].values()) == list(VALUES.values())
@@ -47,7 +47,7 @@ def test_values_print_as_sql_prints_them(form: str, run: TraceRun, tmp_path: Pat
 def test_parquet_keeps_the_types_that_it_has(run: TraceRun, tmp_path: Path) -> None:
     cwd, out = Path(run.location).parents[1], str(tmp_path / "a.parquet")
     for sql, code in (("SELECT DATE '20000-01-01' AS a", 0), ("SELECT INTERVAL 1 MONTH AS a", 2)):
-        done = dqf("query", "r", sql, "--output", out, cwd=cwd)
+        done = dqf("query", "r", sql, "--out", out, cwd=cwd)
         assert done.returncode == code, done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert str(pq.read_schema(out).field("a").type) == "date32[day]"

@@ -1,0 +1,230 @@
+"""The options of a plan, declared once, in panels."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cli.options.models import RevisionOption, model_option
+from cli.options.panels import (
+    CORRUPTION,
+    MODEL,
+    READING,
+    SAMPLING,
+    WHAT,
+    WHERE,
+    choice,
+    option,
+)
+from cli.options.sampling import DEMO, OWN, GuidanceOption, SchedulerOption, StepsOption
+from schemas.component import PAPER_KINDS, Kind
+from schemas.intervention import Intervention, PatchKind, TokenRole
+from schemas.window import GRAMMAR
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""The plan's names of number types by their short names."""
+
+
+def _dtype(text: str) -> str:
+    return DTYPES.get(text, text)
+
+
+def declared(
+    *,
+    model: Annotated[
+        str | None, model_option("Built-in name, diffusers folder or hub id.", default=DEMO.name)
+    ] = None,
+    revision: RevisionOption = None,
+    scorer: Annotated[
+        str | None,
+        option("An open_clip folder or ARCHITECTURE:PRETRAINED.", panel=MODEL, default=OWN),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        option(
+            "float32, bfloat16 or float16, also fp32, bf16 and fp16; also as --torch-dtype.",
+            panel=MODEL,
+            default="float32",
+            parser=_dtype,
+            metavar="DTYPE",
+        ),
+    ] = None,
+    captions: Annotated[
+        Path | None,
+        option(
+            "CSV, JSONL or Parquet: caption, subject, attribute[, target].",
+            panel=WHAT,
+            default=f"a few of each attribute of {DEMO.name}'s probe set",
+        ),
+    ] = None,
+    probe: Annotated[str | None, option("A whole built-in probe set.", panel=WHAT)] = None,
+    plan: Annotated[
+        Path | None, option("A YAML plan; other plan options override its fields.", panel=WHAT)
+    ] = None,
+    measure: Annotated[
+        list[str] | None,
+        option(
+            "caption, target, clean-image, clean-latent or margin; repeatable.",
+            panel=WHAT,
+            default="caption and target",
+        ),
+    ] = None,
+    options: Annotated[
+        Path | None,
+        option(
+            "YAML: the words of each attribute that the margin compares.",
+            panel=WHAT,
+            default="the captions' subjects",
+        ),
+    ] = None,
+    part: Annotated[
+        str | None, option("denoiser, text-encoder or both.", panel=WHERE, default="both")
+    ] = None,
+    kind: Annotated[
+        list[Kind] | None,
+        choice(
+            "Kind of component to trace; repeatable",
+            Kind,
+            panel=WHERE,
+            metavar="KIND",
+            default="the paper's: " + ", ".join(PAPER_KINDS),
+        ),
+    ] = None,
+    component: Annotated[
+        list[str] | None,
+        option(
+            "Trace only this component, as `dqf components MODEL` lists it; repeatable.",
+            panel=WHERE,
+            default="all of --kind",
+        ),
+    ] = None,
+    consecutive: Annotated[
+        int | None, option("Components of one kind patched together.", panel=WHERE, default="1")
+    ] = None,
+    window: Annotated[
+        list[str] | None,
+        option(
+            f"Denoiser: steps at which to patch: {GRAMMAR}; repeatable.",
+            panel=WHERE,
+            default="all",
+        ),
+    ] = None,
+    token: Annotated[
+        list[TokenRole] | None,
+        choice(
+            "Text encoder: tokens at which to patch; repeatable",
+            TokenRole,
+            panel=WHERE,
+            metavar="TOKEN",
+            default=TokenRole.LAST_SUBJECT.value,
+        ),
+    ] = None,
+    intervention: Annotated[
+        list[Intervention] | None,
+        choice(
+            "Patch to make, also controls and ablations; repeatable",
+            Intervention,
+            panel=WHERE,
+            metavar="INTERVENTION",
+            default=Intervention.RESTORE.value,
+        ),
+    ] = None,
+    patch: Annotated[
+        list[PatchKind] | None,
+        option(
+            "Copy a component's whole output (state), or only what it adds to its input "
+            "(contribution); repeatable.",
+            panel=WHERE,
+            metavar="PATCH",
+            default=PatchKind.STATE.value,
+        ),
+    ] = None,
+    reference: Annotated[
+        list[str] | None,
+        option(
+            "Caption whose clean run is a source of mean and other-caption.",
+            panel=WHERE,
+            default="eight of the captions, where one is needed",
+        ),
+    ] = None,
+    corruption: Annotated[
+        str | None,
+        option("noise, or the captions' counterfactual.", panel=CORRUPTION, default="noise"),
+    ] = None,
+    occurrence: Annotated[
+        str | None,
+        option(
+            "Mentions of the subject to corrupt: all, first or last.",
+            panel=CORRUPTION,
+            default="all",
+        ),
+    ] = None,
+    noise: Annotated[
+        float | None,
+        option(
+            "Noise on the subject, in standard deviations of the embeddings.",
+            panel=CORRUPTION,
+            default="3",
+        ),
+    ] = None,
+    noise_absolute: Annotated[
+        float | None,
+        option(
+            "Standard deviation of the noise, absolute.",
+            panel=CORRUPTION,
+            default="as --noise says",
+        ),
+    ] = None,
+    noise_at: Annotated[
+        str | None,
+        option(
+            "Denoiser trace: noise the text encoder's input or output.",
+            panel=CORRUPTION,
+            default="input",
+        ),
+    ] = None,
+    path: Annotated[
+        str | None,
+        option(
+            "What is corrupted and restored: tokens, pooled or both.",
+            panel=CORRUPTION,
+            default="both",
+        ),
+    ] = None,
+    draws: Annotated[
+        int | None,
+        option("Noise draws per caption and seed.", panel=CORRUPTION, default="1"),
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        option("Seed of the first latent; repeatable.", panel=SAMPLING, default="0"),
+    ] = None,
+    steps: StepsOption = None,
+    guidance: GuidanceOption = None,
+    scheduler: SchedulerOption = None,
+    negative_prompt: Annotated[
+        str | None, option("Negative prompt.", panel=SAMPLING, default="empty")
+    ] = None,
+    height: Annotated[int | None, option("Pixels.", panel=SAMPLING, default=OWN)] = None,
+    width: Annotated[int | None, option("Pixels.", panel=SAMPLING, default=OWN)] = None,
+    cfg_patch: Annotated[
+        str | None,
+        option("Half of guidance to patch: cond or both.", panel=SAMPLING, default="cond"),
+    ] = None,
+    known: Annotated[
+        str | None,
+        option(
+            "By default read only captions whose clean run has this score; all are traced.",
+            panel=READING,
+            metavar="MEASURE:SCORE",
+            default="read all",
+        ),
+    ] = None,
+    min_te: Annotated[
+        float | None,
+        option(
+            "By default read only captions with this total effect; all are traced.",
+            panel=READING,
+            default="read all",
+        ),
+    ] = None,
+) -> None:
+    """Declares the options; never called."""
