@@ -16,6 +16,7 @@ from engine.files import is_folder
 from engine.model.families.known import FAMILIES
 from engine.model.hub import config_folder, model_folder
 from engine.model.model import Diffusion, Family, Skeleton, TextEncoder
+from engine.model.offload import HOST, must_share, take_turns
 from engine.model.parts import (
     check_finite,
     check_weights,
@@ -62,11 +63,12 @@ def open_with_pipeline(
         described = _described(name, model_folder(name))
         family, folder = described.family, described.folder
         variants = _check(described, with_weights=list(described.networks))
+        shares = must_share(_weight_bytes(described, dtype), torch_device)
         networks: dict[str, Any] = {}
         for part, kind in described.networks.items():
             used = _dtype_of(part, family, getattr(torch, dtype))
             loaded = load_part(folder / part, kind, variants[part], dtype=used)
-            networks[part] = _frozen(loaded, torch_device, used)
+            networks[part] = _frozen(loaded, HOST if shares else torch_device, used)
         tokenizers = {part: described.own_tokenizer(part) for _, part in described.encoders}
         scheduler = described.scheduler()
         absent = {part: None for part in described.absent}
@@ -74,11 +76,32 @@ def open_with_pipeline(
             {**networks, **tokenizers, **absent, "scheduler": scheduler}, settings=described.index
         )
         model = from_pipeline(
-            pipeline, name=name, family=family, device=torch_device, dtype=getattr(torch, dtype)
+            pipeline,
+            name=name,
+            family=family,
+            device=torch_device,
+            dtype=getattr(torch, dtype),
+            shares=shares,
         )
         for part in networks:
             check_finite(part, getattr(pipeline, part))
     return model, pipeline
+
+
+def weight_bytes(name: str, *, dtype: str) -> dict[str, int]:
+    """Return the bytes of the weights of each part of a model, opened in a dtype; no weights are
+    read."""
+    with _naming(name):
+        return _weight_bytes(_described(name, config_folder(name)), dtype)
+
+
+def _weight_bytes(described: "_Described", dtype: str) -> dict[str, int]:
+    denoiser, family = getattr(torch, dtype), described.family
+    return {
+        part: sum(tensor.numel() for tensor in network.state_dict().values())
+        * _dtype_of(part, family, denoiser).itemsize
+        for part, network in described.skeletons().items()
+    }
 
 
 def _dtype_of(part: str, family: Family, dtype: torch.dtype) -> torch.dtype:
@@ -115,14 +138,24 @@ def _check(described: "_Described", *, with_weights: Sequence[str]) -> dict[str,
 
 
 def from_pipeline(
-    pipeline: Any, *, name: str, family: Family, device: torch.device, dtype: torch.dtype
+    pipeline: Any,
+    *,
+    name: str,
+    family: Family,
+    device: torch.device,
+    dtype: torch.dtype,
+    shares: bool = False,
 ) -> Diffusion:
-    """Return the model of a diffusers pipeline, on a device and in a dtype."""
+    """Return the model of a diffusers pipeline, on a device and in a dtype.
+
+    `shares`: the text encoders and the denoiser take turns on the device.
+    """
     denoiser = getattr(pipeline, family.denoiser)
+    first = HOST if shares else device
     encoders = tuple(
         TextEncoder(
             name=part,
-            module=_frozen(getattr(pipeline, part), device, family.text_dtype(dtype, part=part)),
+            module=_frozen(getattr(pipeline, part), first, family.text_dtype(dtype, part=part)),
             tokenizer=family.prepare_tokenizer(
                 getattr(pipeline, tokenizer), part=part, denoiser=denoiser
             ),
@@ -131,11 +164,13 @@ def from_pipeline(
         if getattr(pipeline, part) is not None
     )
     vae = getattr(pipeline, "vae", None)
+    if shares:
+        take_turns([[encoder.module for encoder in encoders], [denoiser]], device)
     return Diffusion(
         name=name,
         family=family,
         encoders=encoders,
-        denoiser=_frozen(denoiser, device, dtype),
+        denoiser=_frozen(denoiser, first, dtype),
         vae=None if vae is None else _frozen(vae, device, torch.float32),
         scheduler=pipeline.scheduler,
         device=device,

@@ -7,17 +7,21 @@ import io
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, cast
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
-from engine.model.opening import open_model, open_tokenizers
+from engine.model.opening import open_model, open_tokenizers, weight_bytes
 from engine.model.tokens import Span, find_subjects
 from engine.tracing.interventions import reference_runs
 from jobs.tracing.plan import CheckedPlan
 from schemas.caption import Caption
 from schemas.component import Part, names_by_part
+from schemas.errors import PlanError
 from schemas.intervention import allows
 from schemas.plan import TracePlan
 from schemas.tables import SCORES
@@ -40,6 +44,11 @@ class Cost:
     scores: int
     bytes: int
     """Size of the Parquet files, estimated by writing one unit of random scores."""
+    text_weight_bytes: int
+    """Memory of the text encoders' weights, in the dtype of the run."""
+    denoiser_weight_bytes: int
+    """Memory of the denoiser's and the VAE's. A GPU that does not hold both has them in turn; the
+    rows of a batch need memory besides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +72,16 @@ def plan_cost(planned: CheckedPlan) -> Cost:
         units, runs, evaluations = units + 1, runs + unit_runs, evaluations + unit_evaluations
         first_unit_runs = first_unit_runs or unit_runs
     scores = runs * len(plan.measures)
+    weights = weight_bytes(plan.model, dtype=plan.numerics.dtype)
+    text = sum(weights[name] for name in located)
     return Cost(
         units=units,
         changed_runs=runs,
         row_evaluations=evaluations,
         scores=scores,
         bytes=round(scores * _bytes_a_score(planned, first_unit_runs * len(plan.measures))),
+        text_weight_bytes=text,
+        denoiser_weight_bytes=sum(weights.values()) - text,
     )
 
 
@@ -77,6 +90,7 @@ def device_time(planned: CheckedPlan, cost: Cost) -> DeviceTime:
     timed."""
     from engine.model.calibration import calibrate
 
+    _refuse_too_large(cost)
     numerics = planned.plan.numerics
     measured = calibrate(open_model(planned.plan.model, dtype=numerics.dtype), numerics)
     return DeviceTime(
@@ -85,6 +99,23 @@ def device_time(planned: CheckedPlan, cost: Cost) -> DeviceTime:
         row_seconds=measured.row_seconds,
         hours=cost.row_evaluations * measured.row_seconds / 3600,
     )
+
+
+def _refuse_too_large(cost: Cost) -> None:
+    """Raise PlanError if this machine's device does not hold the weights of either phase; a CPU
+    must hold both at once."""
+    phases = {"text encoders": cost.text_weight_bytes, "denoiser": cost.denoiser_weight_bytes}
+    if torch.cuda.is_available():
+        device, memory = "GPU", torch.cuda.mem_get_info()[1]
+        phase, needed = max(phases.items(), key=itemgetter(1))
+    else:
+        device, memory = "machine", psutil.virtual_memory().total
+        phase, needed = "text encoders and denoiser", sum(phases.values())
+    if needed > memory:
+        raise PlanError(
+            f"the weights of the {phase} take {needed / 1e9:.1f} GB and this {device} has "
+            f"{memory / 1e9:.1f} GB: give --dtype bfloat16, or --no-calibrate to see the cost alone"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,13 @@
 """A plan's cost is what its run then does."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.model import sampling
+from engine.model.opening import open_model
 from engine.tracing import lockstep
 from jobs.query.select import run_query
 from jobs.runs.run import Task
@@ -13,6 +15,7 @@ from jobs.tracing.cost import Cost, device_time, plan_cost
 from jobs.tracing.plan import check_plan, make_plan
 from jobs.tracing.trace import prepare_run
 from jobs.tracing.tracer import TraceWorker
+from schemas.errors import PlanError
 
 CAPTIONS = [
     {"caption": "a red apple by the sea", "subject": "apple", "attribute": "object"},
@@ -120,3 +123,27 @@ def test_time_is_measured(tiny_sd: Path) -> None:
     assert time.rows >= 2
     assert time.hours == pytest.approx(cost.row_evaluations * time.row_seconds / 3600)
     assert time.row_seconds > 0
+
+
+def test_the_memory_of_both_phases_is_that_of_the_opened_parts(tiny_flux: Path) -> None:
+    numerics = {"dtype": "float16", "height": 16, "width": 16}
+    planned = check_plan(
+        make_plan({"model": str(tiny_flux), "captions": CAPTIONS, "numerics": numerics})
+    )
+    cost = plan_cost(planned)
+    model = open_model(str(tiny_flux), dtype="float16", device="cpu")
+    assert cost.text_weight_bytes == sum(held(encoder.module) for encoder in model.encoders)
+    assert cost.denoiser_weight_bytes == held(model.denoiser) + held(model.vae)
+
+
+def held(network: Any) -> int:
+    """Return the bytes of a network's weights; positions that it computes are counted alike."""
+    dtype = next(network.parameters()).dtype
+    return sum(tensor.numel() for tensor in network.state_dict().values()) * dtype.itemsize
+
+
+def test_too_little_memory_is_one_sentence(tiny_sd: Path) -> None:
+    planned = check_plan(make_plan({"model": str(tiny_sd), "captions": CAPTIONS}))
+    cost = replace(plan_cost(planned), text_weight_bytes=10**15)
+    with pytest.raises(PlanError, match=r"take 1000000\.\d GB and this machine has .*--dtype"):
+        device_time(planned, cost)
