@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -32,6 +33,7 @@ DELTA = "edit.safetensors"
 """The delta's name in an edit's folder."""
 VERSION = "1"
 """Version of the delta's format."""
+NO_METADATA: Mapping[str, str] = MappingProxyType({})
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 """Types that a model may be opened in; the originals are hashed as each of them holds them."""
 
@@ -100,10 +102,12 @@ def write_delta(
     *,
     originals: Mapping[str, torch.Tensor],
     model: str,
+    about: Mapping[str, str] = NO_METADATA,
 ) -> None:
     """Write the weights that differ from their originals, both by public name, as float32.
 
-    `model` is the name under which a user opens the model they belong to.
+    `model` is the name under which a user opens the model they belong to; `about` is added to the
+    file's metadata.
     """
     changed = {
         name: weight.detach().float().cpu().contiguous()
@@ -111,6 +115,7 @@ def write_delta(
         if not torch.equal(weight.detach().cpu(), originals[name].detach().cpu())
     }
     metadata = {
+        **about,
         "dqf_edit": VERSION,
         "model": model,
         "originals": json.dumps({name: _hashes(originals[name]) for name in changed}),

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from engine.editing.delta import NO_METADATA
 from engine.model.model import Diffusion
 from engine.model.parts import lora_parts
 
@@ -97,10 +98,17 @@ def kohya_tools(model: Diffusion) -> tuple[str, ...]:
     return ("ComfyUI",) if model.family.pipeline in COMFYUI_TRANSFORMERS else ()
 
 
-def write_lora(folder: Path, factors: Mapping[str, Factors], *, model: Diffusion) -> None:
+def write_lora(
+    folder: Path,
+    factors: Mapping[str, Factors],
+    *,
+    model: Diffusion,
+    about: Mapping[str, str] = NO_METADATA,
+) -> None:
     """Write the LoRA files of the changes of matrices by public name, float32, scale 1.
 
-    Matrices whose change has rank 0 are left out. ValueError: diffusers has no loader for a part.
+    `about` is added to the files' metadata. Matrices whose change has rank 0 are left out.
+    ValueError: diffusers has no loader for a part.
     """
     lacking = without_loader(model, factors)
     if lacking:
@@ -118,9 +126,10 @@ def write_lora(folder: Path, factors: Mapping[str, Factors], *, model: Diffusion
         kohya[f"{stem}.lora_up.weight"] = _single(f.up_ER * (f.rank / alpha))
         kohya[f"{stem}.lora_down.weight"] = _single(f.down_RD)
         kohya[f"{stem}.alpha"] = torch.tensor(float(alpha))
-    save_file(peft, folder / PEFT_FILE, metadata={"format": "pt"})
+    metadata = {**about, "format": "pt"}
+    save_file(peft, folder / PEFT_FILE, metadata=metadata)
     if kohya_tools(model):
-        save_file(kohya, folder / KOHYA_FILE, metadata={"format": "pt"})
+        save_file(kohya, folder / KOHYA_FILE, metadata=metadata)
 
 
 def _peft_names(name: str) -> tuple[str, str]:

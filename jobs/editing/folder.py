@@ -26,6 +26,7 @@ from engine.model.registry import BUILT_IN, model_hash, pinned
 from jobs.editing.images import Shown
 from jobs.editing.manifest import MANIFEST, manifest_text
 from jobs.editing.plan import EditPlan
+from schemas.content_id import content_id
 from schemas.manifest import MANIFEST_VERSION, EditManifest, Matrix
 
 FULL_MODEL = "model"
@@ -42,14 +43,15 @@ def write_edit(
     """
     originals, weights = solved.originals, solved.weights
     factors = {n: factorize(solved.changes[n], originals[n]) for n in weights}
-    write_delta(work / DELTA, weights, originals=originals, model=portable_name(model.name))
+    name, about = portable_name(model.name), metadata(plan)
+    write_delta(work / DELTA, weights, originals=originals, model=name, about=about)
     if not without_loader(model, weights):
-        write_lora(work, factors, model=model)
+        write_lora(work, factors, model=model, about=about)
     if plan.full_model:
         copy_with(source_folder(model.name), work / FULL_MODEL, tensors=weights)
     manifest = EditManifest(
         version=MANIFEST_VERSION,
-        model=portable_name(model.name),
+        model=name,
         model_hash=model_hash(model.name),
         concepts=plan.concepts,
         settings=plan.settings,
@@ -72,6 +74,29 @@ def write_edit(
     )
     (work / MANIFEST).write_text(manifest_text(manifest))
     return manifest
+
+
+def metadata(plan: EditPlan) -> dict[str, str]:
+    """Return what the delta and the LoRA files say of themselves: `modelspec.*` keys, which image
+    tools show (the Stability AI model metadata standard 1.0.1), and dqf's own.
+
+    Equal edits have equal metadata: there is no date, and concepts count in any order.
+    """
+    # A LoRA is passed on: of a folder on this machine its last name is enough.
+    name = Path(plan.model).resolve().name if is_folder(plan.model) else portable_name(plan.model)
+    components = ", ".join(plan.settings.components)
+    concepts = sorted(concept.model_dump_json() for concept in plan.concepts)
+    return {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.title": f"Edit of {len(concepts)} concepts in {name}",
+        "modelspec.description": f"Closed-form edit of {components} by dqf",
+        "modelspec.implementation": "diffusers",
+        "dqf_base_model": name,
+        "dqf_base_model_hash": model_hash(plan.model),
+        "dqf_components": components,
+        "dqf_concepts_hash": content_id(concepts),
+        "dqf_version": version("dqf"),
+    }
 
 
 def lora_note(model: Diffusion, names: Iterable[str]) -> str:

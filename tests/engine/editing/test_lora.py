@@ -75,7 +75,7 @@ def test_diffusers_draws_the_same_images(
     changes = {f"{n}.weight": low_rank(own[f"{n}.weight"].shape, r) for n, r in ranks.items()}
     factors = {n: factorize(change, own[n]) for n, change in changes.items()}
     assert [f.rank for f in factors.values()] == list(ranks.values())
-    write_lora(tmp_path, factors, model=model)
+    write_lora(tmp_path, factors, model=model, about={"modelspec.title": "an edit"})
     before = images(model)
     with replaced(model, {n: (own[n].double() + c).float() for n, c in changes.items()}):
         after = images(model)

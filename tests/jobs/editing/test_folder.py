@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from engine.editing.delta import DELTA, read_delta, replaced, weights_of
 from engine.editing.lora import KOHYA_FILE, PEFT_FILE
@@ -12,12 +13,13 @@ from engine.files import new_folder
 from engine.model.model import Diffusion
 from engine.model.opening import open_model
 from engine.model.sampling import generate
-from jobs.editing.folder import FULL_MODEL
+from jobs.editing.folder import FULL_MODEL, metadata
 from jobs.editing.manifest import MANIFEST, read_manifest
+from jobs.editing.plan import EditPlan
 from schemas.concept import Concept
 from schemas.edit_settings import EditSettings, RoleWeights
 from schemas.errors import ConceptError
-from schemas.manifest import EditManifest
+from schemas.manifest import EditManifest, EditSite
 from schemas.numerics import Numerics
 from tests.made_up.edits import write_made_up_edit
 
@@ -133,3 +135,36 @@ def test_what_is_no_edit_is_one_sentence(folders: dict[str, Path], tmp_path: Pat
         with pytest.raises(ConceptError, match=sentence) as caught:
             read_manifest(tmp_path / "edit")
         assert "\n" not in str(caught.value)
+
+
+def test_delta_and_lora_say_what_they_are_of(folders: dict[str, Path], tmp_path: Path) -> None:
+    model = open_model(str(folders["sd1"]))
+    write(tmp_path / "edit", model, NAMES["sd1"])
+    manifest = read_manifest(tmp_path / "edit")
+    for file in (DELTA, PEFT_FILE, KOHYA_FILE):
+        with safe_open(tmp_path / "edit" / file, framework="pt") as opened:
+            about = opened.metadata()
+        assert about["dqf_base_model_hash"] == manifest.model_hash
+        assert about["dqf_components"] == ", ".join(SETTINGS.components)
+        assert about["modelspec.title"] == f"Edit of 1 concepts in {folders['sd1'].name}"
+        assert str(folders["sd1"].parent) not in "".join(
+            text for key, text in about.items() if key != "model"
+        )
+
+
+def test_the_metadata_of_equal_concepts_in_another_order_is_equal() -> None:
+    def about(*names: str) -> dict[str, str]:
+        concepts = tuple(Concept(concept=name, replacement="dog") for name in names)
+        return metadata(
+            EditPlan(
+                concepts=concepts,
+                model="emoji-sd",
+                located=EditSite(component=SETTINGS.components[0]),
+                out=Path("unused"),
+                numerics=Numerics(steps=8, guidance=3.0),
+                scorer="builtin:emoji-sd",
+            )
+        )
+
+    assert about("cat", "owl") == about("owl", "cat")
+    assert about("cat", "owl")["dqf_concepts_hash"] != about("cat", "fox")["dqf_concepts_hash"]
