@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 
 ARGS ?=
 # tests/conftest.py says which tests a process takes.
-TWO_PROCESSES := --numprocesses 2 --no-loadscope-reorder
+PROCESSES := --numprocesses 3 --no-loadscope-reorder
 
 .PHONY: demo setup check fix test test-all coverage docs bench reference-model clean
 
@@ -45,7 +45,7 @@ fix: setup
 	$(BIN)/ruff format .
 
 test: check
-	$(BIN)/python -m pytest $(TWO_PROCESSES) $(ARGS)
+	$(BIN)/python -m pytest $(PROCESSES) $(ARGS)
 
 test-all: check
 	$(BIN)/python -m pytest -m 'slow or not slow' $(ARGS)

@@ -23,16 +23,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 ONE_AFTER_ANOTHER = (
-    "tests/cli/test_commands.py",
-    "tests/cli/test_ends.py",
+    "tests/cli/test_commands.py::test_the_doctor_finds_and_repairs",
+    "tests/e2e/test_families_on_ray.py",
     "tests/e2e/test_trace.py",
     "tests/faults/",
-    "tests/jobs/cluster/test_submission.py",
-    "tests/jobs/doctor/test_examine.py",
-    "tests/jobs/editing/test_edit.py",
+    "tests/jobs/cluster/",
+    "tests/jobs/doctor/test_examine.py::test_a_process_of_a_killed_driver_is_noted",
+    "tests/jobs/editing/test_edit.py::test_workers_of_ray_make_the_same_edit",
     "tests/jobs/evaluation/test_attack.py",
     "tests/jobs/pool/test_pool.py",
-    "tests/test_public_face.py",
+    "tests/test_public_face.py::test_workers_find_their_own_packages",
 )
 """Tests that start Ray, or that look for processes that a Ray of this machine has left."""
 
@@ -41,15 +41,16 @@ ONE_AFTER_ANOTHER = (
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Return how `make test` divides the tests between its processes: by files.
 
-    A file's tests share what it has set up. Those of ONE_AFTER_ANOTHER go to one process: a Ray
-    keeps two cores busy, next to another it may not start within its own limit of 30 seconds.
+    A file's tests share what it has set up. Those of ONE_AFTER_ANOTHER go to one process: two Rays
+    at once may not start within Ray's own limit of 30 seconds. They wait more than they compute, so
+    that the other processes have two cores nearly to themselves.
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "one after another" if file.startswith(ONE_AFTER_ANOTHER) else file
+            return "one after another" if nodeid.startswith(ONE_AFTER_ANOTHER) else file
 
     return ByFile(config, log)
 

@@ -126,7 +126,9 @@ def packing_killed(trial: Trial, *, parts_left: int) -> None:
     packing.wait()
 
 
-@pytest.mark.parametrize("parts_left", [256, 200, 100])
+@pytest.mark.parametrize(
+    "parts_left", [pytest.param(left, marks=pytest.mark.slow) for left in (256, 200)] + [100]
+)
 def test_killed_while_packing(tmp_path: Path, parts_left: int) -> None:
     trial = new_trial(tmp_path, seeds=86, chunk_units=1)
     for chunk in range(256):

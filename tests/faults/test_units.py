@@ -35,6 +35,7 @@ AGAIN = {"cat-1": "raise", "dog-2": "raise", "cat-4": "kill"}
 STILL = {"cat-1": "ValueError", "dog-2": "ValueError", "cat-4": "WorkerDied"}
 
 
+@pytest.mark.slow
 def test_only_the_guilty_fail_and_are_tried_again(tmp_path: Path) -> None:
     trial = new_trial(tmp_path, seeds=30)
     assert trial.run_tasks(units=FAULTS, unit_s=1.0) == 0, trial.said
