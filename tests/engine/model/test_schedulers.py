@@ -11,7 +11,7 @@ import torch
 
 from engine.model.opening import count_steps, open_model
 from engine.model.sampling import generate
-from engine.model.schedulers import Rows, gathered, readable, scheduler_named
+from engine.model.schedulers import Rows, gathered, initial_sigma, readable, scheduler_named
 from engine.model.seeds import derived_seed
 from schemas.errors import PlanError
 from schemas.numerics import Numerics
@@ -33,13 +33,15 @@ VARIANTS = {
     "unipc of order 3": ("unipc", {"solver_order": 3}),
     "euler of velocities": ("euler", {"prediction_type": "v_prediction"}),
 }
+FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "shift": 3.0}
 STEPS = 7
 SEEDS = (11, 2**62)
 
 
 def _cases() -> list[Any]:
-    """Return name and config of each scheduler and variant."""
+    """Return name and config of each scheduler and variant, those of flows too."""
     return [
+        *(pytest.param(name, FLOW, id=f"{name} of flows") for name in readable(FLOW)),
         *(pytest.param(name, CONFIG, id=name) for name in readable(CONFIG)),
         *(pytest.param(name, CONFIG | more, id=key) for key, (name, more) in VARIANTS.items()),
     ]
@@ -66,10 +68,11 @@ def prediction(x: torch.Tensor, taste: int, step: int) -> torch.Tensor:
 def full_run(name: str, config: dict[str, Any], seed: int, *, fork: int, taste: int) -> list[Any]:
     """Return one row's latents before and after every step; its taste is 0 until it forks."""
     scheduler = new(name, config)
-    x = initial(seed) * scheduler.init_noise_sigma
+    x = initial(seed) * initial_sigma(scheduler)
     history = [x]
     for step, t in enumerate(scheduler.timesteps):
-        said = prediction(scheduler.scale_model_input(x, t), taste if step >= fork else 0, step)
+        scaled = getattr(scheduler, "scale_model_input", lambda x, _: x)(x, t)
+        said = prediction(scaled, taste if step >= fork else 0, step)
         options = {}
         if "generator" in inspect.signature(scheduler.step).parameters:
             noise_seed = derived_seed("scheduler noise", seed, step)
@@ -81,7 +84,7 @@ def full_run(name: str, config: dict[str, Any], seed: int, *, fork: int, taste: 
 
 def started(name: str, config: dict[str, Any]) -> Rows:
     scheduler = new(name, config)
-    x = torch.cat([initial(seed) for seed in SEEDS]) * scheduler.init_noise_sigma
+    x = torch.cat([initial(seed) for seed in SEEDS]) * initial_sigma(scheduler)
     return Rows(x_RChw=x, scheduler=scheduler, seeds=SEEDS)
 
 
