@@ -48,7 +48,7 @@ test: check
 	$(BIN)/python -m pytest $(PROCESSES) $(ARGS)
 
 test-all: check
-	$(BIN)/python -m pytest -m 'slow or not slow' $(ARGS)
+	$(BIN)/python -m pytest -m 'slow or not slow' $(PROCESSES) $(ARGS)
 
 coverage: setup
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
