@@ -28,7 +28,6 @@ import pandas as pd
 import pyarrow as pa
 from scipy import stats
 
-from bench.made_up_runs import MEASURES, make_components, make_plan, make_run
 from jobs.query.estimates import make_statistics
 from jobs.query.kept_statistics import FOLDER
 from jobs.query.rank import SHOWN, Choice, ranked
@@ -38,6 +37,7 @@ from jobs.runs.trace_run import TraceRun, open_run
 from schemas.statistics import STATISTICS
 from schemas.tables import SCORES
 from schemas.views import TABLES, commits_of, scores_of, view_statements
+from tests.made_up.runs import MEASURES, make_components, make_plan, make_run
 
 CAPTIONS = 288
 COMPONENTS = 70
@@ -242,7 +242,7 @@ def _scipy(folder: Path) -> dict[str, float]:
             "SELECT count(DISTINCT (component, step_start, measure)) "
             f"FROM read_parquet('{folder}/parts/*.parquet')"
         ).fetchall()
-    attributes = 3  # of `bench.made_up_runs`
+    attributes = 3  # of `tests.made_up.runs`
 
     def work() -> None:
         for _ in range(SCIPY_STATES):

@@ -48,7 +48,19 @@ def test_the_code_of_adding_a_model_is_the_engines() -> None:
 
 
 def test_no_module_imports_itself_through_others() -> None:
-    assert import_circle("schemas", "engine", "jobs", "cli", "bench") == []
+    assert import_circle("schemas", "engine", "jobs", "cli", "dqf", "bench", "tests") == []
+
+
+def test_of_all_tests_only_those_of_the_benchmarks_import_them() -> None:
+    graph = grimp.build_graph("tests", "bench", cache_dir=None)
+    importers = {
+        importer
+        for module in graph.find_descendants("bench") | {"bench"}
+        for importer in graph.find_modules_that_directly_import(module)
+        if importer.startswith("tests.")
+    }
+    assert importers
+    assert {importer for importer in importers if not importer.startswith("tests.bench.")} == set()
 
 
 def test_a_circle_through_an_import_in_a_function_is_found(

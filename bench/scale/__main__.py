@@ -25,7 +25,6 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from bench.made_up_runs import MEASURES, WritingWorker, make_plan, make_run
 from jobs.query.rank import SHOWN, Choice, leading, ranked
 from jobs.query.select import opened_views, run_query
 from jobs.runs.packs import tidy
@@ -34,6 +33,7 @@ from jobs.runs.provenance import versions
 from jobs.runs.run import Task
 from jobs.runs.trace_run import TraceRun, open_run
 from jobs.tracing.status import status_of
+from tests.made_up.runs import MEASURES, WritingWorker, make_plan, make_run
 
 T = TypeVar("T")
 MIB = 2**20

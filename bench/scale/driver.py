@@ -17,7 +17,6 @@ from unittest import mock
 import psutil
 
 import jobs.pool.pool
-from bench.made_up_runs import IdleWorker, WritingWorker
 from jobs.cluster.connection import Cluster, connected
 from jobs.pool.actors import WorkerSpec
 from jobs.pool.limits import Limits
@@ -26,6 +25,7 @@ from jobs.runs.packs import tidy
 from jobs.runs.progress import open_tasks, progress_of
 from jobs.runs.run import TaskDone
 from jobs.runs.trace_run import TraceRun, open_run
+from tests.made_up.runs import IdleWorker, WritingWorker
 
 T = TypeVar("T")
 MIB = 2**20

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.made_up_runs import MANIFEST, commit_all, score_row
 from bench.replication.claims import CLAIMS, Evidence, Verdict
 from bench.replication.evidence import FIRST, LAST, role_of
 from bench.replication.figures import draw_figures
@@ -21,6 +20,7 @@ from jobs.runs.run import IdentifiedUnit
 from jobs.runs.trace_run import TraceRun, create_run
 from schemas.component import PAPER_KINDS, Component, Part
 from schemas.plan import TracePlan
+from tests.made_up.runs import MANIFEST, commit_all, score_row
 
 Effect = Callable[[str, str, str, str], float]
 """The share of the total effect by attribute, component, intervention and role of token."""

@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from bench.made_up_runs import score_row
 from jobs.runs.kept_images import LABELS, image_name, picked_units
 from jobs.runs.parts import Failure
 from jobs.runs.provenance import Manifest
@@ -23,6 +22,7 @@ from schemas.intervention import Intervention, TokenRole
 from schemas.manifest import MANIFEST_VERSION
 from schemas.numerics import Numerics
 from schemas.plan import TracePlan
+from tests.made_up.runs import score_row
 
 HACK = "<img src=x onerror=\"window.hacked='{}'\">"
 END_SCRIPT = "</script><script>window.hacked='script'</script>"

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from bench.made_up_runs import MANIFEST, commit_chunk, score_row
 from jobs.runs.run import IdentifiedUnit, Task
 from jobs.runs.trace_run import TraceRun, create_run
 from schemas.caption import Caption
 from schemas.component import Component, Kind, Part
 from schemas.plan import TracePlan
+from tests.made_up.runs import MANIFEST, commit_chunk, score_row
 
 NAMES = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp")
 CAPTIONS = (

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.claims import above_zero, names
 from engine.statistics.causal_sets import (
     concentration,
     effective_number,
@@ -29,6 +28,7 @@ from engine.statistics.inference import (
     studentized,
     tied_ranks,
 )
+from tests.made_up.effects import above_zero, names
 
 Noise = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 NOISES: dict[str, tuple[Noise, float]] = {

@@ -5,7 +5,6 @@ from typing import Literal
 
 import pytest
 
-from bench.made_up_runs import MANIFEST, commit_all, score_row
 from jobs.editing.locate import locate
 from jobs.editing.request import EditRequest, plan_edit
 from jobs.runs.run import IdentifiedUnit
@@ -15,6 +14,7 @@ from schemas.component import Component, Kind, Part
 from schemas.concept import Concept, ConceptKind
 from schemas.errors import ConceptError, StoreError
 from schemas.plan import TracePlan
+from tests.made_up.runs import MANIFEST, commit_all, score_row
 
 NAMES = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp", "unet.mid_block.resnets.0")
 EFFECT = {

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.made_up_runs import MANIFEST, commit_all, score_row
 from jobs.query.bound import bounds, comparisons
 from jobs.query.rank import SHOWN, Choice, ranked
 from jobs.query.select import opened_views
@@ -17,6 +16,7 @@ from schemas.caption import Caption
 from schemas.component import TEXT_ENTRIES, Component, Kind, Part
 from schemas.intervention import Intervention, PatchKind
 from schemas.plan import TracePlan
+from tests.made_up.runs import MANIFEST, commit_all, score_row
 
 CAPTIONS = 12
 INTERVENTIONS = (Intervention.RESTORE, Intervention.CORRUPT)

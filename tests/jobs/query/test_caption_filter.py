@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.made_up_runs import commit_all, make_components, make_run, score_row
 from jobs.query.rank import Choice, check_threshold, ranked, ranked_as_published
 from jobs.query.select import opened_views
 from jobs.query.words import verdicts
@@ -16,6 +15,7 @@ from schemas.caption_filter import CaptionFilter
 from schemas.component import Part
 from schemas.errors import PlanError
 from schemas.plan import TracePlan
+from tests.made_up.runs import commit_all, make_components, make_run, score_row
 
 CAPTIONS = 10
 MEASURES = ("target", "caption")

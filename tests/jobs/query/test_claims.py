@@ -7,8 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bench.claims import FAILING, SKEWS, controlled, simulated, skewed
-from bench.made_up_runs import make_components, make_run
 from jobs.query.select import run_query
 from jobs.runs.parts import PartContent, part_name, write_part
 from jobs.runs.trace_run import TraceRun
@@ -18,6 +16,8 @@ from schemas.intervention import Intervention
 from schemas.plan import TracePlan
 from schemas.statistics import DISCOVERY_RATE
 from schemas.tables import SCORES
+from tests.made_up.effects import FAILING, SKEWS, controlled, simulated, skewed
+from tests.made_up.runs import make_components, make_run
 
 NULLS = 40
 CAPTIONS = 20

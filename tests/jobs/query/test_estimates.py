@@ -12,7 +12,6 @@ import pytest
 from scipy import stats
 
 import jobs.query.estimates
-from bench.made_up_runs import MANIFEST, commit_all, score_row
 from jobs.editing.locate import locate
 from jobs.query.catalog import CATALOG, write_catalog
 from jobs.query.kept_statistics import FOLDER, damaged_statistics
@@ -26,6 +25,7 @@ from schemas.component import Component, Kind, Part
 from schemas.concept import Concept, ConceptKind
 from schemas.plan import TracePlan
 from schemas.views import STATISTICS_VIEWS
+from tests.made_up.runs import MANIFEST, commit_all, score_row
 
 Effect = Mapping[str, Mapping[str, float | np.ndarray]]
 EFFECT: Effect = {

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.made_up_runs import commit_all, make_components, make_run, score_row
 from jobs.query.placebo import placebos
 from jobs.query.rank import Choice
 from jobs.query.select import opened_views
@@ -16,6 +15,7 @@ from schemas.caption import Caption
 from schemas.component import Part
 from schemas.intervention import Intervention
 from schemas.plan import TracePlan
+from tests.made_up.runs import commit_all, make_components, make_run, score_row
 
 CAPTIONS = 12
 INTERVENTIONS = (Intervention.RESTORE, Intervention.OTHER_DRAW, Intervention.MATCHED)
