@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cli.options.completion import models as completed_models
-from cli.options.models import check_name
+from cli.options.models import RevisionOption, check_name, revised_name
 from cli.options.panels import WHERE, choice
 from cli.printing.output import Format, FormatOption, print_rows
 from schemas.component import PAPER_KINDS, Kind
@@ -45,6 +45,7 @@ def components(
             default="the paper's: " + ", ".join(PAPER_KINDS),
         ),
     ] = None,
+    revision: RevisionOption = None,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
     """List a model's components in network order, with shapes and parameter counts.
@@ -54,6 +55,7 @@ def components(
     holds everything upstream.
     The image does not depend on a dead component, by construction: it is traced only by its name.
     """
+    model = revised_name(model, revision)
     check_name(model)
     from engine.model.components import list_components
     from engine.model.cut_points import cut_points

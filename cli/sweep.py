@@ -9,7 +9,7 @@ import typer
 from cli.job import driven
 from cli.options.device import DeviceOption, gpus_of
 from cli.options.evaluation import ImagesOption, ScorerOption
-from cli.options.models import check_name, model_option
+from cli.options.models import RevisionOption, check_name, model_option, revised_name
 from cli.options.progress import with_progress_options
 from cli.options.run import ActorsOption
 from cli.options.sampling import StepsOption
@@ -29,6 +29,7 @@ def sweep(
         typer.Option(help="Component, layer or network to edit; repeatable.", show_default=False),
     ],
     model: Annotated[str, model_option("Model to edit.", default="emoji-sd")] = "emoji-sd",
+    revision: RevisionOption = None,
     anchor: Annotated[str, typer.Option(help="identity, kept, general: with commas.")] = "kept",
     preserve: Annotated[
         str, typer.Option(help="Strengths of kept and general, separated by commas.")
@@ -56,6 +57,7 @@ def sweep(
     it was cut short.
     """
     note(f"reading {concepts}")
+    model = revised_name(model, revision)
     check_name(model)
     from jobs.cluster.connection import Cluster
     from jobs.evaluation.evaluate import EvaluationRequest

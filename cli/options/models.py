@@ -18,15 +18,27 @@ def model_option(text: str, *, default: str) -> object:
 
 
 def revised(model: str | None, revision: str | None) -> str | None:
+    """Return a name with a revision, None where no model is named; PlanError as `revised_name`."""
+    from schemas.errors import PlanError
+
+    if model is not None:
+        return revised_name(model, revision)
+    if revision is not None:
+        raise PlanError(f"--revision {revision} is of a model of the hub: name one by --model")
+    return None
+
+
+def revised_name(model: str, revision: str | None) -> str:
     """Return a model's name with a revision; PlanError if the model has none or one already."""
+    from engine.model.registry import model_source
     from schemas.errors import PlanError
 
     if revision is None:
         return model
-    if model is None or is_folder(model):
-        raise PlanError(f"--revision {revision} is of a model of the hub: name one by --model")
+    if is_folder(model_source(model)):
+        raise PlanError(f"--revision {revision} is of a model of the hub, which {model} is not")
     if "@" in model:
-        raise PlanError(f"--revision {revision}: --model {model} has a revision already")
+        raise PlanError(f"--revision {revision}: model {model} has a revision already")
     return f"{model}@{revision}"
 
 

@@ -56,7 +56,7 @@ def outlook(
     needed = images_needed(limit)
     fewest = min((concept.prompts for concept in concepts if concept.prompts), default=None)
     advice = (
-        f"; {needed} images of each without the concept are enough: --seeds {-(-needed // fewest)}"
+        f"; {needed} images of each without the concept are enough: --images {-(-needed // fewest)}"
         if able < len(concepts) and fewest
         else ""
     )

@@ -155,3 +155,23 @@ def test_the_names_of_diffusers_are_taken(theirs: str, ours: str) -> None:
 
 def test_every_model_has_a_default_that_help_can_say() -> None:
     assert all(model.steps > 0 and model.guidance >= 1 for model in BUILT_IN.values())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("components",),
+        ("edit", "sweep", "c.csv", "--out", "o", "--layer", "l", "--model"),
+        ("edit-batch", "c.csv", "--out", "o", "--layer", "l", "--model"),
+        ("generate", "a cat", "--out", "o.png", "--model"),
+    ],
+)
+def test_every_command_that_opens_a_model_takes_a_revision(words: tuple[str, ...]) -> None:
+    for model, shown in (
+        ("a/b@c", "has a revision already"),
+        ("emoji-sd", "which emoji-sd is not"),
+        ("/", "which / is not"),
+    ):
+        done = CliRunner().invoke(app, [*words, model, "--revision", "v1"])
+        assert done.exit_code != 0
+        assert shown in f"{done.exception} {done.output}"

@@ -16,6 +16,7 @@ import pytest
 import typer
 
 from cli.app import app
+from cli.options.sampling import DIFFUSERS
 from tests.docs.shown import ROOT, Shown
 from tests.docs.test_readme import _parse
 
@@ -104,6 +105,21 @@ def test_commands_are_printed_in_backticks() -> None:
     for text in ALL:
         if not text.is_command:
             assert not CALLED.search(re.sub(r"`[^`]*`", "", text.text)), text
+
+
+def test_every_option_that_is_named_exists() -> None:
+    known = {"--help", *(f"--{name}" for name in DIFFUSERS), *_options(DQF)}
+    for text in ALL:
+        named = re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]\b", text.text)
+        if " " in text.text:  # a name alone is an option's own declaration
+            assert set(named) <= known, text
+
+
+def _options(command: Any) -> Iterator[str]:
+    for param in command.params:
+        yield from (*param.opts, *param.secondary_opts)
+    for inner in getattr(command, "commands", {}).values():
+        yield from _options(inner)
 
 
 def test_many_are_found_and_a_wrong_one_would_fail() -> None:

@@ -53,6 +53,6 @@ def test_the_outlook_has_the_seeds_that_every_concept_needs() -> None:
     few, enough = plan(20), plan(30)
     assert "280 images" in outlook(few, preview(few))
     assert "1 of 2 concepts" in outlook(few, preview(few))
-    assert outlook(few, preview(few)).endswith("--seeds 30")
+    assert outlook(few, preview(few)).endswith("--images 30")
     assert "2 of 2 concepts" in outlook(enough, preview(enough))
-    assert "--seeds" not in outlook(enough, preview(enough))
+    assert "--images" not in outlook(enough, preview(enough))
