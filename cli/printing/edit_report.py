@@ -28,6 +28,6 @@ def _summary(manifest: "EditManifest", out: Path) -> Iterator[str]:
     if manifest.untouched_change is not None:
         yield f"untouched concepts: mean change of the score {manifest.untouched_change:+.3f}"
     changed = ", ".join(f"{m.name} {100 * m.relative_change:.1f}%" for m in manifest.matrices)
-    yield f"changed for {len(manifest.concepts)} concepts: {changed}"
+    yield f"concepts: {len(manifest.concepts)}; changed: {changed}"
     yield f"keys {manifest.key_seconds:.2f} s, solve {manifest.solve_seconds:.3f} s"
     yield f"edit: {out}"

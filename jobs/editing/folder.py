@@ -88,7 +88,7 @@ def metadata(plan: EditPlan) -> dict[str, str]:
     concepts = sorted(concept.model_dump_json() for concept in plan.concepts)
     return {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.title": f"Edit of {len(concepts)} concepts in {name}",
+        "modelspec.title": f"Edit of {name}, concepts: {len(concepts)}",
         "modelspec.description": f"Closed-form edit of {components} by dqf",
         "modelspec.implementation": "diffusers",
         "dqf_base_model": name,

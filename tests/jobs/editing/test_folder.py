@@ -146,7 +146,7 @@ def test_delta_and_lora_say_what_they_are_of(folders: dict[str, Path], tmp_path:
             about = opened.metadata()
         assert about["dqf_base_model_hash"] == manifest.model_hash
         assert about["dqf_components"] == ", ".join(SETTINGS.components)
-        assert about["modelspec.title"] == f"Edit of 1 concepts in {folders['sd1'].name}"
+        assert about["modelspec.title"] == f"Edit of {folders['sd1'].name}, concepts: 1"
         assert str(folders["sd1"].parent) not in "".join(
             text for key, text in about.items() if key != "model"
         )
