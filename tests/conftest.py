@@ -17,6 +17,8 @@ from tests.models.transformers import build_flux, build_sd3
 # As jobs.cluster.connection does before a local Ray starts: whichever test imports Ray first, it
 # listens on the loopback interface alone.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+# Ray lets its workers wait for any other process, such as those that run the other tests.
+os.environ.setdefault("RAY_worker_niceness", "0")
 # A job in a shell's background ignores Ctrl-C, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tiny tensors: more threads only wait for one another. OMP_NUM_THREADS=2 tries the suite with two.

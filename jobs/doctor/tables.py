@@ -40,7 +40,8 @@ def check_tables(run: Run[Any]) -> TableCheck:
     if isinstance(run, TraceRun):
         texts |= {name: _small_fault(run, name) for name in small_tables(run)}
         texts[UNITS_FILE] = _units_fault(run)
-    texts = {name: text or _query_fault(run, name) for name, text in texts.items()}
+    with duckdb.connect() as connection:
+        texts = {n: text or _query_fault(run, n, connection) for n, text in texts.items()}
     faults = [
         Fault(check="tables", name=n, text=f"{n} {text}") for n, text in texts.items() if text
     ]
@@ -108,9 +109,9 @@ def _empty_fault(run: Run[Any], name: str) -> str:
     return "is not empty" if len(part.table) or part.commits else ""
 
 
-def _query_fault(run: Run[Any], name: str) -> str:
+def _query_fault(run: Run[Any], name: str, connection: duckdb.DuckDBPyConnection) -> str:
     """Return why DuckDB cannot read a file that Arrow can; "" if it can."""
-    with duckdb.connect() as connection, on_disk(run, name, run.storage.read(name)) as path:
+    with on_disk(run, name, run.storage.read(name)) as path:
         try:
             fingerprint(connection, path)
         except CorruptPart as error:

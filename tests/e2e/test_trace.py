@@ -24,7 +24,6 @@ MEASURED = ("clean", "corrupted", "patched")
 SCORES = "SELECT * FROM scores ORDER BY ALL"
 CAPTIONS = """caption,subject,attribute,target
 a red apple on a wooden table,apple,object,
-a painting of a sailing ship,ship,object,
 an old castle in the green forest,green,color,a green forest
 """
 
