@@ -8,6 +8,8 @@ RUN ?= demo
 STAMP := $(VENV)/.installed
 
 ARGS ?=
+# make setup PIP_ARGS='--index-url URL': where pip takes torch from, such as the index of its CPU build.
+PIP_ARGS ?=
 # tests/conftest.py says which tests a process takes.
 PROCESSES := --numprocesses 3 --no-loadscope-reorder
 
@@ -17,7 +19,7 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch torchvision
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) torch torchvision
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 

@@ -19,6 +19,7 @@ PAGES = {
 FILES = {
     "engine/reference/emoji-sd/samples.png": "samples.png",
     "cluster.yaml": "cluster.yaml",
+    "CITATION.cff": "CITATION.cff",
 }
 """The files that those pages and others show or link."""
 LINK = re.compile(r"(?<=\]\()(?!https?://|#)([^)#\s]+)")
