@@ -14,20 +14,29 @@ if TYPE_CHECKING:
     from engine.model.opening import open_model
     from engine.model.scorer import open_scorer
     from engine.tracing.notebook import trace_caption
+    from jobs.cluster.connection import Cluster
     from jobs.editing.request import EditRequest, run_edit
-    from jobs.evaluation.evaluate import evaluate, prepare_evaluation
+    from jobs.evaluation.evaluate import EvaluationRequest, evaluate, prepare_evaluation
     from jobs.query.results import effects, open_run, query, rank
     from schemas.caption import Caption
-    from schemas.component import Part
+    from schemas.component import Kind, Part
+    from schemas.concept import Concept
     from schemas.errors import DqfError
+    from schemas.intervention import Intervention, TokenRole
     from schemas.numerics import Numerics
 
 __all__ = [
     "Caption",
+    "Cluster",
+    "Concept",
     "DqfError",
     "EditRequest",
+    "EvaluationRequest",
+    "Intervention",
+    "Kind",
     "Numerics",
     "Part",
+    "TokenRole",
     "effects",
     "evaluate",
     "open_model",
@@ -41,10 +50,16 @@ __all__ = [
 ]
 PLACES = {
     "Caption": "schemas.caption",
+    "Cluster": "jobs.cluster.connection",
+    "Concept": "schemas.concept",
     "DqfError": "schemas.errors",
     "EditRequest": "jobs.editing.request",
+    "EvaluationRequest": "jobs.evaluation.evaluate",
+    "Intervention": "schemas.intervention",
+    "Kind": "schemas.component",
     "Numerics": "schemas.numerics",
     "Part": "schemas.component",
+    "TokenRole": "schemas.intervention",
     "effects": "jobs.query.results",
     "evaluate": "jobs.evaluation.evaluate",
     "open_model": "engine.model.opening",

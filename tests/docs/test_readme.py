@@ -172,14 +172,6 @@ def test_a_shown_reader_runs(shown: Shown, small: Path, monkeypatch: pytest.Monk
     assert written or result.stdout.strip()
 
 
-def test_shown_python_runs() -> None:
-    page = (ROOT / "docs/tracing.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    scope: dict[str, Any] = {}
-    exec(compile(block, "docs/tracing.md", "exec"), scope)
-    assert len(scope["table"]) == 2 * 2 * 4
-
-
 @pytest.mark.slow
 def test_the_readme_and_the_tutorial_run_from_beginning_to_end(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("*.md"))
