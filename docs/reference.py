@@ -12,32 +12,53 @@ from cli.app import app
 PAGE = Path(__file__).parent / "cli.md"
 HEAD = """# Commands
 
-Made from the program by `python -m docs.reference`. `dqf COMMAND --help` says the same. An error
-in an input is reported in one sentence, with exit code 2; data go to stdout, notes to stderr. The
-option `--install-completion` teaches your shell the commands.
+Made from the program by `python -m docs.reference`, by task. `dqf COMMAND --help` says the same. An
+error in an input is reported in one sentence, with exit code 2; data go to stdout, notes to stderr.
+The option `--install-completion` teaches your shell the commands.
 """
+TASKS = {
+    "Choose a model and its components": ("models", "components"),
+    "Trace": ("trace plan", "trace submit", "trace resume"),
+    "Watch a run": ("trace status", "trace logs", "trace stop", "trace list", "doctor"),
+    "Read what a run found": ("rank", "query", "export", "report", "plot"),
+    "Edit concepts": ("edit-batch", "edit add", "edit remove", "edit list", "edit diff"),
+    "Measure and use an edit": (
+        *("edit evaluate", "edit results", "edit sweep", "edit attack"),
+        *("edit check", "generate"),
+    ),
+}
+"""The sections of the page, and the commands of each in the order in which they are used."""
 HIDDEN = {"--help", "--install-completion", "--show-completion"}
 
 
 def reference() -> str:
-    """Return the page."""
+    """Return the page. KeyError: a task names a command that is not there."""
     group = typer.main.get_command(app)
-    return "\n".join([HEAD, *_commands(group, group.make_context("dqf", [""]))])
+    found = dict(_commands(group, group.make_context("dqf", [""])))
+    lines = [HEAD, "| to | |", "|---|---|"]
+    for task, names in TASKS.items():
+        links = (f"[`{name}`](#dqf-{name.replace(' ', '-')})" for name in names)
+        lines.append(f"| {task.lower()} | {', '.join(links)} |")
+    for task, names in TASKS.items():
+        lines += ["", f"## {task}", "", *(found.pop(name) for name in names)]
+    assert not found, f"in no task: {', '.join(found)}"
+    return "\n".join(lines)
 
 
-def _commands(group: Any, context: Any) -> Iterator[str]:
+def _commands(group: Any, context: Any) -> Iterator[tuple[str, str]]:
+    """Yield each command's name, without `dqf`, and its text."""
     for name, command in group.commands.items():
         # Parsed leniently: arguments that a command needs are not there.
         inner = command.make_context(name, [], parent=context, resilient_parsing=True)
         if hasattr(command, "commands"):
             yield from _commands(command, inner)
         else:
-            yield from _command(command, inner)
+            yield inner.command_path.removeprefix("dqf "), "\n".join(_command(command, inner))
 
 
 def _command(command: Any, context: Any) -> Iterator[str]:
     path = context.command_path
-    yield f"## {path}\n\n```text\n{path} {' '.join(command.collect_usage_pieces(context))}\n```\n"
+    yield f"### {path}\n\n```text\n{path} {' '.join(command.collect_usage_pieces(context))}\n```\n"
     yield f"{command.help.strip()}\n"
     for title, kind in (("argument", "argument"), ("option", "option")):
         records = [
