@@ -56,6 +56,8 @@ class EditSection:
     """The edits of a sweep; empty for a single edit."""
     pictures: tuple[Picture, ...]
     sentence: str
+    headline: str
+    """What was found, in a few words for the page's first card."""
 
 
 def edit_sections(folders: Sequence[Path]) -> list[EditSection]:
@@ -80,27 +82,33 @@ def _section(folder: Path, name: str) -> EditSection:
     manifest = read_manifest(folder)
     summary = folder / "evaluation" / SUMMARY
     results = _rows(summary, "results") if is_file(summary) else ()
+    sentence = _edit_sentence(results, folder)
     return EditSection(
         name=name,
         manifest=manifest,
         results=tuple(r for r in results if r["images"] or r["group"] in GROUPS),
         trades=(),
         pictures=tuple(_pictures(folder, manifest)),
-        sentence=_edit_sentence(results, folder),
+        sentence=sentence,
+        headline=_headline(results) or sentence,
     )
 
 
 def _sweep(folder: Path, name: str) -> EditSection:
     trades = _rows(folder / SWEEP, None)
     best = [trade["edit"] for trade in trades if trade["is_best"]]
+    sentence = (
+        f"Of {len(trades)} edits {len(best)} are beaten by no other: "
+        f"{', '.join(best[:8])}{' and more' if len(best) > 8 else ''}."
+    )
     return EditSection(
         name=name,
         manifest=None,
         results=(),
         trades=trades,
         pictures=(),
-        sentence=f"Of {len(trades)} edits {len(best)} are beaten by no other: "
-        f"{', '.join(best[:8])}{' and more' if len(best) > 8 else ''}.",
+        sentence=sentence,
+        headline=sentence,
     )
 
 
@@ -137,6 +145,18 @@ def _edit_sentence(results: Sequence[dict[str, Any]], folder: Path) -> str:
     if not parts:
         return "The evaluation has nothing to choose between, so no accuracy is measured."
     return f"Of the images that the unedited model draws right: {'; '.join(parts)}."
+
+
+def _headline(results: Sequence[dict[str, Any]]) -> str:
+    """Return the shares still recognized and kept in a few words; "" if neither was measured."""
+    by_group = {row["group"]: row for row in results if row["of_right"] is not None}
+    words: list[str] = []
+    if erased := by_group.get("still_recognised"):
+        concepts = f"{erased['names']} concept{'' if erased['names'] == 1 else 's'}"
+        words.append(f"{erased['of_right']:.0%} of the images of {concepts} still show them")
+    if kept := by_group.get("kept"):
+        words.append(f"{kept['of_right']:.0%} of what is kept is still recognized")
+    return ", ".join(words).replace("%", " %") + "." if words else ""
 
 
 def share_text(row: dict[str, Any], name: str = "of_right") -> str:

@@ -27,7 +27,7 @@ EFFECT = [
 VALUES = [
     *EFFECT,
     ["q", "q-value", "q"],
-    ["recovery", "of the total effect", "share"],
+    ["recovery", "of the total effect", "recovery"],
     ["captions", "captions", "number"],
     ["survives", "survives", "text"],
 ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from jobs.report.figures.data import ALPHA, FigureData, Row, group_of
 from jobs.report.figures.known import FIGURES
+from jobs.report.figures.parts import UNDEFINED_SHARE
 
 PARTS = {"denoiser": "UNet", "text-encoder": "text encoder"}
 NAMED = 3
@@ -42,7 +43,7 @@ class Answer:
     effect: str
     """The indirect effect of this state with its interval."""
     share: str
-    """This effect as a share of the total effect."""
+    """This effect as a share of the total effect; "" if nothing survives."""
     spread: str
     """The effective number of components with its interval, and the number of components."""
 
@@ -68,6 +69,20 @@ def answers(data: FigureData, measure: str, attributes: Sequence[str]) -> list[A
             if rows:
                 answered.append(_answer(rows, data.concentration))
     return answered
+
+
+def in_short(answered: Sequence[Answer]) -> str:
+    """Return in one sentence which attributes have survivors, and the strongest of each part."""
+    attributes = dict.fromkeys(answer.attribute for answer in answered)
+    strongest = defaultdict[str, list[str]](list)
+    for answer in answered:
+        if answer.survivors:
+            strongest[answer.attribute].append(f"{answer.strongest} ({answer.part})")
+    of_all = f"of {len(attributes)} attribute" + ("" if len(attributes) == 1 else "s")
+    if not strongest:
+        return f"No state survives, {of_all}."
+    each = "; ".join(f"{name}: {' and '.join(states)}" for name, states in strongest.items())
+    return f"States survive for {len(strongest)} {of_all}; the strongest are {each}."
 
 
 def _groups(states: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
@@ -96,7 +111,7 @@ def _answer(rows: list[Row], concentration: Sequence[Row]) -> Answer:
         total_effect=effect_text(best, "mean_te", "te_low", "te_high"),
         strongest=leader["state"] if leader else "",
         effect=effect_text(leader) if leader else "",
-        share=share_text(leader) if leader else "",
+        share=(share_text(leader) or UNDEFINED_SHARE) if leader else "",
         spread=_spread(spreads[0]) if spreads else "",
     )
 
@@ -203,10 +218,24 @@ def _ranked(rows: Sequence[Row]) -> str:
     if len(first) == 1:
         return (
             f"{_choice(first[0])}: first of {len(rows)} is {names}; no other interval reaches it."
+            f"{_across_zero(rows)}"
         )
     return (
         f"{_choice(first[0])}: of {len(rows)} states {len(first)} share the first rank, as their "
-        f"intervals overlap: {names}."
+        f"intervals overlap: {names}.{_across_zero(rows)}"
+    )
+
+
+def _across_zero(rows: Sequence[Row]) -> str:
+    """Return why a state survives though its interval reaches zero; "" if there is none."""
+    survivors = [row for row in rows if row["survives"] == "yes" and row["low"] is not None]
+    count = sum(row["low"] <= 0 for row in survivors)
+    if not count:
+        return ""
+    of_them = "One state that survives has" if count == 1 else f"{count} states that survive have"
+    return (
+        f" {of_them} an interval that reaches zero: the test asks only whether the effect is above "
+        "zero, the interval leaves out both ends."
     )
 
 

@@ -27,7 +27,7 @@ from jobs.report.figures.data import ALPHA, FigureData, read_figure_data
 from jobs.report.figures.edits import edits, pareto
 from jobs.report.figures.known import FIGURES, default_measure
 from jobs.report.figures.labels import places
-from jobs.report.figures.parts import ROWS, spec_of
+from jobs.report.figures.parts import ROWS, UNDEFINED_SHARE, spec_of
 from jobs.report.figures.style import DARK, EFFECT_SCALE, LIGHT, config
 from jobs.report.images import strips
 from jobs.report.tables import (
@@ -43,6 +43,7 @@ from jobs.report.words import (
     Answer,
     answers,
     findings,
+    in_short,
 )
 from jobs.runs.progress import progress_of
 from jobs.runs.trace_run import TraceRun
@@ -90,6 +91,7 @@ def write_report(
     html = _rendered(
         run=run,
         answers=answered,
+        short=in_short(answered),
         attributes=attributes,
         measure=measure,
         strips=strips(run, places(run.components)),
@@ -164,6 +166,7 @@ def _page_data(data: FigureData, figures: list[dict[str, Any]]) -> dict[str, Any
         },
         "findings": {name: findings(name, figure.rows(data)) for name, figure in FIGURES.items()},
         "figures": figures,
+        "undefinedShare": UNDEFINED_SHARE,
         "themes": {
             "light": config(LIGHT, font=FONT),
             "dark": config(DARK, font=FONT),

@@ -1,7 +1,11 @@
 """The report in a browser: offline, readable by all, safe, and its controls do what they say."""
 
+import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+from xml.etree import ElementTree
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -138,6 +142,92 @@ def test_filters_act_on_figures_and_tables_together(page: Page, run: TraceRun) -
     assert page.locator(".strip:visible").count() == 4
 
 
+def test_the_first_card_answers_for_the_trace_and_for_each_edit(page: Page) -> None:
+    first = page.locator(".card").first
+    text = first.inner_text()
+    assert "object: up 0 resnet 0" in text
+    assert "of 3 attributes" in text
+    assert "5 % of the images of 2 concepts still show them, 85 % of what is kept is still" in text
+    assert "Of 3 edits 2 are beaten by no other" in text
+    first.locator("a").first.click()
+    expect(page.locator("section#edits h2")).to_be_in_viewport()
+
+
+def test_a_card_chooses_its_attribute(page: Page) -> None:
+    page.locator(".card button", has_text="right-to-left").click()
+    page.wait_for_selector(READY)
+    assert page.locator("select[name=attribute]").input_value() == "right-to-left"
+    caption = page.locator("#figure-network-denoiser figcaption")
+    assert caption.inner_text().startswith("right-to-left")
+
+
+def test_the_address_keeps_the_filters(page: Page) -> None:
+    assert "attribute" not in page.url
+    choose(page, "attribute", ODD_ATTRIBUTE)
+    choose(page, "part", "text-encoder")
+    chosen = {"attribute": [ODD_ATTRIBUTE], "part": ["text-encoder"]}
+    assert parse_qs(urlsplit(page.url).fragment) == chosen
+    page.locator("nav a", has_text="Ranking").click()
+    page.wait_for_selector(READY)
+    page.reload()
+    page.wait_for_selector(READY)
+    assert page.locator("select[name=attribute]").input_value() == ODD_ATTRIBUTE
+    assert page.locator("select[name=part]").input_value() == "text-encoder"
+    expect(page.locator("#figure-ranking-denoiser")).to_be_hidden()
+    page.evaluate("location.hash = 'attribute=no+such&measure=caption&at=<img src=x>'")
+    page.wait_for_selector(READY)
+    expect(page.locator("select[name=measure]")).to_have_value("caption")
+    # What the run does not have leaves the filter as it was.
+    assert page.locator("select[name=attribute]").input_value() == ODD_ATTRIBUTE
+
+
+def test_a_figure_is_copied_as_csv_with_all_digits(page: Page, run: TraceRun) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    figure = page.locator("#figure-ranking-text-encoder")
+    choose(page, "attribute", ODD_ATTRIBUTE)
+    figure.get_by_role("button", name="Copy as CSV").click()
+    expect(figure.get_by_role("button", name="Copied")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    rows = list(csv.DictReader(io.StringIO(copied)))
+    sql = """SELECT component, token, mean_ie FROM ranking WHERE part = 'text-encoder'
+      AND measure = 'target' AND attribute = $attribute AND intervention = 'restore'
+      ORDER BY mean_ie DESC"""
+    expected = run_query(run, sql, {"attribute": ODD_ATTRIBUTE}).to_pylist()
+    assert len(rows) == len(expected)
+    assert {row["component"] for row in rows} == {row["component"] for row in expected}
+    means = [float(row["mean"]) for row in rows]
+    assert means == pytest.approx([row["mean_ie"] for row in expected], rel=1e-5)
+
+
+def test_a_table_is_copied_as_csv(page: Page) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator("#failures").get_by_role("button", name="Copy as CSV").click()
+    page.wait_for_timeout(50)
+    heading, *rows = csv.reader(io.StringIO(page.evaluate("navigator.clipboard.readText()")))
+    assert heading == ["unit", "error", "message"]
+    assert [row[1:] for row in rows] == [["OSError", FAILURE]]
+
+
+def test_a_figure_is_saved_as_svg(page: Page, tmp_path: Path) -> None:
+    choose(page, "attribute", ODD_ATTRIBUTE)
+    figure = page.locator("#figure-ranking-text-encoder")
+    with page.expect_download() as download:
+        figure.get_by_role("button", name="Save SVG").click()
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+    assert path.name == "ranking-text-encoder.svg"
+    drawn = ElementTree.fromstring(path.read_text())
+    assert drawn.tag.endswith("svg")
+    texts = [text for element in drawn.iter() if (text := element.text)]
+    assert any("</script>" in text for text in texts)
+    assert not [element for element in drawn.iter() if element.tag.endswith(("script", "img"))]
+
+
+def test_the_table_of_answers_fits_the_page(page: Page) -> None:
+    table = page.locator("#answer .scroll")
+    assert table.evaluate("e => e.scrollWidth <= e.clientWidth")
+
+
 def test_hovering_shows_an_effect_with_its_interval(page: Page) -> None:
     for figure, mark in (("network-denoiser", "rect"), ("ranking-denoiser", "symbol"),
                          ("timesteps-denoiser", "rect")):  # fmt: skip
@@ -217,5 +307,8 @@ def test_dark_mode_darkens_page_and_figures(page: Page) -> None:
     expect(paper).to_be_visible()
     assert paper.evaluate(ground) == rgb(LIGHT.surface)
     expect(page.locator("select[name=attribute]")).to_be_hidden()
+    expect(page.locator("button").first).to_be_hidden()
+    written = "Attribute: object; Part: both; Measure: target; Intervention: restored"
+    expect(page.locator("#choice")).to_have_text(written)
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.pdf(format="A4", print_background=True).startswith(b"%PDF")

@@ -21,7 +21,8 @@ Q_VALUE = "!isValid(datum.q) ? 'none' : datum.q < 0.0001 ? '< 0.0001' : format(d
 # A state without an interval has its mean at both ends.
 FROM = "isValid(datum.low) ? datum.low : datum.{mean}"
 TO = "isValid(datum.high) ? datum.high : datum.{mean}"
-RECOVERY = "isValid(datum.recovery) ? format(datum.recovery, '.0%') : 'none'"
+UNDEFINED_SHARE = "undefined: total effect too near zero"
+RECOVERY = f"isValid(datum.recovery) ? format(datum.recovery, '.0%') : '{UNDEFINED_SHARE}'"
 
 
 def spec_of(draw: Callable[[Rows], alt.TopLevelMixin], rows: Rows) -> dict[str, Any]:

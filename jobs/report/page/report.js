@@ -36,6 +36,75 @@ function chosen() {
   return Object.fromEntries(filters.map((select) => [select.name, select.value]));
 }
 
+const initial = chosen(); // what is chosen where the address says nothing
+
+// The section that the address names: as its whole hash, or after the filters.
+function sectionOf(wanted) {
+  const hash = location.hash.slice(1);
+  return document.getElementById(hash) ? hash : wanted.get("at");
+}
+
+function readAddress() {
+  const wanted = new URLSearchParams(location.hash.slice(1));
+  if (sectionOf(wanted) === location.hash.slice(1)) return; // a link to a section, no choice
+  for (const select of filters) {
+    const value = wanted.get(select.name) ?? initial[select.name];
+    if ([...select.options].some((option) => option.value === value)) select.value = value;
+  }
+}
+
+function writeAddress(choice) {
+  const section = sectionOf(new URLSearchParams(location.hash.slice(1)));
+  const own = new URLSearchParams(
+    Object.entries(choice).filter(([name, value]) => value !== initial[name]));
+  let hash = own.toString();
+  if (section) hash = hash ? `${hash}&at=${encodeURIComponent(section)}` : section;
+  history.replaceState(null, "", location.href.split("#")[0] + (hash ? "#" + hash : ""));
+}
+
+function say(text) {
+  document.getElementById("said").textContent = text;
+}
+
+function button(title, act) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = title;
+  made.addEventListener("click", act);
+  return made;
+}
+
+function csvOf(lines) {
+  const quoted = (value) => {
+    const text = value === null || value === undefined ? "" : String(value);
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  return lines.map((cells) => cells.map(quoted).join(",") + "\r\n").join("");
+}
+
+// A button that copies lines of cells, which are made when it is pressed.
+function copyButton(lines) {
+  const made = button("Copy as CSV", async () => {
+    try {
+      await navigator.clipboard.writeText(csvOf(lines()));
+      made.textContent = "Copied";
+    } catch {
+      made.textContent = "The browser does not allow copying";
+    }
+    say(made.textContent);
+    setTimeout(() => { made.textContent = "Copy as CSV"; }, 2000);
+  });
+  return made;
+}
+
+function save(name, text, type) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
 function rowsOf(figure, choice) {
   return tables[figure.source].filter((row) =>
     (figure.where === null || row[figure.where] !== null) &&
@@ -62,12 +131,13 @@ function signed(value, digits) {
   return value > 0 ? "+" + text : text;
 }
 
+const EMPTY = { recovery: page.undefinedShare };
 const FORMATS = {
   text: String,
   number: (value) => value.toLocaleString("en"),
   effect: (value) => signed(value, 4),
   q: (value) => (value < 0.0001 ? "< 0.0001" : value.toFixed(4)),
-  share: (value) => (100 * value).toFixed(0).replace("-", "\u2212") + " %",
+  recovery: (value) => (100 * value).toFixed(0).replace("-", "\u2212") + " %",
   ratio: (value) => value.toFixed(2),
 };
 
@@ -85,7 +155,8 @@ function filled(table, columns, rows) {
     const line = body.insertRow();
     for (const [field, , format] of columns) {
       const cell = line.insertCell();
-      cell.textContent = row[field] === null || row[field] === undefined ? "" : FORMATS[format](row[field]);
+      cell.textContent = row[field] === null || row[field] === undefined
+        ? EMPTY[format] || "" : FORMATS[format](row[field]);
       if (format !== "text") cell.className = "n";
     }
   }
@@ -105,6 +176,19 @@ class Drawn {
     this.plot = this.root.querySelector(".plot");
     this.paper = this.root.querySelector(".paper");
     this.views = [];
+    const tools = this.root.querySelector(".tools");
+    if (figure.columns) tools.append(copyButton(() => this.lines(chosen())));
+    tools.append(button("Save SVG", async () => {
+      const onPaper = this.views[this.views.length - 1].view;
+      save(`${figure.id}.svg`, await onPaper.toSVG(), "image/svg+xml");
+    }));
+  }
+
+  // The figure's values with all digits and rows, under the names of its fields.
+  lines(choice) {
+    const fields = this.figure.columns.map(([field]) => field);
+    const rows = ordered(this.figure, rowsOf(this.figure, choice));
+    return [fields, ...rows.map((row) => fields.map((field) => row[field]))];
   }
 
   async draw(choice) {
@@ -197,10 +281,14 @@ function showStatus(choice) {
     (!choice.part || row.part === choice.part));
   const survivors = rows.filter((row) => row.survives === "yes").length;
   status.textContent = `${rows.length} states, ${survivors} survive.`;
+  document.getElementById("choice").textContent = filters
+    .map((select) => `${select.labels[0].firstChild.textContent.trim()}: ${select.selectedOptions[0].text}`)
+    .join("; ");
 }
 
 async function update() {
   const choice = chosen();
+  writeAddress(choice);
   if (filters.length) showStrips(choice);
   showStatus(choice);
   for (const one of drawn) await one.update(choice);
@@ -214,6 +302,18 @@ function soon(task) {
 }
 
 for (const select of filters) select.addEventListener("change", () => soon(update));
+for (const card of document.querySelectorAll("button.choose"))
+  card.addEventListener("click", () => {
+    document.querySelector("#filters select[name=attribute]").value = card.dataset.attribute;
+    soon(update);
+    document.getElementById("network").scrollIntoView();
+  });
+for (const table of document.querySelectorAll(".scroll > table")) {
+  if (table.closest(".values")) continue; // the figure has a button
+  const cells = (row) => [...row.cells].map((cell) => cell.innerText);
+  table.parentElement.after(copyButton(() => [...table.rows].map(cells)));
+}
+window.addEventListener("hashchange", () => { readAddress(); soon(update); });
 dark.addEventListener("change", () => soon(redraw));
 let width = window.innerWidth;
 let timer = 0;
@@ -228,4 +328,9 @@ async function redraw() {
   for (const one of drawn) if (one.views.length) await one.draw(chosen());
   await update();
 }
+readAddress();
 soon(update);
+queue.then(() => {
+  const section = document.getElementById(sectionOf(new URLSearchParams(location.hash.slice(1))));
+  if (section) section.scrollIntoView();
+});
