@@ -13,7 +13,7 @@ STATE_FIELDS = (
 )  # fmt: skip
 TOKEN_FIELDS = (
     "attribute", "part", "measure", "intervention", "label", "component", "place", "place_order",
-    "text", "steps", "mean", "low", "high", "captions", "order",
+    "text", "steps", "mean", "low", "high", "captions", "order", "survives",
 )  # fmt: skip
 OVERLAP_FIELDS = (
     "part", "measure", "attribute_a", "attribute_b", "num_a", "num_b", "num_both", "jaccard",

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
@@ -274,6 +275,44 @@ def test_every_figure_and_image_has_words(page: Page) -> None:
         assert len(words.split()) > 4, words
     for image in page.locator("img").all():
         assert len(image.get_attribute("alt") or "") > 10
+
+
+FAINT = """() => {
+  const shares = (css) => css.match(/[\\d.]+/g).map(Number);
+  const linear = (v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+  const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const ground = (element) => {
+    for (; element; element = element.parentElement) {
+      const [r, g, b, alpha = 1] = shares(getComputedStyle(element).backgroundColor);
+      if (alpha === 1) return [r, g, b];
+    }
+    return [255, 255, 255];
+  };
+  const seen = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !element.checkVisibility()) continue;
+    if (element.closest(".role-mark, script, noscript, option")) continue;
+    const style = getComputedStyle(element);
+    const ink = element.closest("svg") ? style.fill : style.color;
+    const both = [luminance(shares(ink)), luminance(ground(element))].sort((a, b) => a - b);
+    seen.push([(both[1] + 0.05) / (both[0] + 0.05), walker.currentNode.data.trim()]);
+  }
+  return seen;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_has_contrast(page: Page, scheme: Literal["light", "dark"]) -> None:
+    page.emulate_media(color_scheme=scheme)
+    surface = rgb((LIGHT if scheme == "light" else DARK).surface)
+    expect(page.locator(f"#figure-pareto-1 .plot svg[style*='{surface}']")).to_have_count(1)
+    page.wait_for_selector(READY)
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    seen = page.evaluate(FAINT)
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = false; })")
+    assert len(seen) > 500
+    assert [words for ratio, words in seen if ratio < 4.5] == []
 
 
 def test_a_phone_scrolls_down_only(page: Page) -> None:

@@ -9,11 +9,17 @@ from jobs.report.figures.parts import (
     by_field,
     effect_color,
     effects,
+    key_below,
+    legible_on,
     tooltips,
 )
 
 CELL = 72
 """The width of a cell of attributes, in pixels."""
+MARKED = """isValid(datum.survives) ? datum.survives === 'yes'
+  : isValid(datum.low) && datum.low > 0"""
+"""What marks a cell; places in a caption have intervals, but no tests."""
+UNTESTED = "dot: the 95 % interval lies above zero (each cell by itself, no correction)"
 START = "split(datum.value, ':')[0]"
 # A window of one step is named by its step.
 WINDOW_LABEL = f"split(datum.value, ':')[1] - {START} == 1 ? {START} : datum.value"
@@ -43,19 +49,26 @@ def tokens(rows: Rows) -> alt.TopLevelMixin:
 
 def _map(rows: Rows, x: alt.X, *hover: tuple[str, str]) -> alt.TopLevelMixin:
     components = len({row["component"] for row in rows})
-    chart = (
-        effects()
-        .mark_rect(style="cell")
-        .encode(
-            x=x,
-            y=alt.Y("label:N", title=None, sort=by_field("order"), axis=alt.Axis(ticks=False)),
-            color=effect_color(),
-            tooltip=tooltips(*hover),
-        )
-        .add_params(bound_parameter(rows))
+    base = effects().encode(
+        x=x,
+        y=alt.Y("label:N", title=None, sort=by_field("order"), axis=alt.Axis(ticks=False)),
+        tooltip=tooltips(*hover),
     )
-    step = alt.Step(26 if components <= 16 else 17)
-    return chart.properties(width="container", height=step)
+    cells = base.mark_rect(style="cell").encode(color=effect_color())
+    dots = base.mark_point(size=14, filled=True, aria=False).encode(
+        color=legible_on("mean"),
+        opacity=alt.when(MARKED).then(alt.value(1)).otherwise(alt.value(0)),
+    )
+    tested = any(row.get("survives") for row in rows)
+    return (
+        alt.layer(cells, dots)
+        .add_params(bound_parameter(rows))
+        .properties(
+            width="container",
+            height=alt.Step(26 if components <= 16 else 17),
+            title=key_below("dot: survives" if tested else UNTESTED),
+        )
+    )
 
 
 def overlaps(rows: Rows) -> alt.TopLevelMixin:
@@ -65,7 +78,6 @@ def overlaps(rows: Rows) -> alt.TopLevelMixin:
         .transform_calculate(
             interval="isValid(datum.jaccard_low) ? format(datum.jaccard_low, '.2f') + ' to ' + "
             "format(datum.jaccard_high, '.2f') : 'none'",
-            is_strong="datum.jaccard > 0.6",
         )
         .encode(
             x=alt.X(
@@ -93,11 +105,8 @@ def overlaps(rows: Rows) -> alt.TopLevelMixin:
             legend=alt.Legend(orient="top", gradientLength=140, format=".1f", tickCount=3),
         ),
     )
-    texts = [
-        chart.transform_filter(test)
-        .mark_text(style=style, aria=False)
-        .encode(text=alt.Text("jaccard:Q", format=".2f"))
-        for test, style in (("datum.is_strong", "strong"), ("!datum.is_strong", "weak"))
-    ]
+    texts = chart.mark_text(aria=False).encode(
+        text=alt.Text("jaccard:Q", format=".2f"), color=legible_on("jaccard")
+    )
     side = alt.Step(64)
-    return alt.layer(cells, *texts).properties(width=side, height=alt.Step(40))
+    return alt.layer(cells, texts).properties(width=side, height=alt.Step(40))

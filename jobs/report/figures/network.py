@@ -6,12 +6,13 @@ from typing import Any
 import altair as alt
 
 from jobs.report.figures.parts import (
-    BOUND,
     Rows,
     bound_parameter,
     effect_color,
     effects,
+    key_below,
     kinds_of,
+    legible_on,
     tooltips,
 )
 
@@ -43,7 +44,6 @@ def network(rows: Rows) -> alt.TopLevelMixin:
         x=alt.X("middle:Q", axis=None), y=alt.Y("center:Q", axis=None), text="letter:N"
     )
     size = 1.25 if width <= FEW else 1.0
-    is_strong = f"abs(datum.mean) > 0.6 * {BOUND}"
     layers = [
         _skips(rows),
         boxes.mark_rect(style="ground", aria=False),
@@ -51,8 +51,7 @@ def network(rows: Rows) -> alt.TopLevelMixin:
         boxes.transform_filter("datum.survives === 'yes'").mark_rect(
             style="survivor", cornerRadius=3, aria=False
         ),
-        _letters(texts, is_strong, style="strong"),
-        _letters(texts, f"!({is_strong})", style="weak"),
+        texts.mark_text(fontSize=12, fontWeight=600, aria=False).encode(color=legible_on("mean")),
         _blocks(rows),
     ]
     key = [f"{letter} {kind}" for letter, kind in kinds_of(rows).items()]
@@ -63,16 +62,9 @@ def network(rows: Rows) -> alt.TopLevelMixin:
         .properties(
             width=CELL_WIDTH * size * width,
             height=CELL_HEIGHT * size * (height + 0.8),
-            title=alt.TitleParams(
-                [*lines, "strong outline: survives"],
-                orient="bottom", anchor="start", fontSize=12, fontWeight="normal", offset=12,
-            ))
-    )  # fmt: skip
-
-
-def _letters(texts: alt.Chart, test: str, *, style: str) -> alt.Chart:
-    chart = texts.transform_filter(test)
-    return chart.mark_text(fontSize=12, fontWeight=600, style=style, aria=False)
+            title=key_below(*lines, "strong outline: survives"),
+        )
+    )
 
 
 def _spans(rows: Rows) -> dict[str, dict[str, Any]]:

@@ -92,6 +92,22 @@ def effect_color(*, legend: bool = True) -> alt.Color:
     )
 
 
+def legible_on(field: str) -> alt.Color:
+    """Return black or white, whichever has more contrast with the color of a field.
+
+    Both contrasts are 4.58 where the luminance is 0.179 (WCAG 2.2), and one is higher elsewhere.
+    """
+    is_light = f"luminance(scale('color', datum.{field})) > 0.179"
+    return alt.when(is_light).then(alt.value("black")).otherwise(alt.value("white"))
+
+
+def key_below(*lines: str) -> alt.TitleParams:
+    """Return lines below a figure that say what its marks mean."""
+    return alt.TitleParams(
+        list(lines), orient="bottom", anchor="start", fontSize=12, fontWeight="normal", offset=12
+    )
+
+
 def kind_scale(rows: Rows) -> alt.Scale:
     """Return the colors of the kinds of components in the rows."""
     present = {row["kind"] for row in rows}

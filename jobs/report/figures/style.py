@@ -35,10 +35,6 @@ class Theme:
     """Colors from the most negative effect over zero to the most positive."""
     ramp: tuple[str, ...]
     """Colors from 0 to 1."""
-    on_strong: str
-    """The color of text on the ends of `diverging`."""
-    on_weak: str
-    """The color of text on the middle of `diverging`."""
 
 
 LIGHT = Theme(
@@ -51,8 +47,6 @@ LIGHT = Theme(
         "#fee0b6", "#fdb863", "#e08214", "#b35806",
     ),
     ramp=("#f7f7f7", "#fee0b6", "#fdb863", "#e08214", "#b35806"),
-    on_strong="#ffffff",
-    on_weak="#33383f",
 )  # fmt: skip
 DARK = Theme(
     ink="#e6e8eb",
@@ -64,8 +58,6 @@ DARK = Theme(
         "#6b4a1c", "#a86a1a", "#e0912f", "#ffc983",
     ),
     ramp=("#2b2f37", "#6b4a1c", "#a86a1a", "#e0912f", "#ffc983"),
-    on_strong="#14171b",
-    on_weak="#c9ced6",
 )  # fmt: skip
 
 
@@ -106,8 +98,6 @@ def config(theme: Theme, *, font: str = "sans-serif") -> dict[str, Any]:
         "style": {
             "zero": {"color": theme.muted, "strokeDash": [3, 3], "strokeWidth": 1},
             "interval": {"color": theme.muted, "strokeWidth": 1.5},
-            "strong": {"color": theme.on_strong},
-            "weak": {"color": theme.on_weak},
             "block": {"color": theme.muted, "fontSize": 12, "fontWeight": 600},
             "skip": {"color": theme.grid, "strokeWidth": 2},
             "survivor": {"color": theme.ink, "filled": False, "strokeWidth": 2},

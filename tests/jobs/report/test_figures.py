@@ -2,9 +2,12 @@
 
 import math
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import vl_convert
+from PIL import ImageColor
 
 from jobs.query.rank import Choice
 from jobs.query.select import opened_views, run_query
@@ -13,7 +16,7 @@ from jobs.report.figures.data import ALPHA, FigureData, Row, capped, place_name,
 from jobs.report.figures.edits import edits, pareto
 from jobs.report.figures.known import FIGURES
 from jobs.report.figures.labels import places
-from jobs.report.figures.style import DARK, LIGHT, Theme
+from jobs.report.figures.style import DARK, LIGHT, Theme, config
 from jobs.report.plot import plot_figure
 from jobs.report.words import answers, findings
 from jobs.runs.trace_run import TraceRun
@@ -201,6 +204,82 @@ def test_a_figure_that_was_not_traced_says_what_it_needs(tmp_path: Path) -> None
         commit_scores(run, chunk)
     with pytest.raises(PlanError, match="needs several windows of steps"):
         plot_figure(run, "timesteps", Choice(), tmp_path / "a.svg")
+
+
+def effect_row(number: int, mean: float, **more: object) -> Row:
+    """Return a state with any mean that every figure of effects can draw."""
+    name = f"c{number}"
+    return {
+        "component": name, "label": name, "state": name, "kind": "resnet", "letter": "R",
+        "token": "all", "steps": f"{number}:{number + 1}", "window": number, "order": number,
+        "mean": mean, "low": mean - 0.1, "high": mean + 0.1, "q": 0.01, "recovery": None,
+        "captions": 8, "survives": "yes" if mean > 0.1 else "no", "x": 1.0 * number, "y": 0.0,
+        "block": "down 0", "place": name, "place_order": number, "text": name, **more,
+    }  # fmt: skip
+
+
+def drawn(name: str, rows: list[Row], theme: Theme = LIGHT) -> list[ElementTree.Element]:
+    """Return the groups of marks of a drawn figure."""
+    spec = {**FIGURES[name].spec(rows), "config": config(theme)}
+    if spec["width"] == "container":
+        spec["width"] = 800
+    groups = ElementTree.fromstring(vl_convert.vegalite_to_svg(spec)).iter()
+    return [group for group in groups if "role-mark" in group.get("class", "")]
+
+
+def luminance(color: str) -> float:
+    """Return the relative luminance of WCAG 2.2."""
+    shares = np.array(ImageColor.getrgb(color)[:3]) / 255
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+@pytest.mark.parametrize("name", ["network", "timesteps", "tokens", "overlaps"])
+def test_what_is_written_on_a_cell_can_be_read(name: str, theme: Theme) -> None:
+    rows = [effect_row(n, (n - 20) / 20) for n in range(41)]
+    if name == "overlaps":
+        shares = {"num_a": 1, "num_b": 1, "num_both": 1, "jaccard_low": None, "jaccard_high": None}
+        rows = [
+            {"attribute_a": f"a{n}", "attribute_b": "b", "jaccard": n / 40, **shares}
+            for n in range(41)
+        ]
+    groups = drawn(name, rows, theme)
+    (cells,) = (g for g in groups if "mark-rect" in g.get("class", "") and not g.get("aria-hidden"))
+    marks = [group for group in groups if len(group) == len(cells)][-1]
+    assert len(cells) == 41
+    assert len({cell.get("fill") for cell in cells}) > 20
+    for cell, mark in zip(cells, marks, strict=True):
+        lower, upper = sorted(luminance(one.get("fill", "")) for one in (cell, mark))
+        assert (upper + 0.05) / (lower + 0.05) >= 4.5, (cell.get("fill"), mark.get("fill"))
+
+
+def dots(rows: list[Row], name: str) -> list[str]:
+    """Return the opacity of each cell's dot."""
+    (points,) = (group for group in drawn(name, rows) if "mark-symbol" in group.get("class", ""))
+    return [point.get("opacity", "1") for point in points]
+
+
+def test_a_map_marks_what_survives() -> None:
+    rows = [effect_row(n, 0.5, survives="no" if n % 3 else "yes") for n in range(6)]
+    assert dots(rows, "timesteps") == ["1", "0", "0", "1", "0", "0"]
+    # Places in a caption are not tested: an interval above zero marks them, and the figure says so.
+    places = [effect_row(n, mean) for n, mean in enumerate((-0.5, 0.05, 0.2, 0.0))]
+    for row in places:
+        del row["survives"]
+    assert dots(places, "tokens") == ["0", "0", "1", "0"]
+    assert "no correction" in FIGURES["tokens"].spec(places)["title"]["text"][0]
+    assert FIGURES["timesteps"].spec(rows)["title"]["text"] == ["dot: survives"]
+
+
+def test_a_survivor_whose_interval_reaches_zero_is_explained() -> None:
+    chosen = dict(attribute="object", part="denoiser", measure="target", intervention="restore")
+    rows = [effect_row(n, 0.5 - n / 10, rank=1, **chosen) for n in range(3)]
+    (plain,) = findings("ranking", rows).values()
+    assert "reaches zero" not in plain
+    rows[1]["low"] = -0.01
+    (said,) = findings("ranking", rows).values()
+    assert "One state that survives has an interval that reaches zero" in said
 
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
