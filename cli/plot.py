@@ -23,6 +23,7 @@ class FigureName(StrEnum):
     RANKING = "ranking"
     TIMESTEPS = "timesteps"
     TOKENS = "tokens"
+    DEPTH = "depth"
     CONTROLS = "controls"
     OVERLAPS = "overlaps"
 
@@ -32,10 +33,17 @@ def plot(
     figure: Annotated[
         FigureName, typer.Option(metavar="FIGURE", help=f"The figure: {', '.join(FigureName)}.")
     ],
-    out: Annotated[Path, typer.Option(help="File to write: .png (300 dpi), .svg or .pdf.")],
+    out: Annotated[
+        list[Path],
+        typer.Option(help="File to write: .png (300 dpi), .svg or .pdf; repeatable."),
+    ],
     attribute: Annotated[
-        str | None,
-        typer.Option(help="Attribute.", show_default="the run's first", autocompletion=attributes),
+        list[str] | None,
+        typer.Option(
+            help="Attribute; repeatable, for one panel each.",
+            show_default="the run's first",
+            autocompletion=attributes,
+        ),
     ] = None,
     part: Annotated[
         Part | None, part_option("Part", default="the first that has the figure")
@@ -45,21 +53,51 @@ def plot(
         typer.Option(help="Measure.", show_default="target, otherwise the run's first"),
     ] = None,
     intervention: Annotated[
-        Intervention,
-        choice("Kind of patched runs", Intervention, panel=READING, metavar="INTERVENTION"),
-    ] = Intervention.RESTORE,
+        Intervention | None,
+        choice(
+            "Kind of patched runs",
+            Intervention,
+            panel=READING,
+            metavar="INTERVENTION",
+            default="restore",
+        ),
+    ] = None,
+    caption: Annotated[
+        str | None,
+        typer.Option(help="Text of the one caption whose tokens are drawn.", show_default="all"),
+    ] = None,
+    title: Annotated[
+        str | None,
+        typer.Option(help="Title; '' for none.", show_default="what is drawn"),
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Number of states.", show_default="20")
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(
+            min=100, max=4000, help="Width of a plot in pixels, 96 per inch.", show_default="460"
+        ),
+    ] = None,
 ) -> None:
-    """Save a figure of a run's report as a file, and describe it on stderr."""
-    from jobs.query.rank import Choice
-    from jobs.report.plot import plot_figure
+    """Save a figure of a run's report in one or more files, and describe it on stderr.
+
+    An option that the figure does not use is an error.
+    """
+    from jobs.report.plot import Drawing, plot_figure
     from jobs.runs.trace_run import open_run
 
-    choice = Choice(
-        attribute=attribute,
+    drawing = Drawing(
+        attributes=tuple(attribute or ()),
         part=part.value if part else None,
         measure=measure,
-        intervention=intervention.value,
+        intervention=intervention.value if intervention else None,
+        caption=caption,
+        title=title,
+        top=top,
+        width=width,
     )
-    shows = plot_figure(open_run(run_location(run)), figure.value, choice, out)
+    shows = plot_figure(open_run(run_location(run)), figure.value, drawing, out)
     say(shows, err=True)
-    say(out)
+    for path in out:
+        say(path)

@@ -1,62 +1,141 @@
-"""One figure of a run as an image file."""
+"""One figure of a run as image files."""
 
+import difflib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import vl_convert
 
 from engine.files import prepare_output, write_whole
+from jobs.query.opened import Views
 from jobs.query.rank import Choice, check_choice
 from jobs.query.select import opened_views
+from jobs.report.figures.captions import caption_rows
 from jobs.report.figures.data import Row, read_figure_data
-from jobs.report.figures.known import FIGURES, default_measure
-from jobs.report.figures.style import LIGHT, config
-from jobs.report.words import PARTS, findings
+from jobs.report.figures.known import FIGURES, OF_ONE_CAPTION, Figure, default_measure
+from jobs.report.figures.panels import Panel, panels
+from jobs.report.words import PARTS, choice_text, findings
 from jobs.runs.trace_run import TraceRun
 from schemas.errors import PlanError
+from schemas.intervention import Intervention
 
-WIDTH = 460
-"""Width in pixels, 96 per inch, of a plot whose width does not follow from its rows."""
 PIXELS_PER_INCH = 300
 FORMATS = (".png", ".svg", ".pdf")
 
 
-def plot_figure(run: TraceRun, name: str, choice: Choice, path: Path) -> str:
-    """Write the figure `name` of a run to `path` and return a sentence that describes it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """What a figure shows and how it is drawn; None or () leaves it to the run and the figure."""
 
-    PlanError: the path's ending is not one of FORMATS, the run lacks the chosen value, or the run
-    was not traced with what the figure needs.
+    attributes: tuple[str, ...] = ()
+    """One panel each."""
+    part: str | None = None
+    measure: str | None = None
+    intervention: str | None = None
+    caption: str | None = None
+    """The text of the only caption that is drawn."""
+    title: str | None = None
+    """The text above the figure, "" for no title; None: what is drawn."""
+    top: int | None = None
+    """The number of states."""
+    width: int | None = None
+    """The width of a panel's plot in pixels, 96 per inch."""
+
+
+def plot_figure(run: TraceRun, name: str, drawing: Drawing, paths: Sequence[Path]) -> str:
+    """Write the figure `name` of a run to each path and return sentences that describe it.
+
+    PlanError: a path's ending is not one of FORMATS, the figure ignores what the drawing asks for,
+    the run lacks the chosen value, or it was not traced with what the figure needs.
     """
-    suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise PlanError(f"{path}: figures are saved as {', '.join(FORMATS)}")
-    prepare_output(path, error=PlanError)
-    figure, whole = FIGURES[name], _complete(run, choice)
+    for path in paths:
+        if path.suffix.lower() not in FORMATS:
+            raise PlanError(f"{path}: figures are saved as {', '.join(FORMATS)}")
+        prepare_output(path, error=PlanError)
+    _check_used(name, drawing)
+    figure = OF_ONE_CAPTION if drawing.caption else FIGURES[name]
+    choices = _choices(run, drawing)
     with opened_views(run) as views:
-        rows = figure.rows(read_figure_data(views))
-    chosen = _chosen(rows, whole, figure.chosen_by)
-    if not chosen:
+        rows = _rows(views, figure, drawing)
+    drawn = [_chosen(rows, choice, figure.chosen_by) for choice in choices]
+    if not all(drawn):
+        lacking = choices[drawn.index([])].attribute
         raise PlanError(
-            f"run {run.name} has nothing to draw in the figure {name!r}: it needs {figure.needs}"
+            f"run {run.name} has nothing to draw in the figure {name!r} of {lacking!r}: it needs "
+            f"{figure.needs}"
         )
-    spec = figure.spec(chosen)
-    (shows,) = findings(name, chosen).values()
-    write_whole(path, _rendered(_for_paper(spec, shows), suffix))
+    said = [next(iter(findings(name, chosen).values())) for chosen in drawn]
+    spec = panels(
+        [
+            Panel(spec=figure.spec(chosen), title=choice_text(chosen[0], figure.chosen_by))
+            for chosen in drawn
+        ],
+        title=drawing.title if drawing.title is not None else drawing.caption,
+        width=drawing.width,
+        top=drawing.top,
+        shared_x=figure.shares_x,
+    )
+    shows = " ".join(said)
+    for path in paths:
+        write_whole(path, _rendered({**spec, "description": shows}, path.suffix.lower()))
     return shows
 
 
-def _complete(run: TraceRun, choice: Choice) -> Choice:
-    """Return the choice with its attribute and measure filled in; PlanError if the run lacks
-    one."""
-    complete = replace(
-        choice,
-        attribute=choice.attribute or run.plan.captions[0].attribute,
-        measure=choice.measure or default_measure(run.plan.measures),
-    )
-    check_choice(run, complete)
-    return complete
+def _check_used(name: str, drawing: Drawing) -> None:
+    """Raise PlanError if the figure ignores an option that was given."""
+    figure = FIGURES[name]
+    given = {
+        "attribute": drawing.attributes,
+        "part": drawing.part,
+        "measure": drawing.measure,
+        "intervention": drawing.intervention,
+        "caption": drawing.caption,
+        "top": drawing.top,
+        "width": drawing.width,
+    }
+    used = (*figure.chosen_by, *figure.options)
+    for option, value in given.items():
+        if value and option not in used:
+            raise PlanError(
+                f"the figure {name!r} does not use --{option}: leave it out (it takes "
+                f"{', '.join(f'--{one}' for one in used)})"
+            )
+
+
+def _choices(run: TraceRun, drawing: Drawing) -> list[Choice]:
+    """Return one choice per panel, with attribute and measure filled in; PlanError if the run
+    lacks one."""
+    captions = run.plan.captions
+    if drawing.caption:
+        captions = [caption for caption in captions if caption.caption == drawing.caption]
+    if not captions:
+        raise PlanError(_no_caption(run, str(drawing.caption)))
+    choices = [
+        Choice(
+            attribute=attribute,
+            part=drawing.part,
+            measure=drawing.measure or default_measure(run.plan.measures),
+            intervention=drawing.intervention or Intervention.RESTORE,
+        )
+        for attribute in dict.fromkeys(drawing.attributes or [captions[0].attribute])
+    ]
+    for choice in choices:
+        check_choice(run, choice)
+    return choices
+
+
+def _no_caption(run: TraceRun, caption: str) -> str:
+    texts = [known.caption for known in run.plan.captions]
+    near = difflib.get_close_matches(caption, texts, n=1, cutoff=0) or texts[:1]
+    return f"run {run.name} has no caption {caption!r}: it has {near[0]!r}, for one"
+
+
+def _rows(views: Views, figure: Figure, drawing: Drawing) -> list[Row]:
+    if drawing.caption:
+        return caption_rows(views, drawing.caption)
+    return figure.rows(read_figure_data(views))
 
 
 def _chosen(rows: Sequence[Row], choice: Choice, fields: Sequence[str]) -> list[Row]:
@@ -69,12 +148,6 @@ def _chosen(rows: Sequence[Row], choice: Choice, fields: Sequence[str]) -> list[
         if chosen:
             return chosen
     return []
-
-
-def _for_paper(spec: dict[str, Any], shows: str) -> dict[str, Any]:
-    """Return a figure with a fixed width instead of its container's, in colors for paper."""
-    width = WIDTH if spec.get("width") == "container" else spec["width"]
-    return {**spec, "width": width, "config": config(LIGHT), "description": shows}
 
 
 def _rendered(spec: dict[str, Any], suffix: str) -> bytes:

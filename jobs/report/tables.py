@@ -9,7 +9,7 @@ Rows = Sequence[dict[str, Any]]
 STATE_FIELDS = (
     "attribute", "part", "measure", "intervention", "rank", "state", "label", "component", "kind",
     "letter", "token", "steps", "mean", "low", "high", "q", "recovery", "captions", "survives",
-    "order", "x", "y", "main", "window", "controlled",
+    "order", "x", "y", "main", "window", "controlled", "depth", "module",
 )  # fmt: skip
 TOKEN_FIELDS = (
     "attribute", "part", "measure", "intervention", "label", "component", "place", "place_order",
@@ -38,6 +38,7 @@ COLUMNS = {
     "timesteps": [["label", "component", "text"], ["steps", "steps", "text"], *VALUES],
     "tokens": [["label", "component", "text"], ["place", "place", "text"],
                ["text", "most often", "text"], *EFFECT, ["captions", "captions", "number"]],
+    "depth": [["state", "state", "text"], ["depth", "layer", "number"], *VALUES],
     "controls": [["state", "state", "text"], ["intervention", "run", "text"], *VALUES],
     "overlaps": [["attribute_a", "attribute", "text"], ["attribute_b", "other", "text"],
                  ["num_a", "its states", "number"], ["num_b", "the other's", "number"],

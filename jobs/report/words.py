@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.report.figures.data import ALPHA, FigureData, Row, group_of
+from jobs.report.figures.data import ALPHA, GROUP, FigureData, Row, group_of
 from jobs.report.figures.known import FIGURES
 from jobs.report.figures.parts import UNDEFINED_SHARE
 
@@ -195,16 +195,22 @@ def findings(name: str, rows: Sequence[Row]) -> dict[str, str]:
     return {key: words.get(name, _effects)(of_choice) for key, of_choice in groups.items()}
 
 
-def _choice(row: Row) -> str:
-    how = INTERVENTIONS[row["intervention"]]
-    return f"{row['attribute']}, {PARTS[row['part']]}, {how}, scored against {row['measure']}"
+def choice_text(row: Row, fields: Sequence[str] = GROUP) -> str:
+    """Return the values of the fields by which a row was chosen, in words."""
+    words = {
+        "attribute": str,
+        "part": lambda part: PARTS[part],
+        "intervention": lambda kind: INTERVENTIONS[kind],
+        "measure": "scored against {}".format,
+    }
+    return ", ".join(say(row[field]) for field, say in words.items() if field in fields)
 
 
 def _effects(rows: Sequence[Row]) -> str:
     best, least = max(rows, key=lambda r: r["mean"]), min(rows, key=lambda r: r["mean"])
     survivors = sum(row["survives"] == "yes" for row in rows)
     text = (
-        f"{_choice(best)}: the largest mean indirect effect is that of {best['state']}, "
+        f"{choice_text(best)}: the largest mean indirect effect is that of {best['state']}, "
         f"{effect_text(best)}"
     )
     if len(rows) > 1:
@@ -215,13 +221,14 @@ def _effects(rows: Sequence[Row]) -> str:
 def _ranked(rows: Sequence[Row]) -> str:
     first = sorted((r for r in rows if r["rank"] == 1), key=lambda r: -r["mean"])
     names = _listed([f"{row['state']}, {effect_text(row)}" for row in first])
+    choice = choice_text(first[0])
     if len(first) == 1:
         return (
-            f"{_choice(first[0])}: first of {len(rows)} is {names}; no other interval reaches it."
+            f"{choice}: first of {len(rows)} is {names}; no other interval reaches it."
             f"{_across_zero(rows)}"
         )
     return (
-        f"{_choice(first[0])}: of {len(rows)} states {len(first)} share the first rank, as their "
+        f"{choice}: of {len(rows)} states {len(first)} share the first rank, as their "
         f"intervals overlap: {names}.{_across_zero(rows)}"
     )
 
@@ -242,7 +249,7 @@ def _across_zero(rows: Sequence[Row]) -> str:
 def _placed(rows: Sequence[Row]) -> str:
     best = max(rows, key=lambda row: row["mean"])
     return (
-        f"{_choice(best)}: the largest mean indirect effect is that of {best['label']} at the "
+        f"{choice_text(best)}: the largest mean indirect effect is that of {best['label']} at the "
         f"place {best['place']}, {effect_text(best)}."
     )
 

@@ -44,6 +44,8 @@ TEXT = (
     ("text_encoder.layers.0.mlp", Kind.MLP, 0),
     ("text_encoder.layers.1.self_attn", Kind.SELF_ATTENTION, 1),
     (ODD_COMPONENT, Kind.MLP, 1),
+    ("text_encoder.layers.0", Kind.LAYER, 0),
+    ("text_encoder.layers.1", Kind.LAYER, 1),
 )
 STRONG = {"object": "unet.up_blocks.0.resnets.0", "text": "text_encoder.layers.0.self_attn"}
 """Components that carry everything in the made-up scores."""

@@ -9,7 +9,7 @@ from typing import Any
 from jobs.query.opened import Views
 from jobs.query.rank import Choice, concentrations, overlaps, ranked
 from jobs.report.figures.labels import KIND_NAMES, Place, places
-from schemas.component import Component
+from schemas.component import Component, Kind
 from schemas.intervention import CONTROLS, Intervention, TokenRole
 from schemas.views import STATE
 
@@ -24,6 +24,9 @@ CONTROLLED = 15
 PADS = 9
 """All pads from this one on share one place."""
 
+WHOLE = {KIND_NAMES[kind] for kind in (Kind.STREAM_TEXT, Kind.STREAM_IMAGE, Kind.LAYER, Kind.BLOCK)}
+"""Kinds of which one component holds the whole state after a layer."""
+
 GROUP = ("attribute", "part", "measure", "intervention")
 """The fields that a reader chooses by; ranks and q-values hold within one such group."""
 RANKED = (
@@ -34,7 +37,7 @@ RANKED = (
 
 # A token's place in its caption is counted from the subject's last token, or from the end of the
 # text on, so captions of different lengths are compared place by place, as in ROME's traces.
-TOKENS = rf"""
+PLACED = rf"""
 WITH seen AS (
   SELECT DISTINCT caption_id, position, token_text AS text,
     starts_with(token_text, '<|start') AS is_start,
@@ -52,19 +55,23 @@ subjects AS (
     AS subject_at
   FROM words JOIN captions USING (caption_id) GROUP BY caption_id),
 placed AS (
-  SELECT caption_id, position, text,
+  SELECT caption_id, position, text, subject_at,
     CASE WHEN is_start THEN -1 WHEN position >= end_at THEN 1 ELSE 0 END AS zone,
     CASE WHEN is_start THEN 0 WHEN position >= end_at THEN least(position - end_at, {PADS})
       ELSE position - subject_at END AS place
   FROM seen JOIN subjects USING (caption_id) JOIN (
     SELECT caption_id, coalesce(min(position) FILTER (is_end), max(position) + 1) AS end_at
-    FROM seen GROUP BY caption_id) USING (caption_id)
-  WHERE subject_at IS NOT NULL),
+    FROM seen GROUP BY caption_id) USING (caption_id))
+"""
+"""Queries with the table `placed`: each token's zone (start, text or end) and place in it."""
+TOKENS = rf"""
+{PLACED},
 of_captions AS (
   SELECT attribute, part, component, measure, intervention, zone, place, caption_id,
     avg(indirect_effect) AS ie, mode(text) AS text
   FROM effects JOIN placed USING (caption_id, position)
-  WHERE part = 'text-encoder' AND regexp_full_match(token, '\d+') GROUP BY ALL)
+  WHERE part = 'text-encoder' AND regexp_full_match(token, '\d+') AND subject_at IS NOT NULL
+  GROUP BY ALL)
 SELECT attribute, part, component, measure, intervention, zone, place, avg(ie) AS mean,
   stddev_samp(ie) / sqrt(count(*)) AS se, count(*) AS captions, mode(text) AS text
 FROM of_captions GROUP BY ALL ORDER BY zone, place
@@ -78,7 +85,8 @@ class FigureData:
     states: list[Row]
     """All states, or the share of them that `cut` describes.
 
-    `main`: the state represents its component. `window`: its index among a part's windows of steps,
+    `main`: the state represents its component. `depth`: the layer that a stream or a whole layer
+    comes after. `window`: its index among a part's windows of steps,
     where there are several. `controlled`: its index among the leading states with traced controls,
     the same for restoring and for the controls. Otherwise these are None.
     """
@@ -99,6 +107,7 @@ def read_figure_data(views: Views) -> FigureData:
     states = [_state(row, components[row["component"]], drawn[row["component"]]) for row in rows]
     _name(states)
     _mark_main(states)
+    _mark_depth(states)
     kept, cut = capped(states, MAX_STATES)
     _mark_windows(kept)
     _mark_controlled(kept)
@@ -118,6 +127,8 @@ def _state(row: Row, component: Component, place: Place) -> Row:
         **row,
         "label": place.label,
         "kind": KIND_NAMES[component.kind],
+        "layer": component.layer,
+        "module": component.name.partition(".")[0],
         "letter": place.letter,
         "block": place.block,
         "order": component.order,
@@ -128,6 +139,7 @@ def _state(row: Row, component: Component, place: Place) -> Row:
         "main": None,
         "window": None,
         "controlled": None,
+        "depth": None,
     }
 
 
@@ -152,6 +164,17 @@ def _mark_main(states: Sequence[Row]) -> None:
             best[key] = row
     for row in best.values():
         row["main"] = True
+
+
+def _mark_depth(states: Sequence[Row]) -> None:
+    """Number the layers of main states that hold all that passes there, where there are several."""
+    whole = [row for row in states if row["main"] and row["kind"] in WHOLE]
+    layers = defaultdict[str, set[int]](set)
+    for row in whole:
+        layers[row["part"]].add(row["layer"])
+    for row in whole:
+        if len(layers[row["part"]]) > 1:
+            row["depth"] = row["layer"]
 
 
 def _weight(row: Row) -> tuple[float, ...]:
@@ -236,7 +259,9 @@ def _tokens(
     has_positions = {"each", "words"} & {*views.run.plan.tokens}
     rows = views.query(TOKENS).to_pylist() if has_positions else []
     if rows:
-        return [_token(row, components[row["component"]], drawn[row["component"]]) for row in rows]
+        return [
+            token_row(row, components[row["component"]], drawn[row["component"]]) for row in rows
+        ]
     roles = list(TokenRole)
     by_role = [row for row in states if row["part"] == "text-encoder" and row["token"] in roles]
     if len({row["token"] for row in by_role}) < 2:
@@ -247,7 +272,8 @@ def _tokens(
     ]
 
 
-def _token(row: Row, component: Component, place: Place) -> Row:
+def token_row(row: Row, component: Component, place: Place) -> Row:
+    """Return the effect at a place with its interval and the names of component and place."""
     half = 1.96 * row["se"] if row["se"] is not None else None
     return {
         **row,

@@ -1,13 +1,14 @@
 """The figures of a run by name, and the rows that each of them draws."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import altair as alt
 
 from jobs.report.figures.data import FigureData, Row
-from jobs.report.figures.maps import overlaps, timesteps, tokens
+from jobs.report.figures.depth import depth
+from jobs.report.figures.maps import caption_tokens, overlaps, timesteps, tokens
 from jobs.report.figures.network import network
 from jobs.report.figures.parts import spec_of
 from jobs.report.figures.ranking import controls, ranking
@@ -25,6 +26,10 @@ class Figure:
     """A field that is None in rows that the figure does not draw; None: it draws every row."""
     chosen_by: tuple[str, ...]
     """The fields by which a reader chooses the figure's rows."""
+    options: tuple[str, ...] = ()
+    """The options of `dqf plot` that it takes besides those that choose its rows."""
+    shares_x: bool = False
+    """Whether panels of it have one horizontal axis."""
     needs: str
     """The options of a trace that gives such rows, in words."""
 
@@ -54,6 +59,8 @@ FIGURES = {
         source="states",
         where=None,
         chosen_by=ANY_STATE,
+        options=("top", "width"),
+        shares_x=True,
         needs="scores of this choice",
     ),
     "timesteps": Figure(
@@ -62,6 +69,7 @@ FIGURES = {
         source="states",
         where="window",
         chosen_by=ANY_STATE,
+        options=("width",),
         needs="several windows of steps (--window each, say)",
     ),
     "tokens": Figure(
@@ -70,7 +78,17 @@ FIGURES = {
         source="tokens",
         where=None,
         chosen_by=ANY_STATE,
+        options=("caption", "width"),
         needs="the text encoder at several tokens (--token words, say)",
+    ),
+    "depth": Figure(
+        title="Depth",
+        draw=depth,
+        source="states",
+        where="depth",
+        chosen_by=ANY_STATE,
+        options=("width",),
+        needs="streams or whole layers (--kind stream_text or --kind layer, say)",
     ),
     "controls": Figure(
         title="Controls",
@@ -78,6 +96,8 @@ FIGURES = {
         source="states",
         where="controlled",
         chosen_by=("attribute", "part", "measure"),
+        options=("width",),
+        shares_x=True,
         needs="controls (--intervention other-seed or other-caption, besides restore)",
     ),
     "overlaps": Figure(
@@ -90,6 +110,8 @@ FIGURES = {
     ),
 }
 """The figures of a run in the order of its report."""
+OF_ONE_CAPTION = replace(FIGURES["tokens"], title="Layers and words", draw=caption_tokens)
+"""The figure `tokens` of the rows of one caption."""
 
 
 def default_measure(measures: Sequence[str]) -> str:

@@ -47,6 +47,21 @@ def tokens(rows: Rows) -> alt.TopLevelMixin:
     return _map(rows, x, ("component", "component"), ("place", "place"), ("text", "most often"))
 
 
+def caption_tokens(rows: Rows) -> alt.TopLevelMixin:
+    """Return a map of effects by component of the text encoder and word of one caption."""
+    x = alt.X(
+        "word:N",
+        title="the caption's tokens (* the subject's last)",
+        sort=by_field("place_order"),
+        axis=alt.Axis(
+            labelAngle=-45,
+            ticks=False,
+            labelExpr="substring(datum.value, indexof(datum.value, '|') + 1)",
+        ),
+    )
+    return _map(rows, x, ("component", "component"), ("text", "token"))
+
+
 def _map(rows: Rows, x: alt.X, *hover: tuple[str, str]) -> alt.TopLevelMixin:
     components = len({row["component"] for row in rows})
     base = effects().encode(

@@ -14,6 +14,9 @@ ROWS = "rows"
 """The name of a figure's data, which the report's page replaces by other rows."""
 BOUND = "bound"
 """The name of the parameter for the end of the scale of effects; the page sets it too."""
+TOP = "top"
+"""The name of the parameter for the number of states in a ranking."""
+FILLED = "filled: survives; hollow: does not"
 NO_INTERVAL = "none: a single caption"
 INTERVAL = f"""isValid(datum.low) && isValid(datum.high)
   ? format(datum.low, '+.4f') + ' to ' + format(datum.high, '+.4f') : '{NO_INTERVAL}'"""
@@ -115,10 +118,14 @@ def kind_scale(rows: Rows) -> alt.Scale:
     return alt.Scale(domain=kinds, range=[KIND_COLORS[kind] for kind in kinds])
 
 
+def signed_axis() -> alt.Axis:
+    """Return an axis of effects, whose numbers have signs."""
+    return alt.Axis(format="+.2~f", tickCount=6, labelExpr="datum.value === 0 ? '0' : datum.label")
+
+
 def effect_axis() -> alt.X:
     """Return the axis of mean effects."""
-    axis = alt.Axis(format="+.2~f", tickCount=6, labelExpr="datum.value === 0 ? '0' : datum.label")
-    return alt.X("mean:Q", title="mean indirect effect", axis=axis)
+    return alt.X("mean:Q", title="mean indirect effect", axis=signed_axis())
 
 
 def by_field(field: str) -> alt.EncodingSortField:

@@ -3,17 +3,20 @@
 import altair as alt
 
 from jobs.report.figures.parts import (
+    FILLED,
+    TOP,
     Rows,
     by_field,
     effect_axis,
     effects,
+    key_below,
     kind_scale,
     tooltips,
 )
 from jobs.report.figures.style import SERIES
 
 RANKED = 20
-"""The number of states in the figure."""
+"""The number of states in the figure, unless its parameter TOP says another."""
 RUNS = {
     "restore": "restored",
     "other-seed": "control: same caption, other seed",
@@ -31,7 +34,7 @@ def ranking(rows: Rows) -> alt.TopLevelMixin:
     top = (
         effects()
         .transform_window(place="row_number()", sort=[alt.SortField("mean", order="descending")])
-        .transform_filter(f"datum.place <= {RANKED}")
+        .transform_filter(f"datum.place <= {TOP}")
         .encode(
             y=alt.Y("state:N", title=None, sort=by_field("place")),
             tooltip=tooltips(("component", "component"), ("kind", "kind"), ("token", "token")),
@@ -46,8 +49,8 @@ def ranking(rows: Rows) -> alt.TopLevelMixin:
         .then(alt.Fill("kind:N", title=None, scale=scale))
         .otherwise(alt.value("transparent")),
     )
-    chart = alt.layer(_zero(), intervals, points)
-    return chart.properties(width="container", height=alt.Step(22))
+    chart = alt.layer(_zero(), intervals, points).add_params(alt.param(name=TOP, value=RANKED))
+    return chart.properties(width="container", height=alt.Step(22), title=key_below(FILLED))
 
 
 def _zero() -> alt.Chart:

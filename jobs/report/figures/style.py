@@ -17,8 +17,16 @@ KIND_COLORS = {
     "head": "#cc79a7",
     "block": "#7f7f7f",
     "layer": "#7f7f7f",
+    "joint attention (text)": "#d55e00",
+    "feed-forward (text)": "#e69f00",
+    "image stream": "#0072b2",
+    "text stream": "#cc79a7",
+    "text projection": "#a6761d",
+    "pooled projection": "#66a61e",
+    "modulation": "#7f7f7f",
 }
-"""Okabe and Ito's colors, which are legible on white and on near-black."""
+"""Okabe and Ito's colors, and of ColorBrewer's Dark2 those of projections: legible on white and on
+near-black."""
 SERIES = ("#d55e00", "#0072b2", "#7f7f7f", "#009e73")
 """Okabe and Ito's colors for the series of one figure."""
 

@@ -163,7 +163,7 @@ function filled(table, columns, rows) {
 }
 
 function ordered(figure, rows) {
-  const by = { timesteps: ["order", "window"], tokens: ["order", "place_order"], controls: ["controlled"] };
+  const by = { timesteps: ["order", "window"], tokens: ["order", "place_order"], controls: ["controlled"], depth: ["depth"] };
   const keys = by[figure.name];
   if (!keys) return rows.slice().sort((a, b) => b.mean - a.mean);
   return rows.slice().sort((a, b) => keys.map((key) => a[key] - b[key]).find((d) => d) || 0);

@@ -9,19 +9,16 @@ import pytest
 import vl_convert
 from PIL import ImageColor
 
-from jobs.query.rank import Choice
 from jobs.query.select import opened_views, run_query
 from jobs.report.edits import edit_sections, measure_rows
 from jobs.report.figures.data import ALPHA, FigureData, Row, capped, place_name, read_figure_data
 from jobs.report.figures.edits import edits, pareto
 from jobs.report.figures.known import FIGURES
-from jobs.report.figures.labels import places
-from jobs.report.figures.style import DARK, LIGHT, Theme, config
-from jobs.report.plot import plot_figure
+from jobs.report.figures.labels import KIND_NAMES, places
+from jobs.report.figures.style import DARK, KIND_COLORS, LIGHT, Theme, config
 from jobs.report.words import answers, findings
 from jobs.runs.trace_run import TraceRun
 from schemas.component import Component, Kind, Part
-from schemas.errors import PlanError
 from tests.made_up.report_run import (
     OBJECTS,
     STEPS,
@@ -181,29 +178,16 @@ def test_no_two_components_have_one_cell_or_one_name() -> None:
     assert depth["down 0"] == depth["up 1"] < depth["down 1"] == depth["up 0"] < depth["mid"]
 
 
-def test_figures_are_saved_for_papers(run: TraceRun, tmp_path: Path) -> None:
-    starts = {"png": b"\x89PNG", "svg": b"<svg", "pdf": b"%PDF"}
-    for suffix, start in starts.items():
-        path = tmp_path / "new" / f"ranking.{suffix}"
-        shows = plot_figure(run, "ranking", Choice(attribute="object"), path)
-        assert "up 0 resnet 0" in shows
-        assert path.read_bytes().startswith(start)
-    svg = (tmp_path / "new" / "ranking.svg").read_text()
-    assert "up 0 resnet 0 [0:4]" in svg
-    with pytest.raises(PlanError, match=r"saved as \.png, \.svg, \.pdf"):
-        plot_figure(run, "ranking", Choice(), tmp_path / "ranking.jpg")
-    with pytest.raises(PlanError, match="no attribute 'color': it has object"):
-        plot_figure(run, "ranking", Choice(attribute="color"), tmp_path / "a.svg")
-    with pytest.raises(PlanError, match="no measure 'x': it has caption, target"):
-        plot_figure(run, "ranking", Choice(measure="x"), tmp_path / "a.svg")
+def test_every_kind_of_component_has_a_color() -> None:
+    assert {*KIND_NAMES.values()} == {*KIND_COLORS}
 
 
-def test_a_figure_that_was_not_traced_says_what_it_needs(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "r")
-    for chunk in range(run.num_chunks):
-        commit_scores(run, chunk)
-    with pytest.raises(PlanError, match="needs several windows of steps"):
-        plot_figure(run, "timesteps", Choice(), tmp_path / "a.svg")
+def test_depth_is_that_of_whole_layers(data: FigureData) -> None:
+    rows = {row["component"]: row["depth"] for row in group(data, "text-encoder") if row["main"]}
+    assert {name: depth for name, depth in rows.items() if depth is not None} == {
+        "text_encoder.layers.0": 0, "text_encoder.layers.1": 1,
+    }  # fmt: skip
+    assert not [row for row in group(data, "denoiser") if row["depth"] is not None]
 
 
 def effect_row(number: int, mean: float, **more: object) -> Row:
