@@ -5,16 +5,20 @@ from typing import Annotated
 
 import typer
 
-from cli.options.arguments import RunArgument
+from cli.options.arguments import OptionalRunArgument
 from cli.options.captions import KnownOption, MinTotalEffectOption, caption_filter
 from cli.options.completion import edits
 from cli.options.edits import edit_folder
+from cli.options.home import edits_folder, runs_folder
 from cli.options.runs import run_location
 from cli.printing.lines import say
 
+INDEX = "reports.html"
+"""The default name of the index of all runs and edits."""
+
 
 def report(
-    run: RunArgument,
+    run: OptionalRunArgument = None,
     edit: Annotated[
         list[Path] | None,
         typer.Option(
@@ -28,15 +32,52 @@ def report(
     min_te: MinTotalEffectOption = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="File to write.", show_default="report.html in the run's folder"),
+        typer.Option(
+            help="File to write.",
+            show_default=f"report.html in the run's folder, {INDEX} next to runs/ with --all",
+        ),
     ] = None,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="Write an index of all runs and edits instead of a report."),
+    ] = False,
 ) -> None:
     """Write the report of a run as one HTML file, which needs no network.
 
     The report has the answer in words with its uncertainty, the network colored by effect, maps of
     steps and tokens, rankings, controls, images, edits, failures and the manifest. The command
-    prints the file's path.
+    prints the file's path. With `--all` it writes an index of the runs under runs/ and the edits
+    under edits/: what each found, with links to their reports.
     """
+    if every:
+        given = {"RUN": run, "--edit": edit, "--known": known, "--min-te": min_te}
+        if unused := [name for name, value in given.items() if value is not None]:
+            raise typer.BadParameter(f"{unused[0]} has no use with --all: leave one of them out")
+        _index(out or runs_folder().parent / INDEX)
+    elif run is None:
+        raise typer.BadParameter("name a run, or give --all for an index of all")
+    else:
+        _report(run, edit or [], known, min_te, out)
+
+
+def _index(path: Path) -> None:
+    """Write the index of all runs and edits and print its path."""
+    from engine.files import prepare_output
+    from jobs.report.index import write_index
+    from schemas.errors import StoreError
+
+    prepare_output(path, error=StoreError)
+    entries = write_index(runs_folder(), edits_folder(), path)
+    unread = sum(bool(entry.problem) for entry in entries)
+    note = f", {unread} of which cannot be read" if unread else ""
+    say(f"index of {len(entries)} runs and edits{note}", err=True)
+    say(path)
+
+
+def _report(
+    run: str, edit: list[Path], known: str | None, min_te: float | None, out: Path | None
+) -> None:
+    """Write the report of one run and print its path."""
     from engine.files import check_writable, prepare_output
     from jobs.report.write import write_report
     from jobs.runs.trace_run import open_run
@@ -51,7 +92,7 @@ def report(
         check_writable(place, error=StoreError)
     else:
         prepare_output(place, error=StoreError)
-    written = write_report(opened, edit or [], place, only=only)
+    written = write_report(opened, edit, place, only=only)
     say(f"report of {opened.name}: {written.bytes / 1e6:.1f} MB, opens offline", err=True)
     say(written.path)
 

@@ -6,11 +6,9 @@ import typer
 
 from cli.options.completion import runs
 
-RunArgument = Annotated[
-    str,
-    typer.Argument(
-        help="A run's name under runs/, its folder, or its s3:// or gs:// URL; DQF_HOME may hold "
-        "runs/.",
-        autocompletion=runs,
-    ),
+HELP = "A run's name under runs/, its folder, or its s3:// or gs:// URL; DQF_HOME may hold runs/."
+
+RunArgument = Annotated[str, typer.Argument(help=HELP, autocompletion=runs)]
+OptionalRunArgument = Annotated[
+    str | None, typer.Argument(help=HELP, autocompletion=runs, show_default=False)
 ]

@@ -80,8 +80,7 @@ def _section(folder: Path, name: str) -> EditSection:
             f"{folder} is not an edit folder, nor a sweep: no {MANIFEST}, no {SWEEP}"
         )
     manifest = read_manifest(folder)
-    summary = folder / "evaluation" / SUMMARY
-    results = _rows(summary, "results") if is_file(summary) else ()
+    results = _results(folder)
     sentence = _edit_sentence(results, folder)
     return EditSection(
         name=name,
@@ -92,6 +91,21 @@ def _section(folder: Path, name: str) -> EditSection:
         sentence=sentence,
         headline=_headline(results) or sentence,
     )
+
+
+def edit_headline(folder: Path) -> str:
+    """Return what an edit or a sweep found, in a few words; ConceptError as `edit_sections`."""
+    if is_file(folder / SWEEP):
+        return _sweep(folder, folder.name).headline
+    read_manifest(folder)
+    results = _results(folder)
+    return _headline(results) or _edit_sentence(results, folder)
+
+
+def _results(folder: Path) -> tuple[dict[str, Any], ...]:
+    """Return the rows of an edit's evaluation; none if it has none."""
+    summary = folder / "evaluation" / SUMMARY
+    return _rows(summary, "results") if is_file(summary) else ()
 
 
 def _sweep(folder: Path, name: str) -> EditSection:

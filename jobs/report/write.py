@@ -1,20 +1,12 @@
 """The report of a run: one HTML file that holds everything it shows and needs no network."""
 
-# pyright: reportUnknownMemberType=false
-# jinja2 leaves parts of some methods without types.
-
-import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import vl_convert
 from markupsafe import Markup
 
@@ -37,6 +29,7 @@ from jobs.report.tables import (
     TOKEN_FIELDS,
     packed,
 )
+from jobs.report.template import rendered, text_of
 from jobs.report.words import (
     INTERVENTIONS,
     PARTS,
@@ -50,8 +43,6 @@ from jobs.runs.trace_run import TraceRun
 from schemas.caption_filter import EVERY_CAPTION, CaptionFilter
 from schemas.intervention import CONTROLS
 
-PAGE = Path(__file__).with_name("page")
-"""Folder of the page's template, style and script."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 FAILURES = 50
 """The number of failures that a page lists."""
@@ -88,7 +79,7 @@ def write_report(
         said = notes(views, Choice(measure=measure))
     attributes = list(dict.fromkeys(caption.attribute for caption in run.plan.captions))
     answered = answers(data, measure, attributes)
-    html = _rendered(
+    content = _rendered(
         run=run,
         answers=answered,
         short=in_short(answered),
@@ -102,7 +93,6 @@ def write_report(
         data=data,
         figures=_run_figures(data) + _edit_figures(sections),
     )
-    content = html.encode("utf-8", "backslashreplace")
     write_whole(path, content)
     return Report(path=path, bytes=len(content), answers=tuple(answered))
 
@@ -176,23 +166,14 @@ def _page_data(data: FigureData, figures: list[dict[str, Any]]) -> dict[str, Any
 
 def _rendered(
     *, run: TraceRun, data: FigureData, figures: list[dict[str, Any]], measure: str, **context: Any
-) -> str:
-    script = (PAGE / "report.js").read_text()
-    libraries = _libraries()
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["share"] = share_text
-    return environment.get_template("report.html").render(
+) -> bytes:
+    return rendered(
+        "report.html",
+        {"libraries": _libraries(), "script": text_of("report.js")},
+        filters={"share": share_text},
         run=run,
         plan=run.plan,
         progress=progress_of(run),
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        version=version("dqf"),
         alpha=ALPHA,
         listed=CONCEPTS,
         scale=EFFECT_SCALE,
@@ -203,10 +184,6 @@ def _rendered(
         figures=figures,
         data=data,
         page_data=_json(_page_data(data, figures)),
-        style=Markup((PAGE / "report.css").read_text()),
-        libraries=Markup(libraries),
-        script=Markup(script),
-        hashes=Markup(" ".join(map(_hash, (libraries, script)))),
         **context,
     )
 
@@ -223,9 +200,3 @@ def _json(value: Any) -> Markup:
     """Return JSON that is safe in a script element: no text in it can end the element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))
-
-
-def _hash(script: str) -> str:
-    """Return the hash by which the page's security policy allows a script."""
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"

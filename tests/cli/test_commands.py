@@ -90,6 +90,13 @@ def test_help_names_the_glossary(command: str) -> None:
         (("doctor", "nowhere"), "no run at runs/nowhere"),
         (("report", "nowhere"), "no run at runs/nowhere"),
         (("report", "r", "--edit", "nowhere"), "nowhere is not an edit folder, nor a sweep"),
+        (("report",), "name a run, or give --all"),
+        (("report", "r", "--all"), "RUN has no use with --all"),
+        (("report", "--all", "--edit", "x"), "--edit has no use with --all"),
+        (
+            ("plot", "r", "--figure", "overlaps", "--attribute", "object", "--out", "a.png"),
+            "'overlaps' does not use --attribute",
+        ),
         (("plot", "nowhere", "--figure", "ranking", "--out", "a.png"), "no run at runs/nowhere"),
         (("plot", "r", "--figure", "ranking", "--out", "a.gif"), "saved as .png, .svg, .pdf"),
         (("plot", "r", "--figure", "tokens", "--out", "a.png"), "needs the text encoder at"),
@@ -148,10 +155,14 @@ def test_a_report_goes_into_the_runs_folder_and_a_figure_where_it_is_asked(run: 
     assert "MB, opens offline" in done.stderr
     assert "text_encoder.layers.0.mlp" in (cwd / "runs/r/report.html").read_text()
     assert dqf("doctor", "r", cwd=cwd).returncode == 0
-    drawn = dqf("plot", "r", "--figure", "ranking", "--out", "figures/a.svg", cwd=cwd)
-    assert drawn.stdout == "figures/a.svg\n"
+    drawn = dqf("plot", "r", "--figure", "ranking", "--out", "figures/a.svg",
+                "--out", "figures/a.png", cwd=cwd)  # fmt: skip
+    assert drawn.stdout == "figures/a.svg\nfigures/a.png\n"
     assert "scored against target" in drawn.stderr
     assert "layer 0 MLP" in (cwd / "figures/a.svg").read_text()
+    listed = dqf("report", "--all", cwd=cwd)
+    assert listed.stdout == "reports.html\n", listed.stderr
+    assert 'href="runs/r/report.html"' in (cwd / "reports.html").read_text()
 
 
 def test_usage_errors_end_with_two() -> None:

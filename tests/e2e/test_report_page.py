@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 
 from jobs.query.select import run_query
 from jobs.report.figures.style import DARK, LIGHT
+from jobs.report.index import write_index
 from jobs.report.write import write_report
 from jobs.runs.trace_run import TraceRun
 from tests.made_up.report_run import (
@@ -313,6 +314,33 @@ def test_all_text_has_contrast(page: Page, scheme: Literal["light", "dark"]) -> 
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = false; })")
     assert len(seen) > 500
     assert [words for ratio, words in seen if ratio < 4.5] == []
+
+
+def test_the_index_is_searched_and_leads_to_the_report(
+    run: TraceRun, tmp_path: Path, opened: Opened
+) -> None:
+    runs = Path(run.location).parent
+    make_report_edit(tmp_path / "edits" / "cats")
+    write_report(run, [], Path(run.location, "report.html"))
+    write_index(runs, tmp_path / "edits", tmp_path / "reports.html")
+    page = opened.page.context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto((tmp_path / "reports.html").as_uri())
+    entries = page.locator(".entry:visible")
+    assert entries.count() == 2
+    page.get_by_label("Search").fill("CONCEPTS cat")
+    expect(page.locator("#shown")).to_have_text("1 of 2")
+    expect(entries).to_contain_text("5 % of the images of 2 concepts")
+    page.get_by_label("Search").fill("no such run")
+    assert entries.count() == 0
+    page.get_by_label("Search").fill("")
+    page.get_by_role("link", name="report").click()
+    page.wait_for_selector(READY)
+    assert page.locator("h1").inner_text() == run.name
+    assert complaints == []
+    page.close()
 
 
 def test_a_phone_scrolls_down_only(page: Page) -> None:
