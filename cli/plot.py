@@ -35,11 +35,14 @@ def plot(
     ],
     out: Annotated[
         list[Path],
-        typer.Option(help="File to write: .png (300 dpi), .svg or .pdf; repeatable."),
+        typer.Option(
+            metavar="FILE", help="File to write: .png (300 dpi), .svg or .pdf; repeatable."
+        ),
     ],
     attribute: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="ATTRIBUTE",
             help="Attribute; repeatable, for one panel each.",
             show_default="the run's first",
             autocompletion=attributes,
