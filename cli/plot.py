@@ -23,6 +23,7 @@ class FigureName(StrEnum):
     RANKING = "ranking"
     TIMESTEPS = "timesteps"
     TOKENS = "tokens"
+    WORDS = "words"
     DEPTH = "depth"
     CONTROLS = "controls"
     OVERLAPS = "overlaps"
@@ -67,7 +68,7 @@ def plot(
     ] = None,
     caption: Annotated[
         str | None,
-        typer.Option(help="Text of the one caption whose tokens are drawn.", show_default="all"),
+        typer.Option(help="Text of the caption in `words`.", show_default="the attribute's first"),
     ] = None,
     title: Annotated[
         str | None,

@@ -57,7 +57,7 @@ class EditSection:
     pictures: tuple[Picture, ...]
     sentence: str
     headline: str
-    """What was found, in a few words for the page's first card."""
+    """The result in a few words, for the page's first card."""
 
 
 def edit_sections(folders: Sequence[Path]) -> list[EditSection]:

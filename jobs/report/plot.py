@@ -9,15 +9,15 @@ from typing import Any
 import vl_convert
 
 from engine.files import prepare_output, write_whole
-from jobs.query.opened import Views
 from jobs.query.rank import Choice, check_choice
 from jobs.query.select import opened_views
-from jobs.report.figures.captions import caption_rows
 from jobs.report.figures.data import Row, read_figure_data
-from jobs.report.figures.known import FIGURES, OF_ONE_CAPTION, Figure, default_measure
+from jobs.report.figures.known import FIGURES, Figure, default_measure
 from jobs.report.figures.panels import Panel, panels
+from jobs.report.figures.tokens import caption_rows
 from jobs.report.words import PARTS, choice_text, findings
 from jobs.runs.trace_run import TraceRun
+from schemas.caption import Caption
 from schemas.errors import PlanError
 from schemas.intervention import Intervention
 
@@ -27,7 +27,7 @@ FORMATS = (".png", ".svg", ".pdf")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
-    """What a figure shows and how it is drawn; None or () leaves it to the run and the figure."""
+    """A figure as it is asked for; None or () leaves a value to the run and the figure."""
 
     attributes: tuple[str, ...] = ()
     """One panel each."""
@@ -55,10 +55,14 @@ def plot_figure(run: TraceRun, name: str, drawing: Drawing, paths: Sequence[Path
             raise PlanError(f"{path}: figures are saved as {', '.join(FORMATS)}")
         prepare_output(path, error=PlanError)
     _check_used(name, drawing)
-    figure = OF_ONE_CAPTION if drawing.caption else FIGURES[name]
-    choices = _choices(run, drawing)
+    figure, captions = FIGURES[name], _captions(run, drawing.caption)
+    choices = _choices(run, drawing, captions)
     with opened_views(run) as views:
-        rows = _rows(views, figure, drawing)
+        rows = (
+            caption_rows(views, captions)
+            if drawing.caption
+            else figure.rows(read_figure_data(views))
+        )
     drawn = [_chosen(rows, choice, figure.chosen_by) for choice in choices]
     if not all(drawn):
         lacking = choices[drawn.index([])].attribute
@@ -68,11 +72,8 @@ def plot_figure(run: TraceRun, name: str, drawing: Drawing, paths: Sequence[Path
         )
     said = [next(iter(findings(name, chosen).values())) for chosen in drawn]
     spec = panels(
-        [
-            Panel(spec=figure.spec(chosen), title=choice_text(chosen[0], figure.chosen_by))
-            for chosen in drawn
-        ],
-        title=drawing.title if drawing.title is not None else drawing.caption,
+        [Panel(spec=figure.spec(chosen), title=_title(chosen[0], figure)) for chosen in drawn],
+        title=drawing.title,
         width=drawing.width,
         top=drawing.top,
         shared_x=figure.shares_x,
@@ -104,14 +105,26 @@ def _check_used(name: str, drawing: Drawing) -> None:
             )
 
 
-def _choices(run: TraceRun, drawing: Drawing) -> list[Choice]:
+def _captions(run: TraceRun, text: str | None) -> Sequence[Caption]:
+    """Return the captions of a text, or all; PlanError if there is none."""
+    captions = run.plan.captions
+    found = [caption for caption in captions if text is None or caption.caption == text]
+    if not found:
+        texts = [caption.caption for caption in captions]
+        nearest = difflib.get_close_matches(str(text), texts, n=1, cutoff=0)[0]
+        raise PlanError(f"run {run.name} has no caption {text!r}: it has {nearest!r}, for one")
+    return found
+
+
+def _title(row: Row, figure: Figure) -> str:
+    """Return what a figure shows, for the text above it."""
+    choice = choice_text(row, figure.chosen_by)
+    return f"{choice}: {row['caption']}" if figure.source == "words" else choice
+
+
+def _choices(run: TraceRun, drawing: Drawing, captions: Sequence[Caption]) -> list[Choice]:
     """Return one choice per panel, with attribute and measure filled in; PlanError if the run
     lacks one."""
-    captions = run.plan.captions
-    if drawing.caption:
-        captions = [caption for caption in captions if caption.caption == drawing.caption]
-    if not captions:
-        raise PlanError(_no_caption(run, str(drawing.caption)))
     choices = [
         Choice(
             attribute=attribute,
@@ -124,18 +137,6 @@ def _choices(run: TraceRun, drawing: Drawing) -> list[Choice]:
     for choice in choices:
         check_choice(run, choice)
     return choices
-
-
-def _no_caption(run: TraceRun, caption: str) -> str:
-    texts = [known.caption for known in run.plan.captions]
-    near = difflib.get_close_matches(caption, texts, n=1, cutoff=0) or texts[:1]
-    return f"run {run.name} has no caption {caption!r}: it has {near[0]!r}, for one"
-
-
-def _rows(views: Views, figure: Figure, drawing: Drawing) -> list[Row]:
-    if drawing.caption:
-        return caption_rows(views, drawing.caption)
-    return figure.rows(read_figure_data(views))
 
 
 def _chosen(rows: Sequence[Row], choice: Choice, fields: Sequence[str]) -> list[Row]:

@@ -15,6 +15,10 @@ TOKEN_FIELDS = (
     "attribute", "part", "measure", "intervention", "label", "component", "place", "place_order",
     "text", "steps", "mean", "low", "high", "captions", "order", "survives",
 )  # fmt: skip
+WORD_FIELDS = (
+    "attribute", "part", "measure", "intervention", "caption", "label", "component", "word",
+    "place_order", "text", "mean", "low", "high", "captions", "order",
+)  # fmt: skip
 OVERLAP_FIELDS = (
     "part", "measure", "attribute_a", "attribute_b", "num_a", "num_b", "num_both", "jaccard",
     "jaccard_low", "jaccard_high",
@@ -38,6 +42,8 @@ COLUMNS = {
     "timesteps": [["label", "component", "text"], ["steps", "steps", "text"], *VALUES],
     "tokens": [["label", "component", "text"], ["place", "place", "text"],
                ["text", "most often", "text"], *EFFECT, ["captions", "captions", "number"]],
+    "words": [["label", "component", "text"], ["place_order", "position", "number"],
+              ["text", "token", "text"], *EFFECT],
     "depth": [["state", "state", "text"], ["depth", "layer", "number"], *VALUES],
     "controls": [["state", "state", "text"], ["intervention", "run", "text"], *VALUES],
     "overlaps": [["attribute_a", "attribute", "text"], ["attribute_b", "other", "text"],

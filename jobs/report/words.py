@@ -191,7 +191,13 @@ def findings(name: str, rows: Sequence[Row]) -> dict[str, str]:
     groups = defaultdict[str, list[Row]](list)
     for row in rows:
         groups["|".join(row[field] for field in fields)].append(row)
-    words = {"controls": _controls, "overlaps": _overlaps, "ranking": _ranked, "tokens": _placed}
+    words = {
+        "controls": _controls,
+        "overlaps": _overlaps,
+        "ranking": _ranked,
+        "tokens": _placed,
+        "words": _worded,
+    }
     return {key: words.get(name, _effects)(of_choice) for key, of_choice in groups.items()}
 
 
@@ -251,6 +257,15 @@ def _placed(rows: Sequence[Row]) -> str:
     return (
         f"{choice_text(best)}: the largest mean indirect effect is that of {best['label']} at the "
         f"place {best['place']}, {effect_text(best)}."
+    )
+
+
+def _worded(rows: Sequence[Row]) -> str:
+    best = max(rows, key=lambda row: row["mean"])
+    return (
+        f"{choice_text(best)}, caption \N{LEFT DOUBLE QUOTATION MARK}{best['caption']}"
+        f"\N{RIGHT DOUBLE QUOTATION MARK}: the largest mean indirect effect is that of "
+        f"{best['label']} at {best['word'].partition('|')[2]}, {effect_text(best)}."
     )
 
 

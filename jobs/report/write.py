@@ -27,6 +27,7 @@ from jobs.report.tables import (
     OVERLAP_FIELDS,
     STATE_FIELDS,
     TOKEN_FIELDS,
+    WORD_FIELDS,
     packed,
 )
 from jobs.report.template import rendered, text_of
@@ -152,6 +153,7 @@ def _page_data(data: FigureData, figures: list[dict[str, Any]]) -> dict[str, Any
         "tables": {
             "states": packed(data.states, STATE_FIELDS),
             "tokens": packed(data.tokens, TOKEN_FIELDS),
+            "words": packed(data.words, WORD_FIELDS),
             "overlaps": packed(data.overlaps, OVERLAP_FIELDS),
         },
         "findings": {name: findings(name, figure.rows(data)) for name, figure in FIGURES.items()},

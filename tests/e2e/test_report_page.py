@@ -31,7 +31,7 @@ from tests.made_up.report_run import (
 from tests.servers.browser import PHONE, READY, WIDE, Opened, chromium, open_report
 
 SECTIONS = (
-    "answer", "network", "ranking", "timesteps", "tokens", "depth", "controls", "overlaps",
+    "answer", "network", "ranking", "timesteps", "tokens", "words", "depth", "controls", "overlaps",
     "images", "edits", "failures", "manifest",
 )  # fmt: skip
 
@@ -83,7 +83,7 @@ def test_it_opens_offline_and_asks_the_network_for_nothing(opened: Opened, page:
     for section in SECTIONS:
         expect(page.locator(f"section#{section} h2")).to_be_visible()
     drawn = page.locator(".figure:not([hidden]) .plot svg")
-    assert drawn.count() == page.locator(".figure:not([hidden])").count() == 13
+    assert drawn.count() == page.locator(".figure:not([hidden])").count() == 14
     assert opened.requests == []
     assert opened.complaints == []
     # Vega stands in the page once, and the page may run nothing but its own two scripts.

@@ -1,6 +1,5 @@
 """The data of a run's figures: rows of its views, with short names and places."""
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,11 +8,10 @@ from typing import Any
 from jobs.query.opened import Views
 from jobs.query.rank import Choice, concentrations, overlaps, ranked
 from jobs.report.figures.labels import KIND_NAMES, Place, places
+from jobs.report.figures.tokens import Row, caption_rows, first_captions, place_rows
 from schemas.component import Component, Kind
 from schemas.intervention import CONTROLS, Intervention, TokenRole
 from schemas.views import STATE
-
-Row = dict[str, Any]
 
 ALPHA = 0.05
 """The q-value under which a state is causal, as in the view `causal_states`."""
@@ -21,8 +19,6 @@ MAX_STATES = 20_000
 """About the most states that a page draws; a page with more is slow and large."""
 CONTROLLED = 15
 """The number of a ranking's states that are drawn next to their controls."""
-PADS = 9
-"""All pads from this one on share one place."""
 
 WHOLE = {KIND_NAMES[kind] for kind in (Kind.STREAM_TEXT, Kind.STREAM_IMAGE, Kind.LAYER, Kind.BLOCK)}
 """Kinds of which one component holds the whole state after a layer."""
@@ -34,48 +30,6 @@ RANKED = (
     *("q_causal AS q", "is_causal", "mean_te", "te_low", "te_high", "mean_recovery AS recovery"),
     "num_captions AS captions",
 )
-
-# A token's place in its caption is counted from the subject's last token, or from the end of the
-# text on, so captions of different lengths are compared place by place, as in ROME's traces.
-PLACED = rf"""
-WITH seen AS (
-  SELECT DISTINCT caption_id, position, token_text AS text,
-    starts_with(token_text, '<|start') AS is_start,
-    token_text IN ('<|endoftext|>', '</s>') AS is_end
-  FROM scores WHERE part = 'text-encoder' AND regexp_full_match(token, '\d+')),
-words AS (
-  SELECT caption_id, position, string_agg(CASE WHEN is_start OR is_end THEN ''
-    ELSE lower(replace(replace(text, '</w>', ' '), '▁', ' ')) END, '')
-    OVER (PARTITION BY caption_id ORDER BY position) AS said
-  FROM seen),
-subjects AS (
-  SELECT caption_id, coalesce(
-    min(position) FILTER (ends_with(' ' || trim(said), ' ' || lower(subject))),
-    min(position) FILTER (ends_with(replace(said, ' ', ''), replace(lower(subject), ' ', ''))))
-    AS subject_at
-  FROM words JOIN captions USING (caption_id) GROUP BY caption_id),
-placed AS (
-  SELECT caption_id, position, text, subject_at,
-    CASE WHEN is_start THEN -1 WHEN position >= end_at THEN 1 ELSE 0 END AS zone,
-    CASE WHEN is_start THEN 0 WHEN position >= end_at THEN least(position - end_at, {PADS})
-      ELSE position - subject_at END AS place
-  FROM seen JOIN subjects USING (caption_id) JOIN (
-    SELECT caption_id, coalesce(min(position) FILTER (is_end), max(position) + 1) AS end_at
-    FROM seen GROUP BY caption_id) USING (caption_id))
-"""
-"""Queries with the table `placed`: each token's zone (start, text or end) and place in it."""
-TOKENS = rf"""
-{PLACED},
-of_captions AS (
-  SELECT attribute, part, component, measure, intervention, zone, place, caption_id,
-    avg(indirect_effect) AS ie, mode(text) AS text
-  FROM effects JOIN placed USING (caption_id, position)
-  WHERE part = 'text-encoder' AND regexp_full_match(token, '\d+') AND subject_at IS NOT NULL
-  GROUP BY ALL)
-SELECT attribute, part, component, measure, intervention, zone, place, avg(ie) AS mean,
-  stddev_samp(ie) / sqrt(count(*)) AS se, count(*) AS captions, mode(text) AS text
-FROM of_captions GROUP BY ALL ORDER BY zone, place
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +46,8 @@ class FigureData:
     """
     tokens: list[Row]
     """Effects by component and place in the caption."""
+    words: list[Row]
+    """Effects by component and word of each attribute's first caption."""
     overlaps: list[Row]
     concentration: list[Row]
     cut: str
@@ -113,7 +69,8 @@ def read_figure_data(views: Views) -> FigureData:
     _mark_controlled(kept)
     return FigureData(
         states=kept,
-        tokens=_tokens(views, kept, components, drawn),
+        tokens=_tokens(views, kept),
+        words=caption_rows(views, first_captions(run.plan.captions)),
         overlaps=overlaps(views, everything).to_pylist(),
         concentration=concentrations(views, everything).to_pylist(),
         cut=cut,
@@ -252,16 +209,10 @@ def _mark_controlled(states: Sequence[Row]) -> None:
                 run["controlled"] = seen[group_of(row)]
 
 
-def _tokens(
-    views: Views, states: Iterable[Row], components: dict[str, Component], drawn: dict[str, Place]
-) -> list[Row]:
+def _tokens(views: Views, states: Iterable[Row]) -> list[Row]:
     """Return effects by place: single positions if they were traced, otherwise token roles."""
-    has_positions = {"each", "words"} & {*views.run.plan.tokens}
-    rows = views.query(TOKENS).to_pylist() if has_positions else []
-    if rows:
-        return [
-            token_row(row, components[row["component"]], drawn[row["component"]]) for row in rows
-        ]
+    if rows := place_rows(views):
+        return rows
     roles = list(TokenRole)
     by_role = [row for row in states if row["part"] == "text-encoder" and row["token"] in roles]
     if len({row["token"] for row in by_role}) < 2:
@@ -270,27 +221,3 @@ def _tokens(
         {**row, "place": row["token"], "place_order": roles.index(row["token"]), "text": ""}
         for row in by_role
     ]
-
-
-def token_row(row: Row, component: Component, place: Place) -> Row:
-    """Return the effect at a place with its interval and the names of component and place."""
-    half = 1.96 * row["se"] if row["se"] is not None else None
-    return {
-        **row,
-        "low": None if half is None else row["mean"] - half,
-        "high": None if half is None else row["mean"] + half,
-        "label": place.label,
-        "order": component.order,
-        "place": place_name(row["zone"], row["place"]),
-        "place_order": row["zone"] * 1000 + row["place"],
-        "text": re.sub("</w>|▁", "", row["text"] or ""),
-    }
-
-
-def place_name(zone: int, place: int) -> str:
-    """Return the name of a place in a caption."""
-    if zone == -1:
-        return "start"
-    if zone == 1:
-        return "end" if place == 0 else f"pad {place}" + ("+" if place == PADS else "")
-    return "subject" if place == 0 else f"{place:+d}".replace("-", "\N{MINUS SIGN}")

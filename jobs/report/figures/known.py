@@ -1,14 +1,14 @@
 """The figures of a run by name, and the rows that each of them draws."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 
 from jobs.report.figures.data import FigureData, Row
 from jobs.report.figures.depth import depth
-from jobs.report.figures.maps import caption_tokens, overlaps, timesteps, tokens
+from jobs.report.figures.maps import overlaps, timesteps, tokens, words
 from jobs.report.figures.network import network
 from jobs.report.figures.parts import spec_of
 from jobs.report.figures.ranking import controls, ranking
@@ -78,8 +78,17 @@ FIGURES = {
         source="tokens",
         where=None,
         chosen_by=ANY_STATE,
-        options=("caption", "width"),
+        options=("width",),
         needs="the text encoder at several tokens (--token words, say)",
+    ),
+    "words": Figure(
+        title="Layers and the words of one caption",
+        draw=words,
+        source="words",
+        where=None,
+        chosen_by=ANY_STATE,
+        options=("caption", "width"),
+        needs="the text encoder at single tokens (--token words, say)",
     ),
     "depth": Figure(
         title="Depth",
@@ -110,8 +119,6 @@ FIGURES = {
     ),
 }
 """The figures of a run in the order of its report."""
-OF_ONE_CAPTION = replace(FIGURES["tokens"], title="Layers and words", draw=caption_tokens)
-"""The figure `tokens` of the rows of one caption."""
 
 
 def default_measure(measures: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ CELL = 72
 """The width of a cell of attributes, in pixels."""
 MARKED = """isValid(datum.survives) ? datum.survives === 'yes'
   : isValid(datum.low) && datum.low > 0"""
-"""What marks a cell; places in a caption have intervals, but no tests."""
+"""The condition on which a cell is marked; places in a caption have intervals, but no tests."""
 UNTESTED = "dot: the 95 % interval lies above zero (each cell by itself, no correction)"
 START = "split(datum.value, ':')[0]"
 # A window of one step is named by its step.
@@ -47,7 +47,7 @@ def tokens(rows: Rows) -> alt.TopLevelMixin:
     return _map(rows, x, ("component", "component"), ("place", "place"), ("text", "most often"))
 
 
-def caption_tokens(rows: Rows) -> alt.TopLevelMixin:
+def words(rows: Rows) -> alt.TopLevelMixin:
     """Return a map of effects by component of the text encoder and word of one caption."""
     x = alt.X(
         "word:N",

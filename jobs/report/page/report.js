@@ -114,7 +114,7 @@ function rowsOf(figure, choice) {
 // The end of the scale of effects: one for all figures of a choice, so that colors compare.
 function boundOf(choice) {
   let bound = 0;
-  for (const name of ["states", "tokens"])
+  for (const name of ["states", "tokens", "words"])
     for (const row of tables[name])
       if (["attribute", "measure", "intervention"].every((field) => row[field] === choice[field]))
         bound = Math.max(bound, Math.abs(row.mean));
@@ -163,7 +163,8 @@ function filled(table, columns, rows) {
 }
 
 function ordered(figure, rows) {
-  const by = { timesteps: ["order", "window"], tokens: ["order", "place_order"], controls: ["controlled"], depth: ["depth"] };
+  const by = { timesteps: ["order", "window"], tokens: ["order", "place_order"], controls: ["controlled"], depth: ["depth"],
+    words: ["order", "place_order"] };
   const keys = by[figure.name];
   if (!keys) return rows.slice().sort((a, b) => b.mean - a.mean);
   return rows.slice().sort((a, b) => keys.map((key) => a[key] - b[key]).find((d) => d) || 0);

@@ -11,11 +11,12 @@ from PIL import ImageColor
 
 from jobs.query.select import opened_views, run_query
 from jobs.report.edits import edit_sections, measure_rows
-from jobs.report.figures.data import ALPHA, FigureData, Row, capped, place_name, read_figure_data
+from jobs.report.figures.data import ALPHA, FigureData, Row, capped, read_figure_data
 from jobs.report.figures.edits import edits, pareto
 from jobs.report.figures.known import FIGURES
 from jobs.report.figures.labels import KIND_NAMES, places
 from jobs.report.figures.style import DARK, KIND_COLORS, LIGHT, Theme, config
+from jobs.report.figures.tokens import place_name
 from jobs.report.words import answers, findings
 from jobs.runs.trace_run import TraceRun
 from schemas.component import Component, Kind, Part
@@ -198,7 +199,8 @@ def effect_row(number: int, mean: float, **more: object) -> Row:
         "token": "all", "steps": f"{number}:{number + 1}", "window": number, "order": number,
         "mean": mean, "low": mean - 0.1, "high": mean + 0.1, "q": 0.01, "recovery": None,
         "captions": 8, "survives": "yes" if mean > 0.1 else "no", "x": 1.0 * number, "y": 0.0,
-        "block": "down 0", "place": name, "place_order": number, "text": name, **more,
+        "block": "down 0", "place": name, "place_order": number, "text": name,
+        "word": f"{number}|w", "caption": "a w", **more,
     }  # fmt: skip
 
 
@@ -219,7 +221,7 @@ def luminance(color: str) -> float:
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
-@pytest.mark.parametrize("name", ["network", "timesteps", "tokens", "overlaps"])
+@pytest.mark.parametrize("name", ["network", "timesteps", "tokens", "words", "overlaps"])
 def test_what_is_written_on_a_cell_can_be_read(name: str, theme: Theme) -> None:
     rows = [effect_row(n, (n - 20) / 20) for n in range(41)]
     if name == "overlaps":

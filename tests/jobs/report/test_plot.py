@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from jobs.query.select import opened_views, run_query
-from jobs.report.figures.captions import caption_rows
+from jobs.report.figures.tokens import caption_rows
 from jobs.report.plot import Drawing, plot_figure
 from jobs.runs.trace_run import TraceRun
 from schemas.errors import PlanError
@@ -92,13 +92,13 @@ def test_attributes_are_panels_with_one_scale(run: TraceRun, tmp_path: Path) -> 
 
 def test_the_tokens_of_one_caption_are_its_own_words(run: TraceRun, tmp_path: Path) -> None:
     caption, subject, _ = CAPTIONS[3]
-    svg = plotted(run, "tokens", tmp_path, caption=caption)
+    svg = plotted(run, "words", tmp_path, caption=caption)
     words = [f"{w}*" if w == subject else w for w in caption.split()]
     axis = texts(svg, "axis-label")
     assert [text for text in axis if text in {*words, "end"}] == [*words, "end"]
-    assert caption in texts(svg)
+    assert f"object, text encoder, restored, scored against target: {caption}" in texts(svg)
     with opened_views(run) as views:
-        rows = caption_rows(views, caption)
+        rows = caption_rows(views, run.plan.captions[3:4])
     chosen = {"component": STRONG["text"], "measure": "target", "intervention": "restore"}
     at = words.index(f"{subject}*")
     of_subject = [row for row in rows if row["position"] == at + 1]
@@ -109,7 +109,9 @@ def test_the_tokens_of_one_caption_are_its_own_words(run: TraceRun, tmp_path: Pa
     values = {"caption": caption, "token": str(at + 1), **chosen}
     assert run_query(run, query, values)["mean"].to_pylist() == pytest.approx([row["mean"]])
     with pytest.raises(PlanError, match="has no caption 'a photo of a bee in bronze': it has 'a p"):
-        plotted(run, "tokens", tmp_path, caption="a photo of a bee in bronze")
+        plotted(run, "words", tmp_path, caption="a photo of a bee in bronze")
+    first = texts(plotted(run, "words", tmp_path), "axis-label")
+    assert f"{CAPTIONS[0][1]}*" in first
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,7 @@ def test_the_tokens_of_one_caption_are_its_own_words(run: TraceRun, tmp_path: Pa
         ("overlaps", {"width": 300}, "width"),
         ("controls", {"intervention": "restore"}, "intervention"),
         ("network", {"top": 3}, "top"),
-        ("tokens", {"top": 3}, "top"),
+        ("tokens", {"caption": "a cat"}, "caption"),
         ("ranking", {"caption": "a cat"}, "caption"),
     ],
 )
