@@ -57,15 +57,16 @@ FROM of_captions GROUP BY ALL ORDER BY zone, place
 """
 OF_CAPTIONS = rf"""
 {PLACED}
-SELECT attribute, part, component, measure, intervention, caption, zone, place,
-  min(position) AS position, avg(indirect_effect) AS mean,
+SELECT attribute, part, component, measure, intervention, caption, zone,
+  CASE WHEN zone = 0 THEN position ELSE place END AS place,
+  zone = 0 AND coalesce(place = 0, false) AS is_subject, min(position) AS position, avg(indirect_effect) AS mean,
   stddev_samp(indirect_effect) / sqrt(count(*)) AS se, 1 AS captions, mode(text) AS text
 FROM effects JOIN placed USING (caption_id, position)
 WHERE list_contains($captions, caption_id) AND part = 'text-encoder'
   AND regexp_full_match(token, '\d+')
 GROUP BY ALL ORDER BY position
 """
-"""Seeds and draws are what varies within one caption."""
+"""Query of single captions, also where the subject is not found; their seeds and draws vary."""
 
 
 def place_rows(views: Views) -> list[Row]:
@@ -85,9 +86,8 @@ def caption_rows(views: Views, captions: Sequence[Caption]) -> list[Row]:
     values = {"captions": [caption.id for caption in captions]}
     rows = _named(views, views.query(OF_CAPTIONS, values).to_pylist())
     for row in rows:
-        is_subject = row["zone"] == 0 and row["place"] == "subject"
         text = row["text"] if row["zone"] == 0 else row["place"]
-        row["word"] = f"{row['position']}|{text}{'*' if is_subject else ''}"
+        row["word"] = f"{row['position']}|{text}{'*' if row['is_subject'] else ''}"
         row["place_order"] = row["position"]
     return rows
 
