@@ -59,7 +59,8 @@ OF_CAPTIONS = rf"""
 {PLACED}
 SELECT attribute, part, component, measure, intervention, caption, zone,
   CASE WHEN zone = 0 THEN position ELSE place END AS place,
-  zone = 0 AND coalesce(place = 0, false) AS is_subject, min(position) AS position, avg(indirect_effect) AS mean,
+  zone = 0 AND coalesce(place = 0, false) AS is_subject, min(position) AS position,
+  avg(indirect_effect) AS mean,
   stddev_samp(indirect_effect) / sqrt(count(*)) AS se, 1 AS captions, mode(text) AS text
 FROM effects JOIN placed USING (caption_id, position)
 WHERE list_contains($captions, caption_id) AND part = 'text-encoder'
