@@ -183,7 +183,7 @@ def test_the_address_keeps_the_filters(page: Page) -> None:
     assert page.locator("select[name=attribute]").input_value() == ODD_ATTRIBUTE
 
 
-def test_a_figure_is_copied_as_csv_with_all_digits(page: Page, run: TraceRun) -> None:
+def test_all_rows_of_a_figure_are_copied_as_csv(page: Page, run: TraceRun) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     figure = page.locator("#figure-ranking-text-encoder")
     choose(page, "attribute", ODD_ATTRIBUTE)
@@ -204,7 +204,7 @@ def test_a_figure_is_copied_as_csv_with_all_digits(page: Page, run: TraceRun) ->
 def test_a_table_is_copied_as_csv(page: Page) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.locator("#failures").get_by_role("button", name="Copy as CSV").click()
-    page.wait_for_timeout(50)
+    expect(page.locator("#failures").get_by_role("button", name="Copied")).to_be_visible()
     heading, *rows = csv.reader(io.StringIO(page.evaluate("navigator.clipboard.readText()")))
     assert heading == ["unit", "error", "message"]
     assert [row[1:] for row in rows] == [["OSError", FAILURE]]

@@ -111,10 +111,11 @@ function rowsOf(figure, choice) {
     figure.chosenBy.every((field) => row[field] === (field === "part" ? figure.part : choice[field])));
 }
 
-// The end of the scale of effects: one for all figures of a choice, so that colors compare.
-function boundOf(choice) {
+// The end of the scale of effects: one for all figures of a choice, so that colors compare. Only
+// one caption's effects, which are larger than means over captions, have a scale of their own.
+function boundOf(figure, choice) {
   let bound = 0;
-  for (const name of ["states", "tokens", "words"])
+  for (const name of figure.source === "words" ? ["words"] : ["states", "tokens"])
     for (const row of tables[name])
       if (["attribute", "measure", "intervention"].every((field) => row[field] === choice[field]))
         bound = Math.max(bound, Math.abs(row.mean));
@@ -185,7 +186,7 @@ class Drawn {
     }));
   }
 
-  // The figure's values with all digits and rows, under the names of its fields.
+  // All rows of the figure with the digits that the page has, under the names of its fields.
   lines(choice) {
     const fields = this.figure.columns.map(([field]) => field);
     const rows = ordered(this.figure, rowsOf(this.figure, choice));
@@ -207,7 +208,7 @@ class Drawn {
       spec.description = findingOf(this.figure, choice); // Vega makes it the figure's label
     }
     for (const parameter of spec.params || [])
-      if (parameter.name === "bound") parameter.value = boundOf(choice);
+      if (parameter.name === "bound") parameter.value = boundOf(this.figure, choice);
     const config = structuredClone(page.themes[theme]);
     const limit = room < NARROW ? 118 : 250;
     const labels = Math.min(limit, labelWidth(spec, tables[this.figure.source] || spec.datasets.rows));
@@ -242,8 +243,9 @@ class Drawn {
   async show(rows, choice) {
     if (!this.views.length) return this.draw(choice);
     if (!rows) return undefined;
+    const isColored = (this.figure.spec.params || []).some((one) => one.name === "bound");
     return Promise.all(this.views.map(({ view }) => {
-      if (this.figure.spec.params) view.signal("bound", boundOf(choice));
+      if (isColored) view.signal("bound", boundOf(this.figure, choice));
       return view.data("rows", structuredClone(rows)).resize().runAsync();
     }));
   }
