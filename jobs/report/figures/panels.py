@@ -1,5 +1,6 @@
 """Figures for papers: panels next to each other under one title, in light colors."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,15 +81,12 @@ def _figure(panel: Panel, number: int, *, width: int | None) -> dict[str, Any]:
     return _renamed(figure, number)
 
 
-def _renamed(value: Any, number: int) -> Any:
-    """Return a specification whose data ROWS have the panel's name."""
-    if value == {"name": ROWS}:
-        return {"name": _name(ROWS, number)}
-    if isinstance(value, dict):
-        return {key: _renamed(inner, number) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_renamed(inner, number) for inner in value]
-    return value
+def _renamed(figure: dict[str, Any], number: int) -> dict[str, Any]:
+    """Return a figure whose data ROWS have the panel's name."""
+    # A text of a run cannot look like the reference: its quotes are escaped in JSON.
+    reference = json.dumps({"name": ROWS})
+    renamed = json.dumps({"name": _name(ROWS, number)})
+    return json.loads(json.dumps(figure).replace(reference, renamed))
 
 
 def _parameters(specs: Sequence[dict[str, Any]], top: int | None) -> list[dict[str, Any]]:

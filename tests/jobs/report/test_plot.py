@@ -30,14 +30,17 @@ def test_figures_are_saved_for_papers(run: TraceRun, tmp_path: Path) -> None:
     svg = (tmp_path / "new" / "ranking.svg").read_text()
     assert "up 0 resnet 0 [0:4]" in svg
     assert "object, UNet, restored, scored against target" in svg
-    plotted = (run, "ranking")
+    asked = (run, "ranking")
     with pytest.raises(PlanError, match=r"saved as \.png, \.svg, \.pdf"):
-        plot_figure(*plotted, Drawing(), [tmp_path / "a.svg", tmp_path / "ranking.jpg"])
+        plot_figure(*asked, Drawing(), [tmp_path / "a.svg", tmp_path / "ranking.jpg"])
     with pytest.raises(PlanError, match="no attribute 'color': it has object"):
-        plot_figure(*plotted, Drawing(attributes=("object", "color")), [tmp_path / "a.svg"])
+        plot_figure(*asked, Drawing(attributes=("object", "color")), [tmp_path / "a.svg"])
     with pytest.raises(PlanError, match="no measure 'x': it has caption, target"):
-        plot_figure(*plotted, Drawing(measure="x"), [tmp_path / "a.svg"])
+        plot_figure(*asked, Drawing(measure="x"), [tmp_path / "a.svg"])
     assert not (tmp_path / "a.svg").exists()
+
+
+SIGNS = ("+", "0", "\N{MINUS SIGN}")
 
 
 def texts(path: Path, where: str = "") -> list[str]:
@@ -59,11 +62,11 @@ def plotted(run: TraceRun, name: str, folder: Path, **more: Any) -> Path:
 
 
 def test_a_ranking_has_as_many_states_as_asked(run: TraceRun, tmp_path: Path) -> None:
-    svg = plotted(run, "ranking", tmp_path, top=3, part="denoiser", width=300)
+    svg = plotted(run, "ranking", tmp_path, top=3, part="denoiser", width=600)
     states = [text for text in texts(svg, "axis-label") if "[" in text]
     assert len(states) == 3
     narrow = float(ElementTree.fromstring(svg.read_text()).get("width", ""))
-    wide = plotted(run, "ranking", tmp_path, top=3, part="denoiser", width=500)
+    wide = plotted(run, "ranking", tmp_path, top=3, part="denoiser", width=800)
     assert float(ElementTree.fromstring(wide.read_text()).get("width", "")) == narrow + 200
     assert "filled: survives; hollow: does not" in texts(wide)
 
@@ -84,7 +87,7 @@ def test_attributes_are_panels_with_one_scale(run: TraceRun, tmp_path: Path) -> 
     assert {f"{name}, UNet, restored, scored against target" for name in both} <= {*found}
     assert "Both" in found
     assert found.count("mean indirect effect") == 2
-    ticks = [text for text in texts(svg, "axis-label") if text[0] in "+-0\N{MINUS SIGN}"]
+    ticks = [text for text in texts(svg, "axis-label") if text.startswith(SIGNS)]
     assert ticks[: len(ticks) // 2] == ticks[len(ticks) // 2 :]
     colored = texts(plotted(run, "network", tmp_path, attributes=both), "legend-label")
     assert len(colored) == 3  # both ends of the one scale, and zero
