@@ -204,12 +204,12 @@ def findings(name: str, rows: Sequence[Row]) -> dict[str, str]:
 def choice_text(row: Row, fields: Sequence[str] = GROUP) -> str:
     """Return the values of the fields by which a row was chosen, in words."""
     words = {
-        "attribute": str,
-        "part": lambda part: PARTS[part],
-        "intervention": lambda kind: INTERVENTIONS[kind],
-        "measure": "scored against {}".format,
+        "attribute": row.get("attribute"),
+        "part": PARTS[row["part"]],
+        "intervention": INTERVENTIONS.get(row.get("intervention", "")),
+        "measure": f"scored against {row['measure']}",
     }
-    return ", ".join(say(row[field]) for field, say in words.items() if field in fields)
+    return ", ".join(str(text) for field, text in words.items() if field in fields)
 
 
 def _effects(rows: Sequence[Row]) -> str:

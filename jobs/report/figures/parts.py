@@ -95,7 +95,7 @@ def effect_color(*, legend: bool = True) -> alt.Color:
     )
 
 
-def legible_on(field: str) -> alt.Color:
+def legible_on(field: str) -> Any:
     """Return black or white, whichever has more contrast with the color of a field.
 
     Both contrasts are 4.58 where the luminance is 0.179 (WCAG 2.2), and one is higher elsewhere.
