@@ -228,6 +228,26 @@ COLUMNS = {
             "jaccard", "num_both / states of either; null where neither has any", unit="fraction"
         ),
         *_interval("jaccard", of="jaccard", unit="fraction"),
+        estimate(
+            "similarity",
+            "cosine of the attributes' mean effects over components, their sizes aside",
+            unit="fraction",
+        ),
+        estimate(
+            "similarity_ceiling",
+            "similarity that two attributes of one profile would have, by split halves",
+            unit="fraction",
+        ),
+        estimate(
+            "p_differs",
+            "p of component x attribute: that the profiles are the same up to their size",
+            unit="probability",
+        ),
+        estimate(
+            "q_differs",
+            "p_differs after Benjamini-Hochberg over all pairs of the run",
+            unit="probability",
+        ),
         column("num_components", COUNT, "components that were restored", unit="components"),
         estimate(
             "gini",
@@ -241,6 +261,18 @@ COLUMNS = {
             unit="components",
         ),
         *_interval("effective", of="effective_components", unit="components"),
+        estimate(
+            "effective_share", "effective_components / num_components: 1 all alike", unit="fraction"
+        ),
+        estimate(
+            "noise_low", "share that 2.5 % of draws of noise alone are below", unit="fraction"
+        ),
+        estimate("noise_high", "share that 2.5 % of these draws are above", unit="fraction"),
+        estimate(
+            "p_noise",
+            "two-sided p of effective_share, of the hypothesis that nothing has an effect",
+            unit="probability",
+        ),
         column(
             "generation", INTEGER, "number of times that the chunk's failures have been tried again"
         ),

@@ -128,7 +128,11 @@ VIEWS = (
         _RANKED,
         "The rows of `ranking` that are causal: their q_causal is under 0.05.",
     ),
-    _view("overlap", OVERLAP, "One row per pair of attributes: how many causal states they share."),
+    _view(
+        "overlap",
+        OVERLAP,
+        "One row per pair of attributes: how many causal states they share, how alike they are.",
+    ),
     _view(
         "concentration",
         CONCENTRATION,

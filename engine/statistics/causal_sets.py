@@ -3,7 +3,7 @@
 Shapes: S states, C captions, B resamples, K components (suffixes `_SC`, `_SB`, `_KB`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,19 +67,34 @@ def resampled_means(x_SC: Array, draws: Draws) -> Floats:
     return np.divide(sums_SB, sizes_SB, out=np.zeros_like(sums_SB), where=sizes_SB > 0)
 
 
+def component_totals(
+    components: Sequence[str], means: Callable[[slice], Floats], columns: int
+) -> Array:
+    """Return the sum of the positive means of each component's states, total_KB.
+
+    `components` names each state's; `means` returns the `columns` means of some of the states.
+    """
+    names, component_S = np.unique(np.asarray(components), return_inverse=True)
+    is_of_KS = np.arange(len(names))[:, None] == component_S
+    total_KB = np.zeros((len(names), columns))
+    for rows in blocks(len(component_S), columns):
+        mean_SB = np.maximum(means(rows), 0)
+        total_KB += is_of_KS[:, rows].astype(mean_SB.dtype) @ mean_SB
+    return total_KB
+
+
 def concentration(x_SC: Array, components: Sequence[str], draws: Draws) -> Concentration:
     """Return the concentration of components' effects, each the sum of its states' positive
     effects.
 
     `components` names each state's. Intervals are percentiles over resamples of captions.
     """
-    names, component_S = np.unique(np.asarray(components), return_inverse=True)
-    is_of_KS = np.arange(len(names))[:, None] == component_S
-    total_KB = np.zeros((len(names), RESAMPLES))
-    for rows in blocks(len(x_SC), RESAMPLES):
-        mean_SB = np.maximum(resampled_means(x_SC[rows], draws), 0)
-        total_KB += is_of_KS[:, rows].astype(mean_SB.dtype) @ mean_SB
-    total_K1 = is_of_KS @ np.maximum(np.nanmean(x_SC, axis=1, keepdims=True), 0)
+    total_KB = component_totals(
+        components, lambda rows: resampled_means(x_SC[rows], draws), RESAMPLES
+    )
+    total_K1 = component_totals(
+        components, lambda rows: np.nanmean(x_SC[rows], axis=1, keepdims=True), 1
+    )
     is_known = x_SC.shape[1] >= MIN_CAPTIONS
     return Concentration(
         num_components=len(total_KB),

@@ -96,6 +96,13 @@ def some_signs(count: int, flips: int, generator: np.random.Generator) -> NDArra
     return 1 - 2 * generator.integers(2, size=(flips, count), dtype=np.int8)
 
 
+def signs_of_noise(captions: tuple[str, ...]) -> NDArray[np.int8]:
+    """Return RESAMPLES random signs of each caption, signs_BC, which follow from their ids."""
+    digest = sha256("\n".join(("noise", *captions)).encode()).digest()
+    generator = np.random.default_rng(int.from_bytes(digest[:16], "big"))
+    return some_signs(len(captions), RESAMPLES, generator)
+
+
 def some_counts(count: int, resamples: int, generator: np.random.Generator) -> NDArray[np.uint8]:
     """Return how often each resample has each of `count` captions, counts_BC."""
     drawn_BC = generator.integers(count, size=(resamples, count))

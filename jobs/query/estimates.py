@@ -16,17 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.statistics.causal_sets import (
-    UNKNOWN,
-    Bits,
-    concentration,
-    jaccard,
-    jaccard_interval,
-    resampled_set,
-)
+from engine.statistics.causal_sets import resampled_set
 from engine.statistics.composite import AboveZero, above_zero_p, claim_p, q_values
 from engine.statistics.inference import (
-    MIN_CAPTIONS,
     Array,
     by_captions,
     draws_of,
@@ -35,7 +27,14 @@ from engine.statistics.inference import (
     sign_flip_p,
     tied_ranks,
 )
-from jobs.query.caption_means import Effects, Family, Places, reduced
+from jobs.query.attributes import (
+    BoolArray,
+    CausalSet,
+    concentration_row,
+    overlap_row,
+    profile,
+)
+from jobs.query.caption_means import Effects, Family, reduced
 from schemas.intervention import CONTROLS, Intervention
 from schemas.statistics import DISCOVERY_RATE, STATISTICS
 from schemas.views import MIN_TOTAL_EFFECT
@@ -43,7 +42,6 @@ from schemas.views import MIN_TOTAL_EFFECT
 RESTORE = Intervention.RESTORE.value
 
 Columns = dict[str, Any]
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,17 +88,6 @@ class Claims:
         return self.q_S < DISCOVERY_RATE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CausalSet:
-    """The causal states of a family, and the resamples of captions in which they are causal."""
-
-    attribute: str
-    num_captions: int
-    places_S: Places
-    is_causal_S: BoolArray
-    bits_SB: Bits
-
-
 def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table]:
     """Return the tables of `schemas.statistics` of the run whose views a connection has."""
     tables = {name: [schema.empty_table()] for name, schema in STATISTICS.items()}
@@ -112,7 +99,8 @@ def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table
             claims = {
                 name: _claims(name, e, controls, family.captions) for name, e in estimates.items()
             }
-            causal = _causal_set(family, claims.get(RESTORE))
+            names = _components(family, places)
+            causal = _causal_set(family, claims.get(RESTORE), names)
             sets.setdefault((family.part, family.patch_kind, family.measure), []).append(causal)
             for name, found in estimates.items():
                 columns = _ranking(family, name, found, controls, claims[name])
@@ -123,14 +111,28 @@ def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table
                     _table("controlled_effects", family, places, columns)
                 )
             if RESTORE in family.effects:
-                tables["concentration"].append(_concentration(family, places))
+                tables["concentration"].append(_row("concentration", _concentration(family, names)))
     tables["overlap"] += [
-        _overlap(*of, one, other)
+        _row("overlap", overlap_row(*of, one, other))
         for of, found in sets.items()
         for one, other in combinations(found, 2)
     ]
     made = {name: pa.concat_tables(found) for name, found in tables.items()}
+    made["overlap"] = _with_q(made["overlap"], "q_differs", of="p_differs")
     return made | {"ranking": _over_the_run(made["ranking"])}
+
+
+def _components(family: Family, places: pa.Table) -> list[str]:
+    """Return the component of each of a family's states."""
+    taken = places["component"].take(pa.array(family.places_S, pa.int64()))
+    return cast("list[str]", taken.to_pylist())
+
+
+def _concentration(family: Family, components: Sequence[str]) -> Columns:
+    restored_SC = family.effects[RESTORE].ie_SC
+    has_S = ~np.isnan(restored_SC).all(1)
+    names = [name for name, has in zip(components, has_S, strict=True) if has]
+    return concentration_row(family, restored_SC[has_S], names)
 
 
 def _estimates(x_SC: Array, family: Family) -> Estimates:
@@ -187,7 +189,7 @@ def _claims(
     return Claims(tests=tuple(tests), p_S=p_S, q_S=q_values(p_S))
 
 
-def _causal_set(family: Family, claims: Claims | None) -> CausalSet:
+def _causal_set(family: Family, claims: Claims | None, components: Sequence[str]) -> CausalSet:
     """Return the restored states whose claim holds; empty where none were restored."""
     states = len(family.places_S)
     is_causal_S = claims.is_found if claims else np.zeros(states, np.bool_)
@@ -197,12 +199,18 @@ def _causal_set(family: Family, claims: Claims | None) -> CausalSet:
         applies_S1 = ~np.isnan(test.mean_S)[:, None]
         own_SB = resampled_set(test.x_SC, is_causal_S, test.se_S, draws_of(family.captions))
         bits_SB = bits_SB & np.where(applies_S1, own_SB, np.uint8(0xFF))
+    restored_SC = (
+        claims.tests[0].x_SC if claims else np.full((states, len(family.captions)), np.nan)
+    )
+    names, profile_KC = profile(restored_SC, components)
     return CausalSet(
         attribute=family.attribute,
-        num_captions=len(family.captions),
+        captions=family.captions,
         places_S=family.places_S,
         is_causal_S=is_causal_S,
         bits_SB=bits_SB,
+        components=names,
+        profile_KC=profile_KC,
     )
 
 
@@ -251,9 +259,20 @@ def _over_the_run(ranking: pa.Table) -> pa.Table:
     for intervention in np.unique(interventions):
         states = interventions == intervention
         q_S[states] = q_values(p_S[states])
-    place = ranking.schema.get_field_index("q_run")
-    field = cast("pa.Field[Any]", ranking.schema.field(place))
-    return ranking.set_column(place, field, pa.array(q_S))
+    return _with(ranking, "q_run", q_S)
+
+
+def _with_q(table: pa.Table, name: str, *, of: str) -> pa.Table:
+    """Return a table whose column `name` has the q-values of the p-values `of` all rows."""
+    p = table[of].cast(pa.float64()).to_numpy().astype(np.float64)
+    return _with(table, name, q_values(p))
+
+
+def _with(table: pa.Table, name: str, values: Array) -> pa.Table:
+    """Return a table with other values in one column; NaN becomes null."""
+    place = table.schema.get_field_index(name)
+    field = cast("pa.Field[Any]", table.schema.field(place))
+    return table.set_column(place, field, pa.array(values, field.type, from_pandas=True))
 
 
 def _total_effects(effects: Effects, family: Family) -> Columns:
@@ -326,6 +345,10 @@ def _table(name: str, family: Family, places: pa.Table, columns: Columns) -> pa.
     )
 
 
+def _row(name: str, row: Mapping[str, Any]) -> pa.Table:
+    return _arrow(name, {column: [value] for column, value in row.items()})
+
+
 def _arrow(name: str, columns: Mapping[str, Any]) -> pa.Table:
     """Return a table of `schemas.statistics`; NaN becomes null."""
     schema = STATISTICS[name]
@@ -336,64 +359,3 @@ def _arrow(name: str, columns: Mapping[str, Any]) -> pa.Table:
         for name, kind in zip(schema.names, schema.types, strict=True)
     ]
     return pa.table(arrays, schema=schema)
-
-
-def _concentration(family: Family, places: pa.Table) -> pa.Table:
-    restored_SC = family.effects[RESTORE].ie_SC
-    has_S = ~np.isnan(restored_SC).all(1)
-    taken = pa.array(family.places_S[has_S], pa.int64())
-    names: list[Any] = places["component"].take(taken).to_pylist()
-    found = concentration(restored_SC[has_S], names, draws_of(family.captions))
-    row = {
-        "attribute": family.attribute,
-        "part": family.part,
-        "patch_kind": family.patch_kind,
-        "measure": family.measure,
-        "num_components": found.num_components,
-        "gini": found.gini,
-        "gini_low": found.gini_interval[0],
-        "gini_high": found.gini_interval[1],
-        "effective_components": found.effective,
-        "effective_low": found.effective_interval[0],
-        "effective_high": found.effective_interval[1],
-    }
-    return _arrow("concentration", {name: [value] for name, value in row.items()})
-
-
-def _overlap(
-    part: str, patch_kind: str, measure: str, one: CausalSet, other: CausalSet
-) -> pa.Table:
-    places = np.union1d(one.places_S, other.places_S)
-    is_one, is_other = (
-        _on(places, one.places_S, one.is_causal_S),
-        _on(places, other.places_S, other.is_causal_S),
-    )
-    can_resample = min(one.num_captions, other.num_captions) >= MIN_CAPTIONS
-    interval, estimate = UNKNOWN, jaccard(is_one, is_other)
-    if can_resample and is_one.any() and is_other.any():
-        interval = jaccard_interval(
-            _on(places, one.places_S, one.bits_SB),
-            _on(places, other.places_S, other.bits_SB),
-            estimate=estimate,
-        )
-    row = {
-        "part": part,
-        "patch_kind": patch_kind,
-        "measure": measure,
-        "attribute_a": one.attribute,
-        "attribute_b": other.attribute,
-        "num_a": int(is_one.sum()),
-        "num_b": int(is_other.sum()),
-        "num_both": int((is_one & is_other).sum()),
-        "jaccard": estimate,
-        "jaccard_low": interval[0],
-        "jaccard_high": interval[1],
-    }
-    return _arrow("overlap", {name: [value] for name, value in row.items()})
-
-
-def _on(places: Places, own: Places, values: NDArray[Any]) -> NDArray[Any]:
-    """Return a set's values at `places`, zero where it has none."""
-    spread = np.zeros((len(places), *values.shape[1:]), values.dtype)
-    spread[np.searchsorted(places, own)] = values
-    return spread

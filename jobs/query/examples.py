@@ -190,7 +190,8 @@ ORDER BY num_attributes DESC, mean_ie DESC, component
     Example(
         name="overlap",
         answers="How far do the causal sets of two attributes overlap?",
-        read="jaccard is 1 for the same set, 0 for none in common; null if neither has a state.",
+        read="jaccard is 1 for the same set, 0 for none in common; null if neither has a state. "
+        "q_differs under 0.05: the effects differ in more than size.",
         sql="""
 FROM overlap ORDER BY part, measure, jaccard DESC, attribute_a, attribute_b
 """,
@@ -198,7 +199,8 @@ FROM overlap ORDER BY part, measure, jaccard DESC, attribute_a, attribute_b
     Example(
         name="concentration",
         answers="Is knowledge in few components or spread over many?",
-        read="effective_components of num_components carry the effect; gini 1 is all in one.",
+        read="effective_components of num_components carry the effect; gini 1 is all in one. "
+        "A share between noise_low and noise_high is that of noise.",
         sql="""
 FROM concentration ORDER BY part, measure, effective_components, attribute
 """,

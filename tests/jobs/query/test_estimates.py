@@ -203,6 +203,29 @@ def test_overlap_and_concentration(run: TraceRun) -> None:
         )
         assert row["effective_low"] <= row["effective_components"] <= row["effective_high"]
         assert row["gini_low"] <= row["gini"] <= row["gini_high"]
+        assert row["effective_share"] == pytest.approx(row["effective_components"] / 4)
+        assert 0 < row["noise_low"] < row["noise_high"] <= 1
+
+
+def test_attributes_are_compared_by_profile_whatever_their_strength(tmp_path: Path) -> None:
+    strong = {"a": 0.3, "b": 0.2, "c": 0.0, "d": 0.0}
+    weak = {name: effect / 3 for name, effect in strong.items()}
+    turned = dict(zip(strong, reversed(strong.values()), strict=True))
+    effect = {"strong": strong, "turned": turned, "weak": weak}
+    found = {
+        (row["attribute_a"], row["attribute_b"]): row
+        for row in run_query(
+            make_run(tmp_path / "run", captions=20, effect=effect), "FROM overlap"
+        ).to_pylist()
+    }
+    assert found["strong", "weak"]["p_differs"] > 0.05
+    assert found["strong", "turned"]["q_differs"] < 0.05
+    assert found["turned", "weak"]["q_differs"] < 0.05
+    alike, other = found["strong", "weak"], found["strong", "turned"]
+    assert alike["similarity"] > 0.9 > 0.2 > other["similarity"]
+    assert [row["q_differs"] for row in found.values()] == pytest.approx(
+        stats.false_discovery_control([row["p_differs"] for row in found.values()])
+    )
 
 
 def said_of(run: TraceRun, attribute: str | None = None) -> list[str]:
