@@ -1,7 +1,7 @@
 """The results of the replication's runs, as rows: read from views, or bootstrapped here.
 
-Intervals are of 95 %, over captions. Most come from the views; computed here are a ratio of means,
-means over positions of a role, and rank correlations.
+Intervals are of 95 %, over captions. Most come from the views; computed here are a ratio of
+means and means over positions of a role.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap, rankdata
+from scipy.stats import bootstrap, norm
 
 from engine.model.opening import open_model
 from engine.model.tokens import find_subject
@@ -22,6 +22,7 @@ from jobs.query.opened import Views
 from jobs.query.select import opened_views
 from jobs.runs.trace_run import open_run
 from schemas.errors import StoreError
+from schemas.views import NORMAL_95
 
 Row = dict[str, Any]
 ATTRIBUTES = ("object", "style", "color", "viewpoint")
@@ -56,6 +57,27 @@ class Interval:
         ends = [math.nan if row[name] is None else row[name] for name in (low, high)]
         return cls(value=row[value], low=ends[0], high=ends[1])
 
+    def p_value(self, bound: float) -> float:
+        """Return the two-sided p-value of the number being `bound`; NaN without an interval.
+
+        By a normal distribution of which the end on the bound's side is the 95 % end, so that p is
+        under 0.05 where the interval leaves the bound out.
+        """
+        return _normal_p(self.value - bound, self._error(bound))
+
+    def p_value_of_equal(self, other: "Interval") -> float:
+        """Return the two-sided p-value of two numbers of different captions being the same."""
+        errors = self._error(other.value), other._error(self.value)
+        return _normal_p(self.value - other.value, math.hypot(*errors))
+
+    def _error(self, toward: float) -> float:
+        """Return the standard error by the interval's end on one side."""
+        return abs(self.value - (self.low if self.value > toward else self.high)) / NORMAL_95
+
+    def __truediv__(self, count: int) -> "Interval":
+        """Return the number and its interval divided by a count."""
+        return Interval(value=self.value / count, low=self.low / count, high=self.high / count)
+
     def __str__(self) -> str:
         """Return it as it is printed."""
         size = abs(self.value)
@@ -65,6 +87,12 @@ class Interval:
             f"{round(x, digits) + 0.0:.{digits}f}" for x in (self.value, self.low, self.high)
         )
         return f"{value} (no interval)" if math.isnan(self.low) else f"{value} ({low} to {high})"
+
+
+def _normal_p(difference: float, error: float) -> float:
+    if not error:
+        return float(difference == 0)
+    return float(2 * norm.sf(abs(difference) / error))
 
 
 @contextmanager
@@ -110,12 +138,16 @@ def resampled(
     return Interval(value=value, low=float(found.low), high=float(found.high))
 
 
-def share_of_total(views: Views, component: str, attribute: str, measure: str) -> Interval:
-    """Return mean indirect effect over mean total effect of a restored component."""
+def share_of_total(
+    views: Views, component: str, attribute: str, measure: str, *, intervention: str = "restore"
+) -> Interval:
+    """Return mean indirect effect over mean total effect of a component: the share that it brings
+    back restored, or takes away corrupted."""
     found = rows(
         views,
         f"SELECT ie, te FROM caption_effects WHERE component = '{component}' AND attribute = "
-        f"'{attribute}' AND measure = '{measure}' AND intervention = 'restore' ORDER BY caption_id",
+        f"'{attribute}' AND measure = '{measure}' AND intervention = '{intervention}' "
+        "ORDER BY caption_id",
     )
     ie, te = (np.array([row[name] for row in found]) for name in ("ie", "te"))
     return resampled(
@@ -203,39 +235,3 @@ def role_of(position: int, span: Any) -> str:
     if position < span.eos:
         return ROLES[3]
     return ROLES[4] if position == span.eos else ROLES[5]
-
-
-def profiles_agree(views: Views, first: str, second: str, measure: str) -> Interval:
-    """Return Spearman's correlation of two attributes' mean effects over components.
-
-    Captions of each are resampled on their own.
-    """
-    matrices = [_by_caption(views, attribute, measure) for attribute in (first, second)]
-    seed = hashlib.blake2b(f"profiles {first} {second} {measure}".encode(), digest_size=8).digest()
-    generator = np.random.default_rng(int.from_bytes(seed))
-    value = _spearman(*(matrix.mean(axis=0) for matrix in matrices))
-    draws = [
-        [m[generator.integers(0, len(m), len(m))].mean(axis=0) for m in matrices]
-        for _ in range(RESAMPLES)
-    ]
-    drawn = _spearman(*np.moveaxis(np.array(draws), 1, 0))
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Interval(value=float(value), low=float(low), high=float(high))
-
-
-def _by_caption(views: Views, attribute: str, measure: str) -> NDArray[np.float64]:
-    """Return restored effects, captions x components."""
-    found = rows(
-        views,
-        f"SELECT component, list(ie ORDER BY caption_id) AS ies FROM caption_effects "
-        f"WHERE attribute = '{attribute}' AND measure = '{measure}' AND intervention = 'restore' "
-        "GROUP BY component ORDER BY component",
-    )
-    return np.array([row["ies"] for row in found]).T
-
-
-def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return Spearman's correlations along the last axis: Pearson's of the ranks."""
-    ranks = (rankdata(values, axis=-1) for values in (a, b))
-    a, b = (r - r.mean(axis=-1, keepdims=True) for r in ranks)
-    return (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))

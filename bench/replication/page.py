@@ -10,25 +10,19 @@ from bench.replication.claims import (
     MIN_CAPTIONS,
     MOST,
     SHARED,
-    Claim,
     Evidence,
-    Finding,
     Verdict,
     concentration,
     overlap,
     short,
     unfit,
 )
-from bench.replication.evidence import ATTRIBUTES, FIRST, MEASURES, ROLES, Interval, Row, rows
+from bench.replication.correction import Judged, judged
+from bench.replication.evidence import ATTRIBUTES, FIRST, MEASURES, ROLES, Row, rows
+from bench.replication.tables import controls, first_layer, interval, ranked, shares, table
 from engine.model.defaults import default_sampling
 from jobs.query.opened import Views
 from jobs.runs.progress import progress_of
-
-TOP = 5
-"""Number of components that are listed per attribute."""
-
-Judged = list[tuple[Claim, dict[str, list[Finding]]]]
-"""Each claim with its findings by score."""
 
 
 def write_page(folder: Path, page: Path, figures: Sequence[tuple[str, str]]) -> None:
@@ -41,21 +35,20 @@ def write_page(folder: Path, page: Path, figures: Sequence[tuple[str, str]]) -> 
 
 
 def _parts(by_score: Mapping[str, Evidence], figures: Sequence[tuple[str, str]]) -> Iterator[str]:
-    judged = [
-        (claim, {measure: claim.judge(evidence) for measure, evidence in by_score.items()})
-        for claim in CLAIMS
-    ]
-    evidence = by_score[MEASURES[0]]
+    claims, evidence = judged(CLAIMS, by_score), by_score[MEASURES[0]]
     yield HEAD
-    yield from _answer(judged)
-    yield from _claims(judged)
+    yield from _answer(claims)
+    if layer := first_layer(evidence):
+        yield "Share of the total effect that the text encoder's first layer brings back or takes:"
+        yield layer
+    yield from _claims(claims)
     yield from _runs(evidence)
     yield from _effects_taken(evidence)
     yield from _text(evidence)
     yield from _tokens(evidence)
     yield from _unet(evidence)
     yield from _figures(figures)
-    yield from _unsaid(evidence, judged)
+    yield from _unsaid(evidence, claims)
     yield AGAIN
 
 
@@ -76,10 +69,10 @@ python -m bench.replication report
 [limits](limits.md) the limits of every trace."""
 
 
-def _answer(judged: Judged) -> Iterator[str]:
+def _answer(claims: Judged) -> Iterator[str]:
     yield "## In short"
     lines = []
-    for claim, findings in judged:
+    for claim, findings in claims:
         judgments = findings[MEASURES[0]]
         outcomes = [
             f"**{verdict}** for {named}"
@@ -95,9 +88,9 @@ def _listed(names: Sequence[str]) -> str:
     return ("; " if any("," in name for name in names) else ", ").join(names)
 
 
-def _claims(judged: Judged) -> Iterator[str]:
+def _claims(claims: Judged) -> Iterator[str]:
     yield "## The claims"
-    for claim, findings in judged:
+    for claim, findings in claims:
         yield f"### {claim.says}\nCriterion: {claim.criterion}."
         others = {f.about: f.verdict for f in findings[MEASURES[1]]}
         yield table(
@@ -112,7 +105,9 @@ def _claims(judged: Judged) -> Iterator[str]:
         f"object, `{MEASURES[1]}` against the whole caption. An attribute with fewer than "
         f"{MIN_CAPTIONS} captions, or whose corruption does not lower the score (interval of the "
         "total effect above zero), is not "
-        f"judged. The bounds {MOST:.0%} and {SHARED:g} are choices."
+        f"judged. The bounds {MOST:.0%} and {SHARED:g} are choices. All judgments of all claims, "
+        "attributes and scores are corrected together: q is Benjamini-Hochberg's over them, and a "
+        "verdict with q of 0.05 or more is undecided."
     )
 
 
@@ -155,7 +150,7 @@ def _effects_taken(evidence: Evidence) -> Iterator[str]:
     lines = []
     for name, views in _named(evidence):
         for row in _totals(views, evidence.measure) if views else []:
-            lines.append([name, row["attribute"], str(row["n"]), _interval(row, "te")])
+            lines.append([name, row["attribute"], str(row["n"]), interval(row, "te")])
     yield table(["run", "attribute", "captions", "total effect"], lines)
 
 
@@ -174,29 +169,7 @@ def _text(evidence: Evidence) -> Iterator[str]:
     if evidence.text is None:
         yield "Not traced."
         return
-    yield _ranked(evidence, evidence.text)
-
-
-def _ranked(evidence: Evidence, views: Views) -> str:
-    """Return the leading components of each attribute."""
-    lines = []
-    for attribute in ATTRIBUTES:
-        survivors = evidence.states(views, attribute, view="causal_states")
-        names = {row["component"] for row in survivors}
-        for row in evidence.states(views, attribute)[:TOP]:
-            lines.append(
-                [
-                    attribute,
-                    str(row["rank"]),
-                    f"`{short(row['component'])}`",
-                    _interval(row, "ie"),
-                    "" if row["mean_te"] == 0 else f"{row['mean_ie'] / row['mean_te']:.2f}",
-                    f"{row['q_value']:.2g}",
-                    "yes" if row["component"] in names else "no",
-                ]
-            )
-    heads = ["attribute", "rank", "component", "indirect effect", "of the total", "q", "survives"]
-    return table(heads, lines)
+    yield ranked(evidence, evidence.text)
 
 
 def _tokens(evidence: Evidence) -> Iterator[str]:
@@ -243,16 +216,23 @@ def _unet(evidence: Evidence) -> Iterator[str]:
             "beyond another caption",
             "both",
         ],
-        [[attribute, *_controls(views, attribute, evidence.measure)] for attribute in fit],
+        [[attribute, *controls(views, attribute, evidence.measure)] for attribute in fit],
     )
-    yield _ranked(evidence, views)
+    yield ranked(evidence, views)
     yield (
         "In how many components the positive effects of restoring are, controls aside. Effects of "
-        "noise count too, so that a weak attribute looks more distributed than it is; the number "
+        "noise count too, so that a weak attribute looks more distributed than it is: the last "
+        "column has the shares of the UNet's components that noise alone would have. The number "
         "of causal components does not have this flaw, but grows with the captions."
     )
     yield table(
-        ["attribute", "effective components of the UNet", "of the text encoder"],
+        [
+            "attribute",
+            "effective components of the UNet",
+            "of the text encoder",
+            "share",
+            "of noise",
+        ],
         [
             [
                 attribute,
@@ -261,6 +241,7 @@ def _unet(evidence: Evidence) -> Iterator[str]:
                     (evidence.text and concentration(evidence.text, attribute, evidence.measure))
                     or ""
                 ),
+                *shares(views, attribute, evidence.measure),
             ]
             for attribute in fit
         ],
@@ -279,35 +260,12 @@ def _unet(evidence: Evidence) -> Iterator[str]:
     )
 
 
-def _controls(views: Views, attribute: str, measure: str) -> list[str]:
-    """Return how many components have an effect, and keep it next to each control."""
-    where = f"attribute = '{attribute}' AND measure = '{measure}'"
-    (restored,) = rows(
-        views,
-        f"SELECT count(*) AS n FROM component_effects WHERE {where} AND intervention = 'restore' "
-        "AND q_value < 0.05 AND mean_ie > 0",
-    )
-    counts = []
-    for control, name, value in (
-        ("other-seed", "control", "control_ie"),
-        ("other-caption", "difference", "mean_difference"),
-    ):
-        (row,) = rows(
-            views,
-            f"SELECT count(*) AS n FROM controlled_effects WHERE {where} AND control = '{control}' "
-            f"AND q_{name} < 0.05 AND {value} > 0",
-        )
-        counts.append(str(row["n"]))
-    (both,) = rows(views, f"SELECT count(*) AS n FROM causal_states WHERE {where}")
-    return [str(restored["n"]), *counts, str(both["n"])]
-
-
 def _figures(figures: Sequence[tuple[str, str]]) -> Iterator[str]:
     for file, text in figures:
         yield f"![{text}](images/{file})\n\n*{text}*"
 
 
-def _unsaid(evidence: Evidence, judged: Judged) -> Iterator[str]:
+def _unsaid(evidence: Evidence, claims: Judged) -> Iterator[str]:
     """Say what the numbers leave open, and what no number here could say."""
     yield "## What this does not say"
     lines = [
@@ -340,19 +298,9 @@ def _unsaid(evidence: Evidence, judged: Judged) -> Iterator[str]:
     if short_runs:
         lines.append(f"Fewer denoising steps than the model's own ({', '.join(short_runs)}).")
     open_claims = sum(
-        finding.verdict is Verdict.OPEN for _, by in judged for finding in by[MEASURES[0]]
+        finding.verdict is Verdict.OPEN for _, by in claims for finding in by[MEASURES[0]]
     )
     lines.append(
         f"{open_claims} of the judgments above are undecided; more captions may decide them."
     )
     yield "\n".join(f"- {line}" for line in lines)
-
-
-def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    body = [heads, ["---"] * len(heads), *lines]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in body)
-
-
-def _interval(row: Row, name: str) -> str:
-    return str(Interval.of(row, f"mean_{name}", f"{name}_low", f"{name}_high"))

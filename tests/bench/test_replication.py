@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from bench.replication.claims import CLAIMS, Evidence, Verdict
-from bench.replication.evidence import FIRST, LAST, role_of
+from bench.replication.claims import CLAIMS, Claim, Evidence, Finding, Verdict
+from bench.replication.correction import corrected, judged
+from bench.replication.evidence import FIRST, LAST, Interval, role_of
 from bench.replication.figures import draw_figures
 from bench.replication.page import write_page
 from engine.model.components import list_components
@@ -102,7 +104,8 @@ def as_it_does_not(attribute: str, component: str, intervention: str, role: str)
 
 def verdicts(folder: Path) -> list[set[Verdict]]:
     with Evidence.opened(folder, "target") as evidence:
-        return [{finding.verdict for finding in claim.judge(evidence)} for claim in CLAIMS]
+        found = judged(CLAIMS, {"target": evidence})
+        return [{finding.verdict for finding in by_score["target"]} for _, by_score in found]
 
 
 def test_what_the_paper_says_replicates_where_it_is_true(tmp_path: Path) -> None:
@@ -134,6 +137,51 @@ def test_runs_that_are_not_there_tell_nothing(tmp_path: Path) -> None:
     assert verdicts(tmp_path) == [{Verdict.OPEN}] * len(CLAIMS)
     write_page(tmp_path, tmp_path / "findings.md", draw_figures(tmp_path, tmp_path / "images"))
     assert "not traced" in (tmp_path / "findings.md").read_text()
+
+
+def findings_of(p_values: list[float]) -> list[Finding]:
+    return [
+        Finding(about=str(n), verdict=Verdict.YES, numbers="IE", p_value=p)
+        for n, p in enumerate(p_values)
+    ]
+
+
+def test_verdicts_are_corrected_over_claims_and_scores() -> None:
+    claim = Claim(says="", criterion="", judge=lambda _: [])
+    alone = corrected([(claim, {"target": findings_of([0.03])})])
+    assert alone[0][1]["target"][0].verdict is Verdict.YES
+    many = {"target": findings_of([0.03, 1e-6]), "caption": findings_of([0.5] * 8)}
+    (_, first), (_, second) = corrected([(claim, many), (claim, {"target": findings_of([np.nan])})])
+    chance, sure = first["target"]
+    assert (chance.verdict, sure.verdict) == (Verdict.OPEN, Verdict.YES)
+    assert chance.numbers == "IE; q = 0.15"
+    # What was not tested is no test of the others, and is never said to hold.
+    assert (second["target"][0].verdict, second["target"][0].numbers) == (Verdict.OPEN, "IE")
+
+
+def test_replications_of_noise_seldom_report_anything() -> None:
+    """Of 200 pages of 48 judgments without any truth at most 5 % (and its error) have a verdict."""
+    generator = np.random.default_rng(0)
+    claim = Claim(says="", criterion="", judge=lambda _: [])
+    pages = uncorrected = 0
+    for _ in range(200):
+        p_values = generator.uniform(size=48)
+        uncorrected += (p_values < 0.05).any()
+        found = corrected([(claim, {"target": findings_of(list(p_values))})])
+        pages += any(f.verdict is Verdict.YES for f in found[0][1]["target"])
+    assert pages <= 200 * 0.05 + 3 * np.sqrt(200 * 0.05 * 0.95) < uncorrected
+
+
+def test_p_values_are_those_of_the_interval() -> None:
+    skewed = Interval(value=0.6, low=0.5, high=0.9)
+    assert skewed.p_value(0.5) == pytest.approx(0.05, abs=1e-3)
+    assert skewed.p_value(0.9) == pytest.approx(0.05, abs=1e-3)
+    assert skewed.p_value(0.6) == 1
+    assert skewed.p_value(0.4) < 1e-3 < skewed.p_value(0.55)
+    other = Interval(value=1.0, low=0.7, high=1.1)
+    both = 1.96 * 0.4 / np.hypot(0.3, 0.3)
+    assert skewed.p_value_of_equal(other) == pytest.approx(2 * norm.sf(both))
+    assert np.isnan(Interval(value=1.0, low=np.nan, high=np.nan).p_value(0))
 
 
 @pytest.mark.parametrize(
