@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.options.arguments import RunArgument
+from cli.options.captions import KnownOption, MinTotalEffectOption, caption_filter
 from cli.options.completion import attributes
 from cli.options.panels import READING, choice
 from cli.options.part import part_option
@@ -83,6 +84,8 @@ def plot(
             min=100, max=4000, help="Width of a plot in pixels, 96 per inch.", show_default="460"
         ),
     ] = None,
+    known: KnownOption = None,
+    min_te: MinTotalEffectOption = None,
 ) -> None:
     """Save a figure of a run's report in one or more files, and describe it on stderr.
 
@@ -91,6 +94,8 @@ def plot(
     from jobs.report.plot import Drawing, plot_figure
     from jobs.runs.trace_run import open_run
 
+    opened = open_run(run_location(run))
+    only = caption_filter(opened, known, min_te)
     drawing = Drawing(
         attributes=tuple(attribute or ()),
         part=part.value if part else None,
@@ -100,8 +105,11 @@ def plot(
         title=title,
         top=top,
         width=width,
+        only=only,
     )
-    shows = plot_figure(open_run(run_location(run)), figure.value, drawing, out)
+    shows = plot_figure(opened, figure.value, drawing, out)
     say(shows, err=True)
+    if only:
+        say(f"Only captions with {only} are read.", err=True)
     for path in out:
         say(path)

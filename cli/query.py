@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.options.captions import KnownOption, MinTotalEffectOption, caption_filter
 from cli.options.completion import runs_or_views
 from cli.options.runs import is_run, named_locations
 from cli.printing.answers import column_rows, example_rows, show, view_rows
+from cli.printing.lines import say
 from cli.printing.output import FORMATS, Format, check_destination, format_of, print_rows
 from engine.files import read_bytes
 from schemas.documents import MOST_BYTES, checked_text
@@ -52,6 +54,8 @@ def query(
             show_default="by the file's name, otherwise table",
         ),
     ] = None,
+    known: KnownOption = None,
+    min_te: MinTotalEffectOption = None,
     out: Annotated[Path | None, typer.Option(help="File to write instead of stdout.")] = None,
 ) -> None:
     """Print the result of one SELECT over one or several runs.
@@ -70,6 +74,10 @@ def query(
         raise QueryRefused("give one of --command, --file and --example")
     names, sql = (list(words or []), None) if asked else _split(words or [])
     runs = _open(names)
+    only = {name: caption_filter(run, known, min_te) for name, run in runs.items()}
+    for name, condition in only.items():
+        if condition:
+            say(f"{name}: read are only the captions with {condition}.", err=True)
     if example is not None:
         from jobs.query.examples import example_sql
 
@@ -77,9 +85,10 @@ def query(
     elif not asked and sql is None and sys.stdin.isatty():
         from cli.shell import run_shell
 
-        return run_shell(runs, shown)
+        return run_shell(runs, shown, only=only)
     given = command if command is not None else sql
-    show(runs, _read(file or STDIN) if given is None else given, shown, output=out)
+    sql = _read(file or STDIN) if given is None else given
+    show(runs, sql, shown, only=only, output=out)
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], str | None]:

@@ -23,6 +23,7 @@ from schemas.documentation import VIEWS
 from schemas.errors import DqfError
 
 if TYPE_CHECKING:
+    from jobs.query.opened import Filters
     from jobs.runs.trace_run import TraceRun
 
 WELCOME = "A statement ends with ;  .help lists the commands, Tab completes, Ctrl-D leaves."
@@ -34,13 +35,15 @@ class Shell:
     """The state of a session between lines."""
 
     runs: "dict[str, TraceRun]"
+    only: "Filters"
+    """Which captions are read of each run."""
     output_format: Format
     is_open: bool = True
 
 
-def run_shell(runs: "dict[str, TraceRun]", output_format: Format) -> None:
+def run_shell(runs: "dict[str, TraceRun]", output_format: Format, *, only: "Filters") -> None:
     """Answer statements and commands from the terminal until the user leaves."""
-    shell = Shell(runs=runs, output_format=output_format)
+    shell = Shell(runs=runs, only=only, output_format=output_format)
     session: PromptSession[str] = PromptSession(
         message="dqf> ",
         prompt_continuation="...> ",
@@ -78,7 +81,7 @@ def answer(shell: Shell, text: str) -> None:
             raise DqfError(f"no command {name}: there are {', '.join(COMMANDS)}")
         COMMANDS[name][1](shell, argument.strip())
     elif text:
-        show(shell.runs, text, shell.output_format)
+        show(shell.runs, text, shell.output_format, only=shell.only)
 
 
 def _tables(shell: Shell, _: str) -> None:
@@ -109,7 +112,7 @@ def _example(shell: Shell, argument: str) -> None:
 
     sql = example_sql(argument, list(shell.runs))
     say(sql, err=True)
-    show(shell.runs, sql, shell.output_format)
+    show(shell.runs, sql, shell.output_format, only=shell.only)
 
 
 def _help(_: Shell, __: str) -> None:

@@ -9,11 +9,17 @@ from cli.printing.output import Format, put
 from schemas.errors import QueryRefused
 
 if TYPE_CHECKING:
+    from jobs.query.opened import Filters
     from jobs.runs.trace_run import TraceRun
 
 
 def show(
-    runs: "dict[str, TraceRun]", sql: str, output_format: Format, *, output: Path | None = None
+    runs: "dict[str, TraceRun]",
+    sql: str,
+    output_format: Format,
+    *,
+    only: "Filters",
+    output: Path | None = None,
 ) -> None:
     """Print or write the result of one SELECT over runs, and note its number of rows."""
     from jobs.query.select import open_query
@@ -21,7 +27,8 @@ def show(
     for run in runs.values():
         if output is not None and Path(run.location).resolve() in output.resolve().parents:
             raise QueryRefused(f"{output} is in a run's folder: write it elsewhere")
-    with open_query(runs, sql, as_text=output_format is not Format.PARQUET) as result:
+    is_text = output_format is not Format.PARQUET
+    with open_query(runs, sql, as_text=is_text, only=only) as result:
         count = put(result.schema, result.batches, output_format, output=output)
     if output is not None or output_format is Format.TABLE:
         rows = f"{count} row{'' if count == 1 else 's'}"

@@ -40,6 +40,9 @@ FOREIGN_TYPES = re.compile(r"\b(DATE|TIME\w*|INTERVAL|BLOB|BIT|BIGNUM)\b")
 Parameters = Mapping[str, object]
 """Values of the `$name`s in a statement."""
 NO_PARAMETERS: Parameters = MappingProxyType({})
+Filters = Mapping[str, CaptionFilter]
+"""Which captions are read of each run, by its name; of others all are."""
+NO_FILTERS: Filters = MappingProxyType({})
 
 T = TypeVar("T")
 
@@ -62,8 +65,8 @@ class Views:
     """By the name of the schema that has their views."""
     files: Mapping[str, Files]
     """The files that the views read; no other may be read."""
-    only: CaptionFilter = EVERY_CAPTION
-    """The captions that the views are of."""
+    filters: Filters
+    """Which captions each run's views are of."""
     filled: set[str] = field(default_factory=set[str])
     """Names of the runs whose views over estimates are filled."""
 
@@ -71,6 +74,11 @@ class Views:
     def run(self) -> TraceRun:
         """The first run."""
         return next(iter(self.runs.values()))
+
+    @property
+    def only(self) -> CaptionFilter:
+        """Which captions the first run's views are of."""
+        return next(iter(self.filters.values()))
 
     def query(self, sql: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
         """Return the result of one read-only SELECT.
@@ -123,7 +131,7 @@ class Views:
                         run,
                         self.files[name],
                         hidden=hidden,
-                        is_filtered=bool(self.only),
+                        is_filtered=bool(self.filters[name]),
                     )
                 self.filled.add(name)
         self.connection.execute(f"USE {identifier(next(iter(self.runs)))}")
@@ -180,22 +188,30 @@ class Views:
 
 @contextmanager
 def connected(
-    runs: Mapping[str, TraceRun], source: Source, *, only: CaptionFilter = EVERY_CAPTION
+    runs: Mapping[str, TraceRun], source: Source, *, only: Filters = NO_FILTERS
 ) -> Generator[Views]:
     """Yield the views of runs, each run's in a schema of its name.
 
-    Scores are those of the captions that pass `only`.
+    Scores are those of the captions that pass the run's filter in `only`.
     Statistics are made, and kept in a run's folder, only for a statement that reads them.
     """
     files = {name: files_of(run) for name, run in runs.items()}
+    filters = {name: only.get(name, EVERY_CAPTION) for name in runs}
     with temporary_folder() as temporary, connect(temporary) as connection:
         for number, (name, run) in enumerate(runs.items()):
             hidden = f"{HIDDEN}_{number}"
             with _damage_named(run, files[name]):
-                make_views(connection, name, files[name], source=source, hidden=hidden, only=only)
+                make_views(
+                    connection,
+                    name,
+                    files[name],
+                    source=source,
+                    hidden=hidden,
+                    only=filters[name],
+                )
         connection.execute(f"USE {identifier(next(iter(runs)))}")
         lock(connection, [path for read in files.values() for path in read.paths])
-        yield Views(connection=connection, runs=runs, files=files, only=only)
+        yield Views(connection=connection, runs=runs, files=files, filters=filters)
 
 
 def _damage_named(run: TraceRun, files: Files) -> AbstractContextManager[None]:

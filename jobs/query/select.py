@@ -8,7 +8,15 @@ from typing import TypeVar
 import duckdb
 import pyarrow as pa
 
-from jobs.query.opened import NO_PARAMETERS, Parameters, Result, Views, connected
+from jobs.query.opened import (
+    NO_FILTERS,
+    NO_PARAMETERS,
+    Filters,
+    Parameters,
+    Result,
+    Views,
+    connected,
+)
 from jobs.query.views import HIDDEN, Source, in_place, read_first
 from jobs.runs.run import RELISTS
 from jobs.runs.trace_run import TraceRun
@@ -40,29 +48,33 @@ def opened_views(run: TraceRun, *, only: CaptionFilter = EVERY_CAPTION) -> Gener
 
     They are of the captions that pass `only`.
     """
-    with _first_opened({"run": run}, lambda views: views, only=only) as views:
+    with _first_opened({"run": run}, lambda views: views, only={"run": only}) as views:
         yield views
 
 
 @contextmanager
 def open_query(
-    runs: Mapping[str, TraceRun], sql: str, *, as_text: bool = False
+    runs: Mapping[str, TraceRun],
+    sql: str,
+    *,
+    as_text: bool = False,
+    only: Filters = NO_FILTERS,
 ) -> Generator[Result]:
     """Yield the result of one read-only SELECT over runs, which is computed while it is read.
 
-    Each run's views are in a schema of its name, the first one's also outside of it; `as_text` is
-    that of `Views.stream`.
+    Each run's views are in a schema of its name, the first one's also outside of it, and hold the
+    scores of the captions that pass its filter in `only`; `as_text` is that of `Views.stream`.
 
     QueryRefused: as `run_query`, also while it is read.
     """
     _check_names(runs)
-    with _first_opened(runs, lambda views: views.stream(sql, as_text=as_text)) as result:
+    with _first_opened(runs, lambda views: views.stream(sql, as_text=as_text), only=only) as result:
         yield result
 
 
 @contextmanager
 def _first_opened(
-    runs: Mapping[str, TraceRun], use: Callable[[Views], T], *, only: CaptionFilter = EVERY_CAPTION
+    runs: Mapping[str, TraceRun], use: Callable[[Views], T], *, only: Filters
 ) -> Generator[T]:
     """Yield what `use` makes of the views of runs; parts that may be packed are read first."""
 

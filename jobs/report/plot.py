@@ -18,6 +18,7 @@ from jobs.report.figures.tokens import caption_rows
 from jobs.report.words import PARTS, choice_text, findings
 from jobs.runs.trace_run import TraceRun
 from schemas.caption import Caption
+from schemas.caption_filter import EVERY_CAPTION, CaptionFilter
 from schemas.errors import PlanError
 from schemas.intervention import Intervention
 
@@ -42,6 +43,8 @@ class Drawing:
     """The number of states."""
     width: int | None = None
     """The width of a panel's plot in pixels, 96 per inch."""
+    only: CaptionFilter = EVERY_CAPTION
+    """Which captions are read."""
 
 
 def plot_figure(run: TraceRun, name: str, drawing: Drawing, paths: Sequence[Path]) -> str:
@@ -57,7 +60,7 @@ def plot_figure(run: TraceRun, name: str, drawing: Drawing, paths: Sequence[Path
     _check_used(name, drawing)
     figure, captions = FIGURES[name], _captions(run, drawing.caption)
     choices = _choices(run, drawing, captions)
-    with opened_views(run) as views:
+    with opened_views(run, only=drawing.only) as views:
         rows = (
             caption_rows(views, captions)
             if drawing.caption

@@ -62,6 +62,23 @@ def test_a_statement_comes_from_stdin_and_parquet_goes_down_a_pipe(runs: Path) -
     assert b"one SELECT statement, not nothing" in nothing.stderr
 
 
+def test_captions_are_filtered_in_every_run_and_the_filter_is_said(runs: Path) -> None:
+    """The total effect is 0.005 by one seed and 0.2 by the other."""
+    sql = 'SELECT (SELECT count(*) FROM r.scores), (SELECT count(*) FROM "other-run".scores)'
+    for given, rows in (
+        (("--min-te", "0.1"), 24),
+        (("--min-te", "0.11"), 0),
+        (("--known", "target:0.3", "--min-te", "0.1"), 24),
+        (("--known", "caption:0.31"), 0),
+    ):
+        done = dqf("query", "r", "other-run", sql, *given, "--format", "csv", cwd=runs)
+        assert done.stdout.splitlines()[1] == f"{rows},{rows}"
+        assert "other-run: read are only the captions with a" in done.stderr
+    assert "read are" not in dqf("query", "r", "SELECT 1", cwd=runs).stderr
+    refused = dqf("query", "r", "SELECT 1", "--known", "lips:0.2", cwd=runs)
+    assert (refused.returncode, "'lips', which was not traced" in refused.stderr) == (2, True)
+
+
 def test_several_runs_are_schemas_of_their_names(runs: Path) -> None:
     sql = 'SELECT count(*) AS n FROM captions JOIN "other-run".captions USING (caption_id)'
     assert dqf("query", "r", "other-run", sql, "--format", "csv", cwd=runs).stdout == "n\n3\n"

@@ -45,7 +45,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def typed(run: TraceRun, text: str, runs: dict[str, TraceRun] | None = None) -> None:
     with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
         pipe.send_text(text)
-        run_shell(runs or {"r": run}, Format.CSV)
+        run_shell(runs or {"r": run}, Format.CSV, only={})
 
 
 def test_statements_end_with_a_semicolon(

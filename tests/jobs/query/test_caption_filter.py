@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from jobs.query.rank import Choice, check_threshold, ranked, ranked_as_published
-from jobs.query.select import opened_views
+from jobs.query.select import open_query, opened_views
 from jobs.query.words import verdicts
 from jobs.runs.run import IdentifiedUnit
 from jobs.runs.trace_run import TraceRun
@@ -94,6 +94,24 @@ def test_means_and_sentences_are_of_what_is_read_and_nothing_is_kept(run: TraceR
         (row, *_) = ranked(views, CHOICE).to_pylist()
         assert not any(sentence.startswith("Read are") for sentence in verdicts(views, CHOICE))
     assert row["num_captions"] == CAPTIONS
+
+
+def test_each_run_of_a_query_has_its_own_filter(run: TraceRun) -> None:
+    sql = """
+SELECT 'a' AS run, measure, count(DISTINCT caption_id) AS n FROM a.scores GROUP BY ALL
+UNION ALL SELECT 'b', measure, max(num_captions) FROM b.ranking GROUP BY ALL
+UNION ALL SELECT 'c', measure, max(num_captions) FROM c.ranking GROUP BY ALL
+"""
+    only = {
+        "a": CaptionFilter.parsed("target:0.395", None, measures=MEASURES),
+        "c": CaptionFilter.parsed(None, 0.1, measures=MEASURES),
+    }
+    with open_query({"a": run, "b": run, "c": run}, sql, only=only) as result:
+        rows = [row for batch in result.batches for row in batch.to_pylist()]
+    counts = {"a": 6, "b": CAPTIONS, "c": 5}
+    assert {(row["run"], row["measure"]): row["n"] for row in rows} == {
+        (name, measure): count for name, count in counts.items() for measure in MEASURES
+    }
 
 
 def test_no_caption_may_be_left(run: TraceRun) -> None:

@@ -10,6 +10,7 @@ from jobs.query.select import opened_views, run_query
 from jobs.report.figures.tokens import caption_rows
 from jobs.report.plot import Drawing, plot_figure
 from jobs.runs.trace_run import TraceRun
+from schemas.caption_filter import CaptionFilter
 from schemas.errors import PlanError
 from tests.made_up.report_run import CAPTIONS, ODD_ATTRIBUTE, STRONG, make_report_run
 from tests.made_up.small_run import commit_scores, make_run
@@ -37,6 +38,9 @@ def test_figures_are_saved_for_papers(run: TraceRun, tmp_path: Path) -> None:
         plot_figure(*asked, Drawing(attributes=("object", "color")), [tmp_path / "a.svg"])
     with pytest.raises(PlanError, match="no measure 'x': it has caption, target"):
         plot_figure(*asked, Drawing(measure="x"), [tmp_path / "a.svg"])
+    nobody = CaptionFilter.parsed("target:9", None, measures=("target",))
+    with pytest.raises(PlanError, match="nothing to draw in the figure 'ranking'"):
+        plot_figure(*asked, Drawing(only=nobody), [tmp_path / "a.svg"])
     assert not (tmp_path / "a.svg").exists()
 
 
