@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from pydantic import ValidationError
 
 from engine.files import read_bytes
 from jobs.input.captions import read_captions
+from jobs.tracing.counterfactuals import fits, subjects_of, with_counterfactuals
 from schemas.caption import Caption
 from schemas.component import PAPER_KINDS, TEXT_ENTRIES, Component, Kind, Part
 from schemas.documents import first_message, first_problem, is_mapping, read_json, read_yaml
@@ -21,11 +22,6 @@ from schemas.intervention import Intervention, PatchKind, allows
 from schemas.plan import TracePlan
 from schemas.unit import MARGIN, Unit, alternatives
 from schemas.window import expand_windows
-
-if TYPE_CHECKING:
-    import torch
-
-    from engine.model.tokens import Span
 
 REFERENCES = 8
 """Number of captions that serve as references if a plan needs references and names none."""
@@ -89,7 +85,7 @@ def make_plan(fields: Mapping[str, object]) -> TracePlan:
         plan = plan.model_copy(update={"references": _spread(plan.captions)})
     _check_options(plan)
     if MARGIN in plan.measures:
-        plan = plan.model_copy(update={"options": {**_subjects(plan.captions), **plan.options}})
+        plan = plan.model_copy(update={"options": {**subjects_of(plan.captions), **plan.options}})
     return plan
 
 
@@ -114,15 +110,6 @@ def _check_options(plan: TracePlan) -> None:
             )
 
 
-def _subjects(captions: Sequence[Caption]) -> dict[str, tuple[str, ...]]:
-    """Return the subjects of each attribute, which are its options by default."""
-    attributes = dict.fromkeys(caption.attribute for caption in captions)
-    return {
-        name: tuple(dict.fromkeys(c.subject for c in captions if c.attribute == name))
-        for name in attributes
-    }
-
-
 def _spread(captions: Sequence[Caption]) -> tuple[str, ...]:
     """Return a few captions, evenly spread over all, as references."""
     texts = list(dict.fromkeys(caption.caption for caption in captions))
@@ -142,7 +129,7 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     from engine.model.components import list_components, list_sites
     from engine.model.cut_points import cut_points
     from engine.model.guidance import check_guidance, is_guided
-    from engine.model.opening import check_model, count_steps, open_skeleton
+    from engine.model.opening import check_model, count_steps, open_skeleton, open_tokenizers
     from engine.model.registry import pinned
     from engine.model.scorer import check_scorer
     from engine.tracing.interventions import component_groups, consecutive, joint
@@ -153,7 +140,9 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     numerics = plan.numerics
     steps = count_steps(plan.model, scheduler=numerics.scheduler, steps=numerics.steps)
     expand_windows(plan.windows, steps)
-    _check_captions(plan)
+    tokenizers = [*open_tokenizers(plan.model).values()]
+    plan = with_counterfactuals(plan, tokenizers)
+    _check_captions(plan, tokenizers)
     check_model(plan.model)
     skeleton = open_skeleton(plan.model)
     check_guidance(skeleton, numerics)
@@ -230,22 +219,20 @@ def _check_kinds(plan: TracePlan, components: Sequence[Component]) -> None:
             )
 
 
-def _check_captions(plan: TracePlan) -> None:
+def _check_captions(plan: TracePlan, tokenizers: Sequence[Any]) -> None:
     """Raise PlanError if a subject is not among a caption's tokens, or a text would be cut.
 
     Every tokenizer of the model and the scorer's are asked.
     """
-    from engine.model.opening import open_tokenizers
     from engine.model.scorer import check_texts
     from engine.model.tokens import check_length, find_subjects
 
-    for tokenizer in open_tokenizers(plan.model).values():
-        ids_NL, spans = find_subjects(tokenizer, plan.captions, plan.numerics.occurrence)
+    for tokenizer in tokenizers:
+        find_subjects(tokenizer, plan.captions, plan.numerics.occurrence)
         for text in plan.references:
             check_length(tokenizer, text, "reference")
         check_length(tokenizer, plan.numerics.negative_prompt, "negative prompt")
-        captions = _replaced(plan)
-        _check_counterfactuals(plan, tokenizer, ids_NL, spans, captions)
+    _check_counterfactuals(plan, tokenizers)
     scored = {"caption": [c.caption for c in plan.captions]}
     scored["target"] = [c.target_text for c in plan.captions]
     compared = [text for caption in plan.captions for text in alternatives(plan, caption)]
@@ -253,40 +240,28 @@ def _check_captions(plan: TracePlan) -> None:
     check_texts(plan.scorer, [t for name in plan.measures for t in scored.get(name, ())])
 
 
-def _replaced(plan: TracePlan) -> list[int]:
-    """Return which captions are traced with their counterfactual; PlanError if none can be."""
+def _replaced(plan: TracePlan) -> list[Caption]:
+    """Return the captions that are traced with their counterfactual; PlanError if none can be."""
     if plan.numerics.corruption == "counterfactual":
-        return list(range(len(plan.captions)))
+        return list(plan.captions)
     if Intervention.MATCHED not in plan.interventions:
         return []
-    given = [n for n, c in enumerate(plan.captions) if c.counterfactual is not None]
+    given = [caption for caption in plan.captions if caption.counterfactual is not None]
     if not given:
         raise PlanError(
             "intervention matched needs captions with a counterfactual, another word of the "
-            "subject's kind: give some the column `counterfactual`"
+            "subject's kind and as many tokens: no other subject or option of an attribute is "
+            "one, so give some the column `counterfactual`"
         )
     return given
 
 
-def _check_counterfactuals(
-    plan: TracePlan,
-    tokenizer: Any,
-    ids_NL: "torch.Tensor",
-    spans: "Sequence[Span]",
-    captions: Sequence[int],
-) -> None:
+def _check_counterfactuals(plan: TracePlan, tokenizers: Sequence[Any]) -> None:
     """Raise PlanError if a caption's counterfactual changes other tokens than the subject's."""
-    from engine.model.tokens import find_subjects
-
-    texts = [plan.captions[n].counterfactual_text(plan.numerics.occurrence) for n in captions]
-    replaced = [Caption(caption=text, subject=text, attribute="-") for text in texts]
-    if not replaced:
-        return
-    others_NL, other_spans = find_subjects(tokenizer, replaced)
-    for n, other_L, other in zip(captions, others_NL, other_spans, strict=True):
-        caption, span = plan.captions[n], spans[n]
-        changed = set(cast("list[int]", (ids_NL[n] != other_L).nonzero().flatten().tolist()))
-        if span.eos != other.eos or changed - set(span.subject):
+    captions = _replaced(plan)
+    fitting = fits(captions, tokenizers, plan.numerics.occurrence)
+    for caption, is_fit in zip(captions, fitting, strict=True):
+        if not is_fit:
             raise PlanError(
                 f"counterfactual {caption.counterfactual!r} has not as many tokens as "
                 f"{caption.subject!r} in {caption.caption!r}, or changes others: give as many"

@@ -1,0 +1,96 @@
+"""Counterfactuals of captions: which fit, and those that a plan's own options give."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+from schemas.caption import Caption, Occurrence
+from schemas.intervention import Intervention
+from schemas.plan import TracePlan
+
+ARTICLES = ("a", "an")
+
+
+def with_counterfactuals(plan: TracePlan, tokenizers: Sequence[Any]) -> TracePlan:
+    """Return a plan whose captions have counterfactuals, if the matched control is to be traced.
+
+    A caption without one gets another option of its attribute with as many tokens: of the plan's
+    options or, without these, the subjects of its captions. It is drawn by hash among all that fit;
+    where none does, the caption stays without.
+    """
+    if Intervention.MATCHED not in plan.interventions or plan.numerics.corruption != "noise":
+        return plan
+    options = {**subjects_of(plan.captions), **plan.options}
+    lacking = [n for n, caption in enumerate(plan.captions) if caption.counterfactual is None]
+    left = {n: _drawn(plan.captions[n], options[plan.captions[n].attribute]) for n in lacking}
+    captions = list(plan.captions)
+    while left:
+        tried = {n: option for n, rest in left.items() if (option := next(rest, None))}
+        asked = [_with(captions[n], option) for n, option in tried.items()]
+        fitting = fits(asked, tokenizers, plan.numerics.occurrence)
+        for n, caption, is_fit in zip(tried, asked, fitting, strict=True):
+            if is_fit:
+                captions[n] = caption
+        left = {n: left[n] for n in tried if captions[n].counterfactual is None}
+    return plan.model_copy(update={"captions": tuple(captions)})
+
+
+def subjects_of(captions: Sequence[Caption]) -> Mapping[str, tuple[str, ...]]:
+    """Return the subjects of each attribute, which are its options by default."""
+    attributes = dict.fromkeys(caption.attribute for caption in captions)
+    return {
+        name: tuple(dict.fromkeys(c.subject for c in captions if c.attribute == name))
+        for name in attributes
+    }
+
+
+def fits(
+    captions: Sequence[Caption], tokenizers: Sequence[Any], occurrence: Occurrence
+) -> list[bool]:
+    """Return whether each caption's counterfactual changes the tokens of its subject alone.
+
+    Every tokenizer of the model is asked. PlanError: a caption has no counterfactual or too many
+    tokens, or its subject has none.
+    """
+    from engine.model.tokens import find_subjects, refuse_several_vectors
+
+    found = [True] * len(captions)
+    if not captions:
+        return found
+    texts = [caption.counterfactual_text(occurrence) for caption in captions]
+    for tokenizer in tokenizers:
+        refuse_several_vectors(tokenizer, texts)
+        ids_NL, spans = find_subjects(tokenizer, captions, occurrence)
+        others = tokenizer(texts, verbose=False).input_ids
+        for n, (own, other, span) in enumerate(zip(ids_NL.tolist(), others, spans, strict=True)):
+            # What follows the shorter of the two is told by the place of its end.
+            pairs = enumerate(zip(own, other, strict=False))
+            changed = {place for place, (before, after) in pairs if before != after}
+            found[n] &= len(other) - 1 == span.eos and changed <= set(span.subject)
+    return found
+
+
+def _drawn(caption: Caption, options: Sequence[str]) -> Iterator[str]:
+    """Yield the options that may take the subject's place, in an order of the caption's own."""
+    others = [o for o in options if o.lower() != caption.subject.lower() and _reads(caption, o)]
+    yield from sorted(others, key=lambda option: _hash(caption, option))
+
+
+def _hash(caption: Caption, option: str) -> str:
+    return sha256("\n".join((caption.caption, caption.subject, option)).encode()).hexdigest()
+
+
+def _reads(caption: Caption, option: str) -> bool:
+    """Return whether an article before the subject suits an option: "an apple", not "an cat"."""
+    start, _ = caption.subject_characters
+    before = caption.caption[:start].lower().split()[-1:]
+    has_article = bool(before) and before[0] in ARTICLES
+    return not has_article or _has_vowel(option) == _has_vowel(caption.subject)
+
+
+def _has_vowel(word: str) -> bool:
+    return word[:1].lower() in "aeiou" and not word.lower().startswith("uni")
+
+
+def _with(caption: Caption, counterfactual: str) -> Caption:
+    return Caption(**{**caption.model_dump(), "counterfactual": counterfactual})
