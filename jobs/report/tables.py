@@ -21,7 +21,7 @@ WORD_FIELDS = (
 )  # fmt: skip
 OVERLAP_FIELDS = (
     "part", "measure", "attribute_a", "attribute_b", "num_a", "num_b", "num_both", "jaccard",
-    "jaccard_low", "jaccard_high",
+    "jaccard_low", "jaccard_high", "similarity", "similarity_ceiling", "q_differs",
 )  # fmt: skip
 EFFECT = [
     ["mean", "mean effect", "effect"],
@@ -49,7 +49,10 @@ COLUMNS = {
     "overlaps": [["attribute_a", "attribute", "text"], ["attribute_b", "other", "text"],
                  ["num_a", "its states", "number"], ["num_b", "the other's", "number"],
                  ["num_both", "of both", "number"], ["jaccard", "Jaccard", "ratio"],
-                 ["jaccard_low", "95 % from", "ratio"], ["jaccard_high", "to", "ratio"]],
+                 ["jaccard_low", "95 % from", "ratio"], ["jaccard_high", "to", "ratio"],
+                 ["similarity", "similarity", "ratio"],
+                 ["similarity_ceiling", "its ceiling", "ratio"],
+                 ["q_differs", "q of a difference", "q"]],
 }  # fmt: skip
 """Field, heading and format of each column, by figure."""
 

@@ -291,6 +291,15 @@ def _overlaps(rows: Sequence[Row]) -> str:
             if row["jaccard_low"] is not None
             else "."
         )
+        + _profiles(row)
         for row in rows
         if row["jaccard"] is not None
     )
+
+
+def _profiles(row: Row) -> str:
+    """Return whether a pair's effects differ in more than size, "" where that is unknown."""
+    if row["q_differs"] is None:
+        return ""
+    found = "differ" if row["q_differs"] < ALPHA else "are not found to differ"
+    return f" Their effects over components {found} in more than size (q {row['q_differs']:.2g})."

@@ -58,6 +58,21 @@ def test_a_figure_is_valid_and_holds_its_rows(data: FigureData, name: str) -> No
     assert all(findings(name, rows).values())
 
 
+def test_overlaps_say_whether_effects_differ_in_more_than_size() -> None:
+    pair = {
+        "part": "denoiser", "measure": "target", "attribute_a": "object", "attribute_b": "style",
+        "num_a": 4, "num_b": 1, "num_both": 1, "jaccard": 0.25, "jaccard_low": None,
+    }  # fmt: skip
+    for q, said in (
+        (0.01, "Jaccard index 0.25. Their effects over components differ in more than size"),
+        (0.4, "are not found to differ in more than size (q 0.4)."),
+        (None, "Jaccard index 0.25."),
+    ):
+        (sentence,) = findings("overlaps", [{**pair, "q_differs": q}]).values()
+        assert said in sentence
+        assert ("Their effects" in sentence) == (q is not None)
+
+
 def test_figures_of_edits_are_valid(tmp_path: Path) -> None:
     folders = make_report_edit(tmp_path / "edit"), make_report_sweep(tmp_path / "sweep")
     sections = edit_sections(folders)
