@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.statistics.causal_sets import (
     UNKNOWN,
@@ -89,7 +90,8 @@ class _Profile:
     """Means of noise alone."""
     noise_variance_KB: Array
 
-    def cut(self, kept_K: Array) -> "_Profile":
+    def cut(self, kept_K: NDArray[np.bool_]) -> "_Profile":
+        """Return the profile of some components."""
         return _Profile(
             mean_K1=self.mean_K1[kept_K],
             variance_K1=self.variance_K1[kept_K],

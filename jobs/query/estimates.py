@@ -264,8 +264,7 @@ def _over_the_run(ranking: pa.Table) -> pa.Table:
 
 def _with_q(table: pa.Table, name: str, *, of: str) -> pa.Table:
     """Return a table whose column `name` has the q-values of the p-values `of` all rows."""
-    p = table[of].cast(pa.float64()).to_numpy().astype(np.float64)
-    return _with(table, name, q_values(p))
+    return _with(table, name, q_values(table[of].to_numpy()))
 
 
 def _with(table: pa.Table, name: str, values: Array) -> pa.Table:

@@ -1,8 +1,11 @@
 """Counterfactuals of captions: which fit, and those that a plan's own options give."""
 
+# pyright: reportUnknownMemberType=false
+# torch leaves parts of some methods without types.
+
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 from schemas.caption import Caption, Occurrence
 from schemas.intervention import Intervention
@@ -61,9 +64,10 @@ def fits(
     for tokenizer in tokenizers:
         refuse_several_vectors(tokenizer, texts)
         ids_NL, spans = find_subjects(tokenizer, captions, occurrence)
+        own_NL = cast("list[list[int]]", ids_NL.tolist())
         others = tokenizer(texts, verbose=False).input_ids
-        for n, (own, other, span) in enumerate(zip(ids_NL.tolist(), others, spans, strict=True)):
-            # What follows the shorter of the two is told by the place of its end.
+        for n, (own, other, span) in enumerate(zip(own_NL, others, spans, strict=True)):
+            # Where one is longer, the places of their ends differ.
             pairs = enumerate(zip(own, other, strict=False))
             changed = {place for place, (before, after) in pairs if before != after}
             found[n] &= len(other) - 1 == span.eos and changed <= set(span.subject)

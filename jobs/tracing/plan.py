@@ -1,8 +1,5 @@
 """Building and checking a plan: every fault is reported before a model loads."""
 
-# pyright: reportUnknownMemberType=false
-# torch leaves parts of some methods without types.
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
