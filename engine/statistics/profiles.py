@@ -33,7 +33,7 @@ ANGLES = np.linspace(0, np.pi / 2, 31)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseAlone:
-    """What share of the components noise alone would seem to take up."""
+    """The shares of the components that noise alone seems to take up."""
 
     interval: Interval
     """Between which shares 95 % of the draws lie."""
