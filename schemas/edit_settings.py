@@ -54,7 +54,14 @@ class EditSettings:
     """Whether plurals, articles, capitals and possessives of a concept are edited with it."""
     exactly: tuple[Concept, ...] = ()
     """Names that must not change at all: the keys of their prompts are projected out."""
+    keep: tuple[Concept, ...] = ()
+    """Names that are kept besides the phrasebook's, with the same weight."""
     roles: RoleWeights = field(default_factory=RoleWeights)
     """Weights of a concept prompt's tokens."""
     preserve_roles: RoleWeights = KEPT_ROLES
     """Weights of a kept prompt's tokens."""
+
+    @property
+    def kept_concepts(self) -> tuple[Concept, ...]:
+        """All names that are kept besides the phrasebook's."""
+        return (*self.exactly, *self.keep)

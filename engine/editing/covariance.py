@@ -60,7 +60,7 @@ def known_sums(
 
     Without that anchor, they still give the sums that the first component keeps.
     """
-    names = [target.component.name for target in in_order(model, settings.components)]
+    names = [together[0] for together in in_order(model, settings.components)]
     if not settings.general:
         names = names[:1] if settings.preserve else []
     return {name: general_sums(model, name, book=book) for name in names}
@@ -76,7 +76,7 @@ def file_name(component: str, book: Phrasebook) -> str:
 def computed_sums(model: Diffusion, component: str, book: Phrasebook) -> KeyStatistics:
     """Return the sums read from the model."""
     captions = general_captions(book=book)
-    parts = batches(component, KEPT_ROLES, captions=captions)
+    parts = batches((component,), KEPT_ROLES, captions=captions)
     sums = total(sum_batches(model, parts, {}))
     assert sums is not None
     return sums

@@ -9,14 +9,14 @@ Shapes: N prompts, T tokens, L text rows, P wanted rows, D a projection's inputs
 latent.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 
 from engine.editing.editable import Editable
 from engine.editing.positions import Rows, prompt_rows
-from engine.editing.readers import Prompts, Read, Reader, encoder_reader
+from engine.editing.readers import Prompts, Read, Reader, chunks, encoder_reader
 from engine.model.conditioning import Conditioning, TextPlace
 from engine.model.defaults import default_sampling
 from engine.model.hooks import HookPoint, Side, read_until
@@ -27,8 +27,6 @@ from schemas.component import Kind, Part
 from schemas.edit_settings import RoleWeights
 from schemas.numerics import Numerics
 
-TOGETHER = 64
-"""Prompts that are encoded together: T5-XXL's rows of 64 at 512 positions take 0.5 GB."""
 RUN_TOGETHER = 8
 """Prompts that the denoiser runs on together: FLUX.1's feed-forward at 1024 pixels takes 1 GB."""
 IMAGES = 2
@@ -139,7 +137,7 @@ class _TextRows:
         moved = self._place.row(0)
         parts = [
             self._activation(cond).cpu()[of_chunk.prompt_P - start, of_chunk.place_P + moved]
-            for start, of_chunk, cond in _chunks(self._model, prompts, rows)
+            for start, of_chunk, cond in _encoded(self._model, prompts, rows)
         ]
         return Read(key_PD=torch.cat(parts).double(), stream_PE=None)
 
@@ -162,27 +160,21 @@ class _PooledRows:
 
     def read(self, prompts: Prompts, rows: Rows) -> Read:
         parts: list[torch.Tensor] = []
-        for start, of_chunk, cond in _chunks(self._model, prompts, rows):
+        for start, of_chunk, cond in _encoded(self._model, prompts, rows):
             assert cond.pooled_RP is not None
             parts.append(cond.pooled_RP.cpu()[of_chunk.prompt_P - start])
         return Read(key_PD=torch.cat(parts).double(), stream_PE=None)
 
 
-def _chunks(
+def _encoded(
     model: Diffusion, prompts: Prompts, rows: Rows
 ) -> Iterator[tuple[int, Rows, Conditioning]]:
     """Yield the number of a chunk's first prompt, the rows of the chunk, and its conditioning."""
-    for start in range(0, len(prompts.spans), TOGETHER):
-        of_chunk = rows.where((rows.prompt_P >= start) & (rows.prompt_P < start + TOGETHER))
-        if len(of_chunk):
-            ids = _slice(prompts.ids, start, model.device)
-            yield start, of_chunk, model.family.encode(model, ids)
+    for chunk, of_chunk in chunks(prompts, rows):
+        ids = [ids_NT[chunk].to(model.device) for ids_NT in prompts.ids]
+        yield chunk.start, of_chunk, model.family.encode(model, ids)
 
 
 def _split(cond: Conditioning, rows: int) -> Iterator[Conditioning]:
     for start in range(0, len(cond), rows):
         yield cond.take(range(start, min(start + rows, len(cond))))
-
-
-def _slice(ids: Sequence[torch.Tensor], start: int, device: torch.device) -> list[torch.Tensor]:
-    return [ids_NT[start : start + TOGETHER].to(device) for ids_NT in ids]

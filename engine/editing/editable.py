@@ -78,6 +78,13 @@ def editable(model: Networks, component: str) -> Editable:
     )
 
 
+def editable_together(model: Networks, components: Sequence[str]) -> Editable:
+    """Return the projections of components that read the same rows, as those of the first one."""
+    found = [editable(model, name) for name in components]
+    projections = {n: p for each in found for n, p in each.projections.items()}
+    return Editable(component=found[0].component, projections=projections)
+
+
 def editables(
     model: Networks, names: Sequence[str], *, with_shared: bool = False
 ) -> tuple[str, ...]:

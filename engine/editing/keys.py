@@ -7,7 +7,7 @@ Shapes: N prompts, T tokens, P rows, D a projection's inputs, E its outputs.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -31,13 +31,30 @@ class Keys:
     """Rows of one batch: keys, the wanted change of each projection there, and weights."""
 
     key_PD: torch.Tensor
-    changes: Mapping[str, torch.Tensor]
-    """r_PE by the projection's public name."""
+    ahead_PX: torch.Tensor
+    """How much the replacement is ahead: X is E in the residual stream, and D among the inputs."""
+    weights: Mapping[str, torch.Tensor | None]
+    """W0_ED, by which a projection's output follows its input, by public names; None: `ahead_PX`
+    is that of the output itself."""
     weight_P: torch.Tensor
 
+    @property
+    def changes(self) -> dict[str, torch.Tensor]:
+        """r_PE by the projection's public name."""
+        return {
+            name: self.ahead_PX if weight_ED is None else self.ahead_PX @ _exact(weight_ED).T
+            for name, weight_ED in self.weights.items()
+        }
+
     def sums(self) -> KeyStatistics:
-        """Return their sums."""
-        return sums_of(self.key_PD, self.changes, self.weight_P)
+        """Return their sums; r_PE of projections that share their inputs is never held."""
+        sums = sums_of(self.key_PD, {"ahead": self.ahead_PX}, self.weight_P)
+        cross_XD = sums.cross["ahead"]
+        cross = {
+            name: cross_XD if weight_ED is None else _exact(weight_ED) @ cross_XD
+            for name, weight_ED in self.weights.items()
+        }
+        return replace(sums, cross=cross)
 
 
 @torch.inference_mode()
@@ -103,30 +120,29 @@ def kept_keys(
 
 
 def _keys(editable: Editable, current: Read, wanted: Read, weight_P: torch.Tensor) -> Keys:
-    changes = _changes(editable, current, wanted)
-    return Keys(key_PD=current.key_PD, changes=changes, weight_P=weight_P)
+    """Return the rows of one reader."""
+    weights: dict[str, torch.Tensor | None]
+    if current.stream_PE is not None and wanted.stream_PE is not None:
+        (name,) = editable.projections
+        weights, ahead_PX = {name: None}, wanted.stream_PE - current.stream_PE
+    else:
+        weights = {n: p.weight.detach() for n, p in editable.projections.items()}
+        ahead_PX = wanted.key_PD - current.key_PD
+    return Keys(key_PD=current.key_PD, ahead_PX=ahead_PX, weights=weights, weight_P=weight_P)
 
 
 def _joined(parts: Sequence[Keys]) -> Keys:
     """Return the rows of all parts, one after another."""
     return Keys(
         key_PD=torch.cat([part.key_PD for part in parts]),
-        changes={
-            name: torch.cat([part.changes[name] for part in parts]) for name in parts[0].changes
-        },
+        ahead_PX=torch.cat([part.ahead_PX for part in parts]),
+        weights=parts[0].weights,
         weight_P=torch.cat([part.weight_P for part in parts]),
     )
 
 
-def _changes(editable: Editable, current: Read, wanted: Read) -> dict[str, torch.Tensor]:
-    if current.stream_PE is not None and wanted.stream_PE is not None:
-        (name,) = editable.projections
-        return {name: wanted.stream_PE - current.stream_PE}
-    ahead_PD = wanted.key_PD - current.key_PD
-    return {
-        name: ahead_PD @ layer.weight.double().cpu().T
-        for name, layer in editable.projections.items()
-    }
+def _exact(weight_ED: torch.Tensor) -> torch.Tensor:
+    return weight_ED.double().cpu()
 
 
 def _distinct(captions: Sequence[Caption]) -> tuple[list[Caption], torch.Tensor]:

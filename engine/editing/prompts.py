@@ -91,7 +91,10 @@ def kept_names(concepts: Sequence[Concept], *, kind: ConceptKind, book: Phrasebo
 def known_names(
     concepts: Sequence[Concept], *, book: Phrasebook, kept: Sequence[Concept] = ()
 ) -> KnownNames:
-    """Return the names that a text may say: concepts, replacements, the phrasebook's and `kept`."""
+    """Return the names that a text may say: concepts, replacements, the phrasebook's and `kept`.
+
+    Of the phrasebook's compounds those that have a concept among their words.
+    """
     return KnownNames(
         [
             *(concept.concept for concept in concepts),
@@ -99,9 +102,17 @@ def known_names(
             *(concept.replacement for concept in concepts if concept.replacement),
             *book.objects,
             *book.styles,
+            *compounds_of(concepts, book=book),
         ],
         forms=written_forms(concepts),
     )
+
+
+def compounds_of(concepts: Sequence[Concept], *, book: Phrasebook) -> list[str]:
+    """Return the phrasebook's compounds with a concept's name among their words, which no concept
+    names: "guinea pig" where "pig" is edited."""
+    edited = KnownNames([concept.concept for concept in concepts])
+    return [name for name in book.compounds if name not in edited and any(edited.within(name))]
 
 
 def general_captions(*, book: Phrasebook) -> list[Saying]:
@@ -113,11 +124,35 @@ def general_captions(*, book: Phrasebook) -> list[Saying]:
         caption
         for kind, names in ((ConceptKind.OBJECT, book.objects), (ConceptKind.STYLE, book.styles))
         for number, name in enumerate(names)
+        for caption in _captions_of(name, number, kind=kind, book=book)
+    ]
+
+
+def further_captions(
+    concepts: Sequence[Concept], *, book: Phrasebook, kept: Sequence[Concept] = ()
+) -> list[Saying]:
+    """Return captions of names that are kept besides those of `general_captions`.
+
+    These are `kept`, by their own templates where they have some, and `compounds_of` the concepts.
+    """
+    named = [*kept, *(Concept(concept=name) for name in compounds_of(concepts, book=book))]
+    return [
+        caption
+        for number, name in enumerate(named)
         for caption in (
-            *prompts(name, kind=kind, book=book)[:: stride(kind)],
-            *form_captions(list(forms(name, kind=kind).values()), kind=kind, book=book),
-            *companion_captions(name, number, kind=kind, companions=book.objects, book=book),
+            prompts(name.concept, kind=name.kind, book=book, own=name.prompts)
+            if name.prompts
+            else _captions_of(name.concept, number, kind=name.kind, book=book)
         )
+    ]
+
+
+def _captions_of(name: str, number: int, *, kind: ConceptKind, book: Phrasebook) -> list[Saying]:
+    """Return captions of one name in many phrasings, its other forms, and two objects."""
+    return [
+        *prompts(name, kind=kind, book=book)[:: stride(kind)],
+        *form_captions(list(forms(name, kind=kind).values()), kind=kind, book=book),
+        *companion_captions(name, number, kind=kind, companions=book.objects, book=book),
     ]
 
 

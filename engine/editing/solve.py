@@ -8,7 +8,7 @@ to undo the effect of earlier edits on kept prompts.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from types import MappingProxyType
 
@@ -21,23 +21,24 @@ from engine.editing.closed_form import (
     null_space_basis,
     solve_changes,
 )
-from engine.editing.editable import Editable, editable
+from engine.editing.edit_prompts import EditPrompts, edit_prompts
+from engine.editing.editable import editable_together
 from engine.editing.keys import BATCH, kept_keys, pair_keys
-from engine.editing.pairs import PromptPair, prompt_pairs
-from engine.editing.prompts import general_captions, known_names, prompts, split_by_mention
+from engine.editing.pairs import PromptPair
 from engine.model.components import sites_of
 from engine.model.model import Diffusion
 from engine.model.vocabulary import Phrasebook
 from schemas.caption import Caption
+from schemas.component import Kind
 from schemas.concept import Concept
 from schemas.edit_settings import KEPT_ROLES, EditSettings, RoleWeights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Prompts of one component's edit that are read together."""
+    """Prompts that are read together, for components that read the same rows."""
 
-    component: str
+    components: tuple[str, ...]
     pairs: tuple[PromptPair, ...] = ()
     """Concept prompts with those of their replacements, or"""
     captions: tuple[Caption, ...] = ()
@@ -50,9 +51,11 @@ def sum_batches(
     model: Diffusion, batches: Sequence[Batch], edited: Mapping[str, torch.Tensor]
 ) -> Iterator[KeyStatistics]:
     """Yield each batch's sums, read from the model with the weights `edited` so far."""
-    targets = {name: editable(model, name) for name in {batch.component for batch in batches}}
+    targets = {
+        names: editable_together(model, names) for names in {batch.components for batch in batches}
+    }
     for batch in batches:
-        target = targets[batch.component]
+        target = targets[batch.components]
         if batch.pairs and batch.roles:
             keys = pair_keys(model, target, batch.pairs, roles=batch.roles, edited=edited)
         else:
@@ -104,48 +107,35 @@ def solve_edit(
     cannot be edited.
     """
     collect = collect or in_this_process(model)
-    pairs = prompt_pairs(concepts, book=book, forms=settings.forms, kept=settings.exactly)
-    known = known_names(concepts, book=book, kept=settings.exactly)
-    kept, mentioning = split_by_mention(general_captions(book=book), concepts, known=known)
-    exact = [
-        caption
-        for kept_concept in settings.exactly
-        for caption in prompts(
-            kept_concept.concept, kind=kept_concept.kind, book=book, own=kept_concept.prompts
-        )
-    ]
+    said = edit_prompts(concepts, book=book, settings=settings)
     weights: dict[str, torch.Tensor] = {}
     changes: dict[str, torch.Tensor] = {}
     originals: dict[str, torch.Tensor] = {}
     counts, seconds = [0, 0], [0.0, 0.0]
-    for site in in_order(model, settings.components):
+    for names in in_order(model, settings.components):
         start = time.perf_counter()
-        name = site.component.name
-        edits = total(collect(batches(name, settings.roles, pairs=pairs), weights))
-        kept_sums = None
-        if settings.preserve > 0:
-            # Subtracting the captions that name a concept from the known sums is faster.
-            usable = not weights and settings.preserve_roles == KEPT_ROLES
-            known_sums = general.get(name) if usable else None
-            read = batches(
-                name, settings.preserve_roles, captions=mentioning if known_sums else kept
-            )
-            sums = total(collect(read, weights))
-            kept_sums = known_sums.without(sums) if known_sums and sums else known_sums or sums
-        exact_sums = total(collect(batches(name, None, captions=exact), weights))
-        assert edits is not None
+        known = general.get(names[0])
+        usable = not weights and settings.preserve_roles == KEPT_ROLES
+        sums = _collected(
+            said,
+            names,
+            settings=settings,
+            known=known if usable else None,
+            sums_over=partial(_added, collect, weights),
+        )
         collected = time.perf_counter()
-        anchors = [(kept_sums, settings.preserve), (general.get(name), settings.general)]
+        anchors = [(sums.kept, settings.preserve), (known, settings.general)]
         solved = solve_changes(
-            edits,
+            sums.edits,
             anchors=tuple(Anchor(sums=s, strength=strength) for s, strength in anchors if s),
             ridge=settings.ridge,
-            free_DR=null_space_basis(exact_sums) if exact_sums else None,
+            free_DR=null_space_basis(sums.exact) if sums.exact else None,
         )
-        originals |= {n: p.weight.detach() for n, p in site.projections.items()}
+        projections = editable_together(model, names).projections
+        originals |= {n: p.weight.detach() for n, p in projections.items()}
         changes |= solved
         weights |= {n: edited_weight(originals[n], change) for n, change in solved.items()}
-        counts = [counts[0] + edits.keys, counts[1] + (kept_sums.keys if kept_sums else 0)]
+        counts = [counts[0] + sums.edits.keys, counts[1] + (sums.kept.keys if sums.kept else 0)]
         solved_at = time.perf_counter()
         seconds = [seconds[0] + collected - start, seconds[1] + solved_at - collected]
     return EditSolution(
@@ -159,8 +149,73 @@ def solve_edit(
     )
 
 
-def in_order(model: Diffusion, components: Sequence[str]) -> list[Editable]:
-    """Return the components that are edited, in the network's order, text encoders first."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sums:
+    """The sums from which components that read the same rows are solved."""
+
+    edits: KeyStatistics
+    kept: KeyStatistics | None
+    exact: KeyStatistics | None
+
+
+SumsOver = Callable[[Sequence[Batch]], KeyStatistics | None]
+"""Returns the sums over all batches; None without any."""
+
+
+def _added(
+    collect: Collect, weights: Mapping[str, torch.Tensor], read: Sequence[Batch]
+) -> KeyStatistics | None:
+    return total(collect(read, weights))
+
+
+def _collected(
+    said: EditPrompts,
+    names: tuple[str, ...],
+    *,
+    settings: EditSettings,
+    known: KeyStatistics | None,
+    sums_over: SumsOver,
+) -> _Sums:
+    """Return the sums of an edit's prompts; `known` are those over all general captions."""
+    edits = sums_over(batches(names, settings.roles, pairs=said.pairs))
+    assert edits is not None
+    keep = partial(batches, names, settings.preserve_roles)
+    return _Sums(
+        edits=edits,
+        kept=_kept_sums(said, known, keep=keep, sums_over=sums_over)
+        if settings.preserve > 0
+        else None,
+        exact=sums_over(batches(names, None, captions=said.exact)),
+    )
+
+
+def _kept_sums(
+    said: EditPrompts,
+    known: KeyStatistics | None,
+    *,
+    keep: Callable[..., list[Batch]],
+    sums_over: SumsOver,
+) -> KeyStatistics | None:
+    """Return the sums over kept captions; None without any.
+
+    Subtracting the captions that name a concept from the known sums is faster than reading the
+    others.
+    """
+    if known is None:
+        return sums_over(keep(captions=[*said.general, *said.further]))
+    mentioning, further = (
+        sums_over(keep(captions=said.mentioning)),
+        sums_over(keep(captions=said.further)),
+    )
+    general = known.without(mentioning) if mentioning else known
+    return general + further if further else general
+
+
+def in_order(model: Diffusion, components: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the components that are edited, in the network's order, text encoders first.
+
+    Cross-attentions come together: all of them read the same rows, which are read once.
+    """
     sites = sites_of(model, components)
     parts = [e.name for e in model.encoders]
 
@@ -168,24 +223,28 @@ def in_order(model: Diffusion, components: Sequence[str]) -> list[Editable]:
         part = name.split(".")[0]
         return (parts.index(part) if part in parts else len(parts), sites[name].component.order)
 
-    return [editable(model, name) for name in sorted(set(components), key=order)]
+    names = sorted(set(components), key=order)
+    cross = tuple(n for n in names if sites[n].component.kind is Kind.CROSS_ATTENTION)
+    return [cross if name in cross else (name,) for name in names if name not in cross[1:]]
 
 
 def batches(
-    component: str,
+    components: tuple[str, ...],
     roles: RoleWeights | None,
     *,
     pairs: Sequence[PromptPair] = (),
     captions: Sequence[Caption] = (),
 ) -> list[Batch]:
-    """Return prompts of one component in batches of a fixed size and order."""
+    """Return prompts of components that read the same rows, in batches of fixed size and order."""
     return [
         *(
-            Batch(component=component, roles=roles, pairs=tuple(pairs[start : start + BATCH]))
+            Batch(components=components, roles=roles, pairs=tuple(pairs[start : start + BATCH]))
             for start in range(0, len(pairs), BATCH)
         ),
         *(
-            Batch(component=component, roles=roles, captions=tuple(captions[start : start + BATCH]))
+            Batch(
+                components=components, roles=roles, captions=tuple(captions[start : start + BATCH])
+            )
             for start in range(0, len(captions), BATCH)
         ),
     ]

@@ -22,6 +22,18 @@ OBJECTS = (
     "teddy bear", "toothbrush", "house", "flower", "mountain", "castle", "woman", "man", "child",
 )  # fmt: skip
 """Mostly the classes of COCO (Lin et al. 2014)."""
+COMPOUNDS = (
+    "bee eater", "Dutch oven", "electric ray", "freight car", "guinea pig", "horse chestnut",
+    "hot pot", "lady's slipper", "piggy bank", "punching bag", "railroad car", "red panda",
+    "rose hip", "sea anemone", "sea cucumber", "sea lion", "sea urchin", "sleeping bag",
+    "space bar",
+)  # fmt: skip
+"""Names that are no kind of what one of their words says: a guinea pig is no pig.
+
+Chosen from the class names of ImageNet as OpenAI's CLIP writes them (MIT license, also in
+`open_clip.zero_shot_metadata`); `OBJECTS` has others, as "hot dog". A kind of its last word, as
+"polar bear", is not among them: it goes with "bear".
+"""
 STYLES = ("Van Gogh", "Picasso", "Monet", "Rembrandt", "Hokusai", "a watercolor", "pixel art")
 
 
@@ -40,6 +52,8 @@ class Phrasebook:
     """Objects to keep."""
     styles: tuple[str, ...] = STYLES
     """Styles to keep."""
+    compounds: tuple[str, ...] = ()
+    """Names that are kept where an edited concept is among their words."""
     has_neutral_words: bool = True
     """Whether the model knows what "object" or "photo" mean."""
 
@@ -66,7 +80,7 @@ def read_phrasebook(folder: Path) -> Phrasebook:
     """Return the words of the model's own `vocabulary.json`, or the general ones if it has none."""
     path = folder / "vocabulary.json"
     if not is_file(path):
-        return Phrasebook()
+        return Phrasebook(compounds=COMPOUNDS)
     words = read_vocabulary(path)
     colours = [word for word in words.colours if word != "natural"]
     return Phrasebook(

@@ -6,6 +6,7 @@ from pathlib import Path
 from engine.editing.covariance import known_sums
 from engine.editing.editable import editable
 from engine.editing.pairs import prompt_pairs
+from engine.editing.prompts import further_captions
 from engine.editing.published import published_edit
 from engine.editing.readers import read_prompts
 from engine.editing.solve import EditSolution, solve_edit
@@ -79,12 +80,13 @@ def check_prompts(
     book: Phrasebook,
     settings: EditSettings,
 ) -> None:
-    """Raise ConceptError if a prompt of a concept or replacement does not fit the tokenizer."""
-    pairs = prompt_pairs(concepts, book=book, forms=settings.forms, kept=settings.exactly)
+    """Raise ConceptError if a prompt of a concept, its replacement or a name that is kept does not
+    fit the tokenizer."""
+    pairs = prompt_pairs(concepts, book=book, forms=settings.forms, kept=settings.kept_concepts)
     component = editable(model, settings.components[0]).component
-    read_prompts(
-        model, component, [caption for p in pairs for caption in (p.source, p.replacement)]
-    )
+    captions = [caption for p in pairs for caption in (p.source, p.replacement)]
+    captions += further_captions(concepts, book=book, kept=settings.keep)
+    read_prompts(model, component, captions)
 
 
 def _shown(
