@@ -19,8 +19,9 @@ from cli.options.runs import run_location
 from cli.printing.edit_report import print_edit
 from cli.printing.lines import note
 from cli.printing.output import Format, FormatOption
-from engine.files import is_folder, refuse_occupied
+from engine.files import is_folder, read_bytes, refuse_occupied
 from schemas.edit_settings import EditSettings
+from schemas.errors import ConceptError
 
 OWN = EditSettings()
 """The settings of an edit where none is given."""
@@ -108,6 +109,10 @@ def edit_batch(
     exactly: Annotated[
         Path | None, option("Concept file of names that must not change.", panel=SOLVING)
     ] = None,
+    keep: Annotated[
+        Path | None,
+        option("Concept file of names to keep besides those that the model knows.", panel=SOLVING),
+    ] = None,
     forms: Annotated[
         bool,
         option(
@@ -154,9 +159,14 @@ def edit_batch(
 
     read = read_concepts(concepts)
     if address and is_job_address(address):
-        shipped = f"concepts{concepts.suffix}"
+        files = {
+            name: path
+            for name, path in (("concepts", concepts), ("exactly", exactly), ("keep", keep))
+            if path
+        }
+        shipped = {name: f"{name}{path.suffix}" for name, path in files.items()}
         replaced = {
-            "concepts": shipped,
+            **shipped,
             "from_run": from_run and shared(run_location(from_run)),
             "model": _shared_model(model),
             "revision": None,
@@ -167,7 +177,9 @@ def edit_batch(
             address=address,
             out=out,
             waits=wait,
-            files={shipped: concepts.read_bytes()},
+            files={
+                shipped[name]: read_bytes(path, error=ConceptError) for name, path in files.items()
+            },
             # A run may be of any model.
             ships_reference_model="emoji-sd" in f"{model or 'emoji-sd'} {scorer}",
         )
@@ -190,6 +202,7 @@ def edit_batch(
         preserve=preserve,
         general=general,
         exactly=exactly,
+        keep=keep,
         forms=forms,
         objective=objective.value,
         full_model=full_model,

@@ -18,10 +18,10 @@ from jobs.editing.edit import Note, edit_batch
 from jobs.editing.key_workers import shared
 from jobs.editing.locate import locate
 from jobs.editing.plan import EditPlan
-from jobs.input.concepts import read_concepts
+from jobs.input.concepts import read_concepts, read_numbered, refuse_lines
 from jobs.runs.trace_run import open_run
 from schemas.component import Part
-from schemas.concept import MAX_WEIGHT, Concept
+from schemas.concept import MAX_WEIGHT, Concept, plain_text
 from schemas.edit_settings import EditSettings
 from schemas.errors import ConceptError
 from schemas.manifest import EditManifest, EditSite
@@ -51,6 +51,8 @@ class EditRequest:
     general: float | None = None
     exactly: Path | None = None
     """Concept file of names that must not change at all."""
+    keep: Path | None = None
+    """Concept file of names that are kept besides the model's own."""
     forms: bool = True
     """Whether other forms of a concept, as its plural, are edited with it."""
     objective: Literal["residual", "published"] = "residual"
@@ -79,6 +81,7 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
     _check_distinct(concepts, list(open_tokenizers(name).values()))
     # A run's own numerics belong to its own model only.
     same = plan if plan and name in (plan.model, unpinned(plan.model)) else None
+    _check_kept(request, concepts)
     skeleton = open_skeleton(name)
     components = editables(
         skeleton,
@@ -160,6 +163,26 @@ def _check_distinct(concepts: Sequence[Concept], tokenizers: Sequence[Any]) -> N
             )
 
 
+def _check_kept(request: EditRequest, concepts: Sequence[Concept]) -> None:
+    """Raise ConceptError if a name that is to be kept is edited, or nothing would keep it."""
+    edited = {plain_text(concept.concept) for concept in concepts}
+    for option, path in (("--keep", request.keep), ("--exactly", request.exactly)):
+        if path is None:
+            continue
+        if request.objective == "published":
+            raise ConceptError(f"the published objective keeps nothing: leave out {option}")
+        refuse_lines(
+            path,
+            [
+                (line, f"{option} keeps {concept.concept!r}, which is edited: leave it out of one")
+                for line, concept in read_numbered(path)
+                if plain_text(concept.concept) in edited
+            ],
+        )
+    if request.keep and request.preserve == 0:
+        raise ConceptError("--keep has no effect with --preserve 0: give it a weight")
+
+
 def default_numerics(model: str) -> Numerics:
     """Return the steps and guidance that a model's images are drawn with by default."""
     sampling = default_sampling(model)
@@ -203,6 +226,7 @@ def settings(request: EditRequest, components: Sequence[str]) -> EditSettings:
         "preserve": request.preserve,
         "general": request.general,
         "exactly": read_concepts(request.exactly) if request.exactly else None,
+        "keep": read_concepts(request.keep) if request.keep else None,
     }
     return replace(
         EditSettings(components=tuple(components), forms=request.forms),

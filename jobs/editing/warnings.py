@@ -39,13 +39,15 @@ COMPARED = 64
 
 def warnings(model: Diffusion, plan: EditPlan, *, book: Phrasebook) -> Iterator[str]:
     """Yield one sentence for each doubt about a plan; images are drawn only if the plan has any."""
-    yield from inside_others(plan.concepts, book=book)
+    yield from inside_others(plan.concepts, book=book, kept=plan.settings.kept_concepts)
     yield from near_keys(model, plan.concepts, plan.settings.components[0], book=book)
     if plan.images:
         yield from unknown(model, plan, book=book)
 
 
-def inside_others(concepts: Sequence[Concept], *, book: Phrasebook) -> Iterator[str]:
+def inside_others(
+    concepts: Sequence[Concept], *, book: Phrasebook, kept: Sequence[Concept] = ()
+) -> Iterator[str]:
     """Yield the concepts whose name is part of another concept's, a replacement's or a kept
     name."""
     edited = KnownNames([concept.concept for concept in concepts])
@@ -60,7 +62,8 @@ def inside_others(concepts: Sequence[Concept], *, book: Phrasebook) -> Iterator[
                 f"the replacement {concept.replacement_text!r} of {concept.concept!r} says "
                 f"{inner!r}, which is edited too: choose another"
             )
-    for name in (*book.objects, *book.styles):
+    names = (*book.objects, *book.styles, *book.compounds, *(name.concept for name in kept))
+    for name in dict.fromkeys(names):
         if name not in edited:
             for inner in edited.within(name):
                 yield f"{inner!r} is inside {name!r}, which is kept: look at its images"

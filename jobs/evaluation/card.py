@@ -73,6 +73,7 @@ def _facts(manifest: EditManifest, run: EvaluationRun) -> Iterator[tuple[object,
         f"general {settings.general:g}, forms {'on' if settings.forms else 'off'}",
     )
     yield "kept exactly", ", ".join(concept.concept for concept in settings.exactly) or "nothing"
+    yield "kept besides", ", ".join(concept.concept for concept in settings.keep) or "nothing"
     yield "made", f"{manifest.created}, dqf {manifest.versions.get('dqf', 'unknown')}"
     yield "scorer", plan.scorer
     yield (

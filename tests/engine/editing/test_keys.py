@@ -118,6 +118,48 @@ def test_cross_attention_reads_the_text_rows(models: dict[str, Diffusion], famil
     assert_near(read.key_PD.float(), text_NTD[rows.prompt_P, rows.place_P])
 
 
+def test_cross_attentions_are_read_once_and_solved_as_each_alone(
+    models: dict[str, Diffusion],
+) -> None:
+    model, concepts = models["sd"], [Concept(concept="cat", replacement="dog")]
+    names = editables(model, ["unet"])
+    spot = HookPoint(model.text_encoder.encoder.layers[0])
+
+    def solved(components: tuple[str, ...]) -> tuple[dict[str, torch.Tensor], int]:
+        settings = EditSettings(components=components)
+        with recording([spot]) as passed:
+            found = solve_edit(model, concepts, book=BOOK, settings=settings)
+        return dict(found.changes), sum(map(len, passed[spot]))
+
+    changes, encoded = solved(names)
+    assert len(names) > 1
+    for name in names:
+        alone, encoded_alone = solved((name,))
+        assert encoded == encoded_alone
+        assert len(alone) == 2
+        for matrix, change_ED in alone.items():
+            torch.testing.assert_close(changes.pop(matrix), change_ED, rtol=1e-6, atol=1e-9)
+    assert not changes
+
+
+@pytest.mark.parametrize("roles", [KEPT_ROLES, RoleWeights(eos=0, pads=0)])
+def test_prompts_are_read_in_blocks(
+    models: dict[str, Diffusion], roles: RoleWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = models["sd"]
+    target = editable(model, "text_encoder.layers.1.mlp")
+    prompts, reader = read_prompts(model, target.component, CAPTIONS), encoder_reader(model, target)
+    rows = role_rows(prompts.spans, prompts.length, roles)
+    together = reader.read(prompts, rows)
+    monkeypatch.setattr("engine.editing.readers.TOGETHER", 2)
+    apart = reader.read(prompts, rows)
+    assert len(apart.key_PD) == len(rows)
+    assert_near(apart.key_PD.float(), together.key_PD.float())
+    assert apart.stream_PE is not None
+    assert together.stream_PE is not None
+    assert_near(apart.stream_PE.float(), together.stream_PE.float())
+
+
 @pytest.mark.parametrize(
     "component", ["unet.mid_block.resnets.0", "text_encoder.layers.0", "text_encoder.layers.0.x"]
 )

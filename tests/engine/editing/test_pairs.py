@@ -2,12 +2,14 @@
 
 import pytest
 
+from engine.editing.edit_prompts import edit_prompts
 from engine.editing.forms import facing_forms, form_texts
 from engine.editing.names import KnownNames
 from engine.editing.pairs import PromptPair, prompt_pairs
 from engine.editing.prompts import general_captions, known_names, split_by_mention
-from engine.model.vocabulary import Phrasebook
+from engine.model.vocabulary import COMPOUNDS, Phrasebook
 from schemas.concept import Concept, ConceptKind
+from schemas.edit_settings import EditSettings
 
 OWN_WORDS = Phrasebook(
     modifiers=("", "red", "blue"),
@@ -128,3 +130,50 @@ def test_a_longer_kept_name_is_kept_and_plurals_of_a_concept_are_not() -> None:
     assert [text for text in kept_texts if "hot dog" in text]
     assert "dogs" in {caption.caption for caption in said}
     assert not [text for text in kept_texts if "dog" in text and "hot dog" not in text]
+
+
+@pytest.mark.parametrize(
+    ("edited", "compound"), [("pig", "guinea pig"), ("lion", "sea lion"), ("oven", "Dutch oven")]
+)
+def test_a_compound_that_is_no_kind_of_its_word_is_kept(edited: str, compound: str) -> None:
+    book = Phrasebook(compounds=COMPOUNDS)
+    concepts = [Concept(concept=edited, replacement="boat")]
+    said = edit_prompts(concepts, book=book, settings=EditSettings())
+    further = {caption.caption for caption in said.further}
+    assert {caption.subject.lower() for caption in said.further} == {
+        compound.lower(), f"{compound.lower()}s"
+    }  # fmt: skip
+    assert f"an image of a {compound}" in further
+    fitted = {pair.source.caption for pair in said.pairs}
+    assert f"an image of the {edited}" in fitted
+    assert not further & fitted
+
+
+def test_other_compounds_and_the_edited_ones_are_not_kept() -> None:
+    book = Phrasebook(compounds=COMPOUNDS)
+    for name in ("boat", "guinea pig", "polar bear"):
+        said = edit_prompts([Concept(concept=name)], book=book, settings=EditSettings())
+        assert not said.further
+
+
+def test_names_of_a_users_own_are_kept_and_known() -> None:
+    kept = (
+        Concept(concept="dog house"),
+        Concept(concept="Snoopy", kind=ConceptKind.PERSON, prompts=("a comic of {}", "{}, a dog")),
+    )
+    concepts = [Concept(concept="dog", replacement="boat")]
+    said = edit_prompts(concepts, book=GENERAL, settings=EditSettings(keep=kept))
+    texts = {caption.caption for caption in said.further}
+    assert {"an image of a dog house", "a comic of Snoopy"} <= texts
+    assert "Snoopy, a dog" not in texts  # it says what is edited
+    without = edit_prompts(concepts, book=GENERAL, settings=EditSettings())
+    assert not without.further
+    assert said.general == without.general
+    assert said.mentioning == without.mentioning
+
+
+def test_compounds_are_names_of_their_source() -> None:
+    from open_clip import IMAGENET_CLASSNAMES
+
+    named = [f" {name.lower()} " for name in IMAGENET_CLASSNAMES]
+    assert [name for name in COMPOUNDS if not any(f" {name.lower()} " in n for n in named)] == []

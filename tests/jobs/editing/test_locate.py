@@ -1,7 +1,7 @@
 """Locating: the top-ranked text-encoder component of a run, by attribute where it can be."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -133,3 +133,33 @@ def test_auto_stands_alone(run_path: Path, tmp_path: Path) -> None:
     request = EditRequest(out=tmp_path / "edit", run=str(run_path), layers=("auto", NAMES[0]))
     with pytest.raises(ConceptError, match="--layer auto stands alone"):
         plan_edit((concept("object"),), request, note=print)
+
+
+@pytest.mark.parametrize(
+    ("names", "fields", "message"),
+    [
+        ("hot dog\nCat", {}, r"line 3: --keep keeps 'Cat', which is edited"),
+        ("hot dog", {"preserve": 0.0}, "--keep has no effect with --preserve 0"),
+        ("hot dog", {"objective": "published"}, "published objective keeps nothing.*--keep"),
+    ],
+)
+def test_names_that_cannot_be_kept_are_refused(
+    names: str, fields: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept.csv"
+    kept.write_text(f"concept\n{names}\n")
+    edited = (Concept(concept="cat", replacement="dog"),)
+    request = EditRequest(
+        out=tmp_path / "edit", model="emoji-sd", layers=(NAMES[0],), keep=kept, **fields
+    )
+    with pytest.raises(ConceptError, match=message):
+        plan_edit(edited, request, note=print)
+
+
+def test_names_to_keep_are_settings_of_the_edit(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.jsonl"
+    kept.write_text('{"concept": "hot dog"}\n{"concept": "Snoopy", "kind": "person"}\n')
+    request = EditRequest(out=tmp_path / "edit", model="emoji-sd", layers=(NAMES[0],), keep=kept)
+    plan = plan_edit((Concept(concept="dog", replacement="cat"),), request, note=print)
+    assert [name.concept for name in plan.settings.keep] == ["hot dog", "Snoopy"]
+    assert plan.settings.kept_concepts == plan.settings.keep
