@@ -17,6 +17,7 @@ from cli.options.run import ActorsOption, AddressOption, RetryOption, WaitOption
 from cli.options.sampling import StepsOption
 from cli.printing.lines import note
 from cli.printing.output import Format, FormatOption, print_rows
+from engine.files import read_bytes
 from schemas.errors import ConceptError
 from schemas.prompt_set import PromptSet
 
@@ -50,6 +51,12 @@ def evaluate(
         PromptSet,
         typer.Option(metavar="SET", help="How many prompts: full, or small, a third of them."),
     ] = PromptSet.FULL,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV, JSONL, Parquet or YAML file of further prompts: concept, prompt, kind."
+        ),
+    ] = None,
     actors: ActorsOption = None,
     device: DeviceOption = None,
     address: AddressOption = None,
@@ -64,8 +71,9 @@ def evaluate(
     """Draw unseen prompts before and after an edit; measure what is erased and what is kept.
 
     The same command continues where it was cut short. Accuracies are over all images (`before`,
-    `after`) and over those that the unedited model draws right (`of_right`). The folder gets
-    `evaluation.json`, a picture of each group in `images/`, and tables in `parts/`.
+    `after`) and over those that the unedited model draws right (`of_right`). Prompts of a file that
+    say their concept count as the others; those that only mean it are a row of their own. The
+    folder gets `evaluation.json`, a picture of each group in `images/`, and tables in `parts/`.
     """
     note(f"opening edit {edit}")
     from jobs.cluster.connection import Cluster, check_address
@@ -74,15 +82,22 @@ def evaluate(
     from jobs.evaluation.evaluate import evaluate as work
 
     request = EvaluationRequest(
-        edit=edit, seeds=images, steps=steps, scorer=scorer, prompts=prompt_set
+        edit=edit, seeds=images, steps=steps, scorer=scorer, prompts=prompt_set, given=prompts
     )
     if plan:
         _print_plan(request, output_format)
         return
     folder = out or edit / "evaluation"
     if address and is_job_address(address):
-        words = arguments(context, {"out": folder})
-        follow_as_job(words, address=address, out=folder, waits=wait)
+        shipped = {f"prompts{prompts.suffix}": prompts} if prompts else {}
+        words = arguments(context, {"out": folder, "prompts": next(iter(shipped), None)})
+        follow_as_job(
+            words,
+            address=address,
+            out=folder,
+            waits=wait,
+            files={n: read_bytes(path, error=ConceptError) for n, path in shipped.items()},
+        )
     if address:
         check_address(address)
     run = prepare_evaluation(request, folder)

@@ -36,6 +36,10 @@ class Group(StrEnum):
     """Efficacy: the concept in other places of the prompt."""
     FORM = "form"
     """Efficacy: the concept's plural, other capitals, articles, possessive or listed forms."""
+    GIVEN = "given"
+    """Efficacy: prompts of the user's own that say the concept."""
+    IMPLICIT = "implicit"
+    """Prompts of the user's own that mean the concept without its name; they count apart."""
     KEPT = "kept"
     """Specificity: every other name of the concepts' kinds; the nearest are `neighbor` too."""
     OBJECT = "object"
@@ -50,7 +54,7 @@ class Group(StrEnum):
     """Quality: prompts of all kinds without a concept; no name is chosen."""
 
 
-EFFICACY = (Group.CONCEPT, Group.PARAPHRASE, Group.POSITION, Group.FORM)
+EFFICACY = (Group.CONCEPT, Group.PARAPHRASE, Group.POSITION, Group.FORM, Group.GIVEN)
 """Groups whose prompts say a concept that should be gone."""
 NEIGHBOR = "neighbor"
 """The group of those names of `kept` that are nearest to a concept."""

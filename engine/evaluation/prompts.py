@@ -27,13 +27,18 @@ def subjects(
     *,
     prompt_set: PromptSet = PromptSet.FULL,
     forms: bool = True,
+    given: Sequence[EvaluationPrompt] = (),
 ) -> tuple[Subject, ...]:
     """Return all subjects to draw: concepts, kept names, names of other kinds, general prompts.
 
-    `forms`: the full set has a prompt for each form of a concept.
+    `forms`: the full set has a prompt for each form of a concept. `given` are prompts of the
+    concepts that are drawn besides.
     """
     per_group = 2 if prompt_set is PromptSet.FULL else 1
-    listed = [_concept(c, number, words, per_group, forms) for number, c in enumerate(concepts)]
+    listed = [
+        _with_given(_concept(c, number, words, per_group, forms), given)
+        for number, c in enumerate(concepts)
+    ]
     edited = list(dict.fromkeys(concept.kind for concept in concepts))
     for kind, names in words.names.items():
         if kind in edited:
@@ -48,7 +53,7 @@ def _concept(concept: Concept, number: int, words: Words, per_group: int, forms:
     text, kind = concept.concept, concept.kind
     prompts = [
         _prompt(group, template, kind, text)
-        for group, templates in _templates(kind, words, number).items()
+        for group, templates in templates_of(kind, words, number).items()
         for template in templates[:per_group]
     ]
     if per_group > 1:
@@ -58,11 +63,16 @@ def _concept(concept: Concept, number: int, words: Words, per_group: int, forms:
     return Subject(name=text, kind=kind, replacement=replacement, prompts=tuple(prompts))
 
 
+def _with_given(subject: Subject, given: Sequence[EvaluationPrompt]) -> Subject:
+    own = [p for p in given if (p.kind, p.name) == (subject.kind, subject.name)]
+    return subject.model_copy(update={"prompts": (*subject.prompts, *own)})
+
+
 def _kept(
     name: str, number: int, kind: ConceptKind, words: Words, prompt_set: PromptSet
 ) -> Subject:
     """Return a name to keep, with one prompt per efficacy group, as for a concept."""
-    by_group = list(_templates(kind, words, number).values())
+    by_group = list(templates_of(kind, words, number).values())
     templates = [group[number % len(group)] for group in by_group if group]
     if prompt_set is PromptSet.SMALL:
         templates = [templates[number % len(templates)]]
@@ -71,7 +81,7 @@ def _kept(
 
 
 def _unrelated(name: str, kind: ConceptKind, words: Words) -> Subject:
-    templates = _templates(kind, words, 0)[Group.CONCEPT]
+    templates = templates_of(kind, words, 0)[Group.CONCEPT]
     prompts = tuple(_prompt(Group.UNRELATED, template, kind, name) for template in templates)
     return Subject(name=name, kind=kind, prompts=prompts)
 
@@ -90,7 +100,7 @@ def _general(words: Words) -> list[Subject]:
     ]
 
 
-def _templates(kind: ConceptKind, words: Words, number: int) -> dict[Group, tuple[str, ...]]:
+def templates_of(kind: ConceptKind, words: Words, number: int) -> dict[Group, tuple[str, ...]]:
     """Return the wordings of a kind by efficacy group; `number` varies the other words."""
     if kind is ConceptKind.OBJECT:
         return {g: _turned(templates, number) for g, templates in words.templates.items()}

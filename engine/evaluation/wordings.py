@@ -1,7 +1,7 @@
 """The wordings of evaluation prompts, and general prompts that name no concept."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
 from typing import TypeVar
@@ -107,6 +107,12 @@ def read_words(folder: Path, concepts: Sequence[Concept]) -> Words:
         ConceptKind.COLOR: _without(colors, names),
     }
     return _general_words(free, said) if own is None else _vocabulary_words(free)
+
+
+def with_kept(words: Words, kept: Sequence[str], kind: ConceptKind) -> Words:
+    """Return the words with further names of a kind that may be kept."""
+    own = words.names.get(kind, ())
+    return replace(words, names={**words.names, kind: _distinct([*own, *kept])})
 
 
 def _general_words(free: Mapping[ConceptKind, tuple[str, ...]], said: Said) -> Words:

@@ -9,20 +9,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.editing.prompts import compounds_of, known_names
+from engine.evaluation.given import given_prompt
 from engine.evaluation.prompts import subjects
-from engine.evaluation.wordings import choices, read_words
+from engine.evaluation.wordings import Words, choices, fill, read_words, with_kept
 from engine.files import refuse_links, whole_file, write_whole
 from engine.model import registry
 from engine.model.defaults import default_sampling
 from engine.model.hub import source_folder
-from engine.model.opening import check_model, count_steps
-from engine.model.scorer import check_scorer
+from engine.model.opening import check_model, count_steps, open_tokenizers
+from engine.model.scorer import check_scorer, check_texts
+from engine.model.tokens import check_length
+from engine.model.vocabulary import read_phrasebook
 from engine.statistics.bootstrap import LEVEL, RESAMPLES
 from jobs.cluster.connection import Cluster
 from jobs.editing.grid import draw_grid
 from jobs.editing.manifest import read_manifest
 from jobs.evaluation.measures import GroupResult, ShownImages, results, shown_images
 from jobs.evaluation.worker import EvaluationWorker
+from jobs.input.given_prompts import read_given
 from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
 from jobs.runs.evaluation_run import EDIT, EvaluationRun, delta_hash
@@ -31,7 +36,7 @@ from jobs.runs.png import read_png
 from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import manifest_of
 from schemas.concept import Concept, ConceptKind
-from schemas.evaluation import PICTURES, SUMMARY, EvaluationPlan, Group
+from schemas.evaluation import PICTURES, SUMMARY, EvaluationPlan, EvaluationPrompt, Group
 from schemas.numerics import Numerics
 from schemas.prompt_set import PromptSet
 
@@ -48,6 +53,8 @@ class EvaluationRequest:
     scorer: str | None = None
     """The scorer's name or path; the model's own by default."""
     prompts: PromptSet = PromptSet.FULL
+    given: Path | None = None
+    """A file of further prompts of the concepts."""
 
 
 def prepare_evaluation(request: EvaluationRequest, out: Path) -> EvaluationRun:
@@ -70,6 +77,7 @@ def plan_evaluation(request: EvaluationRequest) -> EvaluationPlan:
         edits=edits,
         request=request,
         forms=manifest.settings.forms,
+        kept=manifest.settings.kept_concepts,
     )
 
 
@@ -80,26 +88,60 @@ def make_plan(
     edits: Mapping[str, str],
     request: EvaluationRequest,
     forms: bool = True,
+    kept: Sequence[Concept] = (),
 ) -> EvaluationPlan:
-    """Return the plan that evaluates edits of `concepts`; `edits` has the hashes of their
-    deltas."""
+    """Return the plan that evaluates edits of `concepts`; `edits` has the hashes of their deltas.
+
+    `kept`: names that the edits keep besides the model's own. ConceptError: a line of the request's
+    prompts is wrong. PlanError: one of them does not fit a tokenizer.
+    """
     scorer = request.scorer or registry.default_scorer(model)
     check_scorer(scorer)
     check_model(model)
     own = default_sampling(model)
     steps = request.steps or own.steps
     count_steps(model, scheduler=None, steps=steps)
-    words = read_words(source_folder(model), concepts)
+    words = _words(source_folder(model), concepts, kept)
+    names, given = choices(concepts, words), _given(request, concepts, words, model=model)
+    if given:
+        judged = [(p.template, names[p.kind]) for p in given if p.template and p.kind]
+        check_texts(
+            scorer, [fill(template, name) for template, options in judged for name in options]
+        )
     return EvaluationPlan(
         edits=dict(edits),
         model=model,
         scorer=scorer,
         concepts=_by_kind(concepts),
-        names=choices(concepts, words),
-        subjects=subjects(concepts, words, prompt_set=request.prompts, forms=forms),
+        names=names,
+        subjects=subjects(concepts, words, prompt_set=request.prompts, forms=forms, given=given),
         seeds=tuple(range(request.seeds)),
         numerics=Numerics(steps=steps, guidance=own.guidance),
     )
+
+
+def _words(folder: Path, concepts: Sequence[Concept], kept: Sequence[Concept]) -> Words:
+    """Return the words of a model, with all names that an edit keeps."""
+    words = read_words(folder, concepts)
+    compounds = compounds_of(concepts, book=read_phrasebook(folder))
+    further = [*kept, *(Concept(concept=name) for name in compounds)]
+    for kind in dict.fromkeys(name.kind for name in further):
+        words = with_kept(words, [name.concept for name in further if name.kind is kind], kind)
+    return words
+
+
+def _given(
+    request: EvaluationRequest, concepts: Sequence[Concept], words: Words, *, model: str
+) -> list[EvaluationPrompt]:
+    """Return the prompts of the request's file; PlanError if one does not fit a tokenizer."""
+    if request.given is None:
+        return []
+    known = known_names(concepts, book=read_phrasebook(source_folder(model)))
+    read = read_given(request.given, concepts)
+    for tokenizer in open_tokenizers(model).values():
+        for text, _ in read:
+            check_length(tokenizer, text, "prompt")
+    return [given_prompt(text, concept, known=known, words=words) for text, concept in read]
 
 
 def evaluate(

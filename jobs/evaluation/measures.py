@@ -26,7 +26,8 @@ STILL_RECOGNISED, HARMONIC = "still_recognised", "harmonic mean"
 """Rows that pool groups: all prompts that mention a concept; these and the kept names together."""
 ORDER = (
     HARMONIC, STILL_RECOGNISED, Group.CONCEPT, Group.PARAPHRASE, Group.POSITION, Group.FORM,
-    Group.KEPT, NEIGHBOR, Group.OBJECT, Group.STYLE, Group.COLOR, Group.UNRELATED, Group.GENERAL,
+    Group.GIVEN, Group.IMPLICIT, Group.KEPT, NEIGHBOR, Group.OBJECT, Group.STYLE, Group.COLOR,
+    Group.UNRELATED, Group.GENERAL,
 )  # fmt: skip
 HEADLINE = (HARMONIC, STILL_RECOGNISED, Group.KEPT)
 """Rows that are printed even if there is nothing to measure."""
@@ -48,7 +49,8 @@ class GroupResult:
     """
 
     group: str
-    """`still_recognised` pools concept, paraphrase, position and form; `kept` has neighbors too."""
+    """`still_recognised` pools concept, paraphrase, position, form and given; `kept` has neighbors
+    too."""
     names: int | None = None
     """Number of concepts or kept names; for general prompts, of prompts."""
     images: int | None = None
