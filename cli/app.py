@@ -62,6 +62,9 @@ app.command("components", epilog="Example: dqf components emoji-sd --format csv"
 app.command(
     "edit-batch", epilog="Example: dqf edit-batch concepts.csv --from-run demo --out edits/demo"
 )(edit.edit_batch)
+edits.app.command(
+    "create", epilog="Example: dqf edit create concepts.csv --from-run demo --out edits/demo"
+)(edit.edit_batch)
 edits.app.command("evaluate", epilog="Example: dqf edit evaluate edits/demo")(evaluate.evaluate)
 edits.app.command("results", epilog="Example: dqf edit results edits/demo")(evaluate.results)
 edits.app.command(

@@ -80,6 +80,10 @@ def edit_batch(
     full_model: Annotated[
         bool, typer.Option("--full-model", help="Write a complete diffusers folder too.")
     ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace the edit at --out, with its evaluation."),
+    ] = False,
     ridge: Annotated[
         float | None,
         option(
@@ -188,7 +192,9 @@ def edit_batch(
     use_here(device)
     if model is not None:
         check_name(model)
-    refuse_occupied(out)
+    from jobs.editing.manifest import MANIFEST
+
+    refuse_occupied(out, replacing=MANIFEST if overwrite else None)
     from jobs.editing.request import EditRequest, run_edit  # takes seconds: it imports PyTorch
 
     request = EditRequest(
@@ -206,6 +212,7 @@ def edit_batch(
         forms=forms,
         objective=objective.value,
         full_model=full_model,
+        overwrite=overwrite,
         with_shared=shared_projections,
         actors=actors,
         address=address,

@@ -30,13 +30,17 @@ def is_folder(path: str | os.PathLike[str]) -> bool:
     return os.path.isdir(path)
 
 
-def refuse_occupied(out: Path) -> None:
-    """Raise ConceptError unless `out` is an empty folder, or one that this process can make."""
+def refuse_occupied(out: Path, *, replacing: str | None = None) -> None:
+    """Raise ConceptError unless `out` is an empty folder, or one that this process can make.
+
+    `replacing`: the name of a file; a folder that holds it may be replaced.
+    """
     try:
         os.lstat(out)
-        if is_folder(out) and not any(out.iterdir()):
+        if is_folder(out) and (not any(out.iterdir()) or _may_go(out, replacing)):
             return
-        raise ConceptError(f"{out} exists and is not an empty folder; choose another --out")
+        wrong = f"holds no {replacing}" if replacing else "is not an empty folder"
+        raise ConceptError(f"{out} exists and {wrong}; choose another --out")
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as problem:
@@ -61,13 +65,18 @@ def try_to_make(folder: Path) -> None:
         (Path(tried) / max(folder.parts[1:], key=lambda part: len(os.fsencode(part)))).mkdir()
 
 
+def _may_go(folder: Path, holding: str | None) -> bool:
+    return holding is not None and not folder.is_symlink() and is_file(folder / holding)
+
+
 @contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
+def new_folder(out: Path, *, replacing: str | None = None) -> Iterator[Path]:
     """Yield an empty folder that becomes `out` when the block ends, and vanishes if it fails.
 
+    `replacing`: the name of a file; a folder at `out` that holds it goes when the new one is whole.
     ConceptError: the folder cannot be made, or `out` is occupied before or after the block.
     """
-    refuse_occupied(out)
+    refuse_occupied(out, replacing=replacing)
     out = out.absolute()  # the name of "." too
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -79,16 +88,33 @@ def new_folder(out: Path) -> Iterator[Path]:
     try:
         yield work
         _make_readable(work)
-        refuse_occupied(out)
+        refuse_occupied(out, replacing=replacing)
         # rename(2) replaces an empty folder and fails on any other.
         try:
-            work.rename(out)
+            with _set_aside(out, replacing):
+                work.rename(out)
         except OSError as error:
             raise ConceptError(
                 f"cannot write {out}: {error.strerror}; choose another --out"
             ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def _set_aside(out: Path, holding: str | None) -> Iterator[None]:
+    """Move a folder that may go out of the way; it goes when the block ends, or comes back."""
+    if not _may_go(out, holding):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix=f".{out.name[:40]}.", dir=out.parent) as aside:
+        old = Path(aside) / "old"
+        out.rename(old)
+        try:
+            yield
+        except BaseException:
+            old.rename(out)
+            raise
 
 
 def _make_readable(folder: Path) -> None:

@@ -17,7 +17,7 @@ from engine.model.opening import open_model
 from engine.model.vocabulary import Phrasebook, read_phrasebook
 from jobs.editing.folder import write_edit
 from jobs.editing.images import Shown, compare
-from jobs.editing.manifest import BEFORE_AFTER
+from jobs.editing.manifest import BEFORE_AFTER, MANIFEST
 from jobs.editing.plan import EditPlan
 from jobs.editing.warnings import warnings
 from schemas.concept import Concept
@@ -34,7 +34,7 @@ def edit_batch(plan: EditPlan, *, note: Note) -> EditManifest:
     ConceptError: `out` is occupied, a concept does not fit the tokenizer. UnknownComponent: a
     component does not end in a projection that an edit can change.
     """
-    with new_folder(plan.out) as work:
+    with new_folder(plan.out, replacing=MANIFEST if plan.overwrite else None) as work:
         note(f"opening {plan.model}")
         book = read_phrasebook(source_folder(plan.model))
         model = open_model(plan.model)

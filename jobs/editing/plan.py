@@ -36,5 +36,7 @@ class EditPlan:
     """Images per prompt before and after; 0: none."""
     full_model: bool = False
     """Whether the folder gets a complete diffusers model too."""
+    overwrite: bool = False
+    """Whether an edit at `out` is replaced."""
     workers: Callable[[Diffusion], AbstractContextManager[Collect]] = _in_process
     """Opens the function that sums the keys, in this process or on the workers of a Ray cluster."""

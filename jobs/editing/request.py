@@ -17,6 +17,7 @@ from jobs.cluster.connection import Cluster
 from jobs.editing.edit import Note, edit_batch
 from jobs.editing.key_workers import shared
 from jobs.editing.locate import locate
+from jobs.editing.manifest import MANIFEST
 from jobs.editing.plan import EditPlan
 from jobs.input.concepts import read_concepts, read_numbered, refuse_lines
 from jobs.runs.trace_run import open_run
@@ -57,6 +58,8 @@ class EditRequest:
     """Whether other forms of a concept, as its plural, are edited with it."""
     objective: Literal["residual", "published"] = "residual"
     full_model: bool = False
+    overwrite: bool = False
+    """Whether an edit at `out` is replaced."""
     with_shared: bool = False
     """Whether single-stream blocks may be edited, whose projections image and text share."""
     actors: int | None = None
@@ -72,7 +75,7 @@ def run_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note)
 
 def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note) -> EditPlan:
     """Return the plan of a request, checked against the run and the model's configs."""
-    refuse_occupied(request.out)
+    refuse_occupied(request.out, replacing=MANIFEST if request.overwrite else None)
     request = _without_auto(request)
     plan = open_run(request.run).plan if request.run else None
     located = _site(request, concepts)
@@ -108,6 +111,7 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
         scorer=scorer,
         images=request.images,
         full_model=request.full_model,
+        overwrite=request.overwrite,
     )
     if request.actors is None:  # in a job RAY_ADDRESS names its cluster
         return made

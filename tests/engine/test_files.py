@@ -49,3 +49,47 @@ def test_this_folder_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with new_folder(Path()) as made:
         (made / "inside").write_text("whole")
     assert (tmp_path / "inside").read_text() == "whole"
+
+
+def test_a_folder_with_the_named_file_is_replaced_whole(work: Path) -> None:
+    old = work / "old"
+    (old / "evaluation").mkdir(parents=True)
+    (old / "edit.json").write_text("old")
+    with pytest.raises(ConceptError, match="not an empty folder"), new_folder(old):
+        pass
+    with new_folder(old, replacing="edit.json") as made:
+        (made / "inside").write_text("new")
+        assert (old / "edit.json").read_text() == "old"
+    assert [path.name for path in old.iterdir()] == ["inside"]
+    assert not [path.name for path in work.rglob(".*")]
+
+
+def test_what_fails_replaces_nothing(work: Path) -> None:
+    old = work / "old"
+    old.mkdir()
+    (old / "edit.json").write_text("old")
+
+    def fail() -> None:
+        with new_folder(old, replacing="edit.json"):
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert (old / "edit.json").read_text() == "old"
+    assert not [path.name for path in work.rglob(".*")]
+
+
+@pytest.mark.parametrize("name", ["other", "link", "file"])
+def test_other_folders_and_links_are_not_replaced(name: str, work: Path) -> None:
+    (work / "other").mkdir()
+    (work / "other" / "mine.txt").write_text("mine")
+    (work / "real").mkdir()
+    (work / "real" / "edit.json").write_text("old")
+    (work / "link").symlink_to(work / "real")
+    with (
+        pytest.raises(ConceptError, match=r"holds no edit.json; choose another --out"),
+        new_folder(work / name, replacing="edit.json"),
+    ):
+        pass
+    assert (work / "real" / "edit.json").read_text() == "old"
+    assert (work / "other" / "mine.txt").read_text() == "mine"
