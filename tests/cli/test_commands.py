@@ -20,7 +20,7 @@ COMMANDS = (
     ("trace", "submit"), ("trace", "plan"), ("trace", "resume"), ("trace", "status"),
     ("trace", "logs"), ("trace", "stop"), ("trace", "list"), ("rank",), ("query",), ("models",),
     ("report",), ("plot",), ("components",), ("edit-batch",), ("doctor",), ("generate",),
-    ("edit", "list"), ("edit", "diff"), ("edit", "attack"), ("export",),
+    ("edit", "list"), ("edit", "create"), ("edit", "diff"), ("edit", "attack"), ("export",),
 )  # fmt: skip
 
 CONCEPTS = str(Path(__file__).parents[2] / "docs/examples/concepts.csv")

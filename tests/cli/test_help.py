@@ -113,7 +113,7 @@ def test_one_option_has_one_name_and_one_type() -> None:
     for name, command in commands():
         for param in command.params:
             if param.param_type_name == "option":
-                assert param.name not in {"output", "seeds", "workers", "prompts"}, name
+                assert param.name not in {"output", "seeds", "workers"}, name
                 types.setdefault(param.name, set()).add(f"{param.type_descriptor.annotation}")
     for name in ("out", "seed", "actors", "steps", "kind", "guidance", "scheduler", "model"):
         assert len(types[name]) == 1, types[name]
