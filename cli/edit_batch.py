@@ -125,6 +125,15 @@ def edit_batch(
             panel=SOLVING,
         ),
     ] = True,
+    embeddings: Annotated[
+        bool,
+        option(
+            "Move the concepts' own token embeddings to their replacements' first; no LoRA carries "
+            "them.",
+            "--embeddings/--no-embeddings",
+            panel=SOLVING,
+        ),
+    ] = False,
     objective: Annotated[
         Objective,
         option(
@@ -210,6 +219,7 @@ def edit_batch(
         exactly=exactly,
         keep=keep,
         forms=forms,
+        embeddings=embeddings,
         objective=objective.value,
         full_model=full_model,
         overwrite=overwrite,

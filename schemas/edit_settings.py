@@ -52,6 +52,8 @@ class EditSettings:
     """nu: weight of the outputs for general captions, by the covariance of their keys."""
     forms: bool = True
     """Whether plurals, articles, capitals and possessives of a concept are edited with it."""
+    embeddings: bool = False
+    """Whether the concepts' own token embeddings move to their replacements' first."""
     exactly: tuple[Concept, ...] = ()
     """Names that must not change at all: the keys of their prompts are projected out."""
     keep: tuple[Concept, ...] = ()

@@ -1,5 +1,6 @@
 """Editing a batch of concepts out of a model, one component after another.
 
+Token embeddings, if asked for, move before all else.
 The first component is solved for what the concepts' prompts should say at its output. Each further
 one, in the network's order, is solved on the model as edited so far for the remaining change, and
 to undo the effect of earlier edits on kept prompts.
@@ -21,8 +22,10 @@ from engine.editing.closed_form import (
     null_space_basis,
     solve_changes,
 )
+from engine.editing.delta import weights_of
 from engine.editing.edit_prompts import EditPrompts, edit_prompts
 from engine.editing.editable import editable_together
+from engine.editing.embeddings import moved_embeddings
 from engine.editing.keys import BATCH, kept_keys, pair_keys
 from engine.editing.pairs import PromptPair
 from engine.model.components import sites_of
@@ -81,7 +84,7 @@ class EditSolution:
     weights: Mapping[str, torch.Tensor]
     """W0 + dW in the model's dtype."""
     changes: Mapping[str, torch.Tensor]
-    """dW_ED, float64."""
+    """dW_ED, float64; of token embeddings one row for each token."""
     originals: Mapping[str, torch.Tensor]
     """W0."""
     key_pairs: int
@@ -108,9 +111,9 @@ def solve_edit(
     """
     collect = collect or in_this_process(model)
     said = edit_prompts(concepts, book=book, settings=settings)
-    weights: dict[str, torch.Tensor] = {}
-    changes: dict[str, torch.Tensor] = {}
-    originals: dict[str, torch.Tensor] = {}
+    weights = moved_embeddings(model, said) if settings.embeddings else {}
+    originals = {name: weights_of(model)[name].detach() for name in weights}
+    changes = {name: (weights[name] - originals[name]).double() for name in weights}
     counts, seconds = [0, 0], [0.0, 0.0]
     for names in in_order(model, settings.components):
         start = time.perf_counter()

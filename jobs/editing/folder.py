@@ -9,6 +9,7 @@ import torch
 
 from engine.editing.checkpoint import copy_with
 from engine.editing.delta import DELTA, norm, weight_hash, write_delta
+from engine.editing.embeddings import moves_tokens
 from engine.editing.lora import (
     KOHYA_FILE,
     PEFT_FILE,
@@ -45,7 +46,7 @@ def write_edit(
     factors = {n: factorize(solved.changes[n], originals[n]) for n in weights}
     name, about = portable_name(model.name), metadata(plan)
     write_delta(work / DELTA, weights, originals=originals, model=name, about=about)
-    if not without_loader(model, weights):
+    if not (without_loader(model, weights) or moves_tokens(weights)):
         write_lora(work, factors, model=model, about=about)
     if plan.full_model:
         copy_with(source_folder(model.name), work / FULL_MODEL, tensors=weights)
@@ -84,7 +85,8 @@ def metadata(plan: EditPlan) -> dict[str, str]:
     """
     # A LoRA is passed on: of a folder on this machine its last name is enough.
     name = Path(plan.model).resolve().name if is_folder(plan.model) else portable_name(plan.model)
-    components = ", ".join(plan.settings.components)
+    first = ("token embeddings",) if plan.settings.embeddings else ()
+    components = ", ".join((*first, *plan.settings.components))
     concepts = sorted(concept.model_dump_json() for concept in plan.concepts)
     return {
         "modelspec.sai_model_spec": "1.0.1",
@@ -102,6 +104,12 @@ def metadata(plan: EditPlan) -> dict[str, str]:
 def lora_note(model: Diffusion, names: Iterable[str]) -> str:
     """Return which LoRA files an edit of these weights has and which tools load them, or why
     none."""
+    names = tuple(names)
+    if moves_tokens(names):
+        return (
+            "none: no LoRA carries the token embeddings that moved; `dqf generate --edit EDIT "
+            "PROMPT` and --full-model apply the edit"
+        )
     lacking = without_loader(model, names)
     if lacking:
         return (

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from engine.editing.editable import default_component, editables, edited_with
+from engine.editing.first_layer import is_clip
 from engine.editing.published import RIDGE as PUBLISHED_RIDGE
 from engine.files import refuse_occupied
 from engine.model.components import Networks
@@ -56,6 +57,8 @@ class EditRequest:
     """Concept file of names that are kept besides the model's own."""
     forms: bool = True
     """Whether other forms of a concept, as its plural, are edited with it."""
+    embeddings: bool = False
+    """Whether the concepts' own token embeddings move first."""
     objective: Literal["residual", "published"] = "residual"
     full_model: bool = False
     overwrite: bool = False
@@ -86,12 +89,16 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
     same = plan if plan and name in (plan.model, unpinned(plan.model)) else None
     _check_kept(request, concepts)
     skeleton = open_skeleton(name)
+    if request.embeddings and not any(is_clip(e.module) for e in skeleton.encoders):
+        raise ConceptError(f"--embeddings moves CLIP's token embeddings, and {name} has no CLIP")
     components = editables(
         skeleton,
         request.layers or _located_components(request, located, skeleton),
         with_shared=request.with_shared,
     )
     note(describe(located, components))
+    if request.embeddings:
+        note("the token embeddings that only the concepts use move first")
     if located.is_doubtful:
         note(
             "warning: the 95% interval of this effect reaches zero, so that these captions do "
@@ -221,6 +228,8 @@ def settings(request: EditRequest, components: Sequence[str]) -> EditSettings:
     if request.objective == "published":
         if len(components) > 1:
             raise ConceptError("the published objective edits one component: give one --layer")
+        if request.embeddings:
+            raise ConceptError("the published objective moves no --embeddings: leave them out")
         ridge = PUBLISHED_RIDGE if request.ridge is None else request.ridge
         return EditSettings(
             components=tuple(components), objective="published", ridge=ridge, forms=request.forms
@@ -233,7 +242,9 @@ def settings(request: EditRequest, components: Sequence[str]) -> EditSettings:
         "keep": read_concepts(request.keep) if request.keep else None,
     }
     return replace(
-        EditSettings(components=tuple(components), forms=request.forms),
+        EditSettings(
+            components=tuple(components), forms=request.forms, embeddings=request.embeddings
+        ),
         **{k: v for k, v in given.items() if v is not None},
     )
 

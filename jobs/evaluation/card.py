@@ -70,7 +70,8 @@ def _facts(manifest: EditManifest, run: EvaluationRun) -> Iterator[tuple[object,
     yield (
         "settings",
         f"{settings.objective}, ridge {settings.ridge:g}, preserve {settings.preserve:g}, "
-        f"general {settings.general:g}, forms {'on' if settings.forms else 'off'}",
+        f"general {settings.general:g}, forms {_on(settings.forms)}, token embeddings "
+        f"{_on(settings.embeddings)}",
     )
     yield "kept exactly", ", ".join(concept.concept for concept in settings.exactly) or "nothing"
     yield "kept besides", ", ".join(concept.concept for concept in settings.keep) or "nothing"
@@ -81,6 +82,10 @@ def _facts(manifest: EditManifest, run: EvaluationRun) -> Iterator[tuple[object,
         f"{len(plan.seeds)} seeds, {plan.numerics.steps} steps, guidance "
         f"{plan.numerics.guidance:g}",
     )
+
+
+def _on(is_on: bool) -> str:
+    return "on" if is_on else "off"
 
 
 def _concepts(manifest: EditManifest) -> Iterator[tuple[object, ...]]:
