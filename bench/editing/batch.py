@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from engine.editing.covariance import known_sums
+from engine.editing.delta import replaced
 from engine.editing.published import published_edit
 from engine.editing.solve import EditSolution, solve_edit
 from engine.evaluation.pairs import Pair, draw_pairs
@@ -41,6 +42,8 @@ from schemas.prompt_set import PromptSet
 
 ATTENTION = ("text_encoder.layers.0.self_attn",)
 MLP = ("text_encoder.layers.0.mlp",)
+MLPS = (*MLP, "text_encoder.layers.1.mlp")
+"""The default where a run locates layer 0."""
 LAYERS = tuple(f"text_encoder.layers.{n}.{kind}" for n in range(4) for kind in ("self_attn", "mlp"))
 """Every attention and MLP of emoji-sd's text encoder, in order: each is solved for the change that
 the earlier ones left, so the last one's output matches the encoder's last layer (HiRM's choice)."""
@@ -54,11 +57,16 @@ EDITS = {
     "kept-mlp": EditSettings(components=MLP),
     "kept-mlp-5": EditSettings(components=MLP, preserve=5.0),
     "kept-both": EditSettings(components=ATTENTION + MLP),
+    "kept-mlps": EditSettings(components=MLPS),
+    "tokens-mlps": EditSettings(components=MLPS, preserve=10.0, embeddings=True),
+    "sequential-5": EditSettings(components=MLPS),
+    "sequential-20": EditSettings(components=MLPS),
     "kept-layers": EditSettings(components=LAYERS),
     "null-mlp": EditSettings(components=MLP, preserve=0.0),
 }
 """Edits named by the anchor and, unless it is the attention, the component; `null-*` keeps
-exactly."""
+exactly, `tokens-*` moves token embeddings first, and `sequential-N` edits N batches one after
+another, as published, each on the model that the earlier ones left."""
 
 
 def choose_concepts(book: Phrasebook, count: int, *, seed: int) -> tuple[Concept, ...]:
@@ -85,8 +93,43 @@ def solved_edit(
         removed = {c.concept for c in concepts}
         exactly = tuple(Concept(concept=o) for o in book.objects if o not in removed)
         settings = replace(settings, exactly=exactly)
+    if name.startswith("sequential"):
+        return sequential_edit(model, concepts, int(name.rpartition("-")[2]), settings, book=book)
     general = known_sums(model, settings, book=book)
     return solve_edit(model, concepts, book=book, settings=settings, general=general)
+
+
+def sequential_edit(
+    model: Diffusion,
+    concepts: Sequence[Concept],
+    batches: int,
+    settings: EditSettings,
+    *,
+    book: Phrasebook,
+) -> EditSolution:
+    """Return the edit of `batches` equal parts of the concepts, each on the model edited so far.
+
+    What is kept is what that model says, so that earlier parts stay edited.
+    """
+    weights: dict[str, torch.Tensor] = {}
+    solved: list[EditSolution] = []
+    size = -(-len(concepts) // batches)
+    for start in range(0, len(concepts), size):
+        part = concepts[start : start + size]
+        with replaced(model, weights):
+            solved.append(solve_edit(model, part, book=book, settings=settings))
+        weights |= solved[-1].weights
+    return replace(
+        solved[-1],
+        weights=weights,
+        originals=solved[0].originals,
+        changes={
+            name: sum((each.changes[name] for each in solved), torch.zeros((), dtype=torch.float64))
+            for name in weights
+        },
+        key_seconds=sum(each.key_seconds for each in solved),
+        solve_seconds=sum(each.solve_seconds for each in solved),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

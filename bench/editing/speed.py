@@ -126,7 +126,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 10, 100, 1000])
-    parser.add_argument("--layer", default="text_encoder.layers.0.self_attn")
+    parser.add_argument("--layer", nargs="+", default=["text_encoder.layers.0.self_attn"])
     parser.add_argument("--baseline-up-to", type=int, default=100, help="it takes 1 s a concept")
     parser.add_argument("--solve-width", type=int, default=1536)
     options = parser.parse_args()
@@ -136,8 +136,9 @@ def main() -> None:
         f"with an identity as basis {identity_s:.3f} s, {identity_s / solve_s:.1f} times as long"
     )
     model = build_clip()
-    settings = EditSettings(components=(options.layer,))
-    general = {options.layer: computed_sums(model, options.layer, Phrasebook())}
+    settings = EditSettings(components=tuple(options.layer))
+    first = options.layer[0]
+    general = {first: computed_sums(model, first, Phrasebook())}
     solve_edit(model, concepts_of(1), book=Phrasebook(), settings=settings, general=general)
     print(f"torch threads {torch.get_num_threads()}, peak before {peak_mib():.0f} MiB")
     for count in options.counts:
