@@ -111,7 +111,7 @@ def solve_edit(
     """
     collect = collect or in_this_process(model)
     said = edit_prompts(concepts, book=book, settings=settings)
-    weights = moved_embeddings(model, said) if settings.embeddings else {}
+    weights: dict[str, torch.Tensor] = moved_embeddings(model, said) if settings.embeddings else {}
     originals = {name: weights_of(model)[name].detach() for name in weights}
     changes = {name: (weights[name] - originals[name]).double() for name in weights}
     counts, seconds = [0, 0], [0.0, 0.0]

@@ -9,13 +9,19 @@ from engine.editing.embeddings import facing_tokens, moved_embeddings, moves_tok
 from engine.editing.solve import solve_edit
 from engine.model.model import Diffusion
 from engine.model.opening import open_model
-from engine.model.registry import EMOJI_SD
 from engine.model.sampling import encode
-from engine.model.vocabulary import read_phrasebook
+from engine.model.vocabulary import Phrasebook
 from schemas.concept import Concept
 from schemas.edit_settings import EditSettings
 
-BOOK = read_phrasebook(EMOJI_SD)
+BOOK = Phrasebook(
+    modifiers=("", "red"),
+    endings=("",),
+    carriers=("a cat",),
+    objects=("cat", "dog", "owl", "guitar", "chair", "house", "hot dog"),
+    styles=(),
+    has_neutral_words=False,
+)
 GUITAR = Concept(concept="guitar", replacement="owl")
 ALONE = EditSettings(components=("text_encoder.layers.0.mlp",), embeddings=True)
 TABLE = "text_encoder.embeddings.token_embedding.weight"

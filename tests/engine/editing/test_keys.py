@@ -5,7 +5,7 @@ Shapes: N prompts, T tokens, P rows, D width.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -122,8 +122,8 @@ def test_cross_attentions_are_read_once_and_solved_as_each_alone(
     models: dict[str, Diffusion],
 ) -> None:
     model, concepts = models["sd"], [Concept(concept="cat", replacement="dog")]
-    names = editables(model, ["unet"])
-    spot = HookPoint(model.text_encoder.encoder.layers[0])
+    names, encoder = editables(model, ["unet"]), cast("Any", model.text_encoder)
+    spot = HookPoint(encoder.encoder.layers[0])
 
     def solved(components: tuple[str, ...]) -> tuple[dict[str, torch.Tensor], int]:
         settings = EditSettings(components=components)
