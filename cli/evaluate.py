@@ -52,9 +52,11 @@ def evaluate(
         typer.Option(metavar="SET", help="How many prompts: full, or small, a third of them."),
     ] = PromptSet.FULL,
     prompts: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="CSV, JSONL, Parquet or YAML file of further prompts: concept, prompt, kind."
+            metavar="FILE",
+            help="CSV, JSONL, Parquet or YAML file of further prompts: concept, prompt, kind; or "
+            "emma:FOLDER, a checkout of EMMA.",
         ),
     ] = None,
     actors: ActorsOption = None,
@@ -89,8 +91,10 @@ def evaluate(
         return
     folder = out or edit / "evaluation"
     if address and is_job_address(address):
-        shipped = {f"prompts{prompts.suffix}": prompts} if prompts else {}
-        words = arguments(context, {"out": folder, "prompts": next(iter(shipped), None)})
+        # A checkout stays where it is: the cluster's nodes must find it too.
+        file = Path(prompts) if prompts and not prompts.startswith("emma:") else None
+        shipped = {f"prompts{file.suffix}": file} if file else {}
+        words = arguments(context, {"out": folder, "prompts": next(iter(shipped), prompts)})
         follow_as_job(
             words,
             address=address,

@@ -27,6 +27,7 @@ from jobs.editing.grid import draw_grid
 from jobs.editing.manifest import read_manifest
 from jobs.evaluation.measures import GroupResult, ShownImages, results, shown_images
 from jobs.evaluation.worker import EvaluationWorker
+from jobs.input.emma import EMMA, read_emma
 from jobs.input.given_prompts import read_given
 from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
@@ -53,8 +54,8 @@ class EvaluationRequest:
     scorer: str | None = None
     """The scorer's name or path; the model's own by default."""
     prompts: PromptSet = PromptSet.FULL
-    given: Path | None = None
-    """A file of further prompts of the concepts."""
+    given: str | None = None
+    """Further prompts of the concepts: a file, or `emma:` and the folder of a checkout."""
 
 
 def prepare_evaluation(request: EvaluationRequest, out: Path) -> EvaluationRun:
@@ -133,11 +134,14 @@ def _words(folder: Path, concepts: Sequence[Concept], kept: Sequence[Concept]) -
 def _given(
     request: EvaluationRequest, concepts: Sequence[Concept], words: Words, *, model: str
 ) -> list[EvaluationPrompt]:
-    """Return the prompts of the request's file; PlanError if one does not fit a tokenizer."""
+    """Return the request's own prompts; PlanError if one does not fit a tokenizer."""
     if request.given is None:
         return []
     known = known_names(concepts, book=read_phrasebook(source_folder(model)))
-    read = read_given(request.given, concepts)
+    if request.given.startswith(EMMA):
+        read = read_emma(Path(request.given.removeprefix(EMMA)), concepts)
+    else:
+        read = read_given(Path(request.given), concepts)
     for tokenizer in open_tokenizers(model).values():
         for text, _ in read:
             check_length(tokenizer, text, "prompt")
