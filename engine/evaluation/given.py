@@ -21,11 +21,13 @@ def given_prompt(
     `known` are all names, of which the longest counts: "a hot dog" does not say "dog".
     """
     template = said_template(text, concept, known=known)
-    implicit = templates_of(concept.kind, words, 0)[Group.CONCEPT][0]
+    is_implicit = template is None
+    if template is None:
+        template = templates_of(concept.kind, words, 0)[Group.CONCEPT][0]
     return EvaluationPrompt(
-        group=Group.IMPLICIT if template is None else Group.GIVEN,
+        group=Group.IMPLICIT if is_implicit else Group.GIVEN,
         text=text,
-        template=implicit if template is None else template,
+        template=template,
         kind=concept.kind,
         name=concept.concept,
     )

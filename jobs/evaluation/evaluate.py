@@ -28,7 +28,7 @@ from jobs.editing.manifest import read_manifest
 from jobs.evaluation.measures import GroupResult, ShownImages, results, shown_images
 from jobs.evaluation.worker import EvaluationWorker
 from jobs.input.emma import EMMA, read_emma
-from jobs.input.given_prompts import read_given
+from jobs.input.given_prompts import Given, read_given
 from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
 from jobs.runs.evaluation_run import EDIT, EvaluationRun, delta_hash
@@ -37,7 +37,7 @@ from jobs.runs.png import read_png
 from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import manifest_of
 from schemas.concept import Concept, ConceptKind
-from schemas.evaluation import PICTURES, SUMMARY, EvaluationPlan, EvaluationPrompt, Group
+from schemas.evaluation import PICTURES, SUMMARY, EvaluationPlan, Group
 from schemas.numerics import Numerics
 from schemas.prompt_set import PromptSet
 
@@ -103,7 +103,12 @@ def make_plan(
     steps = request.steps or own.steps
     count_steps(model, scheduler=None, steps=steps)
     words = _words(source_folder(model), concepts, kept)
-    names, given = choices(concepts, words), _given(request, concepts, words, model=model)
+    names = choices(concepts, words)
+    known = known_names(concepts, book=read_phrasebook(source_folder(model)), kept=kept)
+    given = [
+        given_prompt(text, concept, known=known, words=words)
+        for text, concept in _given(request.given, concepts, model=model)
+    ]
     if given:
         judged = [(p.template, names[p.kind]) for p in given if p.template and p.kind]
         check_texts(
@@ -131,21 +136,18 @@ def _words(folder: Path, concepts: Sequence[Concept], kept: Sequence[Concept]) -
     return words
 
 
-def _given(
-    request: EvaluationRequest, concepts: Sequence[Concept], words: Words, *, model: str
-) -> list[EvaluationPrompt]:
-    """Return the request's own prompts; PlanError if one does not fit a tokenizer."""
-    if request.given is None:
-        return []
-    known = known_names(concepts, book=read_phrasebook(source_folder(model)))
-    if request.given.startswith(EMMA):
-        read = read_emma(Path(request.given.removeprefix(EMMA)), concepts)
+def _given(source: str | None, concepts: Sequence[Concept], *, model: str) -> tuple[Given, ...]:
+    """Return the prompts of a request's own; PlanError if one does not fit a tokenizer."""
+    if source is None:
+        return ()
+    if source.startswith(EMMA):
+        read = read_emma(Path(source.removeprefix(EMMA)), concepts)
     else:
-        read = read_given(Path(request.given), concepts)
+        read = read_given(Path(source), concepts)
     for tokenizer in open_tokenizers(model).values():
         for text, _ in read:
             check_length(tokenizer, text, "prompt")
-    return [given_prompt(text, concept, known=known, words=words) for text, concept in read]
+    return read
 
 
 def evaluate(
