@@ -28,6 +28,8 @@ TASKS = {
     ),
 }
 """The sections of the page, and the commands of each in the order in which they are used."""
+SECOND_NAMES = ("edit create",)
+"""Commands that are shown under their other name, which their help gives."""
 HIDDEN = {"--help", "--install-completion", "--show-completion"}
 
 
@@ -35,6 +37,8 @@ def reference() -> str:
     """Return the page. KeyError: a task names a command that is not there."""
     group = typer.main.get_command(app)
     found = dict(_commands(group, group.make_context("dqf", [""])))
+    for name in SECOND_NAMES:
+        del found[name]
     lines = [HEAD, "| to | |", "|---|---|"]
     for task, names in TASKS.items():
         links = (f"[`{name}`](#dqf-{name.replace(' ', '-')})" for name in names)

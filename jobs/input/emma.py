@@ -9,6 +9,7 @@ evaluation has kept names of its own.
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast
 
 from pydantic import ValidationError
 
@@ -67,7 +68,8 @@ def _prompts(path: Path, edited: Mapping[str, Concept]) -> Iterator[Given]:
                 raise ConceptError(f"{path}, {key!r}: not a list of prompts")
             concept = edited.get(_compact(key))
             if concept is not None:
-                yield from ((_checked(path, key, text), concept) for text in texts)
+                prompts = cast("list[object]", texts)
+                yield from ((_checked(path, key, text), concept) for text in prompts)
 
 
 def _checked(path: Path, concept: str, text: object) -> str:

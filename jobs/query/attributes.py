@@ -129,9 +129,8 @@ def _compared(one: CausalSet, other: CausalSet) -> ProfilePair:
 def _complete(of: CausalSet, components: Sequence[str]) -> tuple[Array, tuple[str, ...]]:
     rows = [of.components.index(name) for name in components]
     kept_KC = of.profile_KC[rows]
-    is_whole_C = ~np.isnan(kept_KC).any(0)
-    names = zip(of.captions, is_whole_C, strict=True)
-    return kept_KC[:, is_whole_C], tuple(name for name, is_whole in names if is_whole)
+    (whole,) = np.nonzero(~np.isnan(kept_KC).any(axis=0))
+    return kept_KC[:, whole], tuple(of.captions[column] for column in whole.tolist())
 
 
 def _on(places: Places, own: Places, values: NDArray[Any]) -> NDArray[Any]:

@@ -130,9 +130,9 @@ def _components(family: Family, places: pa.Table) -> list[str]:
 
 def _concentration(family: Family, components: Sequence[str]) -> Columns:
     restored_SC = family.effects[RESTORE].ie_SC
-    has_S = ~np.isnan(restored_SC).all(1)
-    names = [name for name, has in zip(components, has_S, strict=True) if has]
-    return concentration_row(family, restored_SC[has_S], names)
+    (rows,) = np.nonzero(~np.isnan(restored_SC).all(axis=1))
+    names = [components[row] for row in rows.tolist()]
+    return concentration_row(family, restored_SC[rows], names)
 
 
 def _estimates(x_SC: Array, family: Family) -> Estimates:
