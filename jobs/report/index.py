@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from engine.files import is_file, write_whole
+from engine.files import is_file, is_folder, write_whole
 from jobs.editing.manifest import BEFORE_AFTER, MANIFEST, read_manifest
 from jobs.query.select import opened_views
 from jobs.report.edits import SWEEP, edit_headline
@@ -59,7 +59,7 @@ def write_index(runs: Path, edits: Path, path: Path) -> list[Entry]:
 
 def _folders(parent: Path, *markers: str) -> Iterator[Path]:
     """Yield the folders in `parent` that have one of the files, by name."""
-    for folder in sorted(parent.iterdir() if parent.is_dir() else ()):
+    for folder in sorted(parent.iterdir() if is_folder(parent) else ()):
         if any(is_file(folder / marker) for marker in markers):
             yield folder
 

@@ -114,7 +114,9 @@ def test_one_option_has_one_name_and_one_type() -> None:
         for param in command.params:
             if param.param_type_name == "option":
                 assert param.name not in {"output", "seeds", "workers"}, name
-                types.setdefault(param.name, set()).add(f"{param.type_descriptor.annotation}")
+                of_all = param.type_descriptor.annotation
+                of_one = get_args(of_all)[0] if param.multiple else of_all
+                types.setdefault(param.name, set()).add(f"{of_one}")
     for name in ("out", "seed", "actors", "steps", "kind", "guidance", "scheduler", "model"):
         assert len(types[name]) == 1, types[name]
 

@@ -61,6 +61,7 @@ def page(opened: Opened) -> Page:
     page = opened.page
     page.set_viewport_size(WIDE)  # pyright: ignore
     page.emulate_media(color_scheme="light", media="screen")
+    page.evaluate("history.replaceState(null, '', location.pathname)")
     for name, value in (("attribute", "object"), ("part", ""), ("measure", "target"),
                         ("intervention", "restore")):  # fmt: skip
         page.select_option(f"select[name={name}]", value)

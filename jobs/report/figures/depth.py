@@ -23,7 +23,8 @@ def depth(rows: Rows) -> alt.TopLevelMixin:
         x=alt.X("depth:Q", title="layer", axis=alt.Axis(tickMinStep=1, format="d", grid=False)),
         tooltip=tooltips(("component", "component"), ("kind", "kind"), ("token", "token")),
     )
-    color = alt.Color("kind:N", title=None, scale=scale, legend=None)
+    legend = alt.Legend(orient="top")
+    color = alt.Color("kind:N", title=None, scale=scale, legend=legend)
     y = alt.Y("mean:Q", title="mean indirect effect", axis=signed_axis())
     bands = base.mark_area(opacity=0.2, aria=False).encode(
         y=alt.Y("lower:Q", title=""), y2="upper:Q", color=color, detail="module:N"
@@ -31,9 +32,9 @@ def depth(rows: Rows) -> alt.TopLevelMixin:
     lines = base.mark_line(strokeWidth=1.5, aria=False).encode(y=y, color=color, detail="module:N")
     points = base.mark_point(size=70, strokeWidth=2, opacity=1).encode(
         y=y,
-        stroke=alt.Stroke("kind:N", title=None, scale=scale, legend=alt.Legend(orient="top")),
+        stroke=alt.Stroke("kind:N", title=None, scale=scale, legend=legend),
         fill=alt.when("datum.survives === 'yes'")
-        .then(alt.Fill("kind:N", title=None, scale=scale, legend=None))
+        .then(alt.Fill("kind:N", title=None, scale=scale))
         .otherwise(alt.value("transparent")),
     )
     zero = alt.Chart(alt.Data(values=[{}])).mark_rule(style="zero").encode(y=alt.datum(0))

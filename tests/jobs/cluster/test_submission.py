@@ -264,7 +264,8 @@ def test_the_archive_holds_what_dqf_needs_and_no_more() -> None:
     assert {
         name for name in names - shipped if not name.endswith((".md", ".png", "py.typed"))
     } == set()
-    page = {f"jobs/report/page/report.{suffix}" for suffix in ("css", "html", "js")}
+    pages = ("report.css", "report.html", "report.js", "index.html", "index.js")
+    page = {f"jobs/report/page/{name}" for name in pages}
     assert page <= shipped
     kinds = (".py", ".csv", ".json", ".safetensors")
     assert all(name.endswith(kinds) for name in shipped - page)

@@ -18,7 +18,7 @@ def caption_of(subject: str, text: str = "a photo of a {}", **more: str) -> dict
 
 def test_the_matched_control_takes_another_subject_of_the_attribute() -> None:
     """Of emoji-sd's objects: one word each, so that any may take another's place."""
-    objects = ["cat", "dog", "fox", "rocket"]
+    objects = ["cat", "dog", "fox", "pig"]
     captions = [caption_of(name, "a photo of {} in the style of noto") for name in objects]
     style = {"caption": "a cat of noto", "subject": "noto", "attribute": "style"}
     found = matched_of([*captions, style])
