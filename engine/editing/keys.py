@@ -124,7 +124,8 @@ def _keys(editable: Editable, current: Read, wanted: Read, weight_P: torch.Tenso
     weights: dict[str, torch.Tensor | None]
     if current.stream_PE is not None and wanted.stream_PE is not None:
         (name,) = editable.projections
-        weights, ahead_PX = {name: None}, wanted.stream_PE - current.stream_PE
+        weights = {name: None}
+        ahead_PX = wanted.stream_PE - current.stream_PE
     else:
         weights = {n: p.weight.detach() for n, p in editable.projections.items()}
         ahead_PX = wanted.key_PD - current.key_PD

@@ -59,7 +59,7 @@ def read_emma(folder: Path, concepts: Sequence[Concept]) -> tuple[Given, ...]:
 def _prompts(path: Path, edited: Mapping[str, Concept]) -> Iterator[Given]:
     """Yield the prompts of a file's concepts that are edited."""
     document = read_json_file(path, error=ConceptError)
-    entries = document if isinstance(document, list) else [document]
+    entries = cast("list[object]", document) if isinstance(document, list) else [document]
     for number, entry in enumerate(entries, start=1):
         if not is_mapping(entry):
             raise ConceptError(f"{path}, entry {number}: not a mapping from a concept to prompts")

@@ -271,7 +271,8 @@ def _with(table: pa.Table, name: str, values: Array) -> pa.Table:
     """Return a table with other values in one column; NaN becomes null."""
     place = table.schema.get_field_index(name)
     field = cast("pa.Field[Any]", table.schema.field(place))
-    return table.set_column(place, field, pa.array(values, field.type, from_pandas=True))
+    column = pa.array(values, pa.float64(), from_pandas=True)
+    return table.set_column(place, field, column)
 
 
 def _total_effects(effects: Effects, family: Family) -> Columns:

@@ -110,7 +110,8 @@ def test_texts_of_a_run_are_shown_as_text(opened: Opened, page: Page, run: Trace
     names = page.locator("#ranking-text, #figure-ranking-text-encoder table").inner_text
     page.locator("#figure-ranking-text-encoder summary").click()
     assert ODD_COMPONENT in names()
-    assert page.locator("#figure-ranking-text-encoder svg text", has_text="</script>").count() > 0
+    choose(page, "attribute", "object")
+    expect(page.locator("#figure-tokens-text-encoder .plot")).to_contain_text("</script>")
     for element in ("img[src=x]", "b[onmouseover]", "[onerror]"):
         assert page.locator(element).count() == 0
     assert page.evaluate("window.hacked") is None
@@ -212,13 +213,12 @@ def test_a_table_is_copied_as_csv(page: Page) -> None:
 
 
 def test_a_figure_is_saved_as_svg(page: Page, tmp_path: Path) -> None:
-    choose(page, "attribute", ODD_ATTRIBUTE)
-    figure = page.locator("#figure-ranking-text-encoder")
+    figure = page.locator("#figure-tokens-text-encoder")
     with page.expect_download() as download:
         figure.get_by_role("button", name="Save SVG").click()
     path = tmp_path / download.value.suggested_filename
     download.value.save_as(path)
-    assert path.name == "ranking-text-encoder.svg"
+    assert path.name == "tokens-text-encoder.svg"
     drawn = ElementTree.fromstring(path.read_text())
     assert drawn.tag.endswith("svg")
     texts = [text for element in drawn.iter() if (text := element.text)]
