@@ -14,7 +14,7 @@ from cli.options.part import part_option
 from cli.options.runs import run_location
 from cli.printing.lines import say
 from schemas.component import Part
-from schemas.intervention import Intervention
+from schemas.intervention import Intervention, PatchKind
 
 
 class FigureName(StrEnum):
@@ -67,6 +67,12 @@ def plot(
             default="restore",
         ),
     ] = None,
+    patch: Annotated[
+        PatchKind | None,
+        choice(
+            "Kind of patch", PatchKind, panel=READING, metavar="PATCH", default="the run's first"
+        ),
+    ] = None,
     caption: Annotated[
         str | None,
         typer.Option(help="Text of the caption in `words`.", show_default="the attribute's first"),
@@ -101,6 +107,7 @@ def plot(
         part=part.value if part else None,
         measure=measure,
         intervention=intervention.value if intervention else None,
+        patch=patch.value if patch else None,
         caption=caption,
         title=title,
         top=top,

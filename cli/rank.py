@@ -15,7 +15,7 @@ from cli.printing.lines import say, say_folded
 from cli.printing.output import Format, FormatOption, print_table
 from cli.printing.ranking import columns_beyond, columns_of, print_ranking
 from schemas.component import Part
-from schemas.intervention import CONTROLS, Intervention
+from schemas.intervention import CONTROLS, Intervention, PatchKind
 
 if TYPE_CHECKING:
     from jobs.query.opened import Views
@@ -50,6 +50,16 @@ def rank(
             metavar="INTERVENTION",
         ),
     ] = Intervention.RESTORE,
+    patch: Annotated[
+        PatchKind | None,
+        choice(
+            "Kind of patch",
+            PatchKind,
+            panel=WHAT,
+            metavar="PATCH",
+            default="each, in rankings of their own",
+        ),
+    ] = None,
     beyond: Annotated[
         Intervention | None,
         choice(
@@ -96,6 +106,7 @@ def rank(
         part=part.value if part else None,
         measure=measure,
         intervention=beyond or intervention,
+        patch_kind=patch.value if patch else None,
     )
     ranking.check_choice(opened, choice)
     if beyond:

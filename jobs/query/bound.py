@@ -63,7 +63,9 @@ def bounds(views: Views, choice: Choice) -> list[Bound]:
     from engine.statistics.inference import draws_of, ratio_interval
 
     found: list[Bound] = []
-    for row in views.query(CAPTION_MEANS, choice.parameters).to_pylist():
+    for row in views.query(
+        CAPTION_MEANS, {**choice.parameters, "patch_kind": PatchKind.STATE}
+    ).to_pylist():
         ie_1C, te_1C = np.array([row["ie"]]), np.array([row["te"]])
         low_1, high_1 = ratio_interval(ie_1C, te_1C, draws_of(tuple(row["captions"])))
         of = {"attribute": row["attribute"], "intervention": row["intervention"]}

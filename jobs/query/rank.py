@@ -30,7 +30,8 @@ BEYOND = (
 )
 """Columns of a table of states that are ranked by what they do beyond a control."""
 LEADING = ("attribute", "part", *PLACE, "mean_ie", "se_ie", "num_captions")
-OF_GROUP = "($measure IS NULL OR measure = $measure) AND ($part IS NULL OR part = $part)"
+OF_GROUP = """($measure IS NULL OR measure = $measure) AND ($part IS NULL OR part = $part)
+  AND ($patch_kind IS NULL OR patch_kind = $patch_kind)"""
 CHOSEN = f"{OF_GROUP} AND ($attribute IS NULL OR attribute = $attribute)"
 """Condition on the rows of a choice."""
 GROUP = ("attribute", "part", "measure", "intervention", "patch_kind")
@@ -86,11 +87,17 @@ class Choice:
     part: str | None = None
     measure: str | None = None
     intervention: str | None = Intervention.RESTORE
+    patch_kind: str | None = None
 
     @property
     def parameters(self) -> Mapping[str, object]:
         """The values in CHOSEN."""
-        return {"attribute": self.attribute, "part": self.part, "measure": self.measure}
+        return {
+            "attribute": self.attribute,
+            "part": self.part,
+            "measure": self.measure,
+            "patch_kind": self.patch_kind,
+        }
 
 
 def check_choice(run: TraceRun, choice: Choice) -> None:
@@ -101,12 +108,14 @@ def check_choice(run: TraceRun, choice: Choice) -> None:
         "part": [part.value for part in plan.parts],
         "measure": plan.measures,
         "intervention": [intervention.value for intervention in plan.interventions],
+        "patch_kind": [patch.value for patch in plan.patches],
     }
     for name, values in available.items():
         value: str | None = getattr(choice, name)
         if value is not None and value not in values:
             raise PlanError(
-                f"run {run.name} has no {name} {str(value)!r}: it has {', '.join(values)}"
+                f"run {run.name} has no {name.removesuffix('_kind')} {str(value)!r}: it has "
+                f"{', '.join(values)}"
             )
 
 

@@ -35,6 +35,8 @@ class Drawing:
     part: str | None = None
     measure: str | None = None
     intervention: str | None = None
+    patch: str | None = None
+    """The kind of patch."""
     caption: str | None = None
     """The text of the only caption that is drawn."""
     title: str | None = None
@@ -95,11 +97,12 @@ def _check_used(name: str, drawing: Drawing) -> None:
         "part": drawing.part,
         "measure": drawing.measure,
         "intervention": drawing.intervention,
+        "patch": drawing.patch,
         "caption": drawing.caption,
         "top": drawing.top,
         "width": drawing.width,
     }
-    used = (*figure.chosen_by, *figure.options)
+    used = [*(name.removesuffix("_kind") for name in figure.chosen_by), *figure.options]
     for option, value in given.items():
         if value and option not in used:
             raise PlanError(
@@ -134,6 +137,7 @@ def _choices(run: TraceRun, drawing: Drawing, captions: Sequence[Caption]) -> li
             part=drawing.part,
             measure=drawing.measure or default_measure(run.plan.measures),
             intervention=drawing.intervention or Intervention.RESTORE,
+            patch_kind=drawing.patch or run.plan.patches[0],
         )
         for attribute in dict.fromkeys(drawing.attributes or [captions[0].attribute])
     ]

@@ -8,6 +8,7 @@ from typing import Any
 from jobs.report.figures.data import ALPHA, GROUP, FigureData, Row, group_of
 from jobs.report.figures.known import FIGURES
 from jobs.report.figures.parts import UNDEFINED_SHARE
+from schemas.intervention import Intervention, PatchKind
 
 PARTS = {"denoiser": "UNet", "text-encoder": "text encoder"}
 NAMED = 3
@@ -60,15 +61,16 @@ def _signed(value: float) -> str:
 
 
 def answers(data: FigureData, measure: str, attributes: Sequence[str]) -> list[Answer]:
-    """Return the answers for every attribute, in this order, and part, by one measure."""
+    """Return the answers for every attribute, in this order, part and kind of patch, by one
+    measure."""
     groups = _groups(data.states)
-    answered: list[Answer] = []
-    for attribute in attributes:
-        for part in PARTS:
-            rows = groups.get((attribute, part, measure, "restore"))
-            if rows:
-                answered.append(_answer(rows, data.concentration))
-    return answered
+    chosen = [
+        groups.get((attribute, part, measure, Intervention.RESTORE, patch_kind), [])
+        for attribute in attributes
+        for part in PARTS
+        for patch_kind in PatchKind
+    ]
+    return [_answer(rows, data.concentration) for rows in chosen if rows]
 
 
 def in_short(answered: Sequence[Answer]) -> str:
@@ -99,11 +101,11 @@ def _answer(rows: list[Row], concentration: Sequence[Row]) -> Answer:
     spreads = [
         row
         for row in concentration
-        if all(row[name] == best[name] for name in ("attribute", "part", "measure"))
+        if all(row[name] == best[name] for name in ("attribute", "part", "measure", "patch_kind"))
     ]
     return Answer(
         attribute=best["attribute"],
-        part=PARTS[best["part"]],
+        part=PARTS[best["part"]] + _patched(best),
         captions=best["captions"],
         states=len(rows),
         survivors=len(survivors),
@@ -208,8 +210,14 @@ def choice_text(row: Row, fields: Sequence[str] = GROUP) -> str:
         "part": PARTS[row["part"]],
         "intervention": INTERVENTIONS.get(row.get("intervention", "")),
         "measure": f"scored against {row['measure']}",
+        "patch_kind": _patched(row).removeprefix(", "),
     }
-    return ", ".join(str(text) for field, text in words.items() if field in fields)
+    return ", ".join(str(text) for field, text in words.items() if text and field in fields)
+
+
+def _patched(row: Row) -> str:
+    """Return what was copied in words; "" for states, which need none."""
+    return "" if row["patch_kind"] == PatchKind.STATE else f", {row['patch_kind']}s"
 
 
 def _effects(rows: Sequence[Row]) -> str:
@@ -275,9 +283,10 @@ def _controls(rows: Sequence[Row]) -> str:
     restored = [row for row in rows if row["intervention"] == "restore"]
     survivors = sum(row["survives"] == "yes" for row in restored)
     others = "; ".join(f"{INTERVENTIONS[i]} {text}" for i, text in runs.items() if i != "restore")
+    first = leading[0]
+    where = f"{first['attribute']}, {PARTS[first['part']]}{_patched(first)}"
     return (
-        f"{leading[0]['attribute']}, {PARTS[leading[0]['part']]}: {leading[0]['state']} has "
-        f"{runs['restore']} restored; {others}. "
+        f"{where}: {first['state']} has {runs['restore']} restored; {others}. "
         f"Of the {len(restored)} leading states {survivors} survive."
     )
 

@@ -18,7 +18,7 @@ from jobs.runs.run import IdentifiedUnit, Task
 from jobs.runs.trace_run import TraceRun, create_run
 from schemas.caption import Caption
 from schemas.component import Component, Kind, Part
-from schemas.intervention import Intervention, TokenRole
+from schemas.intervention import Intervention, PatchKind, TokenRole
 from schemas.manifest import MANIFEST_VERSION
 from schemas.numerics import Numerics
 from schemas.plan import TracePlan
@@ -61,14 +61,20 @@ FAILURE = f"no such file {END_SCRIPT} {HACK.format('failure')}"
 INTERVENTIONS = (Intervention.RESTORE, Intervention.OTHER_SEED, Intervention.OTHER_CAPTION)
 
 
-def make_report_run(folder: Path) -> TraceRun:
-    """Return a run of windows, tokens and controls; its last unit failed."""
+def make_report_run(
+    folder: Path, *, patches: tuple[PatchKind, ...] = (PatchKind.STATE,)
+) -> TraceRun:
+    """Return a run of windows, tokens and controls; its last unit failed.
+
+    A contribution has half its state's effect.
+    """
     plan = TracePlan(
         scorer=HACK.format("scorer"),
         captions=tuple(Caption(caption=c, subject=s, attribute=a) for c, s, a in CAPTIONS),
         windows=("all", "each"),
         tokens=(TokenRole.LAST_SUBJECT, TokenRole.WORDS),
         interventions=INTERVENTIONS,
+        patches=patches,
         references=("a photo of a bus",),
         numerics=Numerics(steps=STEPS),
         chunk_units=4,
@@ -118,14 +124,15 @@ def _scores(row: IdentifiedUnit) -> list[dict[str, Any]]:
     return [
         score_row(
             row, component, intervention=intervention.value, token=token, position=position,
-            token_text=text, step_start=start, step_stop=stop, measure=measure,
+            token_text=text, step_start=start, step_stop=stop, measure=measure, patch_kind=patch,
             clean=0.4, corrupted=0.2,
             patched=0.2 + _effect(component, intervention, stop - start) * (
                 1.0 if token in ("all", "last_subject") else 0.3
-            ) + 0.01 * random.standard_normal(),
+            ) * (1.0 if patch is PatchKind.STATE else 0.5) + 0.01 * random.standard_normal(),
         )
         for component in unit.components
         for intervention in unit.interventions
+        for patch in unit.patches
         for token, position, text in tokens
         for start, stop in unit.windows
         for measure in ("caption", "target")

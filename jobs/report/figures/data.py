@@ -23,7 +23,7 @@ CONTROLLED = 15
 WHOLE = {KIND_NAMES[kind] for kind in (Kind.STREAM_TEXT, Kind.STREAM_IMAGE, Kind.LAYER, Kind.BLOCK)}
 """Kinds of which one component holds the whole state after a layer."""
 
-GROUP = ("attribute", "part", "measure", "intervention")
+GROUP = ("attribute", "part", "measure", "intervention", "patch_kind")
 """The fields that a reader chooses by; ranks and q-values hold within one such group."""
 RANKED = (
     *(*STATE, "intervention", "rank", "mean_ie AS mean", "ie_low AS low", "ie_high AS high"),

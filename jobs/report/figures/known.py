@@ -6,7 +6,7 @@ from typing import Any
 
 import altair as alt
 
-from jobs.report.figures.data import FigureData, Row
+from jobs.report.figures.data import GROUP, FigureData, Row
 from jobs.report.figures.depth import depth
 from jobs.report.figures.maps import overlaps, timesteps, tokens, words
 from jobs.report.figures.network import network
@@ -43,14 +43,13 @@ class Figure:
         return spec_of(self.draw, rows)
 
 
-ANY_STATE = ("attribute", "part", "measure", "intervention")
 FIGURES = {
     "network": Figure(
         title="The network",
         draw=network,
         source="states",
         where="main",
-        chosen_by=ANY_STATE,
+        chosen_by=GROUP,
         needs="scores of this choice",
     ),
     "ranking": Figure(
@@ -58,7 +57,7 @@ FIGURES = {
         draw=ranking,
         source="states",
         where=None,
-        chosen_by=ANY_STATE,
+        chosen_by=GROUP,
         options=("top", "width"),
         shares_x=True,
         needs="scores of this choice",
@@ -68,7 +67,7 @@ FIGURES = {
         draw=timesteps,
         source="states",
         where="window",
-        chosen_by=ANY_STATE,
+        chosen_by=GROUP,
         options=("width",),
         needs="several windows of steps (--window each, say)",
     ),
@@ -77,7 +76,7 @@ FIGURES = {
         draw=tokens,
         source="tokens",
         where=None,
-        chosen_by=ANY_STATE,
+        chosen_by=GROUP,
         options=("width",),
         needs="the text encoder at several tokens (--token words, say)",
     ),
@@ -86,7 +85,7 @@ FIGURES = {
         draw=words,
         source="words",
         where=None,
-        chosen_by=ANY_STATE,
+        chosen_by=GROUP,
         options=("caption", "width"),
         needs="the text encoder at single tokens (--token words, say)",
     ),
@@ -95,7 +94,7 @@ FIGURES = {
         draw=depth,
         source="states",
         where="depth",
-        chosen_by=ANY_STATE,
+        chosen_by=GROUP,
         options=("width",),
         needs="streams or whole layers (--kind stream_text or --kind layer, say)",
     ),
@@ -104,7 +103,7 @@ FIGURES = {
         draw=controls,
         source="states",
         where="controlled",
-        chosen_by=("attribute", "part", "measure"),
+        chosen_by=("attribute", "part", "measure", "patch_kind"),
         options=("width",),
         shares_x=True,
         needs="controls (--intervention other-seed or other-caption, besides restore)",
@@ -114,7 +113,7 @@ FIGURES = {
         draw=overlaps,
         source="overlaps",
         where="jaccard",
-        chosen_by=("part", "measure"),
+        chosen_by=("part", "measure", "patch_kind"),
         needs="two attributes with causal states",
     ),
 }

@@ -46,18 +46,18 @@ placed AS (
 TOKENS = rf"""
 {PLACED},
 of_captions AS (
-  SELECT attribute, part, component, measure, intervention, zone, place, caption_id,
+  SELECT attribute, part, component, measure, intervention, patch_kind, zone, place, caption_id,
     avg(indirect_effect) AS ie, mode(text) AS text
   FROM effects JOIN placed USING (caption_id, position)
   WHERE part = 'text-encoder' AND regexp_full_match(token, '\d+') AND subject_at IS NOT NULL
   GROUP BY ALL)
-SELECT attribute, part, component, measure, intervention, zone, place, avg(ie) AS mean,
+SELECT attribute, part, component, measure, intervention, patch_kind, zone, place, avg(ie) AS mean,
   stddev_samp(ie) / sqrt(count(*)) AS se, count(*) AS captions, mode(text) AS text
 FROM of_captions GROUP BY ALL ORDER BY zone, place
 """
 OF_CAPTIONS = rf"""
 {PLACED}
-SELECT attribute, part, component, measure, intervention, caption, zone,
+SELECT attribute, part, component, measure, intervention, patch_kind, caption, zone,
   CASE WHEN zone = 0 THEN position ELSE place END AS place,
   zone = 0 AND coalesce(place = 0, false) AS is_subject, min(position) AS position,
   avg(indirect_effect) AS mean,

@@ -12,6 +12,7 @@ const NARROW = 480; // pixels of a figure under which its labels are cut shorter
 const MARGIN = 36; // pixels next to a figure's labels and its axis
 const SMALLEST = 0.65; // as far a figure of fixed size shrinks before it scrolls
 const TABLE_ROWS = 200;
+const SHARED = ["attribute", "measure", "intervention", "patch_kind"]; // filters of all parts
 const ruler = document.createElement("canvas").getContext("2d");
 
 // The width of the longest label of a figure's rows, so that all choices have the same axis.
@@ -117,7 +118,7 @@ function boundOf(figure, choice) {
   let bound = 0;
   for (const name of figure.source === "words" ? ["words"] : ["states", "tokens"])
     for (const row of tables[name])
-      if (["attribute", "measure", "intervention"].every((field) => row[field] === choice[field]))
+      if (SHARED.every((field) => row[field] === choice[field]))
         bound = Math.max(bound, Math.abs(row.mean));
   return bound || 1;
 }
@@ -280,11 +281,12 @@ function showStatus(choice) {
   const status = document.getElementById("shown");
   if (!status) return;
   const rows = tables.states.filter((row) =>
-    ["attribute", "measure", "intervention"].every((field) => row[field] === choice[field]) &&
+    SHARED.every((field) => row[field] === choice[field]) &&
     (!choice.part || row.part === choice.part));
   const survivors = rows.filter((row) => row.survives === "yes").length;
   status.textContent = `${rows.length} states, ${survivors} survive.`;
   document.getElementById("choice").textContent = filters
+    .filter((select) => !select.parentElement.hidden)
     .map((select) => `${select.labels[0].firstChild.textContent.trim()}: ${select.selectedOptions[0].text}`)
     .join("; ");
 }

@@ -17,9 +17,12 @@ from jobs.report.figures.known import FIGURES
 from jobs.report.figures.labels import KIND_NAMES, places
 from jobs.report.figures.style import DARK, KIND_COLORS, LIGHT, Theme, config
 from jobs.report.figures.tokens import place_name
+from jobs.report.plot import Drawing, plot_figure
 from jobs.report.words import answers, findings
 from jobs.runs.trace_run import TraceRun
 from schemas.component import Component, Kind, Part
+from schemas.errors import PlanError
+from schemas.intervention import PatchKind
 from tests.made_up.report_run import (
     OBJECTS,
     STEPS,
@@ -62,6 +65,7 @@ def test_overlaps_say_whether_effects_differ_in_more_than_size() -> None:
     pair = {
         "part": "denoiser", "measure": "target", "attribute_a": "object", "attribute_b": "style",
         "num_a": 4, "num_b": 1, "num_both": 1, "jaccard": 0.25, "jaccard_low": None,
+        "patch_kind": "state",
     }  # fmt: skip
     for q, said in (
         (0.01, "Jaccard index 0.25. Their effects over components differ in more than size"),
@@ -120,7 +124,7 @@ def test_windows_and_controls_are_numbered(data: FigureData) -> None:
 def test_too_many_states_are_cut_by_whole_components_and_said() -> None:
     states: list[Row] = [
         {"attribute": "object", "part": "denoiser", "measure": "target", "intervention": "restore",
-         "component": f"c{c}", "mean": (0.01 * c if w == 3 else 0.0), "main": w == 0 or None}
+         "patch_kind": "state", "component": f"c{c}", "mean": (0.01 * c if w == 3 else 0.0), "main": w == 0 or None}
         for c in range(100) for w in range(1000)
     ]  # fmt: skip
     kept, cut = capped(states, 20_000)
@@ -192,6 +196,36 @@ def test_no_two_components_have_one_cell_or_one_name() -> None:
     assert len({place.label for place in drawn.values()}) == 40
     depth = {place.block: place.y for place in drawn.values() if place.letter == "R"}
     assert depth["down 0"] == depth["up 1"] < depth["down 1"] == depth["up 0"] < depth["mid"]
+
+
+def test_states_and_contributions_are_never_in_one_ranking(tmp_path: Path) -> None:
+    run = make_report_run(tmp_path / "r", patches=(PatchKind.STATE, PatchKind.CONTRIBUTION))
+    with opened_views(run) as views:
+        data = read_figure_data(views)
+    for name in ("network", "ranking", "timesteps", "tokens", "words", "controls"):
+        figure = FIGURES[name]
+        assert "patch_kind" in figure.chosen_by
+        rows = {
+            kind: [r for r in figure.rows(data) if r["patch_kind"] == kind] for kind in PatchKind
+        }
+        of_state, of_contribution = rows.values()
+        assert len(of_state) == len(of_contribution) > 0
+        means = [
+            np.mean([row["mean"] for row in of_kind if row["component"] in STRONG.values()])
+            for of_kind in (of_state, of_contribution)
+        ]
+        assert means[1] / means[0] == pytest.approx(0.5, abs=0.1), name
+        assert all("contributions" in text for text in findings(name, of_contribution).values())
+        assert not any("contribution" in text for text in findings(name, of_state).values())
+    answered = answers(data, "target", ["object"])
+    assert [answer.part for answer in answered] == [
+        *("UNet", "UNet, contributions"),
+        *("text encoder", "text encoder, contributions"),
+    ]
+    shows = plot_figure(run, "ranking", Drawing(patch="contribution"), [tmp_path / "a.svg"])
+    assert "contributions" in shows
+    with pytest.raises(PlanError, match="no patch 'gradient': it has state, contribution"):
+        plot_figure(run, "ranking", Drawing(patch="gradient"), [tmp_path / "a.svg"])
 
 
 def test_every_kind_of_component_has_a_color() -> None:
@@ -274,7 +308,10 @@ def test_a_map_marks_what_survives() -> None:
 
 
 def test_a_survivor_whose_interval_reaches_zero_is_explained() -> None:
-    chosen = dict(attribute="object", part="denoiser", measure="target", intervention="restore")
+    chosen = dict(
+        attribute="object", part="denoiser", measure="target", intervention="restore",
+        patch_kind="state",
+    )  # fmt: skip
     rows = [effect_row(n, 0.5 - n / 10, rank=1, **chosen) for n in range(3)]
     (plain,) = findings("ranking", rows).values()
     assert "reaches zero" not in plain
