@@ -124,7 +124,8 @@ def test_windows_and_controls_are_numbered(data: FigureData) -> None:
 def test_too_many_states_are_cut_by_whole_components_and_said() -> None:
     states: list[Row] = [
         {"attribute": "object", "part": "denoiser", "measure": "target", "intervention": "restore",
-         "patch_kind": "state", "component": f"c{c}", "mean": (0.01 * c if w == 3 else 0.0), "main": w == 0 or None}
+         "patch_kind": "state", "component": f"c{c}", "mean": (0.01 * c if w == 3 else 0.0),
+         "main": w == 0 or None}
         for c in range(100) for w in range(1000)
     ]  # fmt: skip
     kept, cut = capped(states, 20_000)
