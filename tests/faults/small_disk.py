@@ -59,7 +59,9 @@ def read_only(trial: Trial, disk: Path) -> None:
 
 def check_sentence(trial: Trial, reason: str) -> None:
     """Check that one sentence says what is wrong, and that nothing is half-written."""
-    assert re.fullmatch(rf"dqf: cannot use /.+: {reason}\n", trial.said), trial.said
+    *progress, sentence = trial.said.splitlines()
+    assert re.fullmatch(rf"dqf: cannot use /.+: {reason}", sentence), trial.said
+    assert not [line for line in progress if line.startswith(("dqf:", "Traceback"))], trial.said
     assert [path.name for path in Path(trial.run.location).rglob(".*")] == []
 
 
