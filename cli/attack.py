@@ -87,12 +87,13 @@ def attack(
         steps=iterations,
         scorer=scorer,
     )
+    cluster = Cluster(address=address, actors=actors, gpus_an_actor=gpus_of(device))
     run = prepare_attack(request, folder)
     with driven(run, address=address, doing="attacking") as show:
         end = attack_edit(
             run,
             edit,
-            cluster=Cluster(address=address, actors=actors, gpus_an_actor=gpus_of(device)),
+            cluster=cluster,
             retry_failed=retry_failed,
             on_progress=show,
             note=note,

@@ -104,12 +104,13 @@ def evaluate(
         )
     if address:
         check_address(address)
+    cluster = Cluster(address=address, actors=actors, gpus_an_actor=gpus_of(device))
     run = prepare_evaluation(request, folder)
     with driven(run, address=address, doing="evaluating") as show:
         end, measured = work(
             run,
             edit,
-            cluster=Cluster(address=address, actors=actors, gpus_an_actor=gpus_of(device)),
+            cluster=cluster,
             retry_failed=retry_failed,
             on_progress=show,
             note=note,

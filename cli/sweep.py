@@ -75,12 +75,13 @@ def sweep(
     request = EvaluationRequest(
         edit=out, seeds=images, steps=steps, scorer=scorer, prompts=prompt_set
     )
+    cluster = Cluster(actors=actors, gpus_an_actor=gpus_of(device))
     run = prepare_sweep(read_concepts(concepts), grid, request, model=model, note=note)
     with driven(run, address=None, doing="evaluating") as show:
         trades = work(
             run,
             out,
-            cluster=Cluster(actors=actors, gpus_an_actor=gpus_of(device)),
+            cluster=cluster,
             on_progress=show,
             note=note,
         )

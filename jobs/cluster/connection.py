@@ -46,10 +46,28 @@ class Cluster:
     """GPUs that an actor takes; None: one if the cluster has any, else none."""
 
     def __post_init__(self) -> None:
-        """Raise ClusterUnavailable for more actors than a local Ray could start processes for."""
+        """Raise ClusterUnavailable for more actors or GPUs than this machine has for a local Ray.
+
+        A run is made later: what is refused here leaves none.
+        """
+        if self.address is not None:
+            return
         most = max(MOST_LOCAL, len(os.sched_getaffinity(0)))
-        if self.address is None and (self.actors or 0) > most:
+        if (self.actors or 0) > most:
             raise ClusterUnavailable(f"this machine can have {most} actors, not {self.actors}")
+        if self.gpus_an_actor:
+            _check_gpus(self.gpus_an_actor)
+
+
+def _check_gpus(an_actor: float) -> None:
+    """Raise ClusterUnavailable if this machine has fewer GPUs than one actor takes."""
+    import torch
+
+    if torch.cuda.device_count() < an_actor:
+        raise ClusterUnavailable(
+            f"this machine has {torch.cuda.device_count()} GPUs, and an actor is to take "
+            f"{an_actor:g}: leave --gpus and --device out"
+        )
 
 
 def check_address(address: str) -> None:
@@ -166,10 +184,6 @@ def _capacity(cluster: Cluster) -> Capacity:
         resources = _resources()
         return int(resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 0))
 
-    if cluster.address is None and gpus and actors() < 1:
-        raise ClusterUnavailable(
-            f"this machine has no GPU for actors that take {gpus:g} each: leave --gpus out"
-        )
     if cluster.actors is None and actors() < 1:
         raise ClusterUnavailable(
             f"the cluster at {cluster.address} has no {'GPU' if gpus else 'CPU'} for an actor now: "

@@ -98,6 +98,8 @@ def test_gpus_that_ray_cannot_give_are_refused(gpus: str, work: Path) -> None:
         ("--run", ""),
         ("--run", " "),
         ("--run", ".."),
+        ("--gpus", "1000"),
+        ("--gpus", "1024", "--actors", "2"),
     ],
 )
 def test_what_is_refused_leaves_no_run(options: tuple[str, ...], tmp_path: Path) -> None:
