@@ -77,6 +77,7 @@ def test_the_command_finds_its_own_packages(as_package: bool, tmp_path: Path) ->
     assert "emoji-sd" in result.stdout
 
 
+@pytest.mark.slow
 def test_workers_find_their_own_packages(tmp_path: Path, tiny_sd: Path, tiny_scorer: Path) -> None:
     hide(tmp_path, PACKAGES, as_package=False)
     (tmp_path / "captions.csv").write_text("caption,subject,attribute\na red cat,cat,object\n")

@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import duckdb
+
 from jobs.doctor.findings import Fault, Finding, State
 from jobs.doctor.images import image_faults
 from jobs.doctor.parts import Audit, audit
-from jobs.doctor.surroundings import catalog_error, counted_strangers, is_anchored, surroundings
+from jobs.doctor.surroundings import catalog_state, counted_strangers, surroundings
 from jobs.doctor.tables import check_tables, compared_units
 from jobs.pool.attempts import attempts
 from jobs.query.catalog import CATALOG, write_catalog
@@ -60,7 +62,9 @@ def _examine(run: Run[Any], on_progress: Callable[[Progress], None]) -> Report:
     def on_file(so_far: Audit, total: int) -> None:
         on_progress(Progress(done=so_far.num_files, failed=len(so_far.faults), total=total))
 
-    tables, audited = check_tables(run), audit(run, on_file)
+    # One database: to make one takes longer than to read a small run.
+    with duckdb.connect() as connection:
+        tables, audited = check_tables(run, connection), audit(run, connection, on_file)
     images = image_faults(run) if isinstance(run, TraceRun) else []
     plan = _plan(run, tables.run_ids + audited.run_ids)
     checks = [
@@ -103,9 +107,10 @@ def repair(run: Run[Any], report: Report) -> Iterator[str]:
 def _repair_catalog(run: TraceRun) -> None:
     if not isinstance(run.storage, LocalStorage):
         return
-    if catalog_error(run):
+    found = catalog_state(run)
+    if found and found.error:
         run.quarantine(CATALOG)
-    elif run.storage.exists(CATALOG) and not is_anchored(run):
+    elif found and not found.is_anchored:
         run.storage.remove(CATALOG)
     write_catalog(run)
 

@@ -81,18 +81,19 @@ Tried = dict[int, dict[str, ExpectedUnit]]
 """The units that a file should hold, by chunk and id."""
 
 
-def audit(run: Run[Any], on_file: Callable[[Audit, int], None]) -> Audit:
+def audit(
+    run: Run[Any], connection: duckdb.DuckDBPyConnection, on_file: Callable[[Audit, int], None]
+) -> Audit:
     """Return the audit of all parts that count; `on_file` gets it, and the number of files."""
     live = run.live()
     total = len(live.packs) + len(live.parts)
     audited = Audit()
-    with duckdb.connect() as connection:
-        for files in _groups(run, live):
-            group = _Group(run, connection, audited)
-            for file in files:
-                group.read(file)
-                on_file(audited, total)
-            audited.failed += sum(len(failed) for _, failed in group.latest.values())
+    for files in _groups(run, live):
+        group = _Group(run, connection, audited)
+        for file in files:
+            group.read(file)
+            on_file(audited, total)
+        audited.failed += sum(len(failed) for _, failed in group.latest.values())
     return audited
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,26 +68,28 @@ def counted_strangers(run: Run[Any]) -> list[str]:
     return [name for name in _names(run) if COUNTED.fullmatch(name) and not _is_own(run, name)]
 
 
-def catalog_error(run: TraceRun) -> str:
-    """Return why a local run's catalog cannot be opened; "" if it opens or does not exist."""
-    path = Path(run.location, CATALOG)
-    if not isinstance(run.storage, LocalStorage) or not is_file(path):
-        return ""
-    try:
-        with duckdb.connect(str(path), read_only=True) as connection:
-            connection.execute("SELECT view_name FROM duckdb_views()").fetchall()
-    except duckdb.Error as error:
-        return first_line(error)
-    return ""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogState:
+    """The state of a local run's catalog."""
+
+    error: str = ""
+    """Why it cannot be opened."""
+    is_anchored: bool = False
+    """Whether it opens and its paths are those of the run's folder."""
 
 
-def is_anchored(run: TraceRun) -> bool:
-    """Return whether the paths of a local run's catalog, which opens, are those of its folder."""
+def catalog_state(run: TraceRun) -> CatalogState | None:
+    """Return the state of a local run's catalog, or None if it does not exist."""
     location = Path(run.location)
-    with duckdb.connect(str(location / CATALOG), read_only=True) as connection:
-        statement = "SELECT bool_or(contains(sql, $path)) FROM duckdb_views()"
-        path = f"{anchor_of(location)}/".replace("'", "''")
-        return connection.execute(statement, {"path": path}).fetchall() == [(True,)]
+    if not isinstance(run.storage, LocalStorage) or not is_file(location / CATALOG):
+        return None
+    path = f"{anchor_of(location)}/".replace("'", "''")
+    try:
+        with duckdb.connect(str(location / CATALOG), read_only=True) as connection:
+            views = connection.execute("SELECT view_name, sql FROM duckdb_views()").fetchall()
+    except duckdb.Error as error:
+        return CatalogState(error=first_line(error))
+    return CatalogState(is_anchored=any(path in sql for _, sql in views))
 
 
 def _names(run: Run[Any]) -> Iterator[str]:
@@ -145,13 +148,14 @@ def _quarantine(names: list[str]) -> Finding:
 def _catalog(run: TraceRun) -> Finding:
     if not isinstance(run.storage, LocalStorage):
         return Finding(check="catalog", state=State.OK, found="a run in a bucket has none")
-    if not is_file(Path(run.location, CATALOG)):
+    state = catalog_state(run)
+    if state is None:
         todo = f"{run.resume_hint()} writes it"
         return Finding(check="catalog", state=State.NOTE, found=f"no {CATALOG}", todo=todo)
-    if error := catalog_error(run):
+    if state.error:
         todo = f"`dqf doctor {run.argument} --repair` writes it again, unless a program has it open"
-        return Finding(check="catalog", state=State.WRONG, found=error, todo=todo)
-    if not is_anchored(run):
+        return Finding(check="catalog", state=State.WRONG, found=state.error, todo=todo)
+    if not state.is_anchored:
         todo = f"`dqf doctor {run.argument} --repair` writes it for this folder"
         found = f"the paths in {CATALOG} are of another folder: the run was moved"
         return Finding(check="catalog", state=State.NOTE, found=found, todo=todo)

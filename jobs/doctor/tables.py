@@ -34,14 +34,13 @@ class TableCheck:
     run_ids: Counter[str]
 
 
-def check_tables(run: Run[Any]) -> TableCheck:
+def check_tables(run: Run[Any], connection: duckdb.DuckDBPyConnection) -> TableCheck:
     """Return the faults of the tables and the empty parts; every file is read whole."""
     texts = {name: _empty_fault(run, name) for name in (EMPTY_PART, EMPTY_PACK)}
     if isinstance(run, TraceRun):
         texts |= {name: _small_fault(run, name) for name in small_tables(run)}
         texts[UNITS_FILE] = _units_fault(run)
-    with duckdb.connect() as connection:
-        texts = {n: text or _query_fault(run, n, connection) for n, text in texts.items()}
+    texts = {n: text or _query_fault(run, n, connection) for n, text in texts.items()}
     faults = [
         Fault(check="tables", name=n, text=f"{n} {text}") for n, text in texts.items() if text
     ]

@@ -57,7 +57,15 @@ def test_a_signal_leaves_no_temporary_files(number: signal.Signals, work: Path) 
     assert [path.name for path in work.iterdir() if path.name.startswith((".a", "a.csv"))] == []
 
 
-@pytest.mark.parametrize("form", ["csv", "table", "parquet", "json"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "csv",
+        "parquet",
+        pytest.param("table", marks=pytest.mark.slow),
+        pytest.param("json", marks=pytest.mark.slow),
+    ],
+)
 def test_a_full_stdout_is_a_sentence(form: str, work: Path) -> None:
     with open("/dev/full", "w") as full:
         process = started(

@@ -227,7 +227,7 @@ def test_big_results_stream(runs: Path, output_format: str) -> None:
     assert isinstance(process.stdout, io.BufferedReader)
     assert process.stderr is not None
     read = 0
-    while read < 8_000_000:
+    while read < 2_000_000:
         read += len(process.stdout.read1(2**20))
     memory = psutil.Process(process.pid).memory_info().rss
     process.stdout.close()

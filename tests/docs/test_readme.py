@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -86,9 +87,14 @@ def _parse(shown: Shown) -> None:
     command.make_context(context.info_name, list(context.args), parent=context.parent)
 
 
+@cache
+def _group() -> Any:
+    return typer.main.get_command(app)
+
+
 def _command_of(shown: Shown) -> tuple[Any, Any]:
     """Return a command and a context that has its arguments, unparsed."""
-    group: Any = typer.main.get_command(app)
+    group = _group()
     context = group.make_context("dqf", list(shown.words[1:]))
     command: Any = group
     while hasattr(command, "commands"):
@@ -146,11 +152,34 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "shown",
-    sorted({c for c in shown_commands("dqf") if c.name in READERS and not c.needs}, key=of_line),
-    ids=of_line,
-)
+def readers() -> list[Any]:
+    """Return the commands that read; those that another page or run has too are slow."""
+    shown = {c for c in shown_commands("dqf") if c.name in READERS and not c.needs}
+    seen: set[tuple[str, ...]] = set()
+    found: list[Any] = []
+    for command in sorted(shown, key=of_line):
+        marks = [pytest.mark.slow] if kind_of(command) in seen else []
+        found.append(pytest.param(command, marks=marks, id=of_line(command)))
+        seen.add(kind_of(command))
+    return found
+
+
+def kind_of(shown: Shown) -> tuple[str, ...]:
+    """Return the words of a command but the name of its run.
+
+    Of those that take seconds: the options of a report, the figure of a plot, nothing of a plan.
+    """
+    if shown.name == "report":
+        return (shown.name, *sorted({word for word in shown.words if word.startswith("-")}))
+    if shown.name == "plot":
+        return (shown.name, shown.words[shown.words.index("--figure") + 1])
+    if shown.name == "trace plan":
+        return (shown.name,)
+    start = 2 + len(shown.name.split())
+    return (shown.name, *shown.words[start:])
+
+
+@pytest.mark.parametrize("shown", readers())
 def test_a_shown_reader_runs(shown: Shown, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(small)
     words = list(shown.words[1:])

@@ -29,6 +29,7 @@ def traced(folder: Path, model: Path, scorer: Path, *options: str) -> list[dict]
     return run_query(open_run(folder / "run"), SCORES).to_pylist()
 
 
+@pytest.mark.slow
 def test_sd3_is_traced_by_path(tmp_path: Path, tiny_sd3: Path, tiny_scorer: Path) -> None:
     kinds = ("pooled_projection", "text_projection", "joint_attn_text", "stream_image")
     options = [word for kind in kinds for word in ("--kind", kind)]

@@ -31,6 +31,7 @@ from jobs.runs.trace_run import TraceRun, open_run
 from schemas.errors import StoreError
 from schemas.intervention import Intervention, TokenRole
 from schemas.tables import SCHEMA_VERSION, SCORES
+from tests.covering import covering
 from tests.jobs.runs.test_storage import BUCKET, amazon_url, env  # noqa: F401
 from tests.made_up.small_run import commit_scores, make_run, score_rows
 
@@ -93,19 +94,23 @@ def rows_of(run: TraceRun, chunk: int) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run of three chunks of two units, all scored."""
+    """Return a copy of a run of three chunks of two units, all scored, which was made in `r`."""
     run = make_run(tmp_path_factory.mktemp("scored") / "r")
     for chunk in range(3):
         commit_scores(run, chunk)
-    return Path(run.location)
+    write_catalog(run)
+    return shutil.copytree(run.location, Path(run.location).with_name("scored"))
 
 
 @pytest.fixture
-def run(scored: Path, tmp_path: Path) -> TraceRun:
-    """Return a run of three chunks of two units, all scored."""
-    run = open_run(shutil.copytree(scored, tmp_path / "r"))
-    write_catalog(run)
-    return run
+def run(scored: Path) -> TraceRun:
+    """Return a run of three chunks of two units, all scored.
+
+    Each test has it in the same folder, whose path stands in its catalog.
+    """
+    folder = scored.with_name("r")
+    shutil.rmtree(folder, ignore_errors=True)
+    return open_run(shutil.copytree(scored, folder))
 
 
 def trace_left(run: TraceRun) -> None:
@@ -173,8 +178,9 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("name", ["parts/c00000001.parquet", "packs/g000000.parquet"])
+@pytest.mark.parametrize(
+    ("damage", "name"), covering(DAMAGE, ["parts/c00000001.parquet", "packs/g000000.parquet"])
+)
 def test_a_damaged_file_is_found_and_traced_again(run: TraceRun, name: str, damage: str) -> None:
     before = run_query(run, SCORED)
     if name.startswith("packs"):
@@ -255,8 +261,7 @@ def test_a_plan_of_another_version_is_found(run: TraceRun) -> None:
 TABLES = ("captions", "slabs", "units", "components", "parts/empty", "packs/empty")
 
 
-@pytest.mark.parametrize("damage", ["missing", "flipped", "other"])
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize(("table", "damage"), covering(TABLES, ["missing", "flipped", "other"]))
 def test_a_wrong_table_is_found_and_written_again(
     run: TraceRun, tmp_path: Path, table: str, damage: str
 ) -> None:

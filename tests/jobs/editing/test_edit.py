@@ -123,6 +123,7 @@ def test_what_is_added_and_taken_back_leaves_no_trace(
         with_removed(tmp_path / "a", ["apple"], out=tmp_path / "e", images=0)
 
 
+@pytest.mark.slow
 def test_workers_of_ray_make_the_same_edit(
     model: Path, tiny_scorer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,7 @@ def make_run(edit: Path, scorer: Path, out: Path | None = None, **changes: objec
     return create_as(AttackRun, out or edit / "attack", plan, manifest)
 
 
+@pytest.mark.slow
 def test_rows_of_every_attack_on_both_models_are_written(edit: Path, tiny_scorer: Path) -> None:
     run = make_run(edit, tiny_scorer)
     seen: list[Progress] = []

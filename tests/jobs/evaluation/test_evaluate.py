@@ -52,7 +52,7 @@ def by_group(run: EvaluationRun) -> dict[str, GroupResult]:
 
 def test_an_edit_that_changes_nothing_keeps_everything(model: Path, tmp_path: Path) -> None:
     edit = write_edit(tmp_path / "edit", model, lambda weight: weight)
-    run = evaluated(edit, steps=4, seeds=1)
+    run = evaluated(edit, steps=2, seeds=1)
     found = by_group(run)
     for result in found.values():
         assert result.after == result.before or result.group == "harmonic mean"
@@ -98,7 +98,7 @@ def test_a_unit_that_fails_is_recorded_and_the_rest_is_measured(
     model: Path, tmp_path: Path
 ) -> None:
     edit = write_edit(tmp_path / "edit", model, lambda weight: weight)
-    request = request_of(edit, seeds=1, prompts=PromptSet.SMALL)
+    request = request_of(edit, seeds=1, steps=1, prompts=PromptSet.SMALL)
     run = prepare_evaluation(request, edit / "evaluation")
     run.complete()
     broken, sound = (
@@ -152,7 +152,7 @@ def test_a_model_without_a_vocabulary_and_a_single_person(
         Concept(concept="apple", replacement="castle"),
     )
     edit = write_edit(tmp_path / "edit", tiny_sd, lambda weight: weight * 2, concepts)
-    request = request_of(edit, scorer=str(tiny_scorer), seeds=1, steps=2, prompts=PromptSet.SMALL)
+    request = request_of(edit, scorer=str(tiny_scorer), seeds=1, steps=1, prompts=PromptSet.SMALL)
     run = prepare_evaluation(request, edit / "evaluation")
     run.complete()
     worker = EvaluationWorker(run.location, edits={EDIT: str(edit)}, threads=1)

@@ -64,7 +64,7 @@ def test_a_grid_is_every_combination_once() -> None:
 def test_edits_are_made_once_and_share_the_unedited_images(tmp_path: Path) -> None:
     model = str(few_names(tmp_path / "few"))
     request = EvaluationRequest(
-        edit=tmp_path / "sweep", seeds=1, steps=3, scorer=SCORER,
+        edit=tmp_path / "sweep", seeds=1, steps=1, scorer=SCORER,
         prompts=PromptSet.SMALL,
     )  # fmt: skip
     grid = Grid(

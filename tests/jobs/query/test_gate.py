@@ -1,6 +1,7 @@
 """The gate lets nothing through but one SELECT over views: hostile statements, one by one."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -8,7 +9,9 @@ import pytest
 
 from jobs.query import gate
 from jobs.query.catalog import write_catalog
-from jobs.query.select import open_query, run_query
+from jobs.query.opened import Views, connected
+from jobs.query.select import run_query
+from jobs.query.views import read_first
 from jobs.runs.trace_run import TraceRun
 from schemas.errors import QueryRefused
 from tests.made_up.small_run import commit_scores, make_run
@@ -177,6 +180,13 @@ def run(folder: Path) -> TraceRun:
     return make_run(folder / "run")
 
 
+@pytest.fixture(scope="module")
+def views(run: TraceRun) -> Iterator[Views]:
+    """Yield a connection that takes one statement after another, as that of a shell does."""
+    with connected({"run": run}, read_first) as views:
+        yield views
+
+
 def contents(folder: Path) -> dict[str, str]:
     """Return a hash of every file below a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -195,12 +205,12 @@ def filled(sql: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("sql", [*WRITES, *STATEMENTS, *READS])
 def test_hostile_statements_are_refused(
-    run: TraceRun, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
+    views: Views, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = contents(folder)
-    with pytest.raises(QueryRefused) as refused, open_query({"run": run}, filled(sql, folder)) as r:
-        list(r.batches)
+    with pytest.raises(QueryRefused) as refused:
+        list(views.stream(filled(sql, folder)).batches)
     assert SECRET not in str(refused.value)
     assert refused.value.exit_code == 2
     assert contents(folder) == before
@@ -247,8 +257,8 @@ def test_the_gate_is_needed(folder: Path, tmp_path: Path) -> None:
         'SELECT \'delete\' AS "copy", count(*) AS "insert" FROM captions',
     ],
 )
-def test_what_reads_is_allowed(run: TraceRun, sql: str) -> None:
-    assert run_query(run, sql).num_rows
+def test_what_reads_is_allowed(views: Views, sql: str) -> None:
+    assert views.query(sql).num_rows
 
 
 INJECTED = "'; DROP VIEW ranking"

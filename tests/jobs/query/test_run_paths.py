@@ -55,8 +55,9 @@ def test_no_path_changes_a_run(name: str, folder: Path, facts: dict[str, object]
     assert run_query(run, FACTS).to_pylist() == [facts]
     with open_query({"r": run}, FACTS) as result:
         assert pa.Table.from_batches(result.batches, result.schema).to_pylist() == [facts]
-    assert not check_tables(run).faults
-    assert not audit(run, lambda *_: None).faults
+    with duckdb.connect() as connection:
+        assert not check_tables(run, connection).faults
+        assert not audit(run, connection, lambda *_: None).faults
     # The catalog reads the kept statistics, which have a column for each of their own alone.
     with duckdb.connect(str(Path(run.location, "catalog.duckdb")), read_only=True) as catalog:
         assert catalog.sql(FACTS).to_arrow_table().to_pylist() == [facts]

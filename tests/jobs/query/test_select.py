@@ -12,7 +12,7 @@ import pytest
 import jobs.query.opened
 import jobs.query.select
 from jobs.doctor.examine import examine, repair
-from jobs.doctor.surroundings import is_anchored
+from jobs.doctor.surroundings import CatalogState, catalog_state
 from jobs.query.catalog import CATALOG, write_catalog
 from jobs.query.select import run_query
 from jobs.runs.packs import pack
@@ -137,7 +137,7 @@ def test_catalog_opens_from_any_folder(run: TraceRun, tmp_path: Path) -> None:
     write_catalog(run)
     path = Path(run.location)
     moved = path.rename(path.with_name("moved"))
-    assert not is_anchored(open_run(moved))
+    assert catalog_state(open_run(moved)) == CatalogState(is_anchored=False)
     assert list(repair(open_run(moved), examine(str(moved), lambda _: None))) == []
     with duckdb.connect(str(moved / CATALOG), read_only=True) as connection, chdir("/"):
         (tags,) = connection.execute(
