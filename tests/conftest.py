@@ -5,6 +5,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
+# Before NumPy and torch are imported, and for the processes that tests start: tiny arrays, of which
+# more threads only wait for one another. OMP_NUM_THREADS=2 tries the suite with two.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 
@@ -21,8 +25,7 @@ os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")
 # A job in a shell's background ignores Ctrl-C, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# Tiny tensors: more threads only wait for one another. OMP_NUM_THREADS=2 tries the suite with two.
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 ONE_AFTER_ANOTHER = (
     "tests/cli/test_commands.py::test_the_doctor_finds_and_repairs",

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.faults.running import FINISHED, ROOT, WAIT_S, check_whole, new_trial
 
 READER = """
-import json, pathlib, sys
+import json, pathlib, sys, time
 from jobs.query.select import run_query
 from jobs.tracing.status import status_of
 from jobs.runs.trace_run import open_run
@@ -24,6 +24,7 @@ while not stop.exists():
     assert status.done >= done[-1], (status.done, done[-1])
     counts.append(rows)
     done.append(status.done)
+    time.sleep(0.1)  # the drivers need the cores as well
 print(json.dumps([len(counts), len(set(counts)), max(counts)]))
 """
 
