@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from bench.replication.evidence import FIRST, LAST, Interval, role_of
 from bench.replication.figures import draw_figures
 from bench.replication.page import write_page
 from engine.model.components import list_components
-from engine.model.opening import open_model, open_skeleton
+from engine.model.opening import open_skeleton, open_tokenizer
 from engine.model.tokens import find_subject
 from jobs.input.captions import pick
 from jobs.input.probes import probe_set
@@ -36,20 +37,17 @@ PLANS: dict[str, dict] = {
 
 def make_world(folder: Path, effect: Effect, *, each: int) -> None:
     """Write the three runs with scores that an effect determines, and noise."""
-    tokenizer = open_model("emoji-sd").encoders[0].tokenizer
     for name, fields in PLANS.items():
         captions = pick(probe_set("emoji-sd"), each=each)
         plan = TracePlan(scorer="builtin:emoji-sd", captions=captions, chunk_units=500, **fields)
         parts = [c for c in components() if c.part in plan.parts]
         run = create_run(folder / f"replication-{name}", plan, MANIFEST, parts, steps=STEPS)
-        commit_all(run, partial(score_rows, run, effect=effect, tokenizer=tokenizer))
+        commit_all(run, partial(score_rows, run, effect=effect))
 
 
-def score_rows(
-    run: TraceRun, row: IdentifiedUnit, *, effect: Effect, tokenizer: object
-) -> Iterator[dict]:
+def score_rows(run: TraceRun, row: IdentifiedUnit, *, effect: Effect) -> Iterator[dict]:
     unit, plan = row.unit, run.plan
-    span = find_subject(tokenizer, unit.caption)
+    span = find_subject(tokenizer(), unit.caption)
     noise = np.random.default_rng(int(row.unit_id[:8], 16))
     is_map = plan.tokens[0] == "words"
     positions = range(1, span.eos + 2) if is_map else [span.last]
@@ -71,6 +69,11 @@ def score_rows(
                         corrupted=0.1,
                         patched=0.1 + 0.2 * share + 0.01 * noise.standard_normal(),
                     )
+
+
+@cache
+def tokenizer() -> Any:
+    return open_tokenizer("emoji-sd")
 
 
 @cache
@@ -198,5 +201,5 @@ def test_roles_of_positions(position: int, role: str) -> None:
         c for c in probe_set("emoji-sd")
         if c.caption == "a photo of a cat in the style of noto" and c.subject == "cat"
     ]  # fmt: skip
-    span = find_subject(open_model("emoji-sd").encoders[0].tokenizer, caption)
+    span = find_subject(tokenizer(), caption)
     assert role_of(position, span) == role

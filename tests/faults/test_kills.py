@@ -32,7 +32,7 @@ STORM_S = 60.0
 
 @pytest.mark.parametrize(
     ("seeds", "sleep_s", "most"),
-    [(60, 0.1, 8), pytest.param(400, 0.03, 99, marks=pytest.mark.slow)],
+    [(40, 0.1, 4), pytest.param(400, 0.03, 99, marks=pytest.mark.slow)],
 )
 def test_workers_killed_time_and_again(
     tmp_path: Path, seeds: int, sleep_s: float, most: int

@@ -65,7 +65,16 @@ def images(model: Diffusion) -> torch.Tensor:
     return generate(model, PROMPTS, seeds=[0, 1], numerics=NUMERICS)
 
 
-@pytest.mark.parametrize("edit", EDITS)
+# Those marked slow change one kind of projection each, of those that "both" and "all" change.
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(edit, marks=pytest.mark.slow)
+        if edit in ("sd1-out_proj", "sd1-fc2", "sdxl-first", "sdxl-second")
+        else edit
+        for edit in EDITS
+    ],
+)
 def test_diffusers_draws_the_same_images(
     folders: dict[str, Path], tmp_path: Path, edit: str
 ) -> None:

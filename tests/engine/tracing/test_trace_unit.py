@@ -1,8 +1,8 @@
 """The lockstep tracer against one written the long way, and what must not change a score."""
 
 import random
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from engine.model.registry import EMOJI_SD
 from engine.model.schedulers import readable
 from engine.model.scorer import Scorer, open_scorer
 from engine.tracing.interventions import Patch, list_changes, reference_runs
+from engine.tracing.kept import ImageSelector
 from engine.tracing.lockstep import run_changes, run_references
 from engine.tracing.text_runs import TextRow, encode_rows
 from engine.tracing.trace_unit import trace_images, trace_unit
@@ -129,6 +130,27 @@ def by_key(trials: Sequence[Trial]) -> dict[tuple[object, ...], tuple[float, flo
     }  # fmt: skip
 
 
+@dataclass(slots=True, kw_only=True)
+class SeenImages(ImageSelector):
+    """Keeps every image that the scores are of, so that one trace shows both."""
+
+    references: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
+    changed: list[tuple[Key, torch.Tensor]] = field(default_factory=list[tuple[Key, torch.Tensor]])
+
+    def see_references(
+        self, images_RCHW: torch.Tensor, measured: Sequence[Mapping[str, float]]
+    ) -> None:
+        self.references.append(images_RCHW)
+
+    def see_changes(
+        self,
+        changes: Sequence[Patch],
+        images_RCHW: torch.Tensor,
+        measured: Sequence[Mapping[str, float]],
+    ) -> None:
+        self.changed += zip(map(key_of, changes), images_RCHW, strict=True)
+
+
 def expected_scores(
     scorer: Scorer, caption: Caption, images: torch.Tensor, latents: torch.Tensor
 ) -> dict[str, torch.Tensor]:
@@ -153,16 +175,18 @@ def assert_equals_the_oracle(
     latents = torch.cat([oracle.clean(), oracle.corrupted(), *map(oracle.changed, keys)])
     images = oracle.pixels(latents)
 
-    references, changed = trace_images(model, unit, numerics=numerics, rows=rows)
-    got = {key_of(change): image for change, image in changed.items()}
+    seen = SeenImages(measure=SCORES[0], intervention=unit.interventions[0])
+    trials = trace_unit(
+        model, scorer, unit, numerics=numerics, rows=rows, measures=SCORES, selector=seen
+    )
+    got = dict(seen.changed)
     assert set(got) == set(keys)
-    assert len(changed) == len(keys)
-    assert_near(references, images[:2], "references")
+    assert len(seen.changed) == len(keys)
+    assert_near(seen.references[0], images[:2], "references")
     for key, image in zip(keys, images[2:], strict=True):
         assert_near(got[key], image, key)
     assert distance(images[0], images[1]) > MARGIN
 
-    trials = trace_unit(model, scorer, unit, numerics=numerics, rows=rows, measures=SCORES)
     scores = by_key(trials)
     assert len(trials) == len(scores) == len(keys) * len(SCORES)
     for measure, values in expected_scores(scorer, unit.caption, images, latents).items():
@@ -214,35 +238,36 @@ def test_every_intervention_equals_the_oracle(
     unit = make_unit(
         (ATTN2, f"{ATTN2}.heads.1", "unet.down_blocks.0"),
         caption=CAPTIONS[1],
-        windows=((1, 3),),
+        windows=((1, 2),),
         interventions=tuple(Intervention),
         references=REFERENCES,
     )
-    images = assert_equals_the_oracle(model, scorer, unit, make_numerics(**options), rows=9)
+    numerics = make_numerics(steps=2, **options)
+    images = assert_equals_the_oracle(model, scorer, unit, numerics, rows=9)
     assert {key.intervention for key in images} == {str(i) for i in Intervention}
     assert all_differ(images)
 
 
 def test_every_window_equals_the_oracle(model: Diffusion, scorer: Scorer) -> None:
-    windows = expand_windows(("all", "each", "sliding:2", "from", "until"), 4)
+    windows = expand_windows(("all", "each", "sliding:2", "from", "until"), 3)
     interventions = (Intervention.RESTORE, Intervention.CORRUPT)
     unit = make_unit((ATTN2,), windows=windows, interventions=interventions)
-    images = assert_equals_the_oracle(model, scorer, unit, make_numerics(steps=4), rows=4)
-    assert len(images) == 2 * len(windows) == 20
+    images = assert_equals_the_oracle(model, scorer, unit, make_numerics(), rows=4)
+    assert len(images) == 2 * len(windows) == 12  # every interval of three steps
     assert all_differ(images)
 
 
 def test_consecutive_components_equal_the_oracle(model: Diffusion, scorer: Scorer) -> None:
     interventions = (Intervention.RESTORE, Intervention.ZERO, Intervention.SWAP)
     unit = make_unit(RANGES, windows=((0, 2),), interventions=interventions)
-    assert_equals_the_oracle(model, scorer, unit, make_numerics())
+    assert_equals_the_oracle(model, scorer, unit, make_numerics(steps=2))
     text = make_unit(
         ("text_encoder.layers.0..text_encoder.layers.1",
          "text_encoder.layers.0.self_attn.heads.1..text_encoder.layers.1.self_attn.heads.0"),
         tokens=(TokenRole.SUBJECT, TokenRole.EOS),
         interventions=interventions,
     )  # fmt: skip
-    assert_equals_the_oracle(model, scorer, text, make_numerics())
+    assert_equals_the_oracle(model, scorer, text, make_numerics(steps=1))
 
 
 @pytest.mark.parametrize("part", list(Part))
@@ -268,7 +293,7 @@ def test_every_corruption_equals_the_oracle(
         windows=((0, 2),),
         interventions=(Intervention.RESTORE, Intervention.CORRUPT, Intervention.SWAP),
     )
-    assert_equals_the_oracle(model, scorer, unit, make_numerics(**options))
+    assert_equals_the_oracle(model, scorer, unit, make_numerics(steps=2, **options))
 
 
 @pytest.mark.parametrize("noise_at", ["input", "output"])
@@ -283,7 +308,8 @@ def test_controls_equal_the_oracle(
         interventions=(Intervention.RESTORE, *CONTROLS),
         references=REFERENCES,
     )
-    assert_equals_the_oracle(model, scorer, unit, make_numerics(noise_at=noise_at), rows=16)
+    numerics = make_numerics(steps=2, noise_at=noise_at)
+    assert_equals_the_oracle(model, scorer, unit, numerics, rows=16)
 
 
 def test_a_caption_without_counterfactual_has_no_matched_run(
@@ -346,7 +372,9 @@ def test_every_token_role_equals_the_oracle(
 
 
 @pytest.mark.parametrize(
-    "options", [{"guidance": 1.0}, {"guidance": 3.0, "negative_prompt": "a ship"}], ids=str
+    "options",
+    [{"guidance": 1.0}, {"guidance": 3.0, "negative_prompt": "a ship", "steps": 1}],
+    ids=str,
 )
 def test_every_intervention_on_text_equals_the_oracle(
     model: Diffusion, scorer: Scorer, options: dict[str, Any]
@@ -358,7 +386,8 @@ def test_every_intervention_on_text_equals_the_oracle(
         interventions=tuple(Intervention),
         references=REFERENCES,
     )
-    images = assert_equals_the_oracle(model, scorer, unit, make_numerics(**options))
+    numerics = make_numerics(**{"steps": 2, **options})
+    images = assert_equals_the_oracle(model, scorer, unit, numerics)
     left = {"swap", "other-seed"}
     assert {key.intervention for key in images} == {str(i) for i in Intervention} - left
 
@@ -366,7 +395,7 @@ def test_every_intervention_on_text_equals_the_oracle(
 @pytest.mark.parametrize("role", [TokenRole.EACH, TokenRole.WORDS])
 def test_each_position_equals_the_oracle(model: Diffusion, scorer: Scorer, role: TokenRole) -> None:
     unit = make_unit(("text_encoder.layers.1.mlp",), tokens=(role,))
-    numerics = make_numerics(steps=2, guidance=1.0)
+    numerics = make_numerics(steps=1, guidance=1.0)
     images = assert_equals_the_oracle(model, scorer, unit, numerics)
     positions: list[Any] = [key.positions for key in images]
     # Start of text, seven words of one token or more, end of text.
@@ -375,14 +404,29 @@ def test_each_position_equals_the_oracle(model: Diffusion, scorer: Scorer, role:
     assert positions == [(p,) for p in range(first, first + length)]
 
 
-@settings(
-    max_examples=15,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+def plans(examples: int) -> settings:
+    """Return the settings of tests of so many plans."""
+    checks = [HealthCheck.too_slow]
+    return settings(
+        max_examples=examples, deadline=None, derandomize=True, suppress_health_check=checks
+    )
+
+
+@plans(6)
 @given(data=st.data())
 def test_any_plan_equals_the_oracle(model: Diffusion, scorer: Scorer, data: st.DataObject) -> None:
+    compare_any_plan(model, scorer, data)
+
+
+@pytest.mark.slow
+@plans(60)
+@given(data=st.data())
+def test_many_plans_equal_the_oracle(model: Diffusion, scorer: Scorer, data: st.DataObject) -> None:
+    compare_any_plan(model, scorer, data)
+
+
+def compare_any_plan(model: Diffusion, scorer: Scorer, data: st.DataObject) -> None:
+    """Compare the traces of a plan that hypothesis draws."""
     part = data.draw(st.sampled_from(list(Part)))
     names = [n for n in component_names(model) if n.startswith("unet") is (part is Part.DENOISER)]
     scheduler = data.draw(st.sampled_from([None, "ddpm", "euler-a", "heun", "dpm++", "lcm"]))
@@ -439,9 +483,9 @@ def ranges(draw: st.DrawFn, names: Sequence[str]) -> str:
 def test_the_shipped_model_equals_the_oracle(part: Part) -> None:
     model = open_model("emoji-sd", device="cpu")
     caption = Caption(caption="a photo of a red cat", subject="cat", attribute="object")
-    numerics = Numerics(steps=4, guidance=3.0)
+    numerics = Numerics(steps=2, guidance=3.0)
     names = [n for n in component_names(model) if n.startswith("unet") is (part is Part.DENOISER)]
-    unit = make_unit(random.Random(0).sample(names, 6), caption=caption, windows=((0, 4),))
+    unit = make_unit(random.Random(0).sample(names, 6), caption=caption, windows=((0, 2),))
     assert_equals_the_oracle(model, open_scorer("builtin:emoji-sd"), unit, numerics)
 
 
@@ -502,8 +546,18 @@ def test_rows_and_slabs_change_no_score(model: Diffusion, scorer: Scorer, part: 
             assert other[name] == pytest.approx(scores, abs=ROUNDING), name
 
 
-@pytest.mark.parametrize("options", [{}, {"cfg_patch": "both"}, {"guidance": 1.0}], ids=str)
-@pytest.mark.parametrize("rows", [4, 7])
+@pytest.mark.parametrize(
+    ("rows", "options"),
+    [
+        (4, {}),
+        (7, {"cfg_patch": "both"}),
+        (4, {"guidance": 1.0}),
+        pytest.param(7, {}, marks=pytest.mark.slow),
+        pytest.param(4, {"cfg_patch": "both"}, marks=pytest.mark.slow),
+        pytest.param(7, {"guidance": 1.0}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_no_batch_has_more_rows_than_were_asked_for(
     model: Diffusion, rows: int, options: dict[str, Any]
 ) -> None:
