@@ -119,11 +119,15 @@ def check_texts(spec: str, texts: Sequence[str]) -> None:
     name, _ = _resolve(spec)
     tokenizer: Any = open_clip.get_tokenizer(name)
     limit = tokenizer.context_length
-    for text in dict.fromkeys(texts):
-        if isinstance(tokenizer, open_clip.tokenizer.SimpleTokenizer):
-            count = len(tokenizer.encode(text)) + 2  # it starts and ends a text
-        else:
-            count = len(tokenizer.tokenizer(tokenizer.clean_fn(text), verbose=False).input_ids)
+    distinct = list(dict.fromkeys(texts))
+    if not distinct:
+        return
+    if isinstance(tokenizer, open_clip.tokenizer.SimpleTokenizer):
+        counts = [len(tokenizer.encode(text)) + 2 for text in distinct]  # it starts and ends a text
+    else:
+        cleaned = [tokenizer.clean_fn(text) for text in distinct]
+        counts = [len(ids) for ids in tokenizer.tokenizer(cleaned, verbose=False).input_ids]
+    for text, count in zip(distinct, counts, strict=True):
         if count > limit:
             raise PlanError(
                 f"the scorer reads {limit} tokens, and {text!r} has {count}: shorten it"

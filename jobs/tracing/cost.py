@@ -5,8 +5,9 @@
 
 import io
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, cast
 
@@ -65,15 +66,15 @@ class DeviceTime:
 def plan_cost(planned: CheckedPlan) -> Cost:
     """Return the size of a plan; only the tokenizers are opened."""
     plan = planned.plan
-    located = _located(plan)
+    costs = _UnitCosts(planned=planned, located=_located(plan))
     units = runs = evaluations = first_unit_runs = 0
     for unit in plan_units(plan, names=names_by_part(planned.components), steps=planned.steps):
-        unit_runs, unit_evaluations = _unit_cost(planned, unit, located)
+        unit_runs, unit_evaluations = costs.of(unit)
         units, runs, evaluations = units + 1, runs + unit_runs, evaluations + unit_evaluations
         first_unit_runs = first_unit_runs or unit_runs
     scores = runs * len(plan.measures)
     weights = weight_bytes(plan.model, dtype=plan.numerics.dtype)
-    text = sum(weights[name] for name in located)
+    text = sum(weights[name] for name in costs.located)
     return Cost(
         units=units,
         changed_runs=runs,
@@ -142,28 +143,41 @@ def _located(plan: TracePlan) -> dict[str, _Located]:
     return located
 
 
-def _unit_cost(
-    planned: CheckedPlan, unit: Unit, located: Mapping[str, _Located]
-) -> tuple[int, float]:
-    """Return the numbers of patched runs and row evaluations of a unit."""
-    by_name = {component.name: component for component in planned.components}
-    changes = {
-        name: sum(
-            allows(intervention, patch_kind, by_name[name], unit.caption)
-            for intervention in unit.interventions
-            for patch_kind in unit.patches
-        )
-        for name in unit.components
-    }
-    if unit.part is Part.TEXT_ENCODER:
-        runs = sum(n * located[name.split(".")[0]].groups(unit) for name, n in changes.items())
-        return runs, (2 + runs) * planned.steps
-    numerics, count = planned.plan.numerics, sum(changes.values())
-    references = len(reference_runs(unit, numerics)) * planned.steps
-    # A row's unconditional half is known at the step where it forks.
-    saved = 0.5 if planned.is_guided and numerics.cfg_patch == "cond" else 0.0
-    open_steps = sum(planned.steps - start - saved for start, _ in unit.windows)
-    return count * len(unit.windows), references + count * open_steps
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _UnitCosts:
+    """The costs of a plan's units, which share what their captions do not change."""
+
+    planned: CheckedPlan
+    located: Mapping[str, _Located]
+    _changes: dict[tuple[tuple[str, ...], bool], Mapping[str, int]] = field(default_factory=dict)
+
+    def of(self, unit: Unit) -> tuple[int, float]:
+        """Return the numbers of patched runs and row evaluations of a unit."""
+        planned, changes = self.planned, self._changes_of(unit)
+        if unit.part is Part.TEXT_ENCODER:
+            runs = sum(count * self.located[name].groups(unit) for name, count in changes.items())
+            return runs, (2 + runs) * planned.steps
+        numerics, count = planned.plan.numerics, sum(changes.values())
+        references = len(reference_runs(unit, numerics)) * planned.steps
+        # A row's unconditional half is known at the step where it forks.
+        saved = 0.5 if planned.is_guided and numerics.cfg_patch == "cond" else 0.0
+        open_steps = sum(planned.steps - start - saved for start, _ in unit.windows)
+        return count * len(unit.windows), references + count * open_steps
+
+    def _changes_of(self, unit: Unit) -> Mapping[str, int]:
+        """Return how many changes a unit makes in each network, for a window or a position."""
+        key = (unit.components, unit.caption.counterfactual is None)
+        if key not in self._changes:
+            by_name = {component.name: component for component in self.planned.components}
+            changes = Counter[str]()
+            for name in unit.components:
+                changes[name.split(".")[0]] += sum(
+                    allows(intervention, patch_kind, by_name[name], unit.caption)
+                    for intervention in unit.interventions
+                    for patch_kind in unit.patches
+                )
+            self._changes[key] = changes
+        return self._changes[key]
 
 
 def _bytes_a_score(planned: CheckedPlan, scores: int) -> float:
@@ -173,9 +187,9 @@ def _bytes_a_score(planned: CheckedPlan, scores: int) -> float:
     numbers = [[rng.random() for _ in range(count)] for _ in range(3)]
     names = [component.name for component in planned.components]
     columns: dict[str, pa.Array[Any]] = {
-        field.name: pa.array([_example(field, names, n) for n in range(count)], field.type)
-        for field in cast("Iterable[pa.Field[Any]]", SCORES)
-        if field.type != pa.float64()
+        each.name: pa.array([_example(each, names, n) for n in range(count)], each.type)
+        for each in cast("Iterable[pa.Field[Any]]", SCORES)
+        if each.type != pa.float64()
     }
     floats = dict(zip(("clean", "corrupted", "patched"), map(pa.array, numbers), strict=True))
     file = io.BytesIO()
