@@ -159,7 +159,7 @@ def edit_batch(
 ) -> None:
     """Edit all CONCEPTS out of a model in one closed-form solve and write the edit's folder.
 
-    `dqf edit create` is the same command. An empty replacement removes the concept: an object
+    The name `edit create` is the same command. An empty replacement removes the concept: an object
     becomes "object", a style "photo", a color "plain", an action "standing", a person "person". The
     folder holds the changed matrices, the same as LoRA files, `edit.json` and `before_after.png`.
     For a job, the run and the folder must be where the cluster's nodes find them too; only the

@@ -10,6 +10,7 @@ from engine.model.opening import from_pipeline
 from engine.model.sampling import generate
 from schemas.numerics import Numerics
 from tests.models.transformers import build_flux
+from tests.rounding import assert_near
 
 SMALL = Numerics(steps=2, guidance=3.5, height=16, width=16)
 
@@ -56,7 +57,8 @@ def test_images_are_those_of_a_model_that_does_not_share() -> None:
         )
         for shares in (False, True)
     ]
-    assert torch.equal(*drawn)
+    # Weights that moved lie elsewhere, where a kernel may add in another order.
+    assert_near(*drawn)
 
 
 def test_a_cpu_shares_nothing() -> None:
