@@ -82,6 +82,7 @@ def evaluate(
     from jobs.cluster.submission import is_job_address
     from jobs.evaluation.evaluate import EvaluationRequest, prepare_evaluation
     from jobs.evaluation.evaluate import evaluate as work
+    from jobs.input.emma import EMMA
 
     request = EvaluationRequest(
         edit=edit, seeds=images, steps=steps, scorer=scorer, prompts=prompt_set, given=prompts
@@ -92,7 +93,7 @@ def evaluate(
     folder = out or edit / "evaluation"
     if address and is_job_address(address):
         # A checkout stays where it is: the cluster's nodes must find it too.
-        file = Path(prompts) if prompts and not prompts.startswith("emma:") else None
+        file = Path(prompts) if prompts and not prompts.startswith(EMMA) else None
         shipped = {f"prompts{file.suffix}": file} if file else {}
         words = arguments(context, {"out": folder, "prompts": next(iter(shipped), prompts)})
         follow_as_job(

@@ -32,6 +32,13 @@ class ConceptKind(StrEnum):
     """A fact that the world may change: "the president of the US"."""
 
 
+def spelled(word: object) -> object:
+    """Return a kind or mode as it is spelled here, whatever its capitals; other values as they
+    are."""
+    plain = word.strip().lower() if isinstance(word, str) else word
+    return "color" if plain == "colour" else plain
+
+
 class ConceptMode(StrEnum):
     """The goal for a concept."""
 
@@ -109,8 +116,7 @@ class Concept(BaseModel):
     @field_validator("kind", "mode", mode="before")
     @classmethod
     def _spelling(cls, word: object) -> object:
-        spelled = word.strip().lower() if isinstance(word, str) else word
-        return "color" if spelled == "colour" else spelled
+        return spelled(word)
 
     @field_validator("prompts", "forms", mode="before")
     @classmethod

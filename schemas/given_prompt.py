@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from schemas.concept import MAX_CHARACTERS, ConceptKind
+from schemas.concept import MAX_CHARACTERS, ConceptKind, spelled
 
 MAX_PROMPT = 1000
 """Longest prompt, in characters; the model's tokenizer has a limit of its own."""
@@ -22,10 +22,8 @@ class GivenPrompt(BaseModel):
     @field_validator("kind", mode="before")
     @classmethod
     def _none_if_empty(cls, kind: object) -> object:
-        if not isinstance(kind, str):
-            return kind
-        spelled = kind.strip().lower()
-        return "color" if spelled == "colour" else spelled or None
+        word = spelled(kind)
+        return None if word == "" else word
 
     @field_validator("prompt")
     @classmethod

@@ -102,9 +102,11 @@ def make_plan(
     own = default_sampling(model)
     steps = request.steps or own.steps
     count_steps(model, scheduler=None, steps=steps)
-    words = _words(source_folder(model), concepts, kept)
+    folder = source_folder(model)
+    book = read_phrasebook(folder)
+    words = _words(folder, concepts, kept, compounds=compounds_of(concepts, book=book))
     names = choices(concepts, words)
-    known = known_names(concepts, book=read_phrasebook(source_folder(model)), kept=kept)
+    known = known_names(concepts, book=book, kept=kept)
     given = [
         given_prompt(text, concept, known=known, words=words)
         for text, concept in _given(request.given, concepts, model=model)
@@ -126,10 +128,11 @@ def make_plan(
     )
 
 
-def _words(folder: Path, concepts: Sequence[Concept], kept: Sequence[Concept]) -> Words:
+def _words(
+    folder: Path, concepts: Sequence[Concept], kept: Sequence[Concept], *, compounds: Sequence[str]
+) -> Words:
     """Return the words of a model, with all names that an edit keeps."""
     words = read_words(folder, concepts)
-    compounds = compounds_of(concepts, book=read_phrasebook(folder))
     further = [*kept, *(Concept(concept=name) for name in compounds)]
     for kind in dict.fromkeys(name.kind for name in further):
         words = with_kept(words, [name.concept for name in further if name.kind is kind], kind)

@@ -161,8 +161,12 @@ def _names(rows: list[_Family]) -> str:
 
 def _over(row: _Family) -> str:
     """Return what a sentence is about: attribute, part, and what is patched unless it is states."""
-    patched = "" if row.patch_kind == PatchKind.STATE else f", {row.patch_kind}s"
-    return f"{row.attribute}, {row.part}{patched}:"
+    return f"{row.attribute}, {row.part}{patched(row.patch_kind)}:"
+
+
+def patched(patch_kind: str) -> str:
+    """Return what was copied, to end a list of words; "" for states, which need none."""
+    return "" if patch_kind == PatchKind.STATE else f", {patch_kind}s"
 
 
 def _sentence(row: _Family, names: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.query.words import patched
 from jobs.report.figures.data import ALPHA, GROUP, FigureData, Row, group_of
 from jobs.report.figures.known import FIGURES
 from jobs.report.figures.parts import UNDEFINED_SHARE
@@ -105,7 +106,7 @@ def _answer(rows: list[Row], concentration: Sequence[Row]) -> Answer:
     ]
     return Answer(
         attribute=best["attribute"],
-        part=PARTS[best["part"]] + _patched(best),
+        part=PARTS[best["part"]] + patched(best["patch_kind"]),
         captions=best["captions"],
         states=len(rows),
         survivors=len(survivors),
@@ -210,14 +211,9 @@ def choice_text(row: Row, fields: Sequence[str] = GROUP) -> str:
         "part": PARTS[row["part"]],
         "intervention": INTERVENTIONS.get(row.get("intervention", "")),
         "measure": f"scored against {row['measure']}",
-        "patch_kind": _patched(row).removeprefix(", "),
+        "patch_kind": patched(row["patch_kind"]).removeprefix(", "),
     }
     return ", ".join(str(text) for field, text in words.items() if text and field in fields)
-
-
-def _patched(row: Row) -> str:
-    """Return what was copied in words; "" for states, which need none."""
-    return "" if row["patch_kind"] == PatchKind.STATE else f", {row['patch_kind']}s"
 
 
 def _effects(rows: Sequence[Row]) -> str:
@@ -284,7 +280,7 @@ def _controls(rows: Sequence[Row]) -> str:
     survivors = sum(row["survives"] == "yes" for row in restored)
     others = "; ".join(f"{INTERVENTIONS[i]} {text}" for i, text in runs.items() if i != "restore")
     first = leading[0]
-    where = f"{first['attribute']}, {PARTS[first['part']]}{_patched(first)}"
+    where = f"{first['attribute']}, {PARTS[first['part']]}{patched(first['patch_kind'])}"
     return (
         f"{where}: {first['state']} has {runs['restore']} restored; {others}. "
         f"Of the {len(restored)} leading states {survivors} survive."

@@ -118,6 +118,21 @@ def kind_scale(rows: Rows) -> alt.Scale:
     return alt.Scale(domain=kinds, range=[KIND_COLORS[kind] for kind in kinds])
 
 
+def survival(scale: alt.Scale) -> dict[str, Any]:
+    """Return the colors of points by kind: filled for a state that survives, otherwise hollow."""
+    return {
+        "stroke": alt.Stroke("kind:N", title=None, scale=scale, legend=alt.Legend(orient="top")),
+        "fill": alt.when("datum.survives === 'yes'")
+        .then(alt.Fill("kind:N", title=None, scale=scale))
+        .otherwise(alt.value("transparent")),
+    }
+
+
+def zero(**at: Any) -> alt.Chart:
+    """Return the line at zero of one axis, `x` or `y`."""
+    return alt.Chart(alt.Data(values=[{}])).mark_rule(style="zero").encode(**at)
+
+
 def signed_axis() -> alt.Axis:
     """Return an axis of effects, whose numbers have signs."""
     return alt.Axis(format="+.2~f", tickCount=6, labelExpr="datum.value === 0 ? '0' : datum.label")

@@ -11,7 +11,9 @@ from jobs.report.figures.parts import (
     effects,
     key_below,
     kind_scale,
+    survival,
     tooltips,
+    zero,
 )
 from jobs.report.figures.style import SERIES
 
@@ -41,21 +43,13 @@ def ranking(rows: Rows) -> alt.TopLevelMixin:
         )
     )
     intervals = top.mark_rule(style="interval").encode(x=alt.X("lower:Q", title=""), x2="upper:Q")
-    # A hollow point marks a state that does not survive.
     points = top.mark_point(size=95, strokeWidth=2, opacity=1).encode(
-        x=effect_axis(),
-        stroke=alt.Stroke("kind:N", title=None, scale=scale, legend=alt.Legend(orient="top")),
-        fill=alt.when("datum.survives === 'yes'")
-        .then(alt.Fill("kind:N", title=None, scale=scale))
-        .otherwise(alt.value("transparent")),
+        x=effect_axis(), **survival(scale)
     )
-    chart = alt.layer(_zero(), intervals, points).add_params(alt.param(name=TOP, value=RANKED))
+    chart = alt.layer(zero(x=alt.datum(0)), intervals, points).add_params(
+        alt.param(name=TOP, value=RANKED)
+    )
     return chart.properties(width="container", height=alt.Step(22), title=key_below(FILLED))
-
-
-def _zero() -> alt.Chart:
-    zero = alt.Chart(alt.Data(values=[{}]))
-    return zero.mark_rule(style="zero").encode(x=alt.datum(0))
 
 
 def controls(rows: Rows) -> alt.TopLevelMixin:
@@ -86,6 +80,6 @@ def controls(rows: Rows) -> alt.TopLevelMixin:
     points = base.mark_point(size=60, filled=True, opacity=1).encode(
         x=effect_axis(), shape=alt.Shape("run:N", title=None, scale=shapes)
     )
-    chart = alt.layer(_zero(), intervals, points)
+    chart = alt.layer(zero(x=alt.datum(0)), intervals, points)
     step = alt.Step(11, **{"for": "offset"})
     return chart.properties(width="container", height=step)
