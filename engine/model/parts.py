@@ -4,9 +4,11 @@ The files are compared with the config by the loaders' own rules, which rename o
 tied weights.
 """
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +55,24 @@ def skeleton(kind: Any, config: Mapping[str, Any]) -> nn.Module:
 
 
 def part_skeleton(folder: Path, kind: type) -> nn.Module:
-    """Return the skeleton of a part's folder; PartError if its config does not fit the network's
-    class."""
+    """Return the skeleton of a part's folder, which several callers share and none changes.
+
+    PartError: the part's config does not fit the network's class.
+    """
     config = read_config(folder)
     try:
-        return skeleton(kind, config)
+        return _skeleton_of(kind, json.dumps(config, sort_keys=True))
     except Exception as error:  # a bad config can make a library raise anything
         raise PartError(
             f"{folder.name}/config.json describes no {kind.__name__}: {first_line(error)}"
         ) from error
+
+
+@lru_cache(maxsize=32)
+def _skeleton_of(kind: type, config: str) -> nn.Module:
+    """Return the skeleton of a config as JSON: opening a model asks for each of its parts thrice,
+    and building one takes up to seconds."""
+    return skeleton(kind, json.loads(config))
 
 
 def check_weights(folder: Path, network: nn.Module) -> str | None:
