@@ -40,6 +40,13 @@ ONE_AFTER_ANOTHER = (
     "tests/test_public_face.py::test_workers_find_their_own_packages",
 )
 """Tests that start Ray, or that look for processes that a Ray of this machine has left."""
+TRACED = (
+    "tests/docs/test_python_page.py",
+    "tests/docs/test_sql_page.py",
+    "tests/jobs/query/test_examples.py",
+    "tests/schemas/test_columns.py",
+)
+"""Files of tests that read `traced_run`: one process traces it."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -55,7 +62,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "one after another" if nodeid.startswith(ONE_AFTER_ANOTHER) else file
+            if nodeid.startswith(ONE_AFTER_ANOTHER):
+                return "one after another"
+            return "traced" if file in TRACED else file
 
     return ByFile(config, log)
 

@@ -16,8 +16,13 @@ def covering(*axes: Iterable[Any]) -> list[ParameterSet]:
     """
     values = [list(axis) for axis in axes]
     longest = max(map(len, values))
-    kept = {tuple(axis[n % len(axis)] for axis in values) for n in range(longest)}
+    kept = [tuple(axis[n % len(axis)] for axis in values) for n in range(longest)]
     return [
-        pytest.param(*combination, marks=() if combination in kept else pytest.mark.slow)
+        pytest.param(*combination) if combination in kept else slow(*combination)
         for combination in product(*values)
     ]
+
+
+def slow(*values: Any) -> ParameterSet:
+    """Return parameters that only `make test-all` tries."""
+    return pytest.param(*values, marks=pytest.mark.slow)

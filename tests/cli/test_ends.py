@@ -23,6 +23,7 @@ from jobs.cluster.processes import DRIVER_VARIABLE, orphans
 from jobs.cluster.token import protect_token
 from schemas.errors import ClusterUnavailable
 from tests.cli.test_commands import dqf
+from tests.covering import slow
 from tests.jobs.query.test_run_paths import traced
 
 ROOT = Path(__file__).parents[2]
@@ -62,8 +63,8 @@ def test_a_signal_leaves_no_temporary_files(number: signal.Signals, work: Path) 
     [
         "csv",
         "parquet",
-        pytest.param("table", marks=pytest.mark.slow),
-        pytest.param("json", marks=pytest.mark.slow),
+        slow("table"),
+        slow("json"),
     ],
 )
 def test_a_full_stdout_is_a_sentence(form: str, work: Path) -> None:

@@ -20,6 +20,7 @@ from tests.made_up.small_run import commit_scores, score_rows
 HOURS = 3600.0
 
 
+@pytest.mark.slow
 def test_what_is_damaged_and_nothing_else_is_traced_again(tmp_path: Path) -> None:
     trial = new_trial(tmp_path, seeds=200, chunk_units=1)
     run, folder = trial.run, Path(trial.run.location)

@@ -13,6 +13,7 @@ from jobs.pool.attempts import attempts
 from jobs.runs.packs import tidy
 from jobs.runs.parts import pack_name
 from jobs.runs.progress import open_tasks
+from tests.covering import slow
 from tests.faults.running import (
     FINISHED,
     KILLED,
@@ -32,7 +33,7 @@ STORM_S = 60.0
 
 @pytest.mark.parametrize(
     ("seeds", "sleep_s", "most"),
-    [(40, 0.1, 4), pytest.param(400, 0.03, 99, marks=pytest.mark.slow)],
+    [(40, 0.1, 4), slow(400, 0.03, 99)],
 )
 def test_workers_killed_time_and_again(
     tmp_path: Path, seeds: int, sleep_s: float, most: int
@@ -127,15 +128,15 @@ def packing_killed(trial: Trial, *, parts_left: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "parts_left", [pytest.param(left, marks=pytest.mark.slow) for left in (256, 200)] + [100]
+    ("parts_left", "has_driver"), [(256, False), (200, False), (100, False), slow(100, True)]
 )
-def test_killed_while_packing(tmp_path: Path, parts_left: int) -> None:
+def test_killed_while_packing(tmp_path: Path, parts_left: int, has_driver: bool) -> None:
     trial = new_trial(tmp_path, seeds=86, chunk_units=1)
     for chunk in range(256):
         commit_scores(trial.run, chunk)
     packing_killed(trial, parts_left=parts_left)
     assert len(open_tasks(trial.run)) == trial.run.num_chunks - 256 == 2
-    if parts_left == 100:  # with a real driver: the other group is traced and packed
+    if has_driver:  # the other group is traced and packed
         assert trial.run_tasks() == 0
         check_whole(trial, [FINISHED])
         assert sorted(trial.run.live().packs) == [0, 1]

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.faults.running import FINISHED, ROOT, WAIT_S, check_whole, new_trial
 
 READER = """
@@ -29,6 +31,7 @@ print(json.dumps([len(counts), len(set(counts)), max(counts)]))
 """
 
 
+@pytest.mark.slow
 def test_two_drivers_and_a_reader(tmp_path: Path) -> None:
     trial = new_trial(tmp_path, seeds=100, chunk_units=1)
     stop = tmp_path / "stop"

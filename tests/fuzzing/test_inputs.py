@@ -11,6 +11,7 @@ import pytest
 import yaml
 from hypothesis import given
 
+from tests.covering import slow
 from tests.fuzzing.changes import CHANGES, Change, apply, fresh
 from tests.fuzzing.running import check_ends_in_order
 from tests.fuzzing.settings import LONG, QUICK
@@ -101,7 +102,7 @@ def check(whole: Path, folder: Path, change: Change, model: Path, scorer: Path) 
         "captions.parquet",
         "concepts.yaml",
         "plan.json",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in OTHER_FORMATS),
+        *map(slow, OTHER_FORMATS),
     ],
 )
 def test_whole_inputs_are_taken(

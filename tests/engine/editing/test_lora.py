@@ -13,6 +13,7 @@ from engine.model.model import Diffusion
 from engine.model.opening import from_pipeline, open_model
 from engine.model.sampling import generate
 from schemas.numerics import Numerics
+from tests.covering import slow
 from tests.rounding import ROUNDING, assert_near
 
 NUMERICS = Numerics(steps=3, guidance=3.0)
@@ -69,9 +70,7 @@ def images(model: Diffusion) -> torch.Tensor:
 @pytest.mark.parametrize(
     "edit",
     [
-        pytest.param(edit, marks=pytest.mark.slow)
-        if edit in ("sd1-out_proj", "sd1-fc2", "sdxl-first", "sdxl-second")
-        else edit
+        slow(edit) if edit in ("sd1-out_proj", "sd1-fc2", "sdxl-first", "sdxl-second") else edit
         for edit in EDITS
     ],
 )

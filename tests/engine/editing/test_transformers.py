@@ -24,6 +24,7 @@ from schemas.concept import Concept
 from schemas.edit_settings import KEPT_ROLES, EditSettings, RoleWeights
 from schemas.errors import UnknownComponent
 from schemas.numerics import Numerics
+from tests.covering import slow
 from tests.models.transformers import build_flux, build_pixart, build_sana
 from tests.rounding import assert_near
 
@@ -45,7 +46,7 @@ EDITED = [
 ]
 JOINT = [
     ("sd3", "transformer.transformer_blocks.0.attn"),
-    pytest.param("sd3", "transformer.transformer_blocks.2.attn", marks=pytest.mark.slow),
+    slow("sd3", "transformer.transformer_blocks.2.attn"),
     ("flux", "transformer.transformer_blocks.1.attn"),
     ("flux", "transformer.single_transformer_blocks.0.attn"),
 ]

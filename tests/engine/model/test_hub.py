@@ -145,6 +145,7 @@ def test_a_folder_may_have_an_at_sign_in_its_name(tmp_path: Path) -> None:
     assert unpinned(str(folder)) == pinned(str(folder)) == str(folder)
 
 
+@pytest.mark.slow
 def test_a_plan_names_the_commit_that_it_was_checked_on(hub: Hub, tmp_path: Path) -> None:
     code = f"""if True:
         from jobs.tracing.plan import check_plan, make_plan

@@ -28,6 +28,7 @@ from engine.statistics.inference import (
     studentized,
     tied_ranks,
 )
+from tests.covering import covering
 from tests.made_up.effects import above_zero, names
 
 Noise = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
@@ -194,8 +195,7 @@ def test_states_of_the_same_captions_are_taken_together() -> None:
     assert found == {(0, 1): [0, 2], (0, 1, 2): [1]}
 
 
-@pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.parametrize("captions", [6, 12, 72])
+@pytest.mark.parametrize(("noise", "captions"), covering(NOISES, [6, 12, 72]))
 def test_intervals_cover_at_their_level(noise: str, captions: int) -> None:
     draw, mean = NOISES[noise]
     states = 1500
@@ -211,8 +211,9 @@ def test_intervals_cover_at_their_level(noise: str, captions: int) -> None:
     assert is_covered.mean() <= (0.98 if noise == "normal" else 1)
 
 
-@pytest.mark.parametrize("noise", ["normal", "heavy-tailed", "mixed"])
-@pytest.mark.parametrize("captions", [6, 12, 72])
+@pytest.mark.parametrize(
+    ("noise", "captions"), covering(["normal", "heavy-tailed", "mixed"], [6, 12, 72])
+)
 def test_without_any_effect_discoveries_stay_at_the_level(noise: str, captions: int) -> None:
     generator = np.random.default_rng(captions + 1)
     draws, runs = draws_of(names(captions)), 300

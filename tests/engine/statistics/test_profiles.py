@@ -9,6 +9,7 @@ import pytest
 from engine.statistics.causal_sets import concentration
 from engine.statistics.inference import Array, draws_of
 from engine.statistics.profiles import ProfilePair, compare_profiles, share_of_noise
+from tests.covering import covering
 from tests.made_up.effects import names
 
 COMPONENTS = 29
@@ -56,15 +57,17 @@ def rejected(found: list[ProfilePair]) -> float:
 MOST = 0.05 + 3 * np.sqrt(0.05 * 0.95 / RUNS)
 
 
-@pytest.mark.parametrize("captions", [12, 36])
-@pytest.mark.parametrize(
-    ("one_K1", "other_K1"),
-    [(ONE, ONE), (ONE, ONE / 4), (ONE, NONE), (NONE, NONE)],
-    ids=["the same", "four times weaker", "no effect", "no effects"],
-)
-def test_profiles_that_differ_in_size_alone_seldom_differ(
-    one_K1: Array, other_K1: Array, captions: int
-) -> None:
+ALIKE = {
+    "the same": (ONE, ONE),
+    "four times weaker": (ONE, ONE / 4),
+    "no effect": (ONE, NONE),
+    "no effects": (NONE, NONE),
+}
+
+
+@pytest.mark.parametrize(("alike", "captions"), covering(ALIKE, [12, 36]))
+def test_profiles_that_differ_in_size_alone_seldom_differ(alike: str, captions: int) -> None:
+    one_K1, other_K1 = ALIKE[alike]
     assert rejected(pairs(one_K1, other_K1, captions=captions)) <= MOST
 
 

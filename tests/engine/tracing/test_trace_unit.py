@@ -30,6 +30,7 @@ from schemas.numerics import Numerics
 from schemas.trial import Trial
 from schemas.unit import Unit
 from schemas.window import expand_windows
+from tests.covering import covering, slow
 from tests.made_up.states import state_of
 from tests.models.naive import Key, Oracle, component_names, kind_of
 from tests.rounding import ROUNDING, assert_near
@@ -206,9 +207,9 @@ def distance(left: torch.Tensor, right: torch.Tensor) -> float:
     "options",
     [
         {},
-        {"cfg_patch": "both"},
-        {"guidance": 1.0},
-        {"guidance": 1.0, "cfg_patch": "both"},
+        slow({"cfg_patch": "both"}),
+        slow({"guidance": 1.0}),
+        slow({"guidance": 1.0, "cfg_patch": "both"}),
         {"guidance": 3.0, "negative_prompt": "an old ship at night", "cfg_patch": "both"},
     ],
     ids=["cond", "both", "unguided", "unguided both", "negative both"],
@@ -231,7 +232,9 @@ def all_differ(images: dict[Key, torch.Tensor]) -> bool:
     return float(apart.min()) > ROUNDING * 2
 
 
-@pytest.mark.parametrize("options", [{}, {"cfg_patch": "both"}, {"guidance": 1.0}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, slow({"cfg_patch": "both"}), slow({"guidance": 1.0})], ids=str
+)
 def test_every_intervention_equals_the_oracle(
     model: Diffusion, scorer: Scorer, options: dict[str, Any]
 ) -> None:
@@ -270,17 +273,18 @@ def test_consecutive_components_equal_the_oracle(model: Diffusion, scorer: Score
     assert_equals_the_oracle(model, scorer, text, make_numerics(steps=1))
 
 
-@pytest.mark.parametrize("part", list(Part))
 @pytest.mark.parametrize(
-    "options",
-    [
-        {"noise_at": "output"},
-        {"noise_absolute": 0.5},
-        {"noise_absolute": 0.5, "noise_at": "output"},
-        {"noise_sigmas": 1.0},
-        {"corruption": "counterfactual"},
-    ],
-    ids=lambda options: " ".join(map(str, options.values())),
+    ("options", "part"),
+    covering(
+        [
+            {"noise_at": "output"},
+            {"noise_absolute": 0.5},
+            {"noise_absolute": 0.5, "noise_at": "output"},
+            {"noise_sigmas": 1.0},
+            {"corruption": "counterfactual"},
+        ],
+        list(Part),
+    ),
 )
 def test_every_corruption_equals_the_oracle(
     model: Diffusion, scorer: Scorer, part: Part, options: dict[str, Any]
@@ -296,8 +300,7 @@ def test_every_corruption_equals_the_oracle(
     assert_equals_the_oracle(model, scorer, unit, make_numerics(steps=2, **options))
 
 
-@pytest.mark.parametrize("noise_at", ["input", "output"])
-@pytest.mark.parametrize("part", list(Part))
+@pytest.mark.parametrize(("part", "noise_at"), covering(list(Part), ["input", "output"]))
 def test_controls_equal_the_oracle(
     model: Diffusion, scorer: Scorer, part: Part, noise_at: str
 ) -> None:
@@ -340,10 +343,7 @@ def test_the_other_caption_is_drawn_among_all_that_are_unrelated() -> None:
 # The latents of every scheduler are compared below, in the default suite.
 @pytest.mark.parametrize(
     "scheduler",
-    [
-        name if name in ("ddim", "dpm++", "heun") else pytest.param(name, marks=pytest.mark.slow)
-        for name in readable({})
-    ],
+    [name if name == "heun" else slow(name) for name in readable({})],
 )
 def test_every_scheduler_equals_the_oracle(
     model: Diffusion, scorer: Scorer, scheduler: str
@@ -358,7 +358,9 @@ def test_every_scheduler_equals_the_oracle(
     assert_equals_the_oracle(model, scorer, unit, numerics, rows=7)
 
 
-@pytest.mark.parametrize("caption", CAPTIONS, ids=lambda caption: caption.subject)
+@pytest.mark.parametrize(
+    "caption", [slow(CAPTIONS[0]), *CAPTIONS[1:]], ids=lambda caption: caption.subject
+)
 def test_every_token_role_equals_the_oracle(
     model: Diffusion, scorer: Scorer, caption: Caption
 ) -> None:
@@ -373,7 +375,7 @@ def test_every_token_role_equals_the_oracle(
 
 @pytest.mark.parametrize(
     "options",
-    [{"guidance": 1.0}, {"guidance": 3.0, "negative_prompt": "a ship", "steps": 1}],
+    [{"guidance": 1.0}, slow({"guidance": 3.0, "negative_prompt": "a ship", "steps": 1})],
     ids=str,
 )
 def test_every_intervention_on_text_equals_the_oracle(
@@ -412,7 +414,7 @@ def plans(examples: int) -> settings:
     )
 
 
-@plans(6)
+@plans(3)
 @given(data=st.data())
 def test_any_plan_equals_the_oracle(model: Diffusion, scorer: Scorer, data: st.DataObject) -> None:
     compare_any_plan(model, scorer, data)
@@ -552,9 +554,9 @@ def test_rows_and_slabs_change_no_score(model: Diffusion, scorer: Scorer, part: 
         (4, {}),
         (7, {"cfg_patch": "both"}),
         (4, {"guidance": 1.0}),
-        pytest.param(7, {}, marks=pytest.mark.slow),
-        pytest.param(4, {"cfg_patch": "both"}, marks=pytest.mark.slow),
-        pytest.param(7, {"guidance": 1.0}, marks=pytest.mark.slow),
+        slow(7, {}),
+        slow(4, {"cfg_patch": "both"}),
+        slow(7, {"guidance": 1.0}),
     ],
     ids=str,
 )

@@ -68,6 +68,7 @@ def checks(run: TraceRun) -> dict[str, tuple[State, str]]:
 
 def test_a_worker_keeps_the_images_that_the_rule_picks(tmp_path: Path, fields: dict) -> None:
     fields |= {"parts": ["text-encoder"], "seeds": [3, 1], "noise_draws": 2, "slab_components": 2}
+    fields["numerics"] = {"steps": 1}
     run = traced(tmp_path / "r", fields)
     found = kept_images(run)
     # The fifth object's are not kept; each of the others has two slabs of two components.
@@ -96,7 +97,7 @@ def test_a_worker_keeps_the_images_that_the_rule_picks(tmp_path: Path, fields: d
         assert shown["corrupted"].score == pytest.approx(trials[0].corrupted, abs=1e-6)
         for role, trial in (("best", ranked[0]), ("worst", ranked[-1])):
             assert shown[role].component == trial.component
-            assert (shown[role].token, shown[role].step_stop) == ("last_subject", 2)
+            assert (shown[role].token, shown[role].step_stop) == ("last_subject", 1)
             assert shown[role].score == pytest.approx(trial.patched, abs=1e-6)
         pair, images = trace_images(model, unit, numerics=run.plan.numerics, rows=12)
         drawn = {change.component: image for change, image in images.items()}

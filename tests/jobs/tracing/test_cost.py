@@ -16,6 +16,7 @@ from jobs.tracing.plan import check_plan, make_plan
 from jobs.tracing.trace import prepare_run
 from jobs.tracing.tracer import TraceWorker
 from schemas.errors import PlanError
+from tests.covering import slow
 
 CAPTIONS = [
     {"caption": "a red apple by the sea", "subject": "apple", "attribute": "object"},
@@ -27,7 +28,7 @@ SMALL = {"guidance": 3.5, "height": 16, "width": 16}
 @pytest.mark.parametrize(
     "change",
     [
-        {"windows": ["each", "2:3", "all"], "parts": ["denoiser"]},
+        slow({"windows": ["each", "2:3", "all"], "parts": ["denoiser"]}),
         {
             "parts": ["denoiser"],
             "interventions": ["restore", "swap", "zero", "other-seed"],
