@@ -128,7 +128,8 @@ def packing_killed(trial: Trial, *, parts_left: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts_left", "has_driver"), [(256, False), (200, False), (100, False), slow(100, True)]
+    ("parts_left", "has_driver"),
+    [slow(256, False), slow(200, False), (100, False), slow(100, True)],
 )
 def test_killed_while_packing(tmp_path: Path, parts_left: int, has_driver: bool) -> None:
     trial = new_trial(tmp_path, seeds=86, chunk_units=1)
