@@ -84,7 +84,7 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
     note("reading the plan")
     from jobs.input.captions import pick, read_captions
     from jobs.input.probes import DEMO_CAPTIONS_PER_ATTRIBUTE, probe_set
-    from jobs.tracing.plan import read_options, read_plan
+    from jobs.tracing.plan import numerics_of, read_options, read_plan
     from schemas.errors import PlanError
 
     given = {
@@ -97,10 +97,11 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
     numerics = {name: given.pop(name) for name in list(given) if name in NUMERICS}
     fields = (read_plan(plan) if plan else {}) | given
     if revision is not None:
-        fields["model"] = revised(fields.get("model"), revision)  # pyright: ignore
+        model = fields.get("model")
+        fields["model"] = revised(None if model is None else str(model), revision)
     if part is not None:
         fields["parts"] = _parts(part)
-    fields["numerics"] = {**(fields.get("numerics") or {}), **numerics}  # pyright: ignore
+    fields["numerics"] = {**numerics_of(fields), **numerics}
     if listed:
         fields["options"] = read_options(listed)
     if captions and probe:

@@ -60,15 +60,21 @@ def read_plan(path: Path) -> dict[str, object]:
     return dict(fields)
 
 
+def numerics_of(fields: Mapping[str, object]) -> Mapping[str, object]:
+    """Return what a plan's fields say of its numerics; PlanError if that is no mapping."""
+    numerics = fields.get("numerics") or dict[str, object]()
+    if not is_mapping(numerics):
+        raise PlanError("`numerics` is not a mapping such as `steps: 20`")
+    return numerics
+
+
 def make_plan(fields: Mapping[str, object]) -> TracePlan:
     """Return the plan of `fields`, with the model's defaults for missing fields."""
     from engine.model.defaults import default_sampling
     from engine.model.registry import default_scorer
 
     model = str(fields.get("model", "emoji-sd"))
-    numerics = fields.get("numerics") or dict[str, object]()
-    if not is_mapping(numerics):
-        raise PlanError("`numerics` is not a mapping such as `steps: 20`")
+    numerics = numerics_of(fields)
     own = default_sampling(model)
     defaults = {"steps": own.steps, "guidance": own.guidance}
     scorer = fields.get("scorer") or default_scorer(model)

@@ -1,12 +1,10 @@
 """Tiny pipelines of the other families, like their published configs but for the widths."""
 
-import json
 from typing import Any
 
 import diffusers
 import torch
 from diffusers import UNet2DConditionModel
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import (
     CLIPTextConfig,
@@ -18,7 +16,8 @@ from transformers import (
     T5Tokenizer,
 )
 
-from tests.models.tiny import LENGTH, SENTENCES, build_pipeline, build_tokenizer
+from tests.models.tiny import LENGTH, build_pipeline, build_tokenizer
+from tests.models.vocabulary import scored_pieces
 
 UNET: dict[str, Any] = {
     "sample_size": 8,
@@ -171,20 +170,8 @@ def open_clip_tokenizer() -> CLIPTokenizer:
 
 def t5_tokenizer() -> T5Tokenizer:
     """Return a T5 tokenizer whose pieces come from a few sentences; it has no start token."""
-    special = ["<pad>", "</s>", "<unk>"]
-    tokenizer = Tokenizer(models.Unigram())  # pyright: ignore
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()  # pyright: ignore
-    letters = list("▁abcdefghijklmnopqrstuvwxyz,.")
-    trainer = trainers.UnigramTrainer(
-        vocab_size=100,
-        special_tokens=special,
-        unk_token="<unk>",
-        initial_alphabet=letters,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
-    pieces = json.loads(tokenizer.to_str())["model"]["vocab"]
-    return T5Tokenizer(vocab=[(piece, score) for piece, score in pieces], extra_ids=0)
+    special = [(token, 0.0) for token in ("<pad>", "</s>", "<unk>")]
+    return T5Tokenizer(vocab=[*special, *scored_pieces(97)], extra_ids=0)
 
 
 def text_config(

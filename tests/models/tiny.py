@@ -7,17 +7,13 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from open_clip.model import CLIP
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from tests.models.vocabulary import WORDS, learn_merges
+
 LENGTH = 24
-SENTENCES = (
-    "a red apple on a wooden table",
-    "a painting of a sailing ship at night",
-    "an old castle in the green forest",
-    "two small birds, a photo of the sea",
-)
 
 
 def build_tokenizer(*, merges: int = 60) -> CLIPTokenizer:
@@ -26,14 +22,8 @@ def build_tokenizer(*, merges: int = 60) -> CLIPTokenizer:
     Words that are not in them, "hippopotamus" say, become several tokens.
     """
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))  # pyright: ignore
-    tokenizer.normalizer = normalizers.Lowercase()  # pyright: ignore
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore
     alphabet = letters + [letter + "</w>" for letter in letters]
-    trainer = trainers.BpeTrainer(vocab_size=10_000, end_of_word_suffix="</w>", show_progress=False)
-    tokenizer.train_from_iterator(SENTENCES, trainer)
-    learned = json.loads(tokenizer.to_str())["model"]["merges"]
-    pairs = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in learned][:merges]
+    pairs = learn_merges(([*word[:-1], f"{word[-1]}</w>"] for word in WORDS), merges)
     tokens = [*alphabet, *dict.fromkeys("".join(pair) for pair in pairs)]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}

@@ -1,12 +1,10 @@
 """Tiny diffusion transformers, like their published configs but for the widths."""
 
-import json
 from typing import Any
 
 import diffusers
 import torch
 from diffusers import AutoencoderDC, AutoencoderKL
-from tokenizers import Tokenizer, models, normalizers, trainers
 from torch import nn
 from transformers import (
     CLIPTextModel,
@@ -19,7 +17,8 @@ from transformers import (
 )
 
 from tests.models.families import louder, open_clip_tokenizer, t5_tokenizer, text_config
-from tests.models.tiny import SENTENCES, build_tokenizer
+from tests.models.tiny import build_tokenizer
+from tests.models.vocabulary import WORDS, learn_merges
 
 T5_WIDTH = 24
 FLOW: dict[str, Any] = {"num_train_timesteps": 1000, "shift": 3.0}
@@ -95,18 +94,11 @@ def build_sana(*, sprint: bool) -> Any:
 def _gemma_tokenizer() -> GemmaTokenizer:
     """Return a Gemma tokenizer whose merges come from a few sentences; a start token, no end."""
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))  # pyright: ignore
-    tokenizer.normalizer = normalizers.Replace(" ", "▁")  # pyright: ignore
-    trainer = trainers.BpeTrainer(
-        vocab_size=200,
-        special_tokens=special,
-        initial_alphabet=list("▁abcdefghijklmnopqrstuvwxyz,."),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
-    learned = json.loads(tokenizer.to_str())["model"]
-    pairs = [tuple(p.split(" ") if isinstance(p, str) else p) for p in learned["merges"]]
-    return GemmaTokenizer(vocab=learned["vocab"], merges=pairs)  # pyright: ignore
+    letters = [*special, *"▁abcdefghijklmnopqrstuvwxyz,."]
+    pairs = learn_merges(([*f"▁{word}"] for word in WORDS), 160)
+    pieces = dict.fromkeys([*letters, *("".join(pair) for pair in pairs)])
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    return GemmaTokenizer(vocab=vocabulary, merges=pairs)  # pyright: ignore
 
 
 def _deep_vae() -> AutoencoderDC:
