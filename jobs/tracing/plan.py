@@ -61,7 +61,7 @@ def read_plan(path: Path) -> dict[str, object]:
 
 
 def numerics_of(fields: Mapping[str, object]) -> Mapping[str, object]:
-    """Return what a plan's fields say of its numerics; PlanError if that is no mapping."""
+    """Return the numerics among a plan's fields; PlanError if they are not a mapping."""
     numerics = fields.get("numerics") or dict[str, object]()
     if not is_mapping(numerics):
         raise PlanError("`numerics` is not a mapping such as `steps: 20`")
