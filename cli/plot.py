@@ -97,9 +97,11 @@ def plot(
 
     An option that the figure does not use is an error.
     """
-    from jobs.report.plot import Drawing, plot_figure
+    from jobs.report.plot import Drawing, check_path, draw_figure
     from jobs.runs.trace_run import open_run
 
+    for path in out:
+        check_path(path)
     opened = open_run(run_location(run))
     only = caption_filter(opened, known, min_te)
     drawing = Drawing(
@@ -114,8 +116,10 @@ def plot(
         width=width,
         only=only,
     )
-    shows = plot_figure(opened, figure.value, drawing, out)
-    say(shows, err=True)
+    picture = draw_figure(opened, figure.value, drawing)
+    for path in out:
+        picture.save(path)
+    say(picture.description, err=True)
     if only:
         say(f"Only captions with {only} are read.", err=True)
     for path in out:

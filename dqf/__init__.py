@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jobs.cluster.connection import Cluster
     from jobs.editing.request import EditRequest, run_edit
     from jobs.evaluation.evaluate import EvaluationRequest, evaluate, prepare_evaluation
+    from jobs.notebook import Trace, trace
     from jobs.query.results import effects, open_run, query, rank
     from schemas.caption import Caption
     from schemas.component import Kind, Part
@@ -37,6 +38,7 @@ __all__ = [
     "Numerics",
     "Part",
     "TokenRole",
+    "Trace",
     "effects",
     "evaluate",
     "open_model",
@@ -46,6 +48,7 @@ __all__ = [
     "query",
     "rank",
     "run_edit",
+    "trace",
     "trace_caption",
 ]
 PLACES = {
@@ -60,6 +63,7 @@ PLACES = {
     "Numerics": "schemas.numerics",
     "Part": "schemas.component",
     "TokenRole": "schemas.intervention",
+    "Trace": "jobs.notebook",
     "effects": "jobs.query.results",
     "evaluate": "jobs.evaluation.evaluate",
     "open_model": "engine.model.opening",
@@ -69,6 +73,7 @@ PLACES = {
     "query": "jobs.query.results",
     "rank": "jobs.query.results",
     "run_edit": "jobs.editing.request",
+    "trace": "jobs.notebook",
     "trace_caption": "engine.tracing.notebook",
 }
 """The module of each public name; a test holds it against the imports for type checkers."""

@@ -1,6 +1,7 @@
-"""One figure of a run as image files."""
+"""One figure of a run, in a notebook or as image files."""
 
 import difflib
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,16 +50,44 @@ class Drawing:
     """Which captions are read."""
 
 
-def plot_figure(run: TraceRun, name: str, drawing: Drawing, paths: Sequence[Path]) -> str:
-    """Write the figure `name` of a run to each path and return sentences that describe it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A figure of a run; a notebook shows it."""
 
-    PlanError: a path's ending is not one of FORMATS, the figure ignores what the drawing asks for,
-    the run lacks the chosen value, or it was not traced with what the figure needs.
+    spec: dict[str, Any]
+    """Its Vega-Lite specification, with its data."""
+
+    @property
+    def description(self) -> str:
+        """Sentences that say what it shows."""
+        return self.spec["description"]
+
+    def save(self, path: str | Path) -> None:
+        """Write it as .png of 300 dpi, .svg or .pdf; PlanError if the ending is another one, or if
+        it cannot be written there."""
+        write_whole(check_path(Path(path)), _rendered(self.spec, Path(path).suffix.lower()))
+
+    def _repr_html_(self) -> str:
+        caption = f"<figcaption>{html.escape(self.description)}</figcaption>"
+        return f"<figure>{vl_convert.vegalite_to_svg(self.spec)}{caption}</figure>"
+
+
+def check_path(path: Path) -> Path:
+    """Return a path that a figure can be saved at; PlanError otherwise."""
+    if path.suffix.lower() not in FORMATS:
+        raise PlanError(f"{path}: figures are saved as {', '.join(FORMATS)}")
+    prepare_output(path, error=PlanError)
+    return path
+
+
+def draw_figure(run: TraceRun, name: str, drawing: Drawing) -> Picture:
+    """Return the figure `name` of a run.
+
+    PlanError: there is no such figure, it ignores what the drawing asks for, the run lacks the
+    chosen value, or it was not traced with what the figure needs.
     """
-    for path in paths:
-        if path.suffix.lower() not in FORMATS:
-            raise PlanError(f"{path}: figures are saved as {', '.join(FORMATS)}")
-        prepare_output(path, error=PlanError)
+    if name not in FIGURES:
+        raise PlanError(f"no figure {name!r}: there are {', '.join(FIGURES)}")
     _check_used(name, drawing)
     figure, captions = FIGURES[name], _captions(run, drawing.caption)
     choices = _choices(run, drawing, captions)
@@ -83,10 +112,7 @@ def plot_figure(run: TraceRun, name: str, drawing: Drawing, paths: Sequence[Path
         top=drawing.top,
         shared_x=figure.shares_x,
     )
-    shows = " ".join(said)
-    for path in paths:
-        write_whole(path, _rendered({**spec, "description": shows}, path.suffix.lower()))
-    return shows
+    return Picture(spec={**spec, "description": " ".join(said)})
 
 
 def _check_used(name: str, drawing: Drawing) -> None:

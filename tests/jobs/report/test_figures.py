@@ -17,7 +17,7 @@ from jobs.report.figures.known import FIGURES
 from jobs.report.figures.labels import KIND_NAMES, places
 from jobs.report.figures.style import DARK, KIND_COLORS, LIGHT, Theme, config
 from jobs.report.figures.tokens import place_name
-from jobs.report.plot import Drawing, plot_figure
+from jobs.report.plot import Drawing, draw_figure
 from jobs.report.words import answers, findings
 from jobs.runs.trace_run import TraceRun
 from schemas.component import Component, Kind, Part
@@ -223,10 +223,10 @@ def test_states_and_contributions_are_never_in_one_ranking(tmp_path: Path) -> No
         *("UNet", "UNet, contributions"),
         *("text encoder", "text encoder, contributions"),
     ]
-    shows = plot_figure(run, "ranking", Drawing(patch="contribution"), [tmp_path / "a.svg"])
-    assert "contributions" in shows
+    picture = draw_figure(run, "ranking", Drawing(patch="contribution"))
+    assert "contributions" in picture.description
     with pytest.raises(PlanError, match="no patch 'gradient': it has state, contribution"):
-        plot_figure(run, "ranking", Drawing(patch="gradient"), [tmp_path / "a.svg"])
+        draw_figure(run, "ranking", Drawing(patch="gradient"))
 
 
 def test_every_kind_of_component_has_a_color() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from jobs.query.select import opened_views, run_query
 from jobs.report.figures.tokens import caption_rows
-from jobs.report.plot import Drawing, plot_figure
+from jobs.report.plot import Drawing, draw_figure
 from jobs.runs.trace_run import TraceRun
 from schemas.caption_filter import CaptionFilter
 from schemas.errors import PlanError
@@ -24,8 +24,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> TraceRun:
 def test_figures_are_saved_for_papers(run: TraceRun, tmp_path: Path) -> None:
     starts = {"png": b"\x89PNG", "svg": b"<svg", "pdf": b"%PDF"}
     paths = [tmp_path / "new" / f"ranking.{suffix}" for suffix in starts]
-    shows = plot_figure(run, "ranking", Drawing(attributes=("object",)), paths)
-    assert "up 0 resnet 0" in shows
+    picture = draw_figure(run, "ranking", Drawing(attributes=("object",)))
+    for path in paths:
+        picture.save(path)
+    assert "up 0 resnet 0" in picture.description
     for path, start in zip(paths, starts.values(), strict=True):
         assert path.read_bytes().startswith(start)
     svg = (tmp_path / "new" / "ranking.svg").read_text()
@@ -33,15 +35,16 @@ def test_figures_are_saved_for_papers(run: TraceRun, tmp_path: Path) -> None:
     assert "object, UNet, restored, scored against target" in svg
     asked = (run, "ranking")
     with pytest.raises(PlanError, match=r"saved as \.png, \.svg, \.pdf"):
-        plot_figure(*asked, Drawing(), [tmp_path / "a.svg", tmp_path / "ranking.jpg"])
+        picture.save(tmp_path / "ranking.jpg")
+    with pytest.raises(PlanError, match="no figure 'rankings': there are network, ranking"):
+        draw_figure(run, "rankings", Drawing())
     with pytest.raises(PlanError, match="no attribute 'color': it has object"):
-        plot_figure(*asked, Drawing(attributes=("object", "color")), [tmp_path / "a.svg"])
+        draw_figure(*asked, Drawing(attributes=("object", "color")))
     with pytest.raises(PlanError, match="no measure 'x': it has caption, target"):
-        plot_figure(*asked, Drawing(measure="x"), [tmp_path / "a.svg"])
+        draw_figure(*asked, Drawing(measure="x"))
     nobody = CaptionFilter.parsed("target:9", None, measures=("target",))
     with pytest.raises(PlanError, match="nothing to draw in the figure 'ranking'"):
-        plot_figure(*asked, Drawing(only=nobody), [tmp_path / "a.svg"])
-    assert not (tmp_path / "a.svg").exists()
+        draw_figure(*asked, Drawing(only=nobody))
 
 
 SIGNS = ("+", "0", "\N{MINUS SIGN}")
@@ -61,7 +64,7 @@ def texts(path: Path, where: str = "") -> list[str]:
 def plotted(run: TraceRun, name: str, folder: Path, **more: Any) -> Path:
     """Return the SVG of a figure of a run."""
     path = folder / "figure.svg"
-    plot_figure(run, name, Drawing(**more), [path])
+    draw_figure(run, name, Drawing(**more)).save(path)
     return path
 
 
@@ -151,4 +154,4 @@ def test_a_figure_that_was_not_traced_says_what_it_needs(tmp_path: Path) -> None
     for chunk in range(run.num_chunks):
         commit_scores(run, chunk)
     with pytest.raises(PlanError, match="needs several windows of steps"):
-        plot_figure(run, "timesteps", Drawing(), [tmp_path / "a.svg"])
+        draw_figure(run, "timesteps", Drawing())
