@@ -18,7 +18,7 @@ from jobs.tracing.plan import check_plan, make_plan
 from jobs.tracing.trace import prepare_run
 from jobs.tracing.tracer import TraceWorker
 from schemas.caption import Caption
-from schemas.errors import PlanError, TooManyFailures, first_line
+from schemas.errors import PlanError, TooManyFailures
 from schemas.numerics import Numerics
 
 SHOWN = ("words", "timesteps", "ranking")
@@ -48,7 +48,7 @@ class Trace:
 
     def _repr_html_(self) -> str:
         texts = ", ".join(caption.caption for caption in self.run.plan.captions)
-        pictures = [picture._repr_html_() for picture in self._pictures()]
+        pictures = [picture.as_html for picture in self._pictures()]
         return f"<p>{html.escape(texts)}</p>" + "".join(pictures)
 
     def _pictures(self) -> Sequence[Picture]:
@@ -97,6 +97,6 @@ def trace(
     if failures := opened.failures():
         raise TooManyFailures(
             f"{len(failures)} of {len(opened.units)} units failed, the first by "
-            f"{failures[0].error}: {first_line(failures[0].message)}"
+            f"{failures[0].error}: {failures[0].message}"
         )
     return Trace(run=opened, folder=folder)

@@ -67,9 +67,14 @@ class Picture:
         it cannot be written there."""
         write_whole(check_path(Path(path)), _rendered(self.spec, Path(path).suffix.lower()))
 
-    def _repr_html_(self) -> str:
+    @property
+    def as_html(self) -> str:
+        """The figure as SVG, with its description below."""
         caption = f"<figcaption>{html.escape(self.description)}</figcaption>"
         return f"<figure>{vl_convert.vegalite_to_svg(self.spec)}{caption}</figure>"
+
+    def _repr_html_(self) -> str:
+        return self.as_html
 
 
 def check_path(path: Path) -> Path:
