@@ -29,6 +29,7 @@ from cli.printing.streams import check_streams, flush_stdout, tidy_end
 from schemas.errors import DqfError
 from schemas.printable import message
 
+FINDING, EDITING, MODELS = "Find where a concept is kept", "Edit it out", "Models"
 TERMS = "What the terms mean: docs/glossary.md"
 
 app = typer.Typer(
@@ -46,21 +47,39 @@ trace.app.command(epilog="Example: dqf trace stop demo")(watch.stop)
 trace.app.command("list", epilog="Example: dqf trace list --address http://HEAD:8265")(
     watch.list_runs
 )
-app.add_typer(trace.app, name="trace", epilog=TERMS)
-app.command("rank", epilog=f"Example: dqf rank demo --attribute style --part denoiser\n\n{TERMS}")(
-    rank.rank
+app.add_typer(trace.app, name="trace", rich_help_panel=FINDING, epilog=TERMS)
+app.command(
+    "rank",
+    rich_help_panel=FINDING,
+    epilog=f"Example: dqf rank demo --attribute style --part denoiser\n\n{TERMS}",
+)(rank.rank)
+app.command(
+    "query", rich_help_panel=FINDING, epilog='Example: dqf query demo "SELECT * FROM ranking"'
+)(query.query)
+app.command("export", rich_help_panel=FINDING, epilog="Example: dqf export demo demo.duckdb")(
+    export.export
 )
-app.command("query", epilog='Example: dqf query demo "SELECT * FROM ranking"')(query.query)
-app.command("export", epilog="Example: dqf export demo demo.duckdb")(export.export)
-app.command("report", epilog="Example: dqf report demo --edit edits/demo")(report.report)
+app.command("report", rich_help_panel=FINDING, epilog="Example: dqf report demo --edit edits/demo")(
+    report.report
+)
 app.command(
-    "plot", epilog="Example: dqf plot demo --figure ranking --attribute style --out style.pdf"
+    "plot",
+    rich_help_panel=FINDING,
+    epilog="Example: dqf plot demo --figure ranking --attribute style --out style.pdf",
 )(plot.plot)
-app.command("doctor", epilog="Example: dqf doctor demo --repair")(doctor.doctor)
-app.command("models", epilog="Example: dqf models --format json")(models.models)
-app.command("components", epilog="Example: dqf components emoji-sd --format csv")(models.components)
+app.command("doctor", rich_help_panel=FINDING, epilog="Example: dqf doctor demo --repair")(
+    doctor.doctor
+)
+app.command("models", rich_help_panel=MODELS, epilog="Example: dqf models --format json")(
+    models.models
+)
 app.command(
-    "edit-batch", epilog="Example: dqf edit-batch concepts.csv --from-run demo --out edits/demo"
+    "components", rich_help_panel=MODELS, epilog="Example: dqf components emoji-sd --format csv"
+)(models.components)
+app.command(
+    "edit-batch",
+    rich_help_panel=EDITING,
+    epilog="Example: dqf edit-batch concepts.csv --from-run demo --out edits/demo",
 )(edit.edit_batch)
 edits.app.command(
     "create", epilog="Example: dqf edit create concepts.csv --from-run demo --out edits/demo"
@@ -75,10 +94,12 @@ edits.app.command(
 edits.app.command("attack", epilog="Example: dqf edit attack edits/demo --concept cat")(
     attack.attack
 )
-app.add_typer(edits.app, name="edit", epilog=TERMS)
-app.command("generate", epilog='Example: dqf generate --edit edits/demo "a photo of a cat"')(
-    generate.generate
-)
+app.add_typer(edits.app, name="edit", rich_help_panel=EDITING, epilog=TERMS)
+app.command(
+    "generate",
+    rich_help_panel=EDITING,
+    epilog='Example: dqf generate --edit edits/demo "a photo of a cat"',
+)(generate.generate)
 
 
 def _print_version(is_asked: bool) -> None:

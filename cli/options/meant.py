@@ -12,6 +12,11 @@ OTHER_WORDS = {"ls": "trace list", "runs": "trace list", "help": "--help", "edit
 class MeantGroup(TyperGroup):
     """Commands that say, for the name of an inner command, where it is."""
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names in the order of help: those that have inner commands come first."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: not hasattr(self.commands[name], "commands"))
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the first word's command; UsageError, with a suggestion, otherwise."""
         try:

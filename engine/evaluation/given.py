@@ -7,7 +7,7 @@ wording of the kind, and counts by itself: an edit of a name cannot reach what n
 
 from engine.editing.names import KnownNames, words_of
 from engine.evaluation.prompts import templates_of
-from engine.evaluation.wordings import Words, _escaped
+from engine.evaluation.wordings import Words, escaped
 from engine.model.plurals import plural
 from schemas.concept import Concept
 from schemas.evaluation import EvaluationPrompt, Group
@@ -48,13 +48,13 @@ def said_template(text: str, concept: Concept, *, known: KnownNames) -> str | No
         if words_of(said) != words_of(concept.concept) and words_of(said) == words_of(
             plural(concept.concept)
         ):
-            parts += [_escaped(before), "{plural}"]
+            parts += [escaped(before), "{plural}"]
         elif article:
-            parts += [_escaped(first), "{article}"]
+            parts += [escaped(first), "{article}"]
         else:
-            parts += [_escaped(before), "{name}"]
+            parts += [escaped(before), "{name}"]
         stop = mention.stop
-    return "".join([*parts, _escaped(text[stop:])]) if parts else None
+    return "".join([*parts, escaped(text[stop:])]) if parts else None
 
 
 def _without_article(before: str) -> tuple[str, bool]:

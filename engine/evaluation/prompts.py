@@ -8,7 +8,7 @@ the same ways, so that what is erased and what is kept differ in the name alone.
 from collections.abc import Iterator, Sequence
 
 from engine.editing.forms import concept_forms
-from engine.evaluation.wordings import Words, _escaped, _spread, _turned, fill
+from engine.evaluation.wordings import Words, escaped, spread, turned, fill
 from engine.model.vocabulary import with_article
 from schemas.concept import Concept, ConceptKind, ConceptMode
 from schemas.evaluation import EvaluationPrompt, Group, Subject
@@ -44,7 +44,7 @@ def subjects(
         if kind in edited:
             listed += [_kept(n, i, kind, words, prompt_set) for i, n in enumerate(names)]
         elif prompt_set is PromptSet.FULL and words.carriers:
-            listed += [_unrelated(name, kind, words) for name in _spread(names, 12)]
+            listed += [_unrelated(name, kind, words) for name in spread(names, 12)]
     listed += _general(words)
     return _with_shown(listed)
 
@@ -103,8 +103,8 @@ def _general(words: Words) -> list[Subject]:
 def templates_of(kind: ConceptKind, words: Words, number: int) -> dict[Group, tuple[str, ...]]:
     """Return the wordings of a kind by efficacy group; `number` varies the other words."""
     if kind is ConceptKind.OBJECT:
-        return {g: _turned(templates, number) for g, templates in words.templates.items()}
-    carriers = [_escaped(carrier) for carrier in _turned(words.carriers, number)[:3]]
+        return {g: turned(templates, number) for g, templates in words.templates.items()}
+    carriers = [escaped(carrier) for carrier in turned(words.carriers, number)[:3]]
     opening = words.opening
     if kind is ConceptKind.STYLE:
         return {
@@ -132,8 +132,8 @@ def templates_of(kind: ConceptKind, words: Words, number: int) -> dict[Group, tu
 
 def _forms(concept: Concept, number: int, words: Words) -> Iterator[EvaluationPrompt]:
     """Yield a prompt for each form; its images are judged among all names in that form."""
-    carrier = next(iter(_turned(words.carriers, number)), "a picture")
-    fixed = {"opening": words.opening, "carrier": _escaped(carrier)}
+    carrier = next(iter(turned(words.carriers, number)), "a picture")
+    fixed = {"opening": words.opening, "carrier": escaped(carrier)}
     # The places that `fill` knows stay.
     places = ("name", "article", "plural", "capital", "capital_article")
     for form in concept_forms(concept):
@@ -147,9 +147,9 @@ def _forms(concept: Concept, number: int, words: Words) -> Iterator[EvaluationPr
 
 def _beside(concept: Concept, number: int, words: Words) -> Iterator[EvaluationPrompt]:
     """Yield prompts of the concept that test their other words: object, style and color."""
-    others = {kind: _turned(names, number) for kind, names in words.names.items()}
+    others = {kind: turned(names, number) for kind, names in words.names.items()}
     styles, colors = others[ConceptKind.STYLE][:2], others[ConceptKind.COLOR][:2]
-    carriers = [c.partition(" ")[2] for c in _turned(words.carriers, number)[:2]]
+    carriers = [c.partition(" ")[2] for c in turned(words.carriers, number)[:2]]
     known = [c for c in carriers if c in words.names[ConceptKind.OBJECT]]
     asked = {
         ConceptKind.OBJECT: (
@@ -170,7 +170,7 @@ def _beside(concept: Concept, number: int, words: Words) -> Iterator[EvaluationP
     }
     for group, kind, pattern, names in asked.get(concept.kind, ()):
         template, edited = (
-            pattern.format(opening=words.opening, text=_escaped(t), said=_escaped(with_article(t)))
+            pattern.format(opening=words.opening, text=escaped(t), said=escaped(with_article(t)))
             for t in (concept.concept, concept.replacement or concept.concept)
         )
         for name in names:
@@ -194,7 +194,7 @@ def _with_shown(listed: Sequence[Subject]) -> tuple[Subject, ...]:
             for number, s in enumerate(listed)
             if any(p.group is group for p in s.prompts)
         }
-        shown |= {(number, first[number]) for number in _spread(list(first), SHOWN)}
+        shown |= {(number, first[number]) for number in spread(list(first), SHOWN)}
     return tuple(
         subject.model_copy(
             update={

@@ -140,8 +140,8 @@ def _vocabulary_words(free: Mapping[ConceptKind, tuple[str, ...]]) -> Words:
 
     Edits are fitted on every other color and on "upside down", never on both together.
     """
-    styles = [f"in the style of {_escaped(style)}" for style in free[ConceptKind.STYLE]]
-    colors = [_escaped(color) for color in free[ConceptKind.COLOR][1::2]]
+    styles = [f"in the style of {escaped(style)}" for style in free[ConceptKind.STYLE]]
+    colors = [escaped(color) for color in free[ConceptKind.COLOR][1::2]]
     turned = [
         f"an upside down {color} {{name}} {style}".strip()
         for color, style in zip(cycle(colors or ["plain"]), styles or [""], strict=False)
@@ -166,7 +166,7 @@ def _vocabulary_words(free: Mapping[ConceptKind, tuple[str, ...]]) -> Words:
 
 def _combinations(free: Mapping[ConceptKind, Sequence[str]]) -> tuple[str, ...]:
     """Return prompts of kept objects, each with another color, turn and style."""
-    objects = _spread(free[ConceptKind.OBJECT], GENERAL_COUNT)
+    objects = spread(free[ConceptKind.OBJECT], GENERAL_COUNT)
     colors = ("", *free[ConceptKind.COLOR])
     endings = ("", *(f"in the style of {style}" for style in free[ConceptKind.STYLE]))
     texts = []
@@ -178,19 +178,19 @@ def _combinations(free: Mapping[ConceptKind, Sequence[str]]) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _spread(items: Sequence[T], count: int) -> list[T]:
+def spread(items: Sequence[T], count: int) -> list[T]:
     """Return at most `count` items, evenly spread."""
     count = min(count, len(items))
     return [items[n * len(items) // count] for n in range(count)]
 
 
-def _turned(items: Sequence[str], by: int) -> tuple[str, ...]:
+def turned(items: Sequence[str], by: int) -> tuple[str, ...]:
     """Return the items with the first `by` moved to the end."""
     by = by % len(items) if items else 0
     return (*items[by:], *items[:by])
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
