@@ -8,7 +8,7 @@ the same ways, so that what is erased and what is kept differ in the name alone.
 from collections.abc import Iterator, Sequence
 
 from engine.editing.forms import concept_forms
-from engine.evaluation.wordings import Words, escaped, spread, turned, fill
+from engine.evaluation.wordings import Words, escaped, fill, spread, turned
 from engine.model.vocabulary import with_article
 from schemas.concept import Concept, ConceptKind, ConceptMode
 from schemas.evaluation import EvaluationPrompt, Group, Subject

@@ -191,6 +191,7 @@ def turned(items: Sequence[str], by: int) -> tuple[str, ...]:
 
 
 def escaped(text: str) -> str:
+    """Return a text as `str.format` gives it back."""
     return text.replace("{", "{{").replace("}", "}}")
 
 
