@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from engine.model.model import Diffusion
+from engine.model.parts import quiet_loaders
 from schemas.errors import ConceptError, first_line
 
 INPUTS = 32
@@ -89,7 +90,8 @@ def load_lora(pipeline: Any, file: Path) -> None:
     except (SafetensorError, OSError) as error:
         raise ConceptError(f"{file} is not a safetensors file: {first_line(error)}") from error
     try:
-        pipeline.load_lora_weights(tensors)
+        with quiet_loaders():
+            pipeline.load_lora_weights(tensors)
     except (ValueError, KeyError, TypeError, IndexError, NotImplementedError) as error:
         # diffusers has no error of its own for files whose names it does not know.
         raise ConceptError(

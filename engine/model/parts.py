@@ -85,7 +85,7 @@ def check_weights(folder: Path, network: nn.Module) -> str | None:
     stem = _stem(type(network))
     variant = sole_variant(folder.name, [file.name for file in folder.iterdir()], stem)
     stored = read_headers(weight_files(folder, stem, variant))
-    with _quiet():
+    with quiet_loaders():
         missing, mismatched = _compared(network, stored)
     if missing:
         raise PartError(_missing(folder.name, missing, stored))
@@ -112,7 +112,7 @@ def load_part(folder: Path, kind: Any, variant: str | None, *, dtype: torch.dtyp
         "output_loading_info": True,
     }
     try:
-        with _quiet():
+        with quiet_loaders():
             if issubclass(kind, PreTrainedModel):
                 config = _text_config(kind, read_config(folder))
                 opened: Any = kind.from_pretrained(folder, config=config, dtype=dtype, **options)
@@ -201,7 +201,7 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_loaders() -> Iterator[None]:
     """Silence the loaders' reports; the checks here say the same in one sentence."""
     loggers = [logging.getLogger(name) for name in ("transformers", "diffusers")]
     levels = [logger.level for logger in loggers]
@@ -244,7 +244,7 @@ def load_tokenizer(folder: Path, kind: type) -> Any:
     if missing and not is_file(folder / whole):
         raise PartError(f"{folder.name} lacks {' and '.join(missing)}")
     try:
-        with _quiet():
+        with quiet_loaders():
             return kind.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # a bad file can make a library raise anything
         raise PartError(f"{folder.name} cannot be opened: {first_line(error)}") from error
@@ -256,7 +256,7 @@ def load_scheduler(folder: Path, kind: type) -> Any:
         raise PartError(f"{folder.name} is a {kind.__name__}, which is not a scheduler")
     config = read_json(folder / "scheduler_config.json")
     try:
-        with _quiet():
+        with quiet_loaders():
             return kind.from_config(config)  # pyright: ignore
     except Exception as error:  # a bad config can make a library raise anything
         raise PartError(f"{folder.name} cannot be opened: {first_line(error)}") from error

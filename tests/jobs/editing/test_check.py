@@ -1,5 +1,6 @@
 """`dqf edit check`: a LoRA that diffusers applies as the edit, and each way it does not."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -86,14 +87,21 @@ def test_what_is_missing_scaled_or_besides_the_edit_is_named(edit: Path, tmp_pat
     }
 
 
-def test_the_distance_is_1_where_nothing_was_applied(edit: Path, tmp_path: Path) -> None:
+def test_the_distance_is_1_where_nothing_was_applied(
+    edit: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     own = load_file(edit / PEFT_FILE)
     kept = {name: t for name, t in own.items() if not name.startswith("unet.")}
     save_file(kept, tmp_path / "part.safetensors")
+    monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
     matrices = check_edit(edit, lora=tmp_path / "part.safetensors", note=lambda _: None)
     found: dict[str, CheckedMatrix] = {m.matrix: m for m in matrices}
     assert found[TO_K].distance == pytest.approx(1.0)
     assert found[FC2].distance == pytest.approx(0.0, abs=1e-3)
+    assert "No LoRA keys" not in caplog.text  # diffusers' own words for what the table says
 
 
 def test_a_model_without_a_loader_has_no_lora_and_says_so(tmp_path: Path) -> None:
