@@ -77,7 +77,7 @@ def query(
     only = {name: caption_filter(run, known, min_te) for name, run in runs.items()}
     for name, condition in only.items():
         if condition:
-            say(f"{name}: read are only the captions with {condition}.", err=True)
+            say(f"{name}: only captions with {condition} are read.", err=True)
     if example is not None:
         from jobs.query.examples import example_sql
 

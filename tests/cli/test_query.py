@@ -73,7 +73,7 @@ def test_captions_are_filtered_in_every_run_and_the_filter_is_said(runs: Path) -
     ):
         done = dqf("query", "r", "other-run", sql, *given, "--format", "csv", cwd=runs)
         assert done.stdout.splitlines()[1] == f"{rows},{rows}"
-        assert "other-run: read are only the captions with a" in done.stderr
+        assert "other-run: only captions with a" in done.stderr
     assert "read are" not in dqf("query", "r", "SELECT 1", cwd=runs).stderr
     refused = dqf("query", "r", "SELECT 1", "--known", "lips:0.2", cwd=runs)
     assert (refused.returncode, "'lips', which was not traced" in refused.stderr) == (2, True)
