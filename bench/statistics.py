@@ -105,6 +105,7 @@ def _tables(run: TraceRun, windows: int) -> Iterator[pa.Table]:
                 "caption_id": pa.array(ids).take(pa.array(place[0])),
                 "seed": pa.repeat(pa.scalar(seed, pa.int64()), rows),
                 "draw": pa.repeat(pa.scalar(0, pa.int32()), rows),
+                "noise_sigmas": pa.repeat(3.0, rows),
                 "part": pa.repeat("text-encoder", rows),
                 "component": pa.array(names).take(pa.array(place[1])),
                 "intervention": pa.repeat("restore", rows),

@@ -9,7 +9,7 @@ import typer
 from cli.options.arguments import RunArgument
 from cli.options.captions import KnownOption, MinTotalEffectOption, caption_filter
 from cli.options.completion import attributes
-from cli.options.panels import READING, choice
+from cli.options.panels import READING, choice, option
 from cli.options.part import part_option
 from cli.options.runs import run_location
 from cli.printing.lines import say
@@ -73,6 +73,14 @@ def plot(
             "Kind of patch", PatchKind, panel=READING, metavar="PATCH", default="the run's first"
         ),
     ] = None,
+    noise: Annotated[
+        float | None,
+        option(
+            "Noise, in standard deviations of the embeddings.",
+            panel=READING,
+            default="the run's first",
+        ),
+    ] = None,
     caption: Annotated[
         str | None,
         typer.Option(help="Text of the caption in `words`.", show_default="the attribute's first"),
@@ -110,6 +118,7 @@ def plot(
         measure=measure,
         intervention=intervention.value if intervention else None,
         patch=patch.value if patch else None,
+        noise=noise,
         caption=caption,
         title=title,
         top=top,

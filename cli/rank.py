@@ -60,6 +60,14 @@ def rank(
             default="each, in rankings of their own",
         ),
     ] = None,
+    noise: Annotated[
+        float | None,
+        option(
+            "Only this noise, in standard deviations of the embeddings.",
+            panel=WHAT,
+            default="each, in rankings of their own",
+        ),
+    ] = None,
     beyond: Annotated[
         Intervention | None,
         choice(
@@ -107,6 +115,7 @@ def rank(
         measure=measure,
         intervention=beyond or intervention,
         patch_kind=patch.value if patch else None,
+        noise_sigmas=noise,
     )
     ranking.check_choice(opened, choice)
     if beyond:
@@ -117,7 +126,7 @@ def rank(
     with opened_views(opened, only=only) as views:
         if as_published is not None:
             found = ranking.ranked_as_published(views, choice, threshold=as_published, top=top)
-            return print_table(found, output_format)
+            return print_table(ranking.without_one_noise(opened, found), output_format)
         sentences = verdicts(views, choice)
         if output_format is Format.TABLE and show is Shown.STATES:
             return _print_states(views, choice, sentences, is_beyond=beyond is not None, top=top)
@@ -129,7 +138,7 @@ def rank(
             table = ranking.ranked_beyond(views, choice, top=top)
         else:
             table = ranking.ranked(views, choice, columns=ranking.SHOWN, top=top)
-    print_table(table, output_format)
+    print_table(ranking.without_one_noise(opened, table), output_format)
     for sentence in sentences:
         say(sentence, err=True)
 
@@ -143,15 +152,16 @@ def _print_states(
 
     names = short_names([component.name for component in views.run.components])
     if is_beyond:
-        rows = ranking.ranked_beyond(views, choice, top=top).to_pylist()
-        columns = columns_beyond(names)
+        last, found = None, ranking.ranked_beyond(views, choice, top=top)
         effect = f"indirect effect beyond the control {choice.intervention}, by {choice.measure}"
     else:
         shown = (*ranking.SHOWN, "intervention")
-        rows = ranking.ranked(views, choice, columns=shown, top=top).to_pylist()
-        columns = columns_of(names, ranking.last_ranks(views, choice, rows), rows)
+        found = ranking.ranked(views, choice, columns=shown, top=top)
+        last = ranking.last_ranks(views, choice, found.to_pylist())
         effect = f"indirect effect by {choice.measure}, {choice.intervention}"
     for sentence in sentences:
         say_folded(sentence)
     say("")
+    rows = ranking.without_one_noise(views.run, found).to_pylist()
+    columns = columns_beyond(names) if last is None else columns_of(names, last, rows)
     print_ranking(rows, effect=effect, columns=columns)

@@ -62,6 +62,7 @@ def _leader(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, objec
         "component": names[row["component"]],
         "token": row["token"],
         "steps": row["steps"],
+        **({"noise": f"{row['noise_sigmas']:g}"} if "noise_sigmas" in row else {}),
         "effect": f"{row['mean_ie']:+.3f}{error}",
     }
 
@@ -74,12 +75,13 @@ def _print_leaders(run: "TraceRun") -> None:
 
 
 def _leaders(run: "TraceRun") -> list[dict[str, object]]:
-    """Return the state of the largest effect so far, of each attribute and part."""
-    from jobs.query.rank import Choice, leading
+    """Return the state of the largest effect so far, of each attribute, part and noise."""
+    from jobs.query.rank import Choice, leading, without_one_noise
     from jobs.query.select import opened_views
 
     with opened_views(run) as views:
-        return leading(views, Choice(measure=_measure(run))).to_pylist()
+        found = leading(views, Choice(measure=_measure(run)))
+    return without_one_noise(run, found).to_pylist()
 
 
 def _measure(run: "TraceRun") -> str:

@@ -13,7 +13,8 @@ KNOWN = re.compile(r"(?P<measure>[\w-]+):(?P<score>[-+\w.]+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionFilter:
-    """Conditions on a caption's mean over its seeds and draws; None for no condition."""
+    """Conditions on a caption's mean over its seeds and draws, noise by noise; None for no
+    condition."""
 
     known: tuple[str, float] | None = None
     """A measure, and the least score of the clean run by it."""
@@ -54,8 +55,10 @@ class CaptionFilter:
             )
         if self.min_te is not None:
             conditions.append(
-                f"(caption_id, measure) IN (SELECT (caption_id, measure) FROM ({scores}) "
-                f"GROUP BY caption_id, measure HAVING avg(clean - corrupted) >= {self.min_te!r})"
+                "(caption_id, noise_sigmas, measure) IN ("
+                f"SELECT (caption_id, noise_sigmas, measure) FROM ({scores}) "
+                f"GROUP BY caption_id, noise_sigmas, measure "
+                f"HAVING avg(clean - corrupted) >= {self.min_te!r})"
             )
         return (
             f"SELECT * FROM ({scores}) WHERE {' AND '.join(conditions)}" if conditions else scores

@@ -91,6 +91,13 @@ COLUMNS = {
         column("seed", COUNT, "seed of the initial latent"),
         column("draw", INTEGER, "number of the noise draw on the subject's tokens, from 0"),
         column(
+            "noise_sigmas",
+            REAL,
+            "standard deviation of the noise on the subject's tokens, in those of the embeddings; "
+            "0 where the noise is absolute or the corruption is a counterfactual",
+            unit="sigmas",
+        ),
+        column(
             "component",
             TEXT,
             "name of the place that is patched, as `dqf components MODEL` lists it",
@@ -179,7 +186,8 @@ COLUMNS = {
         ),
         estimate(
             "q_value",
-            "p after Benjamini-Hochberg over a part, attribute, measure, patch, intervention",
+            "p after Benjamini-Hochberg over a part, attribute, measure, patch, noise and "
+            "intervention",
             unit="probability",
         ),
         estimate(

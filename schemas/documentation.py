@@ -136,7 +136,8 @@ VIEWS = (
     _view(
         "concentration",
         CONCENTRATION,
-        "One row per attribute, part, patch_kind, measure: in how few components its effects are.",
+        "One row per attribute, part, patch_kind, noise_sigmas, measure: in how few components its "
+        "effects are.",
     ),
 )
 """The views of a run, each after those that it is computed from."""

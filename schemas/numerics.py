@@ -2,9 +2,28 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from schemas.caption import Occurrence
+
+DEFAULT_NOISE = 3.0
+"""In standard deviations of the embeddings, as ROME's traces and Basu et al. 2024 have it."""
+_NOISES = TypeAdapter(tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...])
+
+
+def _noise_sigmas(given: object) -> float | tuple[float, ...]:
+    """Return one noise or several; ValueError: none, one that is no finite number above zero, or
+    one twice."""
+    try:
+        noises = _NOISES.validate_python(given if isinstance(given, list | tuple) else (given,))
+    except ValidationError as error:
+        raise ValueError(error.errors(include_url=False)[0]["msg"]) from error
+    if not noises:
+        raise ValueError("there is no value: give one or several")
+    for place, noise in enumerate(noises):
+        if noise in noises[:place]:
+            raise ValueError(f"{noise:g} is there twice: leave one out")
+    return noises[0] if len(noises) == 1 else noises
 
 
 class Numerics(BaseModel):
@@ -21,9 +40,12 @@ class Numerics(BaseModel):
     """Corrupt by Gaussian noise on the subject's tokens, or by the caption's counterfactual."""
     occurrence: Occurrence = "all"
     """Mentions of the subject that are corrupted; token roles follow the last of them."""
-    noise_sigmas: float = Field(default=3.0, gt=0.0, allow_inf_nan=False)
+    noise_sigmas: Annotated[float | tuple[float, ...], BeforeValidator(_noise_sigmas)] = (
+        DEFAULT_NOISE
+    )
     """Standard deviation of the noise on the subject's tokens, in units of the measured standard
-    deviation of what is noised: the token embedding table, or the caption's output rows."""
+    deviation of what is noised: the token embedding table, or the caption's output rows. A plan may
+    have several: each of its units is traced with each of them, by the same draws."""
     noise_absolute: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
     """Standard deviation of the noise in absolute terms, instead of `noise_sigmas`."""
     noise_at: Literal["input", "output"] = "input"
@@ -41,3 +63,15 @@ class Numerics(BaseModel):
     height: Annotated[int, Field(ge=8, multiple_of=8)] | None = None
     """Pixels; by default the model's own size."""
     width: Annotated[int, Field(ge=8, multiple_of=8)] | None = None
+
+    @property
+    def sweep(self) -> tuple[float, ...]:
+        """Each value of `noise_sigmas`; 0 alone where the noise is not given in sigmas."""
+        if self.corruption != "noise" or self.noise_absolute is not None:
+            return (0.0,)
+        return self.noise_sigmas if isinstance(self.noise_sigmas, tuple) else (self.noise_sigmas,)
+
+    def at(self, noise_sigmas: float) -> "Numerics":
+        """Return the settings of the units that are traced with one noise of `sweep`."""
+        is_sweep = isinstance(self.noise_sigmas, tuple)
+        return self.model_copy(update={"noise_sigmas": noise_sigmas}) if is_sweep else self

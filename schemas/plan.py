@@ -79,3 +79,16 @@ class TracePlan(BaseModel):
         if {TokenRole.WORDS, TokenRole.EACH} <= set(self.tokens):
             raise ValueError("tokens has `words` and `each`, which holds them: leave one out")
         return self
+
+    @model_validator(mode="after")
+    def _sweeps_noise(self) -> "TracePlan":
+        """Refuse several noises in sigmas where no noise is measured in them."""
+        numerics = self.numerics
+        if isinstance(numerics.noise_sigmas, tuple) and numerics.sweep != numerics.noise_sigmas:
+            other = (
+                "corruption counterfactual adds no noise"
+                if numerics.corruption != "noise"
+                else "noise_absolute takes its place"
+            )
+            raise ValueError(f"noise_sigmas has several values, but {other}: leave them or it out")
+        return self

@@ -9,7 +9,7 @@ import pyarrow as pa
 from schemas.columns import fields
 from schemas.views import STATE
 
-STATISTICS_VERSION = 6
+STATISTICS_VERSION = 7
 """Raised when a column or the meaning of one changes: statistics of other versions are ignored."""
 
 DISCOVERY_RATE = 0.05
@@ -36,8 +36,8 @@ CONTROLLED = pa.schema(
 
 OVERLAP = pa.schema(
     fields(
-        "part patch_kind measure attribute_a attribute_b num_a num_b num_both jaccard jaccard_low "
-        "jaccard_high similarity similarity_ceiling p_differs q_differs"
+        "part patch_kind noise_sigmas measure attribute_a attribute_b num_a num_b num_both jaccard "
+        "jaccard_low jaccard_high similarity similarity_ceiling p_differs q_differs"
     )
 )
 """One row per pair of attributes: how many causal states each has and how many they share, and
@@ -45,12 +45,12 @@ whether their effects have one profile over components."""
 
 CONCENTRATION = pa.schema(
     fields(
-        "attribute part patch_kind measure num_components gini gini_low gini_high "
+        "attribute part patch_kind noise_sigmas measure num_components gini gini_low gini_high "
         "effective_components effective_low effective_high effective_share noise_low noise_high "
         "p_noise"
     )
 )
-"""One row per attribute, part, kind of patch and measure: in how few components the positive
+"""One row per attribute, part, kind of patch, noise and measure: in how few components the positive
 effects are."""
 
 STATISTICS = {

@@ -9,6 +9,7 @@ from schemas.caption import Caption
 from schemas.component import Part
 from schemas.content_id import content_id
 from schemas.intervention import Intervention, PatchKind, TokenRole
+from schemas.numerics import DEFAULT_NOISE
 from schemas.plan import TracePlan
 from schemas.product import Product
 from schemas.tables import SCHEMA_VERSION
@@ -21,7 +22,7 @@ MARGIN = "margin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """One caption x seed x noise draw x slab: the unit of work and of failure.
+    """One caption x seed x noise draw x noise x slab: the unit of work and of failure.
 
     The slab is every possible combination of its components, windows, tokens, interventions and
     kinds of patch: the text encoder has no windows, the UNet no tokens, only cross-attention can
@@ -31,6 +32,8 @@ class Unit:
     caption: Caption
     seed: int
     draw: int
+    noise_sigmas: float = DEFAULT_NOISE
+    """Standard deviation of the noise in sigmas; 0 where it is not given in sigmas."""
     part: Part
     components: tuple[str, ...]
     """Names; consecutive components that are restored together are named FIRST..LAST."""
@@ -70,18 +73,20 @@ class Units(Product[Unit]):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The numbers of captions, seeds, noise draws and slabs."""
-        plan = self.plan
-        return len(plan.captions), len(plan.seeds), plan.noise_draws, len(self.slabs)
+        """The numbers of captions, seeds, noise draws, noises and slabs."""
+        plan, noises = self.plan, self.plan.numerics.sweep
+        axes = len(plan.captions), len(plan.seeds), plan.noise_draws, len(noises)
+        return *axes, len(self.slabs)
 
     def at(self, *place: int) -> Unit:
-        """Return a unit by the indexes of its caption, seed, noise draw and slab."""
-        caption, seed, draw, number = place
+        """Return a unit by the indexes of its caption, seed, noise draw, noise and slab."""
+        caption, seed, draw, noise, number = place
         plan, slab = self.plan, self.slabs[number]
         return Unit(
             caption=plan.captions[caption],
             seed=plan.seeds[seed],
             draw=draw,
+            noise_sigmas=plan.numerics.sweep[noise],
             part=slab.part,
             components=slab.components,
             windows=slab.windows,
@@ -95,23 +100,21 @@ class Units(Product[Unit]):
     def ids(self, *, model_hash: str, scorer_hash: str) -> "UnitIds":
         """Return the units' ids: hashes of all that determines their scores."""
         plan = self.plan
-        shared = content_id(
-            {
-                "version": SCHEMA_VERSION,
-                "model": model_hash,
-                "scorer": scorer_hash,
-                "numerics": plan.numerics.model_dump(),
-                "measures": plan.measures,
-                "tokens": plan.tokens,
-                "interventions": plan.interventions,
-                "patches": plan.patches,
-                "references": plan.references,
-                "options": plan.options,
-            }
-        )
+        shared = {
+            "version": SCHEMA_VERSION,
+            "model": model_hash,
+            "scorer": scorer_hash,
+            "measures": plan.measures,
+            "tokens": plan.tokens,
+            "interventions": plan.interventions,
+            "patches": plan.patches,
+            "references": plan.references,
+            "options": plan.options,
+        }
+        numerics = [plan.numerics.at(noise).model_dump() for noise in plan.numerics.sweep]
         return UnitIds(
             units=self,
-            shared=shared,
+            shared=tuple(content_id({**shared, "numerics": each}) for each in numerics),
             captions=tuple(caption.id for caption in plan.captions),
             slabs=tuple(slab.id for slab in self.slabs),
         )
@@ -129,7 +132,8 @@ class UnitIds(Product[str]):
     """The ids of a plan's units; what units share is hashed once, so that millions are fast."""
 
     units: Units
-    shared: str
+    shared: tuple[str, ...]
+    """One hash for each noise."""
     captions: tuple[str, ...]
     slabs: tuple[str, ...]
 
@@ -139,10 +143,10 @@ class UnitIds(Product[str]):
         return self.units.sizes
 
     def at(self, *place: int) -> str:
-        """Return the id of a unit by the indexes of its caption, seed, noise draw and slab."""
-        caption, seed, draw, slab = place
+        """Return a unit's id by the indexes of its caption, seed, noise draw, noise and slab."""
+        caption, seed, draw, noise, slab = place
         number = self.units.plan.seeds[seed]
-        text = f"{self.shared}/{self.captions[caption]}/{self.slabs[slab]}/{number}/{draw}"
+        text = f"{self.shared[noise]}/{self.captions[caption]}/{self.slabs[slab]}/{number}/{draw}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

@@ -33,9 +33,11 @@ FROM (
 """
 
 
-# A state: a component at certain tokens and steps, what is copied, for an attribute and measure.
+# A state: a component at certain tokens and steps, what is copied, under which noise, for an
+# attribute and measure.
 STATE = (
-    "attribute", "part", "component", "token", "step_start", "step_stop", "patch_kind", "measure",
+    "attribute", "part", "component", "token", "step_start", "step_stop", "patch_kind",
+    "noise_sigmas", "measure",
 )  # fmt: skip
 
 # Seeds and draws of one caption are not independent: the caption is the cluster of all statistics.
@@ -51,7 +53,7 @@ JOIN captions USING (caption_id)
 """
 
 RANKED_BY = """attribute, part, intervention, measure, mean_ie DESC,
-  component, token, step_start, step_stop, patch_kind"""
+  component, token, step_start, step_stop, patch_kind, noise_sigmas"""
 
 CAUSAL_STATES = "SELECT * EXCLUDE is_causal FROM ranking WHERE is_causal"
 

@@ -128,7 +128,7 @@ def _runs(evidence: Evidence) -> Iterator[str]:
                 str(len(views.run.components)),
                 f"{plan.numerics.steps}, guidance {plan.numerics.guidance:g}",
                 f"{len(plan.seeds)}, {plan.noise_draws}",
-                f"{plan.numerics.noise_sigmas:g} sigma",
+                ", ".join(f"{noise:g} sigma" for noise in plan.numerics.sweep),
             ]
         )
     yield table(

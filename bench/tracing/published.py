@@ -21,7 +21,7 @@ from torch import nn
 
 from engine.model.model import Diffusion, embedding_sigma, token_embedding
 from engine.model.tokens import Span, find_subject, tokenize
-from engine.tracing.corruption import subject_noise
+from engine.tracing.corruption import noise_scale, subject_noise
 from schemas.component import Part
 from schemas.numerics import Numerics
 from schemas.unit import Unit
@@ -64,7 +64,7 @@ def _inputs(model: Diffusion, unit: Unit, numerics: Numerics) -> _Inputs:
         unit,
         span,
         shape=(tokenizer.model_max_length, table.embedding_dim),
-        scale=numerics.noise_sigmas * embedding_sigma(model.text_encoder),
+        scale=noise_scale(numerics, embedding_sigma(model.text_encoder)),
     )
     ids_3L = tokenize(tokenizer, [unit.caption.caption] * BATCH).to(model.device)
     uncond_ids_1L = tokenize(tokenizer, [numerics.negative_prompt]).to(model.device)

@@ -32,7 +32,7 @@ FIELDS = {
     "reference": "references",
     "measure": "measures",
 }
-"""Fields of the plan by their options' names; all but the first two options are repeatable."""
+"""Fields of the plan by their options' names; all options but --draws are repeatable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,9 +158,9 @@ def declared(
         ),
     ] = None,
     noise: Annotated[
-        float | None,
+        list[float] | None,
         option(
-            "Noise on the subject, in standard deviations of the embeddings.",
+            "Noise on the subject, in standard deviations of the embeddings; repeatable.",
             panel=CORRUPTION,
             default="3",
         ),

@@ -12,8 +12,9 @@ from cli.printing.lines import say, say_folded
 
 Row = Mapping[str, Any]
 GAP = "  "
-PLACES = ("patch_kind", "steps", "token", "num_captions")
-"""Columns that are said once where they are alike: in the caption, or after a family's name."""
+PLACES = ("patch_kind", "noise_sigmas", "steps", "token", "num_captions")
+"""Columns that are said once where they are alike: in the caption, or after a family's name. Rows
+of a run of one noise need not have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +33,9 @@ def print_ranking(rows: Sequence[Row], *, effect: str, columns: Sequence[Column]
 
     In a file or a pipe all columns stand. `effect` says what the numbers are.
     """
-    alike, families = _alike(rows, PLACES), _families(rows)
-    rest = [name for name in PLACES if name not in alike]
+    there = [name for name in PLACES if all(name in row for row in rows[:1])]
+    alike, families = _alike(rows, there), _families(rows)
+    rest = [name for name in there if name not in alike]
     own = [_alike(states, rest) for states in families]
     at = {id(r): _place(r, rest, said) for f, said in zip(families, own, strict=True) for r in f}
     where = Column(title="where", text=lambda row: at[id(row)], is_left=True)
@@ -67,12 +69,17 @@ def _said(rows: Sequence[Row], names: Iterable[str]) -> list[str]:
 def _words(name: str, value: object) -> str:
     if name == "num_captions":
         return "1 caption" if value == 1 else f"{value} captions"
+    if name == "noise_sigmas":
+        return f"noise {value:g} sigmas"
     return f"{value} patches" if name == "patch_kind" else f"{name} {value}"
 
 
 def _place(row: Row, names: Iterable[str], said: Sequence[str]) -> str:
-    """Return what is said of a row alone: its steps, its token."""
-    return ", ".join(str(row[name]) for name in names if name not in said)
+    """Return what is said of a row alone: its noise, its steps, its token."""
+    own = [name for name in names if name not in said]
+    return ", ".join(
+        _words(name, row[name]) if name == "noise_sigmas" else str(row[name]) for name in own
+    )
 
 
 def columns_of(

@@ -10,6 +10,7 @@ import torch
 from engine.model.hooks import Edit
 from engine.model.seeds import derived_seed
 from engine.model.tokens import Span
+from schemas.errors import PlanError
 from schemas.numerics import Numerics
 from schemas.unit import Unit
 
@@ -26,9 +27,15 @@ def noise_draw(unit: Unit, shape: tuple[int, ...], stream: str = "") -> torch.Te
 
 
 def noise_scale(numerics: Numerics, sigma: float) -> float:
-    """Return the standard deviation of the noise on embeddings whose own is `sigma`."""
+    """Return the standard deviation of the noise on embeddings whose own is `sigma`.
+
+    PlanError: the settings have several, of which a run has one.
+    """
     if numerics.noise_absolute is not None:
         return numerics.noise_absolute
+    if isinstance(numerics.noise_sigmas, tuple):
+        listed = ", ".join(f"{noise:g}" for noise in numerics.noise_sigmas)
+        raise PlanError(f"noise_sigmas is {listed}: give one, a plan alone may have several")
     return numerics.noise_sigmas * sigma
 
 

@@ -56,12 +56,15 @@ def _of_trace(run: TraceRun) -> Rules:
     rows = [rows_of_unit(run, slab) for slab in units.slabs]
 
     def expected(ordinal: int) -> ExpectedUnit:
-        caption, seed, draw, slab = units.place(ordinal)
-        labels = (ids.captions[caption], plan.seeds[seed], draw, units.slabs[slab].part.value)
+        caption, seed, draw, noise, slab = units.place(ordinal)
+        labels = (
+            *(ids.captions[caption], plan.seeds[seed], draw, plan.numerics.sweep[noise]),
+            units.slabs[slab].part.value,
+        )
         return ExpectedUnit(labels, rows[slab], slab)
 
     return Rules(
-        labels=("caption_id", "seed", "draw", "part"),
+        labels=("caption_id", "seed", "draw", "noise_sigmas", "part"),
         keys=(
             *("component", "intervention", "token", "position"),
             *("step_start", "step_stop", "patch_kind", "measure"),

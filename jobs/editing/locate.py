@@ -18,11 +18,13 @@ def locate(location: str | Path, concepts: Sequence[Concept]) -> EditSite:
 
     The mean is over the captions of the concepts' attribute where all concepts are of one kind that
     the run traced, over all captions otherwise. Only components that an edit can change count:
-    self_attn and mlp at the last subject token. ConceptError: the run has no such trial.
+    self_attn and mlp at the last subject token, under the run's first noise. ConceptError: the run
+    has no such trial.
     """
     run = open_run(location)
     kinds = {concept.kind.value for concept in concepts}
-    choice = Choice(part=Part.TEXT_ENCODER.value, measure="target")
+    noise = run.plan.numerics.sweep[0]
+    choice = Choice(part=Part.TEXT_ENCODER.value, measure="target", noise_sigmas=noise)
     with opened_views(run) as views:
         for attribute in (kinds.pop() if len(kinds) == 1 else None, None):
             site = best_site(views, replace(choice, attribute=attribute))

@@ -66,6 +66,7 @@ def concentration_row(
         "attribute": family.attribute,
         "part": family.part,
         "patch_kind": family.patch_kind,
+        "noise_sigmas": family.noise_sigmas,
         "measure": family.measure,
         "num_components": found.num_components,
         "gini": found.gini,
@@ -82,7 +83,12 @@ def concentration_row(
 
 
 def overlap_row(
-    part: str, patch_kind: str, measure: str, one: CausalSet, other: CausalSet
+    part: str,
+    patch_kind: str,
+    noise_sigmas: float,
+    measure: str,
+    one: CausalSet,
+    other: CausalSet,
 ) -> dict[str, Any]:
     """Return the row of `overlap` of two attributes, without its q-value."""
     places = np.union1d(one.places_S, other.places_S)
@@ -102,6 +108,7 @@ def overlap_row(
     return {
         "part": part,
         "patch_kind": patch_kind,
+        "noise_sigmas": noise_sigmas,
         "measure": measure,
         "attribute_a": one.attribute,
         "attribute_b": other.attribute,

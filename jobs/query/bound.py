@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jobs.query.noises import noise_text, under
 from jobs.query.opened import Views
 from jobs.query.rank import CHOSEN, Choice
 from jobs.runs.trace_run import TraceRun
@@ -12,15 +13,15 @@ from schemas.intervention import Intervention, PatchKind
 from schemas.short_names import short_name
 
 CAPTION_MEANS = f"""
-SELECT attribute, intervention, array_agg(caption_id) AS captions, array_agg(ie) AS ie,
-  array_agg(te) AS te
+SELECT attribute, intervention, noise_sigmas, array_agg(caption_id) AS captions,
+  array_agg(ie) AS ie, array_agg(te) AS te
 FROM (
   SELECT *, max(step_stop - step_start) OVER (PARTITION BY attribute, intervention) AS longest
   FROM caption_effects
   WHERE component = '{TEXT_ENTRIES}' AND {CHOSEN}
   ORDER BY caption_id)
 WHERE step_stop - step_start = longest
-GROUP BY ALL ORDER BY attribute, intervention DESC
+GROUP BY ALL ORDER BY attribute, intervention DESC, noise_sigmas
 """
 """Each caption's effects of all text entries together, in the longest window."""
 DOES = {
@@ -32,10 +33,12 @@ DOES = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
     """The share of the total effect that all text entries restore or take together, for one
-    attribute."""
+    attribute under one noise."""
 
     attribute: str
     intervention: str
+    noise: str
+    """As `noise_text` writes it."""
     share: float
     """Mean indirect effect divided by the mean total effect."""
     low: float
@@ -50,13 +53,14 @@ class Bound:
         else:
             ends = f" [{self.low:.2f}, {self.high:.2f}]"
         return (
-            f"{self.attribute}, denoiser: all text entries {DOES[self.intervention]} "
-            f"{self.share:.2f} of the total effect{ends}, a bound for every component."
+            f"{self.attribute}, denoiser{under(self.noise)}: all text entries "
+            f"{DOES[self.intervention]} {self.share:.2f} of the total effect{ends}, "
+            "a bound for every component."
         )
 
 
 def bounds(views: Views, choice: Choice) -> list[Bound]:
-    """Return the bounds of each attribute, where the denoiser's text entries were traced."""
+    """Return the bounds of each attribute and noise, where text entries were traced."""
     if all(component.name != TEXT_ENTRIES for component in views.run.components):
         return []
     # SciPy takes a second to import.
@@ -69,6 +73,7 @@ def bounds(views: Views, choice: Choice) -> list[Bound]:
         ie_1C, te_1C = np.array([row["ie"]]), np.array([row["te"]])
         low_1, high_1 = ratio_interval(ie_1C, te_1C, draws_of(tuple(row["captions"])))
         of = {"attribute": row["attribute"], "intervention": row["intervention"]}
+        of["noise"] = noise_text(views.run, row["noise_sigmas"])
         share = float(ie_1C.mean() / te_1C.mean()) if te_1C.mean() else float("nan")
         found.append(Bound(**of, share=share, low=float(low_1[0]), high=float(high_1[0])))
     return found

@@ -21,6 +21,8 @@ Places = NDArray[np.int64]
 
 PLACE = "part, component, token, step_start, step_stop"
 """Columns that identify a state within its family."""
+KEY = "measure, patch_kind, noise_sigmas"
+"""Columns that, besides attribute and part, identify a family."""
 TEMPORARY = ("seed_codes", "caption_codes", "component_codes", "places", "families", "numbered")
 MASK_BITS = 120
 """Of a HUGEINT, which has 127."""
@@ -47,11 +49,12 @@ class Effects:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """The states of one attribute, part, kind of patch and measure."""
+    """The states of one attribute, part, kind of patch, noise and measure."""
 
     attribute: str
     part: str
     patch_kind: str
+    noise_sigmas: float
     measure: str
     captions: tuple[str, ...]
     """Their ids."""
@@ -120,8 +123,7 @@ CREATE TEMP TABLE component_codes AS
   SELECT component, (row_number() OVER (ORDER BY component))::INTEGER AS component_code
   FROM (SELECT DISTINCT component FROM scores WHERE component <> '{TEXT_ENTRIES}');
 CREATE TEMP TABLE caption_means AS
-  SELECT part, component_code, token, step_start, step_stop, patch_kind, measure, intervention,
-    caption,
+  SELECT part, component_code, token, step_start, step_stop, {KEY}, intervention, caption,
     count(*)::INTEGER AS trials, avg(indirect_effect) AS ie, avg(total_effect) AS te, {masks}
   FROM ({effects_of("scores")}) JOIN seed_codes USING (seed)
   JOIN component_codes USING (component) JOIN caption_codes USING (caption_id) GROUP BY ALL;
@@ -131,14 +133,14 @@ CREATE TEMP TABLE places AS
   JOIN component_codes USING (component_code);
 CREATE TEMP TABLE families AS
   SELECT *,
-    (row_number() OVER (ORDER BY part, measure, patch_kind, attribute) - 1)::INTEGER AS family
-  FROM (SELECT DISTINCT part, measure, patch_kind, attribute
-    FROM (SELECT DISTINCT part, measure, patch_kind, caption FROM caption_means)
+    (row_number() OVER (ORDER BY part, {KEY}, attribute) - 1)::INTEGER AS family
+  FROM (SELECT DISTINCT part, {KEY}, attribute
+    FROM (SELECT DISTINCT part, {KEY}, caption FROM caption_means)
     JOIN caption_codes USING (caption));
 CREATE TEMP TABLE numbered AS
   SELECT family, intervention, place, caption, ie, te, trials, COLUMNS('_mask_')
   FROM caption_means JOIN caption_codes USING (caption)
-  JOIN families USING (part, measure, patch_kind, attribute)
+  JOIN families USING (part, {KEY}, attribute)
   JOIN places USING (part, component_code, token, step_start, step_stop);
 DROP TABLE caption_means;
 """
@@ -146,8 +148,8 @@ DROP TABLE caption_means;
 
 def _families(connection: duckdb.DuckDBPyConnection, count: str) -> Iterator[Family]:
     ids = [row[0] for row in _rows(connection, "SELECT caption_id FROM captions ORDER BY 1")]
-    listed = "SELECT family, attribute, part, patch_kind, measure FROM families ORDER BY family"
-    for number, attribute, part, patch_kind, measure in _rows(connection, listed):
+    listed = f"SELECT family, attribute, part, {KEY} FROM families ORDER BY family"
+    for number, attribute, part, measure, patch_kind, noise_sigmas in _rows(connection, listed):
         columns = _columns(connection, CAPTIONS, family=number)["caption"]
         counts = _columns(connection, count, family=number)
         places_S = np.unique(counts["place"]).astype(np.int64)
@@ -155,6 +157,7 @@ def _families(connection: duckdb.DuckDBPyConnection, count: str) -> Iterator[Fam
             attribute=attribute,
             part=part,
             patch_kind=patch_kind,
+            noise_sigmas=noise_sigmas,
             measure=measure,
             captions=tuple(ids[caption] for caption in columns),
             places_S=places_S,

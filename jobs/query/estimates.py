@@ -91,7 +91,7 @@ class Claims:
 def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table]:
     """Return the tables of `schemas.statistics` of the run whose views a connection has."""
     tables = {name: [schema.empty_table()] for name, schema in STATISTICS.items()}
-    sets: dict[tuple[str, str, str], list[CausalSet]] = {}
+    sets: dict[tuple[str, str, float, str], list[CausalSet]] = {}
     with reduced(connection) as (places, families):
         for family in families:
             estimates = {name: _estimates(e.ie_SC, family) for name, e in family.effects.items()}
@@ -101,7 +101,8 @@ def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table
             }
             names = _components(family, places)
             causal = _causal_set(family, claims.get(RESTORE), names)
-            sets.setdefault((family.part, family.patch_kind, family.measure), []).append(causal)
+            of = (family.part, family.patch_kind, family.noise_sigmas, family.measure)
+            sets.setdefault(of, []).append(causal)
             for name, found in estimates.items():
                 columns = _ranking(family, name, found, controls, claims[name])
                 tables["ranking"].append(_table("ranking", family, places, columns))
@@ -337,6 +338,7 @@ def _table(name: str, family: Family, places: pa.Table, columns: Columns) -> pa.
         "attribute": [family.attribute] * count,
         "measure": [family.measure] * count,
         "patch_kind": [family.patch_kind] * count,
+        "noise_sigmas": [family.noise_sigmas] * count,
         **{name: placed[name] for name in placed.column_names},
         **columns,
     }

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jobs.query.noises import noise_text, under
 from jobs.query.opened import Views
 from jobs.query.rank import CHOSEN, Choice
 from schemas.intervention import Intervention
 
 CAPTION_MEANS = f"""
-SELECT attribute, part, caption_id, avg(ie) AS ie
+SELECT attribute, part, noise_sigmas, caption_id, avg(ie) AS ie
 FROM caption_effects
 WHERE intervention = '{Intervention.OTHER_DRAW}' AND {CHOSEN}
 GROUP BY ALL ORDER BY ALL
@@ -20,10 +21,13 @@ GROUP BY ALL ORDER BY ALL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placebo:
-    """The mean effect of another draw's activations on one attribute and part, over its states."""
+    """The mean effect of another draw's activations on one attribute and part under one noise,
+    over its states."""
 
     attribute: str
     part: str
+    noise: str
+    """As `noise_text` writes it."""
     mean: float
     low: float
     high: float
@@ -38,8 +42,8 @@ class Placebo:
     def sentence(self) -> str:
         """The result for the control, as a sentence."""
         about = (
-            f"{self.attribute}, {self.part}: activations of another corrupted draw change the "
-            f"score by {self.mean:+.3f} on average over the states"
+            f"{self.attribute}, {self.part}{under(self.noise)}: activations of another corrupted "
+            f"draw change the score by {self.mean:+.3f} on average over the states"
         )
         if np.isnan(self.low):
             return f"{about}; too few captions say whether that is zero."
@@ -50,19 +54,20 @@ class Placebo:
 
 
 def placebos(views: Views, choice: Choice) -> list[Placebo]:
-    """Return the placebo of each attribute and part for which another draw was traced."""
+    """Return the placebo of each attribute, part and noise for which another draw was traced."""
     if Intervention.OTHER_DRAW not in views.run.plan.interventions:
         return []
     # SciPy takes a second to import, which runs without this control save.
     from engine.statistics.inference import draws_of, mean_estimates
 
-    effects = defaultdict[tuple[str, str], dict[str, float]](dict)
+    effects = defaultdict[tuple[str, str, str], dict[str, float]](dict)
     for row in views.query(CAPTION_MEANS, choice.parameters).to_pylist():
-        effects[row["attribute"], row["part"]][row["caption_id"]] = row["ie"]
+        noise = noise_text(views.run, row["noise_sigmas"])
+        effects[row["attribute"], row["part"], noise][row["caption_id"]] = row["ie"]
     found: list[Placebo] = []
-    for (of_attribute, of_part), by_caption in effects.items():
+    for (attribute, part, noise), by_caption in effects.items():
         means = mean_estimates(np.array([list(by_caption.values())]), draws_of(tuple(by_caption)))
         ends = {"low": float(means.low_S[0]), "high": float(means.high_S[0])}
         mean = float(means.mean_S[0])
-        found.append(Placebo(attribute=of_attribute, part=of_part, mean=mean, **ends))
+        found.append(Placebo(attribute=attribute, part=part, noise=noise, mean=mean, **ends))
     return found

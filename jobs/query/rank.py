@@ -15,7 +15,8 @@ from schemas.errors import PlanError
 from schemas.intervention import CONTROLS, Intervention
 from schemas.views import NORMAL_95, STATE
 
-PLACE = ("component", "token", "step_start || ':' || step_stop AS steps", "patch_kind")
+STEPS = "step_start || ':' || step_stop AS steps"
+PLACE = ("component", "token", STEPS, "patch_kind", "noise_sigmas")
 IS_CUT_POINT = """patch_kind = 'state' AND token = 'all'
   AND component IN (SELECT component FROM components WHERE is_cut_point) AS is_cut_point"""
 SHOWN = (
@@ -31,10 +32,11 @@ BEYOND = (
 """Columns of a table of states that are ranked by what they do beyond a control."""
 LEADING = ("attribute", "part", *PLACE, "mean_ie", "se_ie", "num_captions")
 OF_GROUP = """($measure IS NULL OR measure = $measure) AND ($part IS NULL OR part = $part)
-  AND ($patch_kind IS NULL OR patch_kind = $patch_kind)"""
+  AND ($patch_kind IS NULL OR patch_kind = $patch_kind)
+  AND ($noise_sigmas IS NULL OR noise_sigmas = $noise_sigmas)"""
 CHOSEN = f"{OF_GROUP} AND ($attribute IS NULL OR attribute = $attribute)"
 """Condition on the rows of a choice."""
-GROUP = ("attribute", "part", "measure", "intervention", "patch_kind")
+GROUP = ("attribute", "part", "measure", "intervention", "patch_kind", "noise_sigmas")
 """Columns of `ranking` that tell its rankings apart."""
 HIGHS = f"""
 SELECT {", ".join(GROUP)}, list(coalesce(ie_high, 'inf'::DOUBLE)) AS highs FROM ranking
@@ -74,7 +76,7 @@ FROM (
   FROM ranking JOIN components USING (component, part)
   WHERE {CHOSEN} AND intervention = 'restore' AND token = 'last_subject'
     AND kind IN ('self_attn', 'mlp') AND component NOT LIKE '%..%'
-  GROUP BY component, token)
+  GROUP BY component, token, noise_sigmas)
 ORDER BY mean_ie DESC, component LIMIT 1
 """
 
@@ -88,6 +90,7 @@ class Choice:
     measure: str | None = None
     intervention: str | None = Intervention.RESTORE
     patch_kind: str | None = None
+    noise_sigmas: float | None = None
 
     @property
     def parameters(self) -> Mapping[str, object]:
@@ -97,7 +100,13 @@ class Choice:
             "part": self.part,
             "measure": self.measure,
             "patch_kind": self.patch_kind,
+            "noise_sigmas": self.noise_sigmas,
         }
+
+
+def sigmas(noise: float) -> str:
+    """Return a noise as text, without the decimals of a whole number."""
+    return str(noise).removesuffix(".0")
 
 
 def check_choice(run: TraceRun, choice: Choice) -> None:
@@ -117,6 +126,10 @@ def check_choice(run: TraceRun, choice: Choice) -> None:
                 f"run {run.name} has no {name.removesuffix('_kind')} {str(value)!r}: it has "
                 f"{', '.join(values)}"
             )
+    noise, noises = choice.noise_sigmas, plan.numerics.sweep
+    if noise is not None and noise not in noises:
+        listed = ", ".join(map(sigmas, noises)) if any(noises) else "none in sigmas"
+        raise PlanError(f"run {run.name} has no noise {sigmas(noise)}: it has {listed}")
 
 
 def check_control(intervention: Intervention) -> None:
@@ -139,8 +152,8 @@ def ranked(
 ) -> pa.Table:
     """Return the chosen states of `ranking`, the largest effects first.
 
-    Of each attribute, part, intervention, kind of patch and measure the first `top` are returned,
-    or all.
+    Of each attribute, part, intervention, kind of patch, noise and measure the first `top` are
+    returned, or all.
     """
     effect = {"by": "mean_ie", "kind": "intervention"}
     return _states(views, choice, "ranking", columns, **effect, top=top)
@@ -201,10 +214,16 @@ def concentrations(views: Views, choice: Choice) -> pa.Table:
 def best_site(views: Views, choice: Choice) -> dict[str, object] | None:
     """Return the self-attention or MLP with the largest effect at the last subject token.
 
-    Its mean is over the captions of all chosen attributes. None: none was traced.
+    Its mean is over the captions of all chosen attributes, under one noise. None: none was traced.
     """
     rows = views.query(SITES, choice.parameters).to_pylist()
     return rows[0] if rows else None
+
+
+def without_one_noise(run: TraceRun, table: pa.Table) -> pa.Table:
+    """Return a table of a run; without its column of noises where the run has one noise."""
+    has_one = len(run.plan.numerics.sweep) == 1 and "noise_sigmas" in table.column_names
+    return table.drop_columns(["noise_sigmas"]) if has_one else table
 
 
 def _states(
@@ -219,7 +238,7 @@ def _states(
 ) -> pa.Table:
     """Return columns of the chosen states of a view; `kind` is its column of interventions."""
     order = f"{by} DESC, component, token, step_start, step_stop"
-    group = f"attribute, part, {kind}, patch_kind, measure"
+    group = f"attribute, part, {kind}, patch_kind, noise_sigmas, measure"
     sql = f"""
 SELECT {", ".join(columns)} FROM {view} WHERE {CHOSEN} AND ($kind IS NULL OR {kind} = $kind)
 QUALIFY $top IS NULL OR row_number() OVER (PARTITION BY {group} ORDER BY {order}) <= $top

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.query.bound import bounds, comparisons
+from jobs.query.noises import noise_text, under
 from jobs.query.opened import Views
 from jobs.query.placebo import placebos
 from jobs.query.rank import CHOSEN, Choice
@@ -14,7 +15,7 @@ from schemas.short_names import short_names
 from schemas.statistics import DISCOVERY_RATE
 
 FOUND = f"""
-SELECT attribute, part, patch_kind, count(*) AS states, count_if(is_causal) AS causal,
+SELECT attribute, part, patch_kind, noise_sigmas, count(*) AS states, count_if(is_causal) AS causal,
   max(num_captions) AS captions, min(q_causal) AS least_q,
   arg_max(struct_pack(component, mean_ie, low := ie_low, high := ie_high), mean_ie)
     FILTER (is_causal) AS leader,
@@ -24,7 +25,7 @@ SELECT attribute, part, patch_kind, count(*) AS states, count_if(is_causal) AS c
     FILTER (is_causal AND coalesce(ie_low, '-inf'::DOUBLE) <= 0) AS unsure
 FROM ranking
 WHERE intervention = 'restore' AND {CHOSEN}
-GROUP BY ALL ORDER BY attribute, part, patch_kind DESC
+GROUP BY ALL ORDER BY attribute, part, patch_kind DESC, noise_sigmas
 """
 READ = f"SELECT count(DISTINCT caption_id) AS captions FROM caption_effects WHERE {CHOSEN}"
 RATE = f"at a false discovery rate of {DISCOVERY_RATE:.0%}"
@@ -54,6 +55,8 @@ class _Family:
     attribute: str
     part: str
     patch_kind: str
+    noise: str
+    """As `noise_text` writes it."""
     states: int
     causal: int
     captions: int
@@ -70,7 +73,7 @@ def verdicts(views: Views, choice: Choice) -> list[str]:
 
     Where captions are too few for any discovery, one sentence says so for all.
     """
-    rows = [_family(row) for row in views.query(FOUND, choice.parameters).to_pylist()]
+    rows = [_family(row, views.run) for row in views.query(FOUND, choice.parameters).to_pylist()]
     names = short_names([component.name for component in views.run.components])
     few = [row for row in rows if row.captions < LEAST_CAPTIONS]
     sentences = [_sentence(row, names) for row in rows if row not in few]
@@ -104,9 +107,9 @@ def _filtered(views: Views, choice: Choice) -> list[str]:
     return [f"Read are the {row['captions']} of {every} captions with {views.only}."]
 
 
-def _family(row: dict[str, Any]) -> _Family:
-    leader = row["leader"]
-    return replace(_Family(**row), leader=leader and _Leader(**leader))
+def _family(row: dict[str, Any], run: TraceRun) -> _Family:
+    leader, noise = row["leader"], noise_text(run, row.pop("noise_sigmas"))
+    return replace(_Family(**row, noise=noise), leader=leader and _Leader(**leader))
 
 
 def _unmatched(run: TraceRun, attribute: str | None) -> list[str]:
@@ -143,7 +146,7 @@ def _limits(rows: list[_Family], names: Mapping[str, str], *, families: int) -> 
         found, held = sum(row.causal for row in rows), sum(row.causal_in_run for row in rows)
         sentences.append(
             f"These are {families} families of states, each tested by itself at "
-            f"{DISCOVERY_RATE:.0%}: over all attributes, parts and measures of the run together "
+            f"{DISCOVERY_RATE:.0%}: over all families of the run together "
             f"{held} of the {found} causal states remain (q_run < {DISCOVERY_RATE})."
         )
     return sentences
@@ -160,8 +163,9 @@ def _names(rows: list[_Family]) -> str:
 
 
 def _over(row: _Family) -> str:
-    """Return what a sentence is about: attribute, part, and what is patched unless it is states."""
-    return f"{row.attribute}, {row.part}{patched(row.patch_kind)}:"
+    """Return what a sentence is about: attribute, part, what is patched unless it is states, and
+    the noise where there are several."""
+    return f"{row.attribute}, {row.part}{patched(row.patch_kind)}{under(row.noise)}:"
 
 
 def patched(patch_kind: str) -> str:

@@ -2,14 +2,16 @@
 
 import difflib
 import html
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import vl_convert
 
 from engine.files import prepare_output, write_whole
+from jobs.query.noises import noise_text
 from jobs.query.rank import Choice, check_choice
 from jobs.query.select import opened_views
 from jobs.report.figures.data import Row, read_figure_data
@@ -38,6 +40,8 @@ class Drawing:
     intervention: str | None = None
     patch: str | None = None
     """The kind of patch."""
+    noise: float | None = None
+    """In sigmas."""
     caption: str | None = None
     """The text of the only caption that is drawn."""
     title: str | None = None
@@ -102,7 +106,8 @@ def draw_figure(run: TraceRun, name: str, drawing: Drawing) -> Picture:
             if drawing.caption
             else figure.rows(read_figure_data(views))
         )
-    drawn = [_chosen(rows, choice, figure.chosen_by) for choice in choices]
+    noise = noise_text(run, run.plan.numerics.sweep[0] if drawing.noise is None else drawing.noise)
+    drawn = [_chosen(rows, choice, noise, figure.chosen_by) for choice in choices]
     if not all(drawn):
         lacking = choices[drawn.index([])].attribute
         raise PlanError(
@@ -129,11 +134,13 @@ def _check_used(name: str, drawing: Drawing) -> None:
         "measure": drawing.measure,
         "intervention": drawing.intervention,
         "patch": drawing.patch,
+        "noise": drawing.noise,
         "caption": drawing.caption,
         "top": drawing.top,
         "width": drawing.width,
     }
-    used = [*(name.removesuffix("_kind") for name in figure.chosen_by), *figure.options]
+    names = [re.sub("_(kind|sigmas)$", "", name) for name in figure.chosen_by]
+    used = [*names, *figure.options]
     for option, value in given.items():
         if value and option not in used:
             raise PlanError(
@@ -169,6 +176,7 @@ def _choices(run: TraceRun, drawing: Drawing, captions: Sequence[Caption]) -> li
             measure=drawing.measure or default_measure(run.plan.measures),
             intervention=drawing.intervention or Intervention.RESTORE,
             patch_kind=drawing.patch or run.plan.patches[0],
+            noise_sigmas=drawing.noise,
         )
         for attribute in dict.fromkeys(drawing.attributes or [captions[0].attribute])
     ]
@@ -177,13 +185,12 @@ def _choices(run: TraceRun, drawing: Drawing, captions: Sequence[Caption]) -> li
     return choices
 
 
-def _chosen(rows: Sequence[Row], choice: Choice, fields: Sequence[str]) -> list[Row]:
+def _chosen(rows: Sequence[Row], choice: Choice, noise: str, fields: Sequence[str]) -> list[Row]:
     """Return the rows of a choice; without a part, those of the first part that has rows."""
+    wanted = {name: getattr(choice, name) for name in fields} | {"noise_sigmas": noise}
     for part in [choice.part] if choice.part else PARTS:
-        of_part = replace(choice, part=part)
-        chosen = [
-            row for row in rows if all(row[name] == getattr(of_part, name) for name in fields)
-        ]
+        wanted["part"] = part
+        chosen = [row for row in rows if all(row[name] == wanted[name] for name in fields)]
         if chosen:
             return chosen
     return []

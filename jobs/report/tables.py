@@ -7,21 +7,24 @@ from typing import Any
 Rows = Sequence[dict[str, Any]]
 
 STATE_FIELDS = (
-    "attribute", "part", "measure", "intervention", "patch_kind", "rank", "state", "label",
-    "component", "kind", "letter", "token", "steps", "mean", "low", "high", "q", "recovery",
-    "captions", "survives", "order", "x", "y", "main", "window", "controlled", "depth", "module",
+    "attribute", "part", "measure", "intervention", "patch_kind", "noise_sigmas", "rank", "state",
+    "label", "component", "kind", "letter", "token", "steps", "mean", "low", "high", "q",
+    "recovery", "captions", "survives", "order", "x", "y", "main", "window", "controlled", "depth",
+    "module",
 )  # fmt: skip
 TOKEN_FIELDS = (
-    "attribute", "part", "measure", "intervention", "patch_kind", "label", "component", "place",
-    "place_order", "text", "steps", "mean", "low", "high", "captions", "order", "survives",
+    "attribute", "part", "measure", "intervention", "patch_kind", "noise_sigmas", "label",
+    "component", "place", "place_order", "text", "steps", "mean", "low", "high", "captions",
+    "order", "survives",
 )  # fmt: skip
 WORD_FIELDS = (
-    "attribute", "part", "measure", "intervention", "patch_kind", "caption", "label", "component",
-    "word", "place_order", "text", "mean", "low", "high", "captions", "order",
+    "attribute", "part", "measure", "intervention", "patch_kind", "noise_sigmas", "caption",
+    "label", "component", "word", "place_order", "text", "mean", "low", "high", "captions", "order",
 )  # fmt: skip
 OVERLAP_FIELDS = (
-    "part", "measure", "patch_kind", "attribute_a", "attribute_b", "num_a", "num_b", "num_both",
-    "jaccard", "jaccard_low", "jaccard_high", "similarity", "similarity_ceiling", "q_differs",
+    "part", "measure", "patch_kind", "noise_sigmas", "attribute_a", "attribute_b", "num_a",
+    "num_b", "num_both", "jaccard", "jaccard_low", "jaccard_high", "similarity",
+    "similarity_ceiling", "q_differs",
 )  # fmt: skip
 EFFECT = [
     ["mean", "mean effect", "effect"],

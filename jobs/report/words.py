@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.query.noises import under
 from jobs.query.words import patched
 from jobs.report.figures.data import ALPHA, GROUP, FigureData, Row, group_of
 from jobs.report.figures.known import FIGURES
@@ -12,6 +13,8 @@ from jobs.report.figures.parts import UNDEFINED_SHARE
 from schemas.intervention import Intervention, PatchKind
 
 PARTS = {"denoiser": "UNet", "text-encoder": "text encoder"}
+CONCENTRATED = ("attribute", "part", "measure", "patch_kind", "noise_sigmas")
+"""Fields of GROUP of which a concentration is."""
 NAMED = 3
 """The number of survivors that a sentence names."""
 INTERVENTIONS = {
@@ -62,14 +65,16 @@ def _signed(value: float) -> str:
 
 
 def answers(data: FigureData, measure: str, attributes: Sequence[str]) -> list[Answer]:
-    """Return the answers for every attribute, in this order, part and kind of patch, by one
+    """Return the answers for every attribute, in this order, part, kind of patch and noise, by one
     measure."""
     groups = _groups(data.states)
+    noises = dict.fromkeys(row["noise_sigmas"] for row in data.states)
     chosen = [
-        groups.get((attribute, part, measure, Intervention.RESTORE, patch_kind), [])
+        groups.get((attribute, part, measure, Intervention.RESTORE, patch_kind, noise), [])
         for attribute in attributes
         for part in PARTS
         for patch_kind in PatchKind
+        for noise in noises
     ]
     return [_answer(rows, data.concentration) for rows in chosen if rows]
 
@@ -100,13 +105,11 @@ def _answer(rows: list[Row], concentration: Sequence[Row]) -> Answer:
     survivors = sorted((r for r in rows if r["survives"] == "yes"), key=lambda r: -r["mean"])
     leader = survivors[0] if survivors else None
     spreads = [
-        row
-        for row in concentration
-        if all(row[name] == best[name] for name in ("attribute", "part", "measure", "patch_kind"))
+        row for row in concentration if all(row[name] == best[name] for name in CONCENTRATED)
     ]
     return Answer(
         attribute=best["attribute"],
-        part=PARTS[best["part"]] + patched(best["patch_kind"]),
+        part=PARTS[best["part"]] + patched(best["patch_kind"]) + under(best["noise_sigmas"]),
         captions=best["captions"],
         states=len(rows),
         survivors=len(survivors),
@@ -212,6 +215,7 @@ def choice_text(row: Row, fields: Sequence[str] = GROUP) -> str:
         "intervention": INTERVENTIONS.get(row.get("intervention", "")),
         "measure": f"scored against {row['measure']}",
         "patch_kind": patched(row["patch_kind"]).removeprefix(", "),
+        "noise_sigmas": under(row["noise_sigmas"]).removeprefix(", "),
     }
     return ", ".join(str(text) for field, text in words.items() if text and field in fields)
 
@@ -280,7 +284,7 @@ def _controls(rows: Sequence[Row]) -> str:
     survivors = sum(row["survives"] == "yes" for row in restored)
     others = "; ".join(f"{INTERVENTIONS[i]} {text}" for i, text in runs.items() if i != "restore")
     first = leading[0]
-    where = f"{first['attribute']}, {PARTS[first['part']]}{patched(first['patch_kind'])}"
+    where = choice_text(first, ("attribute", "part", "patch_kind", "noise_sigmas"))
     return (
         f"{where}: {first['state']} has {runs['restore']} restored; {others}. "
         f"Of the {len(restored)} leading states {survivors} survive."

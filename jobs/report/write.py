@@ -11,6 +11,7 @@ import vl_convert
 from markupsafe import Markup
 
 from engine.files import write_whole
+from jobs.query.noises import noise_text
 from jobs.query.rank import Choice
 from jobs.query.select import opened_views
 from jobs.query.words import notes
@@ -85,6 +86,7 @@ def write_report(
         answers=answered,
         short=in_short(answered),
         attributes=attributes,
+        noises=[noise_text(run, noise) for noise in run.plan.numerics.sweep],
         measure=measure,
         strips=strips(run, places(run.components)),
         edits=sections,

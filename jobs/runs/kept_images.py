@@ -117,7 +117,7 @@ def picked_units(run: TraceRun) -> dict[str, Unit]:
         seen[caption.attribute] += 1
         if seen[caption.attribute] > CAPTIONS:
             continue
-        # A caption's units begin with all slabs of its first seed and draw.
+        # A caption's units begin with all slabs of its first seed, draw and noise.
         first = number * per_caption
         for ordinal in range(first, first + len(units.slabs)):
             picked[ids[ordinal]] = units[ordinal]

@@ -155,7 +155,7 @@ def units_batch(run: TraceRun, ordinals: Sequence[int]) -> pa.RecordBatch:
     """Return the rows of units by their places in the plan's order."""
     ids, plan = run.unit_ids, run.plan
     places = run.units.places(ordinals)
-    captions, seeds, draws, slabs = zip(*places, strict=True)
+    captions, seeds, draws, noises, slabs = zip(*places, strict=True)
     columns: dict[str, list[Any]] = {
         "ordinal": list(ordinals),
         "unit_id": [ids.at(*place) for place in places],
@@ -163,6 +163,7 @@ def units_batch(run: TraceRun, ordinals: Sequence[int]) -> pa.RecordBatch:
         "caption_id": [ids.captions[caption] for caption in captions],
         "seed": [plan.seeds[seed] for seed in seeds],
         "draw": list(draws),
+        "noise_sigmas": [plan.numerics.sweep[noise] for noise in noises],
         "slab": list(slabs),
     }
     return pa.RecordBatch.from_pydict(columns, schema=UNITS)

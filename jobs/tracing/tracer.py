@@ -59,6 +59,7 @@ class ModelTracer:
             "caption_id": unit.caption.id,
             "seed": unit.seed,
             "draw": unit.draw,
+            "noise_sigmas": unit.noise_sigmas,
             "part": unit.part.value,
         }
         trials, selector = self._trials(unit, keeps_images=row.unit_id in self._picked)
@@ -91,7 +92,7 @@ class ModelTracer:
                     self._model,
                     self._scorer,
                     unit,
-                    numerics=self._plan.numerics,
+                    numerics=self._plan.numerics.at(unit.noise_sigmas),
                     rows=rows,
                     measures=measures,
                     selector=selector,

@@ -72,6 +72,7 @@ def score_row(row: IdentifiedUnit, component: str, **columns: object) -> dict[st
         "caption_id": unit.caption.id,
         "seed": unit.seed,
         "draw": unit.draw,
+        "noise_sigmas": unit.noise_sigmas,
         "part": unit.part.value,
         "component": component,
         "intervention": "restore",

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.query.noises import with_noise_texts
 from jobs.query.opened import Views
 from jobs.query.rank import Choice, concentrations, overlaps, ranked
 from jobs.report.figures.labels import KIND_NAMES, Place, places
@@ -23,7 +24,7 @@ CONTROLLED = 15
 WHOLE = {KIND_NAMES[kind] for kind in (Kind.STREAM_TEXT, Kind.STREAM_IMAGE, Kind.LAYER, Kind.BLOCK)}
 """Kinds of which one component holds the whole state after a layer."""
 
-GROUP = ("attribute", "part", "measure", "intervention", "patch_kind")
+GROUP = ("attribute", "part", "measure", "intervention", "patch_kind", "noise_sigmas")
 """The fields that a reader chooses by; ranks and q-values hold within one such group."""
 RANKED = (
     *(*STATE, "intervention", "rank", "mean_ie AS mean", "ie_low AS low", "ie_high AS high"),
@@ -34,7 +35,8 @@ RANKED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FigureData:
-    """The rows of the figures; all have the fields of GROUP."""
+    """The rows of the figures; all have the fields of GROUP, `noise_sigmas` as a text, "" for one
+    noise."""
 
     states: list[Row]
     """All states, or the share of them that `cut` describes.
@@ -59,7 +61,7 @@ def read_figure_data(views: Views) -> FigureData:
     run, everything = views.run, Choice(intervention=None)
     drawn = places(run.components)
     components = {component.name: component for component in run.components}
-    rows = ranked(views, everything, columns=RANKED).to_pylist()
+    rows = with_noise_texts(run, ranked(views, everything, columns=RANKED).to_pylist())
     states = [_state(row, components[row["component"]], drawn[row["component"]]) for row in rows]
     _name(states)
     _mark_main(states)
@@ -71,8 +73,8 @@ def read_figure_data(views: Views) -> FigureData:
         states=kept,
         tokens=_tokens(views, kept),
         words=caption_rows(views, first_captions(run.plan.captions)),
-        overlaps=overlaps(views, everything).to_pylist(),
-        concentration=concentrations(views, everything).to_pylist(),
+        overlaps=with_noise_texts(run, overlaps(views, everything).to_pylist()),
+        concentration=with_noise_texts(run, concentrations(views, everything).to_pylist()),
         cut=cut,
     )
 

@@ -103,7 +103,7 @@ FIGURES = {
         draw=controls,
         source="states",
         where="controlled",
-        chosen_by=("attribute", "part", "measure", "patch_kind"),
+        chosen_by=("attribute", "part", "measure", "patch_kind", "noise_sigmas"),
         options=("width",),
         shares_x=True,
         needs="controls (--intervention other-seed or other-caption, besides restore)",
@@ -113,7 +113,7 @@ FIGURES = {
         draw=overlaps,
         source="overlaps",
         where="jaccard",
-        chosen_by=("part", "measure", "patch_kind"),
+        chosen_by=("part", "measure", "patch_kind", "noise_sigmas"),
         needs="two attributes with causal states",
     ),
 }

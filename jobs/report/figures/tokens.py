@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from jobs.query.noises import with_noise_texts
 from jobs.query.opened import Views
 from jobs.report.figures.labels import Place, places
 from schemas.caption import Caption
@@ -46,18 +47,18 @@ placed AS (
 TOKENS = rf"""
 {PLACED},
 of_captions AS (
-  SELECT attribute, part, component, measure, intervention, patch_kind, zone, place, caption_id,
-    avg(indirect_effect) AS ie, mode(text) AS text
+  SELECT attribute, part, component, measure, intervention, patch_kind, noise_sigmas, zone, place,
+    caption_id, avg(indirect_effect) AS ie, mode(text) AS text
   FROM effects JOIN placed USING (caption_id, position)
   WHERE part = 'text-encoder' AND regexp_full_match(token, '\d+') AND subject_at IS NOT NULL
   GROUP BY ALL)
-SELECT attribute, part, component, measure, intervention, patch_kind, zone, place, avg(ie) AS mean,
-  stddev_samp(ie) / sqrt(count(*)) AS se, count(*) AS captions, mode(text) AS text
+SELECT attribute, part, component, measure, intervention, patch_kind, noise_sigmas, zone, place,
+  avg(ie) AS mean, stddev_samp(ie) / sqrt(count(*)) AS se, count(*) AS captions, mode(text) AS text
 FROM of_captions GROUP BY ALL ORDER BY zone, place
 """
 OF_CAPTIONS = rf"""
 {PLACED}
-SELECT attribute, part, component, measure, intervention, patch_kind, caption, zone,
+SELECT attribute, part, component, measure, intervention, patch_kind, noise_sigmas, caption, zone,
   CASE WHEN zone = 0 THEN position ELSE place END AS place,
   zone = 0 AND coalesce(place = 0, false) AS is_subject, min(position) AS position,
   avg(indirect_effect) AS mean,
@@ -107,7 +108,8 @@ def _named(views: Views, rows: Sequence[Row]) -> list[Row]:
     drawn = places(views.run.components)
     components = {component.name: component for component in views.run.components}
     names = [row["component"] for row in rows]
-    return [_token(row, components[c], drawn[c]) for row, c in zip(rows, names, strict=True)]
+    found = [_token(row, components[c], drawn[c]) for row, c in zip(rows, names, strict=True)]
+    return with_noise_texts(views.run, found)
 
 
 def _token(row: Row, component: Component, place: Place) -> Row:

@@ -12,7 +12,7 @@ const NARROW = 480; // pixels of a figure under which its labels are cut shorter
 const MARGIN = 36; // pixels next to a figure's labels and its axis
 const SMALLEST = 0.65; // as far a figure of fixed size shrinks before it scrolls
 const TABLE_ROWS = 200;
-const SHARED = ["attribute", "measure", "intervention", "patch_kind"]; // filters of all parts
+const SHARED = ["attribute", "measure", "intervention", "patch_kind", "noise_sigmas"]; // filters of all parts
 const ruler = document.createElement("canvas").getContext("2d");
 
 // The width of the longest label of a figure's rows, so that all choices have the same axis.

@@ -341,7 +341,7 @@ def test_units_of_another_chunk_are_found(run: TraceRun) -> None:
     assert states(mended(run)) == {"quarantine": State.NOTE}
 
 
-@pytest.mark.parametrize("label", ["caption_id", "seed", "draw", "part"])
+@pytest.mark.parametrize("label", ["caption_id", "seed", "draw", "noise_sigmas", "part"])
 def test_a_wrong_label_is_found(run: TraceRun, label: str) -> None:
     rows = rows_of(run, 1)
     rows = [row | {label: "x" if isinstance(row[label], str) else 7} for row in rows]
