@@ -104,10 +104,10 @@ def null_scores(run: TraceRun, generator: np.random.Generator) -> list[pa.Table]
         state, caption = np.indices((STATES, CAPTIONS)).reshape(2, -1)
         for intervention, ie_SC in simulated(generator, captions=CAPTIONS, states=STATES).items():
             fixed = {
-                "unit_id": "u" * 32, "seed": 0, "draw": 0, "noise_sigmas": 3.0, "part": "text-encoder",
-                "intervention": intervention, "token": "last_subject", "step_start": 0,
-                "step_stop": 50, "path": "tokens", "patch_kind": "state", "measure": "target",
-                "estimate": "exact", "clean": 0.3, "corrupted": 0.1,
+                "unit_id": "u" * 32, "seed": 0, "draw": 0, "noise_sigmas": 3.0,
+                "part": "text-encoder", "intervention": intervention, "token": "last_subject",
+                "step_start": 0, "step_stop": 50, "path": "tokens", "patch_kind": "state",
+                "measure": "target", "estimate": "exact", "clean": 0.3, "corrupted": 0.1,
             }  # fmt: skip
             columns = {
                 **{name: [value] * ie_SC.size for name, value in fixed.items()},

@@ -65,7 +65,7 @@ def test_overlaps_say_whether_effects_differ_in_more_than_size() -> None:
     pair = {
         "part": "denoiser", "measure": "target", "attribute_a": "object", "attribute_b": "style",
         "num_a": 4, "num_b": 1, "num_both": 1, "jaccard": 0.25, "jaccard_low": None,
-        "patch_kind": "state",
+        "patch_kind": "state", "noise_sigmas": "",
     }  # fmt: skip
     for q, said in (
         (0.01, "Jaccard index 0.25. Their effects over components differ in more than size"),
@@ -124,8 +124,8 @@ def test_windows_and_controls_are_numbered(data: FigureData) -> None:
 def test_too_many_states_are_cut_by_whole_components_and_said() -> None:
     states: list[Row] = [
         {"attribute": "object", "part": "denoiser", "measure": "target", "intervention": "restore",
-         "patch_kind": "state", "component": f"c{c}", "mean": (0.01 * c if w == 3 else 0.0),
-         "main": w == 0 or None}
+         "patch_kind": "state", "noise_sigmas": "", "component": f"c{c}",
+         "mean": (0.01 * c if w == 3 else 0.0), "main": w == 0 or None}
         for c in range(100) for w in range(1000)
     ]  # fmt: skip
     kept, cut = capped(states, 20_000)
@@ -311,7 +311,7 @@ def test_a_map_marks_what_survives() -> None:
 def test_a_survivor_whose_interval_reaches_zero_is_explained() -> None:
     chosen = dict(
         attribute="object", part="denoiser", measure="target", intervention="restore",
-        patch_kind="state",
+        patch_kind="state", noise_sigmas="",
     )  # fmt: skip
     rows = [effect_row(n, 0.5 - n / 10, rank=1, **chosen) for n in range(3)]
     (plain,) = findings("ranking", rows).values()

@@ -15,6 +15,7 @@ from jobs.runs.run import Task
 from jobs.runs.trace_run import create_run, open_run
 from jobs.tracing.status import status_of
 from schemas.errors import StoreError
+from schemas.tables import SCHEMA_VERSION
 from tests.made_up.small_run import all_units, commit_scores, make_run, score_rows
 
 
@@ -157,9 +158,12 @@ def test_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:
 def test_a_run_of_another_version_is_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r")
     plan = Path(run.location, "plan.json")
-    plan.write_text(plan.read_text().replace('"schema_version": 6', '"schema_version": 3'))
+    plan.write_text(
+        plan.read_text().replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 3')
+    )
     with pytest.raises(
-        StoreError, match="tables of version 3, this dqf reads 6: read it with the dqf"
+        StoreError,
+        match=f"tables of version 3, this dqf reads {SCHEMA_VERSION}: read it with the dqf",
     ):
         open_run(run.location)
 
