@@ -90,5 +90,7 @@ class TracePlan(BaseModel):
                 if numerics.corruption != "noise"
                 else "noise_absolute takes its place"
             )
-            raise ValueError(f"noise_sigmas has several values, but {other}: leave them or it out")
+            raise ValueError(
+                f"noise_sigmas has several values, but {other}: leave one of the two out"
+            )
         return self

@@ -78,7 +78,7 @@ def _place(row: Row, names: Iterable[str], said: Sequence[str]) -> str:
     """Return what is said of a row alone: its noise, its steps, its token."""
     own = [name for name in names if name not in said]
     return ", ".join(
-        _words(name, row[name]) if name == "noise_sigmas" else str(row[name]) for name in own
+        f"noise {row[name]:g}" if name == "noise_sigmas" else str(row[name]) for name in own
     )
 
 

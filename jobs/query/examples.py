@@ -149,6 +149,25 @@ ORDER BY attribute, part, measure, noise_sigmas, control, mean_difference DESC
 """,
     ),
     Example(
+        name="noises",
+        answers="Does a state do more under a stronger noise?",
+        read="mean_difference is paired by caption: the same draws under both noises of a run.",
+        sql="""
+SELECT attribute, part, measure, component, token, step_start, step_stop, patch_kind,
+  weak.noise_sigmas AS weak_noise, strong.noise_sigmas AS strong_noise,
+  avg(weak.ie) AS weak_ie, avg(strong.ie) AS strong_ie,
+  avg(strong.ie - weak.ie) AS mean_difference,
+  stddev_samp(strong.ie - weak.ie) / sqrt(count(*)) AS se_difference, count(*) AS num_captions
+FROM caption_effects AS weak
+JOIN caption_effects AS strong USING (
+  attribute, part, measure, component, token, step_start, step_stop, patch_kind, intervention,
+  caption_id)
+WHERE intervention = 'restore' AND weak.noise_sigmas < strong.noise_sigmas
+GROUP BY ALL
+ORDER BY attribute, part, measure, weak_noise, strong_noise, mean_difference DESC
+""",
+    ),
+    Example(
         name="failures",
         answers="What went wrong, how often, and is it one caption or all?",
         read="One row per error; one caption behind many failures is a fault of the caption.",

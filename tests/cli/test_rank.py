@@ -13,6 +13,7 @@ from rich.cells import cell_len
 
 from cli.app import main
 from tests.cli.test_commands import dqf
+from tests.made_up.noises import make_swept_run
 from tests.made_up.report_run import make_report_run
 
 ROW = re.compile(
@@ -35,6 +36,7 @@ class Terminal(io.StringIO):
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
     make_report_run(folder / "runs" / "r")
+    make_swept_run(folder / "runs" / "swept")
     return folder
 
 
@@ -101,3 +103,27 @@ def test_states_beyond_a_control_have_their_own_columns(on_terminal: Shown) -> N
 def test_one_caption_has_no_interval(work: Path) -> None:
     words = ("rank", "r", "--attribute", "right-to-left", "--part", "text-encoder", "--top", "1")
     assert re.search(r"\+0\.\d{3} +none +1\.000  no ", dqf(*words, cwd=work).stdout)
+
+
+def test_noises_have_rankings_of_their_own(on_terminal: Shown, work: Path) -> None:
+    lines = on_terminal("rank", "swept", "--attribute", "object", columns=80)
+    assert max(map(cell_len, lines)) <= 80
+    shown = [re.search(r"self-attn  noise (\S+)", line) for line in lines]
+    assert [found[1] for found in shown if found] == ["0.5", "0.5", "3", "3"]
+    one = on_terminal("rank", "swept", "--attribute", "object", "--noise", "3", columns=80)
+    assert any("noise 3 sigmas" in line for line in one)
+    assert not any("0.5" in line for line in one)
+    data = dqf("rank", "swept", "--format", "csv", cwd=work).stdout.splitlines()
+    place = data[0].split(",").index("noise_sigmas")
+    assert {line.split(",")[place] for line in data[1:]} == {"0.5", "3.0"}
+    assert "noise_sigmas" not in dqf("rank", "r", "--format", "csv", cwd=work).stdout
+    refused = dqf("rank", "swept", "--noise", "10", cwd=work)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "run swept has no noise 10: it has 3, 0.5" in refused.stderr
+
+
+def test_the_leaders_of_a_growing_run_are_those_of_each_noise(work: Path) -> None:
+    lines = dqf("trace", "status", "swept", cwd=work).stdout.splitlines()
+    leaders = [line.split() for line in lines if "object" in line]
+    assert [(words[-4], words[-3][:5]) for words in leaders] == [("0.5", "+0.04"), ("3", "+0.30")]
+    assert " noise " not in dqf("trace", "status", "r", cwd=work).stdout

@@ -27,6 +27,7 @@ from tests.made_up.runs import score_row
 HACK = "<img src=x onerror=\"window.hacked='{}'\">"
 END_SCRIPT = "</script><script>window.hacked='script'</script>"
 STEPS = 4
+NOISE = 3.0
 UNET = (
     ("unet.down_blocks.0.resnets.0", Kind.RESNET, 0),
     ("unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1", Kind.SELF_ATTENTION, 0),
@@ -62,21 +63,28 @@ INTERVENTIONS = (Intervention.RESTORE, Intervention.OTHER_SEED, Intervention.OTH
 
 
 def make_report_run(
-    folder: Path, *, patches: tuple[PatchKind, ...] = (PatchKind.STATE,)
+    folder: Path,
+    *,
+    patches: tuple[PatchKind, ...] = (PatchKind.STATE,),
+    noises: tuple[float, ...] = (NOISE,),
+    captions: int | None = None,
 ) -> TraceRun:
-    """Return a run of windows, tokens and controls; its last unit failed.
+    """Return a run of windows, tokens and controls, of all CAPTIONS or of the first ones; its last
+    unit failed.
 
-    A contribution has half its state's effect.
+    A contribution has half its state's effect, and effects are proportional to the noise.
     """
     plan = TracePlan(
         scorer=HACK.format("scorer"),
-        captions=tuple(Caption(caption=c, subject=s, attribute=a) for c, s, a in CAPTIONS),
+        captions=tuple(
+            Caption(caption=c, subject=s, attribute=a) for c, s, a in CAPTIONS[:captions]
+        ),
         windows=("all", "each"),
         tokens=(TokenRole.LAST_SUBJECT, TokenRole.WORDS),
         interventions=INTERVENTIONS,
         patches=patches,
         references=("a photo of a bus",),
-        numerics=Numerics(steps=STEPS),
+        numerics=Numerics.model_validate({"steps": STEPS, "noise_sigmas": noises}),
         chunk_units=4,
     )
     manifest = Manifest(
@@ -126,7 +134,8 @@ def _scores(row: IdentifiedUnit) -> list[dict[str, Any]]:
             row, component, intervention=intervention.value, token=token, position=position,
             token_text=text, step_start=start, step_stop=stop, measure=measure, patch_kind=patch,
             clean=0.4, corrupted=0.2,
-            patched=0.2 + _effect(component, intervention, stop - start) * (
+            patched=0.2
+            + unit.noise_sigmas / NOISE * _effect(component, intervention, stop - start) * (
                 1.0 if token in ("all", "last_subject") else 0.3
             ) * (1.0 if patch is PatchKind.STATE else 0.5) + 0.01 * random.standard_normal(),
         )

@@ -14,8 +14,9 @@ from jobs.runs.trace_run import TraceRun
 from schemas.errors import QueryRefused
 from tests.made_up.small_run import commit_scores, make_run
 
-EMPTY = {"failures", "shared-components"}
-"""Without a row, as nothing fails and weights are random: they are tested by themselves."""
+EMPTY = {"failures", "shared-components", "noises"}
+"""Without a row, as nothing fails, weights are random and there is one noise: they are tested by
+themselves."""
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)

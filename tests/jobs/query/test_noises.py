@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.editing.locate import locate
+from jobs.query.examples import example_sql
 from jobs.query.noises import noise_text
 from jobs.query.opened import Views
 from jobs.query.placebo import placebos
@@ -99,6 +100,18 @@ def test_states_are_ranked_among_those_of_their_noise(views: Views) -> None:
     for noise in NOISES:
         chosen = ranked(views, Choice(noise_sigmas=noise), columns=shown)
         assert set(chosen["noise_sigmas"].to_pylist()) == {noise}
+
+
+def test_noises_are_compared_caption_by_caption(views: Views) -> None:
+    first, second = (component.name for component in make_components(2))
+    rows = views.query(example_sql("noises", ["r"])).to_pylist()
+    found = {row["component"]: row for row in rows if row["attribute"] == "object"}
+    assert len(rows) == 2 * len(found) == 4
+    for name, share in ((first, 1.0), (second, 0.5)):
+        row = found[name]
+        assert (row["weak_noise"], row["strong_noise"]) == (0.5, 3.0)
+        assert row["mean_difference"] == pytest.approx(0.25 * share, abs=0.005)
+        assert (row["num_captions"], 0 < row["se_difference"] < 0.001) == (CAPTIONS, True)
 
 
 def test_a_least_total_effect_is_asked_of_each_noise(run: TraceRun) -> None:

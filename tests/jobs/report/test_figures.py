@@ -229,6 +229,35 @@ def test_states_and_contributions_are_never_in_one_ranking(tmp_path: Path) -> No
         draw_figure(run, "ranking", Drawing(patch="gradient"))
 
 
+def test_noises_are_never_in_one_figure(tmp_path: Path) -> None:
+    run = make_report_run(tmp_path / "r", noises=(3.0, 1.5), captions=3)
+    with opened_views(run) as views:
+        data = read_figure_data(views)
+    for name in ("network", "ranking", "timesteps", "tokens", "words", "controls"):
+        figure = FIGURES[name]
+        assert "noise_sigmas" in figure.chosen_by
+        strong, weak = (
+            [row for row in figure.rows(data) if row["noise_sigmas"] == noise]
+            for noise in ("3", "1.5")
+        )
+        assert len(strong) + len(weak) == len(figure.rows(data))
+        means = [
+            np.mean([row["mean"] for row in rows if row["component"] in STRONG.values()])
+            for rows in (weak, strong)
+        ]
+        assert means[0] / means[1] == pytest.approx(0.5, abs=0.1), name
+        assert all("noise 1.5" in text for text in findings(name, weak).values())
+    assert [answer.part for answer in answers(data, "target", ["object"])] == [
+        *("UNet, noise 1.5", "UNet, noise 3"),
+        *("text encoder, noise 1.5", "text encoder, noise 3"),
+    ]
+    path = tmp_path / "a.svg"
+    assert "noise 3:" in plot_figure(run, "ranking", Drawing(), [path])
+    assert "noise 1.5:" in plot_figure(run, "ranking", Drawing(noise=1.5), [path])
+    with pytest.raises(PlanError, match=r"has no noise 2: it has 3, 1\.5"):
+        plot_figure(run, "ranking", Drawing(noise=2.0), [path])
+
+
 def test_every_kind_of_component_has_a_color() -> None:
     assert {*KIND_NAMES.values()} == {*KIND_COLORS}
 

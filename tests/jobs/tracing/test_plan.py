@@ -376,6 +376,17 @@ def test_what_would_count_twice_is_refused(repeated: dict[str, object]) -> None:
     [
         ({"occurrence": "second"}, "occurrence: Input should be 'all', 'first' or 'last'"),
         ({"noise_sigmas": float("inf")}, "noise_sigmas: .* finite number"),
+        ({"noise_sigmas": []}, "noise_sigmas: there is no value: give one or several"),
+        ({"noise_sigmas": [3, 1, 3]}, "noise_sigmas: 3 is there twice: leave one out"),
+        ({"noise_sigmas": [3, -1]}, r"noise_sigmas: .* greater than 0 \(got \[3, -1\]\)"),
+        (
+            {"noise_sigmas": [3, 1], "noise_absolute": 0.5},
+            "^noise_sigmas has several values, but noise_absolute takes its place: leave",
+        ),
+        (
+            {"noise_sigmas": [3, 1], "corruption": "counterfactual"},
+            "^noise_sigmas has several values, but corruption counterfactual adds no noise: leave",
+        ),
         ({"noise_absolute": float("nan")}, "noise_absolute: .* finite number"),
         ({"guidance": float("nan")}, "guidance: "),
     ],

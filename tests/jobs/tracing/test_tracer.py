@@ -23,8 +23,8 @@ CAPTION = {"caption": "a red apple", "subject": "apple", "attribute": "object"}
 
 
 @pytest.fixture
-def run(tmp_path: Path, tiny_sd: Path, tiny_scorer: Path) -> TraceRun:
-    fields = {
+def fields(tiny_sd: Path, tiny_scorer: Path) -> dict[str, object]:
+    return {
         "model": str(tiny_sd),
         "scorer": str(tiny_scorer),
         "captions": [CAPTION],
@@ -33,7 +33,44 @@ def run(tmp_path: Path, tiny_sd: Path, tiny_scorer: Path) -> TraceRun:
         "kinds": ["cross_attn"],
         "numerics": {"steps": 2},
     }
+
+
+@pytest.fixture
+def run(tmp_path: Path, fields: dict[str, object]) -> TraceRun:
     return prepare_run(tmp_path / "run", check_plan(make_plan(fields)))
+
+
+def scores(path: Path, fields: dict[str, object], noise: object) -> list[dict]:
+    """Return the scores of a run that this process traces with a noise, or several."""
+    of_noise = {**fields, "numerics": {"steps": 2, "noise_sigmas": noise}}
+    run = prepare_run(path, check_plan(make_plan(of_noise)))
+    worker = TraceWorker(run.location, rows=12, threads=1)
+    for chunk in range(run.num_chunks):
+        worker.run(Task(chunk=chunk))
+    return run_query(run, "FROM scores ORDER BY ALL").to_pylist()
+
+
+def test_several_noises_give_the_scores_of_a_run_of_each(
+    tmp_path: Path, fields: dict[str, object]
+) -> None:
+    one_seed = fields | {"seeds": [1], "interventions": ["restore", "other-draw"]}
+    swept = scores(tmp_path / "swept", one_seed, [3.0, 0.5])
+    singles = [
+        row for noise in (0.5, 3) for row in scores(tmp_path / f"of {noise}", one_seed, noise)
+    ]
+    measured = ("clean", "corrupted", "patched")
+
+    def key(row: dict) -> tuple:
+        return tuple(str(value) for name, value in row.items() if name not in measured)
+
+    assert len({key(row) for row in swept}) == len(swept) == len(singles)
+    for row, single in zip(sorted(swept, key=key), sorted(singles, key=key), strict=True):
+        assert key(row) == key(single)
+        assert [row[name] for name in measured] == pytest.approx(
+            [single[name] for name in measured], abs=ROUNDING
+        )
+    corrupted = {row["noise_sigmas"]: row["corrupted"] for row in swept}
+    assert abs(corrupted[3.0] - corrupted[0.5]) > 10 * ROUNDING
 
 
 def test_out_of_memory_halves_the_rows_and_changes_no_score(
