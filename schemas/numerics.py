@@ -12,8 +12,10 @@ _NOISES = TypeAdapter(tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
 def _noise_sigmas(given: object) -> float | tuple[float, ...]:
-    """Return one noise or several; ValueError: none, one that is no finite number above zero, or
-    one twice."""
+    """Return one noise or several.
+
+    ValueError: the list is empty, or a value is not a finite number above zero or is there twice.
+    """
     try:
         noises = _NOISES.validate_python(given if isinstance(given, list | tuple) else (given,))
     except ValidationError as error:

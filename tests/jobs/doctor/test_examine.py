@@ -244,7 +244,9 @@ def test_an_edited_plan_is_found_and_nothing_is_moved(run: TraceRun) -> None:
     assert not states(checked(run))
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema_version": 6, "plan": {}}', "{'"])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", f'{{"schema_version": {SCHEMA_VERSION}, "plan": {{}}}}', "{'"]
+)
 def test_a_plan_that_is_none_is_found(run: TraceRun, content: str) -> None:
     path_of(run, PLAN).write_text(content)
     report = checked(run)
@@ -254,7 +256,9 @@ def test_a_plan_that_is_none_is_found(run: TraceRun, content: str) -> None:
 
 def test_a_plan_of_another_version_is_found(run: TraceRun) -> None:
     plan = path_of(run, PLAN)
-    plan.write_text(plan.read_text().replace('"schema_version": 6', '"schema_version": 3'))
+    plan.write_text(
+        plan.read_text().replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 3')
+    )
     assert "version 3" in text_of(checked(run), "plan")
 
 
@@ -348,7 +352,7 @@ def test_a_wrong_label_is_found(run: TraceRun, label: str) -> None:
     path_of(run, part_name(1)).write_bytes(part_of(run, Task(chunk=1), rows))
     report = checked(run)
     assert states(report) == {"units": State.WRONG}
-    assert "another caption_id, seed, draw or part" in text_of(report, "units")
+    assert "another caption_id, seed, draw, noise_sigmas or part" in text_of(report, "units")
 
 
 @pytest.mark.parametrize(("column", "value"), [("clean", math.nan), ("patched", -math.inf)])

@@ -251,11 +251,10 @@ def test_noises_are_never_in_one_figure(tmp_path: Path) -> None:
         *("UNet, noise 1.5", "UNet, noise 3"),
         *("text encoder, noise 1.5", "text encoder, noise 3"),
     ]
-    path = tmp_path / "a.svg"
-    assert "noise 3:" in plot_figure(run, "ranking", Drawing(), [path])
-    assert "noise 1.5:" in plot_figure(run, "ranking", Drawing(noise=1.5), [path])
+    assert "noise 3:" in draw_figure(run, "ranking", Drawing()).description
+    assert "noise 1.5:" in draw_figure(run, "ranking", Drawing(noise=1.5)).description
     with pytest.raises(PlanError, match=r"has no noise 2: it has 3, 1\.5"):
-        plot_figure(run, "ranking", Drawing(noise=2.0), [path])
+        draw_figure(run, "ranking", Drawing(noise=2.0))
 
 
 def test_every_kind_of_component_has_a_color() -> None:
