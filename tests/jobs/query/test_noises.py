@@ -132,7 +132,7 @@ def test_sentences_say_which_noise(views: Views) -> None:
 
 
 def test_an_edit_goes_where_the_first_noise_says(run: TraceRun) -> None:
-    site = locate(run.location, [Concept(concept="cat", target="dog", kind="object")])
+    site = locate(run.location, [Concept.model_validate({"concept": "cat", "kind": "object"})])
     assert site.mean_ie == pytest.approx(0.1 * NOISES[0], abs=0.005)
     assert site.num_captions == CAPTIONS
 
