@@ -23,11 +23,10 @@ from engine.files import is_file, is_folder
 from engine.model.weight_files import (
     LFS,
     PartError,
-    read_headers,
     read_json,
     refuse_pointer,
     sole_variant,
-    weight_files,
+    stored_weights,
 )
 from schemas.errors import first_line
 
@@ -78,15 +77,17 @@ def _skeleton_of(kind: type, config: str) -> nn.Module:
 def check_weights(folder: Path, network: nn.Module) -> str | None:
     """Return the variant of the weights of a skeleton's part; only their headers are read.
 
-    PartError: a tensor is missing or of another shape, or a file cannot be read.
+    PartError: a tensor is missing, of another shape or of integers, or a file cannot be read.
     """
     if not is_folder(folder):
         raise PartError(f"there is no folder {folder.name}")
     stem = _stem(type(network))
     variant = sole_variant(folder.name, [file.name for file in folder.iterdir()], stem)
-    stored = read_headers(weight_files(folder, stem, variant))
+    stored = stored_weights(folder, stem, variant)
+    # A loader would cast integers to weights; positions and counters need not be read.
+    floats = {name: tensor for name, tensor in stored.items() if tensor.is_floating_point()}
     with quiet_loaders():
-        missing, mismatched = _compared(network, stored)
+        missing, mismatched = _compared(network, floats)
     if missing:
         raise PartError(_missing(folder.name, missing, stored))
     if mismatched:
@@ -149,7 +150,7 @@ def _compared(
         opened: Any = type(network).from_pretrained(
             None,
             config=network.config,
-            state_dict={name: _blank(tensor) for name, tensor in stored.items()},
+            state_dict={name: torch.empty(()).expand(t.shape) for name, t in stored.items()},
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
@@ -168,12 +169,6 @@ def _compared(
     ]
 
 
-def _blank(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a float32 tensor of a shape that takes no memory and that a loader need not cast."""
-    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
-    return torch.empty((), dtype=dtype).expand(tensor.shape)
-
-
 def _learned(network: nn.Module, names: "set[str] | list[str]") -> list[str]:
     """Return the names of learned tensors, without the positions that a network computes itself."""
     held = network.state_dict()
@@ -181,6 +176,10 @@ def _learned(network: nn.Module, names: "set[str] | list[str]") -> list[str]:
 
 
 def _missing(part: str, names: list[str], stored: Mapping[str, torch.Tensor]) -> str:
+    for name, tensor in stored.items():
+        if not tensor.is_floating_point() and name.endswith(tuple(names)):
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            return f"{part} has {name} as {dtype}: weights are floating-point numbers"
     message = f"{part} is incomplete: {len(names)} tensors are missing, {names[0]} the first"
     if any(".base_layer." in name or ".lora_" in name for name in stored):
         return f"{message}; it holds an unfused LoRA: save it again after diffusers' fuse_lora()"

@@ -113,33 +113,50 @@ def weight_patterns(part: str, names: Sequence[str]) -> list[str]:
     return []
 
 
-def weight_files(folder: Path, stem: str, variant: str | None) -> list[Path]:
-    """Return the safetensors files of a variant: one, or the shards of its index.
+def stored_weights(folder: Path, stem: str, variant: str | None) -> "dict[str, torch.Tensor]":
+    """Return an empty tensor of the shape and type of each that a variant's file or index names.
 
-    PartError: a shard is missing, or both a file and an index are there.
+    PartError: a shard is missing, both a file and an index are there, or a file cannot be read.
     """
     names = sorted(path.name for path in folder.iterdir())
     of_variant = [name for other, name in _choices(stem, names) if other == variant]
     if len(of_variant) > 1:
         raise PartError(f"{folder.name} has {' and '.join(of_variant)}: leave one")
-    if not of_variant[0].endswith(".json"):
-        return [folder / of_variant[0]]
-    shards = read_json(folder / of_variant[0]).get("weight_map")
+    file = folder / of_variant[0]
+    if file.suffix != ".json":
+        return read_headers([file])
+    shards = _shards(file, names)
+    stored = read_headers([folder / shard for shard in sorted(set(shards.values()))])
+    return {name: stored[name] for name in shards if name in stored}
+
+
+def _shards(index: Path, names: Sequence[str]) -> dict[str, str]:
+    """Return the shard of each tensor; PartError if one is not among the folder's names."""
+    document = read_json(index)
+    shards = document.get("weight_map")
     if not isinstance(shards, dict) or not shards:
-        raise PartError(f"{folder.name}/{of_variant[0]} has no weight_map")
-    files = sorted({str(shard) for shard in shards.values()})
-    for file in files:
-        if Path(file).name != file or file not in names:
-            raise PartError(f"{folder.name} lacks {file}, which {of_variant[0]} names")
-    return [folder / file for file in files]
+        raise PartError(f"{index.parent.name}/{index.name} has no weight_map")
+    if not isinstance(document.get("metadata"), dict):  # the loaders add to it
+        raise PartError(f'{index.parent.name}/{index.name} has no metadata: add "metadata": {{}}')
+    for shard in shards.values():
+        if shard not in names:
+            raise PartError(f"{index.parent.name} lacks {shard}, which {index.name} names")
+    return shards
 
 
 def read_headers(files: list[Path]) -> "dict[str, torch.Tensor]":
     """Return an empty tensor of the shape and type of each in the files, without memory of its own.
 
-    PartError: a file is cut short, damaged, a pointer of Git LFS or holds quantized weights.
+    PartError: a file is cut short, damaged, a pointer of Git LFS or holds quantized weights, or two
+    files hold the same tensor.
     """
-    return {name: tensor for file in files for name, tensor in _header(file)}
+    stored: dict[str, torch.Tensor] = {}
+    for file in files:
+        for name, tensor in _header(file):
+            if name in stored:
+                raise PartError(f"{file.parent.name} has {name} in two files, {file.name} is one")
+            stored[name] = tensor
+    return stored
 
 
 def _header(file: Path) -> "Iterator[tuple[str, torch.Tensor]]":

@@ -67,6 +67,13 @@ def put(name: str, tensor: torch.Tensor) -> Callable[[dict[str, torch.Tensor]], 
     return lambda tensors: tensors.update({name: tensor})
 
 
+def cast(part: str, dtype: torch.dtype) -> Callable[[dict[str, torch.Tensor]], None]:
+    """Return the change that stores tensors in another type."""
+    return lambda tensors: tensors.update(
+        {name: tensor.to(dtype) for name, tensor in tensors.items() if part in name}
+    )
+
+
 def refused(folder: Path, match: str) -> None:
     """Assert that a folder is refused in one short sentence."""
     with pytest.raises(ModelUnavailable, match=match) as caught:
@@ -90,6 +97,9 @@ def refused(folder: Path, match: str) -> None:
             put("conv_in.weight", torch.zeros(3, dtype=torch.int8)),
             "quantized: conv_in.weight",
         ),
+        (UNET, cast("mid_block.resnets.0.conv1.bias", torch.int32), "conv1.bias as int32: weights"),
+        (TEXT, cast("layers.0.mlp.fc1.weight", torch.int64), "layers.0.mlp.fc1.weight as int64"),
+        (VAE, cast("decoder.conv_in.weight", torch.bool), "vae has decoder.conv_in.weight as bool"),
     ],
 )
 def test_weights_that_are_missing_or_of_another_shape_are_refused(
@@ -204,24 +214,44 @@ def test_pickles_are_refused_with_what_helps(copied: Path) -> None:
     refused(copied, "text_encoder has pytorch_model.bin and no model.safetensors.*save_pretrained")
 
 
-def test_shards_are_read_and_all_of_them_are_there(copied: Path, expected: torch.Tensor) -> None:
-    tensors = load_file(copied / f"{UNET}.safetensors")
-    (copied / f"{UNET}.safetensors").unlink()
-    names = sorted(tensors)
-    files = [f"diffusion_pytorch_model-0000{n}-of-00002.safetensors" for n in (1, 2)]
-    halves = (names[::2], names[1::2])
-    for file, half in zip(files, halves, strict=True):
-        part = {name: tensors[name] for name in half}
-        save_file(part, copied / "unet" / file, metadata={"format": "pt"})
-    shards = {name: file for file, half in zip(files, halves, strict=True) for name in half}
-    index = copied / f"{UNET}.safetensors.index.json"
+def sharded(folder: Path, stem: str) -> tuple[Path, list[str], dict[str, str]]:
+    """Split a part's weights in two; return the index, the files and the file of each tensor."""
+    tensors = load_file(folder / f"{stem}.safetensors")
+    (folder / f"{stem}.safetensors").unlink()
+    files = [f"{Path(stem).name}-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    shards = {name: files[number % 2] for number, name in enumerate(sorted(tensors))}
+    for file in files:
+        part = {name: tensors[name] for name, own in shards.items() if own == file}
+        save_file(part, (folder / stem).with_name(file), metadata={"format": "pt"})
+    index = folder / f"{stem}.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": shards}))
+    return index, files, shards
+
+
+def test_shards_are_read_and_all_of_them_are_there(copied: Path, expected: torch.Tensor) -> None:
+    index, files, shards = sharded(copied, UNET)
     check_model(str(copied))
     assert drawn(copied).equal(expected)
     (copied / "unet" / files[1]).unlink()
     refused(copied, f"unet lacks {files[1]}, which")
-    index.write_text(json.dumps({"weight_map": {name: "../../secret" for name in shards}}))
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {"a": "../../secret"}}))
     refused(copied, "unet lacks ../../secret")
+
+
+@pytest.mark.parametrize("stem", [UNET, TEXT])
+def test_an_index_that_does_not_fit_its_shards_is_refused(copied: Path, stem: str) -> None:
+    index, files, shards = sharded(copied, stem)
+    first, *others = shards
+    index.write_text(json.dumps({"weight_map": shards}))
+    refused(copied, r"index\.json has no metadata")
+    unnamed = {name: shards[name] for name in others}
+    index.write_text(json.dumps({"metadata": {}, "weight_map": unnamed}))
+    refused(copied, f"is incomplete: 1 tensors are missing, .*{first.removeprefix('text_model.')}")
+    index.write_text(json.dumps({"metadata": {}, "weight_map": shards}))
+    value = load_file(copied / Path(stem).parent / shards[first])[first]
+    twice = next(file for file in files if file != shards[first])
+    changed(copied / Path(stem).parent / twice, put(first, value + 1))
+    refused(copied, f"has {first} in two files")
 
 
 @pytest.mark.parametrize(
