@@ -28,7 +28,14 @@ from engine.model.parts import (
     skeleton,
 )
 from engine.model.registry import model_source
-from engine.model.schedulers import evaluated, own_scheduler, scheduler_named, set_steps
+from engine.model.schedulers import (
+    ANY_CELLS,
+    check_scheduler,
+    evaluated,
+    own_scheduler,
+    scheduler_named,
+    set_steps,
+)
 from engine.model.settings import check_tokenizer
 from engine.model.weight_files import PartError, read_json
 from schemas.errors import ModelUnavailable
@@ -37,9 +44,6 @@ from schemas.numerics import Numerics
 # Each loading step draws a bar of its own; users should see the run's only.
 diffusers_logging.disable_progress_bar()
 transformers_logging.disable_progress_bar()
-
-ANY_CELLS = 4096
-"""Cells of the latent for which steps are counted."""
 
 
 def open_model(
@@ -133,7 +137,7 @@ def _check(described: "_Described", *, with_weights: Sequence[str]) -> dict[str,
     family.check_settings(networks)
     for encoder, part in described.encoders:
         check_tokenizer(described.tokenizer(part), networks[encoder], part)
-    described.scheduler()
+    check_scheduler(described.scheduler(), family.schedule)
     return {part: check_weights(described.folder / part, networks[part]) for part in with_weights}
 
 
@@ -190,7 +194,8 @@ class _Described:
     @property
     def absent(self) -> list[str]:
         """The parts that the family knows and this pipeline lacks, each with its tokenizer."""
-        lacking = [p for p in self.family.optional if self.index.get(p) in (None, [None, None])]
+        named = self.family.optional & self.index.keys()
+        lacking = [part for part in named if self.index[part] in (None, [None, None])]
         of_encoder = dict(self.family.encoders)
         return [name for part in lacking for name in (part, of_encoder.get(part, part))]
 

@@ -30,6 +30,8 @@ from engine.model.weight_files import (
 )
 from schemas.errors import first_line
 
+ADAPTER = "adapter_config.json"
+"""The file that makes transformers read the weights of another model, which it names."""
 ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 """Settings of a config that select attention code of its author's machine."""
 
@@ -37,7 +39,7 @@ ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementatio
 def read_config(folder: Path) -> dict[str, Any]:
     """Return a network's config; PartError if it is missing, not JSON or of quantized weights."""
     config: dict[str, Any] = read_json(folder / "config.json")
-    if config.get("quantization_config"):
+    if config.get("quantization_config") is not None:
         raise PartError(
             f"{folder.name} is quantized (quantization_config in its config.json): "
             "dqf opens float32, float16 and bfloat16 weights"
@@ -77,10 +79,13 @@ def _skeleton_of(kind: type, config: str) -> nn.Module:
 def check_weights(folder: Path, network: nn.Module) -> str | None:
     """Return the variant of the weights of a skeleton's part; only their headers are read.
 
-    PartError: a tensor is missing, of another shape or of integers, or a file cannot be read.
+    PartError: a tensor is missing, of another shape or of integers, a file cannot be read, or
+    weights of another model are named.
     """
     if not is_folder(folder):
         raise PartError(f"there is no folder {folder.name}")
+    if isinstance(network, PreTrainedModel) and is_file(folder / ADAPTER):
+        raise PartError(f"{folder.name} has {ADAPTER}: merge the adapter into the weights")
     stem = _stem(type(network))
     variant = sole_variant(folder.name, [file.name for file in folder.iterdir()], stem)
     stored = stored_weights(folder, stem, variant)

@@ -8,7 +8,7 @@ Shapes: R rows, C channels, h x w latent.
 
 import copy
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -37,6 +37,8 @@ SCHEDULERS = {
 """diffusers classes by name; tests show that forked rows equal separate runs, to rounding."""
 FLOW = frozenset(name for name in SCHEDULERS if name.startswith("flow-"))
 """Schedulers of models that were trained by flow matching (Lipman et al. 2023)."""
+ANY_CELLS = 4096
+"""Cells of the latent for which steps are counted and tried."""
 TRIGONOMETRIC = "scm"
 """The scheduler of continuous-time consistency models (Lu and Song 2024)."""
 
@@ -145,6 +147,25 @@ def set_steps(
             if steps > most
             else f"steps {steps}: {first_line(error)}"
         ) from error
+
+
+def check_scheduler(scheduler: Any, schedule: Callable[..., Mapping[str, Any]]) -> None:
+    """Raise PlanError if a model's own scheduler cannot take the first of two steps, or not to
+    finite values; `schedule` is the family's."""
+    if type(scheduler).__name__ not in SCHEDULERS.values():
+        return  # the user is to give another
+    try:
+        set_steps(scheduler, 2, schedule=schedule(scheduler, steps=2, cells=ANY_CELLS))
+        rows = Rows(x_RChw=torch.zeros(1, 1, 2, 2), scheduler=scheduler, seeds=(0,))
+        has_variance = "learned" in str(scheduler.config.get("variance_type"))
+        after = rows.stepped(torch.zeros(1, 2 if has_variance else 1, 2, 2), 0)
+    except PlanError:
+        raise
+    except Exception as error:  # a bad config can make a library raise anything
+        why = first_line(error)
+        raise PlanError(f"the model's scheduler_config.json allows no step: {why}") from error
+    if not after.x_RChw.isfinite().all():
+        raise PlanError("the model's scheduler_config.json makes values that are not finite")
 
 
 def _is_scm(scheduler: Any) -> bool:

@@ -9,6 +9,9 @@ from typing import Any
 
 from engine.model.weight_files import PartError
 
+LEAST_TOKENS = 3
+"""A caption has a start token, a token and an end."""
+
 Allowed = Mapping[tuple[str, str], tuple[object, ...]]
 """Values of a part's setting that are honored, the first being its default."""
 
@@ -61,11 +64,13 @@ def check_tokenizer(tokenizer: Any, encoder: Any, part: str) -> None:
             f"its {part} has {len(tokenizer)} tokens and the text encoder embeds "
             f"{encoder.config.vocab_size}"
         )
+    length = tokenizer.model_max_length
+    if not isinstance(length, int | float) or length < LEAST_TOKENS:
+        raise PartError(f"its {part} has model_max_length = {length!r}, not a number of tokens")
     positions = getattr(encoder.config, "max_position_embeddings", None)
-    if positions is not None and tokenizer.model_max_length > positions:
+    if positions is not None and length > positions:
         raise PartError(
-            f"its {part} has model_max_length = {tokenizer.model_max_length} and the text encoder "
-            f"{positions} positions"
+            f"its {part} has model_max_length = {length} and the text encoder {positions} positions"
         )
     if tokenizer.pad_token_id is None:
         raise PartError(f"its {part} has no pad_token")

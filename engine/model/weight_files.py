@@ -48,7 +48,7 @@ def read_json(file: Path) -> dict[str, object]:
             raise PartError(f"{name} is too large for JSON")
         content = file.read_bytes()
         refuse_pointer(file, content)
-        document = json.loads(content)
+        document = json.loads(content.decode())  # the loaders read no other encoding
     except OSError as error:
         raise PartError(f"{name} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

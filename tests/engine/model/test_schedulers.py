@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.model.opening import count_steps, open_model
+from engine.model.opening import check_model, count_steps, open_model
 from engine.model.sampling import generate
 from engine.model.schedulers import Rows, gathered, initial_sigma, readable, scheduler_named
 from engine.model.seeds import derived_seed
@@ -200,3 +200,22 @@ def test_more_steps_than_a_scheduler_has_are_refused_with_how_many_there_are(
     model = open_model(name, device="cpu")
     with pytest.raises(PlanError, match=match):
         generate(model, ["a cat"], seeds=[0], numerics=Numerics(steps=steps))
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"prediction_type": "velocity"}, "allows no step: prediction_type given as velocity"),
+        ({"trained_betas": [0.1, 0.2]}, "allows no step: index 501 is out of bounds"),
+        ({"beta_start": float("nan")}, "makes values that are not finite"),
+        ({"timestep_spacing": "even"}, "steps 2: even is not supported"),
+    ],
+)
+def test_a_scheduler_that_takes_no_step_is_refused_before_a_run(
+    tiny_sd: Path, tmp_path: Path, settings: dict[str, Any], match: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_sd, tmp_path / "model"))
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    with pytest.raises(PlanError, match=match):
+        check_model(str(folder))

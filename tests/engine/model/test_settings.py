@@ -112,6 +112,8 @@ def test_what_the_pipeline_does_not_read_changes_nothing(
         ("sd", "text_encoder", {"max_position_embeddings": 20}, "model_max_length = 24"),
         ("sd", "text_encoder", {"vocab_size": 20}, "tokens and the text encoder embeds 20"),
         ("sd", "tokenizer", {"model_max_length": None}, "model_max_length"),
+        ("sd", "tokenizer", {"model_max_length": 1}, "model_max_length = 1, not a number of"),
+        ("sd", "tokenizer", {"model_max_length": "77"}, "model_max_length = '77', not a number"),
         ("lcm", "unet", {"time_cond_proj_dim": None}, "time_cond_proj_dim = None"),
         ("sdxl", "unet", {"addition_embed_type": None}, "addition_embed_type = None"),
         ("sdxl", "text_encoder_2", {"projection_dim": 48}, "projection_class_embeddings_input_dim"),

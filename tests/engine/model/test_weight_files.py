@@ -229,7 +229,7 @@ def sharded(folder: Path, stem: str) -> tuple[Path, list[str], dict[str, str]]:
 
 
 def test_shards_are_read_and_all_of_them_are_there(copied: Path, expected: torch.Tensor) -> None:
-    index, files, shards = sharded(copied, UNET)
+    index, files, _ = sharded(copied, UNET)
     check_model(str(copied))
     assert drawn(copied).equal(expected)
     (copied / "unet" / files[1]).unlink()
@@ -282,6 +282,16 @@ def test_an_index_of_other_parts_is_refused(
     refused(copied, match)
 
 
+def test_an_encoder_that_the_index_does_not_name_is_not_taken_for_none(
+    tiny_sd3: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_sd3, tmp_path / "model"))
+    index = json.loads((folder / "model_index.json").read_text())
+    del index["text_encoder_3"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    refused(folder, "it has no text_encoder_3")
+
+
 def test_parts_that_are_never_used_need_not_be_there(copied: Path, expected: torch.Tensor) -> None:
     index = json.loads((copied / "model_index.json").read_text())
     index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
@@ -296,6 +306,12 @@ def test_a_tokenizer_without_its_vocabulary_is_refused(copied: Path) -> None:
     refused(copied, "tokenizer lacks vocab.json and merges.txt")
 
 
+def test_an_adapter_does_not_put_another_model_in_place(copied: Path) -> None:
+    adapter = {"peft_type": "LORA", "base_model_name_or_path": str(copied / "text_encoder")}
+    (copied / "text_encoder" / "adapter_config.json").write_text(json.dumps(adapter))
+    refused(copied, "text_encoder has adapter_config.json: merge the adapter")
+
+
 def test_quantized_configs_are_refused_and_ways_to_compute_attention_ignored(
     copied: Path, expected: torch.Tensor
 ) -> None:
@@ -308,10 +324,13 @@ def test_quantized_configs_are_refused_and_ways_to_compute_attention_ignored(
     assert drawn(copied).equal(expected)
     set_config("unet", quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})
     refused(copied, "unet is quantized")
+    set_config("unet", quantization_config=None)
+    set_config("text_encoder", quantization_config={})
+    refused(copied, "text_encoder is quantized")
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[1]", '"a"', "[" * 100_000, "\x00", '{"a": 1' + "0" * 9000]
+    "content", ["{", "[1]", '"a"', "[" * 100_000, "\x00", '{"a": 1' + "0" * 9000, "\ufeff{}"]
 )
 def test_a_config_that_is_no_object_is_named(copied: Path, content: str) -> None:
     (copied / "unet" / "config.json").write_text(content)
