@@ -16,6 +16,7 @@ from jobs.report.figures.style import DARK, LIGHT
 from jobs.report.index import write_index
 from jobs.report.write import write_report
 from jobs.runs.trace_run import TraceRun
+from tests.made_up.noises import make_swept_run
 from tests.made_up.report_run import (
     CAPTIONS,
     FAILURE,
@@ -144,6 +145,27 @@ def test_filters_act_on_figures_and_tables_together(page: Page, run: TraceRun) -
     expect(figure).to_be_hidden()
     expect(page.locator("#figure-ranking-text-encoder")).to_be_visible()
     assert page.locator(".strip:visible").count() == 4
+
+
+def test_a_run_of_several_noises_has_a_filter_of_them(page: Page, tmp_path: Path) -> None:
+    expect(page.locator("select[name=noise_sigmas]")).to_be_hidden()
+    swept = make_swept_run(tmp_path / "swept")
+    report = write_report(swept, [], tmp_path / "swept.html").path
+    other = page.context.new_page()
+    other.goto(f"{report.as_uri()}#noise_sigmas=0.5")
+    other.wait_for_selector(READY)
+    figure = other.locator("#figure-ranking-text-encoder")
+    for noise in ("0.5", "3"):
+        assert other.locator("select[name=noise_sigmas]").input_value() == noise
+        sql = f"""SELECT mean_ie FROM ranking WHERE attribute = 'object'
+          AND intervention = 'restore' AND noise_sigmas = {noise} ORDER BY mean_ie DESC"""
+        means = run_query(swept, sql)["mean_ie"].to_pylist()
+        rows = figure.locator("tbody tr").all()
+        shown = [float(row.locator("td").nth(4).text_content() or "") for row in rows]
+        assert shown == pytest.approx(means, abs=1e-4)
+        assert f"noise {noise}" in (figure.locator("figcaption").text_content() or "")
+        choose(other, "noise_sigmas", "3")
+    other.close()
 
 
 def test_the_first_card_answers_for_the_trace_and_for_each_edit(page: Page) -> None:
