@@ -1,9 +1,9 @@
 """`dqf query`: SQL over runs, from an argument, a file, stdin or a shell."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +18,8 @@ from schemas.documents import MOST_BYTES, checked_text
 from schemas.errors import QueryRefused
 
 if TYPE_CHECKING:
-    from jobs.runs.trace_run import TraceRun
+    from jobs.query.opened import Filters
+    from jobs.runs.run import Run
 
 STDIN = Path("-")
 
@@ -28,8 +29,9 @@ def query(
         list[str] | None,
         typer.Argument(
             metavar="RUN... [SELECT]",
-            help="Runs by name, folder or URL, each as NAME=RUN to give it another name in "
-            "SQL; then one SELECT. Without it: a shell, or stdin if it is not a terminal.",
+            help="Traces, evaluations or attacks by name, folder or URL, each as NAME=RUN to give "
+            "it another name in SQL; then one SELECT. Without it: a shell, or stdin if it is not a "
+            "terminal.",
             show_default=False,
             autocompletion=runs_or_views,
         ),
@@ -58,7 +60,7 @@ def query(
     min_te: MinTotalEffectOption = None,
     out: Annotated[Path | None, typer.Option(help="File to write instead of stdout.")] = None,
 ) -> None:
-    """Print the result of one SELECT over one or several runs.
+    """Print the result of one SELECT over traces, evaluations or attacks.
 
     `dqf query --schema` lists the views, `dqf query --schema ranking` the columns of one. Each run
     is a schema with the run's name; views of the first run need no name before them:
@@ -74,14 +76,14 @@ def query(
         raise QueryRefused("give one of --command, --file and --example")
     names, sql = (list(words or []), None) if asked else _split(words or [])
     runs = _open(names)
-    only = {name: caption_filter(run, known, min_te) for name, run in runs.items()}
+    only = _filters(runs, known, min_te)
     for name, condition in only.items():
         if condition:
             say(f"{name}: only captions with {condition} are read.", err=True)
     if example is not None:
         from jobs.query.examples import example_sql
 
-        sql = example_sql(example, list(runs))
+        sql = example_sql(example, {name: run.noun for name, run in runs.items()})
     elif not asked and sql is None and sys.stdin.isatty():
         from cli.shell import run_shell
 
@@ -98,12 +100,26 @@ def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
     return ([*words], None) if names_a_run else (runs, last)
 
 
-def _open(names: Sequence[str]) -> "dict[str, TraceRun]":
+def _filters(runs: "Mapping[str, Run[Any]]", known: str | None, min_te: float | None) -> "Filters":
+    """Return which captions are read of each trace; QueryRefused: an option is for traces alone."""
+    from jobs.runs.trace_run import TraceRun
+
+    for run in runs.values():
+        if not isinstance(run, TraceRun) and (known is not None or min_te is not None):
+            raise QueryRefused(
+                f"--known and --min-te choose captions of a trace, and {run.location} is an "
+                f"{run.noun}: leave them out"
+            )
+    traces = {name: run for name, run in runs.items() if isinstance(run, TraceRun)}
+    return {name: caption_filter(run, known, min_te) for name, run in traces.items()}
+
+
+def _open(names: Sequence[str]) -> "dict[str, Run[Any]]":
     if not names:
         raise QueryRefused('name a run to query: `dqf query RUN "SELECT * FROM ranking"`')
-    from jobs.runs.trace_run import open_run
+    from jobs.runs.kinds import open_any
 
-    return {name: open_run(location) for name, location in named_locations(names).items()}
+    return {name: open_any(location) for name, location in named_locations(names).items()}
 
 
 def _read(file: Path) -> str:

@@ -1,9 +1,9 @@
 """The shell of `dqf query`: statements end with `;`, commands begin with a dot."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 from platformdirs import user_state_path
@@ -19,12 +19,12 @@ from pygments.lexers.sql import SqlLexer  # pyright: ignore[reportMissingTypeStu
 from cli.printing.answers import column_rows, example_rows, show, view_rows
 from cli.printing.lines import say
 from cli.printing.output import Format, print_rows
-from schemas.documentation import VIEWS
+from schemas.documentation import VIEWS_OF, View
 from schemas.errors import DqfError
 
 if TYPE_CHECKING:
     from jobs.query.opened import Filters
-    from jobs.runs.trace_run import TraceRun
+    from jobs.runs.run import Run
 
 WELCOME = "A statement ends with ;  .help lists the commands, Tab completes, Ctrl-D leaves."
 WORD = re.compile(r"[\w.]+")
@@ -34,14 +34,14 @@ WORD = re.compile(r"[\w.]+")
 class Shell:
     """The state of a session between lines."""
 
-    runs: "dict[str, TraceRun]"
+    runs: "Mapping[str, Run[Any]]"
     only: "Filters"
     """Which captions are read of each run."""
     output_format: Format
     is_open: bool = True
 
 
-def run_shell(runs: "dict[str, TraceRun]", output_format: Format, *, only: "Filters") -> None:
+def run_shell(runs: "Mapping[str, Run[Any]]", output_format: Format, *, only: "Filters") -> None:
     """Answer statements and commands from the terminal until the user leaves."""
     shell = Shell(runs=runs, only=only, output_format=output_format)
     session: PromptSession[str] = PromptSession(
@@ -50,7 +50,7 @@ def run_shell(runs: "dict[str, TraceRun]", output_format: Format, *, only: "Filt
         multiline=Condition(lambda: not is_complete(get_app().current_buffer.text)),
         history=_history(),
         lexer=PygmentsLexer(SqlLexer),
-        completer=SqlCompleter(list(runs)),
+        completer=SqlCompleter({name: run.noun for name, run in runs.items()}),
     )
     say(WELCOME, err=True)
     while shell.is_open:
@@ -86,9 +86,9 @@ def answer(shell: Shell, text: str) -> None:
 
 def _tables(shell: Shell, _: str) -> None:
     rows: list[dict[str, object]] = [
-        {"run": run, "view": view.name, "meaning": view.meaning}
-        for run in shell.runs
-        for view in VIEWS
+        {"run": name, "view": view.name, "meaning": view.meaning}
+        for name, run in shell.runs.items()
+        for view in VIEWS_OF[run.noun]
     ]
     print_rows(rows, Format.TABLE)
 
@@ -110,7 +110,7 @@ def _examples(_: Shell, __: str) -> None:
 def _example(shell: Shell, argument: str) -> None:
     from jobs.query.examples import example_sql
 
-    sql = example_sql(argument, list(shell.runs))
+    sql = example_sql(argument, {name: run.noun for name, run in shell.runs.items()})
     say(sql, err=True)
     show(shell.runs, sql, shell.output_format, only=shell.only)
 
@@ -140,10 +140,12 @@ COMMANDS: dict[str, tuple[str, Callable[[Shell, str], None]]] = {
 class SqlCompleter(Completer):
     """Completes commands, keywords, functions, runs, views, and columns after a view's name."""
 
-    def __init__(self, runs: list[str]) -> None:
-        self._columns = {view.name: [c.name for c in view.columns] for view in VIEWS}
+    def __init__(self, runs: Mapping[str, str]) -> None:
+        """Complete for runs: the noun of each by its name in SQL."""
+        views = [view for noun in dict.fromkeys(runs.values()) for view in VIEWS_OF[noun]]
+        self._columns = {view.name: [c.name for c in view.columns] for view in views}
         self._runs = runs
-        self._words = _described(runs)
+        self._words = _described(runs, views)
 
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
@@ -173,11 +175,11 @@ def _matching(begun: str, words: dict[str, str]) -> Iterator[Completion]:
             yield Completion(word, start_position=-len(begun), display_meta=meaning)
 
 
-def _described(runs: list[str]) -> dict[str, str]:
+def _described(runs: Mapping[str, str], views: Sequence[View]) -> dict[str, str]:
     """Return all words of the language with their meaning, those of the runs first."""
-    words = {view.name: view.meaning for view in VIEWS}
-    words |= {column.name: column.meaning for view in VIEWS for column in view.columns}
-    words |= dict.fromkeys(runs, "run")
+    words = {view.name: view.meaning for view in views}
+    words |= {column.name: column.meaning for view in views for column in view.columns}
+    words |= runs
     with duckdb.connect() as connection:
         keywords = connection.execute(
             "SELECT upper(keyword_name) FROM duckdb_keywords() ORDER BY 1"

@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from schemas.attack import ATTACKS
 from schemas.columns import COUNT, INTEGER, MEANING, REAL, TEXT, UNIT, fields
 from schemas.errors import QueryRefused
+from schemas.evaluation import CONCEPTS, IMAGES
 from schemas.statistics import CONCENTRATION, CONTROLLED, OVERLAP, RANKING
 from schemas.tables import CAPTIONS, COMPONENTS, SCORES, SLABS, UNITS
 from schemas.views import STATE, identifier, quoted
@@ -18,6 +20,8 @@ SQL_TYPES: dict[pa.DataType, str] = {
     INTEGER: "INTEGER",
     COUNT: "BIGINT",
     pa.bool_(): "BOOLEAN",
+    pa.float32(): "FLOAT",
+    pa.binary(): "BLOB",
 }
 
 
@@ -59,8 +63,9 @@ def _column(field: "pa.Field[Any]") -> Column:
 
 
 def documented(names: Sequence[str] = ()) -> list[View]:
-    """Return the named views, by default all; QueryRefused for an unknown name."""
-    known = {view.name: view for view in VIEWS}
+    """Return the named views of any kind of run, by default all; QueryRefused for an unknown
+    name."""
+    known = {view.name: view for views in VIEWS_OF.values() for view in views}
     for name in names:
         if name not in known:
             raise QueryRefused(f"there is no view {name!r}: there are {', '.join(known)}")
@@ -141,6 +146,20 @@ VIEWS = (
     ),
 )
 """The views of a run, each after those that it is computed from."""
+_WORK = tuple(view for view in VIEWS if view.name in ("commits", "failures"))
+VIEWS_OF = {
+    "run": VIEWS,
+    "evaluation": (
+        _view("images", IMAGES, "One row per edit, prompt and seed: both models' images."),
+        _view("concepts", CONCEPTS, "One row per edit and concept: which of them are still drawn."),
+        *_WORK,
+    ),
+    "attack": (
+        _view("attacks", ATTACKS, "One row per concept, model and attack: what its images show."),
+        *_WORK,
+    ),
+}
+"""The views of each kind of run by its noun."""
 
 
 def comments(kind: Literal["VIEW", "TABLE"]) -> Iterator[str]:

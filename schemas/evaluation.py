@@ -11,7 +11,7 @@ from typing import Annotated
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.columns import COLUMNS, REAL, TEXT, column, estimate
+from schemas.columns import COLUMNS, COUNT, REAL, TEXT, TEXTS, column, estimate
 from schemas.concept import ConceptKind
 from schemas.content_id import content_id
 from schemas.numerics import Numerics
@@ -265,28 +265,29 @@ WHERE place <= least({NEIGHBORS_A_CONCEPT} * num_concepts, ceil(num_kept / {NEIG
 
 BY_CONCEPT = f"""
 WITH marked AS ({MARKED}), own AS (
-  SELECT subject, subject_kind, any_value(replacement) AS replacement,
+  SELECT edit, subject, subject_kind, any_value(replacement) AS replacement,
     count(DISTINCT prompt) AS prompts, count(*) AS images,
     count(*) FILTER (before) AS right_before, count(*) FILTER (before AND after) AS recognized,
     count(as_replacement) FILTER (before) AS replaceable,
     count(*) FILTER (as_replacement AND before) AS replaced
-  FROM marked WHERE is_efficacy GROUP BY subject, subject_kind),
+  FROM marked WHERE is_efficacy GROUP BY edit, subject, subject_kind),
 kept AS (
-  SELECT nearest_concept AS subject, subject_kind, subject AS name,
+  SELECT edit, nearest_concept AS subject, subject_kind, subject AS name,
     count(*) FILTER (before) AS right_before, count(*) FILTER (before AND after) AS right_after
   FROM marked WHERE "group" = '{Group.KEPT}' AND nearest_concept IS NOT NULL GROUP BY ALL),
 near AS (
-  SELECT subject, subject_kind, count(*) AS neighbors,
+  SELECT edit, subject, subject_kind, count(*) AS neighbors,
     coalesce(list(name ORDER BY name) FILTER (2 * right_after < right_before), []) AS moved
   FROM kept WHERE right_before > 0 GROUP BY ALL)
-SELECT own.subject AS concept, own.subject_kind AS kind, replacement, prompts, images, right_before,
-  recognized, replaceable, replaced, coalesce(neighbors, 0) AS neighbors,
+SELECT own.edit, own.subject AS concept, own.subject_kind AS kind, replacement, prompts, images,
+  right_before, recognized, replaceable, replaced, coalesce(neighbors, 0) AS neighbors,
   coalesce(moved, []) AS moved
-FROM own LEFT JOIN near ON own.subject = near.subject AND own.subject_kind = near.subject_kind
+FROM own LEFT JOIN near ON own.edit = near.edit
+  AND own.subject = near.subject AND own.subject_kind = near.subject_kind
 ORDER BY ALL
 """
-"""Counts of each concept, over the images that the unedited model draws right, and the kept names
-nearest to it: `moved` are those that lose more than half of their right images."""
+"""Counts of each edit and concept, over the images that the unedited model draws right, and the
+kept names nearest to it: `moved` are those that lose more than half of their right images."""
 
 COUNTED = f"""
 WITH marked AS ({MARKED}), near AS ({NEIGHBORS}), grouped AS (
@@ -304,3 +305,30 @@ SELECT "group", cluster, count(*) AS images,
 FROM grouped GROUP BY ALL ORDER BY ALL
 """
 """Counts and sums of each group and cluster, from which every share is computed."""
+
+CONCEPTS = pa.schema(
+    [
+        column("edit", TEXT, "name of the edit"),
+        column("concept", TEXT, "the concept that the edit should have removed or updated"),
+        column("kind", TEXT, "its kind: object, style, ..."),
+        column("replacement", TEXT, "replacement of an updated concept", nullable=True),
+        column("prompts", COUNT, "prompts that say it"),
+        column("images", COUNT, "edited images of these prompts"),
+        column("right_before", COUNT, "those whose unedited image shows the concept"),
+        column("recognized", COUNT, "those of `right_before` whose edited image still shows it"),
+        column("replaceable", COUNT, "those of `right_before` that could show a replacement"),
+        column("replaced", COUNT, "those whose edited image shows the replacement"),
+        column("neighbors", COUNT, "kept names that have this concept as their nearest"),
+        column("moved", TEXTS, "those that lose more than half of their right images"),
+        estimate("still_recognised", "recognized / right_before", unit="share"),
+    ]
+)
+"""The rows of the view `concepts`."""
+
+VIEWS = {
+    "concepts": f"""
+SELECT *, CASE WHEN right_before > 0 THEN recognized / right_before END AS still_recognised
+FROM ({BY_CONCEPT})
+""",
+}
+"""The SELECTs of an evaluation's views over `images`."""

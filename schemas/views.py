@@ -135,6 +135,18 @@ def view_statements(
     return [f"CREATE OR REPLACE VIEW {name} AS {body}" for name, body in views.items()]
 
 
+def row_view_statements(
+    table: str, views: Mapping[str, str], *, rows: str, commits: str
+) -> list[str]:
+    """Return the CREATE VIEW statements of a run without tables of its own, as an evaluation.
+
+    `rows` and `commits` are the SELECTs of its rows, in the view `table`, and of its commits;
+    `views` maps the names of others to SELECTs over these.
+    """
+    every = {table: rows, "commits": commits, "failures": FAILURES, **views}
+    return [f"CREATE OR REPLACE VIEW {name} AS {body}" for name, body in every.items()]
+
+
 def read_parquet(files: Sequence[str], *, named: bool = False) -> str:
     """Return the table function that reads Parquet files, given as paths or globs.
 

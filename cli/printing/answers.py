@@ -1,8 +1,8 @@
 """Printing the answer of a query: rows, documentation of columns, examples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cli.printing.lines import say
 from cli.printing.output import Format, put
@@ -10,11 +10,11 @@ from schemas.errors import QueryRefused
 
 if TYPE_CHECKING:
     from jobs.query.opened import Filters
-    from jobs.runs.trace_run import TraceRun
+    from jobs.runs.run import Run
 
 
 def show(
-    runs: "dict[str, TraceRun]",
+    runs: "Mapping[str, Run[Any]]",
     sql: str,
     output_format: Format,
     *,
@@ -36,10 +36,12 @@ def show(
 
 
 def view_rows() -> list[dict[str, object]]:
-    from schemas.documentation import VIEWS
+    from schemas.documentation import VIEWS_OF
 
     return [
-        {"view": view.name, "columns": len(view.columns), "meaning": view.meaning} for view in VIEWS
+        {"of": noun, "view": view.name, "columns": len(view.columns), "meaning": view.meaning}
+        for noun, views in VIEWS_OF.items()
+        for view in views
     ]
 
 
@@ -65,6 +67,7 @@ def example_rows() -> list[dict[str, object]]:
     return [
         {
             "name": example.name,
+            "of": example.of,
             "runs": example.num_runs,
             "answers": example.answers,
             "read": example.read,

@@ -42,6 +42,14 @@ Originals = dict[str, dict[Literal["float32", "bfloat16", "float16"], str]]
 """The hash of each original matrix, by the precision that holds it."""
 
 
+def delta_hash(edit: Path) -> str:
+    """Return the content hash of an edit's delta; ConceptError if the folder has none."""
+    delta = edit / DELTA
+    if not is_file(delta):
+        raise ConceptError(f"{edit} is not an edit folder: it has no {DELTA}")
+    return hashlib.blake2b(delta.read_bytes(), digest_size=16).hexdigest()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
     """The content of an edit's `edit.safetensors`."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engine.editing.delta import delta_hash
 from engine.editing.prompts import plain_phrase
 from engine.evaluation.inversion import check_attackable
 from engine.evaluation.recognition import choice_texts
@@ -15,7 +16,6 @@ from engine.model.scorer import check_scorer
 from engine.model.tokens import find_subjects
 from engine.model.vocabulary import Phrasebook, read_phrasebook
 from jobs.editing.manifest import read_manifest
-from jobs.runs.evaluation_run import delta_hash
 from schemas.attack import Attack, AttackPlan, InversionBudget, SearchBudget
 from schemas.caption import Caption
 from schemas.concept import Concept, same_text

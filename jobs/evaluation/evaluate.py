@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.editing.delta import delta_hash
 from engine.editing.prompts import compounds_of, known_names
 from engine.evaluation.given import given_prompt
 from engine.evaluation.prompts import subjects
@@ -31,7 +32,7 @@ from jobs.input.emma import EMMA, read_emma
 from jobs.input.given_prompts import Given, read_given
 from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
-from jobs.runs.evaluation_run import EDIT, EvaluationRun, delta_hash
+from jobs.runs.evaluation_run import EDIT, EvaluationRun
 from jobs.runs.opening import create_as
 from jobs.runs.png import read_png
 from jobs.runs.progress import Note, Progress

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from engine.editing.delta import delta_hash
 from engine.editing.editable import editables
 from engine.files import is_folder, new_folder, write_whole
 from engine.model.hub import source_folder
@@ -27,7 +28,7 @@ from jobs.evaluation.measures import HARMONIC, STILL_RECOGNISED, GroupResult, re
 from jobs.evaluation.worker import EvaluationWorker
 from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
-from jobs.runs.evaluation_run import EvaluationRun, delta_hash
+from jobs.runs.evaluation_run import EvaluationRun
 from jobs.runs.opening import create_as
 from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import manifest_of

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from PIL import Image
 
-from engine.editing.delta import read_delta
+from engine.editing.delta import delta_hash, read_delta
 from engine.evaluation.neighbors import Neighborhood
 from engine.evaluation.pairs import Pair, Side, draw_pairs
 from engine.model.calibration import BatchRows
@@ -24,7 +24,7 @@ from engine.model.scorer import open_scorer
 from engine.model.vocabulary import read_phrasebook
 from jobs.editing.grid import CELL
 from jobs.pool.worker import Worker
-from jobs.runs.evaluation_run import EvaluationRun, delta_hash, open_evaluation
+from jobs.runs.evaluation_run import EvaluationRun, open_evaluation
 from jobs.runs.run import IdentifiedUnit, Row
 from schemas.errors import ConceptError
 from schemas.evaluation import EvaluationPrompt, EvaluationUnit, Group, ImageRow

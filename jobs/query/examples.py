@@ -20,6 +20,8 @@ class Example:
     read: str
     """How to read the result."""
     sql: str
+    of: str = "run"
+    """The kind of run that it reads, by its noun."""
 
     @property
     def num_runs(self) -> int:
@@ -257,6 +259,43 @@ GROUP BY ALL
 ORDER BY attribute, part, measure, intervention, first_noise, other_noise
 """,
     ),
+    Example(
+        name="concepts-that-survive",
+        answers="Which concepts does the edited model still draw?",
+        read="The worst first; `dqf edit results --by concept` adds exact bounds and verdicts.",
+        of="evaluation",
+        sql="""
+SELECT edit, concept, kind, still_recognised, recognized, right_before, moved
+FROM concepts
+ORDER BY still_recognised DESC NULLS LAST, right_before, edit, concept
+""",
+    ),
+    Example(
+        name="prompts-that-survive",
+        answers="In which prompts does a concept survive?",
+        read="One row per prompt whose edited images still show the concept, most images first.",
+        of="evaluation",
+        sql="""
+SELECT subject AS concept, "group", prompt, count(*) AS images,
+  count(*) FILTER (chosen_after = name) AS still_recognised
+FROM images
+WHERE chosen_before = name AND subject = name AND nearest_concept IS NULL
+GROUP BY ALL
+HAVING still_recognised > 0
+ORDER BY still_recognised DESC, concept, prompt
+""",
+    ),
+    Example(
+        name="attacks-that-succeed",
+        answers="Which attacks bring a concept back?",
+        read="Share of images that show the concept, in the edited and in the unedited model.",
+        of="attack",
+        sql="""
+PIVOT attacks ON side IN ('unedited', 'edited') USING avg(success)
+GROUP BY concept, attack
+ORDER BY edited DESC, concept, attack
+""",
+    ),
 )
 
 
@@ -268,9 +307,15 @@ def example(name: str) -> Example:
     return found[name]
 
 
-def example_sql(name: str, runs: list[str]) -> str:
-    """Return an example's SQL for runs by their names in SQL; QueryRefused for too few."""
+def example_sql(name: str, runs: Mapping[str, str]) -> str:
+    """Return an example's SQL for runs: the noun of each by its name in SQL.
+
+    QueryRefused: there are too few, or the example reads another kind of run.
+    """
     known = example(name)
     if len(runs) < known.num_runs:
         raise QueryRefused(f"example {name!r} compares two runs: name both")
-    return known.sql.strip().replace(OTHER, identifier(runs[known.num_runs - 1]))
+    for run, noun in runs.items():
+        if noun != known.of:
+            raise QueryRefused(f"example {name!r} is of kind {known.of}, and {run} of kind {noun}")
+    return known.sql.strip().replace(OTHER, identifier([*runs][known.num_runs - 1]))

@@ -26,6 +26,7 @@ from jobs.query.views import (
     fill_statistics,
     make_views,
 )
+from jobs.runs.run import Run
 from jobs.runs.trace_run import TraceRun
 from schemas.caption_filter import EVERY_CAPTION, CaptionFilter
 from schemas.errors import QueryRefused, first_line
@@ -61,7 +62,7 @@ class Views:
     """A locked connection that has the views of runs; those of the first are in use."""
 
     connection: duckdb.DuckDBPyConnection
-    runs: Mapping[str, TraceRun]
+    runs: Mapping[str, Run[Any]]
     """By the name of the schema that has their views."""
     files: Mapping[str, Files]
     """The files that the views read; no other may be read."""
@@ -72,8 +73,10 @@ class Views:
 
     @property
     def run(self) -> TraceRun:
-        """The first run."""
-        return next(iter(self.runs.values()))
+        """The first run, which is a trace."""
+        first = next(iter(self.runs.values()))
+        assert isinstance(first, TraceRun)
+        return first
 
     @property
     def only(self) -> CaptionFilter:
@@ -122,7 +125,7 @@ class Views:
     def _fill(self) -> None:
         """Fill the views over estimates of the runs whose views are not filled yet."""
         for number, (name, run) in enumerate(self.runs.items()):
-            if name not in self.filled:
+            if name not in self.filled and isinstance(run, TraceRun):
                 self.connection.execute(f"USE {identifier(name)}")
                 with _damage_named(run, self.files[name]):
                     hidden = f"{HIDDEN}_{number}"
@@ -188,7 +191,7 @@ class Views:
 
 @contextmanager
 def connected(
-    runs: Mapping[str, TraceRun], source: Source, *, only: Filters = NO_FILTERS
+    runs: Mapping[str, Run[Any]], source: Source, *, only: Filters = NO_FILTERS
 ) -> Generator[Views]:
     """Yield the views of runs, each run's in a schema of its name.
 
@@ -204,6 +207,7 @@ def connected(
                 make_views(
                     connection,
                     name,
+                    run,
                     files[name],
                     source=source,
                     hidden=hidden,
@@ -214,11 +218,11 @@ def connected(
         yield Views(connection=connection, runs=runs, files=files, filters=filters)
 
 
-def _damage_named(run: TraceRun, files: Files) -> AbstractContextManager[None]:
+def _damage_named(run: Run[Any], files: Files) -> AbstractContextManager[None]:
     return damage_named(files.paths, location=run.location, repair=_repair(run))
 
 
-def _repair(run: TraceRun) -> str:
+def _repair(run: Run[Any]) -> str:
     return f"`dqf doctor {run.argument} --repair` puts it right"
 
 

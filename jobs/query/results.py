@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from jobs.query.rank import Choice, check_choice, ranked
 from jobs.query.select import open_query, opened_views, run_query
+from jobs.runs.run import Run
 from jobs.runs.trace_run import TraceRun
 from jobs.runs.trace_run import open_run as _open_run
 from schemas.intervention import Intervention
@@ -43,12 +45,13 @@ def effects(run: TraceRun) -> pa.Table:
     return run_query(run, "FROM effects")
 
 
-def query(runs: TraceRun | Mapping[str, TraceRun], sql: str) -> pa.Table:
-    """Return the result of one SELECT over a run, or over several by their names in SQL.
+def query(runs: Run[Any] | Mapping[str, Run[Any]], sql: str) -> pa.Table:
+    """Return the result of one SELECT over a trace, evaluation or attack, or over several by
+    their names in SQL.
 
     QueryRefused: it is anything but one SELECT over their views, or DuckDB rejects it.
     """
-    if isinstance(runs, TraceRun):
+    if isinstance(runs, Run):
         return run_query(runs, sql)
     with open_query(runs, sql) as result:
         return pa.Table.from_batches(list(result.batches), schema=result.schema)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -18,7 +18,7 @@ from jobs.query.opened import (
     connected,
 )
 from jobs.query.views import HIDDEN, Source, in_place, read_first
-from jobs.runs.run import RELISTS
+from jobs.runs.run import RELISTS, Run
 from jobs.runs.trace_run import TraceRun
 from schemas.caption_filter import EVERY_CAPTION, CaptionFilter
 from schemas.errors import QueryRefused
@@ -29,8 +29,8 @@ RESERVED = {"information_schema", "main", "memory", "pg_catalog", "system", "tem
 T = TypeVar("T")
 
 
-def run_query(run: TraceRun, sql: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
-    """Return the result of one read-only SELECT statement over a run's views.
+def run_query(run: Run[Any], sql: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
+    """Return the result of one read-only SELECT over the views of a trace, evaluation or attack.
 
     QueryRefused: it is not exactly one SELECT, reaches outside the run, or DuckDB rejects it.
     """
@@ -54,7 +54,7 @@ def opened_views(run: TraceRun, *, only: CaptionFilter = EVERY_CAPTION) -> Gener
 
 @contextmanager
 def open_query(
-    runs: Mapping[str, TraceRun],
+    runs: Mapping[str, Run[Any]],
     sql: str,
     *,
     as_text: bool = False,
@@ -74,7 +74,7 @@ def open_query(
 
 @contextmanager
 def _first_opened(
-    runs: Mapping[str, TraceRun], use: Callable[[Views], T], *, only: Filters
+    runs: Mapping[str, Run[Any]], use: Callable[[Views], T], *, only: Filters
 ) -> Generator[T]:
     """Yield what `use` makes of the views of runs; parts that may be packed are read first."""
 
@@ -88,7 +88,7 @@ def _first_opened(
         yield used
 
 
-def _check_names(runs: Mapping[str, TraceRun]) -> None:
+def _check_names(runs: Mapping[str, Run[Any]]) -> None:
     if not runs:
         raise QueryRefused("name a run to query")
     for name in runs:

@@ -1,26 +1,37 @@
 """The views of a run on a connection: its files as they are now, its statistics."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from jobs.query.kept_statistics import keep_statistics, kept_statistics, key_of
+from jobs.runs.attack_run import AttackRun
+from jobs.runs.evaluation_run import EvaluationRun
 from jobs.runs.parts import EMPTY_PACK, EMPTY_PART
+from jobs.runs.run import Run
 from jobs.runs.trace_run import TraceRun
 from schemas.caption_filter import CaptionFilter
 from schemas.errors import StoreError
+from schemas.evaluation import VIEWS as EVALUATION_VIEWS
 from schemas.statistics import STATISTICS
 from schemas.views import (
     TABLES,
     commits_of,
     exactly,
     identifier,
+    row_view_statements,
     scores_of,
     view_statements,
 )
 
+ROW_VIEWS: dict[type[Run[Any]], tuple[str, Mapping[str, str]]] = {
+    EvaluationRun: ("images", EVALUATION_VIEWS),
+    AttackRun: ("attacks", {}),
+}
+"""The view of the rows of runs without tables of their own, and SELECTs of views over it."""
 HIDDEN = "dqf"
 """Prefix of the schemas that hold what views read from memory; no user sees them listed."""
 
@@ -43,25 +54,26 @@ class Files:
         return [*self.tables.values(), *self.packs, *self.parts]
 
 
-def files_of(run: TraceRun) -> Files:
+def files_of(run: Run[Any]) -> Files:
     """Return a run's files; StoreError if its tables are not all there."""
-    names = [f"{table}.parquet" for table in TABLES]
+    tables = TABLES if isinstance(run, TraceRun) else ()
+    names = [f"{table}.parquet" for table in tables]
     try:
-        *tables, empty_pack, empty_part = _paths(run, [*names, EMPTY_PACK, EMPTY_PART])
+        *paths, empty_pack, empty_part = _paths(run, [*names, EMPTY_PACK, EMPTY_PART])
     except FileNotFoundError as error:
         raise StoreError(
-            f"run {run.location} is not whole: {run.resume_hint()} completes it"
+            f"{run.noun} {run.location} is not whole: {run.resume_hint()} completes it"
         ) from error
     live = run.live()
     return Files(
-        tables=dict(zip(TABLES, tables, strict=True)),
+        tables=dict(zip(tables, paths, strict=True)),
         packs=[*_paths(run, sorted(live.packs.values())), empty_pack],
         parts=[*_paths(run, sorted(live.parts.values())), empty_part],
         key=key_of(run, live),
     )
 
 
-def _paths(run: TraceRun, names: Sequence[str]) -> list[str]:
+def _paths(run: Run[Any], names: Sequence[str]) -> list[str]:
     return [str(path) for path in run.storage.local(names)]
 
 
@@ -100,6 +112,7 @@ def read_first(connection: duckdb.DuckDBPyConnection, files: Files, schema: str)
 def make_views(
     connection: duckdb.DuckDBPyConnection,
     name: str,
+    run: Run[Any],
     files: Files,
     *,
     source: Source,
@@ -115,14 +128,19 @@ def make_views(
     selects = source(connection, files, hidden)
     connection.execute(f"CREATE SCHEMA {identifier(name)}")
     connection.execute(f"USE {identifier(name)}")
-    for table, schema in STATISTICS.items():
-        _put(connection, f"{hidden}.{table}", schema.empty_table())
-    for statement in view_statements(
-        {name: exactly(path) for name, path in files.tables.items()},
-        scores=only.filtered(selects.scores),
-        commits=selects.commits,
-        statistics={table: f"FROM {hidden}.{table}" for table in STATISTICS},
-    ):
+    if isinstance(run, TraceRun):
+        for table, schema in STATISTICS.items():
+            _put(connection, f"{hidden}.{table}", schema.empty_table())
+        statements = view_statements(
+            {name: exactly(path) for name, path in files.tables.items()},
+            scores=only.filtered(selects.scores),
+            commits=selects.commits,
+            statistics={table: f"FROM {hidden}.{table}" for table in STATISTICS},
+        )
+    else:
+        table, views = ROW_VIEWS[type(run)]
+        statements = row_view_statements(table, views, rows=selects.scores, commits=selects.commits)
+    for statement in statements:
         connection.execute(statement)
 
 

@@ -1,15 +1,11 @@
 """An evaluation of an edit as a run: its plan, and the part files with its images' rows."""
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from engine.editing.delta import DELTA
-from engine.files import is_file
 from jobs.runs.opening import open_as
 from jobs.runs.run import Run
-from schemas.errors import ConceptError
 from schemas.evaluation import (
     EVALUATION_VERSION,
     IMAGES,
@@ -49,14 +45,6 @@ class EvaluationRun(Run[EvaluationUnit]):
         """The units' ids, in the plan's order."""
         manifest = self.manifest
         return self.units.ids(model_hash=manifest.model_hash, scorer_hash=manifest.scorer_hash)
-
-
-def delta_hash(edit: Path) -> str:
-    """Return the content hash of an edit's delta; ConceptError if the folder has none."""
-    delta = edit / DELTA
-    if not is_file(delta):
-        raise ConceptError(f"{edit} is not an edit folder: it has no {DELTA}")
-    return hashlib.blake2b(delta.read_bytes(), digest_size=16).hexdigest()
 
 
 def open_evaluation(location: str | Path) -> EvaluationRun:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.cli.test_commands import dqf
+from tests.made_up.evaluation_rows import Drawn, make_evaluation
 from tests.made_up.small_run import commit_scores, make_run
 
 ROOT = Path(__file__).parents[2]
@@ -274,7 +275,8 @@ main()
 
 def test_documentation_and_examples_need_no_run(runs: Path) -> None:
     views = json.loads(dqf("query", "--schema", "--format", "json", cwd=runs).stdout)
-    assert {"view", "columns", "meaning"} == set(views[0])
+    assert {"of", "view", "columns", "meaning"} == set(views[0])
+    assert {view["of"] for view in views} == {"run", "evaluation", "attack"}
     rows = [
         row
         for view in views
@@ -298,3 +300,21 @@ def test_every_command_has_every_format(runs: Path) -> None:
         assert shown.startswith(start)
     done = in_a_process("models", "--format", "parquet", cwd=runs)
     assert isinstance(pq.read_table(io.BytesIO(done.stdout)), pa.Table)
+
+
+def test_an_evaluation_is_queried_by_its_folder(tmp_path: Path) -> None:
+    drawn = [Drawn(name="cat", images=4, before=4, after=1)]
+    make_evaluation(tmp_path / "edits" / "e" / "evaluation", drawn)
+    place = "edits/e/evaluation"
+    shown = dqf(
+        "query", place, "--example", "concepts-that-survive", "--format", "csv", cwd=tmp_path
+    )
+    assert shown.stdout.splitlines()[1].startswith("edit,cat,object,0.25,1,4,")
+    named = dqf("query", f"mine={place}", "SELECT count(*) AS n FROM mine.images", cwd=tmp_path)
+    assert "4" in named.stdout
+    refused = dqf("query", place, "FROM images", "--known", "target:0.2", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "choose captions of a trace, and " in refused.stderr
+    assert f"{place} is an evaluation: leave them out" in refused.stderr
+    other = dqf("query", place, "--example", "top-components", cwd=tmp_path)
+    assert "is of kind run, and evaluation of kind evaluation" in other.stderr

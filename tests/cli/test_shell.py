@@ -120,7 +120,7 @@ def test_where_a_statement_ends(text: str, is_whole: bool) -> None:
     ],
 )
 def test_completion(text: str, expected: str) -> None:
-    found = SqlCompleter(["demo"]).get_completions(Document(text), CompleteEvent())
+    found = SqlCompleter({"demo": "run"}).get_completions(Document(text), CompleteEvent())
     assert expected in [completion.text for completion in found]
 
 
