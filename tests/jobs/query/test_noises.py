@@ -104,7 +104,7 @@ def test_states_are_ranked_among_those_of_their_noise(views: Views) -> None:
 
 def test_noises_are_compared_caption_by_caption(views: Views) -> None:
     first, second = (component.name for component in make_components(2))
-    rows = views.query(example_sql("noises", ["r"])).to_pylist()
+    rows = views.query(example_sql("noises", {"r": "run"})).to_pylist()
     found = {row["component"]: row for row in rows if row["attribute"] == "object"}
     assert len(rows) == 2 * len(found) == 4
     for name, share in ((first, 1.0), (second, 0.5)):
