@@ -3,10 +3,12 @@
 import logging
 import os
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from threading import Thread
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from jobs.cluster.connection import ANSWER_S, TOKEN_HELP, prepare_environment
@@ -15,6 +17,7 @@ from schemas.errors import ClusterUnavailable, first_line
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
+T = TypeVar("T")
 REQUEST_S = 60.0
 """How long a cluster may be silent within one request; Ray's client itself waits for ever."""
 DASHBOARD_HELP = "give the address of its dashboard (port 8265 if none was chosen)"
@@ -90,13 +93,32 @@ def _check(address: str) -> None:
         )
 
 
+def _within(seconds: float, call: Callable[[], T]) -> T:
+    """Return a call's result; TimeoutError if it takes longer.
+
+    Its thread then ends with the process. The timeout of requests is that of one read, which a
+    server that trickles never exceeds.
+    """
+    future = Future[T]()
+
+    def work() -> None:
+        try:
+            future.set_result(call())
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            future.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    return future.result(seconds)
+
+
 def _probe(address: str) -> None:
     """Raise ClusterUnavailable if no Ray answers; another server never gets the token."""
     prepare_environment(address)
     import requests
 
+    url = f"{address.rstrip('/')}/api/version"
     try:
-        answer = requests.get(f"{address.rstrip('/')}/api/version", timeout=ANSWER_S)
+        answer = _within(2 * ANSWER_S, lambda: requests.get(url, timeout=ANSWER_S))
         is_ray = answer.status_code in {401, 403} or "ray_version" in answer.json()
     except requests.JSONDecodeError:
         is_ray = False
@@ -105,7 +127,7 @@ def _probe(address: str) -> None:
             f"{address} does not speak https, or its certificate is not trusted; try http:// "
             "through an SSH tunnel"
         ) from error
-    except requests.RequestException as error:
+    except (requests.RequestException, TimeoutError) as error:
         raise NoAnswer(
             f"no Ray cluster answers at {address}: start one, or {DASHBOARD_HELP}"
         ) from error

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
@@ -181,6 +182,24 @@ def test_a_port_that_is_not_rays_is_refused_within_seconds(said: bytes) -> None:
         with pytest.raises(ClusterUnavailable, match="does not answer as a Ray cluster does"):
             check_address(f"127.0.0.1:{server.getsockname()[1]}")
         assert time.monotonic() - start < ANSWER_S + 3
+
+
+def test_a_server_that_trickles_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                for _ in range(60):
+                    connection.sendall(b" ")
+                    time.sleep(1.0)
+
+        Thread(target=answer, daemon=True).start()
+        start = time.monotonic()
+        with pytest.raises(ClusterUnavailable, match="no Ray cluster answers at http://127"):
+            job_client(f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert time.monotonic() - start < 2 * ANSWER_S + 5
 
 
 def test_a_server_of_rays_protocol_is_joined() -> None:
