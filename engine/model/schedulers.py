@@ -37,6 +37,8 @@ SCHEDULERS = {
 """diffusers classes by name; tests show that forked rows equal separate runs, to rounding."""
 FLOW = frozenset(name for name in SCHEDULERS if name.startswith("flow-"))
 """Schedulers of models that were trained by flow matching (Lipman et al. 2023)."""
+TRIAL_STEPS = 4
+"""Steps that every scheduler has: PNDM with Runge-Kutta steps takes no fewer."""
 ANY_CELLS = 4096
 """Cells of the latent for which steps are counted and tried."""
 TRIGONOMETRIC = "scm"
@@ -150,12 +152,14 @@ def set_steps(
 
 
 def check_scheduler(scheduler: Any, schedule: Callable[..., Mapping[str, Any]]) -> None:
-    """Raise PlanError if a model's own scheduler cannot take the first of two steps, or not to
+    """Raise PlanError if a model's own scheduler cannot take the first of TRIAL_STEPS, or not to
     finite values; `schedule` is the family's."""
     if type(scheduler).__name__ not in SCHEDULERS.values():
         return  # the user is to give another
     try:
-        set_steps(scheduler, 2, schedule=schedule(scheduler, steps=2, cells=ANY_CELLS))
+        set_steps(
+            scheduler, TRIAL_STEPS, schedule=schedule(scheduler, steps=TRIAL_STEPS, cells=ANY_CELLS)
+        )
         rows = Rows(x_RChw=torch.zeros(1, 1, 2, 2), scheduler=scheduler, seeds=(0,))
         has_variance = "learned" in str(scheduler.config.get("variance_type"))
         after = rows.stepped(torch.zeros(1, 2 if has_variance else 1, 2, 2), 0)

@@ -262,7 +262,7 @@ ORDER BY attribute, part, measure, intervention, first_noise, other_noise
     Example(
         name="concepts-that-survive",
         answers="Which concepts does the edited model still draw?",
-        read="The worst first; `dqf edit results --by concept` adds exact bounds and verdicts.",
+        read="The worst first; `dqf edit results EDIT --by concept` adds bounds and verdicts.",
         of="evaluation",
         sql="""
 SELECT edit, concept, kind, still_recognised, recognized, right_before, moved

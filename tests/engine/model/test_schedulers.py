@@ -206,9 +206,9 @@ def test_more_steps_than_a_scheduler_has_are_refused_with_how_many_there_are(
     ("settings", "match"),
     [
         ({"prediction_type": "velocity"}, "allows no step: prediction_type given as velocity"),
-        ({"trained_betas": [0.1, 0.2]}, "allows no step: index 501 is out of bounds"),
+        ({"trained_betas": [0.1, 0.2]}, "allows no step: index 751 is out of bounds"),
         ({"beta_start": float("nan")}, "makes values that are not finite"),
-        ({"timestep_spacing": "even"}, "steps 2: even is not supported"),
+        ({"timestep_spacing": "even"}, "steps 4: even is not supported"),
     ],
 )
 def test_a_scheduler_that_takes_no_step_is_refused_before_a_run(
