@@ -40,6 +40,11 @@ class Shell:
     output_format: Format
     is_open: bool = True
 
+    @property
+    def nouns(self) -> dict[str, str]:
+        """The kind of each run by its name in SQL."""
+        return {name: run.noun for name, run in self.runs.items()}
+
 
 def run_shell(runs: "Mapping[str, Run[Any]]", output_format: Format, *, only: "Filters") -> None:
     """Answer statements and commands from the terminal until the user leaves."""
@@ -50,7 +55,7 @@ def run_shell(runs: "Mapping[str, Run[Any]]", output_format: Format, *, only: "F
         multiline=Condition(lambda: not is_complete(get_app().current_buffer.text)),
         history=_history(),
         lexer=PygmentsLexer(SqlLexer),
-        completer=SqlCompleter({name: run.noun for name, run in runs.items()}),
+        completer=SqlCompleter(shell.nouns),
     )
     say(WELCOME, err=True)
     while shell.is_open:
@@ -87,8 +92,8 @@ def answer(shell: Shell, text: str) -> None:
 def _tables(shell: Shell, _: str) -> None:
     rows: list[dict[str, object]] = [
         {"run": name, "view": view.name, "meaning": view.meaning}
-        for name, run in shell.runs.items()
-        for view in VIEWS_OF[run.noun]
+        for name, noun in shell.nouns.items()
+        for view in VIEWS_OF[noun]
     ]
     print_rows(rows, Format.TABLE)
 
@@ -110,7 +115,7 @@ def _examples(_: Shell, __: str) -> None:
 def _example(shell: Shell, argument: str) -> None:
     from jobs.query.examples import example_sql
 
-    sql = example_sql(argument, {name: run.noun for name, run in shell.runs.items()})
+    sql = example_sql(argument, shell.nouns)
     say(sql, err=True)
     show(shell.runs, sql, shell.output_format, only=shell.only)
 

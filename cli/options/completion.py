@@ -44,11 +44,9 @@ def runs_or_views(context: typer.Context, incomplete: str) -> list[str]:
     """Return the views after `--schema`, and otherwise the runs, that begin with a text."""
     if not context.params.get("schema"):
         return runs(incomplete)
-    from schemas.documentation import VIEWS_OF
+    from schemas.documentation import documented
 
-    return _beginning(
-        incomplete, dict.fromkeys(view.name for views in VIEWS_OF.values() for view in views)
-    )
+    return _beginning(incomplete, (view.name for view in documented()))
 
 
 def _folders(folder: Path, marker: str) -> list[str]:
