@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.job import arguments, driven, follow_as_job, say_end
-from cli.options.device import DeviceOption, gpus_of
+from cli.options.device import DeviceOption, cluster_on
 from cli.options.edits import EditArgument
 from cli.options.evaluation import ScorerOption
 from cli.options.progress import with_progress_options
@@ -66,7 +66,7 @@ def attack(
     into the folder; docs/limits-of-an-edit.md explains them.
     """
     note(f"opening edit {edit}")
-    from jobs.cluster.connection import Cluster, check_address
+    from jobs.cluster.connection import check_address
     from jobs.cluster.submission import is_job_address
     from jobs.evaluation.attack import attack_edit, attack_rows, prepare_attack, summary_rows
     from jobs.evaluation.attack_plan import AttackRequest
@@ -87,7 +87,7 @@ def attack(
         steps=iterations,
         scorer=scorer,
     )
-    cluster = Cluster(address=address, actors=actors, gpus_an_actor=gpus_of(device))
+    cluster = cluster_on(device, address=address, actors=actors)
     run = prepare_attack(request, folder)
     with driven(run, address=address, doing="attacking") as show:
         end = attack_edit(

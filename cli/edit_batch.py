@@ -11,7 +11,7 @@ from cli.options.completion import runs
 from cli.options.device import DeviceOption, use_here
 from cli.options.editing import ImagesOption, OutOption
 from cli.options.evaluation import ScorerOption
-from cli.options.models import RevisionOption, check_name, model_option, revised
+from cli.options.models import RevisionOption, VariantOption, check_name, model_option, named
 from cli.options.panels import RUNNING, SOLVING, WHERE, option
 from cli.options.progress import with_progress_options
 from cli.options.run import AddressOption, WaitOption
@@ -75,6 +75,7 @@ def edit_batch(
     ] = False,
     model: Annotated[str | None, model_option("Model to edit.", default="the run's own")] = None,
     revision: RevisionOption = None,
+    variant: VariantOption = None,
     scorer: ScorerOption = None,
     images: ImagesOption = 2,
     full_model: Annotated[
@@ -166,7 +167,7 @@ def edit_batch(
     job's log is printed, on stderr.
     """
     note(f"reading {concepts}")
-    model = revised(model, revision)
+    model = named(model, revision=revision, variant=variant)
     from jobs.cluster.connection import check_address
     from jobs.cluster.submission import is_job_address
     from jobs.input.concepts import read_concepts
@@ -184,6 +185,7 @@ def edit_batch(
             "from_run": from_run and shared(run_location(from_run)),
             "model": _shared_model(model),
             "revision": None,
+            "variant": None,
             "scorer": _shared_model(scorer),
         }
         follow_as_job(
@@ -233,8 +235,10 @@ def edit_batch(
 
 def _shared_model(name: str | None) -> str | None:
     """Return a folder's absolute path; a name that dqf or the hub knows is returned unchanged."""
-    from engine.model.registry import BUILT_IN
+    from engine.model.registry import BUILT_IN, split_variant, with_variant
 
-    if name is None or name in BUILT_IN or not is_folder(name):
-        return name
-    return shared(name)
+    if name is None:
+        return None
+    plain, variant = split_variant(name)
+    is_ours = plain not in BUILT_IN and is_folder(plain)
+    return with_variant(shared(plain), variant) if is_ours else name

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.job import arguments, driven, follow_as_job, say_end
-from cli.options.device import DeviceOption, gpus_of
+from cli.options.device import DeviceOption, cluster_on
 from cli.options.edits import EditArgument
 from cli.options.evaluation import ImagesOption, ScorerOption
 from cli.options.progress import with_progress_options
@@ -78,7 +78,7 @@ def evaluate(
     folder gets `evaluation.json`, a picture of each group in `images/`, and tables in `parts/`.
     """
     note(f"opening edit {edit}")
-    from jobs.cluster.connection import Cluster, check_address
+    from jobs.cluster.connection import check_address
     from jobs.cluster.submission import is_job_address
     from jobs.evaluation.evaluate import EvaluationRequest, prepare_evaluation
     from jobs.evaluation.evaluate import evaluate as work
@@ -105,7 +105,7 @@ def evaluate(
         )
     if address:
         check_address(address)
-    cluster = Cluster(address=address, actors=actors, gpus_an_actor=gpus_of(device))
+    cluster = cluster_on(device, address=address, actors=actors)
     run = prepare_evaluation(request, folder)
     with driven(run, address=address, doing="evaluating") as show:
         end, measured = work(

@@ -8,7 +8,7 @@ import typer
 from cli.options.completion import edits
 from cli.options.device import DeviceOption, use_here
 from cli.options.edits import edit_folder
-from cli.options.models import RevisionOption, check_name, model_option, revised
+from cli.options.models import RevisionOption, VariantOption, check_name, model_option, named
 from cli.options.panels import SAMPLING, option
 from cli.options.progress import with_progress_options
 from cli.options.sampling import GuidanceOption, SchedulerOption, StepsOption
@@ -25,6 +25,7 @@ def generate(
         ),
     ] = None,
     revision: RevisionOption = None,
+    variant: VariantOption = None,
     edit: Annotated[
         Path | None,
         typer.Option(
@@ -60,7 +61,7 @@ def generate(
     """
     note(f"opening {model or edit or 'emoji-sd'}")
     use_here(device)
-    model = revised(model, revision)
+    model = named(model, revision=revision, variant=variant)
     if model is not None:
         check_name(model)
     from jobs.editing.generate import Drawing, draw_before_and_after, draw_images

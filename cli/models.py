@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cli.options.completion import models as completed_models
-from cli.options.models import RevisionOption, check_name, revised_name
+from cli.options.models import RevisionOption, VariantOption, check_name, full_name
 from cli.options.panels import WHERE, choice
 from cli.printing.output import Format, FormatOption, print_rows
 from schemas.component import PAPER_KINDS, Kind
@@ -46,6 +46,7 @@ def components(
         ),
     ] = None,
     revision: RevisionOption = None,
+    variant: VariantOption = None,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
     """List a model's components in network order, with shapes and parameter counts.
@@ -55,7 +56,7 @@ def components(
     holds everything upstream.
     The image does not depend on a dead component, by construction: it is traced only by its name.
     """
-    model = revised_name(model, revision)
+    model = full_name(model, revision=revision, variant=variant)
     check_name(model)
     from engine.model.components import list_components
     from engine.model.cut_points import cut_points

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from cli.job import driven
-from cli.options.device import DeviceOption, gpus_of
+from cli.options.device import DeviceOption, cluster_on
 from cli.options.evaluation import ImagesOption, ScorerOption
-from cli.options.models import RevisionOption, check_name, model_option, revised_name
+from cli.options.models import RevisionOption, VariantOption, check_name, full_name, model_option
 from cli.options.progress import with_progress_options
 from cli.options.run import ActorsOption
 from cli.options.sampling import StepsOption
@@ -30,6 +30,7 @@ def sweep(
     ],
     model: Annotated[str, model_option("Model to edit.", default="emoji-sd")] = "emoji-sd",
     revision: RevisionOption = None,
+    variant: VariantOption = None,
     anchor: Annotated[str, typer.Option(help="identity, kept, general: with commas.")] = "kept",
     preserve: Annotated[
         str, typer.Option(help="Strengths of kept and general, separated by commas.")
@@ -57,9 +58,8 @@ def sweep(
     it was cut short.
     """
     note(f"reading {concepts}")
-    model = revised_name(model, revision)
+    model = full_name(model, revision=revision, variant=variant)
     check_name(model)
-    from jobs.cluster.connection import Cluster
     from jobs.evaluation.evaluate import EvaluationRequest
     from jobs.evaluation.sweep import Anchor, Grid, prepare_sweep
     from jobs.evaluation.sweep import sweep as work
@@ -75,7 +75,7 @@ def sweep(
     request = EvaluationRequest(
         edit=out, seeds=images, steps=steps, scorer=scorer, prompts=prompt_set
     )
-    cluster = Cluster(actors=actors, gpus_an_actor=gpus_of(device))
+    cluster = cluster_on(device, actors=actors)
     run = prepare_sweep(read_concepts(concepts), grid, request, model=model, note=note)
     with driven(run, address=None, doing="evaluating") as show:
         trades = work(

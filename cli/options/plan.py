@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from cli.options.models import revised
+from cli.options.models import named
 from cli.options.plan_options import declared
 from cli.options.shared import with_options
 from cli.printing.lines import note
@@ -90,15 +90,17 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
     given = {
         FIELDS.get(name, name): value for name, value in options.items() if value not in (None, [])
     }
-    plan, captions, probe, part, listed, revision = (
+    plan, captions, probe, part, listed, revision, variant = (
         given.pop(name, None)
-        for name in ("plan", "captions", "probe", "part", "options", "revision")
+        for name in ("plan", "captions", "probe", "part", "options", "revision", "variant")
     )
     numerics = {name: given.pop(name) for name in list(given) if name in NUMERICS}
     fields = (read_plan(plan) if plan else {}) | given
-    if revision is not None:
+    if revision is not None or variant is not None:
         model = fields.get("model")
-        fields["model"] = revised(None if model is None else str(model), revision)
+        fields["model"] = named(
+            None if model is None else str(model), revision=revision, variant=variant
+        )
     if part is not None:
         fields["parts"] = _parts(part)
     fields["numerics"] = {**numerics_of(fields), **numerics}

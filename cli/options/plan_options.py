@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from cli.options.models import RevisionOption, model_option
+from cli.options.models import RevisionOption, VariantOption, model_option
 from cli.options.panels import (
     CORRUPTION,
     MODEL,
@@ -33,6 +33,7 @@ def declared(
         str | None, model_option("Built-in name, diffusers folder or hub id.", default=DEMO.name)
     ] = None,
     revision: RevisionOption = None,
+    variant: VariantOption = None,
     scorer: Annotated[
         str | None,
         option("An open_clip folder or ARCHITECTURE:PRETRAINED.", panel=MODEL, default=OWN),

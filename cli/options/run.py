@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options.device import Device, DeviceOption, gpus_of
+from cli.options.device import Device, DeviceOption, cluster_on
 from cli.options.panels import RUNNING, option
 from cli.options.shared import with_options
 
@@ -62,10 +62,7 @@ class RunOptions:
 
     def cluster(self) -> "Cluster":
         """Return the cluster on which actors run."""
-        from jobs.cluster.connection import Cluster
-
-        gpus = gpus_of(self.device) if self.gpus is None else self.gpus
-        return Cluster(address=self.address, actors=self.actors, gpus_an_actor=gpus)
+        return cluster_on(self.device, address=self.address, actors=self.actors, gpus=self.gpus)
 
     def limits(self) -> "Limits":
         """Return the limits at which a unit and a run are given up."""

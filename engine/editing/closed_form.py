@@ -155,7 +155,7 @@ def null_space_basis(kept: KeyStatistics) -> torch.Tensor:
 
 def edited_weight(weight_ED: torch.Tensor, change_ED: torch.Tensor) -> torch.Tensor:
     """Return W0 + dW in the dtype of W0, rounded once."""
-    return (weight_ED.double() + change_ED.to(weight_ED.device)).to(weight_ED.dtype)
+    return (weight_ED.cpu().double() + change_ED.cpu()).to(weight_ED)
 
 
 def published_weight(

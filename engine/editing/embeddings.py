@@ -77,6 +77,6 @@ def _with_means(table_VD: torch.Tensor, faced: Mapping[int, Mapping[int, float]]
     moved_VD = table_VD.clone()
     for token, others in faced.items():
         weight = torch.tensor(list(others.values()), dtype=torch.float64)
-        mean_D = (weight / weight.sum()) @ table_VD[list(others)].double().cpu()
+        mean_D = (weight / weight.sum()) @ table_VD[list(others)].cpu().double()
         moved_VD[token] = mean_D.to(moved_VD)
     return moved_VD

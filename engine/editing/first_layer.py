@@ -115,7 +115,7 @@ class _Hidden:
         place = F.embedding(
             places.to(tables.position_embedding.weight.device), tables.position_embedding.weight
         )
-        return token.double().cpu() + place.double().cpu()
+        return token.cpu().double() + place.cpu().double()
 
     def words(self, attention: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Return keys and values of every prompt's positions up to the last EOS, `_NWD`."""
@@ -166,10 +166,10 @@ def _split(x: torch.Tensor, *, heads: int) -> torch.Tensor:
 
 
 def _linear(module: nn.Linear, x: torch.Tensor) -> torch.Tensor:
-    bias = None if module.bias is None else module.bias.double().cpu()
-    return F.linear(x, module.weight.double().cpu(), bias)
+    bias = None if module.bias is None else module.bias.cpu().double()
+    return F.linear(x, module.weight.cpu().double(), bias)
 
 
 def _norm(module: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
-    weight, bias = module.weight.double().cpu(), module.bias.double().cpu()
+    weight, bias = module.weight.cpu().double(), module.bias.cpu().double()
     return F.layer_norm(x, module.normalized_shape, weight, bias, module.eps)

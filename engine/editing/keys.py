@@ -143,7 +143,7 @@ def _joined(parts: Sequence[Keys]) -> Keys:
 
 
 def _exact(weight_ED: torch.Tensor) -> torch.Tensor:
-    return weight_ED.double().cpu()
+    return weight_ED.cpu().double()
 
 
 def _distinct(captions: Sequence[Caption]) -> tuple[list[Caption], torch.Tensor]:

@@ -53,10 +53,10 @@ def factorize(change_ED: torch.Tensor, original_ED: torch.Tensor) -> Factors:
     norm: |dW - B A| <= 2^-24 |W0|, as much as the weights themselves may have been rounded by. So
     an exact dW of rank 3 gives rank 3, and one rounded to float32 beforehand mostly does.
     """
-    u_EK, s_K, v_KD = _svd(change_ED.double().cpu())
+    u_EK, s_K, v_KD = _svd(change_ED.cpu().double())
     # Norm of what is left when the first r are kept, for r = 0 .. K.
     left = torch.cat([s_K.square().flip(0).cumsum(0).flip(0).sqrt(), s_K.new_zeros(1)])
-    allowed = ROUNDING * original_ED.detach().double().norm().cpu()
+    allowed = ROUNDING * original_ED.detach().cpu().double().norm()
     rank = int((left > allowed).sum())
     root_R = s_K[:rank].sqrt()
     return Factors(up_ER=u_EK[:, :rank] * root_R, down_RD=root_R[:, None] * v_KD[:rank])

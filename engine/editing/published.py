@@ -69,7 +69,7 @@ def published_edit(
     weight_ED = published_weight(
         original.cpu(), layer.bias.cpu(), source_PD=keys[0], target_PD=keys[1], ridge=ridge
     )
-    change_ED = weight_ED - original.double().cpu()
+    change_ED = weight_ED - original.cpu().double()
     return EditSolution(
         weights={name: edited_weight(original, change_ED)},
         changes={name: change_ED},

@@ -113,7 +113,7 @@ def solve_edit(
     said = edit_prompts(concepts, book=book, settings=settings)
     weights: dict[str, torch.Tensor] = moved_embeddings(model, said) if settings.embeddings else {}
     originals = {name: weights_of(model)[name].detach() for name in weights}
-    changes = {name: (weights[name] - originals[name]).double() for name in weights}
+    changes = {name: (weights[name] - originals[name]).cpu().double() for name in weights}
     counts, seconds = [0, 0], [0.0, 0.0]
     for names in in_order(model, settings.components):
         start = time.perf_counter()

@@ -42,6 +42,6 @@ class Neighborhood:
             caption = Caption(caption=phrase, subject=name, attribute=kind.value)
             eos = find_subject(self._model.tokenizer, caption).eos
             with torch.inference_mode():
-                row_D = encode(self._model, [phrase]).text_RLD[0, eos].double().cpu()
+                row_D = encode(self._model, [phrase]).text_RLD[0, eos].cpu().double()
             self._known[name, kind] = row_D / row_D.norm()
         return self._known[name, kind]

@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 
 from engine.model.conditioning import Conditioning, joined
+from engine.model.device import MPS
 from engine.model.model import Diffusion
 from engine.model.sampling import denoiser_output, encode, starting_rows, unconditional
 from engine.model.schedulers import evaluated
@@ -94,15 +95,12 @@ def calibrate(model: Diffusion, numerics: Numerics) -> Calibration:
     return best
 
 
-def has_gpu() -> bool:
-    """Return whether this process sees a GPU."""
-    return torch.cuda.is_available()
-
-
 def device_name(device: torch.device) -> str:
     """Return the name of the GPU, or that of the CPU with its threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    if device.type == MPS:
+        return "Apple GPU"
     return f"CPU, {torch.get_num_threads()} threads"
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from engine.files import is_file
 from engine.model.hub import config_folder
-from engine.model.registry import BUILT_IN, GUIDANCE, STEPS, unpinned
+from engine.model.registry import GUIDANCE, STEPS, built_in
 from engine.model.weight_files import PartError, read_json
 from schemas.errors import ModelUnavailable
 
@@ -38,9 +38,9 @@ SCHNELL = Sampling(4, 1.0)
 
 def default_sampling(model: str) -> Sampling:
     """Return the steps and the guidance scale used for a model when none are given."""
-    built_in = BUILT_IN.get(unpinned(model))
-    if built_in is not None:
-        return Sampling(built_in.steps, built_in.guidance)
+    known = built_in(model)
+    if known is not None:
+        return Sampling(known.steps, known.guidance)
     try:
         folder = config_folder(model)
         kind = read_json(folder / "model_index.json").get("_class_name")

@@ -23,8 +23,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import tqdm
 
 from engine.files import is_folder
-from engine.model.registry import checked_source, hub_id
-from engine.model.weight_files import read_json, weight_patterns
+from engine.model.registry import checked_source, hub_id, split_variant
+from engine.model.weight_files import no_variant, read_json, weight_patterns
 from schemas.errors import ModelUnavailable, first_line
 
 logger = logging.getLogger(__name__)
@@ -66,11 +66,14 @@ def model_folder(name: str) -> Path:
     repo, _ = hub_id(source)
     with node_lock(repo):
         folder = _snapshot(name, source, CONFIGS, bar=_Silent)
-        commit = f"{repo}@{folder.name}"
-        return _snapshot(name, commit, (*CONFIGS, *_weights(commit, folder)), bar=tqdm)
+        commit, (_, variant) = f"{repo}@{folder.name}", split_variant(name)
+        weights = list(_weights(commit, folder, variant=variant))
+        if variant is not None and not any(f".{variant}." in pattern for pattern in weights):
+            raise no_variant(variant)
+        return _snapshot(name, commit, (*CONFIGS, *weights), bar=tqdm)
 
 
-def _weights(source: str, folder: Path) -> Iterator[str]:
+def _weights(source: str, folder: Path, *, variant: str | None) -> Iterator[str]:
     """Yield patterns of the weights of every part that `model_index.json` names."""
     repo, revision = hub_id(source)
     try:
@@ -82,7 +85,7 @@ def _weights(source: str, folder: Path) -> Iterator[str]:
             inside = [
                 name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")
             ]
-            yield from weight_patterns(part, inside)
+            yield from weight_patterns(part, inside, wanted=variant)
 
 
 def _snapshot(name: str, source: str, patterns: Sequence[str], *, bar: type[tqdm]) -> Path:

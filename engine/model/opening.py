@@ -13,6 +13,7 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from engine.files import is_folder
+from engine.model.device import process_device
 from engine.model.families.known import FAMILIES
 from engine.model.hub import config_folder, model_folder
 from engine.model.model import Diffusion, Family, Skeleton, TextEncoder
@@ -27,7 +28,7 @@ from engine.model.parts import (
     part_skeleton,
     skeleton,
 )
-from engine.model.registry import model_source
+from engine.model.registry import model_source, split_variant
 from engine.model.schedulers import (
     ANY_CELLS,
     check_scheduler,
@@ -37,7 +38,7 @@ from engine.model.schedulers import (
     set_steps,
 )
 from engine.model.settings import check_tokenizer
-from engine.model.weight_files import PartError, read_json
+from engine.model.weight_files import PartError, no_variant, read_json
 from schemas.errors import ModelUnavailable
 from schemas.numerics import Numerics
 
@@ -49,8 +50,7 @@ transformers_logging.disable_progress_bar()
 def open_model(
     name: str, *, dtype: str = "float32", device: torch.device | str | None = None
 ) -> Diffusion:
-    """Return a model by name, folder or hub id, on `device` (by default the first GPU, else the
-    CPU).
+    """Return a model by name, folder or hub id, on `device` (by default this process's).
 
     ModelUnavailable: it is none of these, cannot be fetched, is of no known family, or is not
     complete, of the right shapes and finite in every part.
@@ -62,7 +62,7 @@ def open_with_pipeline(
     name: str, *, dtype: str = "float32", device: torch.device | str | None = None
 ) -> tuple[Diffusion, Any]:
     """Return a model as `open_model` does, and the diffusers pipeline that has its networks."""
-    torch_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    torch_device = process_device() if device is None else torch.device(device)
     with _naming(name):
         described = _described(name, model_folder(name))
         family, folder = described.family, described.folder
@@ -138,7 +138,14 @@ def _check(described: "_Described", *, with_weights: Sequence[str]) -> dict[str,
     for encoder, part in described.encoders:
         check_tokenizer(described.tokenizer(part), networks[encoder], part)
     check_scheduler(described.scheduler(), family.schedule)
-    return {part: check_weights(described.folder / part, networks[part]) for part in with_weights}
+    wanted = described.variant
+    variants = {
+        part: check_weights(described.folder / part, networks[part], variant=wanted)
+        for part in with_weights
+    }
+    if wanted is not None and with_weights and wanted not in variants.values():
+        raise no_variant(wanted)
+    return variants
 
 
 def from_pipeline(
@@ -190,6 +197,8 @@ class _Described:
     folder: Path
     family: Family
     index: Mapping[str, Any]
+    variant: str | None
+    """The variant that is read of the weights of every part that has it."""
 
     @property
     def absent(self) -> list[str]:
@@ -334,7 +343,8 @@ def _described(name: str, folder: Path) -> _Described:
             f"model {name!r} is a {kind}: dqf opens {', '.join(FAMILIES)} "
             "(docs/adding-a-model.md says how to add one)"
         )
-    return _Described(folder=folder, family=FAMILIES[kind], index=index)
+    _, variant = split_variant(name)
+    return _Described(folder=folder, family=FAMILIES[kind], index=index, variant=variant)
 
 
 def _frozen(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

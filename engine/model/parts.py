@@ -23,9 +23,9 @@ from engine.files import is_file, is_folder
 from engine.model.weight_files import (
     LFS,
     PartError,
+    chosen_variant,
     read_json,
     refuse_pointer,
-    sole_variant,
     stored_weights,
 )
 from schemas.errors import first_line
@@ -76,8 +76,9 @@ def _skeleton_of(kind: type, config: str) -> nn.Module:
     return skeleton(kind, json.loads(config))
 
 
-def check_weights(folder: Path, network: nn.Module) -> str | None:
-    """Return the variant of the weights of a skeleton's part; only their headers are read.
+def check_weights(folder: Path, network: nn.Module, *, variant: str | None = None) -> str | None:
+    """Return the variant that is read of the weights of a skeleton's part, `variant` where there is
+    one; only headers are read.
 
     PartError: a tensor is missing, of another shape or of integers, a file cannot be read, or
     weights of another model are named.
@@ -87,8 +88,9 @@ def check_weights(folder: Path, network: nn.Module) -> str | None:
     if isinstance(network, PreTrainedModel) and is_file(folder / ADAPTER):
         raise PartError(f"{folder.name} has {ADAPTER}: merge the adapter into the weights")
     stem = _stem(type(network))
-    variant = sole_variant(folder.name, [file.name for file in folder.iterdir()], stem)
-    stored = stored_weights(folder, stem, variant)
+    names = [file.name for file in folder.iterdir()]
+    read = chosen_variant(folder.name, names, stem, wanted=variant)
+    stored = stored_weights(folder, stem, read)
     # A loader would cast integers to weights; positions and counters need not be read.
     floats = {name: tensor for name, tensor in stored.items() if tensor.is_floating_point()}
     with quiet_loaders():
@@ -102,7 +104,7 @@ def check_weights(folder: Path, network: nn.Module) -> str | None:
             f"{folder.name} has {count} of another shape than its config says: "
             f"{name} is {_size(got)}, not {_size(wanted)}"
         )
-    return variant
+    return read
 
 
 def load_part(folder: Path, kind: Any, variant: str | None, *, dtype: torch.dtype) -> nn.Module:

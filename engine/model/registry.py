@@ -161,9 +161,22 @@ BUILT_IN = {
 
 def model_source(name: str) -> str:
     """Return the folder or hub id that a model's name stands for, with its `@REVISION` if any."""
-    built_in = _built_in(name)
-    _, at, revision = name.partition("@")
-    return f"{built_in.source}{at}{revision}" if built_in else name
+    named, _ = split_variant(name)
+    known = built_in(named)
+    _, at, revision = named.partition("@")
+    return f"{known.source}{at}{revision}" if known else named
+
+
+def split_variant(name: str) -> tuple[str, str | None]:
+    """Return a model's name without its variant, and the variant: `MODEL#fp16` reads the files
+    `*.fp16.safetensors` of each part that has them."""
+    named, mark, variant = name.rpartition("#")
+    return (named, variant) if mark and not is_folder(name) else (name, None)
+
+
+def with_variant(name: str, variant: str | None) -> str:
+    """Return a model's name with a variant."""
+    return name if variant is None else f"{name}#{variant}"
 
 
 def checked_source(name: str) -> str:
@@ -172,11 +185,15 @@ def checked_source(name: str) -> str:
     ModelUnavailable: the name is neither a folder nor a possible hub id, or both a known name and a
     folder.
     """
-    source = model_source(name)
-    if source != name and is_folder(name):
+    source, (named, variant) = model_source(name), split_variant(name)
+    if source != named and is_folder(named):
         raise ModelUnavailable(
             f"model {name!r} is ambiguous: it is a name of dqf's and a folder here; give ./{name} "
             "for the folder, or move it"
+        )
+    if variant is not None and not re.fullmatch(r"\w+", variant):
+        raise ModelUnavailable(
+            f"model {name!r}: {variant!r} is not a variant of weights: give a word such as fp16"
         )
     if is_folder(source):
         if not is_file(Path(source) / "model_index.json"):
@@ -212,24 +229,31 @@ def pinned(name: str) -> str:
     So every node of a run opens the same commit. Folder names and names of unknown commits are
     returned unchanged.
     """
-    source = model_source(name)
+    source, (_, variant) = model_source(name), split_variant(name)
     commit = "" if is_folder(source) else _hub_commit(source)
-    return f"{unpinned(name)}@{commit}" if commit else name
+    return with_variant(f"{_named(name)}@{commit}", variant) if commit else name
 
 
 def unpinned(name: str) -> str:
     """Return a hub model's name without its revision."""
-    return name if is_folder(name) else name.partition("@")[0]
+    return with_variant(_named(name), split_variant(name)[1])
+
+
+def _named(name: str) -> str:
+    """Return a model's name without revision and variant."""
+    named, _ = split_variant(name)
+    return named if is_folder(named) else named.partition("@")[0]
 
 
 def default_scorer(model: str) -> str:
     """Return the scorer spec used for a model when none is given."""
-    built_in = _built_in(model)
-    return built_in.scorer if built_in else OPENAI_SCORER
+    known = built_in(model)
+    return known.scorer if known else OPENAI_SCORER
 
 
-def _built_in(name: str) -> BuiltIn | None:
-    return BUILT_IN.get(unpinned(name))
+def built_in(name: str) -> BuiltIn | None:
+    """Return the built-in model of a name, whatever its revision and variant; None: not one."""
+    return BUILT_IN.get(_named(name))
 
 
 def scorer_source(spec: str) -> str:
@@ -238,8 +262,12 @@ def scorer_source(spec: str) -> str:
 
 
 def model_hash(name: str) -> str:
-    """Return a hash of a model's configs and weights; of its id and commit for a hub model."""
-    return _source_hash(model_source(name))
+    """Return a hash of a model's configs and weights; of its id and commit for a hub model.
+
+    The weights of a folder are those of all its files, so that a variant counts by its name.
+    """
+    content, (_, variant) = _source_hash(model_source(name)), split_variant(name)
+    return content if variant is None else _digest([content.encode(), variant.encode()])
 
 
 def scorer_hash(spec: str) -> str:

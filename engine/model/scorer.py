@@ -61,7 +61,7 @@ class Scorer:
         CLIPScore (Hessel et al. 2021) without its factor 2.5 and without clipping at zero, which
         would hide the sign of effects.
         """
-        return (self.embed_images(images_RCHW) @ self.embed_texts(texts).T).double().cpu()
+        return (self.embed_images(images_RCHW) @ self.embed_texts(texts).T).cpu().double()
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:

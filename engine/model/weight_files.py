@@ -67,17 +67,23 @@ def refuse_pointer(file: Path, content: bytes) -> None:
         )
 
 
-def sole_variant(part: str, names: Sequence[str], stem: str) -> str | None:
-    """Return the variant to read of a part's files: None for plain weights, else the only one.
+def chosen_variant(
+    part: str, names: Sequence[str], stem: str, *, wanted: str | None = None
+) -> str | None:
+    """Return the variant to read of a part's files: the wanted one, else None for plain weights,
+    else the only one.
 
-    PartError: there are no weights, none in safetensors, or several variants and no plain ones.
+    PartError: there are no weights, none in safetensors, or several variants, none of them wanted,
+    and no plain ones.
     """
     variants = {variant for variant, _ in _choices(stem, names)}
+    if wanted in variants:
+        return wanted
     if None in variants:
         return None
     if len(variants) > 1:
         listed = ", ".join(sorted(str(variant) for variant in variants))
-        raise PartError(f"{part} has the variants {listed}: leave one")
+        raise PartError(f"{part} has the variants {listed}: give one by --variant")
     if variants:
         return variants.pop()
     unread = sorted(name for name in names if name.endswith(UNREAD))
@@ -99,11 +105,16 @@ def _choices(stem: str, names: Sequence[str]) -> Iterator[tuple[str | None, str]
             yield match[1], name
 
 
-def weight_patterns(part: str, names: Sequence[str]) -> list[str]:
+def no_variant(wanted: str) -> PartError:
+    """Return the error of a variant that no part has."""
+    return PartError(f"no part has weights of the variant {wanted}: leave --variant out")
+
+
+def weight_patterns(part: str, names: Sequence[str], *, wanted: str | None = None) -> list[str]:
     """Return glob patterns of the weights to fetch of a part that has files of those names."""
     for stem in STEMS:
         if any(_choices(stem, names)):
-            variant = sole_variant(part, names, stem)
+            variant = chosen_variant(part, names, stem, wanted=wanted)
             if variant is None:
                 forms = [f"{stem}.safetensors", f"{stem}-*-of-*.safetensors"]
             else:

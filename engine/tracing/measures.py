@@ -46,7 +46,7 @@ class ScoringContext:
 
     def cosine(self, embedding_D: torch.Tensor) -> torch.Tensor:
         """Return the cosine of each image and an embedding, float64."""
-        return (self.embedding_RD @ embedding_D).double().cpu()
+        return (self.embedding_RD @ embedding_D).cpu().double()
 
 
 Measure = Callable[[ScoringContext], torch.Tensor]
@@ -83,7 +83,7 @@ def clean_image_score(context: ScoringContext) -> torch.Tensor:
 def clean_latent_score(context: ScoringContext) -> torch.Tensor:
     """Return minus the root mean square difference to the clean run's final latent."""
     difference = context.outcome.latents_RChw - context.clean.latents_RChw
-    return -difference.double().square().mean(dim=(1, 2, 3)).sqrt().cpu()
+    return -difference.cpu().double().square().mean(dim=(1, 2, 3)).sqrt()
 
 
 MEASURES: dict[str, Measure] = {

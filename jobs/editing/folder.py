@@ -23,7 +23,7 @@ from engine.editing.solve import EditSolution
 from engine.files import is_folder
 from engine.model.hub import source_folder
 from engine.model.model import Diffusion
-from engine.model.registry import BUILT_IN, model_hash, pinned
+from engine.model.registry import BUILT_IN, model_hash, pinned, split_variant, with_variant
 from jobs.editing.images import Shown
 from jobs.editing.manifest import MANIFEST, manifest_text
 from jobs.editing.plan import EditPlan
@@ -84,7 +84,8 @@ def metadata(plan: EditPlan) -> dict[str, str]:
     Equal edits have equal metadata: there is no date, and concepts count in any order.
     """
     # A LoRA is passed on: of a folder on this machine its last name is enough.
-    name = Path(plan.model).resolve().name if is_folder(plan.model) else portable_name(plan.model)
+    named, variant = split_variant(portable_name(plan.model))
+    name = with_variant(Path(named).name if is_folder(named) else named, variant)
     first = ("token embeddings",) if plan.settings.embeddings else ()
     components = ", ".join((*first, *plan.settings.components))
     concepts = sorted(concept.model_dump_json() for concept in plan.concepts)
@@ -128,20 +129,21 @@ def lora_note(model: Diffusion, names: Iterable[str]) -> str:
 
 def portable_name(model: str) -> str:
     """Return a model's name in a form that is valid anywhere: for a folder, its absolute path."""
-    if model in BUILT_IN or not is_folder(model):
+    named, variant = split_variant(model)
+    if named in BUILT_IN or not is_folder(named):
         return pinned(model)
-    return str(Path(model).resolve())
+    return with_variant(str(Path(named).resolve()), variant)
 
 
 def _matrix(name: str, *, original: torch.Tensor, weight: torch.Tensor, factors: Factors) -> Matrix:
-    before = original.detach().double().cpu()
+    before = original.detach().cpu().double()
     norm_before = norm(before)
     return Matrix(
         name=name,
         shape=tuple(before.shape),
         rank=factors.rank,
         norm_before=norm_before,
-        relative_change=norm(weight.detach().double().cpu() - before) / norm_before,
+        relative_change=norm(weight.detach().cpu().double() - before) / norm_before,
         hash_before=weight_hash(original),
         hash_after=weight_hash(weight),
     )

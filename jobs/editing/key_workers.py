@@ -26,9 +26,10 @@ class KeyWorker:
         """Open the model; ModelUnavailable if it cannot be opened."""
         import torch
 
+        from engine.model.device import is_cpu
         from engine.model.opening import open_model
 
-        if not torch.cuda.is_available():
+        if is_cpu():
             torch.set_num_threads(threads)
         self._model = open_model(model)
 

@@ -16,6 +16,7 @@ from engine.editing.delta import delta_hash, read_delta
 from engine.evaluation.neighbors import Neighborhood
 from engine.evaluation.pairs import Pair, Side, draw_pairs
 from engine.model.calibration import BatchRows
+from engine.model.device import is_cpu
 from engine.model.hub import source_folder
 from engine.model.model import Diffusion
 from engine.model.opening import open_model
@@ -48,7 +49,7 @@ def one_thread_on_a_cpu() -> None:
 
     The last bits of an image depend on the number of threads, which differs between machines.
     """
-    if not torch.cuda.is_available():
+    if is_cpu():
         torch.set_num_threads(1)
 
 

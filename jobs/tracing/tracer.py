@@ -37,10 +37,11 @@ class ModelTracer:
         import torch
 
         from engine.model.calibration import BatchRows, calibrate
+        from engine.model.device import is_cpu
         from engine.model.opening import open_model
         from engine.model.scorer import open_scorer
 
-        if not torch.cuda.is_available():
+        if is_cpu():
             torch.set_num_threads(threads)
         self._run = run
         self._plan = run.plan

@@ -133,6 +133,9 @@ def test_one_option_has_one_name_and_one_type() -> None:
         (("--draws", "0"), "--draws 0: "),
         (("--revision", "v1"), "--revision v1 is of a model of the hub"),
         (("--model", "a/b@c", "--revision", "v1"), "has a revision already"),
+        (("--variant", "fp16"), "--variant fp16 is of a model's weights: name one by --model"),
+        (("--model", "a/b#ema", "--variant", "fp16"), "has a variant already"),
+        (("--model", "emoji-sd", "--variant", "fp-16"), "is not a variant of weights"),
     ],
 )
 def test_an_error_names_the_option_that_was_typed(words: tuple[str, ...], shown: str) -> None:
@@ -159,15 +162,22 @@ def test_every_model_has_a_default_that_help_can_say() -> None:
     assert all(model.steps > 0 and model.guidance >= 1 for model in BUILT_IN.values())
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("components",),
-        ("edit", "sweep", "c.csv", "--out", "o", "--layer", "l", "--model"),
-        ("edit-batch", "c.csv", "--out", "o", "--layer", "l", "--model"),
-        ("generate", "a cat", "--out", "o.png", "--model"),
-    ],
-)
+OPENING = [
+    ("components",),
+    ("edit", "sweep", "c.csv", "--out", "o", "--layer", "l", "--model"),
+    ("edit-batch", "c.csv", "--out", "o", "--layer", "l", "--model"),
+    ("generate", "a cat", "--out", "o.png", "--model"),
+]
+
+
+@pytest.mark.parametrize("words", OPENING)
+def test_every_command_that_opens_a_model_takes_a_variant(words: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(app, [*words, "a/b#ema", "--variant", "fp16"])
+    assert done.exit_code != 0
+    assert "--variant fp16: model a/b#ema has a variant already" in f"{done.exception}"
+
+
+@pytest.mark.parametrize("words", OPENING)
 def test_every_command_that_opens_a_model_takes_a_revision(words: tuple[str, ...]) -> None:
     for model, shown in (
         ("a/b@c", "has a revision already"),

@@ -131,6 +131,22 @@ def test_a_hub_model_is_pinned_to_the_commit_in_the_cache(
     assert registry.model_hash("sd-1.4") != registry.model_hash(f"sd-1.4@{COMMIT[::-1]}")
 
 
+def test_a_variant_stays_with_a_name_that_is_pinned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refs = tmp_path / "models--stabilityai--stable-diffusion-xl-base-1.0" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text(COMMIT)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    name = f"sdxl@{COMMIT}#fp16"
+    assert pinned("sdxl#fp16") == pinned(name) == name
+    assert unpinned(name) == "sdxl#fp16"
+    assert model_source(name) == f"{model_source('sdxl')}@{COMMIT}"
+    assert default_sampling(name) == default_sampling("sdxl")
+    assert registry.model_hash("sdxl#fp16") == registry.model_hash(name)
+    assert registry.model_hash("sdxl#fp16") != registry.model_hash("sdxl")
+
+
 def test_a_pinned_name_stands_for_the_same_model() -> None:
     name = f"lcm@{COMMIT}"
     assert unpinned(name) == "lcm"

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.model.components import list_components
 from engine.model.opening import check_model, open_model, open_skeleton
+from engine.model.registry import model_hash
 from engine.model.sampling import generate
 from schemas.errors import ModelUnavailable
 from schemas.numerics import Numerics
@@ -206,7 +207,29 @@ def test_a_sole_variant_is_opened_and_two_are_not(copied: Path, expected: torch.
     check_model(str(copied))
     assert torch.allclose(drawn(copied), expected, atol=0.05)
     shutil.copy(copied / f"{VAE}.fp16.safetensors", copied / f"{VAE}.ema.safetensors")
-    refused(copied, "vae has the variants ema, fp16: leave one")
+    refused(copied, "vae has the variants ema, fp16: give one by --variant")
+    check_model(f"{copied}#ema")
+
+
+def test_a_variant_is_read_where_a_part_has_it(copied: Path, expected: torch.Tensor) -> None:
+    zeros = {
+        name: torch.zeros_like(t) for name, t in load_file(copied / f"{UNET}.safetensors").items()
+    }
+    save_file(zeros, copied / f"{UNET}.none.safetensors", metadata={"format": "pt"})
+    check_model(f"{copied}#none")
+    variant = open_model(f"{copied}#none", device="cpu")
+    assert not any(p.any() for p in variant.denoiser.parameters())
+    assert any(p.any() for p in variant.encoders[0].module.parameters()), "it has no such variant"
+    assert drawn(copied).equal(expected)
+    assert len({model_hash(f"{copied}{mark}") for mark in ("", "#none", "#other")}) == 3
+    for wrong in ("fp16", "NONE"):
+        with pytest.raises(ModelUnavailable, match=f"no part has weights of the variant {wrong}"):
+            check_model(f"{copied}#{wrong}")
+    for wrong in ("", "a-b", "../x"):
+        with pytest.raises(ModelUnavailable, match="is not a variant of weights"):
+            check_model(f"{copied}#{wrong}")
+    whole = copied.rename(copied.with_name("model#none"))
+    assert drawn(whole).equal(expected), "a folder's own name may hold the mark"
 
 
 def test_pickles_are_refused_with_what_helps(copied: Path) -> None:
