@@ -1,9 +1,9 @@
 """Does the paper replicate on emoji-sd? python -m bench.replication trace|report.
 
-`trace` traces the probe set of emoji-sd into three runs under runs/: `replication-unet` (every
-component, restored, corrupted and with both controls), `replication-text` (every layer at the last
-subject token, restored, corrupted and from an unrelated caption) and `replication-tokens` (layer x
-token). They continue where they were cut short. `report` writes docs/findings.md and its figures
+`trace` traces the probe set of emoji-sd into four runs under runs/: `replication-unet` (every
+component, restored, corrupted and with both controls), `replication-contributions` (what each
+resnet of the UNet adds, restored), `replication-text` (every layer at the last subject token,
+restored, corrupted and from an unrelated caption) and `replication-tokens` (layer x token). They continue where they were cut short. `report` writes docs/findings.md and its figures
 from their scores.
 """
 
@@ -32,6 +32,12 @@ RUNS: dict[str, dict[str, Any]] = {
         "interventions": ["restore", "corrupt", "other-caption"],
     },
     "replication-unet": {"each": 36, "parts": ["denoiser"], "interventions": CONTROLLED},
+    "replication-contributions": {
+        "each": 36,
+        "parts": ["denoiser"],
+        "kinds": ["resnet"],
+        "patches": ["contribution"],
+    },
     "replication-tokens": {
         "each": 8,
         "parts": ["text-encoder"],
