@@ -3,8 +3,9 @@
 `trace` traces the probe set of emoji-sd into four runs under runs/: `replication-unet` (every
 component, restored, corrupted and with both controls), `replication-contributions` (what each
 resnet of the UNet adds, restored), `replication-text` (every layer at the last subject token,
-restored, corrupted and from an unrelated caption) and `replication-tokens` (layer x token). They continue where they were cut short. `report` writes docs/findings.md and its figures
-from their scores.
+restored, corrupted and from an unrelated caption) and `replication-tokens` (layer x token). They
+continue where they were cut short. `report` writes docs/findings.md and its figures from their
+scores.
 """
 
 import argparse

@@ -70,6 +70,8 @@ class Evidence:
     text: Views | None
     tokens: Views | None
     unet: Views | None
+    contributions: Views | None
+    """What each resnet of the UNet adds to its input."""
     token_effects: TokenMap | None
 
     @classmethod
@@ -77,15 +79,16 @@ class Evidence:
     def opened(cls, folder: Path, measure: str) -> Iterator["Evidence"]:
         """Yield the evidence in a folder of runs, whose views are open until exit."""
         with ExitStack() as stack:
-            text, tokens, unet = (
+            text, tokens, unet, contributions = (
                 stack.enter_context(opened_finished(folder, f"replication-{name}"))
-                for name in ("text", "tokens", "unet")
+                for name in ("text", "tokens", "unet", "contributions")
             )
             yield cls(
                 measure=measure,
                 text=text,
                 tokens=tokens,
                 unet=unet,
+                contributions=contributions,
                 token_effects=token_map(tokens, measure) if tokens else None,
             )
 

@@ -19,7 +19,15 @@ from bench.replication.claims import (
 )
 from bench.replication.correction import Judged, judged
 from bench.replication.evidence import ATTRIBUTES, FIRST, MEASURES, ROLES, Row, rows
-from bench.replication.tables import controls, first_layer, interval, ranked, shares, table
+from bench.replication.tables import (
+    controls,
+    first_layer,
+    interval,
+    largest_shares,
+    ranked,
+    shares,
+    table,
+)
 from engine.model.defaults import default_sampling
 from jobs.query.opened import Views
 from jobs.runs.progress import progress_of
@@ -47,6 +55,7 @@ def _parts(by_score: Mapping[str, Evidence], figures: Sequence[tuple[str, str]])
     yield from _text(evidence)
     yield from _tokens(evidence)
     yield from _unet(evidence)
+    yield from _one_path(evidence)
     yield from _figures(figures)
     yield from _unsaid(evidence, claims)
     yield AGAIN
@@ -55,13 +64,13 @@ def _parts(by_score: Mapping[str, Evidence], figures: Sequence[tuple[str, str]])
 HEAD = """# Findings on emoji-sd
 
 Do the claims of Basu et al. 2024 hold on a model that its authors never saw? This page is
-written by `python -m bench.replication report` from three runs and nothing else: numbers are
+written by `python -m bench.replication report` from four runs and nothing else: numbers are
 computed, and whether a claim "replicates", "does not replicate" or "is undecided" follows from
 the criterion next to it. Intervals are of 95 %, over captions."""
 
 AGAIN = """## Making this page again
 ```bash
-python -m bench.replication trace     # hours on two cores; continues where it was cut short
+python -m bench.replication trace     # about an hour on two cores; continues where it was cut short
 python -m bench.replication report
 ```
 
@@ -142,6 +151,7 @@ def _named(evidence: Evidence) -> list[tuple[str, Views | None]]:
         ("text encoder", evidence.text),
         ("layer x token", evidence.tokens),
         ("UNet", evidence.unet),
+        ("contributions", evidence.contributions),
     ]
 
 
@@ -258,6 +268,21 @@ def _unet(evidence: Evidence) -> Iterator[str]:
             if (row := overlap(views, a, b, evidence.measure))
         ],
     )
+
+
+def _one_path(evidence: Evidence) -> Iterator[str]:
+    if not (largest := largest_shares(evidence)):
+        return
+    yield "## How much is one path"
+    yield (
+        "The state of a cut point holds everything that came to it: that it brings an attribute "
+        "back says that the attribute passes there, as all of it must, and not that it is kept "
+        "there. What a resnet adds to its input, restored alone, is its own contribution. All text "
+        "entries together bound what any component can bring back. Each cell is the share of the "
+        "total effect of the component with the largest effect among those of the column, chosen "
+        "on the same captions, so that its share is somewhat too large."
+    )
+    yield largest
 
 
 def _figures(figures: Sequence[tuple[str, str]]) -> Iterator[str]:

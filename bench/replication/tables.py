@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from bench.replication.claims import Evidence, short, unfit
 from bench.replication.evidence import ATTRIBUTES, FIRST, Interval, Row, rows, share_of_total
 from jobs.query.opened import Views
+from schemas.component import TEXT_ENTRIES
 
 TOP = 5
 """Number of components that are listed per attribute."""
@@ -67,6 +68,48 @@ def first_layer(evidence: Evidence) -> str:
             for a in fit
         ],
     )
+
+
+def largest_shares(evidence: Evidence) -> str:
+    """Return the share of the total effect that all text entries bring back, and the largest that a
+    cut point's state, another state and a resnet's contribution do; "" without a run of the UNet.
+    """
+    unet, added = evidence.unet, evidence.contributions
+    fit = [a for a in ATTRIBUTES if not unfit(unet, a, evidence.measure)]
+    if unet is None or not fit:
+        return ""
+    columns = [
+        ("cut point's state", unet, "is_cut_point"),
+        ("another state", unet, "NOT is_cut_point"),
+        *([("resnet's contribution", added, "has_contribution")] if added else []),
+    ]
+    return table(
+        ["attribute", "all text entries", *(f"largest {head}" for head, *_ in columns)],
+        [
+            [
+                attribute,
+                str(share_of_total(unet, TEXT_ENTRIES, attribute, evidence.measure)),
+                *(
+                    _largest(views, which, attribute, evidence.measure)
+                    for _, views, which in columns
+                ),
+            ]
+            for attribute in fit
+        ],
+    )
+
+
+def _largest(views: Views, which: str, attribute: str, measure: str) -> str:
+    """Return the component with the largest effect of those that a condition picks, and its share
+    of the total effect."""
+    found = rows(
+        views,
+        f"SELECT component FROM component_effects JOIN components USING (component) WHERE {which} "
+        f"AND attribute = '{attribute}' AND measure = '{measure}' AND intervention = 'restore' "
+        f"AND component != '{TEXT_ENTRIES}' ORDER BY mean_ie DESC LIMIT 1",
+    )
+    name = found[0]["component"]
+    return f"`{short(name)}` {share_of_total(views, name, attribute, measure)}"
 
 
 def shares(views: Views, attribute: str, measure: str) -> list[str]:

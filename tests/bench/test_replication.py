@@ -1,6 +1,7 @@
 """The replication report on made-up runs: it says what is true of them, and no more."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from bench.replication.correction import corrected, judged
 from bench.replication.evidence import FIRST, LAST, Interval, role_of
 from bench.replication.figures import draw_figures
 from bench.replication.page import write_page
+from bench.replication.tables import largest_shares
 from engine.model.components import list_components
 from engine.model.opening import open_skeleton, open_tokenizer
 from engine.model.tokens import find_subject
@@ -21,7 +23,7 @@ from jobs.input.captions import pick
 from jobs.input.probes import probe_set
 from jobs.runs.run import IdentifiedUnit
 from jobs.runs.trace_run import TraceRun, create_run
-from schemas.component import PAPER_KINDS, Component, Part
+from schemas.component import PAPER_KINDS, TEXT_ENTRIES, Component, Part
 from schemas.plan import TracePlan
 from tests.made_up.runs import MANIFEST, commit_all, score_row
 
@@ -32,15 +34,20 @@ PLANS: dict[str, dict] = {
     "text": {"parts": [Part.TEXT_ENCODER], "interventions": ["restore", "other-caption"]},
     "tokens": {"parts": [Part.TEXT_ENCODER], "tokens": ["words", "pads"]},
     "unet": {"parts": [Part.DENOISER], "interventions": ["restore", "other-seed", "other-caption"]},
+    "contributions": {"parts": [Part.DENOISER], "kinds": ["resnet"], "patches": ["contribution"]},
 }
+CUT = "unet.up_blocks.1.resnets.0"
+"""The component that made-up runs say is a cut point."""
 
 
 def make_world(folder: Path, effect: Effect, *, each: int) -> None:
-    """Write the three runs with scores that an effect determines, and noise."""
+    """Write the four runs with scores that an effect determines, and noise."""
     for name, fields in PLANS.items():
         captions = pick(probe_set("emoji-sd"), each=each)
         plan = TracePlan(scorer="builtin:emoji-sd", captions=captions, chunk_units=500, **fields)
-        parts = [c for c in components() if c.part in plan.parts]
+        parts = [c for c in components() if c.part in plan.parts and c.kind in plan.kinds]
+        if name == "unet":
+            parts.append(replace(parts[0], name=TEXT_ENTRIES, has_contribution=False))
         run = create_run(folder / f"replication-{name}", plan, MANIFEST, parts, steps=STEPS)
         commit_all(run, partial(score_rows, run, effect=effect))
 
@@ -61,6 +68,7 @@ def score_rows(run: TraceRun, row: IdentifiedUnit, *, effect: Effect) -> Iterato
                         row,
                         component,
                         intervention=intervention,
+                        patch_kind=plan.patches[0].value,
                         token=str(position) if is_map else "last_subject",
                         position=position if unit.part is Part.TEXT_ENCODER else None,
                         step_stop=STEPS,
@@ -78,7 +86,8 @@ def tokenizer() -> Any:
 
 @cache
 def components() -> list[Component]:
-    return list_components(open_skeleton("emoji-sd"), PAPER_KINDS)
+    found = list_components(open_skeleton("emoji-sd"), PAPER_KINDS)
+    return [replace(component, is_cut_point=component.name == CUT) for component in found]
 
 
 @cache
@@ -102,7 +111,7 @@ def as_it_does_not(attribute: str, component: str, intervention: str, role: str)
     """Every layer of the text encoder at every later token; one place of the UNet for all."""
     if component.startswith("text_encoder"):
         return 0.2 + 0.2 * (role == "EOS") if intervention == "restore" else 0.0
-    return 0.9 * (component == "unet.up_blocks.1.resnets.0")
+    return 0.9 * (component == CUT)
 
 
 def verdicts(folder: Path) -> list[list[Verdict]]:
@@ -127,6 +136,17 @@ def test_it_does_not_replicate_where_it_is_false(tmp_path: Path) -> None:
     assert causal == [Verdict.YES] * 4, "the first layer does carry a fifth of it"
     assert others == [[Verdict.NO] * 4] * 4
     assert differs.count(Verdict.YES) <= 1, "of six tests of noise at about 3 % each"
+    with Evidence.opened(tmp_path, "target") as evidence:
+        heads, _, *lines = largest_shares(evidence).splitlines()
+    assert heads.count("largest") == 3
+    for line in lines:
+        _, _, entries, cut, other, added, _ = line.split("|")
+        assert abs(float(entries.split()[0])) < 0.05, "no text entry has an effect here"
+        for cell in (cut, added):
+            assert cell.startswith(" `up_blocks.1.resnets.0` 0.")
+            assert float(cell.split()[1]) == pytest.approx(0.9, abs=0.05)
+        assert "up_blocks.1.resnets.0" not in other
+        assert abs(float(other.split()[1])) < 0.05
 
 
 @pytest.mark.slow
