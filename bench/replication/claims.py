@@ -71,7 +71,7 @@ class Evidence:
     tokens: Views | None
     unet: Views | None
     contributions: Views | None
-    """What each resnet of the UNet adds to its input."""
+    """Contributions of the resnets of the UNet."""
     token_effects: TokenMap | None
 
     @classmethod
