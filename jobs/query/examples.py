@@ -35,13 +35,13 @@ EXAMPLES = (
         answers="Which components carry each attribute?",
         read="The five largest effects of each attribute and part; overlapping intervals tie.",
         sql="""
-SELECT attribute, part, measure, noise_sigmas, rank, component, token, step_start, step_stop,
-  mean_ie, ie_low, ie_high, q_causal, is_causal
+SELECT attribute, part, measure, noise_sigmas, patch_kind, rank, component, token,
+  step_start, step_stop, mean_ie, ie_low, ie_high, q_causal, is_causal
 FROM ranking
 WHERE intervention = 'restore'
 QUALIFY row_number() OVER (
-  PARTITION BY attribute, part, measure, noise_sigmas ORDER BY mean_ie DESC) <= 5
-ORDER BY attribute, part, measure, noise_sigmas, mean_ie DESC, component
+  PARTITION BY attribute, part, measure, noise_sigmas, patch_kind ORDER BY mean_ie DESC) <= 5
+ORDER BY attribute, part, measure, noise_sigmas, patch_kind, mean_ie DESC, component
 """,
     ),
     Example(
@@ -50,12 +50,12 @@ ORDER BY attribute, part, measure, noise_sigmas, mean_ie DESC, component
         read="One row per layer, one column per first step: mean indirect effect over components.",
         sql="""
 PIVOT (
-  SELECT attribute, part, measure, noise_sigmas, layer, step_start, mean_ie
+  SELECT attribute, part, measure, noise_sigmas, patch_kind, layer, step_start, mean_ie
   FROM component_effects JOIN components USING (component, part)
   WHERE intervention = 'restore')
 ON step_start USING avg(mean_ie)
-GROUP BY attribute, part, measure, noise_sigmas, layer
-ORDER BY attribute, part, measure, noise_sigmas, layer
+GROUP BY attribute, part, measure, noise_sigmas, patch_kind, layer
+ORDER BY attribute, part, measure, noise_sigmas, patch_kind, layer
 """,
     ),
     Example(
@@ -64,12 +64,12 @@ ORDER BY attribute, part, measure, noise_sigmas, layer
         read="One row per layer and kind, one column per token: mean indirect effect.",
         sql="""
 PIVOT (
-  SELECT attribute, measure, noise_sigmas, layer, kind, token, mean_ie
+  SELECT attribute, measure, noise_sigmas, patch_kind, layer, kind, token, mean_ie
   FROM component_effects JOIN components USING (component, part)
   WHERE intervention = 'restore' AND part = 'text-encoder')
 ON token USING avg(mean_ie)
-GROUP BY attribute, measure, noise_sigmas, layer, kind
-ORDER BY attribute, measure, noise_sigmas, layer, kind
+GROUP BY attribute, measure, noise_sigmas, patch_kind, layer, kind
+ORDER BY attribute, measure, noise_sigmas, patch_kind, layer, kind
 """,
     ),
     Example(
@@ -77,12 +77,12 @@ ORDER BY attribute, measure, noise_sigmas, layer, kind
         answers="Do attentions, MLPs or resnets carry more?",
         read="Mean and best indirect effect over the components of a kind; compare in one part.",
         sql="""
-SELECT part, kind, attribute, measure, noise_sigmas,
+SELECT part, kind, attribute, measure, noise_sigmas, patch_kind,
   count(DISTINCT component) AS num_components, avg(mean_ie) AS mean_ie, max(mean_ie) AS best_ie
 FROM component_effects JOIN components USING (component, part)
 WHERE intervention = 'restore'
 GROUP BY ALL
-ORDER BY attribute, measure, noise_sigmas, part, mean_ie DESC
+ORDER BY attribute, measure, noise_sigmas, patch_kind, part, mean_ie DESC
 """,
     ),
     Example(
@@ -90,13 +90,13 @@ ORDER BY attribute, measure, noise_sigmas, part, mean_ie DESC
         answers="How much of the total effect does restoring one component bring back?",
         read="Quantiles over captions, seeds, draws; 1 is all of it, below 0 makes it worse.",
         sql="""
-SELECT attribute, part, measure, noise_sigmas, count(recovery) AS num_trials,
+SELECT attribute, part, measure, noise_sigmas, patch_kind, count(recovery) AS num_trials,
   quantile_cont(recovery, 0.1) AS q10, median(recovery) AS q50,
   quantile_cont(recovery, 0.9) AS q90, avg((recovery > 0.5)::INTEGER) AS share_over_half
 FROM effects
 WHERE intervention = 'restore'
 GROUP BY ALL
-ORDER BY attribute, part, measure, noise_sigmas
+ORDER BY attribute, part, measure, noise_sigmas, patch_kind
 """,
     ),
     Example(
@@ -104,16 +104,18 @@ ORDER BY attribute, part, measure, noise_sigmas
         answers="Which captions does the best component of each attribute work on, or fail?",
         read="Effects of the leading component, caption by caption; look for outliers.",
         sql="""
-SELECT attribute, part, measure, noise_sigmas, component, caption, ie, te, recovery, num_trials
+SELECT attribute, part, measure, noise_sigmas, patch_kind, component, caption, ie, te,
+  recovery, num_trials
 FROM caption_effects
 JOIN captions USING (caption_id, attribute)
 SEMI JOIN (
   FROM ranking QUALIFY row_number() OVER (
-    PARTITION BY attribute, part, measure, noise_sigmas, intervention
+    PARTITION BY attribute, part, measure, noise_sigmas, patch_kind, intervention
     ORDER BY mean_ie DESC) = 1) USING (
-  attribute, part, component, token, step_start, step_stop, measure, noise_sigmas, intervention)
+  attribute, part, component, token, step_start, step_stop, measure, noise_sigmas, patch_kind,
+  intervention)
 WHERE intervention = 'restore'
-ORDER BY attribute, part, measure, noise_sigmas, ie DESC
+ORDER BY attribute, part, measure, noise_sigmas, patch_kind, ie DESC
 """,
     ),
     Example(
@@ -122,21 +124,21 @@ ORDER BY attribute, part, measure, noise_sigmas, ie DESC
         read="Correlation over components of the effects of the two first seeds; 1 is agreement.",
         sql="""
 WITH by_seed AS (
-  SELECT attribute, part, measure, noise_sigmas, seed, component, token, step_start, step_stop,
-    avg(indirect_effect) AS ie
+  SELECT attribute, part, measure, noise_sigmas, patch_kind, seed, component, token,
+    step_start, step_stop, avg(indirect_effect) AS ie
   FROM effects WHERE intervention = 'restore' GROUP BY ALL),
 numbered AS (
-  SELECT *, rank() OVER (PARTITION BY attribute, part, measure, noise_sigmas, component, token,
-    step_start, step_stop ORDER BY seed) AS number
+  SELECT *, rank() OVER (PARTITION BY attribute, part, measure, noise_sigmas, patch_kind,
+    component, token, step_start, step_stop ORDER BY seed) AS number
   FROM by_seed)
-SELECT attribute, part, measure, noise_sigmas, a.seed AS seed_a, b.seed AS seed_b,
+SELECT attribute, part, measure, noise_sigmas, patch_kind, a.seed AS seed_a, b.seed AS seed_b,
   count(*) AS num_states, corr(a.ie, b.ie) AS correlation, avg(abs(a.ie - b.ie)) AS mean_difference
 FROM numbered AS a
 JOIN numbered AS b USING (
-  attribute, part, measure, noise_sigmas, component, token, step_start, step_stop)
+  attribute, part, measure, noise_sigmas, patch_kind, component, token, step_start, step_stop)
 WHERE a.number = 1 AND b.number = 2
 GROUP BY ALL
-ORDER BY attribute, part, measure, noise_sigmas, seed_a, seed_b
+ORDER BY attribute, part, measure, noise_sigmas, patch_kind, seed_a, seed_b
 """,
     ),
     Example(
@@ -144,10 +146,11 @@ ORDER BY attribute, part, measure, noise_sigmas, seed_a, seed_b
         answers="Does restoring do more than its control does?",
         read="mean_difference is paired by caption: what is special to the clean run's activation.",
         sql="""
-SELECT attribute, part, measure, noise_sigmas, control, component, token, step_start, step_stop,
-  mean_ie, control_ie, q_control, mean_difference, difference_low, difference_high, q_difference
+SELECT attribute, part, measure, noise_sigmas, patch_kind, control, component, token,
+  step_start, step_stop, mean_ie, control_ie, q_control, mean_difference, difference_low,
+  difference_high, q_difference
 FROM controlled_effects
-ORDER BY attribute, part, measure, noise_sigmas, control, mean_difference DESC
+ORDER BY attribute, part, measure, noise_sigmas, patch_kind, control, mean_difference DESC
 """,
     ),
     Example(
@@ -202,7 +205,7 @@ ORDER BY chunk
         answers="Which components are causal for several attributes?",
         read="None: knowledge is specific to its attribute, or there are too few captions to tell.",
         sql="""
-SELECT part, measure, noise_sigmas, component, token, step_start, step_stop,
+SELECT part, measure, noise_sigmas, patch_kind, component, token, step_start, step_stop,
   count(*) AS num_attributes, list(attribute ORDER BY attribute) AS attributes,
   avg(mean_ie) AS mean_ie
 FROM causal_states
@@ -217,7 +220,8 @@ ORDER BY num_attributes DESC, mean_ie DESC, component
         read="jaccard is 1 for the same set, 0 for none in common; null if neither has a state. "
         "q_differs under 0.05: the effects differ in more than size.",
         sql="""
-FROM overlap ORDER BY part, measure, noise_sigmas, jaccard DESC, attribute_a, attribute_b
+FROM overlap
+ORDER BY part, measure, noise_sigmas, patch_kind, jaccard DESC, attribute_a, attribute_b
 """,
     ),
     Example(
@@ -226,7 +230,8 @@ FROM overlap ORDER BY part, measure, noise_sigmas, jaccard DESC, attribute_a, at
         read="effective_components of num_components carry the effect; gini 1 is all in one. "
         "A share between noise_low and noise_high is that of noise.",
         sql="""
-FROM concentration ORDER BY part, measure, noise_sigmas, effective_components, attribute
+FROM concentration
+ORDER BY part, measure, noise_sigmas, patch_kind, effective_components, attribute
 """,
     ),
     Example(
@@ -234,13 +239,13 @@ FROM concentration ORDER BY part, measure, noise_sigmas, effective_components, a
         answers="What differs between two runs?",
         read="Each state's mean indirect effect in both runs, the largest difference first.",
         sql=f"""
-SELECT attribute, part, measure, component, token, step_start, step_stop, intervention,
+SELECT attribute, part, measure, component, token, step_start, step_stop, patch_kind, intervention,
   a.noise_sigmas AS first_noise, b.noise_sigmas AS other_noise,
   a.mean_ie AS first_ie, b.mean_ie AS other_ie, b.mean_ie - a.mean_ie AS difference,
   a.rank AS first_rank, b.rank AS other_rank
 FROM ranking AS a
 JOIN {OTHER}.ranking AS b USING (
-  attribute, part, measure, component, token, step_start, step_stop, intervention)
+  attribute, part, measure, component, token, step_start, step_stop, patch_kind, intervention)
 ORDER BY abs(difference) DESC, component
 """,
     ),
@@ -249,14 +254,14 @@ ORDER BY abs(difference) DESC, component
         answers="Do two runs agree on which components matter?",
         read="Correlation of the mean effects of the states that both runs have; 1 is agreement.",
         sql=f"""
-SELECT attribute, part, measure, intervention, a.noise_sigmas AS first_noise,
+SELECT attribute, part, measure, patch_kind, intervention, a.noise_sigmas AS first_noise,
   b.noise_sigmas AS other_noise, count(*) AS num_states, corr(a.mean_ie, b.mean_ie) AS correlation,
   corr(a.rank, b.rank) AS rank_correlation
 FROM ranking AS a
 JOIN {OTHER}.ranking AS b USING (
-  attribute, part, measure, component, token, step_start, step_stop, intervention)
+  attribute, part, measure, component, token, step_start, step_stop, patch_kind, intervention)
 GROUP BY ALL
-ORDER BY attribute, part, measure, intervention, first_noise, other_noise
+ORDER BY attribute, part, measure, patch_kind, intervention, first_noise, other_noise
 """,
     ),
     Example(

@@ -2,16 +2,25 @@
 
 from pathlib import Path
 from statistics import correlation
+from typing import Any
 
+import numpy as np
 import pytest
 
 from jobs.query.examples import EXAMPLES, example_sql
+from jobs.query.opened import Views
 from jobs.query.results import query
-from jobs.query.select import run_query
+from jobs.query.select import opened_views, run_query
 from jobs.runs.parts import Failure
-from jobs.runs.run import Task
+from jobs.runs.run import IdentifiedUnit, Task
 from jobs.runs.trace_run import TraceRun
+from schemas.caption import Caption
+from schemas.component import Part
 from schemas.errors import QueryRefused
+from schemas.intervention import Intervention, PatchKind
+from schemas.plan import TracePlan
+from tests.made_up.runs import commit_all, score_row
+from tests.made_up.runs import make_run as make_patched_run
 from tests.made_up.small_run import commit_scores, make_run
 
 ONE = {"r": "run"}
@@ -29,6 +38,81 @@ def test_every_example_answers(traced_run: TraceRun, example) -> None:  # noqa: 
     assert found.num_columns > 1
     assert (found.num_rows > 0) == (example.name not in EMPTY)
     assert example.answers.endswith("?")
+
+
+def test_states_are_not_mixed_with_contributions(tmp_path: Path) -> None:
+    patches = {"s": (PatchKind.STATE,), "b": (PatchKind.STATE, PatchKind.CONTRIBUTION)}
+    runs = {name: made_up_run(tmp_path / name, patches=kinds) for name, kinds in patches.items()}
+    single = {e.name: e.sql for e in EXAMPLES if e.of == "run" and e.num_runs == 1}
+    with opened_views(runs["s"]) as of_states, opened_views(runs["b"]) as of_both:
+        for name in single.keys() - EMPTY - {"chunks"}:
+            expected, found = (states_in(views, single[name]) for views in (of_states, of_both))
+            assert expected == found != [], name
+    for name in ("compare-runs", "agreement-of-runs"):
+        sql = example_sql(name, dict.fromkeys(runs, "run"))
+        kinds = {row["patch_kind"] for row in query(runs, sql).to_pylist()}
+        assert kinds == {"state"}, "one run has no contributions"
+
+
+CORRECTED = "q_differs"
+"""A column that counts the tests of all kinds of patch."""
+
+
+def states_in(views: Views, sql: str) -> list[str]:
+    """Return a query's rows of states as text, in any order."""
+    return sorted(
+        str(
+            {
+                k: round(v, 9) if isinstance(v, float) else v
+                for k, v in row.items()
+                if k != CORRECTED
+            }
+        )
+        for row in views.query(sql).to_pylist()
+        if row["patch_kind"] == "state"
+    )
+
+
+def made_up_run(path: Path, *, patches: tuple[PatchKind, ...]) -> TraceRun:
+    """Return a run in which each component's state restores another share, and no contribution
+    does anything."""
+    interventions = (Intervention.RESTORE, Intervention.OTHER_DRAW)
+    plan = TracePlan(
+        scorer="builtin:emoji-sd",
+        captions=tuple(
+            Caption(caption=f"{attribute} {n}", subject=attribute, attribute=attribute)
+            for attribute in ("object", "style")
+            for n in range(8)
+        ),
+        parts=(Part.TEXT_ENCODER,),
+        measures=("target",),
+        interventions=interventions,
+        patches=patches,
+        seeds=(0, 1),
+    )
+    run = make_patched_run(path, plan, components=3)
+
+    def scores(row: IdentifiedUnit[Any]) -> list[dict[str, Any]]:
+        noise = np.random.default_rng([row.unit.seed, *row.unit.caption.caption.encode()])
+        return [
+            score_row(
+                row,
+                component,
+                intervention=intervention.value,
+                patch_kind=patch.value,
+                measure="target",
+                clean=0.6,
+                corrupted=0.2,
+                patched=0.2 + (does / (1 + number)) + 0.02 * noise.normal(),
+            )
+            for patch in patches
+            for number, component in enumerate(row.unit.components)
+            for intervention in interventions
+            for does in [0.3 * (intervention is Intervention.RESTORE) * (patch is PatchKind.STATE)]
+        ]
+
+    commit_all(run, scores)
+    return run
 
 
 def test_an_example_of_two_runs_asks_for_both() -> None:
