@@ -1,22 +1,22 @@
-"""Fixtures that every test may use: tiny models in folders, built once a session."""
+"""Fixtures that every test may use: tiny models in folders, built once a session.
+
+They import what they build models with: it takes many seconds, which the process that only divides
+the tests between others does not have, nor a process whose tests open no model.
+"""
 
 import os
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Before NumPy and torch are imported, and for the processes that tests start: tiny arrays, of which
 # more threads only wait for one another. OMP_NUM_THREADS=2 tries the suite with two.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-import torch
 
-from jobs.runs.trace_run import TraceRun
-from tests.made_up.traced import trace_tiny
-from tests.models import tiny
-from tests.models.families import BUILDERS
-from tests.models.transformers import build_flux, build_sd3
+if TYPE_CHECKING:
+    from jobs.runs.trace_run import TraceRun
 
 # As jobs.cluster.connection does before a local Ray starts: whichever test imports Ray first, it
 # listens on the loopback interface alone.
@@ -25,7 +25,6 @@ os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")
 # A job in a shell's background ignores Ctrl-C, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 ONE_AFTER_ANOTHER = (
     "tests/cli/test_commands.py::test_the_doctor_finds_and_repairs",
@@ -78,6 +77,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a tiny Stable Diffusion pipeline with random weights."""
+    from tests.models import tiny
+
     folder = tmp_path_factory.mktemp("models") / "tiny-sd"
     tiny.build_pipeline().save_pretrained(folder)
     return folder
@@ -86,6 +87,8 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a tiny open_clip model with random weights."""
+    from tests.models import tiny
+
     folder = tmp_path_factory.mktemp("scorers")
     tiny.save_scorer(folder)
     return folder
@@ -94,6 +97,8 @@ def tiny_scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return the folders of tiny pipelines of the other families."""
+    from tests.models.families import BUILDERS
+
     parent = tmp_path_factory.mktemp("families")
     for name, build in BUILDERS.items():
         build().save_pretrained(parent / name)
@@ -103,6 +108,8 @@ def tiny_families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def tiny_sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a tiny Stable Diffusion 3 with random weights."""
+    from tests.models.transformers import build_sd3
+
     folder = tmp_path_factory.mktemp("transformers") / "tiny-sd3"
     build_sd3().save_pretrained(folder)
     return folder
@@ -111,6 +118,8 @@ def tiny_sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a tiny FLUX.1 dev with random weights."""
+    from tests.models.transformers import build_flux
+
     folder = tmp_path_factory.mktemp("transformers") / "tiny-flux"
     build_flux(guidance_embeds=True).save_pretrained(folder)
     return folder
@@ -119,7 +128,9 @@ def tiny_flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def traced_run(
     tmp_path_factory: pytest.TempPathFactory, tiny_sd: Path, tiny_scorer: Path
-) -> TraceRun:
+) -> "TraceRun":
     """Return a small real run, finished; tests do not write to it."""
+    from tests.made_up.traced import trace_tiny
+
     location = tmp_path_factory.mktemp("runs") / "demo"
     return trace_tiny(location, model=tiny_sd, scorer=tiny_scorer)
