@@ -1,12 +1,17 @@
-"""The models of the measurements: emoji-sd, and SD 1's full-width networks without training.
+"""The models of the measurements: emoji-sd, SD 1's full-width networks without training, and two
+transformers of reduced width.
 
 `sd1-random` has the UNet (320 to 1280 channels) and the text encoder (CLIP ViT-L) of Stable
 Diffusion 1 with seeded random weights, so that it needs no download; its images mean nothing. Its
 latent is 8 x 8 unless `--latent 64`, SD 1's own, is given: a row of that takes two CPU cores over
 ten seconds, and a trace takes hours. Its VAE is tiny, so that mostly the UNet is measured.
+
+`pixart-random` (cross-attention) and `sd3-random` (joint attention) are 128 channels wide, have
+eight and six blocks and a latent of 16 x 16: a row takes some milliseconds.
 """
 
 import argparse
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -14,6 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from engine.model.components import list_components
 from engine.model.defaults import default_sampling
+from engine.model.device import process_device
 from engine.model.families.known import FAMILIES
 from engine.model.model import Diffusion
 from engine.model.opening import from_pipeline, open_model, open_tokenizer
@@ -22,19 +28,31 @@ from schemas.component import PAPER_KINDS, Part
 from schemas.numerics import Numerics
 from schemas.unit import Unit
 from schemas.window import expand_windows
+from tests.models.transformers import build_pixart, build_sd3
 
 SD1_RANDOM = "sd1-random"
-NAMES = ("emoji-sd", SD1_RANDOM)
+WIDTH: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 64, "sample_size": 16}
+REDUCED = {
+    "pixart-random": lambda: build_pixart(
+        sigma=True, **WIDTH, cross_attention_dim=128, num_layers=8
+    ),
+    "sd3-random": lambda: build_sd3(
+        has_t5=False, **WIDTH, caption_projection_dim=128, num_layers=6, dual_attention_layers=()
+    ),
+}
+"""Transformers of reduced width, by name."""
+NAMES = ("emoji-sd", SD1_RANDOM, *REDUCED)
 SCORER = "builtin:emoji-sd"
 """The scorer of both models' images; for the random model its numbers mean nothing."""
 FULL_WIDTH_STEPS = 2
 FULL_WIDTH_LATENT = 8
+REDUCED_STEPS, REDUCED_GUIDANCE = 20, 4.5
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose the trace."""
     parser.add_argument("--model", default="emoji-sd", choices=NAMES)
-    parser.add_argument("--steps", type=int, help="20 on emoji-sd, 2 on sd1-random")
+    parser.add_argument("--steps", type=int, help="2 on sd1-random, 20 on others")
     parser.add_argument(
         "--components", type=int, help="number, spread over the network; default all"
     )
@@ -52,11 +70,19 @@ def open_chosen(options: argparse.Namespace) -> tuple[Diffusion, Numerics]:
 
 def open_named(name: str, *, dtype: str = "float32", latent: int = FULL_WIDTH_LATENT) -> Diffusion:
     """Return a model by its name here."""
-    return build_sd1(dtype, latent) if name == SD1_RANDOM else open_model(name, dtype=dtype)
+    if name not in REDUCED:
+        return build_sd1(dtype, latent) if name == SD1_RANDOM else open_model(name, dtype=dtype)
+    pipeline = REDUCED[name]()
+    family = FAMILIES[type(pipeline).__name__]
+    return from_pipeline(
+        pipeline, name=name, family=family, device=process_device(), dtype=getattr(torch, dtype)
+    )
 
 
 def numerics_of(name: str, steps: int | None = None) -> Numerics:
     """Return the model's own guidance, and its steps unless some are given."""
+    if name in REDUCED:
+        return Numerics(steps=steps or REDUCED_STEPS, guidance=REDUCED_GUIDANCE)
     own = default_sampling(name)
     default = FULL_WIDTH_STEPS if name == SD1_RANDOM else own.steps
     return Numerics(steps=steps or default, guidance=own.guidance)
@@ -120,7 +146,7 @@ def build_sd1(dtype: str = "float32", latent: int = FULL_WIDTH_LATENT) -> Diffus
         pipeline,
         name=SD1_RANDOM,
         family=FAMILIES["StableDiffusionPipeline"],
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        device=process_device(),
         dtype=getattr(torch, dtype),
     )
 
