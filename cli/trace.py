@@ -53,7 +53,12 @@ def submit(
     if how.address:
         check_address(how.address)
     check_place(TraceRun, location)  # checking the plan takes longer: it opens the model
-    _work(prepare_run(location, check_plan(plan)), how, retry_failed=False)
+    planned = check_plan(plan)
+    if how.address is None:
+        from jobs.tracing.cost import refuse_too_large
+
+        refuse_too_large(planned.plan, offload=how.offload)
+    _work(prepare_run(location, planned), how, retry_failed=False)
 
 
 @app.command(epilog="Example: dqf trace resume demo --retry-failed")
@@ -88,7 +93,7 @@ def resume(
 def plan(
     given: GivenPlan,
     calibrate: Annotated[
-        bool, typer.Option(help="Open the model and time its UNet on this machine's device.")
+        bool, typer.Option(help="Open the model and time its denoiser on this machine's device.")
     ] = True,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
@@ -116,6 +121,7 @@ def _work(run: "TraceRun", how: RunOptions, *, retry_failed: bool) -> None:
             run,
             cluster=how.cluster(),
             rows=how.rows,
+            offload=how.offload,
             limits=how.limits(),
             retry_failed=retry_failed,
             on_progress=show,

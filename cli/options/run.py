@@ -57,6 +57,7 @@ class RunOptions:
     device: Device | None
     gpus: float | None
     rows: int | None
+    offload: bool | None
     unit_timeout: float
     max_failed: float
 
@@ -111,6 +112,15 @@ def _declared(
         int | None,
         option(
             "Batch size; changes no score.", panel=RUNNING, default="measured", metavar="N", min=2
+        ),
+    ] = None,
+    offload: Annotated[
+        bool | None,
+        option(
+            "Text encoders and denoiser take turns on the GPU; changes no score.",
+            "--offload/--no-offload",
+            panel=RUNNING,
+            default="where a GPU does not hold both",
         ),
     ] = None,
     unit_timeout: Annotated[

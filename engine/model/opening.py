@@ -48,18 +48,28 @@ transformers_logging.disable_progress_bar()
 
 
 def open_model(
-    name: str, *, dtype: str = "float32", device: torch.device | str | None = None
+    name: str,
+    *,
+    dtype: str = "float32",
+    device: torch.device | str | None = None,
+    offload: bool | None = None,
 ) -> Diffusion:
     """Return a model by name, folder or hub id, on `device` (by default this process's).
 
-    ModelUnavailable: it is none of these, cannot be fetched, is of no known family, or is not
-    complete, of the right shapes and finite in every part.
+    `offload`: the text encoders and the denoiser take turns on the device and wait on the host;
+    None: where the device does not hold the weights of both. ModelUnavailable: it is none of these,
+    cannot be fetched, is of no known family, or is not complete, of the right shapes and finite in
+    every part.
     """
-    return open_with_pipeline(name, dtype=dtype, device=device)[0]
+    return open_with_pipeline(name, dtype=dtype, device=device, offload=offload)[0]
 
 
 def open_with_pipeline(
-    name: str, *, dtype: str = "float32", device: torch.device | str | None = None
+    name: str,
+    *,
+    dtype: str = "float32",
+    device: torch.device | str | None = None,
+    offload: bool | None = None,
 ) -> tuple[Diffusion, Any]:
     """Return a model as `open_model` does, and the diffusers pipeline that has its networks."""
     torch_device = process_device() if device is None else torch.device(device)
@@ -67,7 +77,9 @@ def open_with_pipeline(
         described = _described(name, model_folder(name))
         family, folder = described.family, described.folder
         variants = _check(described, with_weights=list(described.networks))
-        shares = must_share(_weight_bytes(described, dtype), torch_device)
+        shares = offload
+        if shares is None:
+            shares = must_share(_weight_bytes(described, dtype), torch_device)
         networks: dict[str, Any] = {}
         for part, kind in described.networks.items():
             used = _dtype_of(part, family, getattr(torch, dtype))

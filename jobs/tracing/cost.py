@@ -73,8 +73,7 @@ def plan_cost(planned: CheckedPlan) -> Cost:
         units, runs, evaluations = units + 1, runs + unit_runs, evaluations + unit_evaluations
         first_unit_runs = first_unit_runs or unit_runs
     scores = runs * len(plan.measures)
-    weights = weight_bytes(plan.model, dtype=plan.numerics.dtype)
-    text = sum(weights[name] for name in costs.located)
+    text, denoiser = _phase_bytes(plan)
     return Cost(
         units=units,
         changed_runs=runs,
@@ -82,16 +81,16 @@ def plan_cost(planned: CheckedPlan) -> Cost:
         scores=scores,
         bytes=round(scores * _bytes_a_score(planned, first_unit_runs * len(plan.measures))),
         text_weight_bytes=text,
-        denoiser_weight_bytes=sum(weights.values()) - text,
+        denoiser_weight_bytes=denoiser,
     )
 
 
 def device_time(planned: CheckedPlan, cost: Cost) -> DeviceTime:
-    """Return the time of a plan on this machine's device; the model is opened and its UNet
+    """Return the time of a plan on this machine's device; the model is opened and its denoiser
     timed."""
     from engine.model.calibration import calibrate
 
-    _refuse_too_large(cost)
+    refuse_too_large(planned.plan)
     numerics = planned.plan.numerics
     measured = calibrate(open_model(planned.plan.model, dtype=numerics.dtype), numerics)
     return DeviceTime(
@@ -102,21 +101,29 @@ def device_time(planned: CheckedPlan, cost: Cost) -> DeviceTime:
     )
 
 
-def _refuse_too_large(cost: Cost) -> None:
-    """Raise PlanError if this machine's device does not hold the weights of either phase; a CPU
-    must hold both at once."""
-    phases = {"text encoders": cost.text_weight_bytes, "denoiser": cost.denoiser_weight_bytes}
+def refuse_too_large(plan: TracePlan, *, offload: bool | None = None) -> None:
+    """Raise PlanError if this machine's device does not hold a plan's weights: those of either
+    phase, or of both at once on a CPU and without `offload`."""
+    text, denoiser = _phase_bytes(plan)
+    phase, needed = "text encoders and denoiser", text + denoiser
     if torch.cuda.is_available():
         device, memory = "GPU", torch.cuda.mem_get_info()[1]
-        phase, needed = max(phases.items(), key=itemgetter(1))
+        if offload is not False:
+            phase, needed = max(("text encoders", text), ("denoiser", denoiser), key=itemgetter(1))
     else:
         device, memory = "machine", psutil.virtual_memory().total
-        phase, needed = "text encoders and denoiser", sum(phases.values())
     if needed > memory:
         raise PlanError(
             f"the weights of the {phase} take {needed / 1e9:.1f} GB and this {device} has "
-            f"{memory / 1e9:.1f} GB: give --dtype bfloat16, or --no-calibrate to see the cost alone"
+            f"{memory / 1e9:.1f} GB: give --dtype bfloat16, or trace on a cluster by --address"
         )
+
+
+def _phase_bytes(plan: TracePlan) -> tuple[int, int]:
+    """Return the bytes of the weights of the text encoders, and of the denoiser and the VAE."""
+    weights = weight_bytes(plan.model, dtype=plan.numerics.dtype)
+    text = sum(weights[name] for name in open_tokenizers(plan.model))
+    return text, sum(weights.values()) - text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ def trace_run(
     *,
     cluster: Cluster,
     rows: int | None,
+    offload: bool | None = None,
     limits: Limits,
     retry_failed: bool,
     on_progress: Callable[[Progress], None],
@@ -43,9 +44,10 @@ def trace_run(
     """Trace the remaining units of a run on Ray and return its progress; its statistics are kept.
 
     `rows` bounds the rows of a batch; with None each worker measures the fastest batch size of its
-    device. `worker_class` and its `options` replace the workers that open the run's model. With
-    `retry_failed` only the units that have failed are tried, once more. TooManyFailures,
-    StoreError, ModelUnavailable: the run cannot continue. Interrupted: a signal came.
+    device. `offload` is that of `open_model`, and changes no score. `worker_class` and its
+    `options` replace the workers that open the run's model. With `retry_failed` only the units that
+    have failed are tried, once more. TooManyFailures, StoreError, ModelUnavailable: the run cannot
+    continue. Interrupted: a signal came.
     """
     run.complete()
     write_catalog(run)
@@ -53,7 +55,7 @@ def trace_run(
         run,
         cluster=cluster,
         worker_class=worker_class,
-        options=options or {"rows": rows},
+        options=options or {"rows": rows, "offload": offload},
         limits=limits,
         retry_failed=retry_failed,
         on_progress=on_progress,

@@ -20,20 +20,24 @@ logger = logging.getLogger(__name__)
 class TraceWorker(Worker[Unit]):
     """A worker that traces units with the run's model and scorer."""
 
-    def __init__(self, location: str, *, rows: int | None, threads: int) -> None:
+    def __init__(
+        self, location: str, *, rows: int | None, threads: int, offload: bool | None = None
+    ) -> None:
         """Open the run's scorer and model; ModelUnavailable if one of them cannot be opened.
 
         `rows` bounds the rows of a batch; with None the fastest batch size of the device is
-        measured.
+        measured. `offload` is that of `open_model`.
         """
         run = open_run(location)
-        super().__init__(run, ModelTracer(run, rows=rows, threads=threads))
+        super().__init__(run, ModelTracer(run, rows=rows, threads=threads, offload=offload))
 
 
 class ModelTracer:
     """Scores units by tracing them on this process's device."""
 
-    def __init__(self, run: TraceRun, *, rows: int | None, threads: int) -> None:
+    def __init__(
+        self, run: TraceRun, *, rows: int | None, threads: int, offload: bool | None
+    ) -> None:
         import torch
 
         from engine.model.calibration import BatchRows, calibrate
@@ -47,7 +51,7 @@ class ModelTracer:
         self._plan = run.plan
         self._picked = frozenset(picked_units(run))
         self._scorer = open_scorer(self._plan.scorer)
-        self._model = open_model(self._plan.model, dtype=self._plan.numerics.dtype)
+        self._model = open_model(self._plan.model, dtype=self._plan.numerics.dtype, offload=offload)
         measured = rows or calibrate(self._model, self._plan.numerics).rows
         self._rows = BatchRows(measured, least=2)
         self._metrics = WorkerMetrics(run.name)

@@ -1,11 +1,16 @@
 """`--device`: which device a command's networks and actors use."""
 
-import pytest
+from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+from typer.testing import CliRunner
+
+from cli.app import app
 from cli.options import device
 from cli.options.device import Device, cluster_on, use_here
 from engine.model.device import DEVICE, is_cpu, process_device
-from schemas.errors import ModelUnavailable
+from schemas.errors import ModelUnavailable, PlanError
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +42,13 @@ def test_the_workers_of_this_machine_share_its_apple_gpu(monkeypatch: pytest.Mon
     cluster = cluster_on(Device.MPS)
     assert (cluster.actors, cluster.gpus_an_actor) == (1, 0)
     assert process_device().type == "mps"
+
+
+def test_a_run_that_memory_does_not_hold_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=10**6))
+    done = CliRunner().invoke(app, ["trace", "submit", "--run", str(tmp_path / "r")])
+    assert isinstance(done.exception, PlanError)
+    assert "take 0.0 GB and this machine has 0.0 GB" in str(done.exception)
+    assert list(tmp_path.iterdir()) == []

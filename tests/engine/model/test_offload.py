@@ -1,12 +1,14 @@
 """Text encoders and denoiser in turn on one device; without a GPU, the turns are what is seen."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from engine.model.families.joint_attention import Flux
 from engine.model.offload import HOST, must_share, take_turns
-from engine.model.opening import from_pipeline
+from engine.model.opening import from_pipeline, open_model
 from engine.model.sampling import generate
 from schemas.numerics import Numerics
 from tests.models.transformers import build_flux
@@ -59,6 +61,17 @@ def test_images_are_those_of_a_model_that_does_not_share() -> None:
     ]
     # Weights that moved lie elsewhere, where a kernel may add in another order.
     assert_near(*drawn)
+
+
+@pytest.mark.parametrize(("offload", "shared"), [(True, 1), (False, 0), (None, 1)])
+def test_it_can_be_asked_for_and_refused(
+    offload: bool | None, shared: int, tiny_sd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[object] = []
+    monkeypatch.setattr("engine.model.opening.must_share", lambda *_: True)
+    monkeypatch.setattr("engine.model.opening.take_turns", lambda *given: turns.append(given))
+    open_model(str(tiny_sd), offload=offload)
+    assert len(turns) == shared
 
 
 def test_a_cpu_shares_nothing() -> None:

@@ -1,7 +1,7 @@
 """A plan's cost is what its run then does."""
 
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from engine.model.opening import open_model
 from engine.tracing import lockstep
 from jobs.query.select import run_query
 from jobs.runs.run import Task
-from jobs.tracing.cost import Cost, device_time, plan_cost
+from jobs.tracing.cost import Cost, device_time, plan_cost, refuse_too_large
 from jobs.tracing.plan import check_plan, make_plan
 from jobs.tracing.trace import prepare_run
 from jobs.tracing.tracer import TraceWorker
@@ -143,8 +143,22 @@ def held(network: Any) -> int:
     return sum(tensor.numel() for tensor in network.state_dict().values()) * dtype.itemsize
 
 
-def test_too_little_memory_is_one_sentence(tiny_sd: Path) -> None:
+TOO_LITTLE = "weights of the {} take 0.0 GB and this {} has 0.0 GB: give --dtype bfloat16"
+
+
+def test_too_little_memory_is_one_sentence(tiny_sd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = check_plan(make_plan({"model": str(tiny_sd), "captions": CAPTIONS}))
-    cost = replace(plan_cost(planned), text_weight_bytes=10**15)
-    with pytest.raises(PlanError, match=r"take 1000000\.\d GB and this machine has .*--dtype"):
+    cost = plan_cost(planned)
+    largest = max(cost.text_weight_bytes, cost.denoiser_weight_bytes)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=largest))
+    both = TOO_LITTLE.format("text encoders and denoiser", "machine")
+    with pytest.raises(PlanError, match=both):
         device_time(planned, cost)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (0, largest))
+    refuse_too_large(planned.plan)
+    with pytest.raises(PlanError, match=both.replace("machine", "GPU")):
+        refuse_too_large(planned.plan, offload=False)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (0, largest - 1))
+    with pytest.raises(PlanError, match=TOO_LITTLE.format("denoiser", "GPU")):
+        refuse_too_large(planned.plan)
