@@ -291,13 +291,19 @@ function showStatus(choice) {
     .join("; ");
 }
 
+let shown = ""; // the choice that figures, strips and status show
+
 async function update() {
   const choice = chosen();
+  const wanted = JSON.stringify(choice);
   writeAddress(choice);
-  if (filters.length) showStrips(choice);
-  showStatus(choice);
-  for (const one of drawn) await one.update(choice);
-  document.documentElement.dataset.ready = JSON.stringify(choice);
+  if (wanted !== shown) {
+    if (filters.length) showStrips(choice);
+    showStatus(choice);
+    for (const one of drawn) await one.update(choice);
+    shown = wanted;
+  }
+  document.documentElement.dataset.ready = wanted;
 }
 
 let queue = Promise.resolve();
