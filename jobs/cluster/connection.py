@@ -131,6 +131,8 @@ def connected(cluster: Cluster) -> Generator[Capacity]:
     if cluster.address is None:
         options |= {"address": "local", "num_cpus": cluster.actors or _default_actors()}
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        # Workers that Ray starts ahead have no hook, and no actor of ours could be one (ray 2.60).
+        options |= {"_system_config": {"prestart_worker_first_driver": False}}
         end_orphans()
         protect_token()
     else:

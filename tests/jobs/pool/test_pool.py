@@ -155,6 +155,7 @@ with connected(Cluster(actors=1)) as capacity:
     ray.get(actor.ready.remote())
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
+            assert "ray::IDLE" not in process.cmdline(), "a worker that no actor can be"
             for connection in process.net_connections("tcp"):
                 if connection.status == psutil.CONN_LISTEN:
                     print(connection.laddr.ip)
