@@ -63,6 +63,8 @@ docs: setup
 bench: setup
 	$(BIN)/python -m bench.tracing --rows 32
 	$(BIN)/python -m bench.tracing --model sd1-random --components 24 --rows 30 --traces all text
+	$(BIN)/python -m bench.tracing --model pixart-random --rows 24 --each-components 4
+	$(BIN)/python -m bench.tracing --model sd3-random --rows 24 --each-components 4
 	$(BIN)/python -m bench.tracing.efficiency --rows 32
 	$(BIN)/python -m bench.tracing.memory
 	$(BIN)/python -m bench.opening
@@ -71,6 +73,8 @@ bench: setup
 	$(BIN)/python -m bench.scale.through_ray
 	$(BIN)/python -m bench.editing.batch
 	$(BIN)/python -m bench.editing.speed
+	$(BIN)/python -m bench.editing.transformer
+	$(BIN)/python -m bench.first_score
 	$(BIN)/python -m bench.scale
 	$(BIN)/python -m bench.scale.simulate
 	$(BIN)/python -m bench.statistics --rows 1000000 10000000
