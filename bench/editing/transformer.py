@@ -1,7 +1,7 @@
 """The edit of a transformer's text projection: python -m bench.editing.transformer.
 
 FLUX.1's `context_embedder`, 4096 inputs wide, behind one layer of T5 as wide as T5-XXL's, all with
-random weights; texts are cut to `--tokens`. Reading keys and solving are timed apart, beside the
+random weights; texts are cut to `--tokens`. Reading keys and solving are timed apart, next to the
 procedure of UCE for FLUX (Gandikota et al. 2024, equation 7), written from its equation: one key a
 concept, at the last word, in float32, W = (sum v k^T + lambda W0) (sum k k^T + lambda I)^-1 with
 lambda 0.5, where v is the projection's whole output W0 k* + b. The layer adds b once more. Printed
@@ -41,7 +41,7 @@ RIDGE = 1e-2
 
 
 def build(tokens: int) -> Diffusion:
-    """Return the model; its denoiser is tiny but for the projection, as no edit here runs it."""
+    """Return the model; its denoiser is tiny but for the projection: an edit never runs it."""
     pipeline = build_flux(guidance_embeds=False)
     own = pipeline.text_encoder_2.config
     config = T5Config(**{**own.to_dict(), **T5_LAYER, "num_layers": 1})
