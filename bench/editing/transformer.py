@@ -41,7 +41,7 @@ RIDGE = 1e-2
 
 
 def build(tokens: int) -> Diffusion:
-    """Return the model; its denoiser is tiny but for the projection: an edit never runs it."""
+    """Return the model, whose denoiser is tiny except for the projection: no edit runs it."""
     pipeline = build_flux(guidance_embeds=False)
     own = pipeline.text_encoder_2.config
     config = T5Config(**{**own.to_dict(), **T5_LAYER, "num_layers": 1})
