@@ -4,8 +4,10 @@ They import what they build models with: it takes many seconds, which the proces
 the tests between others does not have, nor a process whose tests open no model.
 """
 
+import gc
 import os
 import signal
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +48,17 @@ TRACED = (
     "tests/schemas/test_columns.py",
 )
 """Files of tests that read `traced_run`: one process traces it."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage among what the tests import: it stays, and each look at it takes long."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

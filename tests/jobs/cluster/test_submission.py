@@ -20,6 +20,7 @@ from jobs.cluster.archive import MAX_BYTES, code_files, job_archive
 from jobs.cluster.submission import Job, is_job_address
 from jobs.runs.provenance import PACKAGES
 from schemas.errors import ClusterUnavailable
+from tests.cli.test_commands import dqf
 from tests.servers.ray_head import ROOT, Head, Wire, free_ports, ray_head
 
 CONCEPTS = "concept,replacement\napple,castle\n"
@@ -191,10 +192,10 @@ def test_a_refused_token_is_one_sentence(
 
 def test_what_is_no_cluster_is_one_sentence(head: Head) -> None:
     (port,) = free_ports(1)
-    assert "no Ray cluster answers at" in refused(head, f"http://127.0.0.1:{port}")
-    assert "does not speak https" in refused(head, head.address.replace("http", "https"))
-    assert "is not http://HOST:PORT" in refused(head, "http://h:99999")
-    secret = refused(head, f"http://user:{SECRET}@127.0.0.1:8265")
+    assert "no Ray cluster answers at" in refused_here(head, f"http://127.0.0.1:{port}")
+    assert "does not speak https" in refused_here(head, head.address.replace("http", "https"))
+    assert "is not http://HOST:PORT" in refused_here(head, "http://h:99999")
+    secret = refused_here(head, f"http://user:{SECRET}@127.0.0.1:8265")
     assert "no user or password" in secret
     assert SECRET not in secret
 
@@ -210,15 +211,30 @@ def test_what_is_no_cluster_is_one_sentence(head: Head) -> None:
 
     with HTTPServer(("127.0.0.1", 0), Plain) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        assert "is not a Ray cluster" in refused(head, f"http://127.0.0.1:{server.server_port}")
+        assert "is not a Ray cluster" in refused_here(
+            head, f"http://127.0.0.1:{server.server_port}"
+        )
         server.shutdown()
     assert seen
     assert head.token not in "".join(seen)
 
 
+def refused_here(head: Head, address: str) -> str:
+    """Return the refusal of a command in the client's process, which has the token."""
+    return sentence_of(head.call(dqf, *editing(head, address), cwd=head.folder))
+
+
 def refused(head: Head, address: str, **environment: str) -> str:
+    """Return the refusal of a command in a process of its own."""
+    return sentence_of(head.dqf(*editing(head, address), **environment))
+
+
+def editing(head: Head, address: str) -> list[str]:
     (head.folder / "c.csv").write_text(CONCEPTS)
-    result = head.dqf("edit-batch", "c.csv", "--out", "o", "--address", address, **environment)
+    return ["edit-batch", "c.csv", "--out", "o", "--address", address]
+
+
+def sentence_of(result: subprocess.CompletedProcess[str]) -> str:
     assert result.returncode == 2, result.stderr
     (sentence,) = result.stderr.removeprefix("reading c.csv\n").splitlines()
     assert sentence.startswith("dqf: ")

@@ -84,7 +84,7 @@ def test_an_edit_that_changes_nothing_keeps_everything(model: Path, tmp_path: Pa
 
 def test_a_destroyed_layer_loses_what_is_kept(model: Path, tmp_path: Path) -> None:
     edit = write_edit(tmp_path / "edit", model, torch.zeros_like)
-    found = by_group(evaluated(edit, prompts=PromptSet.SMALL, seeds=1))
+    found = by_group(evaluated(edit, prompts=PromptSet.SMALL, seeds=1, steps=3))
     kept, general = found["kept"], found["general"]
     assert kept.before is not None
     assert kept.after is not None
