@@ -12,6 +12,8 @@ ARGS ?=
 PIP_ARGS ?=
 # tests/conftest.py says which tests a process takes.
 PROCESSES := --numprocesses 3 --no-loadscope-reorder
+# Tests start some hundred processes, which need not compile the sources each time.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo setup check fix test test-all coverage docs bench reference-model clean
 
