@@ -28,6 +28,13 @@ SETTINGS = 4
 """Type of the HTTP/2 frame that a server sends first (RFC 9113, section 3.4); its fourth byte."""
 MOST_LOCAL = 64
 """Actors of a local Ray, where the machine has fewer CPUs: Ray starts a process for each."""
+PING = b"\x08\x06"
+"""What Ray's own client asks a server of `ray://` first: its ClusterInfoRequest of type PING."""
+QUESTIONS = {
+    True: ("/ray.rpc.RayletDriver/ClusterInfo", PING),
+    False: ("/ray.rpc.NodeInfoGcsService/GetClusterId", b""),
+}
+"""A question that every server of Ray (2.60) answers, by whether it is one of `ray://`."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 TOKEN_HELP = "put the cluster's token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
 
@@ -71,10 +78,14 @@ def _check_gpus(an_actor: float) -> None:
 
 
 def check_address(address: str) -> None:
-    """Raise ClusterUnavailable if no gRPC server, as Ray's own ports are, answers at HOST:PORT."""
+    """Raise ClusterUnavailable if no server of Ray answers at HOST:PORT within seconds.
+
+    Ray itself would ask a silent one, or one of another program, for ever.
+    """
     if address == "auto":  # Ray finds the cluster of this machine by itself
         return
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    target = address.removeprefix("ray://")
+    host, colon, port = target.rpartition(":")
     if not (host and colon and port.isdecimal()) or "://" in host:
         raise ClusterUnavailable(f"address {address!r} is not HOST:PORT, such as 10.0.0.5:6379")
     try:
@@ -89,10 +100,14 @@ def check_address(address: str) -> None:
             f"a dashboard answers at {address}: give http://{address} to submit a job there, or "
             "the port of the cluster itself, 6379 if none was chosen"
         )
-    if answer[3:4] != bytes([SETTINGS]) and os.environ.get("RAY_USE_TLS", "0") == "0":
+    is_open = os.environ.get("RAY_USE_TLS", "0") == "0"  # else Ray alone has the certificates
+    if is_open and not (
+        answer[3:4] == bytes([SETTINGS]) and _answers(target, *QUESTIONS[target != address])
+    ):
         raise ClusterUnavailable(
             f"what listens at {address} does not answer as a Ray cluster does: give the port of "
-            "the cluster itself, 6379 if none was chosen, or http:// and that of its dashboard"
+            "the cluster itself, 6379 if none was chosen (10001 after ray://), or http:// and "
+            "that of its dashboard"
         )
 
 
@@ -103,6 +118,20 @@ def _first_words(connection: socket.socket) -> bytes:
         return connection.recv(9)
     except OSError:  # silence, or the connection is closed
         return b""
+
+
+def _answers(target: str, method: str, question: bytes) -> bool:
+    """Return whether a server knows a method of Ray's; it gets no token, and may say so."""
+    import grpc
+
+    codes = grpc.StatusCode
+    none_of_rays = {codes.UNIMPLEMENTED, codes.UNAVAILABLE, codes.DEADLINE_EXCEEDED}
+    with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary(method)(question, timeout=ANSWER_S)
+        except grpc.RpcError as error:
+            return cast("grpc.Call", error).code() not in none_of_rays
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,9 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 
@@ -166,6 +167,26 @@ def test_a_dashboard_is_not_joined_as_a_cluster() -> None:
     check_address("auto")
 
 
+@pytest.mark.parametrize("before", ["", "ray://"])
+def test_a_server_that_begins_as_rays_and_is_then_silent_is_given_up(before: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"{before}127.0.0.1:{server.getsockname()[1]}"
+
+        def settings_alone() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    connection.sendall(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+                    open_ones.append(connection)
+
+        open_ones: list[socket.socket] = []
+        Thread(target=settings_alone, daemon=True).start()
+        start = time.monotonic()
+        with pytest.raises(ClusterUnavailable, match="does not answer as a Ray cluster does"):
+            check_address(address)
+        assert time.monotonic() - start < ANSWER_S + 3
+
+
 @pytest.mark.parametrize("said", [b"", b"SSH-2.0-OpenSSH_9.6\r\n", b"\0" * 64, b"+PONG\r\n"])
 def test_a_port_that_is_not_rays_is_refused_within_seconds(said: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -202,15 +223,38 @@ def test_a_server_that_trickles_is_given_up() -> None:
         assert time.monotonic() - start < 2 * ANSWER_S + 5
 
 
-def test_a_server_of_rays_protocol_is_joined() -> None:
+@contextmanager
+def grpc_server(*methods: str) -> Generator[str]:
+    """Yield the address of a server that answers methods, as "/package.Service/Method"."""
     server = grpc.server(ThreadPoolExecutor(1))
+    for method in methods:
+        _, service, name = method.split("/")
+        handler = grpc.unary_unary_rpc_method_handler(lambda question, _: question)
+        server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(service, {name: handler})]
+        )
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
-        check_address(f"127.0.0.1:{port}")
-        check_address(f"ray://127.0.0.1:{port}")
+        yield f"127.0.0.1:{port}"
     finally:
         server.stop(None)
+
+
+def test_a_server_of_rays_protocol_is_joined() -> None:
+    with grpc_server("/ray.rpc.NodeInfoGcsService/GetClusterId") as address:
+        check_address(address)
+        with pytest.raises(ClusterUnavailable, match="10001 after ray://"):
+            check_address(f"ray://{address}")
+    with grpc_server("/ray.rpc.RayletDriver/ClusterInfo") as address:
+        check_address(f"ray://{address}")
+
+
+def test_another_program_of_the_same_protocol_is_not_joined() -> None:
+    with grpc_server("/helloworld.Greeter/SayHello") as address:
+        for given in (address, f"ray://{address}"):
+            with pytest.raises(ClusterUnavailable, match="does not answer as a Ray cluster does"):
+                check_address(given)
 
 
 @pytest.mark.parametrize("direct", [None, "example.org", "*"])
