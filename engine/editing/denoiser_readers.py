@@ -21,7 +21,7 @@ from engine.model.conditioning import Conditioning, TextPlace
 from engine.model.defaults import default_sampling
 from engine.model.hooks import HookPoint, Side, read_until
 from engine.model.model import Diffusion
-from engine.model.sampling import denoiser_output, for_scheduler, starting_rows
+from engine.model.sampling import denoiser_output, starting_rows
 from engine.model.schedulers import evaluated
 from schemas.component import Kind, Part
 from schemas.edit_settings import RoleWeights
@@ -111,7 +111,7 @@ def _sampled(model: Diffusion) -> Iterator[Sample]:
             for x_1Chw in x_RChw.split(1):
                 yield Sample(x_1Chw=x_1Chw, t=t, numerics=numerics)
         output = denoiser_output(model, x_RChw, t, cond, numerics)
-        rows = rows.stepped(for_scheduler(output, rows), step)
+        rows = rows.stepped(rows.read(output), step)
 
 
 class _TextRows:

@@ -152,6 +152,10 @@ class Family(ABC):
         """Return the channels of the latents that a scheduler steps."""
         return denoiser.config.in_channels
 
+    def predicted_channels(self, denoiser: Any) -> int:
+        """Return the channels that `predict` returns."""
+        return denoiser.config.out_channels
+
     def latent_size(self, model: "Diffusion | Skeleton") -> tuple[int, int]:
         """Return the height and width of the model's own latents."""
         size = model.denoiser.config.sample_size

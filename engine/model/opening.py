@@ -148,8 +148,15 @@ def _check(described: "_Described", *, with_weights: Sequence[str]) -> dict[str,
     family, networks = described.family, described.skeletons()
     family.check_settings(networks)
     for encoder, part in described.encoders:
-        check_tokenizer(described.tokenizer(part), networks[encoder], part)
-    check_scheduler(described.scheduler(), family.schedule)
+        tokenizer = described.tokenizer(part)
+        check_tokenizer(tokenizer, networks[encoder], part, is_masked=family.masks_padding)
+    _check_lengths(described, networks[family.denoiser])
+    check_scheduler(
+        described.scheduler(),
+        family.schedule,
+        latent=family.latent_channels(networks[family.denoiser]),
+        predicted=family.predicted_channels(networks[family.denoiser]),
+    )
     wanted = described.variant
     variants = {
         part: check_weights(described.folder / part, networks[part], variant=wanted)
@@ -158,6 +165,18 @@ def _check(described: "_Described", *, with_weights: Sequence[str]) -> dict[str,
     if wanted is not None and with_weights and wanted not in variants.values():
         raise no_variant(wanted)
     return variants
+
+
+def _check_lengths(described: "_Described", denoiser: Any) -> None:
+    """Raise PartError if text encoders whose rows stand side by side have other limits."""
+    family = described.family
+    own = [name for part, name in described.encoders if family.length_of(part, denoiser) is None]
+    lengths = {name: described.own_tokenizer(name).model_max_length for name in own}
+    if len(set(lengths.values())) > 1:
+        (first, length), *_, (last, other) = lengths.items()
+        raise PartError(
+            f"its {last} has model_max_length = {other} and its {first} {length}: they must agree"
+        )
 
 
 def from_pipeline(

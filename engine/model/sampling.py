@@ -72,13 +72,6 @@ def denoiser_output(
     return model.family.predict(model, x, t, cond, guidance=guidance, pixels=pixels).float()
 
 
-def for_scheduler(prediction: torch.Tensor, rows: Rows) -> torch.Tensor:
-    """Return the prediction without a variance that the scheduler does not read."""
-    if "learned" in str(rows.scheduler.config.get("variance_type")):
-        return prediction
-    return prediction[:, : rows.x_RChw.shape[1]]
-
-
 def denoise(
     model: Diffusion,
     cond: Conditioning,
@@ -101,7 +94,7 @@ def denoise(
             output = model.family.guide(
                 *output.chunk(2), guidance=numerics.guidance, channels=channels
             )
-        rows = rows.stepped(for_scheduler(output, rows), step)
+        rows = rows.stepped(rows.read(output), step)
     return rows.x_RChw
 
 

@@ -151,18 +151,22 @@ def set_steps(
         ) from error
 
 
-def check_scheduler(scheduler: Any, schedule: Callable[..., Mapping[str, Any]]) -> None:
+def check_scheduler(
+    scheduler: Any, schedule: Callable[..., Mapping[str, Any]], *, latent: int, predicted: int
+) -> None:
     """Raise PlanError if a model's own scheduler cannot take the first of TRIAL_STEPS, or not to
-    finite values; `schedule` is the family's."""
+    finite values.
+
+    `schedule` is the family's; the denoiser predicts `predicted` channels of `latent` ones.
+    """
     if type(scheduler).__name__ not in SCHEDULERS.values():
         return  # the user is to give another
     try:
         set_steps(
             scheduler, TRIAL_STEPS, schedule=schedule(scheduler, steps=TRIAL_STEPS, cells=ANY_CELLS)
         )
-        rows = Rows(x_RChw=torch.zeros(1, 1, 2, 2), scheduler=scheduler, seeds=(0,))
-        has_variance = "learned" in str(scheduler.config.get("variance_type"))
-        after = rows.stepped(torch.zeros(1, 2 if has_variance else 1, 2, 2), 0)
+        rows = Rows(x_RChw=torch.zeros(1, latent, 2, 2), scheduler=scheduler, seeds=(0,))
+        after = rows.stepped(rows.read(torch.zeros(1, predicted, 2, 2)), 0)
     except PlanError:
         raise
     except Exception as error:  # a bad config can make a library raise anything
@@ -208,6 +212,12 @@ class Rows:
         """Return the latents as the denoiser reads them at a step."""
         scale = getattr(self.scheduler, "scale_model_input", None)  # flow matching has none
         return self.x_RChw if scale is None else scale(self.x_RChw, evaluated(self.scheduler)[step])
+
+    def read(self, prediction: torch.Tensor) -> torch.Tensor:
+        """Return a prediction without a variance that the scheduler does not read."""
+        if "learned" in str(self.scheduler.config.get("variance_type")):
+            return prediction
+        return prediction[:, : self.x_RChw.shape[1]]
 
     def stepped(self, prediction: torch.Tensor, step: int) -> "Rows":
         """Return the rows after a step, given the denoiser's guided prediction of each.

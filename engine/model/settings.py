@@ -57,8 +57,11 @@ def check_text(networks: Mapping[str, Any], encoders: Sequence[str]) -> None:
         )
 
 
-def check_tokenizer(tokenizer: Any, encoder: Any, part: str) -> None:
-    """Raise PartError if a tokenizer gives ids or positions that its encoder does not have."""
+def check_tokenizer(tokenizer: Any, encoder: Any, part: str, *, is_masked: bool = False) -> None:
+    """Raise PartError if a tokenizer gives ids or positions that its encoder does not have.
+
+    `is_masked`: the encoder gets a mask of padding, made of the encoder's id of it.
+    """
     if len(tokenizer) > encoder.config.vocab_size:
         raise PartError(
             f"its {part} has {len(tokenizer)} tokens and the text encoder embeds "
@@ -74,6 +77,14 @@ def check_tokenizer(tokenizer: Any, encoder: Any, part: str) -> None:
         )
     if tokenizer.pad_token_id is None:
         raise PartError(f"its {part} has no pad_token")
+    if tokenizer.padding_side != "right":
+        raise PartError(f"its {part} has padding_side = {tokenizer.padding_side!r}, not 'right'")
+    pad, own = tokenizer.pad_token_id, encoder.config.pad_token_id
+    if is_masked and (pad != own or pad == tokenizer.eos_token_id):
+        raise PartError(
+            f"its {part} pads with {tokenizer.pad_token!r}, token {pad}, and its text encoder has "
+            f"pad_token_id = {own}: they must agree on a token that ends no text"
+        )
 
 
 def _width(config: Any) -> int:

@@ -67,15 +67,23 @@ class TemplateTokenizer:
     def __call__(self, captions: str | Sequence[str], **options: Any) -> Any:
         """Return the encoding of template and caption, for one caption or for each of several."""
         if isinstance(captions, str):
-            return self._tokenizer(self._before + captions.lower().strip(), **options)
-        texts = [self._before + caption.lower().strip() for caption in captions]
-        encoded = self._tokenizer(texts, **options)
+            return self._tokenizer(self._whole(captions), **options)
+        encoded = self._tokenizer([self._whole(caption) for caption in captions], **options)
         if options.get("return_offsets_mapping"):
             encoded["offset_mapping"] = [
                 self._moved(offsets, caption)
                 for offsets, caption in zip(encoded["offset_mapping"], captions, strict=True)
             ]
         return encoded
+
+    def _whole(self, caption: str) -> str:
+        """Return template and caption; PlanError if the caption has what pads texts."""
+        if self._tokenizer.pad_token in caption.lower():
+            raise PlanError(
+                f"text {caption!r} has {self._tokenizer.pad_token!r}, which fills up short texts: "
+                "leave it out"
+            )
+        return self._before + caption.lower().strip()
 
     def without_template(self, length: int) -> "TemplateTokenizer":
         """Return the tokenizer of captions alone, of at most that many positions."""

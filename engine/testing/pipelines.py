@@ -2,6 +2,7 @@
 
 import functools
 import json
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,13 @@ def pipeline_image(
         pipeline.scheduler = scheduler_named(numerics.scheduler, pipeline.scheduler.config)
     generator = torch.Generator().manual_seed(seed)
     own, step = pipeline.scheduler.step, iter(range(2 * numerics.steps))
+    # Some pipelines pass none, and their schedulers then draw from PyTorch's own generator.
+    drawing = {"generator": generator} if "generator" in signature(own).parameters else {}
 
     @functools.wraps(own)
     def reseeded(*args: Any, **kwargs: Any) -> Any:
         generator.manual_seed(derived_seed("scheduler noise", seed, next(step)))
-        return own(*args, **kwargs)
+        return own(*args, **{**kwargs, **drawing})
 
     pipeline.scheduler.step = reseeded
     given = {"negative_prompt": numerics.negative_prompt, "height": numerics.height}

@@ -16,7 +16,7 @@ import torch
 from engine.model.conditioning import Conditioning, joined
 from engine.model.hooks import ActivationCopy, Edit, HookPoint, copy_rows, patched
 from engine.model.model import Diffusion
-from engine.model.sampling import denoiser_output, for_scheduler, starting_rows, unconditional
+from engine.model.sampling import denoiser_output, starting_rows, unconditional
 from engine.model.schedulers import Rows, evaluated, gathered
 from engine.tracing.interventions import Patch, Reference
 from schemas.numerics import Numerics
@@ -176,7 +176,7 @@ class _Stepper:
                 guidance=self._numerics.guidance,
                 channels=channels,
             )
-        return rows.stepped(for_scheduler(prediction, rows), step), uncond_output
+        return rows.stepped(rows.read(prediction), step), uncond_output
 
     def _output(
         self, batch: _Batch, layout: _Layout, step: int, past: Trajectories | None

@@ -29,7 +29,7 @@ SETTINGS = 4
 MOST_LOCAL = 64
 """Actors of a local Ray, where the machine has fewer CPUs: Ray starts a process for each."""
 PING = b"\x08\x06"
-"""What Ray's own client asks a server of `ray://` first: its ClusterInfoRequest of type PING."""
+"""Ray's ClusterInfoRequest of type PING, its client's first question to a server of `ray://`."""
 QUESTIONS = {
     True: ("/ray.rpc.RayletDriver/ClusterInfo", PING),
     False: ("/ray.rpc.NodeInfoGcsService/GetClusterId", b""),

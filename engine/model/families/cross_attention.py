@@ -16,21 +16,24 @@ from transformers import T5EncoderModel
 
 from engine.model.conditioning import Conditioning
 from engine.model.families.t5 import lowering_tokenizer, padding_mask, run_masked, t5_dtype
-from engine.model.families.transformers import TransformerFamily, check_latent, check_width
+from engine.model.families.transformers import (
+    TransformerFamily,
+    check_given,
+    check_latent,
+    check_width,
+)
 from engine.model.hooks import HookPoint, Side
 from engine.model.settings import Allowed, refuse_settings
 from engine.model.sites import Found, whole, with_heads
 from schemas.component import Kind
+from schemas.errors import PlanError
 
 if TYPE_CHECKING:
     from engine.model.model import Diffusion, Skeleton
 
 SIZED = 128
 """The `sample_size` at which PixArt-alpha's pipeline gives the image's size to the transformer."""
-SETTINGS: Allowed = {
-    ("text_encoder", "pad_token_id"): (0,),
-    ("vae", "out_channels"): (3,),
-}
+SETTINGS: Allowed = {("vae", "out_channels"): (3,)}
 
 
 class CrossAttentionFamily(TransformerFamily):
@@ -81,12 +84,15 @@ class PixArtAlpha(CrossAttentionFamily):
     modulation = "adaln_single"
     length: ClassVar[int] = 120
     """Token positions of a caption."""
+    takes_denoised: ClassVar[bool] = True
+    """Whether a run of one step ends with the image that the scheduler predicts."""
 
     def check_settings(self, networks: Mapping[str, Any]) -> None:
         """Refuse another width of text, channels besides the latent, and another padding."""
         refuse_settings(networks, SETTINGS)
         config = networks["transformer"].config
         check_latent(networks["vae"], reads=config.in_channels)
+        check_given(networks, config.in_channels, 2 * config.in_channels)
         if networks["transformer"].use_additional_conditions and config.sample_size != SIZED:
             refuse_settings(networks, {("transformer", "sample_size"): (SIZED,)})
         reads = config.caption_channels or config.cross_attention_dim
@@ -96,6 +102,15 @@ class PixArtAlpha(CrossAttentionFamily):
     def length_of(self, part: str, denoiser: Any) -> int | None:
         """Return the pipeline's length."""
         return self.length
+
+    def schedule(self, scheduler: Any, *, steps: int, cells: int) -> dict[str, Any]:
+        """Return nothing; PlanError for a single step."""
+        if steps == 1 and self.takes_denoised:
+            raise PlanError(
+                f"steps 1: {self.pipeline} then takes another of the scheduler's results, which "
+                "most schedulers lack: give --steps 2 or more"
+            )
+        return {}
 
     def prepare_tokenizer(self, tokenizer: Any, *, part: str, denoiser: Any) -> Any:
         """Return a tokenizer of the pipeline's length that lowers and strips."""
@@ -156,6 +171,7 @@ class PixArtSigma(PixArtAlpha):
 
     pipeline = "PixArtSigmaPipeline"
     length = 300
+    takes_denoised = False
 
     def check_settings(self, networks: Mapping[str, Any]) -> None:
         """Refuse what alpha's does, and a transformer that reads the image's size."""

@@ -34,7 +34,6 @@ SETTINGS: Allowed = {
     ("unet", "time_cond_proj_dim"): (None,),
     ("unet", "in_channels"): (3,),
     ("unet", "out_channels"): (6,),
-    ("text_encoder", "pad_token_id"): (0,),
 }
 
 

@@ -27,6 +27,7 @@ from engine.model.families.clip import penultimate
 from engine.model.families.t5 import t5_dtype, with_length
 from engine.model.families.transformers import (
     TransformerFamily,
+    check_given,
     check_latent,
     check_width,
     shifted,
@@ -46,6 +47,8 @@ GUIDED_LENGTH, DISTILLED_LENGTH = 512, 256
 FLUX_LATENT = 128
 """Height and width of FLUX.1's own latents (`FluxPipeline.default_sample_size`)."""
 SETTINGS: Allowed = {("vae", "out_channels"): (3,)}
+PATCH = 2
+"""Cells of a latent along a side of an image token."""
 
 
 class JointFamily(TransformerFamily):
@@ -59,6 +62,12 @@ class JointFamily(TransformerFamily):
         """Return a tokenizer that pads as the pipeline does."""
         length = self.length_of(part, denoiser)
         return tokenizer if length is None else with_length(tokenizer, length)
+
+    def decode(self, model: "Diffusion", x_RChw: torch.Tensor) -> torch.Tensor:
+        """Return images_RCHW in [0, 1] of latents that the VAE's config says to shift."""
+        config = model.vae.config
+        shift = (config.get("shift_factor") or 0.0) * config.scaling_factor
+        return super().decode(model, x_RChw + shift)
 
     def text_dtype(self, dtype: torch.dtype, *, part: str) -> torch.dtype:
         """Return float32 for T5 in place of float16, in which its feed-forward overflows."""
@@ -88,9 +97,10 @@ class StableDiffusion3(JointFamily):
 
     def check_settings(self, networks: Mapping[str, Any]) -> None:
         """Refuse other widths of text than the transformer reads, and other channels."""
-        refuse_settings(networks, SETTINGS)
+        refuse_settings(networks, {**SETTINGS, ("transformer", "patch_size"): (PATCH,)})
         reads = networks["transformer"].config
         check_latent(networks["vae"], reads=reads.in_channels)
+        check_given(networks, reads.in_channels)
         clip = [networks[part].config for part in ("text_encoder", "text_encoder_2")]
         pooled = sum(config.projection_dim for config in clip)
         check_width(networks, "both CLIPs", gives=pooled, reads=reads.pooled_projection_dim)
@@ -156,7 +166,7 @@ class StableDiffusion3(JointFamily):
         """Return the shift of the steps at the image's size, for a scheduler that asks for it."""
         if not scheduler.config.get("use_dynamic_shifting"):
             return {}
-        return {"mu": shifted(scheduler, tokens=cells // 4, most=1.16)}
+        return {"mu": shifted(scheduler, tokens=cells // PATCH**2, most=1.16)}
 
 
 class Flux(JointFamily):
@@ -176,9 +186,11 @@ class Flux(JointFamily):
 
     def check_settings(self, networks: Mapping[str, Any]) -> None:
         """Refuse other widths of text than the transformer reads, and other channels."""
-        refuse_settings(networks, SETTINGS)
+        # Latents come packed, a token's cells as channels.
+        refuse_settings(networks, {**SETTINGS, ("transformer", "patch_size"): (1,)})
         reads = networks["transformer"].config
-        check_latent(networks["vae"], reads=reads.in_channels // 4)
+        check_latent(networks["vae"], reads=reads.in_channels // PATCH**2)
+        check_given(networks, reads.in_channels)
         pooled = networks["text_encoder"].config.hidden_size
         check_width(networks, "text_encoder", gives=pooled, reads=reads.pooled_projection_dim)
         width = networks["text_encoder_2"].config.d_model
@@ -256,7 +268,7 @@ class Flux(JointFamily):
 
     def schedule(self, scheduler: Any, *, steps: int, cells: int) -> dict[str, Any]:
         """Return sigmas from 1 to 1 / steps, and their shift at the image's size."""
-        mu = shifted(scheduler, tokens=cells // 4, most=1.15)
+        mu = shifted(scheduler, tokens=cells // PATCH**2, most=1.15)
         if scheduler.config.get("use_flow_sigmas"):
             return {"mu": mu}
         return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": mu}

@@ -20,8 +20,8 @@ from transformers import Gemma2Model
 from engine.model.conditioning import Conditioning, TextPlace
 from engine.model.families.cross_attention import CrossAttentionFamily
 from engine.model.families.t5 import padding_mask
-from engine.model.families.transformers import check_latent, check_width
-from engine.model.settings import refuse_settings
+from engine.model.families.transformers import check_given, check_latent, check_width
+from engine.model.settings import Allowed, refuse_settings
 from engine.model.tokens import TemplateTokenizer, tokenize
 
 if TYPE_CHECKING:
@@ -48,8 +48,13 @@ class Sana(CrossAttentionFamily):
         """Refuse another width of text, channels besides the latent, and a guidance embedding."""
         config = networks["transformer"].config
         embeds = self.embeds_guidance(networks["transformer"])
-        refuse_settings(networks, {("transformer", "guidance_embeds"): (embeds,)})
+        allowed: Allowed = {
+            ("transformer", "guidance_embeds"): (embeds,),
+            ("vae", "in_channels"): (3,),  # the image's too: AutoencoderDC has no out_channels
+        }
+        refuse_settings(networks, allowed)
         check_latent(networks["vae"], reads=config.in_channels)
+        check_given(networks, config.in_channels, 2 * config.in_channels)
         width = networks["text_encoder"].config.hidden_size
         check_width(networks, "text_encoder", gives=width, reads=config.caption_channels)
 

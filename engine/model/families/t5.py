@@ -30,8 +30,12 @@ def with_length(tokenizer: Any, length: int) -> Any:
 
 
 def padding_mask(encoder: Any, ids_RL: torch.Tensor) -> torch.Tensor:
-    """Return 1 where a token is not padding, as integers."""
-    return (ids_RL != encoder.config.pad_token_id).long()
+    """Return 1 where a token is not padding, as integers; padding follows a text's last token.
+
+    A caption that says "<pad>" has that token within it, which the pipelines' masks leave on.
+    """
+    is_text_RL = ids_RL != encoder.config.pad_token_id
+    return (is_text_RL.flip(1).cumsum(1).flip(1) > 0).long()
 
 
 def run_masked(encoder: Any, ids_RL: torch.Tensor) -> Any:

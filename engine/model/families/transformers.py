@@ -1,19 +1,13 @@
 """The base of families with a diffusion transformer.
-
-Shapes: R rows, C channels, h x w latent, H x W pixels.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import diffusers
-import torch
 
 from engine.model.model import Family
 from engine.model.weight_files import PartError
-
-if TYPE_CHECKING:
-    from engine.model.model import Diffusion
 
 
 class TransformerFamily(Family):
@@ -25,11 +19,9 @@ class TransformerFamily(Family):
         """Return the pipeline of the parts alone, without an image encoder."""
         return getattr(diffusers, self.pipeline)(**parts)
 
-    def decode(self, model: "Diffusion", x_RChw: torch.Tensor) -> torch.Tensor:
-        """Return images_RCHW in [0, 1] of latents that the VAE's config may say to shift."""
-        config = model.vae.config
-        shift = (config.get("shift_factor") or 0.0) * config.scaling_factor
-        return super().decode(model, x_RChw + shift)
+    def predicted_channels(self, denoiser: Any) -> int:
+        """Return the latents': `predict` leaves out a learned variance."""
+        return self.latent_channels(denoiser)
 
 
 def check_latent(vae: Any, *, reads: int) -> None:
@@ -38,6 +30,17 @@ def check_latent(vae: Any, *, reads: int) -> None:
         raise PartError(
             f"its transformer reads latents of {reads} channels where its vae has latent_channels "
             f"= {vae.config.latent_channels}: dqf opens no inpainting and no image-to-image models"
+        )
+
+
+def check_given(networks: Mapping[str, Any], *channels: int) -> None:
+    """Raise PartError if the transformer gives other numbers of channels than `channels`."""
+    config = networks["transformer"].config
+    if config.out_channels not in (None, *channels):
+        wanted = " or ".join(map(str, channels))
+        raise PartError(
+            f"its transformer has the setting out_channels = {config.out_channels} where its "
+            f"latents need {wanted}"
         )
 
 
