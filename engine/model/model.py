@@ -43,6 +43,8 @@ class Family(ABC):
     """The parts that are text encoders, each with the part of its tokenizer."""
     has_pooled: ClassVar[bool] = False
     """Whether the denoiser reads a pooled embedding of the caption besides the text rows."""
+    least_steps: ClassVar[int] = 1
+    """The fewest steps that the pipeline takes as it takes more."""
     masks_padding: ClassVar[bool] = False
     """Whether no token attends to padding in `run_encoder`, so that a caption may be cut after its
     last token."""
@@ -144,9 +146,17 @@ class Family(ABC):
         """
         return {}
 
-    def vae_factor(self, model: "Diffusion") -> int:
-        """Return the pixels of one latent cell along a side."""
-        return 2 ** (len(model.vae.config.block_out_channels) - 1)
+    def vae_factor(self, vae: Any) -> int:
+        """Return the pixels of one latent cell along a side; `vae` is None where there is none."""
+        return 2 ** (len(vae.config.block_out_channels) - 1)
+
+    def patch_size(self, denoiser: Any) -> int:
+        """Return the latent cells along a side that the denoiser needs a multiple of."""
+        return 1
+
+    def most_cells(self, denoiser: Any) -> int | None:
+        """Return the most latent cells along a side; None: there is no limit."""
+        return None
 
     def latent_channels(self, denoiser: Any) -> int:
         """Return the channels of the latents that a scheduler steps."""
@@ -222,7 +232,7 @@ class Diffusion:
         None: the model's own size.
         """
         own_height, own_width = self.family.latent_size(self)
-        factor = self.family.vae_factor(self)
+        factor = self.family.vae_factor(self.vae)
         return (
             self.family.latent_channels(self.denoiser),
             own_height if height is None else height // factor,

@@ -39,7 +39,7 @@ from engine.model.schedulers import (
 )
 from engine.model.settings import check_tokenizer
 from engine.model.weight_files import PartError, no_variant, read_json
-from schemas.errors import ModelUnavailable
+from schemas.errors import ModelUnavailable, PlanError
 from schemas.numerics import Numerics
 
 # Each loading step draws a bar of its own; users should see the run's only.
@@ -310,10 +310,31 @@ def count_steps(name: str, *, scheduler: str | None, steps: int) -> int:
     with _naming(name):
         described = _described(name, config_folder(name))
         chosen = _chosen(described.scheduler(), name, scheduler)
+    family = described.family
+    if steps < family.least_steps:
+        raise PlanError(
+            f"steps {steps}: {family.pipeline} draws fewer than {family.least_steps} otherwise, "
+            f"which dqf lacks: give --steps {family.least_steps} or more"
+        )
     # The size of the image shifts the steps, and does not change their number.
-    schedule = described.family.schedule(chosen, steps=steps, cells=ANY_CELLS)
+    schedule = family.schedule(chosen, steps=steps, cells=ANY_CELLS)
     set_steps(chosen, steps, schedule=schedule)
     return len(evaluated(chosen))
+
+
+def check_size(name: str, *, height: int | None, width: int | None) -> None:
+    """Raise PlanError if a model cannot draw images of so many pixels; None: its own size."""
+    with _naming(name):
+        described = _described(name, config_folder(name))
+        networks = described.skeletons()
+    family, denoiser = described.family, networks[described.family.denoiser]
+    factor, most = family.vae_factor(networks.get("vae")), family.most_cells(denoiser)
+    step = factor * family.patch_size(denoiser)
+    for side, pixels in (("height", height), ("width", width)):
+        if pixels is not None and pixels % step:
+            raise PlanError(f"{side} {pixels}: model {name!r} draws multiples of {step} pixels")
+        if pixels is not None and most is not None and pixels > most * factor:
+            raise PlanError(f"{side} {pixels}: model {name!r} draws at most {most * factor} pixels")
 
 
 def open_skeleton(name: str) -> Skeleton:

@@ -66,7 +66,7 @@ def denoiser_output(
     numerics: Numerics,
 ) -> torch.Tensor:
     """Return the denoiser's prediction, float32; row r of `x` reads row r of `cond`."""
-    factor = model.family.vae_factor(model)
+    factor = model.family.vae_factor(model.vae)
     pixels = (x.shape[-2] * factor, x.shape[-1] * factor)
     guidance = numerics.guidance
     return model.family.predict(model, x, t, cond, guidance=guidance, pixels=pixels).float()

@@ -127,7 +127,7 @@ class Oracle:
 
     def _predicted(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
         model = self._model
-        factor = model.family.vae_factor(model)
+        factor = model.family.vae_factor(model.vae)
         return model.family.predict(
             model,
             x,

@@ -132,7 +132,13 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     from engine.model.components import list_components, list_sites
     from engine.model.cut_points import cut_points
     from engine.model.guidance import check_guidance, is_guided
-    from engine.model.opening import check_model, count_steps, open_skeleton, open_tokenizers
+    from engine.model.opening import (
+        check_model,
+        check_size,
+        count_steps,
+        open_skeleton,
+        open_tokenizers,
+    )
     from engine.model.registry import pinned
     from engine.model.scorer import check_scorer
     from engine.tracing.interventions import component_groups, consecutive, joint
@@ -147,6 +153,7 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     plan = with_counterfactuals(plan, tokenizers)
     _check_captions(plan, tokenizers)
     check_model(plan.model)
+    check_size(plan.model, height=numerics.height, width=numerics.width)
     skeleton = open_skeleton(plan.model)
     check_guidance(skeleton, numerics)
     _check_kinds(plan, list_components(skeleton))

@@ -26,7 +26,6 @@ from engine.model.hooks import HookPoint, Side
 from engine.model.settings import Allowed, refuse_settings
 from engine.model.sites import Found, whole, with_heads
 from schemas.component import Kind
-from schemas.errors import PlanError
 
 if TYPE_CHECKING:
     from engine.model.model import Diffusion, Skeleton
@@ -84,8 +83,7 @@ class PixArtAlpha(CrossAttentionFamily):
     modulation = "adaln_single"
     length: ClassVar[int] = 120
     """Token positions of a caption."""
-    takes_denoised: ClassVar[bool] = True
-    """Whether a run of one step ends with the image that the scheduler predicts."""
+    least_steps = 2  # after one, the pipeline takes another of the scheduler's results
 
     def check_settings(self, networks: Mapping[str, Any]) -> None:
         """Refuse another width of text, channels besides the latent, and another padding."""
@@ -102,15 +100,6 @@ class PixArtAlpha(CrossAttentionFamily):
     def length_of(self, part: str, denoiser: Any) -> int | None:
         """Return the pipeline's length."""
         return self.length
-
-    def schedule(self, scheduler: Any, *, steps: int, cells: int) -> dict[str, Any]:
-        """Return nothing; PlanError for a single step."""
-        if steps == 1 and self.takes_denoised:
-            raise PlanError(
-                f"steps 1: {self.pipeline} then takes another of the scheduler's results, which "
-                "most schedulers lack: give --steps 2 or more"
-            )
-        return {}
 
     def prepare_tokenizer(self, tokenizer: Any, *, part: str, denoiser: Any) -> Any:
         """Return a tokenizer of the pipeline's length that lowers and strips."""
@@ -171,7 +160,7 @@ class PixArtSigma(PixArtAlpha):
 
     pipeline = "PixArtSigmaPipeline"
     length = 300
-    takes_denoised = False
+    least_steps = 1
 
     def check_settings(self, networks: Mapping[str, Any]) -> None:
         """Refuse what alpha's does, and a transformer that reads the image's size."""

@@ -81,7 +81,7 @@ class DeepFloydIF(UNetFamily):
         """Return T5's output with a mask of what is not padding."""
         return run_masked(encoder, ids_RL)
 
-    def vae_factor(self, model: "Diffusion") -> int:
+    def vae_factor(self, vae: Any) -> int:
         """Return 1: there is no VAE."""
         return 1
 

@@ -162,6 +162,10 @@ class StableDiffusion3(JointFamily):
             return_dict=False,
         )[0]
 
+    def most_cells(self, denoiser: Any) -> int:
+        """Return the side of the table of positions, of which the middle is read."""
+        return denoiser.config.pos_embed_max_size * PATCH
+
     def schedule(self, scheduler: Any, *, steps: int, cells: int) -> dict[str, Any]:
         """Return the shift of the steps at the image's size, for a scheduler that asks for it."""
         if not scheduler.config.get("use_dynamic_shifting"):
@@ -272,6 +276,10 @@ class Flux(JointFamily):
         if scheduler.config.get("use_flow_sigmas"):
             return {"mu": mu}
         return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": mu}
+
+    def patch_size(self, denoiser: Any) -> int:
+        """Return the cells along a side of an image token, which its config calls channels."""
+        return PATCH
 
     def latent_channels(self, denoiser: Any) -> int:
         """Return the channels of a latent, of which the transformer reads 2 x 2 as one token."""

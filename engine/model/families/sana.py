@@ -95,9 +95,9 @@ class Sana(CrossAttentionFamily):
         ids_RL = tokenize(model.tokenizer.without_template(LENGTH), [prompt])
         return self.encode(model, [ids_RL.to(model.device)])
 
-    def vae_factor(self, model: "Diffusion") -> int:
+    def vae_factor(self, vae: Any) -> int:
         """Return the pixels of one latent cell along a side: 32 in the deep VAE of SANA."""
-        return 2 ** (len(model.vae.config.encoder_block_out_channels) - 1)
+        return 2 ** (len(vae.config.encoder_block_out_channels) - 1)
 
     def predict(
         self,

@@ -1,5 +1,4 @@
-"""The base of families with a diffusion transformer.
-"""
+"""The base of families with a diffusion transformer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +17,10 @@ class TransformerFamily(Family):
     def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
         """Return the pipeline of the parts alone, without an image encoder."""
         return getattr(diffusers, self.pipeline)(**parts)
+
+    def patch_size(self, denoiser: Any) -> int:
+        """Return the cells along a side of an image token."""
+        return denoiser.config.patch_size
 
     def predicted_channels(self, denoiser: Any) -> int:
         """Return the latents': `predict` leaves out a learned variance."""

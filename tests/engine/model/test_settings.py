@@ -9,27 +9,52 @@ from typing import Any
 import pytest
 import torch
 
-from engine.model.opening import check_model, open_model
+from engine.model.opening import check_model, check_size, count_steps, open_model
 from engine.model.sampling import generate
 from engine.testing.pipelines import open_pipeline, pipeline_image
-from schemas.errors import ModelUnavailable
+from schemas.errors import ModelUnavailable, PlanError
 from schemas.numerics import Numerics
+from tests.models.transformers import build_pixart, build_sana
 
 CAPTION = "a painting of a sailing ship"
 NUMERICS = Numerics(steps=2, guidance=3.0)
-CONFIGS = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json"}
+SIZED: dict[str, Numerics] = {
+    "sana": NUMERICS.model_copy(update={"height": 32, "width": 32}),
+    "sprint": NUMERICS.model_copy(update={"height": 32, "width": 32}),
+    "flux": NUMERICS.model_copy(update={"height": 16, "width": 16}),
+}
+"""Numerics of families whose pipelines have other sizes of their own."""
+AS_WRITTEN: dict[str, Any] = {"use_resolution_binning": False, "clean_caption": False}
+OPTIONS = {name: AS_WRITTEN for name in ("alpha", "sana", "sprint")}
+"""Arguments of pipelines' calls that make them draw what dqf draws."""
+CONFIGS = {
+    "scheduler": "scheduler_config.json",
+    **{f"tokenizer{suffix}": "tokenizer_config.json" for suffix in ("", "_2", "_3")},
+}
+DYNAMIC = {"base_image_seq_len": 4, "max_image_seq_len": 64, "base_shift": 0.1, "max_shift": 3.0}
 MEAN, STD = [0.5, -1.0, 0.3, 0.8], [2.0, 0.5, 1.5, 3.0]
 
 
 @pytest.fixture(scope="module")
-def folders(tiny_sd: Path, tiny_families: dict[str, Path]) -> dict[str, Path]:
-    return {"sd": tiny_sd, **tiny_families}
+def folders(
+    tiny_sd: Path,
+    tiny_families: dict[str, Path],
+    tiny_sd3: Path,
+    tiny_flux: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Path]:
+    parent = tmp_path_factory.mktemp("transformers")
+    build_pixart(sigma=False).save_pretrained(parent / "alpha")
+    build_sana(sprint=False).save_pretrained(parent / "sana")
+    build_sana(sprint=True).save_pretrained(parent / "sprint")
+    made = {name: parent / name for name in ("alpha", "sana", "sprint")}
+    return {"sd": tiny_sd, **tiny_families, "sd3": tiny_sd3, "flux": tiny_flux, **made}
 
 
 @pytest.fixture(scope="module")
 def plain(folders: dict[str, Path]) -> dict[str, torch.Tensor]:
     """Return the image of every folder as it is."""
-    return {family: drawn(folder) for family, folder in folders.items()}
+    return {family: drawn(folder, family) for family, folder in folders.items()}
 
 
 def with_settings(folder: Path, out: Path, part: str, settings: Mapping[str, object]) -> Path:
@@ -41,9 +66,15 @@ def with_settings(folder: Path, out: Path, part: str, settings: Mapping[str, obj
     return copy
 
 
-def drawn(folder: Path) -> torch.Tensor:
+def drawn(folder: Path, family: str, caption: str = CAPTION) -> torch.Tensor:
     model = open_model(str(folder), device="cpu")
-    return generate(model, [CAPTION], seeds=[3], numerics=NUMERICS)
+    return generate(model, [caption], seeds=[3], numerics=SIZED.get(family, NUMERICS))
+
+
+def expected_image(folder: Path, family: str, caption: str = CAPTION) -> torch.Tensor:
+    """Return the pipeline's own image."""
+    numerics, options = SIZED.get(family, NUMERICS), OPTIONS.get(family, {})
+    return pipeline_image(open_pipeline(folder), caption, seed=3, numerics=numerics, **options)
 
 
 @pytest.mark.parametrize(
@@ -51,14 +82,44 @@ def drawn(folder: Path) -> torch.Tensor:
     [
         ("sd", "vae", {"scaling_factor": 0.7}),
         ("sd", "scheduler", {"prediction_type": "v_prediction"}),
-        ("sd", "scheduler", {"timestep_spacing": "trailing", "thresholding": True}),
+        pytest.param(
+            "sd",
+            "scheduler",
+            {"timestep_spacing": "trailing", "thresholding": True},
+            marks=pytest.mark.slow,
+        ),
         ("sd", "unet", {"center_input_sample": True}),
         ("sd", "text_encoder", {"hidden_act": "gelu"}),
         ("sdxl", "vae", {"latents_mean": MEAN, "latents_std": STD}),
         ("sdxl", "", {"force_zeros_for_empty_prompt": False}),
-        ("sdxl", "text_encoder_2", {"hidden_act": "quick_gelu"}),
+        pytest.param(
+            "sdxl", "text_encoder_2", {"hidden_act": "quick_gelu"}, marks=pytest.mark.slow
+        ),
         ("lcm", "scheduler", {"original_inference_steps": 5}),
         ("if", "scheduler", {"variance_type": "fixed_small"}),
+        ("alpha", "vae", {"scaling_factor": 0.1}),
+        pytest.param("alpha", "transformer", {"interpolation_scale": 3}, marks=pytest.mark.slow),
+        pytest.param(
+            "alpha", "scheduler", {"algorithm_type": "sde-dpmsolver++"}, marks=pytest.mark.slow
+        ),
+        ("sana", "transformer", {"timestep_scale": 0.5}),
+        pytest.param("sana", "scheduler", {"flow_shift": 6.0}, marks=pytest.mark.slow),
+        ("sprint", "transformer", {"guidance_embeds_scale": 2.0}),
+        ("sd3", "vae", {"shift_factor": 0.5}),
+        ("sd3", "scheduler", {**DYNAMIC, "use_dynamic_shifting": True}),
+        pytest.param(
+            "sd3", "scheduler", {"shift": 7.0, "use_karras_sigmas": True}, marks=pytest.mark.slow
+        ),
+        ("sd3", "scheduler", {"stochastic_sampling": True}),
+        ("flux", "vae", {"shift_factor": 0.5}),
+        ("flux", "scheduler", DYNAMIC),
+        pytest.param(
+            "flux",
+            "scheduler",
+            {"time_shift_type": "linear", "shift_terminal": 0.2},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("flux", "tokenizer_2", {"pad_token": "</s>"}, marks=pytest.mark.slow),
     ],
 )
 def test_a_setting_is_honored(
@@ -70,8 +131,8 @@ def test_a_setting_is_honored(
     settings: dict[str, Any],
 ) -> None:
     folder = with_settings(folders[family], tmp_path, part, settings)
-    expected = pipeline_image(open_pipeline(folder), CAPTION, seed=3, numerics=NUMERICS)
-    assert torch.allclose(drawn(folder), expected, atol=1e-4)
+    expected = expected_image(folder, family)
+    assert torch.allclose(drawn(folder, family), expected, atol=1e-4)
     assert not torch.allclose(plain[family], expected, atol=1e-3), "it tells nothing"
 
 
@@ -83,6 +144,10 @@ def test_a_setting_is_honored(
         ("sdxl", "vae", {"shift_factor": 0.5, "force_upcast": False, "latents_mean": MEAN}),
         ("sdxl", "text_encoder", {"use_attention_mask": True}),
         ("sd", "", {"requires_safety_checker": True}),
+        ("alpha", "vae", {"shift_factor": 5.0, "latents_mean": MEAN, "latents_std": STD}),
+        ("sprint", "transformer", {"timestep_scale": 0.5}),
+        ("sd3", "vae", {"latents_mean": MEAN, "latents_std": STD, "force_upcast": False}),
+        ("sd3", "tokenizer_3", {"model_max_length": 16}),
     ],
 )
 def test_what_the_pipeline_does_not_read_changes_nothing(
@@ -94,8 +159,8 @@ def test_what_the_pipeline_does_not_read_changes_nothing(
     settings: dict[str, Any],
 ) -> None:
     folder = with_settings(folders[family], tmp_path, part, settings)
-    expected = pipeline_image(open_pipeline(folder), CAPTION, seed=3, numerics=NUMERICS)
-    assert torch.allclose(drawn(folder), expected, atol=1e-4)
+    expected = expected_image(folder, family)
+    assert torch.allclose(drawn(folder, family), expected, atol=1e-4)
     assert torch.allclose(plain[family], expected, atol=1e-4)
 
 
@@ -119,6 +184,16 @@ def test_what_the_pipeline_does_not_read_changes_nothing(
         ("sdxl", "text_encoder_2", {"projection_dim": 48}, "projection_class_embeddings_input_dim"),
         ("if", "unet", {"out_channels": 3}, "out_channels = 3"),
         ("if", "text_encoder", {"pad_token_id": 1}, "pad_token_id = 1"),
+        ("alpha", "tokenizer", {"pad_token": "</s>"}, "'</s>', token 1, .* pad_token_id = 0"),
+        ("sana", "text_encoder", {"pad_token_id": None}, "pad_token_id = None"),
+        ("flux", "tokenizer", {"padding_side": "left"}, "padding_side = 'left'"),
+        ("alpha", "transformer", {"out_channels": 12}, "out_channels = 12 .* need 4 or 8"),
+        ("sd3", "transformer", {"out_channels": 1}, "out_channels = 1 .* need 4"),
+        ("sd3", "transformer", {"patch_size": 1}, "patch_size = 1"),
+        ("flux", "transformer", {"patch_size": 2}, "patch_size = 2"),
+        ("sana", "transformer", {"guidance_embeds": True}, "guidance_embeds = True"),
+        ("sana", "vae", {"in_channels": 4}, "vae has the setting in_channels = 4"),
+        ("sd3", "tokenizer_2", {"model_max_length": 16}, "tokenizer_2 .* = 16 and its tokenizer"),
     ],
 )
 def test_a_setting_that_is_not_honored_is_refused_by_name(
@@ -132,3 +207,51 @@ def test_a_setting_that_is_not_honored_is_refused_by_name(
     folder = with_settings(folders[family], tmp_path, part, settings)
     with pytest.raises(ModelUnavailable, match=match):
         check_model(str(folder))
+
+
+def test_a_scheduler_that_reads_another_variance_is_refused(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = with_settings(
+        folders["alpha"], tmp_path, "scheduler", {"variance_type": "learned_range"}
+    )
+    with pytest.raises(PlanError, match=r"scheduler_config\.json allows no step"):
+        check_model(str(folder))
+
+
+@pytest.mark.parametrize("caption", ["a <pad> castle", "a castle <pad>"])
+@pytest.mark.parametrize("family", ["alpha", "if"])
+def test_padding_within_a_text_is_no_padding(
+    folders: dict[str, Path], family: str, caption: str
+) -> None:
+    expected = expected_image(folders[family], family, caption)
+    assert torch.allclose(drawn(folders[family], family, caption), expected, atol=1e-4)
+
+
+def test_padding_within_a_text_is_refused_where_nothing_follows_it(
+    folders: dict[str, Path],
+) -> None:
+    with pytest.raises(PlanError, match="'a castle <pad>' has '<pad>'"):
+        drawn(folders["sana"], "sana", "a castle <pad>")
+
+
+def test_a_single_step_of_pixart_alpha_is_refused(folders: dict[str, Path]) -> None:
+    with pytest.raises(PlanError, match="steps 1: PixArtAlphaPipeline"):
+        count_steps(str(folders["alpha"]), scheduler=None, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("family", "pixels", "match"),
+    [
+        ("sd3", 56, "height 56: .* at most 48 pixels"),
+        ("sd3", 18, "height 18: .* multiples of 4 pixels"),
+        ("flux", 6, "height 6: .* multiples of 4 pixels"),
+        ("sana", 9, "height 9: .* multiples of 2 pixels"),
+    ],
+)
+def test_a_size_that_a_model_cannot_draw_is_refused(
+    folders: dict[str, Path], family: str, pixels: int, match: str
+) -> None:
+    with pytest.raises(PlanError, match=match):
+        check_size(str(folders[family]), height=pixels, width=None)
+    check_size(str(folders[family]), height=48, width=None)
