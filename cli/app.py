@@ -127,7 +127,7 @@ def main() -> None:
         with tidy_end():
             _run()
     except DqfError as error:
-        say(message(f"dqf: {error}"), err=True)
+        say(message(f"dqf: {error}", has_lines=error.has_lines), err=True)
         sys.exit(error.exit_code)
 
 

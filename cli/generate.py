@@ -7,7 +7,7 @@ import typer
 
 from cli.options.completion import edits
 from cli.options.device import DeviceOption, use_here
-from cli.options.edits import edit_folder
+from cli.options.edits import existing_edit
 from cli.options.models import RevisionOption, VariantOption, check_name, model_option, named
 from cli.options.panels import SAMPLING, option
 from cli.options.progress import with_progress_options
@@ -29,7 +29,7 @@ def generate(
     edit: Annotated[
         Path | None,
         typer.Option(
-            parser=edit_folder,
+            parser=existing_edit,
             metavar="EDIT",
             autocompletion=edits,
             help="Name or folder of an edit: before and after are drawn side by side.",

@@ -11,6 +11,8 @@ class DqfError(Exception):
 
     exit_code: int = 2
     """Exit code of the command line when this error ends a command."""
+    has_lines: bool = False
+    """Whether the message is of several lines, so that a newline is none of a user's text."""
 
 
 class PlanError(DqfError):
@@ -39,6 +41,8 @@ class StoreError(DqfError):
 
 class QueryRefused(DqfError):
     """SQL that is not exactly one read-only SELECT statement, or that DuckDB rejects."""
+
+    has_lines = True
 
 
 class ConceptError(DqfError):

@@ -26,9 +26,12 @@ def printable(text: str, *, keep: str = "") -> str:
     )
 
 
-def message(text: str) -> str:
-    """Return an error's text for a terminal: printable, and cut where a value in it is huge."""
-    lines = [_cut(line, LINE) for line in printable(text, keep="\n").split("\n")]
+def message(text: str, *, has_lines: bool) -> str:
+    """Return an error's text for a terminal: printable, and cut where a value in it is huge.
+
+    Without `has_lines` a newline is of a name in the text, and is written as its escape.
+    """
+    lines = [_cut(line, LINE) for line in printable(text, keep="\n" * has_lines).split("\n")]
     return _cut("\n".join(lines), MESSAGE)
 
 

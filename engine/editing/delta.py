@@ -150,10 +150,14 @@ def open_delta(folder: Path) -> Delta:
     unknown = weights.keys() - originals.keys()
     if unknown or "model" not in metadata:
         raise ConceptError(f"{path} is damaged, it does not say what it was made from")
-    if not all(
-        weight.is_floating_point() and weight.isfinite().all() for weight in weights.values()
-    ):
-        raise ConceptError(f"{path} is damaged, it holds numbers that are not finite")
+    for name, weight in weights.items():
+        if not weight.is_floating_point():
+            dtype = str(weight.dtype).removeprefix("torch.")
+            raise ConceptError(
+                f"{path} is damaged, it has {name} as {dtype}: weights are floating-point numbers"
+            )
+        if not weight.isfinite().all():
+            raise ConceptError(f"{path} is damaged, it holds numbers that are not finite: {name}")
     return Delta(weights=weights, model=metadata["model"], originals=originals)
 
 

@@ -177,8 +177,15 @@ def _compared(
 
 
 def _learned(network: nn.Module, names: "set[str] | list[str]") -> list[str]:
-    """Return the names of learned tensors, without the positions that a network computes itself."""
-    held = network.state_dict()
+    """Return the names of learned tensors, without the positions that a network computes itself.
+
+    Of tied weights only the first: the others follow from it.
+    """
+    tied = {name for name, _ in network.named_parameters(remove_duplicate=False)} - {
+        name for name, _ in network.named_parameters()
+    }
+    held = {name: t for name, t in network.state_dict().items() if name not in tied}
+    names = set(names) - tied
     return sorted(name for name in names if name not in held or held[name].is_floating_point())
 
 

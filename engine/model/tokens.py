@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from schemas.caption import Caption, Occurrence
@@ -139,19 +140,19 @@ def find_subjects(
     refuse_several_vectors(tokenizer, texts)
     # Padded here: the tokenizer would make a Python list of every pad and its offsets.
     encoded = tokenizer(texts, return_offsets_mapping=True, verbose=False)
-    ids_NL = torch.full((len(captions), limit), tokenizer.pad_token_id)
+    ids_NL = np.full((len(captions), limit), tokenizer.pad_token_id)
     spans = []
     for row_L, caption, ids, offsets in zip(
         ids_NL, captions, encoded.input_ids, encoded.offset_mapping, strict=True
     ):
         if len(ids) > limit:
             raise _too_long("caption", caption.caption, len(ids), limit)
-        row_L[: len(ids)] = torch.tensor(ids)
+        row_L[: len(ids)] = ids
         mentions = [caption.subject_characters]
         if occurrence is not None:
             mentions = [*caption.mentions(occurrence)]
         spans.append(_span(caption, mentions, offsets, eos=len(ids) - 1))
-    return ids_NL, spans
+    return torch.from_numpy(ids_NL), spans
 
 
 def check_length(tokenizer: Any, text: str, what: str) -> None:

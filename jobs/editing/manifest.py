@@ -21,14 +21,20 @@ def manifest_text(manifest: EditManifest) -> str:
     return json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def check_manifest(folder: Path) -> Path:
+    """Return the path of an edit's manifest; ConceptError if the folder has none."""
+    path = folder / MANIFEST
+    if not is_file(path):
+        raise ConceptError(f"{folder} is not an edit folder: it has no {MANIFEST}")
+    return path
+
+
 def read_manifest(folder: Path) -> EditManifest:
     """Return the manifest of an edit's folder.
 
     ConceptError: it is not an edit's folder, one of another version, or its manifest is damaged.
     """
-    path = folder / MANIFEST
-    if not is_file(path):
-        raise ConceptError(f"{folder} is not an edit folder: it has no {MANIFEST}")
+    path = check_manifest(folder)
     fields = read_json_file(path, error=ConceptError)
     version = fields.get("version") if is_mapping(fields) else None
     if not isinstance(version, int):

@@ -9,6 +9,7 @@ from jobs.input.rows import Problem, Table
 from schemas.concept import OLD_REPLACEMENT, Concept, plain_text
 from schemas.documents import first_message
 from schemas.errors import ConceptError
+from schemas.printable import printable
 
 TABLE = Table(
     holds="concept",
@@ -46,6 +47,12 @@ def read_numbered(path: Path) -> list[Numbered]:
     return numbered
 
 
+class WrongLines(ConceptError):
+    """A concept file of which several lines are wrong."""
+
+    has_lines = True
+
+
 def refuse_lines(path: Path, problems: Iterable[Problem]) -> None:
     """Raise ConceptError if there are wrong lines: one sentence a line, SHOWN of them at most."""
     in_order = sorted(problems)
@@ -54,9 +61,10 @@ def refuse_lines(path: Path, problems: Iterable[Problem]) -> None:
     if len(in_order) == 1:
         line, wrong = in_order[0]
         raise ConceptError(f"{path}, line {line}: {wrong}")
-    lines = [f"  line {line}: {wrong}" for line, wrong in in_order[:SHOWN]]
+    lines = [printable(f"  line {line}: {wrong}") for line, wrong in in_order[:SHOWN]]
     more = [f"  and {len(in_order) - SHOWN} more"] if len(in_order) > SHOWN else []
-    raise ConceptError("\n".join([f"{path} has {len(in_order)} problems:", *lines, *more]))
+    first = printable(f"{path} has {len(in_order)} problems:")
+    raise WrongLines("\n".join([first, *lines, *more]))
 
 
 def _concept(row: Mapping[str, object]) -> Concept | str:

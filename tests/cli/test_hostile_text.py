@@ -1,6 +1,9 @@
 """What a user types, or a file holds, is text first: never a path that raises, never an escape."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,8 +79,9 @@ def test_what_is_printed_moves_no_cursor() -> None:
     assert printable("a\x1b[31mb\x9b2J\u202ec\r") == r"a\x1b[31mb\x9b2J\u202ec\r"
     for text in ("café 猫 👩‍🚀", "naïve"):
         assert printable(text) == text
-    assert len(message(HUGE)) < 1000
-    assert message("one\ntwo\x07") == "one\ntwo\\x07"
+    assert len(message(HUGE, has_lines=False)) < 1000
+    assert message("one\ntwo\x07", has_lines=True) == "one\ntwo\\x07"
+    assert message("one\ntwo\x07", has_lines=False) == "one\\ntwo\\x07"
 
 
 def test_the_repr_of_a_bomb_is_short() -> None:
@@ -95,3 +99,24 @@ def test_paths_are_asked_for_in_one_way() -> None:
         for source in (ROOT / top).rglob("*.py"):
             if "storage" not in str(source) and "reference" not in source.parts:
                 assert not asking.search(source.read_text()), source
+
+
+def test_a_newline_in_a_name_makes_no_second_line(tmp_path: Path) -> None:
+    for command in (("rank", "runs/a\nb"), ("edit", "check", "edits/a\nb"), ("doctor", "a\nb")):
+        assert "a\\nb" in refusal(*command, cwd=tmp_path)
+
+
+def test_a_mistyped_edit_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    commands = (["generate", "a cat", "--edit"], ["edit", "evaluate"], ["edit", "check"])
+    for command in commands:
+        code = (
+            f"import sys\nsys.argv = ['dqf', *{command}, 'nope']\n"
+            "from cli.app import main\ntry:\n    main()\n"
+            "except SystemExit as end:\n    print(end.code, 'torch' in sys.modules)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.stdout.split() == ["2", "False"], done.stderr
+        assert "no edit at edits/nope" in done.stderr

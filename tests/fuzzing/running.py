@@ -29,7 +29,7 @@ def check_ends_in_order(arguments: Sequence[str], *, folder: Path) -> str:
         result = CliRunner().invoke(app, list(arguments))
     error = result.exception
     if isinstance(error, DqfError):
-        said = message(f"dqf: {error}")
+        said = message(f"dqf: {error}", has_lines=error.has_lines)
         assert error.exit_code == 2, said
         assert len(said) < 1000, said
         # A file of the user's own is refused with every line of it that is wrong.

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from engine.editing.delta import DELTA, read_delta, replaced, weight_hash, weights_of, write_delta
@@ -120,6 +121,13 @@ def test_what_is_no_delta_is_one_sentence(tiny_sd: Path, tmp_path: Path) -> None
     whole = path.read_bytes()
     path.write_bytes(whole[:-100])
     with pytest.raises(ConceptError, match="is damaged"):
+        read_delta(tmp_path / "edit", model)
+    path.write_bytes(whole)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    integers = {name: weight.int() for name, weight in load_file(path).items()}
+    save_file(integers, path, metadata=metadata)
+    with pytest.raises(ConceptError, match=f"{OUT_PROJ}.* as int32: weights are floating-point"):
         read_delta(tmp_path / "edit", model)
     path.write_bytes(whole)
     save_file(load_file(path), path, metadata={"dqf_edit": "2"})
