@@ -27,13 +27,21 @@ def refuse_foreign() -> None:
     """Raise ImportError if another package or module hides one of dqf's, and name both files."""
     for name in PACKAGES:
         ours = ROOT / name / "__init__.py"
-        spec = importlib.util.find_spec(name)
-        origin = None if spec is None else spec.origin
+        origin = _origin(name)
         if origin is None or Path(origin).resolve() != ours.resolve():
             raise ImportError(
                 f"dqf's package {ours} is hidden by {_place(name, origin)}: rename that, or start "
                 "Python in another folder"
             )
+
+
+def _origin(name: str) -> str | None:
+    """Return the file of the package or module that an import of this name gives."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except ValueError:  # a module that a program made by hand has no spec
+        return None
+    return None if spec is None else spec.origin
 
 
 def _place(name: str, origin: str | None) -> str:

@@ -133,8 +133,8 @@ def main() -> None:
         on_task = _on_task(sampler, log, kill_at=options.kill_at)
         start = time.perf_counter()
         log.add("driving")
-        staff = WorkerSpec(target=capacity.actors, gpus=0, **_staff(options))
-        run_tasks(run, tasks, staff, limits=Limits(), on_task=on_task)
+        spec = WorkerSpec(target=capacity.actors, gpus=0, **_spec(options))
+        run_tasks(run, tasks, spec, limits=Limits(), on_task=on_task)
         sampler.stop()
         log.add("driven", s=time.perf_counter() - start, tasks=sampler.done)
 
@@ -157,7 +157,7 @@ def _opened(location: str) -> TraceRun:
     return run
 
 
-def _staff(options: argparse.Namespace) -> dict[str, Any]:
+def _spec(options: argparse.Namespace) -> dict[str, Any]:
     if options.idle_s is None:
         return {"worker_class": WritingWorker, "options": {}}
     return {"worker_class": IdleWorker, "options": {"task_s": options.idle_s}}

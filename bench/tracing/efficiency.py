@@ -3,7 +3,7 @@
     efficiency = necessary row evaluations x best seconds a row / seconds of the trace
 
 A row evaluation is a guided row: two rows of the UNet. Necessary are T for the clean and for the
-corrupted run each, and T - start for each changed run, which forks where its window opens. The best
+corrupted run each, and T - start for each patched run, which forks where its window opens. The best
 seconds a row are those of plain UNet calls, over batch sizes, before and after the traces in the
 same run. The rest is printed as shares of the trace's seconds; they add up with the efficiency to
 1. `known rows` are negative: where a row forks, the negative prompt's output is known.

@@ -54,7 +54,7 @@ def watched(model: Diffusion, now: Callable[[], float]) -> Iterator[Ledger]:
 
 def _timed_places(model: Diffusion, clock: Clock) -> Iterator[tuple[Any, str, Any]]:
     places = {
-        (engine.tracing.trace_unit, "list_changes"): "listing sites and changes",
+        (engine.tracing.trace_unit, "list_patches"): "listing sites and patches",
         (engine.tracing.trace_unit, "encode_rows"): "text encoding",
         (type(model.family), "encode"): "text encoding",
         (engine.tracing.trace_unit, "decode"): "VAE decoding",

@@ -9,7 +9,7 @@ from torch import nn
 
 from engine.model.hooks import HookPoint
 from engine.model.model import Family, TextEncoder
-from engine.model.sites import Found, text_sites
+from engine.model.sites import NetworkSite, text_sites
 from schemas.component import Component, Kind, Part
 from schemas.errors import UnknownComponent
 
@@ -88,7 +88,7 @@ def choose(components: Sequence[Component], names: Sequence[str]) -> list[Compon
     return [component for component in components if component.name in wanted]
 
 
-def _site(network: str, found: Found, part: Part, order: int) -> Site:
+def _site(network: str, found: NetworkSite, part: Part, order: int) -> Site:
     component = Component(
         name=f"{network}.{found.path}",
         part=part,

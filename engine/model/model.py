@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from engine.model.conditioning import Conditioning
-from engine.model.sites import Found
+from engine.model.sites import NetworkSite
 from engine.model.tokens import tokenize
 
 
@@ -76,7 +76,7 @@ class Family(ABC):
         return dtype
 
     @abstractmethod
-    def sites(self, denoiser: Any) -> Iterator[Found]:
+    def sites(self, denoiser: Any) -> Iterator[NetworkSite]:
         """Yield the denoiser's components in its order of execution."""
 
     @abstractmethod

@@ -12,7 +12,7 @@ from schemas.component import Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class NetworkSite:
     """A component inside one network, not yet numbered."""
 
     path: str
@@ -41,9 +41,9 @@ def whole(
     *,
     side: Side = Side.OUTPUT,
     increments: tuple[HookPoint, ...] = (),
-) -> Found:
+) -> NetworkSite:
     """Return the component that is a module's whole activation."""
-    return Found(
+    return NetworkSite(
         path=path,
         module=module,
         kind=kind,
@@ -55,9 +55,9 @@ def whole(
 
 def element(
     path: str, module: nn.Module, kind: Kind, layer: int, number: int, *, is_dead: bool = False
-) -> Found:
+) -> NetworkSite:
     """Return the component that is one element of the tuple that a module returns."""
-    return Found(
+    return NetworkSite(
         path=path,
         module=module,
         kind=kind,
@@ -77,14 +77,14 @@ def head_sites(
     width: int | None = None,
     positions: slice | None = None,
     is_dead: bool = False,
-) -> Iterator[Found]:
+) -> Iterator[NetworkSite]:
     """Yield an attention's heads, each as channels of the output projection's input.
 
     `width` is the number of channels of a head, by default an equal share of the input's.
     """
     width = width or projection.in_features // heads
     for n in range(heads):
-        yield Found(
+        yield NetworkSite(
             path=f"{path}.heads.{n}",
             module=attention,
             kind=Kind.HEAD,
@@ -104,7 +104,7 @@ def with_heads(
     layer: int,
     *,
     increments: tuple[HookPoint, ...] = (),
-) -> Iterator[Found]:
+) -> Iterator[NetworkSite]:
     """Yield an attention's heads, then the attention."""
     projection, heads = _output_projection(attention)
     yield from head_sites(path, attention, layer, projection=projection, heads=heads)
@@ -122,7 +122,7 @@ def _output_projection(attention: Any) -> tuple[nn.Linear, int]:
     return attention.o, attention.n_heads  # T5
 
 
-def text_sites(text_encoder: Any) -> Iterator[Found]:
+def text_sites(text_encoder: Any) -> Iterator[NetworkSite]:
     """Yield heads, self-attention and MLP of every layer of CLIP, T5's encoder or a decoder, and
     the layer."""
     # transformers 5.6 flattened CLIPTextModel; CLIPTextModelWithProjection still has `text_model`.

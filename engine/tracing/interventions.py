@@ -43,7 +43,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patch:
-    """One changed run."""
+    """One patched run."""
 
     component: str
     sites: tuple[Site, ...] = field(hash=False)  # a head's has a slice
@@ -124,7 +124,7 @@ def _unrelated(unit: Unit) -> str:
     return texts[drawn % len(texts)]
 
 
-def list_changes(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Patch]:
+def list_patches(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Patch]:
     """Return the unit's patched runs, ordered by the start of their windows.
 
     UnknownComponent, PlanError: a component, the subject or a source run is missing.
@@ -133,13 +133,13 @@ def list_changes(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Patch
     groups = component_groups(list_sites(model), unit.components)
     tokens = {e.name: _token_groups(e, unit, numerics) for e in model.encoders}
     return [
-        change
+        patch
         for window in sorted(unit.windows)
         for name, sites in groups.items()
         for intervention in unit.interventions
         for patch_kind in unit.patches
         if allows(intervention, patch_kind, joint(name, sites), unit.caption)
-        for change in _at_tokens(
+        for patch in _at_tokens(
             Patch(
                 component=name,
                 sites=tuple(
@@ -250,11 +250,11 @@ def _token_groups(encoder: TextEncoder, unit: Unit, numerics: Numerics) -> list[
     ]
 
 
-def _at_tokens(change: Patch, groups: Sequence[_TokenGroup] | None) -> Iterator[Patch]:
+def _at_tokens(patch: Patch, groups: Sequence[_TokenGroup] | None) -> Iterator[Patch]:
     """Yield the patch of a UNet component, or a patch per group of tokens of a text encoder's
     component."""
     if groups is None:
-        yield change
+        yield patch
         return
     for group in groups:
-        yield replace(change, token=group.token, positions=group.positions, token_text=group.text)
+        yield replace(patch, token=group.token, positions=group.positions, token_text=group.text)

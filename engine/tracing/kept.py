@@ -31,7 +31,7 @@ class Kept:
     role: Role
     image_CHW: torch.Tensor
     score: float
-    change: Patch | None = None
+    patch: Patch | None = None
     """None for the clean and the corrupted run."""
 
 
@@ -66,25 +66,25 @@ class ImageSelector:
         for role, row in ((Role.CLEAN, CLEAN), (Role.CORRUPTED, CORRUPTED)):
             self._keep(role, images_RCHW[row], measured[row][self.measure])
 
-    def see_changes(
+    def see_patches(
         self,
-        changes: Sequence[Patch],
+        patches: Sequence[Patch],
         images_RCHW: torch.Tensor,
         measured: Sequence[Mapping[str, float]],
     ) -> None:
         """Keep the best and the worst of a batch if no earlier one is as good or as bad."""
-        for change, image_CHW, values in zip(changes, images_RCHW, measured, strict=True):
-            if change.intervention is not self.intervention:
+        for patch, image_CHW, values in zip(patches, images_RCHW, measured, strict=True):
+            if patch.intervention is not self.intervention:
                 continue
             score = values[self.measure]
             if Role.BEST not in self.kept or score > self.kept[Role.BEST].score:
-                self._keep(Role.BEST, image_CHW, score, change)
+                self._keep(Role.BEST, image_CHW, score, patch)
             if Role.WORST not in self.kept or score < self.kept[Role.WORST].score:
-                self._keep(Role.WORST, image_CHW, score, change)
+                self._keep(Role.WORST, image_CHW, score, patch)
 
     def _keep(
-        self, role: Role, image_CHW: torch.Tensor, score: float, change: Patch | None = None
+        self, role: Role, image_CHW: torch.Tensor, score: float, patch: Patch | None = None
     ) -> None:
         # A copy, as a view would keep the images of the whole batch in memory.
         image = image_CHW.clone()
-        self.kept[role] = Kept(role=role, image_CHW=image, score=score, change=change)
+        self.kept[role] = Kept(role=role, image_CHW=image, score=score, patch=patch)

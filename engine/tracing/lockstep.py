@@ -51,8 +51,8 @@ class _Batch:
     rows: Rows
     bases: Sequence[int]
     """The reference run of each row, which gives the row its conditioning."""
-    changes: Sequence[tuple[int, Patch]]
-    """Rows that are changed at this step, with the change."""
+    patches: Sequence[tuple[int, Patch]]
+    """Rows that are patched at this step, with the patch."""
     fresh: int
     """Number of last rows that fork at this step: their latents are those of their bases."""
 
@@ -66,7 +66,7 @@ def run_references(
     runs: Sequence[Reference],
     cond: Conditioning,
     *,
-    changes: Sequence[Patch] = (),
+    patches: Sequence[Patch] = (),
     numerics: Numerics,
 ) -> tuple[Trajectories, torch.Tensor]:
     """Return the trajectories of reference runs and the final latents_RChw of patched ones.
@@ -75,13 +75,13 @@ def run_references(
     """
     uncond = unconditional(model, numerics)
     stepper = _Stepper(model, cond, uncond, numerics)
-    bases = [*range(len(runs)), *(change.base for change in changes)]
+    bases = [*range(len(runs)), *(patch.base for patch in patches)]
     rows = starting_rows(model, [runs[base].seed for base in bases], numerics)
     history, uncond_outputs = [_first(rows, len(runs))], []
     for step in range(len(evaluated(rows.scheduler))):
-        open_now = [(n, c) for n, c in enumerate(changes, start=len(runs)) if c.is_open(step)]
-        fresh = len(changes) if step == 0 else 0
-        batch = _Batch(rows=rows, bases=bases, changes=open_now, fresh=fresh)
+        open_now = [(n, c) for n, c in enumerate(patches, start=len(runs)) if c.is_open(step)]
+        fresh = len(patches) if step == 0 else 0
+        batch = _Batch(rows=rows, bases=bases, patches=open_now, fresh=fresh)
         rows, uncond_output = stepper.advance(batch, step, past=None)
         history.append(_first(rows, len(runs)))
         uncond_outputs += [] if uncond_output is None else [uncond_output[: len(runs)]]
@@ -93,24 +93,24 @@ def _first(rows: Rows, count: int) -> Rows:
     return gathered([(rows, range(count))])
 
 
-def run_changes(
-    model: Diffusion, past: Trajectories, changes: Sequence[Patch], numerics: Numerics
+def run_patches(
+    model: Diffusion, past: Trajectories, patches: Sequence[Patch], numerics: Numerics
 ) -> torch.Tensor:
     """Return the final latents_RChw of patched runs, which are given in the order of their
     windows."""
     stepper = _Stepper(model, past.cond, past.uncond, numerics)
     rows: Rows | None = None
-    for step in range(changes[0].window[0], len(past.rows) - 1):
-        fresh = [change.base for change in changes if change.window[0] == step]
+    for step in range(patches[0].window[0], len(past.rows) - 1):
+        fresh = [patch.base for patch in patches if patch.window[0] == step]
         parts = [] if rows is None else [(rows, range(len(rows)))]
         rows = gathered([*parts, (past.rows[step], fresh)] if fresh else parts)
-        present = changes[: len(rows)]
+        present = patches[: len(rows)]
         open_now = [(row, c) for row, c in enumerate(present) if c.is_open(step)]
         batch = _Batch(
-            sources=sorted({source for _, change in open_now for source in change.sources}),
+            sources=sorted({source for _, patch in open_now for source in patch.sources}),
             rows=rows,
-            bases=[change.base for change in present],
-            changes=open_now,
+            bases=[patch.base for patch in present],
+            patches=open_now,
             fresh=len(fresh),
         )
         rows, _ = stepper.advance(batch, step, past=past)
@@ -202,12 +202,12 @@ def _count(part: slice) -> int:
 def _edits(batch: _Batch, layout: _Layout) -> dict[HookPoint, Edit]:
     """Return each hook point's edit: the sources' activation into the rows that are patched."""
     writes: dict[HookPoint, list[ActivationCopy]] = {}
-    for row, change in batch.changes:
-        for site in change.sites:
+    for row, patch in batch.patches:
+        for site in patch.sites:
             writes.setdefault(site.spot, []).extend(
                 ActivationCopy(
                     row=start + len(batch.sources) + row,
-                    sources=tuple(start + batch.place(source) for source in change.sources),
+                    sources=tuple(start + batch.place(source) for source in patch.sources),
                     channels=site.channels,
                     positions=site.positions,
                 )

@@ -34,7 +34,7 @@ def trace_caption(
     measures: Sequence[str] = ("caption", "target"),
     rows: int = 24,
 ) -> pa.Table:
-    """Return the trials of one caption: one row for each changed run and measure.
+    """Return the trials of one caption: one row for each patched run and measure.
 
     The columns are those of a run's table `scores` from `component` on: `clean`, `corrupted` and
     `patched` hold the measure of the three runs. The arguments are fields of a plan.

@@ -26,14 +26,14 @@ class TextRow:
     """One row of a text-encoder batch."""
 
     run: Reference
-    change: Patch | None = None
+    patch: Patch | None = None
     """The sources of the patch are rows of the same batch."""
 
     @property
     def label(self) -> str:
         """Name of the row's run in messages."""
-        if self.change is not None:
-            return self.change.label
+        if self.patch is not None:
+            return self.patch.label
         kind = "corrupted" if self.run.is_noised else "clean"
         return f"the {kind} run of {self.run.text!r}"
 
@@ -73,7 +73,7 @@ def _confined(cond: Conditioning, rows: Sequence[TextRow], path: str) -> Conditi
     confined = [
         n
         for n, row in enumerate(rows)
-        if row.change is not None or row.run.is_noised or row.run == corrupted
+        if row.patch is not None or row.run.is_noised or row.run == corrupted
     ]
     kept = (cond.pooled_RP if path == "tokens" else cond.text_RLD).clone()
     kept[confined] = kept[CLEAN].clone()
@@ -83,14 +83,14 @@ def _confined(cond: Conditioning, rows: Sequence[TextRow], path: str) -> Conditi
 def _writes(rows: Sequence[TextRow]) -> dict[HookPoint, Edit]:
     writes: dict[HookPoint, list[ActivationCopy]] = {}
     for n, row in enumerate(rows):
-        change = row.change
-        if change is None:
+        patch = row.patch
+        if patch is None:
             continue
-        for site in change.sites:
+        for site in patch.sites:
             write = ActivationCopy(
                 row=n,
-                sources=change.sources,
-                positions=change.positions,
+                sources=patch.sources,
+                positions=patch.positions,
                 channels=site.channels,
             )
             writes.setdefault(site.spot, []).append(write)

@@ -3,7 +3,7 @@
 Basu et al. 2024, section 3 (after Meng et al. 2022): the corrupted run noises the subject's
 embedding; a restored run is the corrupted one with the output of one component copied from the
 clean run. Reference runs go first, and their latents before every step are kept: they are small. A
-changed run forks from its base when its window opens, and while it is open the rows of its sources
+patched run forks from its base when its window opens, and while it is open the rows of its sources
 run in the same batch, so that no activation is stored: any number of components, windows and steps
 costs the memory of `rows` rows.
 
@@ -22,11 +22,11 @@ from engine.tracing.interventions import (
     CORRUPTED,
     REFERENCE_LABELS,
     Patch,
-    list_changes,
+    list_patches,
     reference_runs,
 )
 from engine.tracing.kept import ImageSelector
-from engine.tracing.lockstep import run_changes, run_references
+from engine.tracing.lockstep import run_patches, run_references
 from engine.tracing.measures import Outcome, UnitScorer
 from engine.tracing.text_runs import TextRow, distinct_rows, encode_rows
 from schemas.component import Part
@@ -57,8 +57,8 @@ def trace_unit(
     PlanError: a component, the subject, a source run or a measure is missing. NotFinite: a run ends
     in no numbers, as half precision and large noise can make it.
     """
-    changes = list_changes(model, unit, numerics)
-    runs = _runs(model, unit, changes, numerics, rows)
+    patches = list_patches(model, unit, numerics)
+    runs = _runs(model, unit, patches, numerics, rows)
     reference, _ = next(runs)
     unit_scorer = UnitScorer(
         scorer=scorer,
@@ -74,32 +74,32 @@ def trace_unit(
     trials: list[Trial] = []
     for outcome, made in runs:
         measured = unit_scorer.measure(outcome)
-        for change, values in zip(made, measured, strict=True):
-            trials += _trials(change, clean, corrupted, values, path=path)
+        for patch, values in zip(made, measured, strict=True):
+            trials += _trials(patch, clean, corrupted, values, path=path)
         if selector:
-            selector.see_changes(made, outcome.images_RCHW, measured)
+            selector.see_patches(made, outcome.images_RCHW, measured)
     return trials
 
 
 def _trials(
-    change: Patch,
+    patch: Patch,
     clean: dict[str, float],
     corrupted: dict[str, float],
-    changed: dict[str, float],
+    patched: dict[str, float],
     *,
     path: str,
 ) -> Iterator[Trial]:
-    for measure, value in changed.items():
+    for measure, value in patched.items():
         yield Trial(
-            component=change.component,
-            intervention=change.intervention,
-            token=change.token,
-            position=change.positions[0] if change.positions else None,
-            token_text=change.token_text,
-            step_start=change.window[0],
-            step_stop=change.window[1],
+            component=patch.component,
+            intervention=patch.intervention,
+            token=patch.token,
+            position=patch.positions[0] if patch.positions else None,
+            token_text=patch.token_text,
+            step_start=patch.window[0],
+            step_stop=patch.window[1],
             path=path,
-            patch_kind=change.patch_kind,
+            patch_kind=patch.patch_kind,
             measure=measure,
             clean=clean[measure],
             corrupted=corrupted[measure],
@@ -112,24 +112,24 @@ def trace_images(
     model: Diffusion, unit: Unit, *, numerics: Numerics, rows: int
 ) -> tuple[torch.Tensor, dict[Patch, torch.Tensor]]:
     """Return the clean and the corrupted image, 2CHW, and the image CHW of every patched run."""
-    changes = list_changes(model, unit, numerics)
-    runs = _runs(model, unit, changes, numerics, rows)
+    patches = list_patches(model, unit, numerics)
+    runs = _runs(model, unit, patches, numerics, rows)
     reference, _ = next(runs)
     images = {
-        change: image_CHW
+        patch: image_CHW
         for outcome, made in runs
-        for change, image_CHW in zip(made, outcome.images_RCHW, strict=True)
+        for patch, image_CHW in zip(made, outcome.images_RCHW, strict=True)
     }
     return reference.images_RCHW, images
 
 
 def _runs(
-    model: Diffusion, unit: Unit, changes: Sequence[Patch], numerics: Numerics, rows: int
+    model: Diffusion, unit: Unit, patches: Sequence[Patch], numerics: Numerics, rows: int
 ) -> Iterator[tuple[Outcome, Sequence[Patch]]]:
     """Yield the outcome of the clean and corrupted runs, then those of batches of patched runs."""
     run = _unet_runs if unit.part is Part.DENOISER else _text_runs
-    for latents_RChw, made in run(model, unit, changes, numerics, rows):
-        runs = [change.label for change in made] or list(REFERENCE_LABELS)
+    for latents_RChw, made in run(model, unit, patches, numerics, rows):
+        runs = [patch.label for patch in made] or list(REFERENCE_LABELS)
         images_RCHW = decode(model, latents_RChw, runs=runs)
         yield Outcome(images_RCHW=images_RCHW, latents_RChw=latents_RChw), made
 
@@ -139,7 +139,7 @@ _Latents = Iterator[tuple[torch.Tensor, Sequence[Patch]]]
 
 
 def _text_runs(
-    model: Diffusion, unit: Unit, changes: Sequence[Patch], numerics: Numerics, rows: int
+    model: Diffusion, unit: Unit, patches: Sequence[Patch], numerics: Numerics, rows: int
 ) -> _Latents:
     """The text-encoder trace: patches in text batches, then sampling of the distinct
     conditionings."""
@@ -149,9 +149,9 @@ def _text_runs(
     seeds = [unit.seed] * max(2, rows, TEXT_ROWS)
     known_RChw = sample(model, cond, seeds=seeds[:2], numerics=numerics, rows=rows)
     yield known_RChw, ()
-    for start in range(0, len(changes), TEXT_ROWS):
-        made = changes[start : start + TEXT_ROWS]
-        batch = [*references, *(TextRow(run=runs[c.base], change=c) for c in made)]
+    for start in range(0, len(patches), TEXT_ROWS):
+        made = patches[start : start + TEXT_ROWS]
+        batch = [*references, *(TextRow(run=runs[c.base], patch=c) for c in made)]
         cond = encode_rows(model, unit, batch, numerics)
         distinct, place_of = distinct_rows(cond)
         rows_of = [distinct[place] for place in place_of[len(runs) :]]
@@ -167,31 +167,31 @@ def _text_runs(
 
 
 def _unet_runs(
-    model: Diffusion, unit: Unit, changes: Sequence[Patch], numerics: Numerics, rows: int
+    model: Diffusion, unit: Unit, patches: Sequence[Patch], numerics: Numerics, rows: int
 ) -> _Latents:
     """The UNet trace: the reference runs, then batches of patched runs that fork from them."""
     runs = reference_runs(unit, numerics)
     cond = encode_rows(model, unit, [TextRow(run=run) for run in runs], numerics)
     # Patches that open at once fill the batch of the references, where these are their sources.
-    first = [c for c in changes if c.window[0] == 0][: max(0, rows - len(runs))]
-    past, latents_RChw = run_references(model, runs, cond, changes=first, numerics=numerics)
+    first = [c for c in patches if c.window[0] == 0][: max(0, rows - len(runs))]
+    past, latents_RChw = run_references(model, runs, cond, patches=first, numerics=numerics)
     yield past.final[[CLEAN, CORRUPTED]], ()
     if first:
         yield latents_RChw, first
     taken = set(first)
-    for made in _batches([change for change in changes if change not in taken], rows):
-        yield run_changes(model, past, made, numerics), made
+    for made in _batches([patch for patch in patches if patch not in taken], rows):
+        yield run_patches(model, past, made, numerics), made
 
 
-def _batches(changes: Sequence[Patch], rows: int) -> Iterator[Sequence[Patch]]:
+def _batches(patches: Sequence[Patch], rows: int) -> Iterator[Sequence[Patch]]:
     """Yield batches of patches with the same sources, few and of nearly equal size.
 
     Patches with equal sources keep the order of their windows, so that those of a batch open at
     close steps.
     """
     groups: dict[tuple[int, ...], list[Patch]] = {}
-    for change in changes:
-        groups.setdefault(change.sources, []).append(change)
+    for patch in patches:
+        groups.setdefault(patch.sources, []).append(patch)
     for sources, group in groups.items():
         free = rows - len(sources)
         if free < 1:

@@ -50,12 +50,12 @@ class WorkerActor:
         self._worker.pack(group)
 
 
-def start_actor(run: Run[object], staff: WorkerSpec) -> Any:
+def start_actor(run: Run[object], spec: WorkerSpec) -> Any:
     """Return the handle of a new actor, which Ray starts once there is room for it."""
     import ray
 
     actor_class: Any = ray.remote(WorkerActor).options(
-        num_cpus=1, num_gpus=staff.gpus, max_restarts=0, max_task_retries=0,
+        num_cpus=1, num_gpus=spec.gpus, max_restarts=0, max_task_retries=0,
         enable_task_events=False,
     )  # fmt: skip
-    return actor_class.remote(partial(staff.worker_class, run.location, **staff.options))
+    return actor_class.remote(partial(spec.worker_class, run.location, **spec.options))

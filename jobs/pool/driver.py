@@ -115,13 +115,13 @@ def _work(
         count = max(1, min(capacity.actors(), len(tasks)))
         note(f"opening {run.plan.model} on {count} actor{'' if count == 1 else 's'}")
         metrics = DriverMetrics(run.name, left=sum(len(run.ordinals(task.chunk)) for task in tasks))
-        staff = WorkerSpec(
+        spec = WorkerSpec(
             worker_class=worker_class,
             options={**options, "threads": _threads(capacity.actors())},
             gpus=capacity.gpus_an_actor,
             target=capacity.actors,
         )
-        run_tasks(run, tasks, staff, limits=limits, on_task=on_task, on_turn=check_signals)
+        run_tasks(run, tasks, spec, limits=limits, on_task=on_task, on_turn=check_signals)
 
 
 def _advanced(progress: Progress, done: TaskDone, *, is_retry: bool) -> Progress:

@@ -35,7 +35,7 @@ RESULT_S = 5.0
 def run_tasks(
     run: Run[object],
     tasks: Iterable[Task],
-    staff: WorkerSpec,
+    spec: WorkerSpec,
     *,
     limits: Limits,
     on_task: Callable[[TaskDone], None],
@@ -47,7 +47,7 @@ def run_tasks(
     What the workers' constructors raise is raised here if no actor could start. TooManyFailures:
     so many units failed that something is wrong with all. StoreError: results cannot be written.
     """
-    pool = _Pool(staff=staff, backlog=Backlog.of(run, tasks, limits=limits, on_task=on_task))
+    pool = _Pool(spec=spec, backlog=Backlog.of(run, tasks, limits=limits, on_task=on_task))
     try:
         while pool.backlog:
             pool.resize()
@@ -67,7 +67,7 @@ class _Pool:
     whole queue; a fresh one queues calls until it is ready.
     """
 
-    staff: WorkerSpec
+    spec: WorkerSpec
     backlog: Backlog
     starts: Starts = field(default_factory=Starts)
     actors: list[Actor] = field(default_factory=list[Actor])
@@ -84,7 +84,7 @@ class _Pool:
         if now < self.next_resize:
             return
         self.next_resize = now + RESIZE_S
-        target = max(1, min(self.staff.target(), len(self.backlog)))
+        target = max(1, min(self.spec.target(), len(self.backlog)))
         if now >= self.starts.next_s:
             for _ in range(target - len(self.actors)):
                 self._start()
@@ -93,7 +93,7 @@ class _Pool:
                 self._remove(actor)
 
     def _start(self) -> None:
-        actor = Actor(handle=start_actor(self.backlog.run, self.staff))
+        actor = Actor(handle=start_actor(self.backlog.run, self.spec))
         self.actors.append(actor)
         self._send(actor, StartCall(actor=actor, starts=self.starts, remove=self._remove))
 

@@ -212,14 +212,14 @@ def _strip(unit_id: str, unit: Unit, selector: "ImageSelector") -> bytes:
 
 
 def _label(kept: "Kept") -> _Label:
-    change = kept.change
+    patch = kept.patch
     return _Label(
         role=kept.role.value,
         score=kept.score,
-        component=change and change.component,
-        token=change and change.token,
-        step_start=change and change.window[0],
-        step_stop=change and change.window[1],
+        component=patch and patch.component,
+        token=patch and patch.token,
+        step_start=patch and patch.window[0],
+        step_stop=patch and patch.window[1],
     )
 
 

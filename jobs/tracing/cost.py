@@ -34,7 +34,7 @@ class Cost:
     """A plan's size."""
 
     units: int
-    changed_runs: int
+    patched_runs: int
     row_evaluations: float
     """Evaluations of the denoiser for one row at one step, with the half of the negative prompt
     where the model is guided by one.
@@ -76,7 +76,7 @@ def plan_cost(planned: CheckedPlan) -> Cost:
     text, denoiser = _phase_bytes(plan)
     return Cost(
         units=units,
-        changed_runs=runs,
+        patched_runs=runs,
         row_evaluations=evaluations,
         scores=scores,
         bytes=round(scores * _bytes_a_score(planned, first_unit_runs * len(plan.measures))),

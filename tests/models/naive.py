@@ -1,4 +1,4 @@
-"""A tracer written the long way: one changed run at a time, every run from step 0, nothing forked.
+"""A tracer written the long way: one patched run at a time, every run from step 0, nothing forked.
 
 It shares no code with the engine's tracing, lockstep, sampling, hooks, components, interventions,
 captions or text runs. Only random values, which are arbitrary, are the engine's: the noise draw and
@@ -46,7 +46,7 @@ Activations = list[Any]
 
 @dataclass(frozen=True)
 class Key:
-    """What names one changed run."""
+    """What names one patched run."""
 
     component: str
     intervention: str
@@ -92,7 +92,7 @@ class Oracle:
     # What there is to change.
 
     def keys(self) -> Iterator[Key]:
-        """Yield every changed run of the unit, in no particular order."""
+        """Yield every patched run of the unit, in no particular order."""
         for component in self.unit.components:
             for intervention in self.unit.interventions:
                 if intervention == "swap" and not component.endswith("attn2"):
@@ -153,7 +153,7 @@ class Oracle:
 
     @torch.no_grad()
     def changed(self, key: Key) -> torch.Tensor:
-        """Return the final latent of one changed run."""
+        """Return the final latent of one patched run."""
         base = self.clean_run
         if key.intervention in ("restore", "other-seed", "other-caption", "other-draw", "matched"):
             base = self.corrupted_run

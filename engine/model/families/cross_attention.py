@@ -24,7 +24,7 @@ from engine.model.families.transformers import (
 )
 from engine.model.hooks import HookPoint, Side
 from engine.model.settings import Allowed, refuse_settings
-from engine.model.sites import Found, whole, with_heads
+from engine.model.sites import NetworkSite, whole, with_heads
 from schemas.component import Kind
 
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ class CrossAttentionFamily(TransformerFamily):
         """Return the text encoder's output with a mask of what is not padding."""
         return run_masked(encoder, ids_RL)
 
-    def sites(self, denoiser: Any) -> Iterator[Found]:
+    def sites(self, denoiser: Any) -> Iterator[NetworkSite]:
         """Yield the modulation, which is dead, the text's projection, and of every block heads,
         self-attention (attn1), cross-attention (attn2), feed-forward and the image's tokens."""
         modulation = getattr(denoiser, self.modulation)
-        yield Found(
+        yield NetworkSite(
             path=self.modulation,
             module=modulation,
             kind=Kind.MODULATION,
@@ -175,7 +175,7 @@ class PixArtSigma(PixArtAlpha):
         return {"resolution": None, "aspect_ratio": None}
 
 
-def cross_attention_sites(path: str, block: Any, layer: int) -> Iterator[Found]:
+def cross_attention_sites(path: str, block: Any, layer: int) -> Iterator[NetworkSite]:
     """Yield the components of a block of self-attention, cross-attention and feed-forward."""
     yield from with_heads(f"{path}.attn1", block.attn1, Kind.SELF_ATTENTION, layer)
     yield from with_heads(f"{path}.attn2", block.attn2, Kind.CROSS_ATTENTION, layer)

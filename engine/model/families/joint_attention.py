@@ -34,7 +34,7 @@ from engine.model.families.transformers import (
 )
 from engine.model.hooks import HookPoint, Side
 from engine.model.settings import Allowed, refuse_settings
-from engine.model.sites import Found, element, head_sites, whole, with_heads
+from engine.model.sites import NetworkSite, element, head_sites, whole, with_heads
 from schemas.component import Kind
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class StableDiffusion3(JointFamily):
         """Return T5's positions; CLIP has its own limit."""
         return SD3_LENGTH if part == self.t5 else None
 
-    def sites(self, denoiser: Any) -> Iterator[Found]:
+    def sites(self, denoiser: Any) -> Iterator[NetworkSite]:
         """Yield the pooled embedding's projection, the modulation, the text's projection, and both
         sides of every block."""
         yield from entry_sites(denoiser)
@@ -206,7 +206,7 @@ class Flux(JointFamily):
             return None
         return GUIDED_LENGTH if denoiser.config.guidance_embeds else DISTILLED_LENGTH
 
-    def sites(self, denoiser: Any) -> Iterator[Found]:
+    def sites(self, denoiser: Any) -> Iterator[NetworkSite]:
         """Yield the pooled embedding's projection, the modulation, the text's projection, both
         sides of every joint block, and both spans of every single block."""
         yield from entry_sites(denoiser)
@@ -310,7 +310,7 @@ def places_of(height: int, width: int) -> torch.Tensor:
     return torch.stack([torch.zeros_like(lines), lines, columns], dim=-1).flatten(0, 1)
 
 
-def entry_sites(denoiser: Any) -> Iterator[Found]:
+def entry_sites(denoiser: Any) -> Iterator[NetworkSite]:
     """Yield where the caption enters: pooled, what it modulates every block by, and as tokens."""
     embed = denoiser.time_text_embed
     pooled = embed.text_embedder
@@ -319,7 +319,7 @@ def entry_sites(denoiser: Any) -> Iterator[Found]:
     yield whole("context_embedder", denoiser.context_embedder, Kind.TEXT_PROJECTION, 0)
 
 
-def joint_sites(path: str, block: Any, layer: int) -> Iterator[Found]:
+def joint_sites(path: str, block: Any, layer: int) -> Iterator[NetworkSite]:
     """Yield the components of a joint block: heads and attention of both sides, the image's second
     attention (SD3.5 medium), both feed-forwards, and both streams after the block.
 
@@ -344,7 +344,7 @@ def joint_sites(path: str, block: Any, layer: int) -> Iterator[Found]:
 
 def single_sites(
     path: str, block: Any, layer: int, *, length: int | None, is_last: bool
-) -> Iterator[Found]:
+) -> Iterator[NetworkSite]:
     """Yield the components of a single block, each as its image span and its text span: the two
     halves of the output projection's input, which have no module of their own, the heads in it,
     and the streams.
@@ -377,7 +377,7 @@ def single_sites(
                     positions=positions,
                     is_dead=is_dead,
                 )
-            yield Found(
+            yield NetworkSite(
                 path=inner,
                 module=module,
                 kind=kinds[number],

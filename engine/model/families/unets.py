@@ -12,7 +12,7 @@ import torch
 from engine.model.conditioning import Conditioning
 from engine.model.hooks import HookPoint, Side
 from engine.model.model import Family
-from engine.model.sites import Found, whole, with_heads
+from engine.model.sites import NetworkSite, whole, with_heads
 from schemas.component import Kind
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class UNetFamily(Family):
 
     denoiser = "unet"
 
-    def sites(self, denoiser: Any) -> Iterator[Found]:
+    def sites(self, denoiser: Any) -> Iterator[NetworkSite]:
         """Yield heads, self-attention (attn1), cross-attention (attn2), feed-forward and resnets of
         every block, and the block."""
         return unet_sites(denoiser)
@@ -73,7 +73,7 @@ def _guidance_embedding(guidance: float, width: int, x: torch.Tensor) -> torch.T
     return torch.nn.functional.pad(row, (0, width % 2)).expand(len(x), -1).to(x.dtype)
 
 
-def unet_sites(unet: Any) -> Iterator[Found]:
+def unet_sites(unet: Any) -> Iterator[NetworkSite]:
     """Yield the components of a UNet in its order of execution."""
     middle = [] if unet.mid_block is None else [("mid_block", unet.mid_block)]  # BK-SDM's tiny ones
     blocks = [
@@ -87,7 +87,7 @@ def unet_sites(unet: Any) -> Iterator[Found]:
         yield whole(path, block, Kind.BLOCK, layer, side=Side.OUTPUTS, increments=increments)
 
 
-def _block_sites(path: str, block: Any, layer: int) -> Iterator[Found]:
+def _block_sites(path: str, block: Any, layer: int) -> Iterator[NetworkSite]:
     """Yield a block's sites: resnet i, then attention i (the mid block ends with a resnet)."""
     attentions = list(getattr(block, "attentions", None) or [])
     for n, resnet in enumerate(block.resnets):
@@ -100,7 +100,7 @@ def _block_sites(path: str, block: Any, layer: int) -> Iterator[Found]:
                 yield _resnet(f"{path}.{name}.{n}", sampler, layer)
 
 
-def _resnet(path: str, resnet: Any, layer: int) -> Found:
+def _resnet(path: str, resnet: Any, layer: int) -> NetworkSite:
     """Return a resnet, which adds what its second convolution returns to its input."""
     return whole(path, resnet, Kind.RESNET, layer, increments=(HookPoint(resnet.conv2),))
 
@@ -127,7 +127,7 @@ def _attention_increment(attention: Any) -> HookPoint:
     return HookPoint(attention.to_out[0])
 
 
-def _attention_sites(path: str, attention: Any, layer: int) -> Iterator[Found]:
+def _attention_sites(path: str, attention: Any, layer: int) -> Iterator[NetworkSite]:
     if not hasattr(attention, "transformer_blocks"):
         increments = (_attention_increment(attention),)
         yield from with_heads(path, attention, Kind.JOINT_ATTENTION, layer, increments=increments)

@@ -20,7 +20,7 @@ from engine.model.shapes import component_shapes
 from engine.model.tokens import find_subject
 from engine.testing.pipelines import open_pipeline, pipeline_image
 from engine.tracing.interventions import CLEAN, CORRUPTED, Patch, reference_runs
-from engine.tracing.lockstep import run_changes, run_references
+from engine.tracing.lockstep import run_patches, run_references
 from engine.tracing.text_runs import TextRow, encode_rows
 from engine.tracing.trace_unit import trace_unit
 from schemas.caption import Caption
@@ -199,7 +199,7 @@ def test_restoring_all_of_the_unet_is_the_clean_run(
     with torch.inference_mode():
         cond = encode_rows(model, unit, [TextRow(run=run) for run in runs], numerics)
         past, _ = run_references(model, runs, cond, numerics=numerics)
-        (restored,) = run_changes(model, past, [_restoring(unet, steps)], numerics)
+        (restored,) = run_patches(model, past, [_restoring(unet, steps)], numerics)
         latents = torch.stack([*past.final, restored])
         clean, corrupted, restored = decode(model, latents)
     assert_near(restored, clean)
@@ -214,8 +214,8 @@ def test_restoring_all_of_the_text_encoders_is_the_clean_run(
     unit = unit_of(Part.TEXT_ENCODER, [], steps=1)
     runs = reference_runs(unit, numerics)
     layers = tuple(site for site in list_sites(model) if site.component.kind is Kind.LAYER)
-    change = _restoring(layers, 1)
-    rows = [*(TextRow(run=run) for run in runs), TextRow(run=runs[CORRUPTED], change=change)]
+    patch = _restoring(layers, 1)
+    rows = [*(TextRow(run=run) for run in runs), TextRow(run=runs[CORRUPTED], patch=patch)]
     with torch.inference_mode():
         cond = encode_rows(model, unit, rows, numerics)
     assert_near(cond.text_RLD[2], cond.text_RLD[CLEAN])

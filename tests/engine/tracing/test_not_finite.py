@@ -71,7 +71,7 @@ def test_a_unet_that_overflows_is_named(model: Diffusion, scorer: Scorer, part: 
 
 
 def test_a_changed_run_alone_that_overflows_is_named(model: Diffusion, scorer: Scorer) -> None:
-    # What only the changed run reads: the middle's output in the corrupted run is not restored.
+    # What only the patched run reads: the middle's output in the corrupted run is not restored.
     def overflow(_module: object, _args: object, output: torch.Tensor) -> torch.Tensor:
         output = output.clone()
         if len(output) > 4:  # the two references are guided: two rows each

@@ -17,9 +17,9 @@ from engine.model.opening import new_scheduler, open_model
 from engine.model.registry import EMOJI_SD
 from engine.model.schedulers import readable
 from engine.model.scorer import Scorer, open_scorer
-from engine.tracing.interventions import Patch, list_changes, reference_runs
+from engine.tracing.interventions import Patch, list_patches, reference_runs
 from engine.tracing.kept import ImageSelector
-from engine.tracing.lockstep import run_changes, run_references
+from engine.tracing.lockstep import run_patches, run_references
 from engine.tracing.text_runs import TextRow, encode_rows
 from engine.tracing.trace_unit import trace_images, trace_unit
 from schemas.caption import Caption
@@ -143,13 +143,13 @@ class SeenImages(ImageSelector):
     ) -> None:
         self.references.append(images_RCHW)
 
-    def see_changes(
+    def see_patches(
         self,
-        changes: Sequence[Patch],
+        patches: Sequence[Patch],
         images_RCHW: torch.Tensor,
         measured: Sequence[Mapping[str, float]],
     ) -> None:
-        self.changed += zip(map(key_of, changes), images_RCHW, strict=True)
+        self.changed += zip(map(key_of, patches), images_RCHW, strict=True)
 
 
 def expected_scores(
@@ -497,17 +497,17 @@ def test_latents_equal_the_oracles_and_the_past_stays_as_it_was(
 ) -> None:
     numerics = make_numerics(scheduler=scheduler, steps=4, guidance=2.0)
     unit = make_unit(("unet.down_blocks.0",), windows=((0, 2), (2, 3), (3, 4)))
-    runs, changes = reference_runs(unit, numerics), list_changes(model, unit, numerics)
+    runs, patches = reference_runs(unit, numerics), list_patches(model, unit, numerics)
     with torch.inference_mode():
         cond = encode_rows(model, unit, [TextRow(run=run) for run in runs], numerics)
         past, _ = run_references(model, runs, cond, numerics=numerics)
         before = [rows.x_RChw.clone() for rows in past.rows]
-        together = run_changes(model, past, changes, numerics)
-        again = run_changes(model, past, changes, numerics)
+        together = run_patches(model, past, patches, numerics)
+        again = run_patches(model, past, patches, numerics)
     assert torch.equal(together, again)
     assert all(torch.equal(x, rows.x_RChw) for x, rows in zip(before, past.rows, strict=True))
     oracle = Oracle(model, unit, numerics)
-    expected = torch.cat([oracle.changed(key_of(change)) for change in changes])
+    expected = torch.cat([oracle.changed(key_of(patch)) for patch in patches])
     scale = float(expected.abs().max())
     assert float((together - expected).abs().max()) < ROUNDING * max(1.0, scale)
 

@@ -68,8 +68,8 @@ def work(
     run: TraceRun, capacity: Capacity, limits: Limits | None = None, **options: Any
 ) -> list[TaskDone]:
     seen: list[TaskDone] = []
-    staff = WorkerSpec(worker_class=ToyWorker, options=options, gpus=0, target=capacity.actors)
-    run_tasks(run, open_tasks(run), staff, limits=limits or Limits(), on_task=seen.append)
+    spec = WorkerSpec(worker_class=ToyWorker, options=options, gpus=0, target=capacity.actors)
+    run_tasks(run, open_tasks(run), spec, limits=limits or Limits(), on_task=seen.append)
     return seen
 
 

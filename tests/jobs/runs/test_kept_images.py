@@ -153,12 +153,12 @@ def selector(size: tuple[int, int] = (16, 16)) -> ImageSelector:
     images_RCHW = torch.rand((4, 3, *size), generator=generator)
     values = [{"target": score} for score in (0.9, 0.1, 0.4, 0.4)]
     seen.see_references(images_RCHW[:2], values[:2])
-    changes = [change(name) for name in ("a", "b")]
-    seen.see_changes(changes, images_RCHW[2:], values[2:])
+    patches = [patch(name) for name in ("a", "b")]
+    seen.see_patches(patches, images_RCHW[2:], values[2:])
     return seen
 
 
-def change(name: str) -> Patch:
+def patch(name: str) -> Patch:
     return Patch(
         component=name, sites=(), intervention=Intervention.RESTORE, window=(0, 2), base=1,
         sources=(0,),
@@ -167,7 +167,7 @@ def change(name: str) -> Patch:
 
 def test_of_equal_scores_the_first_is_kept() -> None:
     kept = selector().kept
-    assert [kept[role].change for role in (Role.BEST, Role.WORST)] == [change("a"), change("a")]
+    assert [kept[role].patch for role in (Role.BEST, Role.WORST)] == [patch("a"), patch("a")]
 
 
 def test_large_images_are_scaled_down(tmp_path: Path) -> None:

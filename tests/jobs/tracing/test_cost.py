@@ -111,7 +111,7 @@ def cost_and_evaluations(
     assert not sum(part.failed for part in done)
     rows = run_query(run, "SELECT * FROM scores")
     assert cost.units == len(run.units)
-    assert cost.scores == len(rows) == cost.changed_runs * len(planned.plan.measures)
+    assert cost.scores == len(rows) == cost.patched_runs * len(planned.plan.measures)
     size = sum(part.stat().st_size for part in Path(run.location, "parts").glob("c*"))
     assert size == pytest.approx(cost.bytes, rel=0.7)
     return cost, evaluated

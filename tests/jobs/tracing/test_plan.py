@@ -285,7 +285,7 @@ def test_states_and_contributions_are_traced_where_there_are_both(tiny_sd: Path)
     both = check_plan(make_plan({**fields, "patches": ["state", "contribution"]}))
     with_one = sum(component.has_contribution for component in both.components)
     assert 0 < with_one < len(both.components)
-    assert plan_cost(both).changed_runs == len(both.components) + with_one
+    assert plan_cost(both).patched_runs == len(both.components) + with_one
     alone = check_plan(make_plan({**fields, "patches": ["contribution"], "kinds": ["resnet"]}))
     assert TEXT_ENTRIES not in {component.name for component in alone.components}
 
