@@ -94,7 +94,7 @@ def edit_batch(
     preserve: Annotated[
         float | None,
         option(
-            "mu: weight that keeps captions without a concept.",
+            "mu: weight on leaving captions without a concept unchanged.",
             panel=SOLVING,
             default=f"{OWN.preserve:g}",
             min=0.0,
@@ -104,7 +104,7 @@ def edit_batch(
     general: Annotated[
         float | None,
         option(
-            "nu: weight of general captions' covariance.",
+            "nu: weight on leaving general captions unchanged, by the covariance of their keys.",
             panel=SOLVING,
             default=f"{OWN.general:g}",
             min=0.0,
@@ -138,7 +138,8 @@ def edit_batch(
     objective: Annotated[
         Objective,
         option(
-            "residual; `published` reproduces the paper's notebook, bias included.",
+            "Objective: residual, or published, which reproduces the paper's notebook, bias "
+            "included.",
             panel=SOLVING,
             metavar="OBJECTIVE",
         ),

@@ -66,7 +66,9 @@ def evaluate(
     retry_failed: RetryOption = False,
     plan: Annotated[
         bool,
-        typer.Option("--plan", help="Only say what would be drawn, and what that could show."),
+        typer.Option(
+            "--plan", help="Print what would be drawn and what it could show; draw nothing."
+        ),
     ] = False,
     output_format: FormatOption = Format.TABLE,
 ) -> None:

@@ -81,7 +81,8 @@ def rank(
         float | None,
         typer.Option(
             metavar="THRESHOLD",
-            help="Rank by the mean restored score, as the paper does; causal is what reaches this.",
+            help="Rank by the mean restored score, as the paper does; a state that reaches this "
+            "score counts as causal.",
         ),
     ] = None,
     show: Annotated[

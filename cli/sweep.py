@@ -21,7 +21,7 @@ from schemas.prompt_set import PromptSet
 @with_progress_options
 def sweep(
     concepts: Annotated[
-        Path, typer.Argument(help="Concept file, as of edit-batch.", show_default=False)
+        Path, typer.Argument(help="Concept file, as `dqf edit-batch` reads it.", show_default=False)
     ],
     out: Annotated[Path, typer.Option(help="Folder for the edits and their evaluation.")],
     layer: Annotated[
@@ -31,13 +31,15 @@ def sweep(
     model: Annotated[str, model_option("Model to edit.", default="emoji-sd")] = "emoji-sd",
     revision: RevisionOption = None,
     variant: VariantOption = None,
-    anchor: Annotated[str, typer.Option(help="identity, kept, general: with commas.")] = "kept",
+    anchor: Annotated[
+        str, typer.Option(help="Anchors, separated by commas: identity, kept, general.")
+    ] = "kept",
     preserve: Annotated[
-        str, typer.Option(help="Strengths of kept and general, separated by commas.")
+        str, typer.Option(help="Weights of the anchors kept and general, separated by commas.")
     ] = "1,3,10",
     ridge: Annotated[str, typer.Option(help="Values of lambda, separated by commas.")] = "1e-2",
     roles: Annotated[
-        str, typer.Option(help="all, subject, no-pads, few-pads; separated by commas.")
+        str, typer.Option(help="Roles, separated by commas: all, subject, no-pads, few-pads.")
     ] = "all",
     images: ImagesOption = 2,
     steps: StepsOption = None,

@@ -33,7 +33,7 @@ class Kind(StrEnum):
     RESNET = "resnet"
     MLP = "mlp"
     BLOCK = "block"
-    """A whole block of the UNet, with the skip connections that it hands on."""
+    """A whole block of a UNet, with the skip connections that it hands on."""
     LAYER = "layer"
     """A whole layer of a text encoder."""
     HEAD = "head"

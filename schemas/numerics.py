@@ -51,7 +51,7 @@ class Numerics(BaseModel):
     noise_absolute: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
     """Standard deviation of the noise in absolute terms, instead of `noise_sigmas`."""
     noise_at: Literal["input", "output"] = "input"
-    """UNet trace only: noise the text encoder's input embeddings or its output rows."""
+    """Denoiser trace only: noise the text encoder's input embeddings or its output rows."""
     path: Literal["tokens", "pooled", "both"] = Field(
         default="both",
         exclude_if=lambda path: path == "both",  # units without a choice keep their ids

@@ -36,7 +36,7 @@ class TracePlan(BaseModel):
     consecutive: int = Field(default=1, ge=1)
     """Components of one kind, next to one another in the network, that are restored together."""
     windows: tuple[str, ...] = Field(default=("all",), min_length=1)
-    """UNet trace: when a component is restored, as `schemas.window.expand_windows` reads it."""
+    """Denoiser trace: when a component is restored, as `schemas.window.expand_windows` reads it."""
     tokens: tuple[TokenRole, ...] = Field(default=(TokenRole.LAST_SUBJECT,), min_length=1)
     """Text-encoder trace: where a component is restored."""
     interventions: tuple[Intervention, ...] = Field(default=(Intervention.RESTORE,), min_length=1)

@@ -25,8 +25,8 @@ class Unit:
     """One caption x seed x noise draw x noise x slab: the unit of work and of failure.
 
     The slab is every possible combination of its components, windows, tokens, interventions and
-    kinds of patch: the text encoder has no windows, the UNet no tokens, only cross-attention can
-    `swap`, and only what adds to its input has a contribution.
+    kinds of patch: the text encoder has no windows, the denoiser no tokens, only cross-attention
+    can `swap`, and only what adds to its input has a contribution.
     """
 
     caption: Caption
@@ -139,7 +139,7 @@ class UnitIds(Product[str]):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Those of the units."""
+        """The sizes of the units' axes."""
         return self.units.sizes
 
     def at(self, *place: int) -> str:
@@ -153,7 +153,7 @@ class UnitIds(Product[str]):
 def plan_units(plan: TracePlan, *, names: Mapping[Part, Sequence[str]], steps: int) -> Units:
     """Return the units of `plan`; `names` gives each part's components to trace.
 
-    `steps` are the scheduler's evaluations of the UNet. PlanError: a window does not fit them.
+    `steps` are the scheduler's evaluations of the denoiser. PlanError: a window does not fit them.
     """
     windows = {Part.DENOISER: expand_windows(plan.windows, steps), Part.TEXT_ENCODER: ((0, steps),)}
     slabs = tuple(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from schemas.errors import PlanError
 
 Window = tuple[int, int]
-"""Steps start .. stop - 1; step 0 is the first evaluation of the UNet."""
+"""Steps start .. stop - 1; step 0 is the first evaluation of the denoiser."""
 
 GRAMMAR = "all, each, from, until, sliding:W or START:STOP"
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 KnownOption = Annotated[
     str | None,
     option(
-        "Read only captions whose clean run has this score, target:0.2 for example.",
+        "Read only captions whose clean run scores at least this, target:0.2 for example.",
         panel=READING,
         default="the plan's",
         metavar="MEASURE:SCORE",
@@ -20,7 +20,7 @@ KnownOption = Annotated[
 MinTotalEffectOption = Annotated[
     float | None,
     option(
-        "Read only captions with this total effect.",
+        "Read only captions with at least this total effect.",
         "--min-te",
         panel=READING,
         default="the plan's",

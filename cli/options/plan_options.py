@@ -213,7 +213,8 @@ def declared(
     known: Annotated[
         str | None,
         option(
-            "By default read only captions whose clean run has this score; all are traced.",
+            "Default of --known in later commands: captions whose clean run scores at least this; "
+            "all are traced.",
             panel=READING,
             metavar="MEASURE:SCORE",
             default="read all",
@@ -222,7 +223,8 @@ def declared(
     min_te: Annotated[
         float | None,
         option(
-            "By default read only captions with this total effect; all are traced.",
+            "Default of --min-te in later commands: captions with at least this total effect; all "
+            "are traced.",
             panel=READING,
             default="read all",
         ),

@@ -1,4 +1,4 @@
-"""The options that say how much a command tells of its work on stderr."""
+"""Options for how much a command reports on stderr."""
 
 import inspect
 from collections.abc import Callable
@@ -30,13 +30,13 @@ def _signature(command: Callable[..., None]) -> inspect.Signature:
 def _declared(
     *,
     quiet: Annotated[
-        bool, option("Say errors and failed units alone.", "--quiet", "-q", panel=RUNNING)
+        bool, option("Report errors and failed units only.", "--quiet", "-q", panel=RUNNING)
     ] = False,
     verbose: Annotated[
-        bool, option("Say what is in the log too.", "--verbose", "-v", panel=RUNNING)
+        bool, option("Print the log's lines too.", "--verbose", "-v", panel=RUNNING)
     ] = False,
     progress: Annotated[
-        bool, option("Show how far the work is.", "--progress/--no-progress", panel=RUNNING)
+        bool, option("Show progress.", "--progress/--no-progress", panel=RUNNING)
     ] = True,
 ) -> None:
     """Declares the options; never called."""

@@ -62,7 +62,7 @@ class Delta:
 
 
 def weights_of(model: Diffusion | Skeleton) -> dict[str, nn.Parameter]:
-    """Return the weights of the text encoders and the UNet by public name."""
+    """Return the weights of the text encoders and the denoiser by public name."""
     parts = [*((e.name, e.module) for e in model.encoders), (model.family.denoiser, model.denoiser)]
     return {
         f"{part}.{name}": parameter

@@ -52,7 +52,7 @@ class BatchRows:
         self._rows, self._least = rows, least
 
     def fit(self, work: Callable[[int], T]) -> T:
-        """Return what `work` gives for as many rows as fit; its error if not even `least` do."""
+        """Return the result of `work` for as many rows as fit; its error if not even `least` do."""
         while True:
             try:
                 return work(self._rows)
@@ -60,7 +60,7 @@ class BatchRows:
                 if not is_out_of_memory(error) or self._rows <= self._least:
                     raise
                 self._rows = max(self._least, self._rows // 2)
-                logger.warning("out of memory: going on with %d rows", self._rows)
+                logger.warning("out of memory: continuing with %d rows", self._rows)
             # Outside of the handler, whose error holds the frames' tensors.
             torch.cuda.empty_cache()
 

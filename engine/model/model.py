@@ -34,7 +34,8 @@ class Family(ABC):
     pipeline: ClassVar[str]
     """The diffusers pipeline class that `model_index.json` names."""
     denoiser: ClassVar[str]
-    """The part that predicts the noise, the first word of its components' names: `unet`."""
+    """The part that predicts the noise, the first word of its components' names: `unet` or
+    `transformer`."""
     networks: ClassVar[Mapping[str, type]]
     """The class of each part that holds weights."""
     optional: ClassVar[frozenset[str]] = frozenset()

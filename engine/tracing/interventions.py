@@ -251,8 +251,8 @@ def _token_groups(encoder: TextEncoder, unit: Unit, numerics: Numerics) -> list[
 
 
 def _at_tokens(patch: Patch, groups: Sequence[_TokenGroup] | None) -> Iterator[Patch]:
-    """Yield the patch of a UNet component, or a patch per group of tokens of a text encoder's
-    component."""
+    """Yield the patch of the denoiser's component, or a patch per group of tokens of a text
+    encoder's component."""
     if groups is None:
         yield patch
         return

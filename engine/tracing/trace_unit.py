@@ -36,7 +36,7 @@ from schemas.trial import Trial
 from schemas.unit import Unit
 
 TEXT_ROWS = 128
-"""Rows of a text-encoder batch; they cost little compared with the UNet's."""
+"""Rows of a text-encoder batch; they cost little compared with the denoiser's."""
 
 
 @torch.inference_mode()
@@ -52,10 +52,10 @@ def trace_unit(
 ) -> list[Trial]:
     """Return the trials of a unit: every patched run by every measure.
 
-    `rows` bounds the rows of a batch, including sources (the UNet sees twice as many under
-    guidance); no score depends on it, nor on `selector`, which gets every image. UnknownComponent,
-    PlanError: a component, the subject, a source run or a measure is missing. NotFinite: a run ends
-    in no numbers, as half precision and large noise can make it.
+    `rows` bounds the rows of a batch, including sources (the denoiser sees twice as many
+    under guidance); no score depends on it, nor on `selector`, which gets every image.
+    UnknownComponent, PlanError: a component, the subject, a source run or a measure is missing.
+    NotFinite: a run ends in no numbers, as half precision and large noise can make it.
     """
     patches = list_patches(model, unit, numerics)
     runs = _runs(model, unit, patches, numerics, rows)
@@ -127,7 +127,7 @@ def _runs(
     model: Diffusion, unit: Unit, patches: Sequence[Patch], numerics: Numerics, rows: int
 ) -> Iterator[tuple[Outcome, Sequence[Patch]]]:
     """Yield the outcome of the clean and corrupted runs, then those of batches of patched runs."""
-    run = _unet_runs if unit.part is Part.DENOISER else _text_runs
+    run = _denoiser_runs if unit.part is Part.DENOISER else _text_runs
     for latents_RChw, made in run(model, unit, patches, numerics, rows):
         runs = [patch.label for patch in made] or list(REFERENCE_LABELS)
         images_RCHW = decode(model, latents_RChw, runs=runs)
@@ -166,10 +166,10 @@ def _text_runs(
         yield torch.stack([latents[row] for row in rows_of]), made
 
 
-def _unet_runs(
+def _denoiser_runs(
     model: Diffusion, unit: Unit, patches: Sequence[Patch], numerics: Numerics, rows: int
 ) -> _Latents:
-    """The UNet trace: the reference runs, then batches of patched runs that fork from them."""
+    """The denoiser trace: the reference runs, then batches of patched runs that fork from them."""
     runs = reference_runs(unit, numerics)
     cond = encode_rows(model, unit, [TextRow(run=run) for run in runs], numerics)
     # Patches that open at once fill the batch of the references, where these are their sources.

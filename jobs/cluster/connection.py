@@ -72,7 +72,7 @@ def _check_gpus(an_actor: float) -> None:
 
     if torch.cuda.device_count() < an_actor:
         raise ClusterUnavailable(
-            f"this machine has {torch.cuda.device_count()} GPUs, and an actor is to take "
+            f"this machine has {torch.cuda.device_count()} GPUs, but each actor takes "
             f"{an_actor:g}: leave --gpus and --device out"
         )
 

@@ -15,7 +15,7 @@ def image_faults(run: TraceRun) -> list[Fault]:
         if match is None:
             continue
         if match["unit_id"] not in picked:
-            texts[file.name] = "is of no unit whose images are kept"
+            texts[file.name] = "belongs to no unit whose images are kept"
             continue
         try:
             read_images(run.storage.read(file.name), match["unit_id"])

@@ -232,7 +232,7 @@ class _Group:
     def _misnamed(self, file: PartFile, commits: tuple[Commit, ...]) -> str:
         """Return how a file's commits contradict its name or lack an earlier generation; or ""."""
         if not file.tasks or file.tasks[0].chunk >= self._run.num_chunks:
-            return "is of a chunk that the plan does not have"
+            return "belongs to a chunk that the plan does not have"
         committed = [(commit.chunk, commit.generation) for commit in commits]
         if committed != [(task.chunk, task.generation) for task in file.tasks]:
             return f"commits other chunks than its name says: {committed[:3]}"

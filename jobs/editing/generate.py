@@ -141,7 +141,7 @@ def _draw(model: Diffusion, drawing: Drawing, note: Note, *, doing: str = "") ->
 
 def _check_out(out: Path) -> None:
     if out.suffix.lower() != ".png":
-        raise PlanError(f"--out {out} is no .png file")
+        raise PlanError(f"--out {out} is not a .png file")
     if is_folder(out):
         raise PlanError(f"--out {out} is a folder: name a file in it")
     prepare_output(out, error=PlanError)

@@ -80,7 +80,7 @@ class Backlog:
             raise TooManyFailures(
                 f"stopped: {failed} of {self.units} units failed, {count} of them with {name}; "
                 f"they are recorded, the rest is left for {self.run.resume_hint()}, and "
-                "--max-failed 1 goes on whatever fails"
+                "--max-failed 1 continues whatever fails"
             )
 
     def task_ended_actor(self, task: Task, *, is_hung: bool) -> None:

@@ -53,7 +53,7 @@ class WorkerMetrics:
         from ray.util.metrics import Counter, Gauge
 
         self._rows = Counter(
-            "dqf_unet_rows_total", "Rows that the UNet has evaluated.", tag_keys=(RUN,)
+            "dqf_denoiser_rows_total", "Rows that the denoiser has evaluated.", tag_keys=(RUN,)
         )
         self._memory = Gauge(
             "dqf_gpu_memory_bytes", "Most GPU memory that a worker has held.", tag_keys=(RUN, "Gpu")
@@ -62,7 +62,7 @@ class WorkerMetrics:
             metric.set_default_tags({RUN: run})
 
     def rows(self, count: int) -> None:
-        """Count rows of one evaluation of the UNet."""
+        """Count rows of one evaluation of the denoiser."""
         self._rows.inc(count)
 
     def memory(self, device: str, held_bytes: int) -> None:

@@ -7,7 +7,7 @@ from types import FrameType
 
 from schemas.errors import Interrupted
 
-STOPPED = "stopped by SIGTERM; `dqf trace resume RUN` goes on"
+STOPPED = "stopped by SIGTERM; `dqf trace resume RUN` continues"
 
 
 @contextmanager

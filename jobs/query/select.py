@@ -95,7 +95,9 @@ def _check_names(runs: Mapping[str, Run[Any]]) -> None:
         if name.lower() in RESERVED or re.fullmatch(rf"{HIDDEN}_\d+", name):
             raise QueryRefused(f"DuckDB has a {name!r} of its own: call the run NAME=RUN")
     if len({name.lower() for name in runs}) < len(runs):
-        raise QueryRefused(f"SQL does not tell capitals apart in {', '.join(runs)}: use NAME=RUN")
+        raise QueryRefused(
+            f"SQL ignores capitals, so that two of {', '.join(runs)} are one name: use NAME=RUN"
+        )
 
 
 def _first_that_reads(read: Callable[[Source], T], sources: Sequence[Source]) -> T:

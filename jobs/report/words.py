@@ -12,9 +12,9 @@ from jobs.report.figures.known import FIGURES
 from jobs.report.figures.parts import UNDEFINED_SHARE
 from schemas.intervention import Intervention, PatchKind
 
-PARTS = {"denoiser": "UNet", "text-encoder": "text encoder"}
+PARTS = {"denoiser": "denoiser", "text-encoder": "text encoder"}
 CONCENTRATED = ("attribute", "part", "measure", "patch_kind", "noise_sigmas")
-"""Fields of GROUP of which a concentration is."""
+"""Fields of GROUP that identify a row of `concentration`."""
 NAMED = 3
 """The number of survivors that a sentence names."""
 INTERVENTIONS = {

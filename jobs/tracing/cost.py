@@ -54,7 +54,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceTime:
-    """Time that one device needs for a plan, from a short calibration of the UNet alone."""
+    """Time that one device needs for a plan, from a short calibration of the denoiser alone."""
 
     device: str
     rows: int

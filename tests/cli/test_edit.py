@@ -110,7 +110,7 @@ def test_what_cannot_be_drawn_is_one_sentence(
         (("--edit", str(edit), "--model", sdxl, *out), "was made for another model"),
         (("--model", "no-such-model", *out), "unknown model"),
         (("--only-after", *out), "--only-after needs an --edit"),
-        (("--out", str(tmp_path / "new.jpg")), "is no .png file"),
+        (("--out", str(tmp_path / "new.jpg")), "is not a .png file"),
         (("--out", "/proc/new/x.png"), "cannot write in /proc"),
     ):
         done = dqf("generate", *arguments, "a cat")

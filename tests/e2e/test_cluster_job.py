@@ -65,7 +65,7 @@ def test_a_job_is_submitted_watched_stopped_and_resumed(
     assert status["leading"]
     assert run_query(open_run(path), SCORES).num_rows
     assert "ray_dqf_units_total" in metrics(head)
-    assert "ray_dqf_unet_rows_total" in metrics(head)
+    assert "ray_dqf_denoiser_rows_total" in metrics(head)
 
 
 @pytest.mark.slow

@@ -87,7 +87,9 @@ def check_stopped(trial: Trial, driver: subprocess.Popen[str]) -> None:
     driver.send_signal(signal.SIGTERM)
     assert driver.wait(timeout=30) == 143, trial.said
     assert time.monotonic() - start_s < 15
-    assert trial.said.splitlines()[-1] == "dqf: stopped by SIGTERM; `dqf trace resume RUN` goes on"
+    assert (
+        trial.said.splitlines()[-1] == "dqf: stopped by SIGTERM; `dqf trace resume RUN` continues"
+    )
     assert "Traceback" not in trial.said
     wait_until(lambda: not trial.processes_left(), seconds=15)
 

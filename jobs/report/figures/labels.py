@@ -81,7 +81,7 @@ def places(components: Sequence[Component]) -> dict[str, Place]:
     """Return the place of each component in the drawing, by its name.
 
     Each part has columns in the network's order. A column ends where the next component's kind does
-    not follow the last one's in order. The UNet's blocks descend to the middle and rise again.
+    not follow the last one's in order. A UNet's blocks descend to the middle and rise again.
     """
     labels = short_names([component.name for component in components])
     by_name: dict[str, Place] = {}

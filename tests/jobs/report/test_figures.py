@@ -161,9 +161,9 @@ def test_answers_name_what_survives_and_say_when_nothing_can_be_said(
     data: FigureData, tmp_path: Path
 ) -> None:
     by_part = {answer.part: answer for answer in answers(data, "target", ["object"])}
-    assert by_part["UNet"].survivors > 0
-    assert "The strongest is up 0 resnet 0" in by_part["UNet"].sentence
-    assert by_part["UNet"].strongest.startswith("up 0 resnet 0")
+    assert by_part["denoiser"].survivors > 0
+    assert "The strongest is up 0 resnet 0" in by_part["denoiser"].sentence
+    assert by_part["denoiser"].strongest.startswith("up 0 resnet 0")
     (other, _) = answers(data, "target", ["right-to-left"])
     assert other.survivors == 0
     assert "Nothing can be said: with 2 captions no p-value is under 0.25" in other.sentence
@@ -220,7 +220,7 @@ def test_states_and_contributions_are_never_in_one_ranking(tmp_path: Path) -> No
         assert not any("contribution" in text for text in findings(name, of_state).values())
     answered = answers(data, "target", ["object"])
     assert [answer.part for answer in answered] == [
-        *("UNet", "UNet, contributions"),
+        *("denoiser", "denoiser, contributions"),
         *("text encoder", "text encoder, contributions"),
     ]
     picture = draw_figure(run, "ranking", Drawing(patch="contribution"))
@@ -248,7 +248,7 @@ def test_noises_are_never_in_one_figure(tmp_path: Path) -> None:
         assert means[0] / means[1] == pytest.approx(0.5, abs=0.1), name
         assert all("noise 1.5" in text for text in findings(name, weak).values())
     assert [answer.part for answer in answers(data, "target", ["object"])] == [
-        *("UNet, noise 1.5", "UNet, noise 3"),
+        *("denoiser, noise 1.5", "denoiser, noise 3"),
         *("text encoder, noise 1.5", "text encoder, noise 3"),
     ]
     assert "noise 3:" in draw_figure(run, "ranking", Drawing()).description

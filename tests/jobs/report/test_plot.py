@@ -32,7 +32,7 @@ def test_figures_are_saved_for_papers(run: TraceRun, tmp_path: Path) -> None:
         assert path.read_bytes().startswith(start)
     svg = (tmp_path / "new" / "ranking.svg").read_text()
     assert "up 0 resnet 0 [0:4]" in svg
-    assert "object, UNet, restored, scored against target" in svg
+    assert "object, denoiser, restored, scored against target" in svg
     asked = (run, "ranking")
     with pytest.raises(PlanError, match=r"saved as \.png, \.svg, \.pdf"):
         picture.save(tmp_path / "ranking.jpg")
@@ -79,7 +79,7 @@ def test_a_ranking_has_as_many_states_as_asked(run: TraceRun, tmp_path: Path) ->
 
 
 def test_a_title_replaces_what_is_drawn_or_leaves_it_out(run: TraceRun, tmp_path: Path) -> None:
-    own = "object, UNet, restored, scored against target"
+    own = "object, denoiser, restored, scored against target"
     assert own in texts(plotted(run, "network", tmp_path))
     named = texts(plotted(run, "network", tmp_path, title="<b>Figure</b> 3"))
     assert "<b>Figure</b> 3" in named
@@ -91,7 +91,7 @@ def test_attributes_are_panels_with_one_scale(run: TraceRun, tmp_path: Path) -> 
     both = ("object", ODD_ATTRIBUTE)
     svg = plotted(run, "ranking", tmp_path, attributes=both, part="denoiser", title="Both")
     found = texts(svg)
-    assert {f"{name}, UNet, restored, scored against target" for name in both} <= {*found}
+    assert {f"{name}, denoiser, restored, scored against target" for name in both} <= {*found}
     assert "Both" in found
     assert found.count("mean indirect effect") == 2
     ticks = [text for text in texts(svg, "axis-label") if text.startswith(SIGNS)]

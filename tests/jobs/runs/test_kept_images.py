@@ -243,7 +243,7 @@ def test_the_doctor_finds_images_of_other_units(shown: TraceRun) -> None:
     shown.storage.create(image_name(second), content)
     assert f"holds the images of unit {first}" in checks(shown)["images"][1]
     shown.storage.create(image_name("0" * 32), content)
-    assert f"{image_name('0' * 32)} is of no unit" in checks(shown)["images"][1]
+    assert f"{image_name('0' * 32)} belongs to no unit" in checks(shown)["images"][1]
     assert len(kept_images(shown)) == 2
 
 
