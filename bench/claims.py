@@ -1,4 +1,4 @@
-"""How often the rules claim causal states where there are none, and find them where there are some.
+"""The rate at which the rules claim causal states where there are none, and where there are some.
 
 Effects of 70 states are simulated, as `tests.made_up.effects` says.
 

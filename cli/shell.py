@@ -146,7 +146,7 @@ class SqlCompleter(Completer):
     """Completes commands, keywords, functions, runs, views, and columns after a view's name."""
 
     def __init__(self, runs: Mapping[str, str]) -> None:
-        """Complete for runs: the noun of each by its name in SQL."""
+        """Complete statements over `runs`, which maps a run's name in SQL to its kind."""
         views = [view for noun in dict.fromkeys(runs.values()) for view in VIEWS_OF[noun]]
         self._columns = {view.name: [c.name for c in view.columns] for view in views}
         self._runs = runs

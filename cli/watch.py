@@ -42,7 +42,7 @@ def status(run: RunArgument, output_format: FormatOption = Format.TABLE) -> None
 
 
 def _standing(row: Mapping[str, Any]) -> dict[str, object]:
-    """Return how a run stands as people read it: whole numbers, and no empty columns."""
+    """Return a run's status for people: whole numbers, without empty columns."""
     rates = {"units_per_minute": "units/min", "eta_minutes": "minutes left"}
     shown = {rates.get(name, name): value for name, value in row.items() if value not in (None, "")}
     return {

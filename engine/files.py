@@ -152,7 +152,7 @@ def read_bytes(path: Path, *, error: type[DqfError], most: int = MOST_BYTES) -> 
 
 
 def read_json_file(path: Path, *, error: type[DqfError]) -> object:
-    """Return what a JSON file holds; `error`: it cannot be read, or is not JSON (`read_json`)."""
+    """Return the value of a JSON file; `error`: it cannot be read, or is not JSON (`read_json`)."""
     return read_json(read_bytes(path, error=error), str(path), error=error)
 
 

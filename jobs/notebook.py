@@ -70,13 +70,13 @@ def trace(
     on_progress: Callable[[Progress], None] = lambda _: None,
     **fields: Any,
 ) -> Trace:
-    """Trace captions in this process and return what was found.
+    """Trace captions in this process and return the finished trace.
 
     `fields` are those of a plan file: `model`, `parts`, `tokens`, `windows`, `seeds`, `numerics` as
     a mapping or Numerics, and others. `run` is the folder that keeps the scores and from which an
-    interrupted trace goes on; without one they end with the returned object. `rows` bounds the
-    rows of a batch. PlanError: the plan is wrong. ModelUnavailable: the model cannot
-    be opened. StoreError: the folder has another run. TooManyFailures: a unit failed.
+    interrupted trace continues; without one they end with the returned object. `rows` bounds the
+    rows of a batch. PlanError: the plan is wrong. ModelUnavailable: the model cannot be opened.
+    StoreError: the folder has another run. TooManyFailures: a unit failed.
     """
     import torch
 

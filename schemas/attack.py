@@ -32,7 +32,7 @@ class Attack(StrEnum):
 
 
 class Side(StrEnum):
-    """Which model is attacked."""
+    """The model that is attacked."""
 
     UNEDITED = "unedited"
     EDITED = "edited"
@@ -40,7 +40,7 @@ class Side(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InversionBudget:
-    """How hard an embedding is looked for."""
+    """The budget of the search for an embedding."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -56,7 +56,7 @@ class InversionBudget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchBudget:
-    """How hard a prompt is looked for."""
+    """The budget of the search for a prompt."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -129,7 +129,7 @@ class AttackIds(Product[str]):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Those of the units."""
+        """The sizes of the units' axes."""
         return self.units.sizes
 
     def at(self, *place: int) -> str:

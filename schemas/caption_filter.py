@@ -25,7 +25,7 @@ class CaptionFilter:
     def parsed(
         cls, known: str | None, min_te: float | None, *, measures: Sequence[str]
     ) -> "CaptionFilter":
-        """Return the filter that `known`, a MEASURE:SCORE, and `min_te` say.
+        """Return the filter of the values `known` (MEASURE:SCORE) and `min_te`.
 
         PlanError: they are not a traced measure and finite numbers.
         """
@@ -45,7 +45,7 @@ class CaptionFilter:
         return cls(known=(found["measure"], score), min_te=min_te)
 
     def filtered(self, scores: str) -> str:
-        """Return the SELECT of those scores of a SELECT whose captions pass."""
+        """Return a SELECT of the scores whose captions pass the filter."""
         conditions: list[str] = []
         if self.known:
             measure, score = self.known

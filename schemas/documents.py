@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 def read_json(content: bytes | str, name: str, *, error: type[DqfError]) -> object:
-    """Return what a JSON document holds.
+    """Return the value of a JSON document.
 
     `error`: it is not JSON, is nested more than 200 deep, or has NaN, infinity, a number of more
     than 4,300 digits, or bytes that are not UTF-8.
@@ -50,7 +50,7 @@ def read_json(content: bytes | str, name: str, *, error: type[DqfError]) -> obje
 
 
 def read_yaml(content: bytes | str, name: str, *, error: type[DqfError]) -> object:
-    """Return what a YAML document of plain types holds; `error`: as for `yaml_root`."""
+    """Return the value of a YAML document of plain types; `error`: as for `yaml_root`."""
     loader = SafeLoader(checked_text(content, name, most=MOST_YAML_BYTES, error=error))
     root = yaml_root(loader, name, error=error)
     return None if root is None else yaml_value(loader, root, name, error=error)
@@ -73,7 +73,7 @@ def yaml_root(loader: Any, name: str, *, error: type[DqfError]) -> yaml.Node | N
 
 
 def yaml_value(loader: Any, node: yaml.Node, name: str, *, error: type[DqfError]) -> object:
-    """Return the value of a node; `error`: a date, number or tag in it is none that can be read."""
+    """Return the value of a node; `error`: a date, number or tag in it cannot be read."""
     try:
         return loader.construct_object(node, deep=True)
     except Exception as problem:  # `!!bool x` raises KeyError, `!!timestamp x` AttributeError, ...

@@ -76,7 +76,7 @@ class EvaluationPrompt(BaseModel):
     """Template that edited images are judged by, where it differs: once an update makes a cat a
     frog, the style of "a cat in the style of {name}" is judged on a frog."""
     kind: ConceptKind | None = None
-    """Of the name."""
+    """The kind of `name`."""
     name: str | None = None
     shown: bool = False
     """Whether the prompt's images are kept for the picture."""
@@ -170,7 +170,7 @@ class EvaluationIds(Product[str]):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Those of the units."""
+        """The sizes of the units' axes."""
         return self.units.sizes
 
     def at(self, *place: int) -> str:

@@ -86,9 +86,9 @@ class EditManifest(_Declared):
     settings: EditSettings
     located: EditSite
     numerics: Numerics
-    """Of the images before and after."""
+    """Settings of sampling the images before and after."""
     scorer: str
-    """Of the images before and after."""
+    """Scorer of the images before and after."""
     key_pairs: int
     kept_keys: int
     key_seconds: float

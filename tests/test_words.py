@@ -22,11 +22,13 @@ LISTED = {
     r"\bif none(?=[.;,|)\"]| \|)": "It does not say what is missing: by default.",
     r"\bbut for (the|a|an|its|what)\b": "It means `were it not for`: except for.",
     r"\botherwise than\b": "It is taken for `or else`: differently from.",
-    r"\bgo(es)? on (where|training)\b": "A run or a command continues, and continues training.",
+    r"\b(go|goes|going|gone|went) on\b": "A run or a command continues, and continues training.",
+    r"\breturn what\b": "A noun says what is returned: the function, the words, the columns.",
+    r'"""(How (often|long|hard)|Those of|Theirs?\b|Of (fewer|the|a)\b)': "Its noun is missing.",
     r"\b(it|they|counts?|exists?) no more\b": "It is a quantity elsewhere: no longer.",
     r"\b(is|are) not (safety|protection|substitute|anchor)\b": "The article is missing: not a.",
     r"\bright before (images|and)\b": "Half of the phrase `over images right before` is missing.",
-    r"(?<!there )\b(is|are) no (?!longer\b|more\b|smaller\b|larger\b|fewer\b)[a-z]": "is not a",
+    r"(?<!there )\b(is|are) no (?!longer\b|more\b|smaller\b|larger\b|fewer\b)[.`a-z]": "is not a",
     r"colour|neighbour|behaviour|favour(?!ite)|honour|labour\b|\bgrey\b": "American spelling",
     r"(?<!still[_-])recognis(?!ed_of_right)|(?<!prom)(?:normal|summar|optim|minim|maxim|factor)is(?=e|i)":
     "American spelling",
@@ -94,6 +96,11 @@ def test_no_page_and_no_module_uses_what_is_listed() -> None:
         "temporary files count no more",
         "an edit is not safety barrier",
         "the share over images right before and after",
+        "--out x.jpg is no .png file",
+        '"""Return what a figure shows, for the text above it."""',
+        "out of memory: going on with 4 rows",
+        '"""How long a bucket may be silent."""',
+        '"""Those of the units."""',
     ],
 )
 def test_a_line_of_each_kind_is_found(line: str) -> None:

@@ -45,7 +45,7 @@ class Log:
         self._file.flush()
 
     def timed(self, name: str, work: Callable[[], T]) -> T:
-        """Return what `work` returns, and write how long it took."""
+        """Return the result of `work`, and write its seconds to the log."""
         start = time.perf_counter()
         result = work()
         self.add("timed", name=name, s=time.perf_counter() - start)
@@ -164,7 +164,7 @@ def _spec(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _on_task(sampler: Sampler, log: Log, *, kill_at: int | None) -> Callable[[TaskDone], None]:
-    """Return what counts tasks, and ends this process at one of them as a lost machine would."""
+    """Return a callback that counts tasks, and kills this process at one like a lost machine."""
     start = time.perf_counter()
 
     def on_task(_: TaskDone) -> None:

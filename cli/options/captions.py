@@ -1,4 +1,4 @@
-"""The options that say which captions are read."""
+"""Options for the captions that a command reads."""
 
 from typing import TYPE_CHECKING, Annotated
 

@@ -1,4 +1,4 @@
-"""Naming the command that is meant where a word is none."""
+"""Suggesting the command for a word that is not a command."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ OTHER_WORDS = {"ls": "trace list", "runs": "trace list", "help": "--help", "edit
 
 
 class MeantGroup(TyperGroup):
-    """Commands that say, for the name of an inner command, where it is."""
+    """A group that, for the name of a subcommand, says which command has it."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names in the order of help: those that have inner commands come first."""

@@ -1,4 +1,4 @@
-"""How commands name a part of the model."""
+"""The option for a part of the model."""
 
 from typing import Any
 

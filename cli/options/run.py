@@ -1,4 +1,4 @@
-"""The options for where and how a run is worked on; they change no score."""
+"""Options for the machines that compute a run; no score depends on them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def here_or_there(address: str | None) -> str | None:
-    """Return an address, None for Ray's own word for a Ray of this command's own."""
+    """Return the address of a cluster; None for Ray's word for a new local Ray."""
     return None if address in ("local", "") else address
 
 
@@ -50,7 +50,7 @@ MOST_GPUS = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """Where and how a run is worked on."""
+    """The machines that compute a run, and the limits at which it is given up."""
 
     address: str | None
     actors: int | None

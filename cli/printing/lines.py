@@ -32,14 +32,14 @@ def say_folded(text: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detail:
-    """How much is said of work on stderr."""
+    """The lines that a command prints on stderr while it works."""
 
     quiet: bool = False
-    """Only errors and failed units."""
+    """Whether only errors and failed units are reported."""
     verbose: bool = False
-    """The log's lines too."""
+    """Whether the log's lines are printed too."""
     progress: bool = True
-    """How far the work is."""
+    """Whether progress is shown."""
 
 
 DETAIL: ContextVar[Detail] = ContextVar("DETAIL", default=Detail())  # noqa: B039 - it is frozen

@@ -50,7 +50,7 @@ class Pace:
     """When how many units were done: at the start, and when the first of them were."""
 
     def words(self, at: "Progress") -> str:
-        """Return what is to be said after the counts: failures, rate and time left."""
+        """Return the words after the counts: failures, rate and time left."""
         failed = f", {at.failed} failed" if at.failed else ""
         rate = self._rate(at.done)
         if not rate or at.done >= at.total:

@@ -1,4 +1,4 @@
-"""A ranking for people: families of states under their names, what is alike said once."""
+"""Printing a ranking for people: states in families; what a family shares is printed once."""
 
 import shutil
 import sys
@@ -75,7 +75,7 @@ def _words(name: str, value: object) -> str:
 
 
 def _place(row: Row, names: Iterable[str], said: Sequence[str]) -> str:
-    """Return what is said of a row alone: its noise, its steps, its token."""
+    """Return the noise, steps and token of a row that its family does not share."""
     own = [name for name in names if name not in said]
     return ", ".join(
         f"noise {row[name]:g}" if name == "noise_sigmas" else str(row[name]) for name in own
@@ -127,7 +127,7 @@ def _signed(value: float | None) -> str:
 
 
 def _interval(low: str, high: str) -> Callable[[Row], str]:
-    """Return what writes an interval; an end without a bound is null."""
+    """Return the function that formats an interval; an end is null where it has no bound."""
 
     def text(row: Row) -> str:
         if row[low] is None and row[high] is None:
@@ -165,7 +165,7 @@ FULL_NAME = Column(
 
 
 def _fitting(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
-    """Return all columns for a file; for a terminal, those that are not extra and what fits."""
+    """Return the columns to print: in a file all; on a terminal the main ones and what fits."""
     if not sys.stdout.isatty():
         return list(columns)
     room = shutil.get_terminal_size().columns

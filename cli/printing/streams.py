@@ -1,4 +1,4 @@
-"""The end of a command: by a signal, or because stdout takes no more."""
+"""Ending a command on a signal, or when stdout cannot be written."""
 
 import errno
 import os

@@ -53,7 +53,7 @@ class KeyStatistics:
         )
 
     def without(self, other: "KeyStatistics") -> "KeyStatistics":
-        """Return the sums without those of some of their rows, whose r is zero."""
+        """Return the sums minus sums over some of the same rows, whose r is zero."""
         return KeyStatistics(
             cross=self.cross,
             gram_DD=self.gram_DD - other.gram_DD,

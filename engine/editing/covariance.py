@@ -31,8 +31,7 @@ logger = logging.getLogger(__name__)
 SHIPPED = EMOJI_SD.parent / "emoji-sd-statistics"
 """Folder of emoji-sd's sums, written by `engine.reference.statistics`."""
 READING = 2
-"""Number of the way in which readers read keys: raised where they read others, so that sums which
-the cache holds from before are not used."""
+"""Version of how readers read keys; raise it when keys change, so that cached sums are not used."""
 
 
 def general_sums(model: Diffusion, component: str, *, book: Phrasebook) -> KeyStatistics:

@@ -118,8 +118,8 @@ def default_component(model: Networks) -> str | None:
 
 
 def edited_with(model: Networks, component: str) -> tuple[str, ...]:
-    """Return what is edited where tracing found a text encoder's component: the MLPs of its layer
-    and of the next one; of other networks the component alone.
+    """Return the components to edit for a located one: for a text encoder's the MLPs of its layer
+    and the next, otherwise it alone.
 
     The attention that tracing finds carries the attribute, but the MLPs after it tell names apart
     (measured on emoji-sd: docs/editing.md).

@@ -1,4 +1,4 @@
-"""Whether a LoRA file, loaded by diffusers, is the edit: matrix by matrix, by what each returns.
+"""Checking matrix by matrix that a LoRA, loaded by diffusers, gives the edited weights' outputs.
 
 Image tools skip what they cannot place in a model, mostly in silence. So each matrix of the edit is
 given random inputs after loading, and what it returns is compared with W1 x + b.

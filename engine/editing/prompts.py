@@ -36,7 +36,7 @@ class Saying(Caption):
 
 
 def templates(text: str, *, kind: ConceptKind, book: Phrasebook) -> list[str]:
-    """Return what can follow an opening, with `{}` where `text` is said; as many for any text."""
+    """Return the ends of prompts after an opening, with `{}` for `text`; as many for any text."""
     if kind is ConceptKind.OBJECT:
         varied = itertools.product(book.modifiers, book.endings)
         return ["{}", *(_join(_article(b or text), b, "{}", end) for b, end in varied)]

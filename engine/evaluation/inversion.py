@@ -39,7 +39,7 @@ class Slot:
     ids: tuple[torch.Tensor, ...]
     """Token ids, _1L."""
     positions: tuple[int, ...]
-    """Of the free token."""
+    """Positions of the free token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

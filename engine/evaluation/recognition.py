@@ -25,12 +25,12 @@ class Share:
 
     @property
     def rate(self) -> float:
-        """Their share."""
+        """The share of images that show it."""
         return self.shown / self.images
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Its 95 % interval (Wilson 1927), which holds for shares of 0 and 1 and for few images."""
+        """95 % interval of the rate (Wilson 1927), which holds for 0, for 1 and for few images."""
         low, high = binomtest(self.shown, self.images).proportion_ci(method="wilson")
         return float(low), float(high)
 

@@ -191,7 +191,7 @@ def turned(items: Sequence[str], by: int) -> tuple[str, ...]:
 
 
 def escaped(text: str) -> str:
-    """Return a text as `str.format` gives it back."""
+    """Return a text with doubled braces, which `str.format` gives back unchanged."""
     return text.replace("{", "{{").replace("}", "}}")
 
 

@@ -72,7 +72,7 @@ def copy_rows(writes: Sequence[ActivationCopy]) -> Edit:
 
 
 def _part_of_row(h: torch.Tensor, write: ActivationCopy) -> Any:
-    """Return the index of what is written in a row."""
+    """Return the index of the entries of a row that are replaced."""
     channels = (..., write.channels or slice(None))
     if write.positions is None:
         return channels

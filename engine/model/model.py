@@ -45,7 +45,7 @@ class Family(ABC):
     has_pooled: ClassVar[bool] = False
     """Whether the denoiser reads a pooled embedding of the caption besides the text rows."""
     least_steps: ClassVar[int] = 1
-    """The fewest steps that the pipeline takes as it takes more."""
+    """Smallest number of steps at which the pipeline steps as it does with more."""
     masks_padding: ClassVar[bool] = False
     """Whether no token attends to padding in `run_encoder`, so that a caption may be cut after its
     last token."""
@@ -141,7 +141,7 @@ class Family(ABC):
         return torch.cat([mean, cond[:, channels:]], dim=1)
 
     def schedule(self, scheduler: Any, *, steps: int, cells: int) -> dict[str, Any]:
-        """Return what the pipeline gives `set_timesteps` besides the number of steps.
+        """Return the pipeline's arguments to `set_timesteps` besides the number of steps.
 
         `cells` are those of the latent, h x w.
         """

@@ -46,7 +46,7 @@ TRIGONOMETRIC = "scm"
 
 
 def _trained_as(config: Mapping[str, Any]) -> str:
-    """Return what a scheduler's config says that its model predicts: noise, flow or `scm`'s."""
+    """Return the quantity that a model predicts, by its scheduler's config: noise, flow or scm."""
     if config.get("prediction_type") == "trigflow":
         return "scm"
     is_flow = "shift" in config or config.get("use_flow_sigmas")
@@ -54,7 +54,7 @@ def _trained_as(config: Mapping[str, Any]) -> str:
 
 
 def readable(config: Mapping[str, Any]) -> list[str]:
-    """Return the schedulers that read what the model predicts whose own scheduler has a config."""
+    """Return the schedulers that fit what a model predicts, by the config of its own scheduler."""
     trained = _trained_as(config)
     return [name for name in SCHEDULERS if _reads(name, trained)]
 
@@ -154,8 +154,8 @@ def set_steps(
 def check_scheduler(
     scheduler: Any, schedule: Callable[..., Mapping[str, Any]], *, latent: int, predicted: int
 ) -> None:
-    """Raise PlanError if a model's own scheduler cannot take the first of TRIAL_STEPS, or not to
-    finite values.
+    """Raise PlanError if a model's own scheduler cannot take the first of TRIAL_STEPS, or the
+    result is not finite.
 
     `schedule` is the family's; the denoiser predicts `predicted` channels of `latent` ones.
     """

@@ -104,7 +104,7 @@ class TemplateTokenizer:
         return len(self._tokenizer)
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the tokenizer itself has of that name."""
+        """Return the wrapped tokenizer's attribute of that name."""
         if name.startswith("_"):  # copies ask for these before there is a tokenizer
             raise AttributeError(name)
         return getattr(self._tokenizer, name)

@@ -28,7 +28,7 @@ COMPOUNDS = (
     "rose hip", "sea anemone", "sea cucumber", "sea lion", "sea urchin", "sleeping bag",
     "space bar",
 )  # fmt: skip
-"""Names of what is not a kind of what one of their words says: a guinea pig is not a pig.
+"""Compounds that contain another object's name and are not a kind of it: a guinea pig is not a pig.
 
 Chosen from the class names of ImageNet as OpenAI's CLIP writes them (MIT license, also in
 `open_clip.zero_shot_metadata`); `OBJECTS` has others, as "hot dog". A kind of its last word, as

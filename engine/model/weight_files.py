@@ -39,7 +39,7 @@ class PartError(Exception):
 
 
 def read_json(file: Path) -> dict[str, object]:
-    """Return the JSON object of a file; PartError says which file is none."""
+    """Return the JSON object of a file; PartError names a file that is not a JSON object."""
     name = f"{file.parent.name}/{file.name}"
     if not is_file(file):
         raise PartError(f"there is no {name}")

@@ -34,9 +34,9 @@ from engine.statistics.inference import (
 from schemas.statistics import DISCOVERY_RATE
 
 HITS = 10
-"""A p-value of so many hits is known well enough (Besag and Clifford 1991)."""
+"""Hits after which a p-value is known well enough (Besag and Clifford 1991)."""
 RESOLUTION = 4
-"""Draws go on until the least p-value is so many times below what a lone discovery needs."""
+"""Drawing continues until the smallest p-value is this factor below what a lone discovery needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class AboveZero:
     drawn_p_S: Array
     """p-values of sign flips and the studentized bootstrap, by a first number of draws."""
     hall_p_S: Array
-    """Those of `hall_p`, which draws nothing."""
+    """p-values of `hall_p`, which draws nothing."""
 
 
 def above_zero_p(two_sided_S: Array, mean_S: Array, above_p_S: Array) -> Array:

@@ -21,11 +21,11 @@ Floats = NDArray[np.floating]
 
 RESAMPLES = 999
 FEW_RESAMPLES, FEW_CAPTIONS = 9999, 20
-"""Fewer captions than so many have more resamples, as theirs are coarser. Of either number 2.5 %
-and 97.5 % are places in their order (Davison and Hinkley 1997, 2.4)."""
+"""Below this number of captions more resamples are drawn, since means are coarser. Of either number
+2.5 % and 97.5 % are places in their order (Davison and Hinkley 1997, 2.4)."""
 FLIPS = 9999
 MOST_EXACT = 2**13
-"""Sign flips are all enumerated up to so many: up to 14 captions."""
+"""Up to this number of sign flips, of 14 captions, all are enumerated."""
 MIN_CAPTIONS = 4
 """With fewer, one resample in nine or more draws one caption alone, which has no spread."""
 SHARE = 0.025
@@ -41,7 +41,7 @@ class Draws:
     """Resamples and sign flips of a set of captions."""
 
     counts_BC: NDArray[np.uint8]
-    """How often each resample has each caption."""
+    """Times that each resample has each caption."""
     signs_FC: NDArray[np.int8]
     """Signs: every way (the first caption's is +, as a sum and its negative count the same), or
     some drawn ones."""
@@ -308,7 +308,7 @@ def tied_ranks(low_S: Array, high_S: Array) -> NDArray[np.int64]:
 
 
 def by_captions(x_SC: Array) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield the states that have the same captions, and these; NaN is what a state lacks."""
+    """Yield groups of states with the same captions, and these; NaN marks a missing caption."""
     has_SC = ~np.isnan(x_SC)
     if (has_SC == has_SC[:1]).all():  # as in a whole run: nothing to sort
         sets, set_S = has_SC[:1], np.zeros(len(has_SC), np.int64)
@@ -320,7 +320,7 @@ def by_captions(x_SC: Array) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int
 
 
 def blocks(rows: int, columns: int) -> Iterator[slice]:
-    """Yield slices of rows that have some BLOCK numbers each."""
+    """Yield slices of rows of about BLOCK numbers each."""
     step = max(1, BLOCK // max(1, columns))
     for start in range(0, rows, step):
         yield slice(start, start + step)

@@ -26,7 +26,7 @@ from engine.statistics.inference import MIN_CAPTIONS, Array, signs_of_noise
 TINY = np.finfo(np.float64).tiny
 """Keeps a component without effect or spread from being 0 / 0."""
 LEAST_DRAWS = 40
-"""Of fewer, 2.5 % is none."""
+"""With fewer draws a tail of 2.5 % is empty."""
 ANGLES = np.linspace(0, np.pi / 2, 31)
 """Proportions of two profiles, as angles: one has no effects at 0, the other at a right angle."""
 
@@ -57,7 +57,7 @@ class ProfilePair:
 def share_of_noise(
     x_SC: Array, components: Sequence[str], captions: tuple[str, ...], *, share: float
 ) -> NoiseAlone:
-    """Return which effective shares noise alone has, and how far out the `share` found is.
+    """Return the effective shares that noise alone gives, and the p-value of `share` among them.
 
     `components` names each state's; a share is the effective number of components divided by the
     number of components. NaN with fewer than MIN_CAPTIONS captions, without a share, or where the

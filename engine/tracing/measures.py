@@ -32,7 +32,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringContext:
-    """All that a measure may read."""
+    """The inputs of a measure besides the outcome."""
 
     scorer: Scorer
     caption: Caption

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 REQUEST_S = 60.0
-"""How long a cluster may be silent within one request; Ray's client itself waits for ever."""
+"""Seconds that a cluster may be silent within one request; Ray's own client waits for ever."""
 DASHBOARD_HELP = "give the address of its dashboard (port 8265 if none was chosen)"
 
 

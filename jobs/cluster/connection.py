@@ -22,7 +22,7 @@ from schemas.errors import ClusterUnavailable, first_line
 OBJECT_STORE_BYTES = 200 * 2**20
 """Size of the object store, which results never pass through."""
 ANSWER_S = 5.0
-"""How long a cluster may take to accept a connection, and to say its first word on it; Ray itself
+"""Seconds within which a cluster has to accept a connection and to begin its answer; Ray itself
 tries for many minutes."""
 SETTINGS = 4
 """Type of the HTTP/2 frame that a server sends first (RFC 9113, section 3.4); its fourth byte."""
@@ -225,7 +225,7 @@ def _capacity(cluster: Cluster) -> Capacity:
 
 
 def _resources() -> Mapping[str, float]:
-    """Return what all nodes of the cluster have, by resource."""
+    """Return the sums of all nodes' resources, by the resource's name."""
     import ray
 
     return cast("Mapping[str, float]", ray.cluster_resources())

@@ -36,13 +36,13 @@ FORWARDED = (
 ENDED = frozenset({"STOPPED", "SUCCEEDED", "FAILED"})
 RUN_KEY, COMMAND_KEY = "dqf_run", "dqf_command"
 AGENT_S = 30.0
-"""How long a cluster that has just started may have no agent that takes jobs."""
+"""Seconds that a cluster that has just started may be without an agent that takes jobs."""
 POLL_S = 0.5
 FOLLOW_S = 1.0
 LOG_BYTES_S = 200_000
 """Rate of reading a log, which is sent whole each time: longer logs are read less often."""
 LOST_S = 60.0
-"""How long a cluster may be away while one of its jobs is followed."""
+"""Seconds that a cluster may be away while one of its jobs is followed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ def protect_token() -> None:
 
 
 def _make_private(path: Path, mode: int) -> None:
-    """Take the rights of others away from what is this user's own."""
+    """Remove other users' permissions from this user's files."""
     status = path.lstat()
     if status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) & 0o077:
         path.chmod(mode)

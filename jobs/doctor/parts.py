@@ -322,7 +322,7 @@ def scored_units(rules: Rules) -> str:
 
 
 def not_finite(schema: pa.Schema) -> str:
-    """Return the SELECT of the number of rows in a part with a number that is not finite."""
+    """Return the SELECT that counts the rows of a part with a number that is not finite."""
     columns = zip(schema.names, schema.types, strict=True)
     floats = [identifier(name) for name, kind in columns if pa.types.is_floating(kind)]
     unfit = " OR ".join(f"NOT isfinite({name})" for name in floats)

@@ -78,8 +78,8 @@ def write_edit(
 
 
 def metadata(plan: EditPlan) -> dict[str, str]:
-    """Return what the delta and the LoRA files say of themselves: `modelspec.*` keys, which image
-    tools show (the Stability AI model metadata standard 1.0.1), and dqf's own.
+    """Return the metadata of the delta and the LoRA files: `modelspec.*` keys, which image tools
+    show (the Stability AI model metadata standard 1.0.1), and dqf's own.
 
     Equal edits have equal metadata: there is no date, and concepts count in any order.
     """

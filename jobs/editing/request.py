@@ -137,7 +137,8 @@ def _without_auto(request: EditRequest) -> EditRequest:
 def _located_components(
     request: EditRequest, located: EditSite, model: Networks
 ) -> tuple[str, ...]:
-    """Return what is edited where no layer is named; the published objective edits one matrix."""
+    """Return the components to edit when no layer is named; the published objective edits one
+    matrix."""
     if located.mean_ie is None or request.objective == "published":
         return (located.component,)
     return edited_with(model, located.component)
@@ -163,7 +164,7 @@ def _site(request: EditRequest, concepts: tuple[Concept, ...]) -> EditSite:
 
 
 def _check_distinct(concepts: Sequence[Concept], tokenizers: Sequence[Any]) -> None:
-    """Raise ConceptError if two names are one to the model: every tokenizer gives the same ids."""
+    """Raise ConceptError if every tokenizer gives two names the same ids."""
     first: dict[tuple[tuple[int, ...], ...], str] = {}
     for concept in concepts:
         ids = tuple(tuple(tokenizer(concept.concept).input_ids) for tokenizer in tokenizers)

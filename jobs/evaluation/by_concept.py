@@ -40,7 +40,7 @@ class ConceptResult:
     neighbors: int
     """Number of kept names that have this concept as their nearest."""
     moved: tuple[str, ...]
-    """Those of them that lose more than half of their right images."""
+    """The neighbors that lose more than half of their right images."""
     verdict: str
 
 
@@ -55,7 +55,7 @@ def results_by_concept(
 
 
 def _badness(result: ConceptResult) -> tuple[float, float, int]:
-    """Return what sorts results; what was not measured comes before what is never seen."""
+    """Return the sort key of a result; an unmeasured share sorts before a share of 0."""
     share = result.still_recognised
     return (
         share if share is not None else 0.0,

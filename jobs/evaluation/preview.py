@@ -10,7 +10,7 @@ from schemas.evaluation import EFFICACY, EvaluationPlan, Subject
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConceptPreview:
-    """The most that a planned evaluation can show of one concept."""
+    """The strongest result that a planned evaluation could give for one concept."""
 
     concept: str
     kind: str

@@ -34,7 +34,7 @@ Problem = tuple[int, str]
 _Line = tuple[int, dict[str, object] | str]
 """A line that is a row or a problem."""
 MOST_ROWS = 10_000_000
-"""Of a Parquet file, of which a few bytes can stand for any number."""
+"""Most rows of a Parquet file, in which a few bytes can stand for any number."""
 NULL = "tag:yaml.org,2002:null"
 
 
@@ -176,9 +176,9 @@ class Table:
             raise self.error(f"{path}, line 1: {wrong}")
 
     def _wrong(self, names: Sequence[str]) -> str:
-        """Return what is wrong with the columns, "" if nothing.
+        """Return the fault of the columns: a missing, unknown or repeated one; "" for none.
 
-        Missing, unknown and repeated ones: a misspelled one would be lost silently.
+        A misspelled one would be lost silently.
         """
         columns = (*self.required, *self.optional)
         missing = [name for name in self.required if name not in names]

@@ -15,7 +15,7 @@ from jobs.runs.run import Row, Task, TaskDone
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
-    """How an actor ended."""
+    """The end of an actor."""
 
     error: BaseException
     is_hung: bool
@@ -27,11 +27,11 @@ class Call(ABC):
     """A call that an actor has in hand."""
 
     counts_errors: ClassVar[bool] = True
-    """Whether what it raises counts among the errors in a row that end a run."""
+    """Whether its error counts toward the consecutive errors that end a run."""
     is_alone: ClassVar[bool] = False
     """Whether its actor gets no other call while it is in hand."""
     units: int | None
-    """So many units' time is what it may take; None: any time."""
+    """Number of units whose time limit the call may use; None: no limit."""
     since: float | None = None
     """When the actor began with it."""
 
@@ -146,7 +146,7 @@ class UnitCall(Call):
         return handle.trace.remote(self.isolation.task, self.isolation.index)
 
     def done(self, result: tuple[Sequence[Row], Failure | None]) -> None:
-        """Keep the unit's rows or failure, and go on with the next unit."""
+        """Keep the unit's rows or failure, and continue with the next unit."""
         self.isolation.traced(*result)
         self.backlog.unit_over(self.isolation)
 

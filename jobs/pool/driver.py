@@ -44,7 +44,7 @@ def drive_run(
 
     The class takes the run's location, `options` and `threads`, its share of the CPUs. With
     `retry_failed` only the units that have failed are tried, once more.
-    TooManyFailures, StoreError, ModelUnavailable: it cannot go on. Interrupted: a signal came.
+    TooManyFailures, StoreError, ModelUnavailable: it cannot continue. Interrupted: a signal came.
     """
     attempt = attempts.begin(run)
     try:

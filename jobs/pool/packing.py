@@ -1,4 +1,4 @@
-"""Which groups of chunks are to be packed: those that lack nothing and have no pack yet."""
+"""The groups of chunks to pack: those that lack nothing and have no pack yet."""
 
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -8,17 +8,17 @@ from jobs.runs.parts import GROUP_CHUNKS
 from jobs.runs.run import Run, Task
 
 PACK_TRIES = 3
-"""How often a group is packed before its parts are left, which count as well as a pack."""
+"""Attempts to pack a group; after the last its parts stay, which count like a pack."""
 
 
 class Groups:
     """The groups of a run, as its driver sees them."""
 
     def __init__(self, run: Run[object], tasks: Iterable[Task]) -> None:
-        """Count what each group lacks; those that lack nothing are to be packed.
+        """Count the uncommitted chunks of each group; groups without any are to be packed.
 
-        What another driver has committed since `tasks` were listed is lacking too, until its task
-        is done here: a group is whole when none of its tasks is left.
+        A chunk that another driver has committed since `tasks` were listed counts as uncommitted
+        until its task is done here: a group is whole when none of its tasks is left.
         """
         self._run = run
         self._missing: Counter[int] = Counter()

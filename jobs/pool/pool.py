@@ -27,9 +27,9 @@ logger = logging.getLogger(__name__)
 CALLS_IN_FLIGHT = 2
 """Calls queued on one actor: the next task is there when one ends."""
 RESIZE_S = 2.0
-"""How often the cluster is asked how many actors it has room for."""
+"""Seconds between questions to the cluster for how many actors it has room."""
 RESULT_S = 5.0
-"""How long a dead actor's calls may take to say so."""
+"""Seconds that a dead actor's calls may take to raise its death."""
 
 
 def run_tasks(
@@ -79,7 +79,7 @@ class _Pool:
     next_resize: float = 0.0
 
     def resize(self) -> None:
-        """Start the actors that the cluster has room for; end unready ones that it has not."""
+        """Start actors while the cluster has room; end unready ones beyond it."""
         now = time.monotonic()
         if now < self.next_resize:
             return

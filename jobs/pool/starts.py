@@ -7,19 +7,19 @@ from jobs.runs.provenance import code_hash
 from schemas.errors import ClusterUnavailable, first_line
 
 RESTART_S = 10.0
-"""How long no actor is started, at most, after one that could not start."""
+"""Longest pause after a failed start, in seconds."""
 TRIES = 6
-"""Times in a row that no actor may start before the run is given up."""
+"""Consecutive failed starts that a run survives; one more ends it."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Starts:
-    """How the starts of actors went."""
+    """The starts of a run's actors so far."""
 
     has_succeeded: bool = False
     """Whether any actor was ever ready."""
     failed: int = 0
-    """Times in a row that an actor could not start; those at one time are one."""
+    """Consecutive failed starts; those at one time count once."""
     next_s: float = 0.0
     """When the next actor may be started, by the monotonic clock."""
 

@@ -55,7 +55,7 @@ class TaskQueue:
         return self._copy() if is_idle else None
 
     def _copy(self) -> Task | None:
-        """Return a task in hand, without a copy yet, that waits or else takes long.
+        """Return a task in hand without a copy: one that waits, or else one that takes long.
 
         Those that wait come first: they may wait behind one that hangs, as its copy would too.
         """
@@ -118,7 +118,7 @@ class TaskQueue:
         return task not in self._left
 
     def reopen(self, task: Task) -> None:
-        """Queue a task that had been done, as its part turned out damaged; not if it is left."""
+        """Queue a committed task again, whose part is damaged, unless it is queued."""
         if task not in self._left:
             self._left.add(task)
             self._todo.appendleft(task)

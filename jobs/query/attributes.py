@@ -35,7 +35,7 @@ class CausalSet:
     is_causal_S: BoolArray
     bits_SB: Bits
     components: tuple[str, ...]
-    """Those that were restored, in the alphabet's order."""
+    """The components that were restored, in alphabetical order."""
     profile_KC: Array
     """Each caption's restored effect of each component, over all of its states together."""
 

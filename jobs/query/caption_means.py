@@ -25,7 +25,7 @@ KEY = "measure, patch_kind, noise_sigmas"
 """Columns that, besides attribute and part, identify a family."""
 TEMPORARY = ("seed_codes", "caption_codes", "component_codes", "places", "families", "numbered")
 MASK_BITS = 120
-"""Of a HUGEINT, which has 127."""
+"""Bits of one mask; a HUGEINT has 127."""
 CAPTIONS = "SELECT DISTINCT caption FROM numbered WHERE family = $family ORDER BY caption"
 CELLS = """
 SELECT place, caption, ie, te FROM numbered WHERE family = $family AND intervention = $intervention
@@ -57,7 +57,7 @@ class Family:
     noise_sigmas: float
     measure: str
     captions: tuple[str, ...]
-    """Their ids."""
+    """Ids of the captions."""
     places_S: Places
     """Rows of the table of places, ascending."""
     effects: Mapping[str, Effects]

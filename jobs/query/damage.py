@@ -31,7 +31,7 @@ SCHEMAS = {
     "units.parquet": UNITS,
     "components.parquet": COMPONENTS,
 }
-"""Of the tables, without whose columns a statement is refused as if it were wrong."""
+"""Schemas of the tables, without whose columns a right statement would be refused as wrong."""
 
 
 class DamagedRun(StoreError):

@@ -313,7 +313,7 @@ def example(name: str) -> Example:
 
 
 def example_sql(name: str, runs: Mapping[str, str]) -> str:
-    """Return an example's SQL for runs: the noun of each by its name in SQL.
+    """Return an example's SQL for `runs`, which maps a run's name in SQL to its kind.
 
     QueryRefused: there are too few, or the example reads another kind of run.
     """

@@ -18,5 +18,5 @@ def with_noise_texts(run: TraceRun, rows: Iterable[dict[str, Any]]) -> list[dict
 
 
 def under(noise: str) -> str:
-    """Return what `noise_text` wrote, to end a list of words."""
+    """Return the words ", noise 3" for a `noise_text` of 3, to end a list; "" for none."""
     return f", noise {noise}" if noise else ""

@@ -110,7 +110,7 @@ def sigmas(noise: float) -> str:
 
 
 def check_choice(run: TraceRun, choice: Choice) -> None:
-    """Raise PlanError if a run lacks what is chosen."""
+    """Raise PlanError if the run has no scores of the choice."""
     plan = run.plan
     available = {
         "attribute": dict.fromkeys(caption.attribute for caption in plan.captions),
@@ -160,7 +160,7 @@ def ranked(
 
 
 def last_ranks(views: Views, choice: Choice, states: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Return the last rank that the interval of each of the choice's `states` leaves open.
+    """Return for each state of the choice the largest rank that its interval allows.
 
     That is the number of states of its ranking less those whose interval lies below; `rank` is the
     first such rank.

@@ -163,13 +163,13 @@ def _names(rows: list[_Family]) -> str:
 
 
 def _over(row: _Family) -> str:
-    """Return what a sentence is about: attribute, part, what is patched unless it is states, and
+    """Return the subject of a sentence: attribute, part, what is patched unless it is states, and
     the noise where there are several."""
     return f"{row.attribute}, {row.part}{patched(row.patch_kind)}{under(row.noise)}:"
 
 
 def patched(patch_kind: str) -> str:
-    """Return what was copied, to end a list of words; "" for states, which need none."""
+    """Return the words ", contributions" for a list; "" for states, the default."""
     return "" if patch_kind == PatchKind.STATE else f", {patch_kind}s"
 
 

@@ -94,7 +94,7 @@ def _section(folder: Path, name: str) -> EditSection:
 
 
 def edit_headline(folder: Path) -> str:
-    """Return what an edit or a sweep found, in a few words; ConceptError as `edit_sections`."""
+    """Return the result of an edit or a sweep in a few words; ConceptError as `edit_sections`."""
     if is_file(folder / SWEEP):
         return _sweep(folder, folder.name).headline
     read_manifest(folder)

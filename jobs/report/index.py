@@ -93,7 +93,7 @@ def _run(folder: Path, index: Path) -> Entry:
 
 
 def _found(run: TraceRun) -> str:
-    """Return what a run found, among the captions that its plan reads."""
+    """Return a run's findings, over the captions that its plan reads."""
     plan = run.plan
     only = CaptionFilter.parsed(plan.known, plan.min_te, measures=plan.measures)
     with opened_views(run, only=only) as views:

@@ -51,7 +51,7 @@ class Drawing:
     width: int | None = None
     """The width of a panel's plot in pixels, 96 per inch."""
     only: CaptionFilter = EVERY_CAPTION
-    """Which captions are read."""
+    """The conditions on captions that are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +161,7 @@ def _captions(run: TraceRun, text: str | None) -> Sequence[Caption]:
 
 
 def _title(row: Row, figure: Figure) -> str:
-    """Return what a figure shows, for the text above it."""
+    """Return the title of a figure: the choice that it shows."""
     choice = choice_text(row, figure.chosen_by)
     return f"{choice}: {row['caption']}" if figure.source == "words" else choice
 

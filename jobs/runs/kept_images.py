@@ -49,7 +49,7 @@ class LabeledImage:
     role: str
     """`clean`, `corrupted`, or the `best` or `worst` of the patched runs."""
     score: float
-    """Of the image, by the measure that its unit's `measure` names."""
+    """Score of the image by the measure that its unit's `measure` names."""
     component: str | None
     """The patched component; None for the clean and the corrupted run, as are the next fields."""
     token: str | None

@@ -1,4 +1,4 @@
-"""Packing: the part files of a group of chunks become one file while readers go on."""
+"""Packing: the part files of a group of chunks become one file while readers continue."""
 
 from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,5 @@
-"""Reading PNG files that others may have made: whole, of no other format, not too large."""
+"""Reading PNG files that someone else may have made; damaged, too large or other files are
+refused."""
 
 import io
 

@@ -39,7 +39,7 @@ from schemas.printable import shown
 
 PLAN = "plan.json"
 RELISTS = 5
-"""How often a reader lists the parts again because some were packed meanwhile."""
+"""Times that a reader lists the parts again because some were packed meanwhile."""
 Row = Mapping[str, object]
 """A row of a run's table, by column."""
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from engine.model.hooks import HookPoint, Side, recording
 
 
 def penultimate(encoder: Any, ids_RL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what the last layer reads, hidden_RLD, and the encoder's first output.
+    """Return the input of the last layer, hidden_RLD, and the encoder's first output.
 
     `output_hidden_states=True` would not do: transformers 5 collects them with hooks of its own,
     which stay, and which see each layer's output before an intervention replaces it.

@@ -154,7 +154,7 @@ class SanaSprint(Sana):
         guidance: float,
         pixels: tuple[int, int],
     ) -> torch.Tensor:
-        """Return what the scheduler reads at the angle t, which the pipeline makes of the flow's
+        """Return the scheduler's input at the angle t, which the pipeline computes from the flow's
         velocity."""
         sigma, config = _sigma_data(model), model.denoiser.config
         flow = t.sin() / (t.cos() + t.sin())

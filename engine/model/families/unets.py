@@ -121,7 +121,7 @@ def _block_increments(block: Any) -> tuple[HookPoint, ...]:
 
 
 def _attention_increment(attention: Any) -> HookPoint:
-    """Return what an attention with a residual adds, or a transformer's projection."""
+    """Return the output that an attention or a transformer adds to its residual stream."""
     if hasattr(attention, "transformer_blocks"):
         return HookPoint(attention.proj_out)
     return HookPoint(attention.to_out[0])

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
 
 CONNECT_S = 5.0
-"""How long a bucket's host may take to accept a connection."""
+"""Seconds that a bucket's host may take to accept a connection."""
 SILENCE_S = 8.0
-"""How long a bucket may take to begin its answer, including the upload of a small file."""
+"""Seconds that a bucket may take to begin its answer, including the upload of a small file."""
 RETRY_S = 10.0
 """No request is tried again later than this, so that a dead bucket is known within 20 s."""
 SLOWEST_UPLOAD = 500_000
