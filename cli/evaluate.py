@@ -20,11 +20,12 @@ from cli.printing.output import Format, FormatOption, print_rows
 from engine.files import read_bytes
 from schemas.errors import ConceptError
 from schemas.prompt_set import PromptSet
+from schemas.results import EVALUATION
 
 if TYPE_CHECKING:
     from jobs.evaluation.by_concept import ConceptResult
     from jobs.evaluation.evaluate import EvaluationRequest
-    from jobs.evaluation.measures import GroupResult
+    from schemas.results import GroupResult
 
 
 class By(StrEnum):
@@ -92,7 +93,7 @@ def evaluate(
     if plan:
         _print_plan(request, output_format)
         return
-    folder = out or edit / "evaluation"
+    folder = out or edit / EVALUATION
     if address and is_job_address(address):
         # A checkout stays where it is: the cluster's nodes must find it too.
         file = Path(prompts) if prompts and not prompts.startswith(EMMA) else None
@@ -165,7 +166,7 @@ def results(
     check_limits(limits)
     if card:
         check_output(card, error=ConceptError)
-    run = open_evaluation(out or edit / "evaluation")
+    run = open_evaluation(out or edit / EVALUATION)
     groups = measured(run)
     concepts = results_by_concept(run, limit=max_still_recognised or MAX_STILL_RECOGNISED)
     if by is By.CONCEPT:

@@ -12,8 +12,9 @@ from typing import BinaryIO
 
 from schemas.documents import MOST_BYTES, check_size, read_json
 from schemas.errors import ConceptError, DqfError, StoreError
+from schemas.results import SWEEP
 
-OWN = ("plan.json", "edit.json", "sweep.json")
+OWN = ("plan.json", "edit.json", SWEEP)
 """Files that make a folder a run, an edit or a sweep."""
 
 

@@ -124,6 +124,22 @@ def parsed(kind: type[T], content: object, name: str, *, error: type[DqfError]) 
         raise error(f"{name}: {first_message(problem)}") from problem
 
 
+def parsed_rows(
+    kind: type[T], content: object, name: str, *, error: type[DqfError]
+) -> tuple[T, ...]:
+    """Return a list of plain data as rows of a dataclass; `error` says which row is wrong.
+
+    Every field must be there, also one that has a default: a row without it is of another version.
+    """
+    names = [field.name for field in fields(kind)]  # pyright: ignore[reportArgumentType]
+    read: list[T] = []
+    for place, row in enumerate(parsed(list[dict[str, object]], content, name, error=error), 1):
+        if missing := [field for field in names if field not in row]:
+            raise error(f"{name}, row {place}, has no field {missing[0]!r}")
+        read.append(parsed(kind, row, f"{name}, row {place}", error=error))
+    return tuple(read)
+
+
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)

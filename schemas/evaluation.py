@@ -16,13 +16,10 @@ from schemas.concept import ConceptKind
 from schemas.content_id import content_id
 from schemas.numerics import Numerics
 from schemas.product import Product
+from schemas.results import STILL_RECOGNISED
 
 EVALUATION_VERSION = 4
 """Raised when a column or the meaning of one changes; part of every unit's id."""
-SUMMARY = "evaluation.json"
-"""File of an evaluation's folder that holds how the images came about, and every measure."""
-PICTURES = "images"
-"""Folder of an evaluation's pictures, one a group."""
 
 
 class Group(StrEnum):
@@ -291,7 +288,7 @@ kept names nearest to it: `moved` are those that lose more than half of their ri
 
 COUNTED = f"""
 WITH marked AS ({MARKED}), near AS ({NEIGHBORS}), grouped AS (
-  SELECT 'still_recognised' AS "group", marked.* EXCLUDE "group" FROM marked WHERE is_efficacy
+  SELECT '{STILL_RECOGNISED}' AS "group", marked.* EXCLUDE "group" FROM marked WHERE is_efficacy
   UNION ALL BY NAME SELECT * FROM marked
   UNION ALL BY NAME SELECT '{NEIGHBOR}' AS "group", marked.* EXCLUDE "group"
   FROM marked SEMI JOIN near USING (subject, subject_kind) WHERE "group" = '{Group.KEPT}')

@@ -26,7 +26,7 @@ from jobs.runs.storage.local import TEMPORARY, LocalStorage
 from jobs.runs.trace_run import TraceRun
 from schemas.attack import SUMMARY as ATTACK_SUMMARY
 from schemas.errors import StoreError, first_line
-from schemas.evaluation import SUMMARY as EVALUATION_SUMMARY
+from schemas.results import SUMMARY as EVALUATION_SUMMARY
 from schemas.views import TABLES
 
 SHOWN = 10

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from engine.editing.forms import form_texts
 from jobs.evaluation.by_concept import ConceptResult
 from jobs.evaluation.judgment import Judgment, bound_above, bound_below
-from jobs.evaluation.measures import STILL_RECOGNISED, GroupResult
 from jobs.runs.evaluation_run import EDIT, EvaluationRun
 from schemas.concept import Concept
 from schemas.evaluation import Group
 from schemas.manifest import EditManifest
 from schemas.printable import printable
+from schemas.results import STILL_RECOGNISED, GroupResult
 
 CAVEATS = (
     "The edit changes what the words of a concept mean to the model. Whoever holds the weights can "

@@ -26,7 +26,7 @@ from engine.statistics.bootstrap import LEVEL, RESAMPLES
 from jobs.cluster.connection import Cluster
 from jobs.editing.grid import draw_grid
 from jobs.editing.manifest import read_manifest
-from jobs.evaluation.measures import GroupResult, ShownImages, results, shown_images
+from jobs.evaluation.measures import ShownImages, results, shown_images
 from jobs.evaluation.worker import EvaluationWorker
 from jobs.input.emma import EMMA, read_emma
 from jobs.input.given_prompts import Given, read_given
@@ -38,9 +38,10 @@ from jobs.runs.png import read_png
 from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import manifest_of
 from schemas.concept import Concept, ConceptKind
-from schemas.evaluation import PICTURES, SUMMARY, EvaluationPlan, Group
+from schemas.evaluation import EvaluationPlan, Group
 from schemas.numerics import Numerics
 from schemas.prompt_set import PromptSet
+from schemas.results import PICTURES, SUMMARY, GroupResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +199,7 @@ def write_summary(run: EvaluationRun, measured: Sequence[GroupResult], end: Prog
         "intervals": f"bootstrap over names, {RESAMPLES} resamples, percentiles at {LEVEL:.0%}",
         "results": [asdict(result) for result in measured],
     }
-    content = (json.dumps(summary, indent=2) + "\n").encode()
+    content = (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode()
     write_whole(Path(run.location, SUMMARY), content, within=Path(run.location))
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from engine.statistics.exact import images_needed, lower_bound, upper_bound
 from jobs.evaluation.by_concept import ConceptResult
-from jobs.evaluation.measures import STILL_RECOGNISED, GroupResult
 from schemas.errors import ConceptError
 from schemas.evaluation import Group
+from schemas.results import STILL_RECOGNISED, GroupResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +22,6 @@ class Limits:
     min_kept: float | None = None
     each: bool = False
     """Whether every concept must be shown to be within `max_still_recognised`."""
-
-    @property
-    def are_given(self) -> bool:
-        """Whether anything is judged."""
-        return self.max_still_recognised is not None or self.min_kept is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

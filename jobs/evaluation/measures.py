@@ -20,10 +20,9 @@ from engine.statistics.bootstrap import Interval, harmonic_interval, harmonic_me
 from jobs.query.damage import damage_named
 from jobs.runs.evaluation_run import EDIT, EvaluationRun
 from schemas.evaluation import COUNTED, NEIGHBOR, Group
+from schemas.results import HARMONIC, STILL_RECOGNISED, GroupResult
 from schemas.views import exactly, quoted, read_parquet
 
-STILL_RECOGNISED, HARMONIC = "still_recognised", "harmonic mean"
-"""Rows that pool groups: all prompts that mention a concept; these and the kept names together."""
 ORDER = (
     HARMONIC, STILL_RECOGNISED, Group.CONCEPT, Group.PARAPHRASE, Group.POSITION, Group.FORM,
     Group.GIVEN, Group.IMPLICIT, Group.KEPT, NEIGHBOR, Group.OBJECT, Group.STYLE, Group.COLOR,
@@ -39,48 +38,6 @@ SHOWN_IMAGES = """
 SELECT "group", prompt, seed, image_before, image_after FROM images
 WHERE image_before IS NOT NULL ORDER BY "group", prompt, seed
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupResult:
-    """The measures of one group of an evaluation; null where there is nothing to measure.
-
-    Intervals are of 95 %, by a bootstrap over names; they are null for a single name.
-    """
-
-    group: str
-    """`still_recognised` pools concept, paraphrase, position, form and given; `kept` has neighbors
-    too."""
-    names: int | None = None
-    """Number of concepts or kept names; for general prompts, of prompts."""
-    images: int | None = None
-    """Number of images by each of the two models."""
-    before: float | None = None
-    """Share of unedited images that show the name in their prompt."""
-    after: float | None = None
-    """The same for edited images; in the row `harmonic mean`, the mean H of 1 - still_recognised
-    and kept."""
-    after_low: float | None = None
-    after_high: float | None = None
-    right_before: int | None = None
-    """Number of images that the unedited model draws right."""
-    of_right: float | None = None
-    """Share of these images that are still right after the edit; or H of these shares."""
-    of_right_low: float | None = None
-    of_right_high: float | None = None
-    as_replacement: float | None = None
-    """Share of edited images of updated concepts that show the replacement."""
-    as_replacement_low: float | None = None
-    as_replacement_high: float | None = None
-    as_replacement_of_right: float | None = None
-    """The same where the unedited image showed the concept."""
-    clip_before: float | None = None
-    """Mean cosine of images with their own prompts (CLIPScore without its factor 2.5)."""
-    clip_after: float | None = None
-    similarity: float | None = None
-    """Mean cosine of the edited with the unedited image."""
-    cmmd: float | None = None
-    """Distance of all edited from all unedited images of general prompts; 0 if they are alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from jobs.editing.manifest import read_manifest
 from jobs.editing.plan import EditPlan
 from jobs.editing.request import default_numerics
 from jobs.evaluation.evaluate import EvaluationRequest, make_plan
-from jobs.evaluation.measures import HARMONIC, STILL_RECOGNISED, GroupResult, results
+from jobs.evaluation.measures import results
 from jobs.evaluation.worker import EvaluationWorker
 from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
@@ -37,6 +37,15 @@ from schemas.edit_settings import EditSettings, RoleWeights
 from schemas.errors import ConceptError
 from schemas.evaluation import Group
 from schemas.manifest import EditSite
+from schemas.results import (
+    EDITS,
+    EVALUATION,
+    HARMONIC,
+    STILL_RECOGNISED,
+    SWEEP,
+    GroupResult,
+    SweepResult,
+)
 
 
 class Anchor(StrEnum):
@@ -87,31 +96,6 @@ class Setting:
         return f"{self.anchor}{strength}-ridge-{self.ridge:g}-{self.roles}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepResult:
-    """The measures of one edit of a sweep; null where nothing is measured.
-
-    `of_right` counts only images that the unedited model draws right.
-    """
-
-    edit: str
-    is_best: bool = False
-    """No other edit is as good in `still_recognised`, in `kept` (both `of_right`) and in CMMD, and
-    better in one of them."""
-    still_recognised: float | None
-    kept: float | None
-    harmonic_mean: float | None
-    still_recognised_of_right: float | None
-    kept_of_right: float | None
-    harmonic_of_right: float | None
-    harmonic_of_right_low: float | None
-    harmonic_of_right_high: float | None
-    as_replacement: float | None
-    clip_before: float | None
-    clip_after: float | None
-    cmmd: float | None
-
-
 def settings_of(grid: Grid) -> list[Setting]:
     """Return every combination of a grid; ConceptError if one of its values cannot be used."""
     for value in (*grid.ridges, *grid.strengths):
@@ -153,7 +137,7 @@ def prepare_sweep(
             concepts=concepts,
             model=model,
             located=EditSite(component=grid.components[0]),
-            out=request.edit / "edits" / setting.name,
+            out=request.edit / EDITS / setting.name,
             settings=_edit_settings(setting, grid.components),
             numerics=default_numerics(model),
             scorer=scorer,
@@ -169,7 +153,7 @@ def prepare_sweep(
     plan = make_plan(concepts, model=model, edits=hashes, request=request)
     plan = plan.model_copy(update={"shown_seeds": 0})
     manifest = manifest_of(model=plan.model, scorer=plan.scorer)
-    return create_as(EvaluationRun, request.edit / "evaluation", plan, manifest)
+    return create_as(EvaluationRun, request.edit / EVALUATION, plan, manifest)
 
 
 def sweep(
@@ -181,7 +165,7 @@ def sweep(
     note: Note,
 ) -> list[SweepResult]:
     """Evaluate the edits of a sweep in the folder `out` and return the measures of each."""
-    edits = {name: str((out / "edits" / name).resolve()) for name in run.plan.edits}
+    edits = {name: str((out / EDITS / name).resolve()) for name in run.plan.edits}
     drive_run(
         run,
         cluster=cluster,
@@ -193,8 +177,8 @@ def sweep(
         note=note,
     )
     trades = marked([_trade(name, results(run, name)) for name in edits])
-    content = json.dumps([asdict(trade) for trade in trades], indent=2)
-    write_whole(out / "sweep.json", f"{content}\n".encode(), within=out)
+    content = json.dumps([asdict(trade) for trade in trades], indent=2, allow_nan=False)
+    write_whole(out / SWEEP, f"{content}\n".encode(), within=out)
     return trades
 
 

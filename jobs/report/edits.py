@@ -5,32 +5,33 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any, TypeVar
 
 from engine.files import is_file, read_json_file
 from jobs.editing.manifest import BEFORE_AFTER, MANIFEST, read_manifest
 from jobs.report.figures.edits import GROUPS
 from jobs.report.images import picture_uri
 from jobs.runs.png import CorruptImage
-from schemas.documents import is_mapping, parsed
+from schemas.documents import is_mapping, parsed_rows
 from schemas.errors import ConceptError
-from schemas.evaluation import PICTURES, SUMMARY
+from schemas.evaluation import Group
 from schemas.manifest import EditManifest
+from schemas.results import (
+    EVALUATION,
+    HARMONIC,
+    PICTURES,
+    STILL_RECOGNISED,
+    SUMMARY,
+    SWEEP,
+    GroupResult,
+    SweepResult,
+)
 
-SWEEP = "sweep.json"
-ResultRow = dict[str, bool | int | Annotated[float, Field(allow_inf_nan=False)] | str | None]
-"""The numbers and names of one group, or of one edit of a sweep."""
-RESULT_FIELDS = ("group", "names", "images", "before", "after", "of_right", "as_replacement")
-TRADE_FIELDS = (
-    "edit", "is_best", "still_recognised_of_right", "kept_of_right", "harmonic_of_right", "cmmd",
-)  # fmt: skip
-"""The fields of each row that a page shows."""
+Row = TypeVar("Row", GroupResult, SweepResult)
 
 CONCEPTS = 30
 """The number of an edit's concepts that a page lists."""
-ORDER = ("still_recognised", "kept", "concept", "paraphrase", "position")
+ORDER = (STILL_RECOGNISED, Group.KEPT, Group.CONCEPT, Group.PARAPHRASE, Group.POSITION)
 """Groups whose pictures come first."""
 
 
@@ -50,9 +51,9 @@ class EditSection:
     name: str
     manifest: EditManifest | None
     """None for a sweep."""
-    results: tuple[dict[str, Any], ...]
+    results: tuple[GroupResult, ...]
     """The rows of its evaluation that have images; empty if it has no evaluation."""
-    trades: tuple[dict[str, Any], ...]
+    trades: tuple[SweepResult, ...]
     """The edits of a sweep; empty for a single edit."""
     pictures: tuple[Picture, ...]
     sentence: str
@@ -85,7 +86,7 @@ def _section(folder: Path, name: str) -> EditSection:
     return EditSection(
         name=name,
         manifest=manifest,
-        results=tuple(r for r in results if r["images"] or r["group"] in GROUPS),
+        results=tuple(r for r in results if r.images or r.group in GROUPS),
         trades=(),
         pictures=tuple(_pictures(folder, manifest)),
         sentence=sentence,
@@ -102,15 +103,21 @@ def edit_headline(folder: Path) -> str:
     return _headline(results) or _edit_sentence(results, folder)
 
 
-def _results(folder: Path) -> tuple[dict[str, Any], ...]:
+def _results(folder: Path) -> tuple[GroupResult, ...]:
     """Return the rows of an edit's evaluation; none if it has none."""
-    summary = folder / "evaluation" / SUMMARY
-    return _rows(summary, "results") if is_file(summary) else ()
+    path = folder / EVALUATION / SUMMARY
+    if not is_file(path):
+        return ()
+    summary = read_json_file(path, error=ConceptError)
+    rows = summary.get("results") if is_mapping(summary) else None
+    return _rows(GroupResult, rows, path, again="evaluate the edit again")
 
 
 def _sweep(folder: Path, name: str) -> EditSection:
-    trades = _rows(folder / SWEEP, None)
-    best = [trade["edit"] for trade in trades if trade["is_best"]]
+    path = folder / SWEEP
+    rows = read_json_file(path, error=ConceptError)
+    trades = _rows(SweepResult, rows, path, again="make the sweep again")
+    best = [trade.edit for trade in trades if trade.is_best]
     sentence = (
         f"Of {len(trades)} edits {len(best)} are beaten by no other: "
         f"{', '.join(best[:8])}{' and more' if len(best) > 8 else ''}."
@@ -126,59 +133,52 @@ def _sweep(folder: Path, name: str) -> EditSection:
     )
 
 
-def _rows(path: Path, key: str | None) -> tuple[dict[str, Any], ...]:
-    """Return the rows of a file of results; ConceptError: a field that a page shows is missing."""
-    document = read_json_file(path, error=ConceptError)
-    rows = document.get(key) if key and is_mapping(document) else document
-    name = f"{path} is damaged, evaluate the edit again"
-    checked = parsed(list[ResultRow], rows, name, error=ConceptError)
-    fields = TRADE_FIELDS if key is None else RESULT_FIELDS
-    for row in checked:
-        if missing := [name for name in fields if name not in row]:
-            raise ConceptError(f"{path} has no {missing[0]!r}: evaluate the edit again")
-    return tuple(checked)
+def _rows(kind: type[Row], rows: object, path: Path, *, again: str) -> tuple[Row, ...]:
+    """Return the rows of a file; ConceptError if it is damaged, or another version's."""
+    try:
+        return parsed_rows(kind, rows, str(path), error=ConceptError)
+    except ConceptError as problem:
+        raise ConceptError(f"{problem}: {again}") from problem
 
 
-def _edit_sentence(results: Sequence[dict[str, Any]], folder: Path) -> str:
-    by_group = {row["group"]: row for row in results}
-    still_recognised, kept, mean = (
-        by_group.get(group) for group in ("still_recognised", "kept", "harmonic mean")
-    )
+def _edit_sentence(results: Sequence[GroupResult], folder: Path) -> str:
+    shares = {row.group: share_text(row) for row in results}
     if not results:
         return (
             f"Not evaluated yet: `dqf edit evaluate {shlex.quote(str(folder))}` measures what it "
             "erases and keeps."
         )
     parts: list[str] = []
-    if still_recognised and still_recognised["of_right"] is not None:
-        parts.append(f"{share_text(still_recognised)} of the concepts' images still show them")
-    if kept and kept["of_right"] is not None:
-        parts.append(f"{share_text(kept)} of what is kept is still recognized")
-    if mean and mean["of_right"] is not None:
-        parts.append(f"the harmonic mean is {share_text(mean)}")
+    if share := shares.get(STILL_RECOGNISED):
+        parts.append(f"{share} of the concepts' images still show them")
+    if share := shares.get(Group.KEPT):
+        parts.append(f"{share} of what is kept is still recognized")
+    if share := shares.get(HARMONIC):
+        parts.append(f"the harmonic mean is {share}")
     if not parts:
         return "The evaluation has nothing to choose between, so no accuracy is measured."
     return f"Of the images that the unedited model draws right: {'; '.join(parts)}."
 
 
-def _headline(results: Sequence[dict[str, Any]]) -> str:
+def _headline(results: Sequence[GroupResult]) -> str:
     """Return the shares still recognized and kept in a few words; "" if neither was measured."""
-    by_group = {row["group"]: row for row in results if row["of_right"] is not None}
+    by_group = {row.group: row for row in results}
     words: list[str] = []
-    if erased := by_group.get("still_recognised"):
-        concepts = f"{erased['names']} concept{'' if erased['names'] == 1 else 's'}"
-        words.append(f"{erased['of_right']:.0%} of the images of {concepts} still show them")
-    if kept := by_group.get("kept"):
-        words.append(f"{kept['of_right']:.0%} of what is kept is still recognized")
+    erased, kept = by_group.get(STILL_RECOGNISED), by_group.get(Group.KEPT)
+    if erased and erased.of_right is not None:
+        concepts = f"{erased.names} concept{'' if erased.names == 1 else 's'}"
+        words.append(f"{erased.of_right:.0%} of the images of {concepts} still show them")
+    if kept and kept.of_right is not None:
+        words.append(f"{kept.of_right:.0%} of what is kept is still recognized")
     return ", ".join(words).replace("%", " %") + "." if words else ""
 
 
-def share_text(row: dict[str, Any], name: str = "of_right") -> str:
+def share_text(row: GroupResult | SweepResult, name: str = "of_right") -> str:
     """Return a share with its interval; "" if the share is null."""
-    if row[name] is None:
+    share, low, high = (getattr(row, f"{name}{end}", None) for end in ("", "_low", "_high"))
+    if share is None:
         return ""
-    text = _percent(row[name])
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    text = _percent(share)
     return text if low is None or high is None else f"{text} ({_percent(low)} to {_percent(high)})"
 
 
@@ -192,23 +192,23 @@ def measure_rows(sections: Sequence[EditSection]) -> list[dict[str, Any]]:
         {
             "edit": section.name,
             "place": place,
-            "group": row["group"],
-            "value": row["of_right"],
-            "low": row["of_right_low"],
-            "high": row["of_right_high"],
-            "names": row["names"],
-            "images": row["images"],
+            "group": row.group,
+            "value": row.of_right,
+            "low": row.of_right_low,
+            "high": row.of_right_high,
+            "names": row.names,
+            "images": row.images,
         }
         for place, section in enumerate(sections)
         for row in section.results
-        if row["group"] in GROUPS and row["of_right"] is not None
+        if row.group in GROUPS and row.of_right is not None
     ]
 
 
 def _pictures(folder: Path, manifest: EditManifest) -> list[Picture]:
     concepts = ", ".join(concept.concept for concept in manifest.concepts[:12])
     paths = [(folder / BEFORE_AFTER, "before and after", f"Images of {concepts} and of kept names")]
-    groups = sorted((folder / "evaluation" / PICTURES).glob("*.png"), key=_place)
+    groups = sorted((folder / EVALUATION / PICTURES).glob("*.png"), key=_place)
     paths += [
         (path, path.stem, f"Images of the group {path.stem} of the evaluation") for path in groups
     ]

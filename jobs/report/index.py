@@ -10,7 +10,7 @@ from urllib.parse import quote
 from engine.files import is_file, is_folder, write_whole
 from jobs.editing.manifest import BEFORE_AFTER, MANIFEST, read_manifest
 from jobs.query.select import opened_views
-from jobs.report.edits import SWEEP, edit_headline
+from jobs.report.edits import edit_headline
 from jobs.report.figures.data import read_figure_data
 from jobs.report.figures.known import default_measure
 from jobs.report.template import rendered, text_of
@@ -21,6 +21,7 @@ from jobs.runs.run import PLAN
 from jobs.runs.trace_run import TraceRun
 from schemas.caption_filter import CaptionFilter
 from schemas.errors import DqfError
+from schemas.results import SWEEP
 
 REPORT = "report.html"
 """The name of a run's report in its folder."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ def _edit_figures(sections: Sequence[EditSection]) -> list[dict[str, Any]]:
         figures.append(_own_figure("edits", "edits", spec_of(edits, rows), _said(sections)))
     for number, section in enumerate(sections):
         if section.trades:
-            spec = spec_of(pareto, section.trades)
+            spec = spec_of(pareto, [asdict(trade) for trade in section.trades])
             figures.append(_own_figure("pareto", f"pareto-{number}", spec, section.sentence))
     return figures
 

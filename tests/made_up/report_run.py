@@ -4,6 +4,7 @@ Its texts are what an attacker or an emoji would put into them.
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from schemas.intervention import Intervention, PatchKind, TokenRole
 from schemas.manifest import MANIFEST_VERSION
 from schemas.numerics import Numerics
 from schemas.plan import TracePlan
+from schemas.results import GroupResult
 from tests.made_up.runs import score_row
 
 HACK = "<img src=x onerror=\"window.hacked='{}'\">"
@@ -212,12 +214,12 @@ def _result(group: str) -> dict[str, Any]:
     share = {"harmonic mean": 0.9, "still_recognised": 0.05, "concept": 0.05, "kept": 0.85}.get(
         group
     )
-    names = {"before": 0.95, "after": share, "of_right": share, "as_replacement": None}
-    row: dict[str, Any] = {"group": group, "names": 2, "images": 8, **names}
-    for name in ("after", "of_right", "as_replacement"):
-        row |= {f"{name}_{end}": None if share is None else share + d
-                for end, d in (("low", -0.05), ("high", 0.05))}  # fmt: skip
-    return row
+    low, high = (None, None) if share is None else (share - 0.05, share + 0.05)
+    row = GroupResult(
+        group=group, names=2, images=8, before=0.95, after=share, after_low=low, after_high=high,
+        of_right=share, of_right_low=low, of_right_high=high,
+    )  # fmt: skip
+    return asdict(row)
 
 
 def make_report_sweep(folder: Path) -> Path:

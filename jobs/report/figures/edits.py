@@ -4,8 +4,10 @@ import altair as alt
 
 from jobs.report.figures.parts import ROWS, Rows, by_field, ends
 from jobs.report.figures.style import SERIES
+from schemas.evaluation import Group
+from schemas.results import HARMONIC, STILL_RECOGNISED
 
-GROUPS = ("harmonic mean", "kept", "still_recognised")
+GROUPS = (HARMONIC, Group.KEPT.value, STILL_RECOGNISED)
 """The rows of an evaluation that sum it up; a lower `still_recognised` is better."""
 
 

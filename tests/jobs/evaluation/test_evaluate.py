@@ -14,7 +14,7 @@ from jobs.evaluation.evaluate import (
     prepare_evaluation,
     write_summary,
 )
-from jobs.evaluation.measures import GroupResult, results
+from jobs.evaluation.measures import results
 from jobs.evaluation.worker import EvaluationWorker
 from jobs.runs.evaluation_run import EDIT, EvaluationRun, open_evaluation
 from jobs.runs.progress import progress_of
@@ -23,6 +23,7 @@ from schemas.concept import Concept, ConceptKind
 from schemas.errors import ConceptError, StoreError
 from schemas.evaluation import EvaluationPrompt, Group
 from schemas.prompt_set import PromptSet
+from schemas.results import GroupResult
 from tests.made_up.evaluated import few_names, write_edit
 
 

@@ -14,12 +14,13 @@ from jobs.editing.manifest import read_manifest
 from jobs.editing.update import with_added, with_removed
 from jobs.evaluation.evaluate import EvaluationRequest
 from jobs.evaluation.measures import results
-from jobs.evaluation.sweep import Anchor, Grid, SweepResult, marked, prepare_sweep, settings_of
+from jobs.evaluation.sweep import Anchor, Grid, marked, prepare_sweep, settings_of
 from jobs.evaluation.worker import EvaluationWorker
 from jobs.runs.run import Task
 from schemas.concept import Concept
 from schemas.errors import ConceptError, UnknownComponent
 from schemas.prompt_set import PromptSet
+from schemas.results import SweepResult
 from tests.made_up.evaluated import few_names
 
 SCORER = "builtin:emoji-sd"
