@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.job import arguments, driven, follow_as_job, say_end
+from cli.job import arguments, driven, end_as, follow_as_job, say_end
 from cli.options.device import DeviceOption, cluster_on
 from cli.options.edits import EditArgument
 from cli.options.evaluation import ScorerOption
@@ -102,3 +102,4 @@ def attack(
     rows = attack_rows(run)
     shown = summary_rows(rows) if output_format.is_for_people else [asdict(row) for row in rows]
     print_rows(shown, output_format)
+    end_as(end)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.job import arguments, follow_as_job, shared
+from cli.job import arguments, follow_as_job, shared, shared_model
 from cli.options.completion import runs
 from cli.options.device import DeviceOption, use_here
 from cli.options.editing import ImagesOption, OutOption
@@ -19,7 +19,7 @@ from cli.options.runs import run_location
 from cli.printing.edit_report import print_edit
 from cli.printing.lines import note
 from cli.printing.output import Format, FormatOption
-from engine.files import is_folder, read_bytes, refuse_occupied
+from engine.files import read_bytes, refuse_occupied
 from schemas.edit_settings import EditSettings
 from schemas.errors import ConceptError
 
@@ -184,10 +184,10 @@ def edit_batch(
         replaced = {
             **shipped,
             "from_run": from_run and shared(run_location(from_run)),
-            "model": _shared_model(model),
+            "model": shared_model(model),
             "revision": None,
             "variant": None,
-            "scorer": _shared_model(scorer),
+            "scorer": shared_model(scorer),
         }
         follow_as_job(
             arguments(context, replaced),
@@ -232,14 +232,3 @@ def edit_batch(
         address=address,
     )
     print_edit(run_edit(read, request, note=note), out, output_format)
-
-
-def _shared_model(name: str | None) -> str | None:
-    """Return a folder's absolute path; a name that dqf or the hub knows is returned unchanged."""
-    from engine.model.registry import BUILT_IN, split_variant, with_variant
-
-    if name is None:
-        return None
-    plain, variant = split_variant(name)
-    is_ours = plain not in BUILT_IN and is_folder(plain)
-    return with_variant(shared(plain), variant) if is_ours else name

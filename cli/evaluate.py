@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.job import arguments, driven, follow_as_job, say_end
+from cli.job import arguments, driven, end_as, follow_as_job, say_end
 from cli.options.device import DeviceOption, cluster_on
 from cli.options.edits import EditArgument
 from cli.options.evaluation import ImagesOption, ScorerOption
@@ -121,6 +121,7 @@ def evaluate(
         )
     say_end(run, end)
     _print(measured, output_format)
+    end_as(end)
 
 
 def results(

@@ -10,6 +10,7 @@ import typer
 
 from cli.printing.lines import note, say
 from cli.printing.progress import progress_bar
+from engine.files import is_folder
 
 if TYPE_CHECKING:
     from jobs.cluster.submission import Job
@@ -42,6 +43,12 @@ def say_end(run: "Run[Any]", end: "Progress") -> None:
         failed = f"{end.failed} of {end.total} units failed"
         say(f"warning: {failed}; --retry-failed tries them again", err=True)
     note(f"{run.noun} {run.location}: {end.done} of {end.total} units done")
+
+
+def end_as(end: "Progress") -> None:
+    """Exit with 1 if units of a run have failed; called when the results are printed."""
+    if end.failed:
+        raise typer.Exit(1)
 
 
 def arguments(context: typer.Context, replaced: Mapping[str, object] | None = None) -> list[str]:
@@ -139,3 +146,14 @@ def exit_code_of(ended: "Job") -> int:
 def shared(path: Path | str) -> str:
     """Return the path by which a cluster's nodes find a shared folder: the absolute one."""
     return str(path) if "://" in str(path) else str(Path(path).absolute())
+
+
+def shared_model(name: str | None) -> str | None:
+    """Return a folder's absolute path; a name that dqf or the hub knows is returned unchanged."""
+    from engine.model.registry import BUILT_IN, split_variant, with_variant
+
+    if name is None:
+        return None
+    plain, variant = split_variant(name)
+    is_ours = plain not in BUILT_IN and is_folder(plain)
+    return with_variant(shared(plain), variant) if is_ours else name

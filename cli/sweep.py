@@ -6,20 +6,23 @@ from typing import Annotated
 
 import typer
 
-from cli.job import driven
+from cli.job import arguments, driven, end_as, follow_as_job, say_end, shared_model
 from cli.options.device import DeviceOption, cluster_on
 from cli.options.evaluation import ImagesOption, ScorerOption
 from cli.options.models import RevisionOption, VariantOption, check_name, full_name, model_option
 from cli.options.progress import with_progress_options
-from cli.options.run import ActorsOption
+from cli.options.run import ActorsOption, AddressOption, RetryOption, WaitOption
 from cli.options.sampling import StepsOption
 from cli.printing.lines import note
 from cli.printing.output import Format, FormatOption, print_rows
+from engine.files import read_bytes
+from schemas.errors import ConceptError
 from schemas.prompt_set import PromptSet
 
 
 @with_progress_options
 def sweep(
+    context: typer.Context,
     concepts: Annotated[
         Path, typer.Argument(help="Concept file, as `dqf edit-batch` reads it.", show_default=False)
     ],
@@ -50,6 +53,9 @@ def sweep(
     ] = PromptSet.SMALL,
     actors: ActorsOption = None,
     device: DeviceOption = None,
+    address: AddressOption = None,
+    wait: WaitOption = True,
+    retry_failed: RetryOption = False,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
     """Make an edit of every combination of settings and print the results of each.
@@ -57,12 +63,15 @@ def sweep(
     `is_best` marks the edits that no other beats. One edit beats another if, over the images that
     the unedited model draws right, it still shows no more removed concepts, keeps at least as many
     names, has no higher CMMD, and is better in one of the three. The same command continues where
-    it was cut short.
+    it was cut short. For a job, the folder and the model must be where the cluster's nodes find
+    them too.
     """
     note(f"reading {concepts}")
     model = full_name(model, revision=revision, variant=variant)
     check_name(model)
-    from jobs.evaluation.evaluate import EvaluationRequest
+    from jobs.cluster.connection import check_address
+    from jobs.cluster.submission import is_job_address
+    from jobs.evaluation.evaluate import EvaluationSettings
     from jobs.evaluation.sweep import Anchor, Grid, prepare_sweep
     from jobs.evaluation.sweep import sweep as work
     from jobs.input.concepts import read_concepts
@@ -74,20 +83,36 @@ def sweep(
         ridges=_numbers(ridge, "--ridge"),
         roles=_words(roles, "--roles"),
     )
-    request = EvaluationRequest(
-        edit=out, seeds=images, steps=steps, scorer=scorer, prompts=prompt_set
-    )
-    cluster = cluster_on(device, actors=actors)
-    run = prepare_sweep(read_concepts(concepts), grid, request, model=model, note=note)
-    with driven(run, address=None, doing="evaluating") as show:
-        trades = work(
+    asked = EvaluationSettings(seeds=images, steps=steps, scorer=scorer, prompts=prompt_set)
+    read = read_concepts(concepts)
+    if address and is_job_address(address):
+        shipped = f"concepts{concepts.suffix}"
+        models = {"model": shared_model(model), "scorer": shared_model(scorer)}
+        no_more = {"revision": None, "variant": None}
+        follow_as_job(
+            arguments(context, {"concepts": shipped, **models, **no_more}),
+            address=address,
+            out=out,
+            waits=wait,
+            files={shipped: read_bytes(concepts, error=ConceptError)},
+            ships_reference_model="emoji-sd" in f"{model} {scorer}",
+        )
+    if address:
+        check_address(address)
+    cluster = cluster_on(device, address=address, actors=actors)
+    run = prepare_sweep(read, grid, out, model=model, asked=asked, note=note)
+    with driven(run, address=address, doing="evaluating") as show:
+        end, trades = work(
             run,
             out,
             cluster=cluster,
+            retry_failed=retry_failed,
             on_progress=show,
             note=note,
         )
+    say_end(run, end)
     print_rows([asdict(trade) for trade in trades], output_format)
+    end_as(end)
 
 
 def _words(text: str, option: str, allowed: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -45,11 +45,9 @@ from schemas.results import PICTURES, SUMMARY, GroupResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationRequest:
-    """A user's request for an evaluation."""
+class EvaluationSettings:
+    """The user's settings of an evaluation, of one edit or of several."""
 
-    edit: Path
-    """The edit's folder."""
     seeds: int = 4
     steps: int | None = None
     """Denoising steps; the model's own by default."""
@@ -58,6 +56,14 @@ class EvaluationRequest:
     prompts: PromptSet = PromptSet.FULL
     given: str | None = None
     """Further prompts of the concepts: a file, or `emma:` and the folder of a checkout."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationRequest(EvaluationSettings):
+    """A user's request for the evaluation of an edit."""
+
+    edit: Path
+    """The edit's folder."""
 
 
 def prepare_evaluation(request: EvaluationRequest, out: Path) -> EvaluationRun:
@@ -78,7 +84,7 @@ def plan_evaluation(request: EvaluationRequest) -> EvaluationPlan:
         manifest.concepts,
         model=manifest.model,
         edits=edits,
-        request=request,
+        asked=request,
         forms=manifest.settings.forms,
         kept=manifest.settings.kept_concepts,
     )
@@ -89,20 +95,20 @@ def make_plan(
     *,
     model: str,
     edits: Mapping[str, str],
-    request: EvaluationRequest,
+    asked: EvaluationSettings,
     forms: bool = True,
     kept: Sequence[Concept] = (),
 ) -> EvaluationPlan:
     """Return the plan that evaluates edits of `concepts`; `edits` has the hashes of their deltas.
 
-    `kept`: names that the edits keep besides the model's own. ConceptError: a line of the request's
-    prompts is wrong. PlanError: one of them does not fit a tokenizer.
+    `kept`: names that the edits keep besides the model's own. ConceptError: a line of the user's
+    own prompts is wrong. PlanError: one of them does not fit a tokenizer.
     """
-    scorer = request.scorer or registry.default_scorer(model)
+    scorer = asked.scorer or registry.default_scorer(model)
     check_scorer(scorer)
     check_model(model)
     own = default_sampling(model)
-    steps = request.steps or own.steps
+    steps = asked.steps or own.steps
     count_steps(model, scheduler=None, steps=steps)
     folder = source_folder(model)
     book = read_phrasebook(folder)
@@ -111,7 +117,7 @@ def make_plan(
     known = known_names(concepts, book=book, kept=kept)
     given = [
         given_prompt(text, concept, known=known, words=words)
-        for text, concept in _given(request.given, concepts, model=model)
+        for text, concept in _given(asked.given, concepts, model=model)
     ]
     if given:
         judged = [(p.template, names[p.kind]) for p in given if p.template and p.kind]
@@ -124,8 +130,8 @@ def make_plan(
         scorer=scorer,
         concepts=_by_kind(concepts),
         names=names,
-        subjects=subjects(concepts, words, prompt_set=request.prompts, forms=forms, given=given),
-        seeds=tuple(range(request.seeds)),
+        subjects=subjects(concepts, words, prompt_set=asked.prompts, forms=forms, given=given),
+        seeds=tuple(range(asked.seeds)),
         numerics=Numerics(steps=steps, guidance=own.guidance),
     )
 
@@ -142,7 +148,7 @@ def _words(
 
 
 def _given(source: str | None, concepts: Sequence[Concept], *, model: str) -> tuple[Given, ...]:
-    """Return the prompts of a request's own; PlanError if one does not fit a tokenizer."""
+    """Return the user's own prompts; PlanError if one does not fit a tokenizer."""
     if source is None:
         return ()
     if source.startswith(EMMA):

@@ -23,7 +23,7 @@ from jobs.editing.folder import portable_name
 from jobs.editing.manifest import read_manifest
 from jobs.editing.plan import EditPlan
 from jobs.editing.request import default_numerics
-from jobs.evaluation.evaluate import EvaluationRequest, make_plan
+from jobs.evaluation.evaluate import EvaluationSettings, make_plan
 from jobs.evaluation.measures import results
 from jobs.evaluation.worker import EvaluationWorker
 from jobs.pool.driver import drive_run
@@ -121,9 +121,15 @@ def settings_of(grid: Grid) -> list[Setting]:
 
 
 def prepare_sweep(
-    concepts: tuple[Concept, ...], grid: Grid, request: EvaluationRequest, *, model: str, note: Note
+    concepts: tuple[Concept, ...],
+    grid: Grid,
+    out: Path,
+    *,
+    model: str,
+    asked: EvaluationSettings,
+    note: Note,
 ) -> EvaluationRun:
-    """Make the missing edits in the folder `request.edit`; return the run of their evaluation.
+    """Make the missing edits of a sweep in the folder `out`; return the run of their evaluation.
 
     ConceptError, UnknownComponent, ModelUnavailable, StoreError: an edit or the evaluation cannot
     be made; the message says why.
@@ -131,13 +137,13 @@ def prepare_sweep(
     settings = settings_of(grid)
     check_model(model)
     grid = replace(grid, components=editables(open_skeleton(model), grid.components))
-    scorer = request.scorer or default_scorer(model)
+    scorer = asked.scorer or default_scorer(model)
     plans = {
         setting.name: EditPlan(
             concepts=concepts,
             model=model,
             located=EditSite(component=grid.components[0]),
-            out=request.edit / EDITS / setting.name,
+            out=out / EDITS / setting.name,
             settings=_edit_settings(setting, grid.components),
             numerics=default_numerics(model),
             scorer=scorer,
@@ -150,10 +156,10 @@ def prepare_sweep(
         note(f"opening {model} for {len(missing)} edits")
         _make(missing, note=note)
     hashes = {name: delta_hash(plan.out) for name, plan in plans.items()}
-    plan = make_plan(concepts, model=model, edits=hashes, request=request)
+    plan = make_plan(concepts, model=model, edits=hashes, asked=asked)
     plan = plan.model_copy(update={"shown_seeds": 0})
     manifest = manifest_of(model=plan.model, scorer=plan.scorer)
-    return create_as(EvaluationRun, request.edit / EVALUATION, plan, manifest)
+    return create_as(EvaluationRun, out / EVALUATION, plan, manifest)
 
 
 def sweep(
@@ -161,25 +167,30 @@ def sweep(
     out: Path,
     *,
     cluster: Cluster,
+    retry_failed: bool,
     on_progress: Callable[[Progress], None],
     note: Note,
-) -> list[SweepResult]:
-    """Evaluate the edits of a sweep in the folder `out` and return the measures of each."""
+) -> tuple[Progress, list[SweepResult]]:
+    """Evaluate the edits of a sweep in the folder `out`; return its progress and each measured.
+
+    A unit that fails is recorded, and the others are still evaluated. A unit draws every edit, so
+    that without it the edits are still compared over the same prompts.
+    """
     edits = {name: str((out / EDITS / name).resolve()) for name in run.plan.edits}
-    drive_run(
+    end = drive_run(
         run,
         cluster=cluster,
         worker_class=EvaluationWorker,
         options={"edits": edits},
         limits=Limits(failed=1.0),
-        retry_failed=False,
+        retry_failed=retry_failed,
         on_progress=on_progress,
         note=note,
     )
     trades = marked([_trade(name, results(run, name)) for name in edits])
     content = json.dumps([asdict(trade) for trade in trades], indent=2, allow_nan=False)
     write_whole(out / SWEEP, f"{content}\n".encode(), within=out)
-    return trades
+    return end, trades
 
 
 def marked(trades: Sequence[SweepResult]) -> list[SweepResult]:

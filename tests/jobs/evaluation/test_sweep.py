@@ -12,7 +12,7 @@ from engine.editing.delta import DELTA
 from jobs.editing.edit import edit_batch
 from jobs.editing.manifest import read_manifest
 from jobs.editing.update import with_added, with_removed
-from jobs.evaluation.evaluate import EvaluationRequest
+from jobs.evaluation.evaluate import EvaluationSettings
 from jobs.evaluation.measures import results
 from jobs.evaluation.sweep import Anchor, Grid, marked, prepare_sweep, settings_of
 from jobs.evaluation.worker import EvaluationWorker
@@ -64,10 +64,8 @@ def test_a_grid_is_every_combination_once() -> None:
 
 def test_edits_are_made_once_and_share_the_unedited_images(tmp_path: Path) -> None:
     model = str(few_names(tmp_path / "few"))
-    request = EvaluationRequest(
-        edit=tmp_path / "sweep", seeds=1, steps=1, scorer=SCORER,
-        prompts=PromptSet.SMALL,
-    )  # fmt: skip
+    out = tmp_path / "sweep"
+    asked = EvaluationSettings(seeds=1, steps=1, scorer=SCORER, prompts=PromptSet.SMALL)
     grid = Grid(
         components=(LAYER,), anchors=tuple(Anchor), strengths=(6.0,), ridges=(1e-3,)
     )  # fmt: skip
@@ -76,16 +74,19 @@ def test_edits_are_made_once_and_share_the_unedited_images(tmp_path: Path) -> No
         prepare_sweep(
             CONCEPTS,
             replace(grid, components=("no.layer",)),
-            request,
+            out,
             model=model,
+            asked=asked,
             note=said.append,
         )
-    assert not request.edit.exists()
-    run = prepare_sweep(CONCEPTS, grid, request, model=model, note=said.append)
+    assert not out.exists()
+    run = prepare_sweep(CONCEPTS, grid, out, model=model, asked=asked, note=said.append)
     assert len(said) == 4
-    assert prepare_sweep(CONCEPTS, grid, request, model=model, note=said.append).id == run.id
+    assert (
+        prepare_sweep(CONCEPTS, grid, out, model=model, asked=asked, note=said.append).id == run.id
+    )
     assert len(said) == 4
-    folders = {name: str(request.edit / "edits" / name) for name in run.plan.edits}
+    folders = {name: str(out / "edits" / name) for name in run.plan.edits}
     assert read_manifest(Path(folders["kept-6-ridge-0.001-all"])).concepts == CONCEPTS
     run.complete()
     worker = EvaluationWorker(run.location, edits=folders, threads=1)
@@ -103,21 +104,20 @@ def test_edits_are_made_once_and_share_the_unedited_images(tmp_path: Path) -> No
         "concept",
     }
     with pytest.raises(ConceptError, match="an edit of other concepts: choose"):
-        prepare_sweep(CONCEPTS[:1], grid, request, model=model, note=said.append)
+        prepare_sweep(CONCEPTS[:1], grid, out, model=model, asked=asked, note=said.append)
     elsewhere = replace(grid, components=("text_encoder.layers.0.mlp",))
     with pytest.raises(ConceptError, match="an edit of other settings: choose"):
-        prepare_sweep(CONCEPTS, elsewhere, request, model=model, note=said.append)
+        prepare_sweep(CONCEPTS, elsewhere, out, model=model, asked=asked, note=said.append)
 
 
 def test_edits_of_a_sweep_are_added_to_and_taken_from(tmp_path: Path) -> None:
     model = str(few_names(tmp_path / "few"))
-    request = EvaluationRequest(
-        edit=tmp_path / "sweep", seeds=1, steps=3, scorer="builtin:emoji-sd"
-    )
+    out = tmp_path / "sweep"
+    asked = EvaluationSettings(seeds=1, steps=3, scorer=SCORER)
     grid = Grid(components=(LAYER,), anchors=(Anchor.GENERAL,), strengths=(6.0,), ridges=(1e-3,),
                 roles=("few-pads",))  # fmt: skip
-    prepare_sweep(CONCEPTS, grid, request, model=model, note=print)
-    (swept,) = (request.edit / "edits").iterdir()
+    prepare_sweep(CONCEPTS, grid, out, model=model, asked=asked, note=print)
+    (swept,) = (out / "edits").iterdir()
     more = tmp_path / "more.csv"
     more.write_text("concept,replacement\nguitar,dog\n")
     longer, shorter = tmp_path / "longer", tmp_path / "shorter"

@@ -1,0 +1,78 @@
+"""Commands that work on a run whose units fail: they print what is measured, and end with 1."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from cli.app import app
+from jobs.evaluation.attack import prepare_attack
+from jobs.evaluation.attack_plan import AttackRequest
+from jobs.evaluation.evaluate import EvaluationRequest, EvaluationSettings, prepare_evaluation
+from jobs.evaluation.sweep import Anchor, Grid, prepare_sweep
+from jobs.runs.parts import Failure
+from jobs.runs.run import Run, Task
+from schemas.prompt_set import PromptSet
+from tests.made_up.evaluated import CONCEPTS, few_names, write_edit
+
+SCORER = "builtin:emoji-sd"
+LAYER = "text_encoder.layers.0.self_attn"
+Made = tuple[Run[Any], list[str]]
+"""A run, and the command that works on it."""
+
+
+def evaluation(model: Path, folder: Path) -> Made:
+    edit = write_edit(folder / "edit", model, torch.zeros_like)
+    request = EvaluationRequest(edit=edit, seeds=1, steps=1, scorer=SCORER, prompts=PromptSet.SMALL)
+    command = ["edit", "evaluate", str(edit), "--images", "1", "--steps", "1", "--scorer", SCORER]
+    return prepare_evaluation(request, edit / "evaluation"), [*command, "--prompt-set", "small"]
+
+
+def attack(model: Path, folder: Path) -> Made:
+    edit = write_edit(folder / "edit", model, torch.zeros_like)
+    request = AttackRequest(edit=edit, seeds=2, scorer=SCORER)
+    command = ["edit", "attack", str(edit), "--images", "2", "--scorer", SCORER]
+    return prepare_attack(request, edit / "attack"), command
+
+
+def sweep(model: Path, folder: Path) -> Made:
+    concepts, out = folder / "concepts.csv", folder / "sweep"
+    concepts.write_text("concept,replacement\ncat,bus\nhouse,\n")
+    grid = Grid(components=(LAYER,), anchors=(Anchor.IDENTITY,), strengths=(1.0,), ridges=(1e-3,))
+    asked = EvaluationSettings(seeds=1, steps=1, scorer=SCORER, prompts=PromptSet.SMALL)
+    run = prepare_sweep(CONCEPTS, grid, out, model=str(model), asked=asked, note=print)
+    command = ["edit", "sweep", str(concepts), "--out", str(out), "--layer", LAYER]
+    command += ["--anchor", "identity", "--preserve", "1", "--ridge", "1e-3", "--images", "1"]
+    return run, [*command, "--steps", "1", "--scorer", SCORER, "--model", str(model)]
+
+
+def commit(run: Run[Any], chunk: int, *, fails: bool) -> None:
+    """Commit a chunk without rows, as if its first unit had failed or had nothing to draw."""
+    ordinals = run.ordinals(chunk)
+    failure = Failure(
+        unit_id=run.unit_ids[ordinals[0]], error="ValueError", message="odd", traceback=""
+    )
+    run.commit(Task(chunk=chunk), [], [failure] if fails else [], units=len(ordinals))
+
+
+@pytest.mark.parametrize("make", [evaluation, attack, sweep])
+def test_failed_units_are_said_and_end_a_command_with_1(
+    tmp_path: Path, make: Callable[[Path, Path], Made]
+) -> None:
+    run, command = make(few_names(tmp_path / "few"), tmp_path)
+    run.complete()
+    total = len(run.unit_ids)
+    commit(run, 0, fails=False)
+    # Nothing has failed yet: there is nothing to try again, and the open chunks stay open.
+    done = CliRunner().invoke(app, [*command, "--retry-failed"])
+    assert done.exit_code == 0, done.output
+    assert f"{len(run.ordinals(0))} of {total} units done" in done.output
+    for chunk in range(1, run.num_chunks):
+        commit(run, chunk, fails=chunk == 1)
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1
+    assert f"1 of {total} units failed; --retry-failed tries them again" in done.output
+    assert f"{total} of {total} units done" in done.output
