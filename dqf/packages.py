@@ -5,7 +5,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
-PACKAGES = ("schemas", "engine", "jobs", "cli")
+INNER_PACKAGES = ("schemas", "engine", "jobs", "cli")
+"""The packages below this one."""
 ROOT = Path(__file__).parents[1]
 
 
@@ -17,7 +18,7 @@ def load_own() -> None:
     """
     sys.path.insert(0, str(ROOT))
     try:
-        for name in PACKAGES:
+        for name in INNER_PACKAGES:
             importlib.import_module(name)
     finally:
         sys.path.remove(str(ROOT))
@@ -25,7 +26,7 @@ def load_own() -> None:
 
 def refuse_foreign() -> None:
     """Raise ImportError if another package or module hides one of dqf's, and name both files."""
-    for name in PACKAGES:
+    for name in INNER_PACKAGES:
         ours = ROOT / name / "__init__.py"
         origin = _origin(name)
         if origin is None or Path(origin).resolve() != ours.resolve():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import dqf
-from dqf.packages import PACKAGES, ROOT
+from dqf.packages import INNER_PACKAGES, ROOT
 
 FOREIGN = "raise RuntimeError('a foreign file was imported')\n"
 
@@ -29,7 +29,7 @@ def hide(folder: Path, names: Sequence[str], *, as_package: bool) -> None:
 
 def test_every_public_name_is_what_its_module_holds() -> None:
     for name in dqf.__all__:
-        assert getattr(dqf, name).__module__.startswith(PACKAGES), name
+        assert getattr(dqf, name).__module__.startswith(INNER_PACKAGES), name
     assert sorted(dqf.__all__) == sorted(dqf.PLACES)
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = dqf.no_such_name
@@ -54,7 +54,7 @@ def test_importing_dqf_changes_no_path_and_loads_nothing_heavy(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("as_package", [False, True])
-@pytest.mark.parametrize("name", PACKAGES)
+@pytest.mark.parametrize("name", INNER_PACKAGES)
 def test_a_foreign_package_is_named_with_the_one_it_hides(
     name: str, as_package: bool, tmp_path: Path
 ) -> None:
@@ -71,7 +71,7 @@ def test_a_foreign_package_is_named_with_the_one_it_hides(
 
 @pytest.mark.parametrize("as_package", [False, True])
 def test_the_command_finds_its_own_packages(as_package: bool, tmp_path: Path) -> None:
-    hide(tmp_path, PACKAGES, as_package=as_package)
+    hide(tmp_path, INNER_PACKAGES, as_package=as_package)
     result = python("-m", "dqf", "models", "--format", "json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "emoji-sd" in result.stdout
@@ -79,7 +79,7 @@ def test_the_command_finds_its_own_packages(as_package: bool, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_workers_find_their_own_packages(tmp_path: Path, tiny_sd: Path, tiny_scorer: Path) -> None:
-    hide(tmp_path, PACKAGES, as_package=False)
+    hide(tmp_path, INNER_PACKAGES, as_package=False)
     (tmp_path / "captions.csv").write_text("caption,subject,attribute\na red cat,cat,object\n")
     options = ["--captions", "captions.csv", "--model", str(tiny_sd), "--scorer"]
     options += [str(tiny_scorer), "--steps", "1", "--part", "text-encoder", "--actors", "1"]

@@ -26,7 +26,6 @@ from engine.model.parts import (
     load_tokenizer,
     part_class,
     part_skeleton,
-    skeleton,
 )
 from engine.model.registry import model_source, split_variant
 from engine.model.schedulers import (
@@ -291,12 +290,6 @@ def open_tokenizers(name: str) -> dict[str, Any]:
         return {name: described.tokenizer(part) for name, part in described.encoders}
 
 
-def open_scheduler(name: str, scheduler: str | None) -> Any:
-    """Return a model's scheduler without opening weights, or the scheduler of that name."""
-    with _naming(name):
-        return _chosen(_described(name, config_folder(name)).scheduler(), name, scheduler)
-
-
 def _chosen(own: Any, name: str, scheduler: str | None) -> Any:
     return own_scheduler(own, name) if scheduler is None else scheduler_named(scheduler, own.config)
 
@@ -343,19 +336,6 @@ def open_skeleton(name: str) -> Skeleton:
         described = _described(name, config_folder(name))
         networks = described.skeletons()
     return _skeleton(name, described.family, networks)
-
-
-def skeleton_of(
-    name: str,
-    *,
-    family: Family,
-    config: dict[str, Any],
-    text_configs: dict[str, dict[str, Any]],
-) -> Skeleton:
-    """Return the networks that the configs of a denoiser and of each text encoder describe."""
-    configs = {family.denoiser: config, **text_configs}
-    networks = {part: skeleton(family.networks[part], each) for part, each in configs.items()}
-    return _skeleton(name, family, networks)
 
 
 def _skeleton(name: str, family: Family, networks: Mapping[str, nn.Module]) -> Skeleton:

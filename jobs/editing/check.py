@@ -1,6 +1,5 @@
 """Checking that diffusers applies an edit's LoRA as the edit."""
 
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,10 +9,8 @@ from engine.editing.lora_check import CheckedMatrix, check_lora
 from engine.files import is_file
 from engine.model.opening import check_model, open_with_pipeline
 from jobs.editing.manifest import read_manifest
+from jobs.runs.progress import Note
 from schemas.errors import ConceptError
-
-Note = Callable[[str], None]
-"""Receives one line of progress."""
 
 
 def check_edit(folder: Path, *, lora: Path | None, note: Note) -> list[CheckedMatrix]:

@@ -1,6 +1,6 @@
 """Edit a batch of concepts: collect keys, solve, write the edit's folder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine.editing.covariance import known_sums
@@ -20,12 +20,10 @@ from jobs.editing.images import Shown, compare
 from jobs.editing.manifest import BEFORE_AFTER, MANIFEST
 from jobs.editing.plan import EditPlan
 from jobs.editing.warnings import warnings
+from jobs.runs.progress import Note
 from schemas.concept import Concept
 from schemas.edit_settings import EditSettings
 from schemas.manifest import EditManifest
-
-Note = Callable[[str], None]
-"""Receives one line of progress."""
 
 
 def edit_batch(plan: EditPlan, *, note: Note) -> EditManifest:

@@ -32,7 +32,8 @@ from schemas.manifest import MANIFEST_VERSION, EditManifest, Matrix
 
 FULL_MODEL = "model"
 """The complete diffusers folder inside an edit's folder."""
-PACKAGES = ("dqf", "torch", "transformers", "diffusers", "safetensors")
+RECORDED = ("dqf", "torch", "transformers", "diffusers", "safetensors")
+"""Distributions whose versions an edit records."""
 
 
 def write_edit(
@@ -70,7 +71,7 @@ def write_edit(
             for n in weights
         ),
         lora=lora_note(model, weights),
-        versions={package: version(package) for package in PACKAGES},
+        versions={package: version(package) for package in RECORDED},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     (work / MANIFEST).write_text(manifest_text(manifest))

@@ -3,7 +3,7 @@
 Shapes: R images (prompts x seeds, the seeds of a prompt together), C H W an image.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +21,11 @@ from engine.model.opening import check_model, count_steps, open_model, open_skel
 from engine.model.sampling import generate, pixels_of
 from jobs.editing.grid import draw_grid
 from jobs.editing.manifest import read_manifest
+from jobs.runs.progress import Note
 from schemas.errors import ConceptError, PlanError
 from schemas.manifest import EditManifest
 from schemas.numerics import Numerics
 
-Note = Callable[[str], None]
-"""Receives one line of progress."""
 DEFAULT_MODEL = "emoji-sd"
 BATCH = 8
 """Images between two lines of progress."""

@@ -15,12 +15,13 @@ from engine.model.opening import check_model, count_steps, open_skeleton, open_t
 from engine.model.registry import default_scorer, unpinned
 from engine.model.scorer import check_scorer
 from jobs.cluster.connection import Cluster
-from jobs.editing.edit import Note, edit_batch
+from jobs.editing.edit import edit_batch
 from jobs.editing.key_workers import shared
 from jobs.editing.locate import locate
 from jobs.editing.manifest import MANIFEST
 from jobs.editing.plan import EditPlan
 from jobs.input.concepts import read_concepts, read_numbered, refuse_lines
+from jobs.runs.progress import Note
 from jobs.runs.trace_run import open_run
 from schemas.component import Part
 from schemas.concept import MAX_WEIGHT, Concept, plain_text

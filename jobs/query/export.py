@@ -5,7 +5,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,14 +16,12 @@ from engine.files import new_folder, prepare_output
 from jobs.query.catalog import STORAGE_VERSION
 from jobs.query.opened import Views
 from jobs.query.select import opened_views
+from jobs.runs.progress import Note
 from jobs.runs.trace_run import TraceRun
 from schemas.documentation import VIEWS, comments
 from schemas.errors import StoreError
 from schemas.table_format import TableFormat
 from schemas.views import identifier, quoted
-
-Note = Callable[[str], None]
-
 
 COPIED = {
     TableFormat.PARQUET: "FORMAT parquet, COMPRESSION zstd",

@@ -10,8 +10,9 @@ import torch
 
 from engine.model.components import list_components, sites_of
 from engine.model.families.known import FAMILIES
-from engine.model.model import Skeleton
-from engine.model.opening import open_model, skeleton_of
+from engine.model.model import Skeleton, TextEncoder
+from engine.model.opening import open_model
+from engine.model.parts import skeleton
 from engine.model.sampling import generate
 from schemas.component import PAPER_KINDS, Kind, Part
 from schemas.errors import UnknownComponent
@@ -167,22 +168,24 @@ PUBLISHED = {
 
 
 def open_published(name: str) -> Skeleton:
+    """Return the networks that the configs of a denoiser and of each text encoder describe."""
     model = PUBLISHED[name]
-    return skeleton_of(
-        name,
-        family=FAMILIES[model.pipeline],
-        config=model.unet,
-        text_configs=model.texts,
+    family = FAMILIES[model.pipeline]
+    denoiser = skeleton(family.networks[family.denoiser], model.unet)
+    encoders = tuple(
+        TextEncoder(name=part, module=skeleton(family.networks[part], config))
+        for part, config in model.texts.items()
     )
+    return Skeleton(name=name, family=family, encoders=encoders, denoiser=denoiser)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_architectures_have_these_components(name: str) -> None:
-    expected, skeleton = PUBLISHED[name], open_published(name)
-    components = list_components(skeleton, PAPER_KINDS)
+    expected, opened = PUBLISHED[name], open_published(name)
+    components = list_components(opened, PAPER_KINDS)
     assert Counter(c.kind for c in components if c.part is Part.DENOISER) == expected.kinds
     assert sum(c.part is Part.TEXT_ENCODER for c in components) == expected.text
-    billions = sum(p.numel() for p in skeleton.denoiser.parameters()) / 1e9
+    billions = sum(p.numel() for p in opened.denoiser.parameters()) / 1e9
     assert billions == pytest.approx(expected.unet_parameters, abs=0.05)
 
 
@@ -219,11 +222,11 @@ def test_parameter_counts_are_the_modules_own(tiny_sd: Path) -> None:
 
 
 def test_unknown_name_gets_the_nearest() -> None:
-    skeleton = open_published("SD 1")
+    opened = open_published("SD 1")
     with pytest.raises(UnknownComponent, match=r"text_encoder\.layers\.0\.self_attn"):
-        sites_of(skeleton, ["text_encoder.layers.0.self_attention"])
+        sites_of(opened, ["text_encoder.layers.0.self_attention"])
 
 
 def test_skeleton_holds_no_weights() -> None:
-    skeleton = open_published("SD 1")
-    assert all(p.device == torch.device("meta") for p in skeleton.denoiser.parameters())
+    opened = open_published("SD 1")
+    assert all(p.device == torch.device("meta") for p in opened.denoiser.parameters())
