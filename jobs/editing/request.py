@@ -29,6 +29,7 @@ from schemas.edit_settings import EditSettings
 from schemas.errors import ConceptError
 from schemas.manifest import EditManifest, EditSite
 from schemas.numerics import Numerics
+from schemas.plan import TracePlan
 
 AUTO = "auto"
 """The value of --layer that leaves the choice to the run."""
@@ -82,7 +83,7 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
     refuse_occupied(request.out, replacing=MANIFEST if request.overwrite else None)
     request = _without_auto(request)
     plan = open_run(request.run).plan if request.run else None
-    located = _site(request, concepts)
+    located = _site(request, concepts, plan)
     name = request.model or _given(plan).model
     check_model(name)
     _check_distinct(concepts, list(open_tokenizers(name).values()))
@@ -145,12 +146,11 @@ def _located_components(
     return edited_with(model, located.component)
 
 
-def _site(request: EditRequest, concepts: tuple[Concept, ...]) -> EditSite:
+def _site(request: EditRequest, concepts: tuple[Concept, ...], plan: TracePlan | None) -> EditSite:
     """Return the component to edit: the one that is named, that a run located, or the default of a
-    transformer."""
+    transformer. `plan`: of the run that is named."""
     if request.layers and (request.model or request.run):
         return EditSite(component=request.layers[0])
-    plan = open_run(request.run).plan if request.run else None
     name = request.model or (plan.model if plan else None)
     if request.layers or name is None:
         raise ConceptError("name a run (--from-run), or both a model and a component (--layer)")
