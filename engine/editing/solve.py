@@ -110,30 +110,24 @@ def solve_edit(
     cannot be edited.
     """
     collect = collect or in_this_process(model)
-    said = edit_prompts(concepts, book=book, settings=settings)
-    weights: dict[str, torch.Tensor] = moved_embeddings(model, said) if settings.embeddings else {}
+    prompts = edit_prompts(concepts, book=book, settings=settings)
+    weights = moved_embeddings(model, prompts) if settings.embeddings else {}
     originals = {name: weights_of(model)[name].detach() for name in weights}
     changes = {name: (weights[name] - originals[name]).cpu().double() for name in weights}
     counts, seconds = [0, 0], [0.0, 0.0]
     for names in in_order(model, settings.components):
         start = time.perf_counter()
-        known = general.get(names[0])
+        general_sums = general.get(names[0])
         usable = not weights and settings.preserve_roles == KEPT_ROLES
         sums = _collected(
-            said,
+            prompts,
             names,
             settings=settings,
-            known=known if usable else None,
+            known=general_sums if usable else None,
             sums_over=partial(_added, collect, weights),
         )
         collected = time.perf_counter()
-        anchors = [(sums.kept, settings.preserve), (known, settings.general)]
-        solved = solve_changes(
-            sums.edits,
-            anchors=tuple(Anchor(sums=s, strength=strength) for s, strength in anchors if s),
-            ridge=settings.ridge,
-            free_DR=null_space_basis(sums.exact) if sums.exact else None,
-        )
+        solved = _solved(sums, general_sums, settings)
         projections = editable_together(model, names).projections
         originals |= {n: p.weight.detach() for n, p in projections.items()}
         changes |= solved
@@ -169,6 +163,19 @@ def _added(
     collect: Collect, weights: Mapping[str, torch.Tensor], read: Sequence[Batch]
 ) -> KeyStatistics | None:
     return total(collect(read, weights))
+
+
+def _solved(
+    sums: _Sums, general: KeyStatistics | None, settings: EditSettings
+) -> dict[str, torch.Tensor]:
+    """Return dW_ED of each projection of components that read the same rows."""
+    anchors = [(sums.kept, settings.preserve), (general, settings.general)]
+    return solve_changes(
+        sums.edits,
+        anchors=tuple(Anchor(sums=s, strength=strength) for s, strength in anchors if s),
+        ridge=settings.ridge,
+        free_DR=null_space_basis(sums.exact) if sums.exact else None,
+    )
 
 
 def _collected(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -19,6 +19,9 @@ from schemas.intervention import Intervention, PatchKind, allows
 from schemas.plan import TracePlan
 from schemas.unit import MARGIN, Unit, alternatives
 from schemas.window import expand_windows
+
+if TYPE_CHECKING:
+    from engine.model.model import Skeleton
 
 REFERENCES = 8
 """Number of captions that serve as references if a plan needs references and names none."""
@@ -129,8 +132,7 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
 
     config_folder(plan.model)  # before torch is imported, which takes seconds
 
-    from engine.model.components import list_components, list_sites
-    from engine.model.cut_points import cut_points
+    from engine.model.components import list_components
     from engine.model.guidance import check_guidance, is_guided
     from engine.model.opening import (
         check_model,
@@ -141,7 +143,6 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     )
     from engine.model.registry import pinned
     from engine.model.scorer import check_scorer
-    from engine.tracing.interventions import component_groups, consecutive, joint
     from engine.tracing.measures import check_measures
 
     check_scorer(plan.scorer)
@@ -157,13 +158,23 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     skeleton = open_skeleton(plan.model)
     check_guidance(skeleton, numerics)
     _check_kinds(plan, list_components(skeleton))
-    if plan.numerics.path != "both" and not skeleton.family.has_pooled:
-        raise PlanError(
-            f"path {plan.numerics.path}: model {plan.model!r} reads no pooled embedding of the "
-            "caption, its text rows are the only path: leave out --path"
-        )
+    _check_path(plan, skeleton)
     # Workers fetch later and elsewhere, so the plan records the commit that was checked.
     plan = plan.model_copy(update={"model": pinned(plan.model)})
+    traced = _traced(plan, skeleton)
+    _check_patches(plan, traced)
+    _check_interventions(plan, traced)
+    return CheckedPlan(
+        plan=plan, components=traced, steps=steps, is_guided=is_guided(skeleton, numerics)
+    )
+
+
+def _traced(plan: TracePlan, skeleton: "Skeleton") -> tuple[Component, ...]:
+    """Return the components that a plan traces; UnknownComponent: the model lacks one."""
+    from engine.model.components import list_components, list_sites
+    from engine.model.cut_points import cut_points
+    from engine.tracing.interventions import component_groups, consecutive, joint
+
     if plan.components is None:
         chosen = [
             c
@@ -176,16 +187,20 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     if _has_bound(plan):
         names = [*names, TEXT_ENTRIES]
     groups, cuts = component_groups(list_sites(skeleton), names), cut_points(skeleton)
-    traced = tuple(
+    return tuple(
         replace(joint(name, group), is_cut_point=group[-1].component.name in cuts)
         for name, group in groups.items()
         if group[0].component.part in plan.parts
     )
-    _check_patches(plan, traced)
-    _check_interventions(plan, traced)
-    return CheckedPlan(
-        plan=plan, components=traced, steps=steps, is_guided=is_guided(skeleton, numerics)
-    )
+
+
+def _check_path(plan: TracePlan, skeleton: "Skeleton") -> None:
+    """Raise PlanError if a path is asked for on a model that has only one."""
+    if plan.numerics.path != "both" and not skeleton.family.has_pooled:
+        raise PlanError(
+            f"path {plan.numerics.path}: model {plan.model!r} reads no pooled embedding of the "
+            "caption, its text rows are the only path: leave out --path"
+        )
 
 
 def _has_bound(plan: TracePlan) -> bool:
