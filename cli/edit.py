@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options.editing import ImagesOption, OutOption
-from cli.options.edits import EditArgument
+from cli.options.edits import EditArgument, check_is_edit
 from cli.options.progress import with_progress_options
 from cli.printing.edit_report import print_edit
 from cli.printing.lines import note, say
@@ -28,6 +28,7 @@ def list_edit(
     output_format: FormatOption = Format.TABLE,
 ) -> None:
     """List an edit's concepts and their replacements, or the matrices that it changes."""
+    check_is_edit(folder)
     from engine.editing.forms import form_texts
     from jobs.editing.manifest import read_manifest
 
@@ -71,6 +72,8 @@ def diff(
 
     The distance is the norm of the difference over that of the original matrix.
     """
+    check_is_edit(first)
+    check_is_edit(second)
     from jobs.editing.diff import diff_edits
 
     print_rows([asdict(row) for row in diff_edits(first, second)], output_format)
@@ -90,6 +93,7 @@ def check(
     One line for each matrix: applied, not applied, differs, or not in the edit; exit code 1 unless
     all are applied. Needs peft: `pip install 'dqf[lora]'`.
     """
+    check_is_edit(folder)
     from jobs.editing.check import check_edit
 
     matrices = check_edit(folder, lora=lora, note=note)
@@ -110,6 +114,7 @@ def add(
     output_format: FormatOption = Format.TABLE,
 ) -> None:
     """Make an edit with more concepts, solved again from the unedited weights."""
+    check_is_edit(folder)
     from jobs.editing.update import with_added
 
     _make(with_added(folder, concepts, out=out, images=images), output_format)
@@ -127,6 +132,7 @@ def remove(
     output_format: FormatOption = Format.TABLE,
 ) -> None:
     """Make an edit without some concepts: the same weights as if it had never had them."""
+    check_is_edit(folder)
     from jobs.editing.update import with_removed
 
     _make(with_removed(folder, names, out=out, images=images), output_format)

@@ -10,7 +10,7 @@ import typer
 
 from cli.job import arguments, driven, end_as, follow_as_job, say_end
 from cli.options.device import DeviceOption, cluster_on
-from cli.options.edits import EditArgument
+from cli.options.edits import EditArgument, check_is_edit
 from cli.options.evaluation import ImagesOption, ScorerOption
 from cli.options.progress import with_progress_options
 from cli.options.run import ActorsOption, AddressOption, RetryOption, WaitOption
@@ -83,6 +83,9 @@ def evaluate(
     note(f"opening edit {edit}")
     from jobs.cluster.connection import check_address
     from jobs.cluster.submission import is_job_address
+
+    if not (address and is_job_address(address)):
+        check_is_edit(edit)
     from jobs.evaluation.evaluate import EvaluationRequest, prepare_evaluation
     from jobs.evaluation.evaluate import evaluate as work
     from jobs.input.emma import EMMA

@@ -7,7 +7,7 @@ import typer
 
 from cli.options.completion import edits
 from cli.options.device import DeviceOption, use_here
-from cli.options.edits import existing_edit
+from cli.options.edits import check_is_edit, edit_folder
 from cli.options.models import RevisionOption, VariantOption, check_name, model_option, named
 from cli.options.panels import SAMPLING, option
 from cli.options.progress import with_progress_options
@@ -29,7 +29,7 @@ def generate(
     edit: Annotated[
         Path | None,
         typer.Option(
-            parser=existing_edit,
+            parser=edit_folder,
             metavar="EDIT",
             autocompletion=edits,
             help="Name or folder of an edit: before and after are drawn side by side.",
@@ -60,6 +60,8 @@ def generate(
     an edit, one PNG has a row per prompt, with images of the same latent before and after.
     """
     note(f"opening {model or edit or 'emoji-sd'}")
+    if edit is not None:
+        check_is_edit(edit)
     use_here(device)
     model = named(model, revision=revision, variant=variant)
     if model is not None:

@@ -18,20 +18,18 @@ def edit_folder(edit: str) -> Path:
     return Path(edit) if is_path else edits_folder() / edit
 
 
-def existing_edit(edit: str) -> Path:
-    """Return the folder of an edit; ConceptError, before torch is imported, if there is none."""
-    folder = edit_folder(edit)
+def check_is_edit(folder: Path) -> None:
+    """Raise ConceptError if a folder has no edit, before torch is imported, which is slow."""
     if not is_folder(folder):
-        raise ConceptError(f"no edit at {folder}: `dqf edit create` makes one")
+        raise ConceptError(f"no edit at {folder}: give an edit's name under edits/, or its folder")
     check_manifest(folder)
-    return folder
 
 
 EditArgument = Annotated[
     Path,
     typer.Argument(
         metavar="EDIT",
-        parser=existing_edit,
+        parser=edit_folder,
         help="An edit's name under edits/, or its folder; DQF_HOME may hold edits/.",
         autocompletion=edits,
         show_default=False,

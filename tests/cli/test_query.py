@@ -291,7 +291,7 @@ def test_documentation_and_examples_need_no_run(runs: Path) -> None:
     names = json.loads(dqf("query", "--examples", "--format", "json", cwd=runs).stdout)
     assert {k: names[4][k] for k in ("name", "runs")} == {"name": "recovery", "runs": 1}
     shown = dqf("query", "r", "--example", "recovery", "--format", "csv", cwd=runs).stdout
-    assert shown.startswith("attribute,part,measure,noise_sigmas,num_trials,q10,")
+    assert shown.startswith("attribute,part,measure,noise_sigmas,patch_kind,num_trials,q10,")
 
 
 def test_every_command_has_every_format(runs: Path) -> None:
