@@ -24,7 +24,8 @@ from schemas.prompt_set import PromptSet
 def sweep(
     context: typer.Context,
     concepts: Annotated[
-        Path, typer.Argument(help="Concept file, in the form that edit-batch reads.", show_default=False)
+        Path,
+        typer.Argument(help="Concept file, in the form that edit-batch reads.", show_default=False),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the edits and their evaluation.")],
     layer: Annotated[
