@@ -6,9 +6,10 @@
 import os
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from threading import Thread
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
@@ -148,17 +149,24 @@ class Views:
     def _interruptible(self, call: Callable[[], T]) -> T:
         """Return the result of a call; Ctrl-C ends the query, which DuckDB alone would not
         notice."""
+        future = Future[T]()
+
+        def work() -> None:
+            try:
+                future.set_result(call())
+            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+                future.set_exception(error)
+
+        thread = Thread(target=work, daemon=True)
         try:
-            with ThreadPoolExecutor(1) as pool:
-                future = pool.submit(call)
-                try:
-                    return future.result()
-                except (KeyboardInterrupt, SystemExit):
-                    # An interrupt before DuckDB has begun is lost.
-                    while not future.done():
-                        self.connection.interrupt()
-                        wait([future], timeout=0.1)
-                    raise
+            thread.start()
+            return future.result()
+        except (KeyboardInterrupt, SystemExit):
+            # An interrupt before DuckDB has begun is lost.
+            while thread.is_alive():
+                self.connection.interrupt()
+                thread.join(0.1)
+            raise
         except duckdb.Error as error:
             raise self._told(error) from error
 

@@ -21,6 +21,8 @@ ARGUMENTS = (
 WIDE = {"width": 1200, "height": 900}
 PHONE = {"width": 360, "height": 740}
 READY = "html[data-ready]"
+PATIENCE_MS = 120_000
+"""Other tests share the cores: a page of fourteen figures may take a minute."""
 """Matches when a report has drawn all that was asked of it."""
 
 
@@ -41,6 +43,7 @@ def chromium(profile: Path) -> Iterator[BrowserContext]:
             offline=True,
             viewport=WIDE,  # pyright: ignore
         )
+        context.set_default_timeout(PATIENCE_MS)
         yield context
         context.close()
 
