@@ -248,16 +248,35 @@ def test_an_unknown_job_is_one_sentence(head: Head, function: object, submission
         head.call(function, head.address, submission_id)  # pyright: ignore
 
 
-@pytest.mark.slow
-def test_an_edit_as_a_job(head: Head, tiny_sd: Path, tiny_scorer: Path) -> None:
+@pytest.fixture
+def model(head: Head, tiny_sd: Path) -> Path:
+    """Return a model in the head's folder that knows few names, next to a file of concepts."""
     model = head.folder / "model"
-    shutil.copytree(tiny_sd, model)
+    shutil.copytree(tiny_sd, model, dirs_exist_ok=True)
     words = {"objects": ["apple", "castle", "bird"], "styles": [], "colours": ["natural", "red"]}
     (model / "vocabulary.json").write_text(json.dumps(words))
     (head.folder / "my concepts.csv").write_text(CONCEPTS)
+    return model
+
+
+@pytest.mark.slow
+def test_a_sweep_as_a_job(head: Head, model: Path, tiny_scorer: Path) -> None:
+    result = head.dqf(
+        "edit", "sweep", "my concepts.csv", "--address", head.address, "--out", "swept",
+        "--model", model.name, "--scorer", str(tiny_scorer), "--images", "1", "--steps", "2",
+        "--anchor", "identity", "--layer", "text_encoder.layers.0.self_attn", "--device", "cpu",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    (trade,) = json.loads((head.folder / "swept" / "sweep.json").read_text())
+    assert trade["edit"] == "identity-ridge-0.01-all"
+    assert trade["kept"] is not None
+
+
+@pytest.mark.slow
+def test_an_edit_as_a_job(head: Head, model: Path, tiny_scorer: Path) -> None:
     edit = (
         "edit-batch", "my concepts.csv", "--address", head.address, "--out", "edited/model",
-        "--model", "model", "--scorer", str(tiny_scorer), "--images", "0",
+        "--model", model.name, "--scorer", str(tiny_scorer), "--images", "0",
         "--layer", "text_encoder.layers.0.self_attn",
     )  # fmt: skip
     result = head.dqf(*edit)
