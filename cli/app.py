@@ -135,7 +135,7 @@ def _run() -> None:
     try:
         app()
     except SystemExit as end:
-        # Only a command that went well can still fail because stdout takes no more.
+        # Only a command that went well can still fail because stdout cannot be written.
         if not end.code:
             flush_stdout()
         raise

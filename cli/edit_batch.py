@@ -48,7 +48,7 @@ def edit_batch(
     from_run: Annotated[
         str | None,
         option(
-            "Run whose top-ranked text-encoder component says which layer is edited.",
+            "Run whose top-ranked text-encoder component decides which layer is edited.",
             panel=WHERE,
             autocompletion=runs,
         ),

@@ -55,12 +55,14 @@ def plot(
     ] = None,
     measure: Annotated[
         str | None,
-        typer.Option(help="Measure.", show_default="target, otherwise the run's first"),
+        typer.Option(
+            help="Measure of the effects.", show_default="target, otherwise the run's first"
+        ),
     ] = None,
     intervention: Annotated[
         Intervention | None,
         choice(
-            "Kind of patched runs",
+            "Intervention that is shown",
             Intervention,
             panel=READING,
             metavar="INTERVENTION",
@@ -76,7 +78,7 @@ def plot(
     noise: Annotated[
         float | None,
         option(
-            "Noise, in standard deviations of the embeddings.",
+            "Noise that is shown, in standard deviations of the embeddings.",
             panel=READING,
             default="the run's first",
         ),

@@ -44,7 +44,7 @@ def rank(
     intervention: Annotated[
         Intervention,
         choice(
-            "Kind of patched runs: restored, control or ablation",
+            "Intervention whose effects are ranked, a control or ablation too",
             Intervention,
             panel=WHAT,
             metavar="INTERVENTION",
@@ -71,7 +71,7 @@ def rank(
     beyond: Annotated[
         Intervention | None,
         choice(
-            "Rank by what restoring does beyond a control",
+            "Rank by the effect of restoring beyond that of a control",
             CONTROLS,
             panel=WHAT,
             metavar="CONTROL",

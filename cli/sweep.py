@@ -43,7 +43,10 @@ def sweep(
     ] = "1,3,10",
     ridge: Annotated[str, typer.Option(help="Values of lambda, separated by commas.")] = "1e-2",
     roles: Annotated[
-        str, typer.Option(help="Roles, separated by commas: all, subject, no-pads, few-pads.")
+        str,
+        typer.Option(
+            help="Tokens that are fitted, separated by commas: all, subject, no-pads, few-pads."
+        ),
     ] = "all",
     images: ImagesOption = 2,
     steps: StepsOption = None,

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from jobs.runs.trace_run import TraceRun
 
 AddressOption = Annotated[
-    str | None, typer.Option(help="http://HEAD:8265, unless the run's own record names it.")
+    str | None,
+    typer.Option(help="Address of the cluster whose job works on the run, http://HEAD:8265."),
 ]
 
 
@@ -115,7 +116,10 @@ def list_runs(
         typer.Argument(help="Folder that holds runs.", show_default="runs/, in DQF_HOME if set"),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(help="http://HEAD:8265: list the jobs of this cluster instead.")
+        str | None,
+        typer.Option(
+            help="List the jobs of the cluster at this address, http://HEAD:8265, instead."
+        ),
     ] = None,
     output_format: FormatOption = Format.TABLE,
 ) -> None:

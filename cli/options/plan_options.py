@@ -98,7 +98,12 @@ def declared(
         ),
     ] = None,
     consecutive: Annotated[
-        int | None, option("Components of one kind patched together.", panel=WHERE, default="1")
+        int | None,
+        option(
+            "Neighboring components of one kind that are patched together.",
+            panel=WHERE,
+            default="1",
+        ),
     ] = None,
     window: Annotated[
         list[str] | None,
@@ -141,14 +146,18 @@ def declared(
     reference: Annotated[
         list[str] | None,
         option(
-            "Caption whose clean run is a source of mean and other-caption.",
+            "Caption whose clean run mean and other-caption take as source; repeatable.",
             panel=WHERE,
             default="eight of the captions, where one is needed",
         ),
     ] = None,
     corruption: Annotated[
         str | None,
-        option("noise, or the captions' counterfactual.", panel=CORRUPTION, default="noise"),
+        option(
+            "Corruption: noise, or counterfactual, the captions' column of that name.",
+            panel=CORRUPTION,
+            default="noise",
+        ),
     ] = None,
     occurrence: Annotated[
         str | None,
@@ -169,7 +178,7 @@ def declared(
     noise_absolute: Annotated[
         float | None,
         option(
-            "Standard deviation of the noise, absolute.",
+            "Standard deviation of the noise in absolute terms, instead of --noise.",
             panel=CORRUPTION,
             default="as --noise says",
         ),
@@ -177,7 +186,7 @@ def declared(
     noise_at: Annotated[
         str | None,
         option(
-            "Denoiser trace: noise the text encoder's input or output.",
+            "Denoiser trace: side of the text encoder that is noised, input or output.",
             panel=CORRUPTION,
             default="input",
         ),
@@ -185,7 +194,7 @@ def declared(
     path: Annotated[
         str | None,
         option(
-            "What is corrupted and restored: tokens, pooled or both.",
+            "Text embeddings to corrupt and restore: tokens, pooled or both.",
             panel=CORRUPTION,
             default="both",
         ),
@@ -204,11 +213,15 @@ def declared(
     negative_prompt: Annotated[
         str | None, option("Negative prompt.", panel=SAMPLING, default="empty")
     ] = None,
-    height: Annotated[int | None, option("Pixels.", panel=SAMPLING, default=OWN)] = None,
-    width: Annotated[int | None, option("Pixels.", panel=SAMPLING, default=OWN)] = None,
+    height: Annotated[int | None, option("Height in pixels.", panel=SAMPLING, default=OWN)] = None,
+    width: Annotated[int | None, option("Width in pixels.", panel=SAMPLING, default=OWN)] = None,
     cfg_patch: Annotated[
         str | None,
-        option("Half of guidance to patch: cond or both.", panel=SAMPLING, default="cond"),
+        option(
+            "Row of guidance to patch: cond, that of the caption, or both.",
+            panel=SAMPLING,
+            default="cond",
+        ),
     ] = None,
     known: Annotated[
         str | None,

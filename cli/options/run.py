@@ -124,7 +124,7 @@ def _declared(
         ),
     ] = None,
     unit_timeout: Annotated[
-        float, option("Seconds after which a unit has failed.", panel=RUNNING, metavar="S", min=0.1)
+        float, option("Seconds after which a unit fails.", panel=RUNNING, metavar="S", min=0.1)
     ] = 3600.0,
     max_failed: Annotated[
         float,

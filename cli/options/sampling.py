@@ -43,5 +43,5 @@ GuidanceOption = Annotated[
     ),
 ]
 SchedulerOption = Annotated[
-    str | None, option("ddim, euler, dpm++ ...", panel=SAMPLING, default=OWN)
+    str | None, option("Scheduler: ddim, euler, dpm++ ...", panel=SAMPLING, default=OWN)
 ]

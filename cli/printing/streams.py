@@ -48,7 +48,7 @@ def check_streams() -> None:
 
 
 def flush_stdout() -> None:
-    """Write the rest of stdout's buffer; DqfError if stdout takes no more, as on a full disk."""
+    """Write the rest of stdout's buffer; DqfError if that is impossible, as on a full disk."""
     try:
         sys.stdout.flush()
     except OSError as error:

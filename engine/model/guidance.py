@@ -20,11 +20,15 @@ def check_guidance(model: Diffusion | Skeleton, numerics: Numerics) -> None:
     has_unconditional = family.has_unconditional(model.denoiser)
     if scale != 1 and not has_unconditional and not family.embeds_guidance(model.denoiser):
         raise PlanError(
-            f"guidance {scale:g}: model {model.name!r} was distilled to none and would ignore it: "
+            f"guidance {scale:g}: model {model.name!r} draws without guidance and would ignore it: "
             "give --guidance 1, or leave it out"
         )
     if numerics.negative_prompt and not is_guided(model, numerics):
-        why = "it is read at guidance above 1 only" if has_unconditional else "it reads none"
+        why = (
+            "it is read at guidance above 1 only"
+            if has_unconditional
+            else "it reads no negative prompt"
+        )
         raise PlanError(
             f"negative prompt {numerics.negative_prompt!r}: model {model.name!r} would ignore it, "
             f"{why}: leave out --negative-prompt"

@@ -306,8 +306,8 @@ def count_steps(name: str, *, scheduler: str | None, steps: int) -> int:
     family = described.family
     if steps < family.least_steps:
         raise PlanError(
-            f"steps {steps}: {family.pipeline} draws fewer than {family.least_steps} otherwise, "
-            f"which dqf lacks: give --steps {family.least_steps} or more"
+            f"steps {steps}: dqf does not have the way in which {family.pipeline} takes fewer than "
+            f"{family.least_steps} steps: give --steps {family.least_steps} or more"
         )
     # The size of the image shifts the steps, and does not change their number.
     schedule = family.schedule(chosen, steps=steps, cells=ANY_CELLS)

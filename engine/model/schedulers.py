@@ -134,7 +134,7 @@ def set_steps(
     unknown = set(options) - set(inspect.signature(scheduler.set_timesteps).parameters)
     if unknown:
         raise PlanError(
-            f"scheduler {type(scheduler).__name__} takes no {' and no '.join(sorted(unknown))}, "
+            f"scheduler {type(scheduler).__name__} does not read {' or '.join(sorted(unknown))}, "
             "which the model's pipeline gives it: give --scheduler flow-euler or flow-lcm"
         )
     if _is_scm(scheduler) and steps != 2:

@@ -35,7 +35,7 @@ def noise_scale(numerics: Numerics, sigma: float) -> float:
         return numerics.noise_absolute
     if isinstance(numerics.noise_sigmas, tuple):
         listed = ", ".join(f"{noise:g}" for noise in numerics.noise_sigmas)
-        raise PlanError(f"noise_sigmas is {listed}: give one: only a plan may have several")
+        raise PlanError(f"noise_sigmas is {listed}: give one, as only a plan may have several")
     return numerics.noise_sigmas * sigma
 
 

@@ -132,9 +132,7 @@ def _probe(address: str) -> None:
             f"no Ray cluster answers at {address}: start one, or {DASHBOARD_HELP}"
         ) from error
     if not is_ray:
-        raise ClusterUnavailable(
-            f"what answers at {address} is not a Ray cluster: {DASHBOARD_HELP}"
-        )
+        raise ClusterUnavailable(f"the program at {address} is not a Ray cluster: {DASHBOARD_HELP}")
 
 
 @contextmanager

@@ -105,7 +105,7 @@ def check_address(address: str) -> None:
         answer[3:4] == bytes([SETTINGS]) and _answers(target, *QUESTIONS[target != address])
     ):
         raise ClusterUnavailable(
-            f"what listens at {address} does not answer as a Ray cluster does: give the port of "
+            f"the program at {address} does not answer as a Ray cluster does: give the port of "
             "the cluster itself, 6379 if none was chosen (10001 after ray://), or http:// and "
             "that of its dashboard"
         )

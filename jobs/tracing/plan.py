@@ -221,7 +221,7 @@ def _check_patches(plan: TracePlan, traced: Sequence[Component]) -> None:
     lacking = [c for c in traced if not c.has_contribution and c.name != TEXT_ENTRIES]
     if lacking:
         raise PlanError(
-            f"{lacking[0].name} has no contribution besides its output, which is one already: "
+            f"{lacking[0].name} adds its whole output, so that its state is its contribution: "
             "trace it with --patch state, or contributions only of --kind resnet, block or layer"
         )
 
@@ -288,7 +288,7 @@ def _check_counterfactuals(plan: TracePlan, tokenizers: Sequence[Any]) -> None:
     for caption, is_fit in zip(captions, fitting, strict=True):
         if not is_fit:
             raise PlanError(
-                f"counterfactual {caption.counterfactual!r} has not as many tokens as "
+                f"counterfactual {caption.counterfactual!r} does not have as many tokens as "
                 f"{caption.subject!r} in {caption.caption!r}, or changes others: give as many"
             )
 

@@ -98,14 +98,14 @@ def _job(location: str, attempt: Attempt | None, address: str | None) -> tuple[s
         # The user's token goes to no address that a folder names.
         raise StoreError(
             f"run {location} is worked on by job {attempt.submission_id}, submitted to "
-            f"{attempt.jobs_address}: give that as --address, or in RAY_ADDRESS, if you trust it"
+            f"{attempt.jobs_address}: give that as --address if you trust it"
         )
     if attempt is None:
         raise StoreError(f"nothing has worked on run {location} yet")
     if attempt.is_alive is None:
         raise StoreError(
             f"run {location} was driven by process {attempt.pid} on {attempt.host}, not by a job: "
-            "go there"
+            "log in there"
         )
     raise StoreError(f"nothing works on run {location}: its driver, process {attempt.pid}, is gone")
 

@@ -277,9 +277,7 @@ def test_no_proxy_stands_before_the_loopback(
         Thread(target=answer, daemon=True).start()
         for host in ("127.0.0.1", "localhost"):
             # It was reached: a proxy would be "no Ray cluster answers".
-            with pytest.raises(
-                ClusterUnavailable, match=r"what answers at .* is not a Ray cluster"
-            ):
+            with pytest.raises(ClusterUnavailable, match=r"the program at .* is not a Ray cluster"):
                 job_client(f"http://{host}:{server.getsockname()[1]}")
     assert should_bypass_proxies("http://example.org", None) is (direct is not None)
 

@@ -132,7 +132,7 @@ def test_bad_fields_are_named(fields: dict, message: str) -> None:
                 "captions": [{**CAT, "counterfactual": "hippopotamus"}],
             },
             PlanError,
-            "'hippopotamus' has not as many tokens as 'cat'",
+            "'hippopotamus' does not have as many tokens as 'cat'",
         ),
         ({"interventions": ["other-caption"]}, PlanError, "no reference is unrelated to 'a cat'"),
         ({"interventions": ["matched"]}, PlanError, "matched needs captions with a counterfactual"),
@@ -142,7 +142,7 @@ def test_bad_fields_are_named(fields: dict, message: str) -> None:
                 "captions": [CAT, {**CAT, "counterfactual": "hippopotamus"}],
             },
             PlanError,
-            "'hippopotamus' has not as many tokens as 'cat'",
+            "'hippopotamus' does not have as many tokens as 'cat'",
         ),
         (
             {
@@ -276,7 +276,7 @@ def test_a_contribution_of_what_adds_its_whole_output_is_refused(
     tiny_sd: Path, fields: dict[str, Any], named: str
 ) -> None:
     plan = make_plan({"model": str(tiny_sd), "captions": [CAT], "parts": ["denoiser"], **fields})
-    with pytest.raises(PlanError, match=rf"{named} has no contribution besides its output"):
+    with pytest.raises(PlanError, match=rf"{named} adds its whole output"):
         check_plan(plan)
 
 
