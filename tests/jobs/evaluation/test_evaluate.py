@@ -1,5 +1,6 @@
 """An evaluation: what is drawn, what is measured, and edits whose measures are known."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from schemas.concept import Concept, ConceptKind
 from schemas.errors import ConceptError, StoreError
 from schemas.evaluation import EvaluationPrompt, Group
 from schemas.prompt_set import PromptSet
-from schemas.results import GroupResult
+from schemas.results import SUMMARY, GroupResult
 from tests.made_up.evaluated import few_names, write_edit
+from tests.made_up.evaluation_rows import Drawn, make_evaluation
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,13 @@ def test_a_unit_that_fails_is_recorded_and_the_rest_is_measured(
     after = by_group(run)["kept"].images
     assert before is not None
     assert after == before + 1
+
+
+def test_a_measure_that_is_not_finite_is_never_written(tmp_path: Path) -> None:
+    run = make_evaluation(tmp_path / "evaluation", [Drawn(name="cat", images=2, before=2, after=0)])
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_summary(run, [GroupResult(group="kept", of_right=math.nan)], progress_of(run))
+    assert not (tmp_path / "evaluation" / SUMMARY).exists()
 
 
 def test_another_evaluation_is_not_mixed_in(model: Path, tmp_path: Path) -> None:
