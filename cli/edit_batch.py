@@ -8,7 +8,7 @@ import typer
 
 from cli.job import arguments, follow_as_job, shared, shared_model
 from cli.options.completion import runs
-from cli.options.device import DeviceOption, use_here
+from cli.options.device import DeviceOption, cluster_on, use_here
 from cli.options.editing import ImagesOption, OutOption
 from cli.options.evaluation import ScorerOption
 from cli.options.models import RevisionOption, VariantOption, check_name, model_option, named
@@ -228,7 +228,7 @@ def edit_batch(
         full_model=full_model,
         overwrite=overwrite,
         with_shared=shared_projections,
-        actors=actors,
-        address=address,
+        # In a job RAY_ADDRESS names its cluster, also where no actors share the prompts.
+        cluster=cluster_on(device, address=address, actors=actors) if actors else None,
     )
     print_edit(run_edit(read, request, note=note), out, output_format)

@@ -207,8 +207,8 @@ def _capacity(cluster: Cluster) -> Capacity:
         gpus = 1.0 if _resources().get("GPU", 0) >= 1 else 0.0
         if cluster.address and not gpus:
             raise ClusterUnavailable(
-                f"the cluster at {cluster.address} has no GPU now: give --gpus 1 --actors N to "
-                "have its autoscaler start nodes with some, or --gpus 0 to trace on CPUs"
+                f"the cluster at {cluster.address} has no GPU now: give --device cuda "
+                "--actors N to have its autoscaler start nodes with some, or --device cpu"
             )
 
     def actors() -> int:

@@ -13,7 +13,7 @@ from schemas.manifest import EditSite
 from schemas.numerics import Numerics
 
 
-def _in_process(model: Diffusion) -> AbstractContextManager[Collect]:
+def in_process(model: Diffusion) -> AbstractContextManager[Collect]:
     return nullcontext(in_this_process(model))
 
 
@@ -38,5 +38,5 @@ class EditPlan:
     """Whether the folder gets a complete diffusers model too."""
     overwrite: bool = False
     """Whether an edit at `out` is replaced."""
-    workers: Callable[[Diffusion], AbstractContextManager[Collect]] = _in_process
+    workers: Callable[[Diffusion], AbstractContextManager[Collect]] = in_process
     """Opens the function that sums the keys, in this process or on the workers of a Ray cluster."""

@@ -19,7 +19,7 @@ from jobs.editing.edit import edit_batch
 from jobs.editing.key_workers import shared
 from jobs.editing.locate import locate
 from jobs.editing.manifest import MANIFEST
-from jobs.editing.plan import EditPlan
+from jobs.editing.plan import EditPlan, in_process
 from jobs.input.concepts import read_concepts, read_numbered, refuse_lines
 from jobs.runs.progress import Note
 from jobs.runs.trace_run import open_run
@@ -67,10 +67,8 @@ class EditRequest:
     """Whether an edit at `out` is replaced."""
     with_shared: bool = False
     """Whether single-stream blocks may be edited, whose projections image and text share."""
-    actors: int | None = None
-    """Ray actors that share the prompts; None: this process alone."""
-    address: str | None = None
-    """The Ray cluster of the actors; None: a local Ray."""
+    cluster: Cluster | None = None
+    """The Ray cluster whose actors share the prompts; None: this process alone."""
 
 
 def run_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note) -> EditManifest:
@@ -110,7 +108,7 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
     check_scorer(scorer)
     numerics = same.numerics if same else default_numerics(name)
     count_steps(name, scheduler=numerics.scheduler, steps=numerics.steps)
-    made = EditPlan(
+    return EditPlan(
         concepts=concepts,
         model=name,
         located=located,
@@ -121,11 +119,8 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
         images=request.images,
         full_model=request.full_model,
         overwrite=request.overwrite,
+        workers=shared(request.cluster) if request.cluster else in_process,
     )
-    if request.actors is None:  # in a job RAY_ADDRESS names its cluster
-        return made
-    cluster = Cluster(address=request.address, actors=request.actors)
-    return replace(made, workers=shared(cluster))
 
 
 def _without_auto(request: EditRequest) -> EditRequest:

@@ -276,7 +276,8 @@ def test_a_sweep_as_a_job(head: Head, model: Path, tiny_scorer: Path) -> None:
 def test_an_edit_as_a_job(head: Head, model: Path, tiny_scorer: Path) -> None:
     edit = (
         "edit-batch", "my concepts.csv", "--address", head.address, "--out", "edited/model",
-        "--model", model.name, "--scorer", str(tiny_scorer), "--images", "0",
+        "--model", model.name, "--scorer", str(tiny_scorer), "--images", "0", "--actors", "1",
+        "--device", "cpu",
         "--layer", "text_encoder.layers.0.self_attn",
     )  # fmt: skip
     result = head.dqf(*edit)
