@@ -88,7 +88,7 @@ def check(
     ] = None,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
-    """Check that diffusers, after loading the edit's LoRA, computes what the edited weights do.
+    """Check that diffusers, after loading the edit's LoRA, gives the edited weights' outputs.
 
     One line for each matrix: applied, not applied, differs, or not in the edit; exit code 1 unless
     all are applied. Needs peft: `pip install 'dqf[lora]'`.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ADDRESS = "address"
 """The option that names a cluster; a job finds its own cluster without it."""
 HERE = (ADDRESS, "wait")
-"""Options that say what this process does, which a job is not given."""
+"""Options of this process alone; a job is started without them."""
 
 
 @contextmanager

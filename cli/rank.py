@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Shown(StrEnum):
-    """The choices of what `dqf rank` prints."""
+    """The tables that `dqf rank` can print."""
 
     STATES = "states"
     OVERLAP = "overlap"
@@ -147,7 +147,7 @@ def rank(
 def _print_states(
     views: "Views", choice: "Choice", sentences: list[str], *, is_beyond: bool, top: int
 ) -> None:
-    """Print what was found in sentences, then the leading states with short names."""
+    """Print the findings in sentences, then the leading states with short names."""
     from jobs.query import rank as ranking
     from schemas.short_names import short_names
 

@@ -1,4 +1,4 @@
-"""Tracing a few captions in this process, without Ray, and showing what was found in a notebook."""
+"""Tracing a few captions in this process, without Ray, and showing the findings in a notebook."""
 
 import html
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ class Trace:
     """A finished trace of a few captions; a notebook shows its figures."""
 
     run: TraceRun
-    """Its run, which every function of dqf reads."""
+    """The run, which every function of dqf reads."""
     folder: TemporaryDirectory[str] | None
     """The folder that ends with this object; None if the caller named one."""
 

@@ -1,4 +1,4 @@
-"""Which of a run's captions are read: those that the model knew, and those with a total effect."""
+"""The conditions on a run's captions: a least score of the clean run, and a least total effect."""
 
 import math
 import re

@@ -44,12 +44,12 @@ class EditSite(_Declared):
     mean_ie: float | None = None
     """Mean indirect effect of the component on the score against the target."""
     se_ie: float | None = None
-    """Its standard error over captions; None where the run has one caption."""
+    """The standard error of `mean_ie` over captions; None where the run has one caption."""
     token: str | None = None
     """Token role at which the component was restored."""
     ie_low: float | None = None
     ie_high: float | None = None
-    """Its 95 % interval over captions; None where an end is unknown or unbounded."""
+    """The 95 % interval of `mean_ie` over captions; None where an end is unknown or unbounded."""
     num_captions: int | None = None
 
     @property

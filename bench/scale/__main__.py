@@ -106,7 +106,7 @@ def _machine() -> str:
 
 
 def timed(work: Callable[[], T]) -> tuple[float, T]:
-    """Return the seconds that `work` took, and what it returned."""
+    """Return the seconds that `work` took, and its result."""
     start = time.perf_counter()
     result = work()
     return time.perf_counter() - start, result

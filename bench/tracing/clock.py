@@ -21,7 +21,7 @@ def synchronize(device: torch.device) -> None:
 def timed(
     device: torch.device, work: Callable[[], T], now: Callable[[], float] = time.perf_counter
 ) -> tuple[float, T]:
-    """Return the seconds that `work` took, and what it returned."""
+    """Return the seconds that `work` took, and its result."""
     synchronize(device)
     start_s = now()
     result = work()

@@ -60,7 +60,7 @@ def in_detail(detail: Detail) -> Generator[None]:
 
 
 def note(line: str) -> None:
-    """Print a line on stderr on what is being done, unless --quiet was given."""
+    """Print a line about the work in progress on stderr, unless --quiet was given."""
     if not DETAIL.get().quiet:
         say(line, err=True)
 

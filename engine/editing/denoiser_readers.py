@@ -1,4 +1,4 @@
-"""Reading what the denoiser's projections of text read, at the positions of prompts.
+"""Reading the inputs of the denoiser's projections of text, at the positions of prompts.
 
 The text projection, the pooled projection and cross-attentions read the text encoders alone: no
 denoiser runs. A joint attention reads a text stream that has met the image and the timestep, so
@@ -34,7 +34,7 @@ STEPS = 3
 """Images, and steps of each from the first on, at which a joint attention's keys are read."""
 
 Activation = Callable[[Conditioning], torch.Tensor]
-"""Returns what a component reads of captions, one row for each text row, `_NLD`."""
+"""Returns a component's inputs for captions, one row for each text row, `_NLD`."""
 
 
 def open_readers(model: Diffusion, editable: Editable) -> list[Reader]:

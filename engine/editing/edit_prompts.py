@@ -19,7 +19,7 @@ from schemas.edit_settings import EditSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditPrompts:
-    """The prompts of an edit, by what becomes of them."""
+    """The prompts of an edit: those that are changed and those that are kept."""
 
     pairs: list[PromptPair]
     """Prompts of the concepts, with those of their replacements."""

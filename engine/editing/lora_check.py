@@ -25,7 +25,7 @@ from schemas.errors import ConceptError, first_line
 INPUTS = 32
 """Random inputs of each matrix."""
 ROUNDING = 1e-5
-"""Largest difference, relative to what a matrix returns, that is float32 rounding of sums."""
+"""Largest difference, relative to a matrix's output, that is float32 rounding of sums."""
 NEAR = 1e-3
 """Largest difference, relative to that between the edit and the original, of an applied one."""
 
@@ -52,7 +52,7 @@ class CheckedMatrix:
 
     @property
     def is_applied(self) -> bool:
-        """Whether the LoRA does here what the edit does."""
+        """Whether the LoRA gives this matrix the edit's outputs."""
         return self.state is State.APPLIED
 
 

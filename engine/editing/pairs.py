@@ -40,7 +40,7 @@ class PromptPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """The concepts that are edited together, and what stands for each."""
+    """The concepts that are edited together, with the replacement of each."""
 
     book: Phrasebook
     known: KnownNames

@@ -47,7 +47,7 @@ class Batch:
     captions: tuple[Caption, ...] = ()
     """captions that are kept."""
     roles: RoleWeights | None
-    """None: every position of what is kept."""
+    """None: every position of the kept captions."""
 
 
 def sum_batches(

@@ -78,7 +78,7 @@ class TemplateTokenizer:
         return encoded
 
     def _whole(self, caption: str) -> str:
-        """Return template and caption; PlanError if the caption has what pads texts."""
+        """Return template and caption; PlanError if the caption holds the padding token."""
         if self._tokenizer.pad_token in caption.lower():
             raise PlanError(
                 f"text {caption!r} has {self._tokenizer.pad_token!r}, which fills up short texts: "

@@ -55,7 +55,7 @@ class Phrasebook:
     compounds: tuple[str, ...] = ()
     """Names that are kept where an edited concept is among their words."""
     has_neutral_words: bool = True
-    """Whether the model knows what "object" or "photo" mean."""
+    """Whether the model knows general words such as "object" or "photo"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

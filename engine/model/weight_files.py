@@ -1,4 +1,4 @@
-"""A network's weight files: which of a folder's are read, and what their headers say is in them."""
+"""A network's weight files: those of a folder that are read, and the contents of their headers."""
 
 import json
 import re

@@ -56,7 +56,7 @@ class Draws:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """Means over captions, one each state; NaN is what cannot be known."""
+    """Means over captions, one for each state; NaN where a value cannot be known."""
 
     mean_S: Array
     se_S: Array

@@ -60,7 +60,7 @@ class FamilyTests:
         caption="a photo of a red apple by the sea", subject="red apple", attribute="object"
     )
     pipeline_options: ClassVar[dict[str, Any]] = {}
-    """Arguments of the pipeline's call that make it draw what dqf draws."""
+    """Arguments with which the pipeline's call draws the same image as dqf."""
     oracle_every: ClassVar[int] = 7
     """One in so many components is compared with the oracle."""
 

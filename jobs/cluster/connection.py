@@ -112,7 +112,7 @@ def check_address(address: str) -> None:
 
 
 def _first_words(connection: socket.socket) -> bytes:
-    """Return the beginning of what a server says to a request of HTTP/1; empty if nothing."""
+    """Return the beginning of a server's answer to an HTTP/1 request; empty if it gives none."""
     try:
         connection.sendall(b"GET /api/version HTTP/1.0\r\n\r\n")
         return connection.recv(9)

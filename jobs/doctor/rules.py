@@ -38,7 +38,7 @@ class Rules:
     keys: tuple[str, ...]
     """Columns that tell the rows of a unit apart."""
     expected: Callable[[int], ExpectedUnit]
-    """Returns what is expected of the unit at a place in the plan's order."""
+    """Returns the expected fields of the unit at a place in the plan's order."""
 
 
 def rules_of(run: Run[Any]) -> Rules:

@@ -14,7 +14,7 @@ from schemas.errors import ConceptError
 
 
 def check_edit(folder: Path, *, lora: Path | None, note: Note) -> list[CheckedMatrix]:
-    """Return each matrix of an edit, and what became of it after diffusers loaded the LoRA.
+    """Return each matrix of an edit, with its state after diffusers has loaded the LoRA.
 
     `lora` None: the file of the edit's folder. ConceptError: peft is not installed, there is no
     such file, or diffusers cannot load it.

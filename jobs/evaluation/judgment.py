@@ -50,7 +50,7 @@ def check_limits(limits: Limits) -> None:
 def judge(
     groups: Sequence[GroupResult], concepts: Sequence[ConceptResult], limits: Limits
 ) -> list[Judgment]:
-    """Return a judgment for each limit; what was not measured does not meet it."""
+    """Return a judgment for each limit; an unmeasured share does not meet it."""
     by_group = {group.group: group for group in groups}
     found: list[Judgment] = []
     if limits.max_still_recognised is not None:

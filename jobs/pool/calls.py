@@ -155,7 +155,7 @@ class UnitCall(Call):
         self.backlog.isolations.append(self.isolation)
 
     def lost(self, loss: Loss, *, is_first: bool) -> None:
-        """Count the death against the unit, or have it failed if it hung."""
+        """Count the death against the unit, or record a failure if it hung."""
         if loss.is_hung:
             self.isolation.timed_out(self.backlog.limits.unit_s)
         else:
@@ -172,7 +172,7 @@ class PackCall(Call):
     group: int
 
     def send(self, handle: Any) -> Any:
-        """Return Ray's reference of nothing."""
+        """Return Ray's reference of the call, which returns None."""
         return handle.pack.remote(self.group)
 
     def done(self, result: None) -> None:
@@ -180,11 +180,11 @@ class PackCall(Call):
         self.backlog.groups.packed()
 
     def raised(self, error: BaseException) -> None:
-        """Have the group packed again, or what it lacks done again."""
+        """Queue the group to be packed again, or its missing chunks to be done again."""
         self.backlog.pack_failed(self.group, error)
 
     def lost(self, loss: Loss, *, is_first: bool) -> None:
-        """Have the group packed again."""
+        """Queue the group to be packed again."""
         self.backlog.pack_failed(self.group, loss.error)
 
 

@@ -12,9 +12,9 @@ STOPPED = "stopped by SIGTERM; `dqf trace resume RUN` continues"
 
 @contextmanager
 def noted_signals() -> Generator[Callable[[], None]]:
-    """Note SIGINT and SIGTERM until exit; yield a function that raises what has come.
+    """Note SIGINT and SIGTERM until exit; yield a function that raises once one has come.
 
-    KeyboardInterrupt or Interrupted. A handler that raises by itself breaks Ray's calls
+    It raises KeyboardInterrupt or Interrupted. A handler that raises by itself breaks Ray's calls
     (ray 2.60: "returned a result with an exception set"), so only a second Ctrl-C does. Enter after
     ray.init, which sets its own handlers.
     """

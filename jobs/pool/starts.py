@@ -33,7 +33,7 @@ class Starts:
         self.has_succeeded = True
 
     def raised(self, error: BaseException) -> None:
-        """Note what a worker's constructor raised; raise it if no actor was ever ready."""
+        """Note the error of a worker's constructor; raise it if no actor was ever ready."""
         if not self.has_succeeded:
             raise error
         self._failed(error)

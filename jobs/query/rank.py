@@ -29,7 +29,7 @@ BEYOND = (
     *("difference_high", "q_difference", "mean_ie", "control_ie", "control_low", "control_high"),
     *("q_control", "num_captions"),
 )
-"""Columns of a table of states that are ranked by what they do beyond a control."""
+"""Columns of a table of states that are ranked by their effect beyond a control's."""
 LEADING = ("attribute", "part", *PLACE, "mean_ie", "se_ie", "num_captions")
 OF_GROUP = """($measure IS NULL OR measure = $measure) AND ($part IS NULL OR part = $part)
   AND ($patch_kind IS NULL OR patch_kind = $patch_kind)

@@ -31,7 +31,7 @@ FORMATS = (".png", ".svg", ".pdf")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
-    """A figure as it is asked for; None or () leaves a value to the run and the figure."""
+    """The request for a figure; None or () leaves a value to the run and the figure."""
 
     attributes: tuple[str, ...] = ()
     """One panel each."""
@@ -63,7 +63,7 @@ class Picture:
 
     @property
     def description(self) -> str:
-        """Sentences that say what it shows."""
+        """Sentences that describe the figure."""
         return self.spec["description"]
 
     def save(self, path: str | Path) -> None:

@@ -30,7 +30,7 @@ def code_hash() -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """Return the versions of dqf and of what its numbers depend on."""
+    """Return the versions of dqf and of the packages that its numbers depend on."""
     return {name: version(name) for name in DEPENDENCIES}
 
 

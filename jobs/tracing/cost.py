@@ -152,7 +152,7 @@ def _located(plan: TracePlan) -> dict[str, _Located]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _UnitCosts:
-    """The costs of a plan's units, which share what their captions do not change."""
+    """The costs of a plan's units; the part that no caption changes is computed once."""
 
     planned: CheckedPlan
     located: Mapping[str, _Located]

@@ -47,7 +47,7 @@ class CrossAttentionFamily(TransformerFamily):
         return t5_dtype(dtype)
 
     def run_encoder(self, encoder: Any, ids_RL: torch.Tensor) -> Any:
-        """Return the text encoder's output with a mask of what is not padding."""
+        """Return the text encoder's output with a mask of the tokens that are not padding."""
         return run_masked(encoder, ids_RL)
 
     def sites(self, denoiser: Any) -> Iterator[NetworkSite]:

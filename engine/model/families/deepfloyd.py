@@ -78,7 +78,7 @@ class DeepFloydIF(UNetFamily):
         return Conditioning(text_RLD=text_RLD.to(model.denoiser.dtype))
 
     def run_encoder(self, encoder: Any, ids_RL: torch.Tensor) -> Any:
-        """Return T5's output with a mask of what is not padding."""
+        """Return T5's output with a mask of the tokens that are not padding."""
         return run_masked(encoder, ids_RL)
 
     def vae_factor(self, vae: Any) -> int:

@@ -39,7 +39,7 @@ def padding_mask(encoder: Any, ids_RL: torch.Tensor) -> torch.Tensor:
 
 
 def run_masked(encoder: Any, ids_RL: torch.Tensor) -> Any:
-    """Return T5's output with a mask of what is not padding."""
+    """Return T5's output with a mask of the tokens that are not padding."""
     mask_RL = padding_mask(encoder, ids_RL)
     # transformers asks whether a mask hides anything: on the meta device there are no values.
     return encoder(ids_RL, attention_mask=None if ids_RL.is_meta else mask_RL)

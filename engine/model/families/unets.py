@@ -101,7 +101,7 @@ def _block_sites(path: str, block: Any, layer: int) -> Iterator[NetworkSite]:
 
 
 def _resnet(path: str, resnet: Any, layer: int) -> NetworkSite:
-    """Return a resnet, which adds what its second convolution returns to its input."""
+    """Return a resnet, which adds its second convolution's output to its input."""
     return whole(path, resnet, Kind.RESNET, layer, increments=(HookPoint(resnet.conv2),))
 
 

@@ -105,7 +105,7 @@ def legible_on(field: str) -> Any:
 
 
 def key_below(*lines: str) -> alt.TitleParams:
-    """Return lines below a figure that say what its marks mean."""
+    """Return the lines below a figure that explain its marks."""
     return alt.TitleParams(
         list(lines), orient="bottom", anchor="start", fontSize=12, fontWeight="normal", offset=12
     )
