@@ -14,6 +14,7 @@ from schemas.numerics import Numerics
 
 
 def in_process(model: Diffusion) -> AbstractContextManager[Collect]:
+    """Return a context with the function that sums the keys in this process."""
     return nullcontext(in_this_process(model))
 
 
