@@ -1,6 +1,5 @@
 """Printing data to stdout or into a file, in the format that the user chooses."""
 
-import errno
 import io
 import sys
 from collections.abc import Iterable
@@ -100,12 +99,7 @@ def put(
         # The table's own colors are escapes too, so its cells are made printable one by one.
         if sys.stdout.isatty() and output_format is not Format.TABLE:
             file = cast("IO[Any]", PrintableFile(sys.stdout))
-        try:
-            return _write(schema, batches, output_format, file)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise OutputRefused(f"cannot write to stdout: {error.strerror}") from error
+        return _write(schema, batches, output_format, file)
     with whole_file(output, error=OutputRefused) as file:
         if is_binary:
             return _write(schema, batches, output_format, file)

@@ -1,15 +1,20 @@
 """Ending a command on a signal, or when stdout cannot be written."""
 
 import errno
+import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import TYPE_CHECKING, cast
 
 from schemas.errors import DqfError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 """Signals that end a process at once, without its `finally`, so temporary files would stay."""
@@ -38,21 +43,43 @@ def _exit(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+class _Stdout(io.FileIO):
+    """The file of stdout, whose errors have a class of their own."""
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            # The rest would be written again, and fail, when the interpreter ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            if error.errno == errno.EPIPE:  # The reader has read enough.
+                raise
+            raise DqfError(f"cannot write to stdout: {error.strerror}") from error
+
+
 def check_streams() -> None:
-    """Raise DqfError if stdout is closed; without a stderr, messages are dropped."""
+    """Raise DqfError if stdout is closed; a later write raises it too, on a full disk for example.
+
+    Without a stderr, messages are dropped.
+    """
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - it stays open as stderr does
     if sys.stdout is None:
         sys.stdout = sys.stderr
         raise DqfError("stdout is closed, where would the output go? send it to a file")
+    old = cast("io.TextIOWrapper", sys.stdout)
+    try:
+        number = old.fileno()
+    except io.UnsupportedOperation:  # Text in memory, which is never full.
+        return
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(_Stdout(number, "w", closefd=False)),
+        encoding=old.encoding, errors=old.errors, line_buffering=old.line_buffering,
+        write_through=old.write_through,
+    )  # fmt: skip
 
 
 def flush_stdout() -> None:
-    """Write the rest of stdout's buffer; DqfError if that is impossible, as on a full disk."""
-    try:
+    """Write the rest of stdout's buffer; DqfError if that is impossible."""
+    with suppress(BrokenPipeError):
         sys.stdout.flush()
-    except OSError as error:
-        # The rest would be written again, and fail, when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if error.errno != errno.EPIPE:
-            raise DqfError(f"cannot write to stdout: {error.strerror}") from error

@@ -61,20 +61,23 @@ def test_a_signal_leaves_no_temporary_files(number: signal.Signals, work: Path) 
 
 
 @pytest.mark.parametrize(
-    "form",
+    "command",
     [
-        "csv",
-        "parquet",
-        slow("table"),
-        slow("json"),
+        "query r --command FROM+scores --format csv",
+        "query r --command FROM+scores --format parquet",
+        slow("query r --command FROM+scores --format table"),
+        slow("query r --command FROM+scores --format json"),
+        "--help",
+        slow("trace submit --help"),
+        slow("--version"),
+        slow("query --schema"),
+        slow("doctor r"),
     ],
 )
-def test_a_full_stdout_is_a_sentence(form: str, work: Path) -> None:
+def test_a_full_stdout_is_a_sentence(command: str, work: Path) -> None:
+    arguments = [word.replace("+", " ") for word in command.split()]
     with open("/dev/full", "w") as full:
-        process = started(
-            "query", "r", "FROM scores", "--format", form, cwd=work, stdout=full,
-            stderr=subprocess.PIPE,
-        )  # fmt: skip
+        process = started(*arguments, cwd=work, stdout=full, stderr=subprocess.PIPE)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "cannot write to stdout: No space left on device" in errors
