@@ -139,3 +139,8 @@ def _run() -> None:
         if not end.code:
             flush_stdout()
         raise
+    except UnicodeEncodeError as error:
+        letter = ascii(error.object[error.start])
+        raise DqfError(
+            f"stdout's encoding, {error.encoding}, lacks {letter}: set PYTHONIOENCODING=utf-8"
+        ) from error

@@ -95,6 +95,18 @@ def test_a_closed_stdout_is_a_sentence(work: Path) -> None:
     assert done.stderr == "dqf: stdout is closed, where would the output go? send it to a file\n"
 
 
+def test_an_encoding_that_lacks_a_letter_is_a_sentence(work: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dqf", "query", "r", "SELECT 'caf\u00e9'"], cwd=work,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == (
+        "dqf: stdout's encoding, ascii, lacks '\\xe9': set PYTHONIOENCODING=utf-8\n"
+    )
+
+
 @pytest.mark.parametrize("gpus", ["1.5", "-1", "nan", "inf", "1e300"])
 def test_gpus_that_ray_cannot_give_are_refused(gpus: str, work: Path) -> None:
     done = dqf("trace", "submit", "--run", "new", "--gpus", gpus, cwd=work)
