@@ -21,9 +21,9 @@ ARGUMENTS = (
 WIDE = {"width": 1200, "height": 900}
 PHONE = {"width": 360, "height": 740}
 READY = "html[data-ready]"
+"""Matches when a report has drawn all that was asked of it."""
 PATIENCE_MS = 120_000
 """Other tests share the cores: a page of fourteen figures may take a minute."""
-"""Matches when a report has drawn all that was asked of it."""
 
 
 @contextmanager
