@@ -106,7 +106,7 @@ def sweep(
     cluster = cluster_on(device, address=address, actors=actors)
     run = prepare_sweep(read, grid, out, model=model, asked=asked, note=note)
     with driven(run, address=address, doing="evaluating") as show:
-        end, trades = work(
+        end, swept = work(
             run,
             out,
             cluster=cluster,
@@ -115,7 +115,7 @@ def sweep(
             note=note,
         )
     say_end(run, end)
-    print_rows([asdict(trade) for trade in trades], output_format)
+    print_rows([asdict(result) for result in swept], output_format)
     end_as(end)
 
 

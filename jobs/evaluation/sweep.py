@@ -187,16 +187,16 @@ def sweep(
         on_progress=on_progress,
         note=note,
     )
-    trades = marked([_trade(name, results(run, name)) for name in edits])
-    content = json.dumps([asdict(trade) for trade in trades], indent=2, allow_nan=False)
+    swept = marked([_sweep_result(name, results(run, name)) for name in edits])
+    content = json.dumps([asdict(result) for result in swept], indent=2, allow_nan=False)
     write_whole(out / SWEEP, f"{content}\n".encode(), within=out)
-    return end, trades
+    return end, swept
 
 
-def marked(trades: Sequence[SweepResult]) -> list[SweepResult]:
+def marked(swept: Sequence[SweepResult]) -> list[SweepResult]:
     """Return the results with the non-dominated ones marked, the highest harmonic mean first."""
     with_marks = [
-        replace(t, is_best=not any(_dominates(other, t) for other in trades)) for t in trades
+        replace(t, is_best=not any(_dominates(other, t) for other in swept)) for t in swept
     ]
     return sorted(with_marks, key=lambda t: (-(t.harmonic_of_right or 0.0), t.edit))
 
@@ -206,14 +206,14 @@ def _dominates(one: SweepResult, other: SweepResult) -> bool:
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
-def _losses(trade: SweepResult) -> Iterator[float]:
+def _losses(result: SweepResult) -> Iterator[float]:
     """Yield the numbers that should be low; a measure that is null for one edit is null for all."""
-    yield trade.still_recognised_of_right or 0.0
-    yield -(trade.kept_of_right or 0.0)
-    yield trade.cmmd or 0.0
+    yield result.still_recognised_of_right or 0.0
+    yield -(result.kept_of_right or 0.0)
+    yield result.cmmd or 0.0
 
 
-def _trade(name: str, measured: Sequence[GroupResult]) -> SweepResult:
+def _sweep_result(name: str, measured: Sequence[GroupResult]) -> SweepResult:
     by_group = {result.group: result for result in measured}
     nothing = GroupResult(group="")
     still_recognised, kept, mean, general = (

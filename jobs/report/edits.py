@@ -1,4 +1,4 @@
-"""The edits of a report: what each erases and keeps, its images, and a sweep's trades."""
+"""The edits of a report: what each erases and keeps, its images, and the edits of a sweep."""
 
 import shlex
 from collections import Counter
@@ -53,7 +53,7 @@ class EditSection:
     """None for a sweep."""
     results: tuple[GroupResult, ...]
     """The rows of its evaluation that have images; empty if it has no evaluation."""
-    trades: tuple[SweepResult, ...]
+    swept: tuple[SweepResult, ...]
     """The edits of a sweep; empty for a single edit."""
     pictures: tuple[Picture, ...]
     sentence: str
@@ -87,7 +87,7 @@ def _section(folder: Path, name: str) -> EditSection:
         name=name,
         manifest=manifest,
         results=tuple(r for r in results if r.images or r.group in GROUPS),
-        trades=(),
+        swept=(),
         pictures=tuple(_pictures(folder, manifest)),
         sentence=sentence,
         headline=_headline(results) or sentence,
@@ -116,17 +116,17 @@ def _results(folder: Path) -> tuple[GroupResult, ...]:
 def _sweep(folder: Path, name: str) -> EditSection:
     path = folder / SWEEP
     rows = read_json_file(path, error=ConceptError)
-    trades = _rows(SweepResult, rows, path, again="make the sweep again")
-    best = [trade.edit for trade in trades if trade.is_best]
+    swept = _rows(SweepResult, rows, path, again="make the sweep again")
+    best = [result.edit for result in swept if result.is_best]
     sentence = (
-        f"Of {len(trades)} edits {len(best)} are beaten by no other: "
+        f"Of {len(swept)} edits {len(best)} are beaten by no other: "
         f"{', '.join(best[:8])}{' and more' if len(best) > 8 else ''}."
     )
     return EditSection(
         name=name,
         manifest=None,
         results=(),
-        trades=trades,
+        swept=swept,
         pictures=(),
         sentence=sentence,
         headline=sentence,

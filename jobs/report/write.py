@@ -130,8 +130,8 @@ def _edit_figures(sections: Sequence[EditSection]) -> list[dict[str, Any]]:
     if rows := measure_rows(sections):
         figures.append(_own_figure("edits", "edits", spec_of(edits, rows), _said(sections)))
     for number, section in enumerate(sections):
-        if section.trades:
-            spec = spec_of(pareto, [asdict(trade) for trade in section.trades])
+        if section.swept:
+            spec = spec_of(pareto, [asdict(result) for result in section.swept])
             figures.append(_own_figure("pareto", f"pareto-{number}", spec, section.sentence))
     return figures
 

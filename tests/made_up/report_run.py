@@ -224,7 +224,7 @@ def _result(group: str) -> dict[str, Any]:
 
 def make_report_sweep(folder: Path) -> Path:
     """Return a sweep's folder."""
-    trades = [
+    swept = [
         {
             "edit": f"kept-{n}-{HACK.format('sweep')}", "is_best": n < 2,
             "still_recognised": 0.1 * n, "kept": 0.9, "harmonic_mean": 0.9,
@@ -236,5 +236,5 @@ def make_report_sweep(folder: Path) -> Path:
         for n in range(3)
     ]  # fmt: skip
     folder.mkdir(parents=True)
-    (folder / "sweep.json").write_text(json.dumps(trades))
+    (folder / "sweep.json").write_text(json.dumps(swept))
     return folder

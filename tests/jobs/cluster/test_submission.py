@@ -267,9 +267,9 @@ def test_a_sweep_as_a_job(head: Head, model: Path, tiny_scorer: Path) -> None:
         "--anchor", "identity", "--layer", "text_encoder.layers.0.self_attn", "--device", "cpu",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    (trade,) = json.loads((head.folder / "swept" / "sweep.json").read_text())
-    assert trade["edit"] == "identity-ridge-0.01-all"
-    assert trade["kept"] is not None
+    (swept,) = json.loads((head.folder / "swept" / "sweep.json").read_text())
+    assert swept["edit"] == "identity-ridge-0.01-all"
+    assert swept["kept"] is not None
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ LAYER = "text_encoder.layers.0.self_attn"
 CONCEPTS = (Concept(concept="cat", replacement="bus"), Concept(concept="house"))
 
 
-def trade(edit: str, *, still_recognised: float, kept: float, cmmd: float | None) -> SweepResult:
+def result(edit: str, *, still_recognised: float, kept: float, cmmd: float | None) -> SweepResult:
     measured = dict.fromkeys(SweepResult.__dataclass_fields__) | {"edit": edit, "is_best": False}
     measured |= {"still_recognised_of_right": still_recognised, "kept_of_right": kept, "cmmd": cmmd}
     return SweepResult(**measured | {"harmonic_of_right": kept - still_recognised})  # pyright: ignore
@@ -37,10 +37,10 @@ def trade(edit: str, *, still_recognised: float, kept: float, cmmd: float | None
 def test_what_another_beats_is_not_marked() -> None:
     found = marked(
         [
-            trade("worse", still_recognised=0.1, kept=0.9, cmmd=2.0),
-            trade("good", still_recognised=0.1, kept=0.9, cmmd=1.0),
-            trade("keeps", still_recognised=0.3, kept=0.95, cmmd=1.5),
-            trade("same", still_recognised=0.1, kept=0.9, cmmd=1.0),
+            result("worse", still_recognised=0.1, kept=0.9, cmmd=2.0),
+            result("good", still_recognised=0.1, kept=0.9, cmmd=1.0),
+            result("keeps", still_recognised=0.3, kept=0.95, cmmd=1.5),
+            result("same", still_recognised=0.1, kept=0.9, cmmd=1.0),
         ]
     )
     assert [t.edit for t in found] == ["good", "same", "worse", "keeps"]

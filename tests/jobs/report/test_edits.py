@@ -96,4 +96,4 @@ def test_whole_files_are_read(tmp_path: Path) -> None:
         "concepts' images still show them; 85.0 % (80.0 % to 90.0 %) of what is kept is still "
         "recognized; the harmonic mean is 90.0 % (85.0 % to 95.0 %)."
     )
-    assert [trade.is_best for trade in of_sweep.trades] == [True, True, False]
+    assert [result.is_best for result in of_sweep.swept] == [True, True, False]

@@ -84,7 +84,7 @@ def test_figures_of_edits_are_valid(tmp_path: Path) -> None:
     measured = measure_rows(sections)
     assert {row["group"] for row in measured} == {"harmonic mean", "kept", "still_recognised"}
     edits(measured).to_dict()
-    pareto([asdict(trade) for trade in sections[1].trades]).to_dict()
+    pareto([asdict(result) for result in sections[1].swept]).to_dict()
 
 
 def test_rows_are_the_views(run: TraceRun, data: FigureData) -> None:
