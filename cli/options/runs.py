@@ -28,13 +28,15 @@ def named_locations(arguments: Sequence[str]) -> dict[str, str]:
     """Return the locations of runs by their names in SQL.
 
     A name is the last part of the location, or NAME in NAME=RUN. QueryRefused: two runs have one
-    name.
+    name, or a NAME is empty.
     """
     locations: dict[str, str] = {}
     for argument in arguments:
         name, equals, location = argument.partition("=")
         if not equals or "/" in name or is_run(argument):
             name, location = "", argument
+        elif not name:
+            raise QueryRefused(f"{argument!r} has no name before the `=`: give NAME=RUN, or a run")
         location = run_location(location)
         name = name or location.rstrip("/").rpartition("/")[2]
         if name.lower() in map(str.lower, locations):

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from cli.options.edits import edit_folder
+from cli.options.runs import named_locations
+from schemas.errors import QueryRefused
 from tests.cli.test_commands import dqf
 
 
@@ -15,6 +17,13 @@ def test_an_edit_goes_by_name_or_path(tmp_path: Path) -> None:
         assert edit_folder("demo") == Path("edits/demo")
         assert edit_folder("a/demo") == Path("a/demo")
         assert edit_folder("mine") == Path("mine")
+
+
+def test_a_name_in_sql_is_one_before_an_equals_sign() -> None:
+    assert named_locations(["a=runs/x", "runs/y"]) == {"a": "runs/x", "y": "runs/y"}
+    for given in ("=demo", "=", "=a=b"):
+        with pytest.raises(QueryRefused, match="has no name before the `=`"):
+            named_locations([given])
 
 
 @pytest.mark.parametrize(
