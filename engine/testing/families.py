@@ -103,7 +103,7 @@ class FamilyTests:
         with torch.inference_mode():
             cond = encode_rows(model, unit, [TextRow(run=run) for run in runs], numerics)
             past, latents_RChw = run_references(
-                model, runs, cond, changes=patches, numerics=numerics
+                model, runs, cond, patches=patches, numerics=numerics
             )
         return torch.cat([past.final, latents_RChw])
 
