@@ -236,7 +236,7 @@ def test_padding_within_a_text_is_refused_where_nothing_follows_it(
 
 
 def test_a_single_step_of_pixart_alpha_is_refused(folders: dict[str, Path]) -> None:
-    with pytest.raises(PlanError, match="steps 1: .*PixArtAlphaPipeline"):
+    with pytest.raises(PlanError, match=r"steps 1: .*PixArtAlphaPipeline"):
         count_steps(str(folders["alpha"]), scheduler=None, steps=1)
 
 
