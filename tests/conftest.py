@@ -30,6 +30,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ONE_AFTER_ANOTHER = (
     "tests/cli/test_commands.py::test_the_doctor_finds_and_repairs",
+    "tests/docs/test_readme.py::test_the_readme_and_the_tutorial_run_from_beginning_to_end",
+    "tests/e2e/test_bucket.py",
+    "tests/e2e/test_cluster_job.py",
+    "tests/e2e/test_evaluate.py",
     "tests/e2e/test_families_on_ray.py",
     "tests/e2e/test_trace.py",
     "tests/faults/",
