@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from engine.model.opening import open_model, open_tokenizers, weight_bytes
+from engine.model.opening import open_model, open_skeleton, open_tokenizers, weight_bytes
 from engine.model.tokens import Span, find_subjects
 from engine.tracing.interventions import reference_runs
 from jobs.tracing.plan import CheckedPlan
@@ -122,7 +122,7 @@ def refuse_too_large(plan: TracePlan, *, offload: bool | None = None) -> None:
 def _phase_bytes(plan: TracePlan) -> tuple[int, int]:
     """Return the bytes of the weights of the text encoders, and of the denoiser and the VAE."""
     weights = weight_bytes(plan.model, dtype=plan.numerics.dtype)
-    text = sum(weights[name] for name in open_tokenizers(plan.model))
+    text = sum(weights[encoder.name] for encoder in open_skeleton(plan.model).encoders)
     return text, sum(weights.values()) - text
 
 
