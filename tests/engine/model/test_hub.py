@@ -116,13 +116,18 @@ def test_a_killed_process_leaves_the_fetching_to_the_others(hub: Hub, tmp_path: 
     assert {hub.gets[name] for name in WEIGHTS - {hub.stall_at}} == {1}
 
 
+def cache_commit(repo: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a cache know the commit of a repo's main branch."""
+    refs = cache / f"models--{repo.replace('/', '--')}" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text(COMMIT)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+
+
 def test_a_hub_model_is_pinned_to_the_commit_in_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refs = tmp_path / "models--CompVis--stable-diffusion-v1-4" / "refs"
-    refs.mkdir(parents=True)
-    (refs / "main").write_text(COMMIT)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    cache_commit("CompVis/stable-diffusion-v1-4", tmp_path, monkeypatch)
     assert pinned("sd-1.4") == f"sd-1.4@{COMMIT}"
     assert pinned(f"sd-1.4@{COMMIT}") == f"sd-1.4@{COMMIT}"
     assert pinned("owner/unknown") == "owner/unknown"
@@ -134,10 +139,7 @@ def test_a_hub_model_is_pinned_to_the_commit_in_the_cache(
 def test_a_variant_stays_with_a_name_that_is_pinned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refs = tmp_path / "models--stabilityai--stable-diffusion-xl-base-1.0" / "refs"
-    refs.mkdir(parents=True)
-    (refs / "main").write_text(COMMIT)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    cache_commit("stabilityai/stable-diffusion-xl-base-1.0", tmp_path, monkeypatch)
     name = f"sdxl@{COMMIT}#fp16"
     assert pinned("sdxl#fp16") == pinned(name) == name
     assert unpinned(name) == "sdxl#fp16"
