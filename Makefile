@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	rm -rf edits/$(RUN)
 	$(BIN)/dqf trace submit --steps 8 --run $(RUN)
-	$(BIN)/dqf rank $(RUN) --top 3
+	$(BIN)/dqf rank $(RUN) --top 1
 	$(BIN)/dqf edit-batch docs/examples/concepts.csv --from-run $(RUN) --out edits/$(RUN)
 	@echo
 	@echo "Causal scores: runs/$(RUN)   (dqf query $(RUN) \"SELECT * FROM ranking\")"

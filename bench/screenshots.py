@@ -1,4 +1,4 @@
-"""Pictures of reports for the docs. python -m bench.screenshots RUN [--tokens RUN] [--images RUN].
+"""Pictures of reports for the docs: python -m bench.screenshots RUN --controls RUN --tokens RUN.
 
 Writes the reports of real runs and takes pictures of them in chromium, which is opened as the tests
 open it: docs/images/report-*.png.
@@ -39,12 +39,12 @@ class Shot:
 OF_RUN = (
     Shot(name="light", target="header.top"),
     Shot(name="dark", target="#filters", scheme="dark", height=1150),
-    Shot(name="controls", target="#controls", height=900),
     Shot(name="phone", target="#network", width=PHONE["width"], height=900),
     Shot(name="paper", target="header.top", width=794, height=1123, media="print"),
+    Shot(name="images", target="#images", height=700),
 )
+OF_CONTROLS = (Shot(name="controls", target="#controls", height=900),)
 OF_TOKENS = (Shot(name="tokens", target="#tokens", height=560),)
-OF_IMAGES = (Shot(name="images", target="#images", height=700),)
 
 
 def take(page: Page, shot: Shot, attribute: str) -> None:
@@ -71,14 +71,14 @@ def take(page: Page, shot: Shot, attribute: str) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("run")
+    parser.add_argument("run", help="run with kept images")
+    parser.add_argument("--controls", help="run with controls")
     parser.add_argument("--tokens", help="run of several tokens")
-    parser.add_argument("--images", help="run with kept images")
     parser.add_argument("--edit", type=Path, action="append", default=[])
     parser.add_argument("--attribute", default="object")
     options = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
-    asked = ((options.run, OF_RUN), (options.tokens, OF_TOKENS), (options.images, OF_IMAGES))
+    asked = ((options.run, OF_RUN), (options.controls, OF_CONTROLS), (options.tokens, OF_TOKENS))
     with tempfile.TemporaryDirectory() as folder, chromium(Path(folder, "profile")) as context:
         for run, shots in asked:
             if run is None:

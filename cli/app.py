@@ -1,5 +1,7 @@
 """The `dqf` command: the list of all commands, and the handling of errors."""
 
+import inspect
+import re
 import sys
 from typing import Annotated
 
@@ -100,6 +102,17 @@ app.command(
     rich_help_panel=EDITING,
     epilog='Example: dqf generate --edit edits/demo "a photo of a cat"',
 )(generate.generate)
+
+
+def _unwrap(commands: typer.Typer) -> None:
+    """Join the lines of the docstrings of commands, which help folds to the terminal's width."""
+    for command in commands.registered_commands:
+        text = inspect.getdoc(command.callback) or ""
+        command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", text)
+
+
+for commands in (app, trace.app, edits.app):
+    _unwrap(commands)
 
 
 def _print_version(is_asked: bool) -> None:

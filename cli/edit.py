@@ -84,7 +84,7 @@ def check(
     folder: EditArgument,
     lora: Annotated[
         Path | None,
-        typer.Option(help="LoRA file to check; that of the edit's folder by default."),
+        typer.Option(help="LoRA file to check.", show_default="that of the edit's folder"),
     ] = None,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
@@ -108,7 +108,9 @@ def check(
 @with_progress_options
 def add(
     folder: EditArgument,
-    concepts: Annotated[Path, typer.Argument(help="Concept file.", show_default=False)],
+    concepts: Annotated[
+        Path, typer.Argument(metavar="CONCEPTS", help="Concept file.", show_default=False)
+    ],
     out: OutOption,
     images: ImagesOption = 2,
     output_format: FormatOption = Format.TABLE,
@@ -125,7 +127,10 @@ def add(
 def remove(
     folder: EditArgument,
     names: Annotated[
-        list[str], typer.Argument(help="Concepts to remove from the edit.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="CONCEPT...", help="Concepts to remove from the edit.", show_default=False
+        ),
     ],
     out: OutOption,
     images: ImagesOption = 2,

@@ -40,8 +40,9 @@ def edit_batch(
     concepts: Annotated[
         Path,
         typer.Argument(
+            metavar="CONCEPTS",
             help="CSV, JSONL, Parquet or YAML file: concept, replacement, kind, mode, weight, "
-            "prompts, forms."
+            "prompts, forms.",
         ),
     ],
     out: OutOption,

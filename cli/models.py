@@ -32,7 +32,9 @@ def components(
     model: Annotated[
         str,
         typer.Argument(
-            help="Built-in name, diffusers folder or hub id.", autocompletion=completed_models
+            metavar="MODEL",
+            help="Built-in name, diffusers folder or hub id.",
+            autocompletion=completed_models,
         ),
     ],
     kind: Annotated[

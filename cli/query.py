@@ -45,7 +45,10 @@ def query(
         bool, typer.Option("--examples", help="List these queries and their questions.")
     ] = False,
     schema: Annotated[
-        bool, typer.Option("--schema", help="List the views, or the columns of the named views.")
+        bool,
+        typer.Option(
+            "--schema", help="List the views, those of a RUN, or the columns of named views."
+        ),
     ] = False,
     output_format: Annotated[
         Format | None,
@@ -62,15 +65,15 @@ def query(
 ) -> None:
     """Print the result of one SELECT over traces, evaluations or attacks.
 
-    `dqf query --schema` lists the views, `dqf query --schema ranking` the columns of one. Each run
+    `dqf query --schema` lists the views, `dqf query --schema ranking` the columns of one. Each RUN
     is a schema with the run's name; views of the first run need no name before them:
     SELECT * FROM ranking JOIN other.ranking USING (component).
     """
     shown = output_format or format_of(out)
     check_destination(shown, output=out)
     if schema or examples:
-        documented = column_rows(words) if words else view_rows()
-        return print_rows(documented if schema else example_rows(), shown, output=out)
+        rows = _documented(words or []) if schema else example_rows()
+        return print_rows(rows, shown, output=out)
     asked = [option for option in (command, file, example) if option is not None]
     if len(asked) > 1:
         raise QueryRefused("give one of --command, --file and --example")
@@ -91,6 +94,17 @@ def query(
     given = command if command is not None else sql
     sql = _read(file or STDIN) if given is None else given
     show(runs, sql, shown, only=only, output=out)
+
+
+def _documented(words: Sequence[str]) -> list[dict[str, object]]:
+    """Return the columns of the named views, otherwise the views of the named runs, or all."""
+    every = view_rows()
+    names = {row["view"] for row in every}
+    runs = [word for word in words if word not in names and is_run(word)]
+    if views := [word for word in words if word not in runs]:
+        return column_rows(views)
+    nouns = {run.noun for run in _open(runs).values()} if runs else {row["of"] for row in every}
+    return [row for row in every if row["of"] in nouns]
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], str | None]:

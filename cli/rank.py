@@ -101,12 +101,13 @@ def rank(
     """Rank components by their mean indirect effect, for each attribute and part.
 
     Intervals are of 95 %; ranks tie where intervals overlap; a state is causal where
-    q_causal < 0.05 (docs/statistics.md). Sentences say what that comes to: before the table, and on
-    stderr with another format. Names are short: --format csv has them as --component takes them.
+    q_causal < 0.05 (docs/statistics.md). Sentences say what that comes to before the table, and how
+    to read it after the table; with another format they go to stderr. Names are short: --format csv
+    has them as --component takes them.
     """
     from jobs.query import rank as ranking
     from jobs.query.select import opened_views
-    from jobs.query.words import verdicts
+    from jobs.query.words import notes, verdicts
     from jobs.runs.trace_run import open_run
 
     opened = open_run(run_location(run))
@@ -128,9 +129,10 @@ def rank(
         if as_published is not None:
             found = ranking.ranked_as_published(views, choice, threshold=as_published, top=top)
             return print_table(ranking.without_one_noise(opened, found), output_format)
-        sentences = verdicts(views, choice)
+        sentences, reading = verdicts(views, choice), notes(views, choice)
         if output_format is Format.TABLE and show is Shown.STATES:
-            return _print_states(views, choice, sentences, is_beyond=beyond is not None, top=top)
+            _print_states(views, choice, sentences, is_beyond=beyond is not None, top=top)
+            return _say_all(reading)
         if show is Shown.OVERLAP:
             table = ranking.overlaps(views, choice)
         elif show is Shown.CONCENTRATION:
@@ -140,8 +142,14 @@ def rank(
         else:
             table = ranking.ranked(views, choice, columns=ranking.SHOWN, top=top)
     print_table(ranking.without_one_noise(opened, table), output_format)
-    for sentence in sentences:
+    for sentence in sentences + reading:
         say(sentence, err=True)
+
+
+def _say_all(sentences: list[str]) -> None:
+    """Print sentences, after an empty line if there are any."""
+    for sentence in [""] * bool(sentences) + sentences:
+        say_folded(sentence)
 
 
 def _print_states(
@@ -156,7 +164,7 @@ def _print_states(
         last, found = None, ranking.ranked_beyond(views, choice, top=top)
         effect = f"indirect effect beyond the control {choice.intervention}, by {choice.measure}"
     else:
-        shown = (*ranking.SHOWN, "intervention")
+        shown = (*ranking.SHOWN, "intervention", "recovery_low", "recovery_high", "q_run")
         found = ranking.ranked(views, choice, columns=shown, top=top)
         last = ranking.last_ranks(views, choice, found.to_pylist())
         effect = f"indirect effect by {choice.measure}, {choice.intervention}"

@@ -25,7 +25,11 @@ def sweep(
     context: typer.Context,
     concepts: Annotated[
         Path,
-        typer.Argument(help="Concept file, in the form that edit-batch reads.", show_default=False),
+        typer.Argument(
+            metavar="CONCEPTS",
+            help="Concept file, in the form that edit-batch reads.",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the edits and their evaluation.")],
     layer: Annotated[

@@ -113,7 +113,11 @@ def stop(run: RunArgument, address: AddressOption = None) -> None:
 def list_runs(
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Folder that holds runs.", show_default="runs/, in DQF_HOME if set"),
+        typer.Argument(
+            metavar="FOLDER",
+            help="Folder that holds runs.",
+            show_default="runs/, in DQF_HOME if set",
+        ),
     ] = None,
     address: Annotated[
         str | None,

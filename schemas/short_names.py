@@ -4,6 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from schemas.component import TEXT_ENTRIES
+
 SHORT_KINDS = {"attn1": "self-attn", "attn2": "cross-attn", "ff": "feed-forward"}
 UNET = re.compile(
     r"unet\.(?P<side>down|mid|up)_blocks?(\.(?P<block>\d+))?"
@@ -25,6 +27,8 @@ def short_name(name: str) -> str:
     first, joined, last = name.partition("..")
     if joined:  # consecutive components that are restored together
         return f"{short_name(first)} to {short_name(last)}"
+    if name == TEXT_ENTRIES:
+        return "all text entries"
     if found := UNET.fullmatch(name):
         return _unet_name(found)
     if found := TRANSFORMER.fullmatch(name):

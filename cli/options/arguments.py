@@ -8,7 +8,7 @@ from cli.options.completion import runs
 
 HELP = "A run's name under runs/, its folder, or its s3:// or gs:// URL; DQF_HOME may hold runs/."
 
-RunArgument = Annotated[str, typer.Argument(help=HELP, autocompletion=runs)]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help=HELP, autocompletion=runs)]
 OptionalRunArgument = Annotated[
-    str | None, typer.Argument(help=HELP, autocompletion=runs, show_default=False)
+    str | None, typer.Argument(metavar="RUN", help=HELP, autocompletion=runs, show_default=False)
 ]

@@ -5,11 +5,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.printing.lines import say
+from cli.printing.lines import say, say_folded
 from cli.printing.output import Format, print_rows
 
 if TYPE_CHECKING:
     from schemas.manifest import EditManifest
+
+TITLES = {
+    "concept": "concept",
+    "concept_before": "before",
+    "concept_after": "after",
+    "replacement": "replacement",
+    "replacement_before": "its before",
+    "replacement_after": "its after",
+}
+"""The titles of a table for people, which a terminal of 80 columns holds, by the data's names."""
 
 
 def print_edit(manifest: "EditManifest", out: Path, output_format: Format) -> None:
@@ -19,9 +29,12 @@ def print_edit(manifest: "EditManifest", out: Path, output_format: Format) -> No
         return
     if manifest.scores:
         rows = [scores.model_dump(exclude={"kind"}) for scores in manifest.scores]
+        if output_format is Format.TABLE:
+            say("scores of the images, against the concept and against its replacement:")
+            rows = [{title: row[name] for name, title in TITLES.items()} for row in rows]
         print_rows(rows, output_format)
     for line in _summary(manifest, out):
-        say(line, err=output_format is not Format.TABLE)
+        say_folded(line, err=output_format is not Format.TABLE)
 
 
 def _summary(manifest: "EditManifest", out: Path) -> Iterator[str]:

@@ -20,14 +20,19 @@ def say(text: object, *, err: bool = False) -> None:
     typer.echo(printable(str(text), keep="\n\t"), err=err)
 
 
-def say_folded(text: str) -> None:
-    """Print a sentence on stdout, on a terminal in lines that break between words."""
-    if sys.stdout.isatty():
+def say_folded(text: str, *, err: bool = False) -> None:
+    """Print a sentence, on a terminal in lines that break between words.
+
+    A sentence with a command in backticks is left to the terminal, so that the command can be
+    copied whole.
+    """
+    stream = sys.stderr if err else sys.stdout
+    if stream.isatty() and "`" not in text:
         width = shutil.get_terminal_size().columns - 1
         text = textwrap.fill(
             text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
         )
-    say(text)
+    say(text, err=err)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +67,7 @@ def in_detail(detail: Detail) -> Generator[None]:
 def note(line: str) -> None:
     """Print a line about the work in progress on stderr, unless --quiet was given."""
     if not DETAIL.get().quiet:
-        say(line, err=True)
+        say_folded(line, err=True)
 
 
 class PrintableFile:

@@ -12,6 +12,8 @@ from cli.printing.lines import say, say_folded
 
 Row = Mapping[str, Any]
 GAP = "  "
+NOTHING = "-"
+"""The text of a value that is undefined."""
 PLACES = ("patch_kind", "noise_sigmas", "steps", "token", "num_captions")
 """Columns that are said once where they are alike: in the caption, or after a family's name. Rows
 of a run of one noise need not have it."""
@@ -26,6 +28,8 @@ class Column:
     is_left: bool = False
     is_extra: bool = False
     """Whether it is shown only where there is room."""
+    footnote: str = ""
+    """Said below the table if a cell is `NOTHING`."""
 
 
 def print_ranking(rows: Sequence[Row], *, effect: str, columns: Sequence[Column]) -> None:
@@ -50,6 +54,9 @@ def print_ranking(rows: Sequence[Row], *, effect: str, columns: Sequence[Column]
         say_folded("; ".join([family, *_said(states, said)]))
         for row in states:
             say(_line(shown, [column.text(row) for column in shown], widths))
+    for column in shown:
+        if column.footnote and any(column.text(row) == NOTHING for row in rows):
+            say_folded(column.footnote)
 
 
 def _families(rows: Sequence[Row]) -> list[list[Row]]:
@@ -94,7 +101,9 @@ def columns_of(
         Column(title="95 % interval", text=_interval("ie_low", "ie_high")),
         Column(title="q", text=_probability("q_causal")),
         Column(title="verdict", text=_verdict, is_left=True),
-        Column(title="recovery", text=_share, is_extra=True),
+        Column(title="recovery", text=_share, is_extra=True, footnote=UNDEFINED),
+        Column(title="its interval", text=_shares, is_extra=True),
+        Column(title="q in run", text=_probability("q_run"), is_extra=True),
         FULL_NAME,
     ]
 
@@ -155,7 +164,20 @@ def _verdict(row: Row) -> str:
 
 
 def _share(row: Row) -> str:
-    return "" if row["mean_recovery"] is None else f"{row['mean_recovery']:.0%}"
+    return NOTHING if row["mean_recovery"] is None else _percent(row["mean_recovery"])
+
+
+def _shares(row: Row) -> str:
+    if row["recovery_low"] is None or row["recovery_high"] is None:
+        return ""
+    return f"[{_percent(row['recovery_low'])}, {_percent(row['recovery_high'])}]"
+
+
+def _percent(share: float) -> str:
+    return f"{round(share, 2) + 0.0:.0%}"  # + 0.0 makes -0.0 of a share just below zero 0.0
+
+
+UNDEFINED = f"recovery {NOTHING}: undefined, as the total effect is too near zero"
 
 
 FULL_NAME = Column(

@@ -1,5 +1,6 @@
 """A run's ranking in words: the causal states, their certainty, or why none can be found."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -68,36 +69,46 @@ class _Family:
 
 
 def verdicts(views: Views, choice: Choice) -> list[str]:
-    """Return a sentence for each attribute and part that has restored states, and one for each
-    limit.
+    """Return which captions are read if not all, a sentence for each attribute and part that has
+    causal states, one for those that have none, and one for each limit.
 
     Where captions are too few for any discovery, one sentence says so for all.
     """
     rows = [_family(row, views.run) for row in views.query(FOUND, choice.parameters).to_pylist()]
     names = short_names([component.name for component in views.run.components])
     few = [row for row in rows if row.captions < LEAST_CAPTIONS]
-    sentences = [_sentence(row, names) for row in rows if row not in few]
+    sentences = filtered(views, choice) + [
+        _found(row, row.leader, names) for row in rows if row.leader
+    ]
+    sentences += _not_found([row for row in rows if row not in few and not row.leader])
     if few:
         most = max(row.captions for row in few)
         sentences.append(
             f"Nothing can be found causal for {_names(few)}: with {most} captions an attribute no "
             f"p-value is below {2.0**-most:.2g}; trace {SKEW_CAPTIONS}."
         )
-    sentences += _limits([row for row in rows if row.causal], names, families=len(rows))
-    return sentences + notes(views, choice)
+    return sentences + _limits([row for row in rows if row.causal], names, families=len(rows))
 
 
 def notes(views: Views, choice: Choice) -> list[str]:
     """Return sentences on how to read a ranking: its placebo, its bound, what may be compared, and
     which captions a control leaves out."""
-    sentences = _filtered(views, choice)
-    sentences += [placebo.sentence for placebo in placebos(views, choice)]
-    sentences += [bound.sentence for bound in bounds(views, choice)]
+    sentences = [placebo.sentence for placebo in placebos(views, choice)]
+    sentences += _joined([bound.sentence for bound in bounds(views, choice)])
     sentences += comparisons(views.run, part=choice.part)
     return sentences + _unmatched(views.run, choice.attribute)
 
 
-def _filtered(views: Views, choice: Choice) -> list[str]:
+def _joined(sentences: list[str]) -> list[str]:
+    """Return one sentence for those that say the same of several subjects."""
+    subjects = defaultdict[str, list[str]](list)
+    for sentence in sentences:
+        subject, _, said = sentence.partition(": ")
+        subjects[said].append(subject)
+    return [f"{'; '.join(alike)}: {said}" for said, alike in subjects.items()]
+
+
+def filtered(views: Views, choice: Choice) -> list[str]:
     """Return how many captions are read, if not all."""
     if not views.only:
         return []
@@ -173,23 +184,38 @@ def patched(patch_kind: str) -> str:
     return "" if patch_kind == PatchKind.STATE else f", {patch_kind}s"
 
 
-def _sentence(row: _Family, names: Mapping[str, str]) -> str:
-    over = _over(row)
-    controls = f" and with the controls {' and '.join(row.controls)}" if row.controls else ""
-    leader = row.leader
-    if leader is None:
-        return (
-            f"{over} none of {row.states} states is found causal {RATE}{controls} "
-            f"({row.captions} captions, least q {row.least_q:.2g}); more captions are needed "
-            "to detect small effects."
+def _with_controls(row: _Family) -> str:
+    return f" and with the controls {' and '.join(row.controls)}" if row.controls else ""
+
+
+def _not_found(rows: list[_Family]) -> list[str]:
+    """Return one sentence on the families, tested with the same controls, without a causal
+    state."""
+    alike = defaultdict[str, list[_Family]](list)
+    for row in rows:
+        alike[_with_controls(row)].append(row)
+    sentences: list[str] = []
+    for controls, families in alike.items():
+        over = "; ".join(_over(row).removesuffix(":") for row in families)
+        states = f"none of {families[0].states} states" if len(families) == 1 else "no state"
+        fewest, most = min(r.captions for r in families), max(r.captions for r in families)
+        captions = f"{most}" if fewest == most else f"{fewest} to {most}"
+        sentences.append(
+            f"{over}: {states} is found causal {RATE}{controls} ({captions} captions, least q "
+            f"{min(row.least_q for row in families):.2g}); more captions are needed to detect "
+            "small effects."
         )
+    return sentences
+
+
+def _found(row: _Family, leader: _Leader, names: Mapping[str, str]) -> str:
     # An end without a bound is null.
     low, high = (
         sign + "inf" if end is None else f"{end:.3f}"
         for sign, end in (("-", leader.low), ("+", leader.high))
     )
     return (
-        f"{over} {row.causal} of {row.states} states are causal {RATE}{controls} "
+        f"{_over(row)} {row.causal} of {row.states} states are causal {RATE}{_with_controls(row)} "
         f"({row.captions} captions), led by {names[leader.component]}: "
         f"{leader.mean_ie:+.3f} [{low}, {high}]."
     )

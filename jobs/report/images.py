@@ -10,11 +10,11 @@ from pathlib import Path
 from PIL import Image
 
 from engine.files import read_bytes
-from jobs.report.figures.labels import Place
 from jobs.report.words import PARTS
 from jobs.runs.kept_images import KeptImages, LabeledImage, kept_images
 from jobs.runs.png import CorruptImage, read_png
 from jobs.runs.trace_run import TraceRun
+from schemas.short_names import short_names
 
 STRIPS = 64
 """The number of strips in a page, spread evenly over attributes."""
@@ -78,8 +78,9 @@ def picture_uri(path: Path) -> str:
     return data_uri(image)
 
 
-def strips(run: TraceRun, drawn: Mapping[str, Place]) -> list[Strip]:
+def strips(run: TraceRun) -> list[Strip]:
     """Return at most STRIPS strips of a run's kept images."""
+    names = short_names([component.name for component in run.components])
     kept = kept_images(run)
     share = max(1, STRIPS // max(1, len({(k.attribute, k.part) for k in kept})))
     seen: Counter[tuple[str, str]] = Counter()
@@ -87,11 +88,11 @@ def strips(run: TraceRun, drawn: Mapping[str, Place]) -> list[Strip]:
     for images in kept:
         seen[images.attribute, images.part] += 1
         if seen[images.attribute, images.part] <= share:
-            chosen.append(_strip(images, drawn))
+            chosen.append(_strip(images, names))
     return chosen
 
 
-def _strip(kept: KeptImages, drawn: Mapping[str, Place]) -> Strip:
+def _strip(kept: KeptImages, names: Mapping[str, str]) -> Strip:
     return Strip(
         caption=kept.caption,
         subject=kept.subject,
@@ -99,15 +100,14 @@ def _strip(kept: KeptImages, drawn: Mapping[str, Place]) -> Strip:
         part=kept.part,
         seed=kept.seed,
         measure=kept.measure,
-        images=tuple(_shown(kept, image, drawn) for image in kept.images),
+        images=tuple(_shown(kept, image, names) for image in kept.images),
     )
 
 
-def _shown(kept: KeptImages, image: LabeledImage, drawn: Mapping[str, Place]) -> ShownImage:
+def _shown(kept: KeptImages, image: LabeledImage, names: Mapping[str, str]) -> ShownImage:
     what = ""
     if image.component is not None:
-        place = drawn.get(image.component)
-        what = place.label if place else image.component
+        what = names.get(image.component, image.component)
         if image.token not in (None, "all"):
             what += f" @{image.token}"
     title = f"{image.role} {DONE[kept.intervention]}" if what else image.role

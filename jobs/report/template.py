@@ -5,6 +5,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 PAGE = Path(__file__).with_name("page")
 """Folder of the pages' templates, styles and scripts."""
@@ -36,7 +37,7 @@ def rendered(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(filters)
+    environment.filters.update({"with_code": _with_code, **filters})
     html = environment.get_template(name).render(
         style=Markup(text_of("report.css")),
         hashes=Markup(" ".join(map(_hash, scripts.values()))),
@@ -51,6 +52,11 @@ def rendered(
 def text_of(name: str) -> str:
     """Return a file of PAGE."""
     return (PAGE / name).read_text()
+
+
+def _with_code(text: str) -> Markup:
+    """Return a text, escaped, with what stands in backticks as code."""
+    return Markup(re.sub("`(.+?)`", r"<code>\1</code>", escape(text)))
 
 
 def _hash(script: str) -> str:

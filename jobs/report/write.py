@@ -14,12 +14,11 @@ from engine.files import write_whole
 from jobs.query.noises import noise_text
 from jobs.query.rank import Choice
 from jobs.query.select import opened_views
-from jobs.query.words import notes
+from jobs.query.words import filtered, notes
 from jobs.report.edits import CONCEPTS, EditSection, edit_sections, measure_rows, share_text
 from jobs.report.figures.data import ALPHA, FigureData, read_figure_data
 from jobs.report.figures.edits import edits, pareto
 from jobs.report.figures.known import FIGURES, default_measure
-from jobs.report.figures.labels import places
 from jobs.report.figures.parts import ROWS, UNDEFINED_SHARE, spec_of
 from jobs.report.figures.style import DARK, EFFECT_SCALE, LIGHT, config
 from jobs.report.images import strips
@@ -78,7 +77,8 @@ def write_report(
         data = read_figure_data(views)
         failures = views.query(FAILED).to_pylist()
         (counts,) = views.query(COUNTS).to_pylist()
-        said = notes(views, Choice(measure=measure))
+        choice = Choice(measure=measure)
+        read, said = filtered(views, choice), notes(views, choice)
     attributes = list(dict.fromkeys(caption.attribute for caption in run.plan.captions))
     answered = answers(data, measure, attributes)
     content = _rendered(
@@ -88,10 +88,11 @@ def write_report(
         attributes=attributes,
         noises=[noise_text(run, noise) for noise in run.plan.numerics.sweep],
         measure=measure,
-        strips=strips(run, places(run.components)),
+        strips=strips(run),
         edits=sections,
         failures=failures,
         counts=counts,
+        read=read,
         notes=said,
         data=data,
         figures=_run_figures(data) + _edit_figures(sections),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from enum import Enum
+from itertools import pairwise
 from typing import Any, get_args
 
 import pytest
@@ -69,6 +70,15 @@ def test_no_word_of_a_help_is_broken_or_cut(command: str) -> None:
         # A choice that is broken over two lines is nowhere whole.
         for choice in choices(param):
             assert re.search(rf"(?<![\w-]){choice}(?![\w-])", shown), choice
+
+
+@pytest.mark.parametrize("command", ["edit-batch", "edit attack", "query", "report"])
+def test_a_paragraph_of_help_fills_its_lines(command: str) -> None:
+    lines = [line.strip() for line in said(*command.split()).splitlines()]
+    text = lines[lines.index("", 2) : next(n for n, line in enumerate(lines) if "─" in line)]
+    for line, following in pairwise(text):
+        if line and following:  # else a paragraph ends
+            assert len(line) + 1 + len(following.split()[0]) > 78, line
 
 
 PLAN_FIELDS = {

@@ -12,6 +12,7 @@ import pytest
 from rich.cells import cell_len
 
 from cli.app import main
+from cli.printing.ranking import columns_of, print_ranking
 from tests.cli.test_commands import dqf
 from tests.made_up.noises import make_swept_run
 from tests.made_up.report_run import make_report_run
@@ -80,7 +81,32 @@ def test_more_columns_show_more(on_terminal: Shown) -> None:
     )
     assert not any("recovery" in line for line in narrow)
     assert any(line.endswith("recovery") for line in wide)
-    assert any("recovery  full name" in line for line in widest)
+    assert any("recovery" in line and "q in run  full name" in line for line in widest)
+
+
+def test_an_undefined_recovery_is_said_and_no_share_is_minus_zero(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = {"a": "layer 0 MLP", "b": "layer 1 MLP"}
+    row = {
+        "attribute": "style", "part": "text-encoder", "rank": 1, "intervention": "restore",
+        "mean_ie": 0.0, "ie_low": -0.1, "ie_high": 0.1, "q_causal": 0.5, "q_run": 0.5,
+        "is_causal": False, "recovery_low": None, "recovery_high": None,
+    }  # fmt: skip
+    shares = {"a": None, "b": -0.001}
+    rows = [{**row, "component": name, "mean_recovery": share} for name, share in shares.items()]
+    print_ranking(rows, effect="effect", columns=columns_of(names, [2, 2], rows))
+    _, _, _, first, second, last = capsys.readouterr().out.splitlines()
+    assert re.search(r"layer 0 MLP .* no +- ", first)
+    assert re.search(r"layer 1 MLP .* no +0% ", second)
+    assert last == "recovery -: undefined, as the total effect is too near zero"
+
+
+def test_how_to_read_the_numbers_comes_after_them(on_terminal: Shown) -> None:
+    lines = on_terminal("rank", "swept", "--attribute", "object", "--top", "1", columns=80)
+    first, last = [number for number, line in enumerate(lines) if not line]
+    assert any(line.startswith(" rank  component") for line in lines[first:last])
+    assert lines[last + 1].startswith("object, text-encoder, noise 0.5: activations of another")
 
 
 def test_a_pipe_gets_every_column_and_other_formats_the_data_alone(work: Path) -> None:

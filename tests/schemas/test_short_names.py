@@ -17,6 +17,7 @@ from schemas.short_names import short_name, short_names
         ("text_encoder.layers.0.self_attn.heads.3", "layer 0 self-attn head 3"),
         ("unet.mid_block.resnets.0..unet.up_blocks.0.resnets.0", "mid resnet 0 to up 0 resnet 0"),
         ("something.else", "something.else"),
+        ("text_entries", "all text entries"),
     ],
 )
 def test_short_names(name: str, short: str) -> None:

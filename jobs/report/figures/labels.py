@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from schemas.component import Component, Kind, Part
+from schemas.component import TEXT_ENTRIES, Component, Kind, Part
 from schemas.short_names import TEXT, UNET, short_names
 
 KIND_NAMES = {
@@ -80,13 +80,15 @@ def _block(component: Component) -> str:
 def places(components: Sequence[Component]) -> dict[str, Place]:
     """Return the place of each component in the drawing, by its name.
 
-    Each part has columns in the network's order. A column ends where the next component's kind does
-    not follow the last one's in order. A UNet's blocks descend to the middle and rise again.
+    All text entries together, a bound of the others, have no place. Each part has columns in the
+    network's order. A column ends where the next component's kind does not follow the last one's in
+    order. A UNet's blocks descend to the middle and rise again.
     """
-    labels = short_names([component.name for component in components])
+    drawn = [component for component in components if component.name != TEXT_ENTRIES]
+    labels = short_names([component.name for component in drawn])
     by_name: dict[str, Place] = {}
     for part in Part:
-        of_part = sorted((c for c in components if c.part is part), key=lambda c: c.order)
+        of_part = sorted((c for c in drawn if c.part is part), key=lambda c: c.order)
         for component, (x, y) in zip(of_part, _cells(of_part), strict=True):
             by_name[component.name] = Place(
                 label=labels[component.name],

@@ -9,7 +9,7 @@ import pytest
 from jobs.query.bound import bounds, comparisons
 from jobs.query.rank import SHOWN, Choice, ranked
 from jobs.query.select import opened_views
-from jobs.query.words import verdicts
+from jobs.query.words import notes, verdicts
 from jobs.runs.run import IdentifiedUnit
 from jobs.runs.trace_run import TraceRun, create_run
 from schemas.caption import Caption
@@ -105,7 +105,8 @@ def test_the_bound_is_a_share_of_the_total_effect_and_ranks_nowhere(run: TraceRu
 def test_states_and_contributions_are_ranked_apart_and_cut_points_marked(run: TraceRun) -> None:
     with opened_views(run) as views:
         rows = ranked(views, Choice(measure="target"), columns=SHOWN, top=2).to_pylist()
-        said = "\n".join(verdicts(views, Choice(measure="target")))
+        choice = Choice(measure="target")
+        said = "\n".join([*verdicts(views, choice), *notes(views, choice)])
     assert [(row["patch_kind"], row["component"], row["rank"]) for row in rows] == [
         ("contribution", LAST, 1),
         ("contribution", RESNET, 2),

@@ -262,6 +262,17 @@ def test_verdicts_say_what_is_causal_and_how_surely(run: TraceRun) -> None:
     assert "families" not in limits[0]
 
 
+def test_families_without_a_causal_state_share_a_sentence_after_the_found_ones(
+    tmp_path: Path,
+) -> None:
+    nothing = dict.fromkeys("abcd", 0.0)
+    effect = {"color": nothing, "object": {**nothing, "a": 0.5}, "style": nothing}
+    first, second, *_ = said_of(make_run(tmp_path / "run", captions=10, effect=effect))
+    assert first.startswith("object, text-encoder: 1 of 4 states are causal")
+    assert second.startswith("color, text-encoder; style, text-encoder: no state is found causal")
+    assert "(10 captions, least q " in second
+
+
 def test_q_over_the_run_corrects_for_all_of_its_families(run: TraceRun) -> None:
     for intervention in ("restore", "other-caption"):
         rows = run_query(run, f"FROM ranking WHERE intervention = '{intervention}'")

@@ -8,7 +8,7 @@ import pytest
 from jobs.query.placebo import placebos
 from jobs.query.rank import Choice
 from jobs.query.select import opened_views
-from jobs.query.words import verdicts
+from jobs.query.words import notes
 from jobs.runs.run import IdentifiedUnit
 from jobs.runs.trace_run import TraceRun
 from schemas.caption import Caption
@@ -71,7 +71,7 @@ def test_another_draw_is_a_null_where_its_interval_holds_zero(
     with opened_views(run) as views:
         (found,) = placebos(views, Choice(measure="target"))
         others = placebos(views, Choice(measure="target", attribute="style"))
-        said = verdicts(views, Choice(measure="target"))
+        said = notes(views, Choice(measure="target"))
     assert (found.attribute, found.part, found.is_null) == ("object", "text-encoder", is_null)
     assert found.mean == pytest.approx(control, abs=0.02)
     assert found.low < found.mean < found.high

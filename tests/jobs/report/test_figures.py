@@ -1,7 +1,7 @@
 """Figures: valid Vega-Lite of the right rows, names that fit, colors that can be told apart."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -21,7 +21,7 @@ from jobs.report.figures.tokens import place_name
 from jobs.report.plot import Drawing, draw_figure
 from jobs.report.words import answers, findings
 from jobs.runs.trace_run import TraceRun
-from schemas.component import Component, Kind, Part
+from schemas.component import TEXT_ENTRIES, Component, Kind, Part
 from schemas.errors import PlanError
 from schemas.intervention import PatchKind
 from tests.made_up.report_run import (
@@ -193,9 +193,13 @@ def test_no_two_components_have_one_cell_or_one_name() -> None:
         Component(name=name, part=Part.DENOISER, kind=kind, order=n, layer=layer, num_parameters=1)
         for n, (name, kind, layer) in enumerate(names)
     ]
-    drawn = places(components)
+    first, *others = components
+    # All text entries together come in the order of the first of them, and are not drawn.
+    bound = replace(first, name=TEXT_ENTRIES, kind=Kind.CROSS_ATTENTION, order=2)
+    drawn = places([first, bound, *others])
     assert len({(place.x, place.y) for place in drawn.values()}) == len(components) == 40
     assert len({place.label for place in drawn.values()}) == 40
+    assert {place.x for place in drawn.values() if place.block == "down 0"} == {0, 1}
     depth = {place.block: place.y for place in drawn.values() if place.letter == "R"}
     assert depth["down 0"] == depth["up 1"] < depth["down 1"] == depth["up 0"] < depth["mid"]
 
