@@ -56,7 +56,7 @@ def text_of(name: str) -> str:
 
 def _with_code(text: str) -> Markup:
     """Return a text, escaped, with what stands in backticks as code."""
-    return Markup(re.sub("`(.+?)`", r"<code>\1</code>", escape(text)))
+    return Markup(re.sub("`(.+?)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _hash(script: str) -> str:
