@@ -29,8 +29,8 @@ from engine.model.opening import from_pipeline, open_model, open_skeleton
 from engine.model.sampling import generate
 from engine.model.shapes import component_shapes
 from engine.model.vocabulary import Phrasebook
-from engine.testing.oracle import Oracle
 from engine.testing.pipelines import open_pipeline, pipeline_image
+from engine.testing.plans import oracle_differences, random_plan
 from engine.tracing.interventions import CLEAN, CORRUPTED, Patch, Reference, reference_runs
 from engine.tracing.lockstep import run_references
 from engine.tracing.text_runs import TextRow, encode_rows
@@ -61,8 +61,6 @@ class FamilyTests:
     )
     pipeline_options: ClassVar[dict[str, Any]] = {}
     """Arguments with which the pipeline's call draws the same image as dqf."""
-    oracle_every: ClassVar[int] = 7
-    """One in so many components is compared with the oracle."""
 
     def build(self) -> Any:
         """Return a small diffusers pipeline with random weights."""
@@ -203,15 +201,13 @@ class FamilyTests:
             assert float((alone - latent).abs().max()) < NEAR * _size(alone), site.component.name
 
     def test_the_oracle_agrees(self, model: Diffusion) -> None:
-        """Runs made one at a time, with hooks of their own, end in the same latents."""
-        oracle = Oracle(model, self.unit(), self.numerics)
-        sites = [s for s in list_sites(model) if s.component.part is Part.DENOISER]
-        sites = [s for s in sites if s.spot.side.name != "OUTPUTS"][:: self.oracle_every]
-        latents = self.run(model, [self.patch([site]) for site in sites])
-        expected = [oracle.clean(), oracle.corrupted(), *(oracle.restored(s) for s in sites)]
-        names = ["clean", "corrupted", *(site.component.name for site in sites)]
-        for name, latent, single in zip(names, latents, expected, strict=True):
-            assert float((latent - single[0]).abs().max()) < NEAR * _size(single), name
+        """Runs made one at a time, with hooks of their own, draw the images of a random plan."""
+        for part in Part:
+            plan = random_plan(model, self.caption, self.numerics, part=part)
+            differences = oracle_differences(model, plan)
+            runs = 2 + len(plan.unit.components) * len(plan.unit.interventions)
+            assert len(differences) == runs
+            assert max(differences.values()) < NEAR, (plan, differences)
 
     def test_an_edit_says_the_replacement(self, model: Diffusion) -> None:
         """Where the denoiser takes the text in, one edited prompt says what the other said; the

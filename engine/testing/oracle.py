@@ -9,6 +9,7 @@ Shapes: L token positions, C channels, h x w latent.
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,14 +24,16 @@ from engine.model.seeds import derived_seed
 from engine.model.tokens import find_subject
 from engine.tracing.corruption import noise_scale, subject_noise
 from schemas.component import Part
+from schemas.intervention import Intervention
 from schemas.numerics import Numerics
 from schemas.unit import Unit
+from schemas.window import Window
 
 Change = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Oracle:
-    """The clean, the corrupted and the restored runs of one unit, with noise at the input."""
+    """The clean, the corrupted and the patched runs of one unit, with noise at the input."""
 
     def __init__(self, model: Diffusion, unit: Unit, numerics: Numerics) -> None:
         self._model, self._unit, self._numerics = model, unit, numerics
@@ -44,33 +47,59 @@ class Oracle:
     @torch.no_grad()
     def corrupted(self) -> torch.Tensor:
         """Return the corrupted run's final latent."""
-        return self._sampled(self._encoded(is_noised=True))
+        return self._sampled(self._by_path(self._encoded(is_noised=True)))
 
     @torch.no_grad()
-    def restored(self, site: Site) -> torch.Tensor:
-        """Return the final latent of the run in which the unit's window restores a component.
+    def patched(self, site: Site, intervention: Intervention, window: Window) -> torch.Tensor:
+        """Return the final latent of the run in which a component is patched: restored, corrupted
+        or zeroed, in a window of steps; in a text encoder at the subject's last token."""
+        is_noised = intervention is Intervention.RESTORE
+        in_text = site.component.part is Part.TEXT_ENCODER
+        run = self._text_patched if in_text else self._denoiser_patched
+        return run(site, intervention, window, is_noised=is_noised)
 
-        In a text encoder at the subject's last token.
-        """
-        if site.component.part is Part.TEXT_ENCODER:
-            passed: list[torch.Tensor] = []
-            with _changing(site, _keeping(passed)):
-                self._encoded(is_noised=False)
-            name = site.component.name.split(".")[0]
-            encoder = next(e for e in self._model.encoders if e.name == name)
-            last = find_subject(
-                encoder.tokenizer, self._unit.caption, self._numerics.occurrence
-            ).last
-            with _changing(site, _writing(site, passed[0], positions=slice(last, last + 1))):
-                cond = self._encoded(is_noised=True)
-            return self._sampled(cond)
+    def image(self, latent: torch.Tensor) -> torch.Tensor:
+        """Return the image CHW of a final latent_1Chw."""
+        with torch.no_grad():
+            return self._model.family.decode(self._model, latent)[0].cpu()
+
+    def _text_patched(
+        self, site: Site, intervention: Intervention, window: Window, *, is_noised: bool
+    ) -> torch.Tensor:
+        passed: list[torch.Tensor] = []
+        with _changing(site, _keeping(passed)):
+            self._encoded(is_noised=not is_noised)
+        given = passed[0] * (intervention is not Intervention.ZERO)
+        name = site.component.name.split(".")[0]
+        encoder = next(e for e in self._model.encoders if e.name == name)
+        last = find_subject(encoder.tokenizer, self._unit.caption, self._numerics.occurrence).last
+        with _changing(site, _writing(site, given, positions=slice(last, last + 1))):
+            cond = self._encoded(is_noised=is_noised)
+        return self._sampled(self._by_path(cond))
+
+    def _denoiser_patched(
+        self, site: Site, intervention: Intervention, window: Window, *, is_noised: bool
+    ) -> torch.Tensor:
         steps: list[list[torch.Tensor]] = [[] for _ in range(self._steps)]
         keeping = [_keeping(step) for step in steps]
-        self._sampled(self._encoded(is_noised=False), site=site, changes=keeping)
+        source = self._by_path(self._encoded(is_noised=not is_noised))
+        self._sampled(source, site=site, changes=keeping)
         writing: list[Change | None] = [None] * self._steps
-        ((start, stop),) = self._unit.windows
-        writing[start:stop] = [_writing(site, step[0]) for step in steps[start:stop]]
-        return self._sampled(self._encoded(is_noised=True), site=site, changes=writing)
+        for step in range(*window):
+            given = steps[step][0] * (intervention is not Intervention.ZERO)
+            writing[step] = _writing(site, given)
+        cond = self._by_path(self._encoded(is_noised=is_noised))
+        return self._sampled(cond, site=site, changes=writing)
+
+    def _by_path(self, cond: Conditioning) -> Conditioning:
+        """Return a conditioning of which only the path of the settings is not the clean run's."""
+        path = self._numerics.path
+        if cond.pooled_RP is None or path == "both":
+            return cond
+        clean = self._encoded(is_noised=False)
+        if path == "tokens":
+            return replace(cond, pooled_RP=clean.pooled_RP)
+        return replace(cond, text_RLD=clean.text_RLD)
 
     def _encoded(self, *, is_noised: bool) -> Conditioning:
         model, caption = self._model, self._unit.caption.caption

@@ -37,8 +37,6 @@ def test_an_entry_point_that_is_no_family_is_named(
 class TestUpsideDown(FamilyTests):
     """What a package's own tests are."""
 
-    oracle_every = 30
-
     @pytest.fixture(scope="class", autouse=True)
     def installed(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         """Install the package, as a process finds it that starts afterward."""
