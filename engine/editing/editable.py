@@ -94,18 +94,22 @@ def editables(
     Single-stream blocks count only with `with_shared`. UnknownComponent: a name is unknown, there
     is nothing in it that can be edited, or it is a single-stream block without `with_shared`.
     """
-    sites = list_sites(model)
+    found = [c.name for c in editable_components(model, with_shared=with_shared)]
     chosen: dict[str, None] = {}
     for name in names:
-        inside = [
-            site.component.name
-            for site in sites
-            if _stands_for(name, site.component.name)
-            and _projections(model, site)
-            and (with_shared or not site.component.in_single_stream)
-        ]
+        inside = [component for component in found if _stands_for(name, component)]
         chosen |= dict.fromkeys(inside or [_single(model, name, with_shared=with_shared)])
     return tuple(chosen)
+
+
+def editable_components(model: Networks, *, with_shared: bool = False) -> list[Component]:
+    """Return the components that an edit can change, in network order; single-stream blocks only
+    with `with_shared`."""
+    return [
+        site.component
+        for site in list_sites(model)
+        if _projections(model, site) and (with_shared or not site.component.in_single_stream)
+    ]
 
 
 def default_component(model: Networks) -> str | None:

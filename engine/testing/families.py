@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from engine.editing.delta import replaced, weights_of
-from engine.editing.editable import default_component, editable, editables
+from engine.editing.editable import default_component, editable, editable_components
 from engine.editing.keys import pair_keys
 from engine.editing.lora import factorize, loadable_parts, without_loader, write_lora
 from engine.editing.pairs import prompt_pairs
@@ -212,7 +212,7 @@ class FamilyTests:
     def test_an_edit_says_the_replacement(self, model: Diffusion) -> None:
         """Where the denoiser takes the text in, one edited prompt says what the other said; the
         text encoders alone are run."""
-        name = default_component(model) or editables(model, [self.family.denoiser])[0]
+        name = default_component(model) or editable_components(model)[0].name
         concept = Concept(concept="apple", replacement="boat", prompts=("a photo of {}",))
         settings = EditSettings(
             components=(name,), ridge=1e-12, preserve=0.0, roles=RoleWeights(pads=0.0)
@@ -241,8 +241,8 @@ class FamilyTests:
         changes = {name: _change(own[name]) for name in self.edited_matrices(model)}
         factors = {name: factorize(change, own[name]) for name, change in changes.items()}
         if not factors:
-            parts = [self.family.denoiser, *(e.name for e in model.encoders)]
-            assert without_loader(model, [f"{part}.any.weight" for part in parts]) == parts
+            names = [component.name for component in editable_components(model)]
+            assert without_loader(model, names) == list(dict.fromkeys(map(part_of, names)))
             return
         write_lora(tmp_path, factors, model=model)
         text, numerics = [self.caption.caption], self.numerics
@@ -260,11 +260,19 @@ class FamilyTests:
 
     def edited_matrices(self, model: Diffusion) -> list[str]:
         """Return the matrices of one component of each kind, in parts that diffusers can load."""
-        parts = [self.family.denoiser, *(e.name for e in model.encoders)]
-        loaded = [part for part in parts if part in loadable_parts(model)]
-        targets = [editable(model, name) for part in loaded for name in editables(model, [part])]
-        of_kind = {(t.component.name.split(".")[0], t.component.kind): t for t in targets}
-        return [name for target in of_kind.values() for name in target.projections]
+        of_kind = {(part_of(c.name), c.kind): c.name for c in editable_components(model)}
+        loaded = loadable_parts(model)
+        return [
+            matrix
+            for (part, _), name in of_kind.items()
+            if part in loaded
+            for matrix in editable(model, name).projections
+        ]
+
+
+def part_of(name: str) -> str:
+    """Return the part of the pipeline that a component or a matrix is in."""
+    return name.split(".")[0]
 
 
 def _change(weight: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from engine.model.components import Site
+from engine.model.components import Site, list_sites
 from engine.model.conditioning import Conditioning
 from engine.model.hooks import Side
 from engine.model.model import Diffusion, TextEncoder, token_embedding
@@ -38,6 +38,9 @@ class Oracle:
     def __init__(self, model: Diffusion, unit: Unit, numerics: Numerics) -> None:
         self._model, self._unit, self._numerics = model, unit, numerics
         self._steps = len(evaluated(new_scheduler(model, numerics)))
+        sites = {site.component.name: site for site in list_sites(model)}
+        self._sites = {name: sites[name] for name in unit.components}
+        self._kept: dict[bool, dict[str, list[list[torch.Tensor]]]] = {}
 
     @torch.no_grad()
     def clean(self) -> torch.Tensor:
@@ -50,46 +53,47 @@ class Oracle:
         return self._sampled(self._by_path(self._encoded(is_noised=True)))
 
     @torch.no_grad()
-    def patched(self, site: Site, intervention: Intervention, window: Window) -> torch.Tensor:
+    def patched(self, component: str, intervention: Intervention, window: Window) -> torch.Tensor:
         """Return the final latent of the run in which a component is patched: restored, corrupted
         or zeroed, in a window of steps; in a text encoder at the subject's last token."""
-        is_noised = intervention is Intervention.RESTORE
-        in_text = site.component.part is Part.TEXT_ENCODER
-        run = self._text_patched if in_text else self._denoiser_patched
-        return run(site, intervention, window, is_noised=is_noised)
+        site, is_noised = self._sites[component], intervention is Intervention.RESTORE
+        share = 0 if intervention is Intervention.ZERO else 1
+        if self._unit.part is Part.TEXT_ENCODER:
+            return self._text_patched(site, share, is_noised=is_noised)
+        if is_noised not in self._kept:
+            self._kept[is_noised] = self._activations(is_noised=not is_noised)
+        steps = self._kept[is_noised][component]
+        writing: list[Change | None] = [None] * self._steps
+        for step in range(*window):
+            writing[step] = _writing(site, share * steps[step][0])
+        cond = self._by_path(self._encoded(is_noised=is_noised))
+        return self._sampled(cond, [(site, writing)])
 
     def image(self, latent: torch.Tensor) -> torch.Tensor:
         """Return the image CHW of a final latent_1Chw."""
         with torch.no_grad():
             return self._model.family.decode(self._model, latent)[0].cpu()
 
-    def _text_patched(
-        self, site: Site, intervention: Intervention, window: Window, *, is_noised: bool
-    ) -> torch.Tensor:
+    def _text_patched(self, site: Site, share: int, *, is_noised: bool) -> torch.Tensor:
         passed: list[torch.Tensor] = []
         with _changing(site, _keeping(passed)):
             self._encoded(is_noised=not is_noised)
-        given = passed[0] * (intervention is not Intervention.ZERO)
         name = site.component.name.split(".")[0]
         encoder = next(e for e in self._model.encoders if e.name == name)
         last = find_subject(encoder.tokenizer, self._unit.caption, self._numerics.occurrence).last
-        with _changing(site, _writing(site, given, positions=slice(last, last + 1))):
+        writing = _writing(site, share * passed[0], positions=slice(last, last + 1))
+        with _changing(site, writing):
             cond = self._encoded(is_noised=is_noised)
         return self._sampled(self._by_path(cond))
 
-    def _denoiser_patched(
-        self, site: Site, intervention: Intervention, window: Window, *, is_noised: bool
-    ) -> torch.Tensor:
-        steps: list[list[torch.Tensor]] = [[] for _ in range(self._steps)]
-        keeping = [_keeping(step) for step in steps]
-        source = self._by_path(self._encoded(is_noised=not is_noised))
-        self._sampled(source, site=site, changes=keeping)
-        writing: list[Change | None] = [None] * self._steps
-        for step in range(*window):
-            given = steps[step][0] * (intervention is not Intervention.ZERO)
-            writing[step] = _writing(site, given)
-        cond = self._by_path(self._encoded(is_noised=is_noised))
-        return self._sampled(cond, site=site, changes=writing)
+    def _activations(self, *, is_noised: bool) -> dict[str, list[list[torch.Tensor]]]:
+        """Return the activation of each of the unit's components at each step of a whole run."""
+        passed = {name: [[] for _ in range(self._steps)] for name in self._sites}
+        keeping = [
+            (site, [_keeping(step) for step in passed[name]]) for name, site in self._sites.items()
+        ]
+        self._sampled(self._by_path(self._encoded(is_noised=is_noised)), keeping)
+        return passed
 
     def _by_path(self, cond: Conditioning) -> Conditioning:
         """Return a conditioning of which only the path of the settings is not the clean run's."""
@@ -122,36 +126,34 @@ class Oracle:
         )
 
     def _sampled(
-        self,
-        cond: Conditioning,
-        *,
-        site: Site | None = None,
-        changes: Sequence[Change | None] = (),
+        self, cond: Conditioning, changed: Sequence[tuple[Site, Sequence[Change | None]]] = ()
     ) -> torch.Tensor:
-        """Return the final latent_1Chw; `changes` are those of the site's activation by step, under
-        the caption alone."""
+        """Return the final latent_1Chw; each site's activation is changed at each step, under the
+        caption alone."""
         model, numerics = self._model, self._numerics
         scheduler = new_scheduler(model, numerics)
         shape = model.latent_shape(height=numerics.height, width=numerics.width)
         generator = torch.Generator().manual_seed(self._unit.seed)
         x = torch.randn((1, *shape), generator=generator) * initial_sigma(scheduler)
+        channels = x.shape[1]
         is_guided = numerics.guidance > 1 and model.family.has_unconditional(model.denoiser)
         uncond = model.family.unconditional(model, numerics.negative_prompt) if is_guided else None
         for step, t in enumerate(evaluated(scheduler)):
             scale = getattr(scheduler, "scale_model_input", lambda value, _t: value)
+            out_uncond = None if uncond is None else self._predicted(scale(x, t), t, uncond)
             with ExitStack() as stack:
-                out_uncond = None if uncond is None else self._predicted(scale(x, t), t, uncond)
-                change = changes[step] if changes else None
-                if site is not None and change is not None:
-                    stack.enter_context(_changing(site, change))
+                for site, changes in changed:
+                    if (change := changes[step]) is not None:
+                        stack.enter_context(_changing(site, change))
                 out = self._predicted(scale(x, t), t, cond)
             if out_uncond is not None:
-                channels = x.shape[1]
                 out = model.family.guide(
                     out_uncond, out, guidance=numerics.guidance, channels=channels
                 )
+            if "learned" not in (scheduler.config.get("variance_type") or ""):
+                out = out[:, :channels]
             options = _noise_options(scheduler, self._unit.seed, step)
-            x = scheduler.step(out[:, : x.shape[1]], t, x, return_dict=False, **options)[0]
+            x = scheduler.step(out, t, x, return_dict=False, **options)[0]
         return x
 
     def _predicted(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:

@@ -68,14 +68,12 @@ def oracle_differences(model: Diffusion, plan: RandomPlan) -> dict[str, float]:
     """Return the largest difference of every image of a plan, by the run, from the oracle's."""
     unit = plan.unit
     oracle = Oracle(model, unit, plan.numerics)
-    sites = {site.component.name: site for site in list_sites(model)}
     references, images = trace_images(model, unit, numerics=plan.numerics, rows=ROWS)
     expected = {"clean": oracle.clean(), "corrupted": oracle.corrupted()}
     got = dict(zip(expected, references, strict=True))
     for patch, image_CHW in images.items():
         label = f"{patch.intervention} {patch.component} {patch.window}"
-        site = sites[patch.component]
-        expected[label] = oracle.patched(site, patch.intervention, patch.window)
+        expected[label] = oracle.patched(patch.component, patch.intervention, patch.window)
         got[label] = image_CHW
     return {label: _largest(got[label] - oracle.image(run)) for label, run in expected.items()}
 

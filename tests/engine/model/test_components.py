@@ -13,10 +13,8 @@ from engine.model.families.known import FAMILIES
 from engine.model.model import Skeleton, TextEncoder
 from engine.model.opening import open_model
 from engine.model.parts import skeleton
-from engine.model.sampling import generate
 from schemas.component import PAPER_KINDS, Kind, Part
 from schemas.errors import UnknownComponent
-from schemas.numerics import Numerics
 
 SD_1_UNET: dict[str, Any] = {
     "sample_size": 64,
@@ -192,26 +190,6 @@ def test_published_architectures_have_these_components(name: str) -> None:
 def test_stable_diffusion_has_70_unet_components_and_xl_227() -> None:
     assert sum(SD_KINDS.values()) == 70
     assert sum(SDXL_KINDS.values()) == 227
-
-
-@pytest.mark.parametrize("family", ["sd", "sd2", "lcm", "sdxl", "if"])
-def test_order_is_the_order_of_execution(
-    tiny_sd: Path, tiny_families: dict[str, Path], family: str
-) -> None:
-    model = open_model(str({"sd": tiny_sd, **tiny_families}[family]), device="cpu")
-    listed = [c.name for c in list_components(model)]
-    ran: list[str] = []
-    hooks = [
-        sites_of(model, [name])[name].module.register_forward_hook(
-            lambda *_, name=name: ran.append(name)
-        )
-        for name in listed
-    ]
-    generate(model, ["a red apple"], seeds=[0], numerics=Numerics(steps=1, guidance=1.0))
-    for hook in hooks:
-        hook.remove()
-    # The text encoders run first, and are listed last.
-    assert sorted(ran, key=lambda name: not name.startswith("unet.")) == listed
 
 
 def test_parameter_counts_are_the_modules_own(tiny_sd: Path) -> None:

@@ -12,15 +12,13 @@ import torch
 from engine.model.components import Site, list_components, list_sites, sites_of
 from engine.model.hooks import HookPoint, patched
 from engine.model.model import Diffusion
-from engine.model.opening import open_model, open_skeleton, open_tokenizer
-from engine.model.sampling import decode, encode, generate
+from engine.model.opening import open_model, open_tokenizer
+from engine.model.sampling import encode, generate
 from engine.model.schedulers import readable
 from engine.model.scorer import Scorer, open_scorer
-from engine.model.shapes import component_shapes
 from engine.model.tokens import find_subject
 from engine.testing.pipelines import open_pipeline, pipeline_image
 from engine.tracing.interventions import CLEAN, CORRUPTED, Patch, reference_runs
-from engine.tracing.lockstep import run_patches, run_references
 from engine.tracing.text_runs import TextRow, encode_rows
 from engine.tracing.trace_unit import trace_unit
 from schemas.caption import Caption
@@ -60,21 +58,6 @@ def unit_of(part: Part, names: Sequence[str], *, steps: int) -> Unit:
         components=tuple(names),
         windows=((0, steps),),
     )
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("negative", ["", "a red apple"])
-def test_images_are_those_of_the_pipeline(
-    folders: dict[str, Path], models: dict[str, Diffusion], family: str, negative: str
-) -> None:
-    if family == "lcm" and negative:
-        pytest.skip("reads no negative prompt")
-    numerics = Numerics(steps=3, guidance=4.0, negative_prompt=negative)
-    pipeline = open_pipeline(folders[family])
-    expected = pipeline_image(pipeline, CAPTION.caption, seed=3, numerics=numerics)
-    got = generate(models[family], [CAPTION.caption], seeds=[3], numerics=numerics)
-    assert_near(got, expected)
-    assert float(expected.std()) > 0.01
 
 
 @pytest.mark.parametrize("family", ["sd2", "sdxl"])
@@ -187,26 +170,6 @@ def test_one_component_of_every_network_traces(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_restoring_all_of_the_unet_is_the_clean_run(
-    models: dict[str, Diffusion], family: str
-) -> None:
-    model, steps = models[family], 2
-    unit = unit_of(Part.DENOISER, [], steps=steps)
-    numerics = Numerics(steps=steps, guidance=4.0)
-    runs = reference_runs(unit, numerics)
-    sites = [site for site in list_sites(model) if site.component.kind in PAPER_KINDS]
-    unet = tuple(site for site in sites if site.component.part is Part.DENOISER)
-    with torch.inference_mode():
-        cond = encode_rows(model, unit, [TextRow(run=run) for run in runs], numerics)
-        past, _ = run_references(model, runs, cond, numerics=numerics)
-        (restored,) = run_patches(model, past, [_restoring(unet, steps)], numerics)
-        latents = torch.stack([*past.final, restored])
-        clean, corrupted, restored = decode(model, latents)
-    assert_near(restored, clean)
-    assert not torch.allclose(corrupted, clean, atol=1e-3)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
 def test_restoring_all_of_the_text_encoders_is_the_clean_run(
     models: dict[str, Diffusion], family: str
 ) -> None:
@@ -234,19 +197,6 @@ def _restoring(sites: tuple[Site, ...], steps: int) -> Patch:
         base=CORRUPTED,
         sources=(CLEAN,),
     )
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_skeleton_has_the_models_components(
-    folders: dict[str, Path], models: dict[str, Diffusion], family: str
-) -> None:
-    skeleton = open_skeleton(str(folders[family]))
-    assert list_components(skeleton) == list_components(models[family])
-    shapes = component_shapes(skeleton)
-    assert set(shapes) == {component.name for component in list_components(skeleton)}
-    assert all(shapes.values())
-    networks: list[Any] = [skeleton.denoiser, *(encoder.module for encoder in skeleton.encoders)]
-    assert all(p.is_meta for network in networks for p in network.parameters())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
