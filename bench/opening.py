@@ -22,6 +22,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from engine.model.opening import open_model
+from tests.models.full_sizes import CLIP_L, OPEN_CLIP_G, SD3
 from tests.models.tiny import build_pipeline
 from tests.models.transformers import build_sd3
 
@@ -31,22 +32,6 @@ VAE: dict[str, Any] = {
     "up_block_types": ("UpDecoderBlock2D",) * 4,
     "layers_per_block": 2,
     "sample_size": 512,
-}
-CLIP_L: dict[str, Any] = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "projection_dim": 768,
-    "hidden_act": "quick_gelu",
-}
-CLIP_G: dict[str, Any] = {
-    "hidden_size": 1280,
-    "intermediate_size": 5120,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 20,
-    "projection_dim": 1280,
-    "hidden_act": "gelu",
 }
 
 
@@ -62,19 +47,12 @@ def parts_of(model: str, tiny: Any) -> dict[str, nn.Module]:
             unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
             text = clip(CLIPTextModel, CLIP_L, "text_encoder")
             return {"unet": unet, "vae": AutoencoderKL(**VAE), "text_encoder": text}
-        transformer = SD3Transformer2DModel(
-            num_layers=24,
-            num_attention_heads=24,
-            caption_projection_dim=1536,
-            joint_attention_dim=4096,
-            pooled_projection_dim=2048,
-            pos_embed_max_size=192,
-        )
+        transformer = SD3Transformer2DModel(**SD3)
         return {
             "transformer": transformer,
             "vae": AutoencoderKL(latent_channels=16, **VAE),
             "text_encoder": clip(CLIPTextModelWithProjection, CLIP_L, "text_encoder"),
-            "text_encoder_2": clip(CLIPTextModelWithProjection, CLIP_G, "text_encoder_2"),
+            "text_encoder_2": clip(CLIPTextModelWithProjection, OPEN_CLIP_G, "text_encoder_2"),
         }
 
 

@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import save_file
 
 from engine.editing.delta import NO_METADATA
+from engine.model.components import Networks
 from engine.model.model import Diffusion
 from engine.model.parts import lora_parts
 
@@ -72,7 +73,7 @@ def _svd(matrix_ED: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
     return u_EE, s_E, v_EE @ q_DE.T
 
 
-def loadable_parts(model: Diffusion) -> frozenset[str]:
+def loadable_parts(model: Networks) -> frozenset[str]:
     """Return the parts of a pipeline into which diffusers can load a LoRA; of text encoders, CLIP
     alone."""
     return lora_parts(model.family.pipeline) - {
@@ -84,13 +85,13 @@ def _is_clip(encoder: torch.nn.Module) -> bool:
     return type(encoder).__name__.startswith("CLIPText")
 
 
-def without_loader(model: Diffusion, names: Iterable[str]) -> list[str]:
+def without_loader(model: Networks, names: Iterable[str]) -> list[str]:
     """Return the parts of weights, by public name, into which diffusers can load no LoRA."""
     parts = dict.fromkeys(name.partition(".")[0] for name in names)
     return [part for part in parts if part not in loadable_parts(model)]
 
 
-def kohya_tools(model: Diffusion) -> tuple[str, ...]:
+def kohya_tools(model: Networks) -> tuple[str, ...]:
     """Return the tools that read the second file of an edit; none: it is not written."""
     if model.family.denoiser == "unet":
         return ("diffusers", "kohya's scripts", "A1111", "ComfyUI")

@@ -1,4 +1,4 @@
-"""Every family: the images of diffusers' own pipeline, and traces of each of its networks."""
+"""Families with a UNet: turbo models, the text rows, and traces of each of their networks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
