@@ -1,12 +1,13 @@
-"""The share of a trace's time that is the UNet's unavoidable work, and where the rest goes.
+"""The share of a trace's time that is the denoiser's unavoidable work, and where the rest goes.
 
     efficiency = necessary row evaluations x best seconds a row / seconds of the trace
 
-A row evaluation is a guided row: two rows of the UNet. Necessary are T for the clean and for the
-corrupted run each, and T - start for each patched run, which forks where its window opens. The best
-seconds a row are those of plain UNet calls, over batch sizes, before and after the traces in the
-same run. The rest is printed as shares of the trace's seconds; they add up with the efficiency to
-1. `known rows` are negative: where a row forks, the negative prompt's output is known.
+A row evaluation is a guided row: two rows of the denoiser. Necessary are T for the clean and for
+the corrupted run each, and T - start for each patched run, which forks where its window opens. The
+best seconds a row are those of plain calls of the denoiser, over batch sizes. Plain calls and
+traces take turns: a pair is both, one after the other, and the median pair's efficiency counts. The
+rest is printed as shares of that pair's seconds; they add up with the efficiency to 1. `known rows`
+are negative: where a row forks, the negative prompt's output is known.
 
     python -m bench.tracing.efficiency [--rows 24] [--windows all each]
     python -m bench.tracing.efficiency --model sd1-random --steps 3 --components 8 --batches 2 6 10
@@ -16,7 +17,8 @@ import argparse
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -43,18 +45,75 @@ def main() -> None:
         f"{model.name} on {model.device}, {numerics.steps} steps, guidance {numerics.guidance:g}, "
         f"batches of {options.rows} rows, {torch.get_num_threads()} threads"
     )
-    samples: dict[int, list[float]] = defaultdict(list)
-    _time_calls(model, numerics, options, samples)
-    ledgers = {}
     for window in options.windows:
         unit = make_unit(model, numerics, window=window, components=options.components)
-        ledgers[window] = unit, _traced(model, scorer, unit, numerics, options)
-        _time_calls(model, numerics, options, samples)
-    best_s = _print_calls(samples)
-    for window, (unit, ledger) in ledgers.items():
-        print(f"\nwindow {window}: {len(unit.components)} components, {ledger.seconds:.2f} s")
-        for name, seconds in _account(ledger, unit, numerics, best_s).items():
-            print(f"  {name:36} {seconds:8.3f} s  {seconds / ledger.seconds:7.1%}")
+        _warm_up(model, scorer, unit, numerics, options)
+        pairs = [_pair(model, scorer, unit, numerics, options) for _ in range(options.pairs)]
+        _print_pairs(window, unit, numerics, sorted(pairs, key=lambda pair: pair.efficiency))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Plain calls, and a trace after them."""
+
+    row_seconds: dict[int, float]
+    """Median seconds of a row by batch size."""
+    ledger: Ledger
+    necessary: int
+    """Guided row evaluations that the trace cannot do without."""
+
+    @property
+    def best_s(self) -> float:
+        """Seconds of a guided row in the best batch size."""
+        return 2 * min(self.row_seconds.values())
+
+    @property
+    def efficiency(self) -> float:
+        """The necessary evaluations' share of the trace's time."""
+        return self.necessary * self.best_s / self.ledger.seconds
+
+
+def _pair(
+    model: Diffusion,
+    scorer: Scorer,
+    unit: Unit,
+    numerics: Numerics,
+    options: argparse.Namespace,
+) -> Pair:
+    row_seconds = _time_calls(model, numerics, options)
+    trace = partial(trace_unit, model, scorer, unit, numerics=numerics, rows=options.rows)
+    with watched(model, _now(options)) as ledger:
+        ledger.seconds, _ = timed(model.device, trace, _now(options))
+    steps = numerics.steps
+    forked = len(unit.components) * sum(steps - start for start, _ in unit.windows)
+    return Pair(row_seconds=row_seconds, ledger=ledger, necessary=2 * steps + forked)
+
+
+def _warm_up(
+    model: Diffusion,
+    scorer: Scorer,
+    unit: Unit,
+    numerics: Numerics,
+    options: argparse.Namespace,
+) -> None:
+    short = numerics.model_copy(update={"steps": 1})
+    warm = replace(unit, windows=((0, 1),))
+    trace_unit(model, scorer, warm, numerics=short, rows=options.rows)
+
+
+def _print_pairs(window: str, unit: Unit, numerics: Numerics, pairs: Sequence[Pair]) -> None:
+    """Print the efficiency of every pair, which are sorted by it, and the account of the median."""
+    pair = pairs[len(pairs) // 2]
+    seconds = pair.ledger.seconds
+    every = ", ".join(f"{each.efficiency:.1%}" for each in pairs)
+    print(f"\nwindow {window}: {len(unit.components)} components, {numerics.steps} steps")
+    print(f"efficiency {pair.efficiency:.1%}, the median of {every}; that trace: {seconds:.2f} s")
+    print("rows of a plain call  " + "  ".join(f"{batch:6}" for batch in pair.row_seconds))
+    print(
+        "milliseconds a row    " + "  ".join(f"{1e3 * s:6.2f}" for s in pair.row_seconds.values())
+    )
+    for name, spent in _account(pair).items():
+        print(f"  {name:36} {spent:8.3f} s  {spent / seconds:7.1%}")
 
 
 def _options() -> argparse.Namespace:
@@ -69,18 +128,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--cpu-time", action="store_true", help="CPU seconds, on a busy machine, with --threads 1"
     )
-    parser.add_argument("--repeats", type=int, default=1, help="traces; the fastest counts")
+    parser.add_argument("--pairs", type=int, default=5, help="of plain calls and a trace")
     return parser.parse_args()
 
 
 @torch.inference_mode()
 def _time_calls(
-    model: Diffusion,
-    numerics: Numerics,
-    options: argparse.Namespace,
-    samples: dict[int, list[float]],
-) -> None:
-    """Add the seconds of plain UNet calls of every batch size, the sizes taking turns."""
+    model: Diffusion, numerics: Numerics, options: argparse.Namespace
+) -> dict[int, float]:
+    """Return the median seconds of a row of plain calls of every batch size, which take turns."""
+    samples: dict[int, list[float]] = defaultdict(list)
     cond = encode(model, ["a photo of an apple"])
     shape = model.latent_shape(height=None, width=None)
     t = torch.tensor(500, device=model.device)
@@ -92,53 +149,22 @@ def _time_calls(
             seconds, _ = timed(model.device, call, _now(options))
             if turn:  # the first warms up
                 samples[batch].append(seconds)
-
-
-def _print_calls(samples: dict[int, list[float]]) -> float:
-    """Print the milliseconds a UNet row by batch size; return the best seconds a guided row."""
-    medians = {batch: statistics.median(times) / batch for batch, times in samples.items()}
-    print("rows of a plain UNet call  " + "  ".join(f"{batch:6}" for batch in medians))
-    print("milliseconds a row         " + "  ".join(f"{1e3 * s:6.2f}" for s in medians.values()))
-    return 2 * min(medians.values())
-
-
-def _traced(
-    model: Diffusion,
-    scorer: Scorer,
-    unit: Unit,
-    numerics: Numerics,
-    options: argparse.Namespace,
-) -> Ledger:
-    """Return the ledger of the fastest of the repeated traces."""
-    short = numerics.model_copy(update={"steps": 1})
-    warm = make_unit(model, short, components=options.components)
-    trace_unit(model, scorer, warm, numerics=short, rows=options.rows)
-    trace = partial(trace_unit, model, scorer, unit, numerics=numerics, rows=options.rows)
-    ledgers = [_trace(model, trace, options) for _ in range(options.repeats)]
-    return min(ledgers, key=lambda ledger: ledger.seconds)
-
-
-def _trace(model: Diffusion, trace: Callable[[], object], options: argparse.Namespace) -> Ledger:
-    with watched(model, _now(options)) as ledger:
-        ledger.seconds, _ = timed(model.device, trace, _now(options))
-    return ledger
+    return {batch: statistics.median(times) / batch for batch, times in samples.items()}
 
 
 def _now(options: argparse.Namespace) -> Callable[[], float]:
     return time.process_time if options.cpu_time else time.perf_counter
 
 
-def _account(ledger: Ledger, unit: Unit, numerics: Numerics, best_s: float) -> dict[str, float]:
+def _account(pair: Pair) -> dict[str, float]:
     """Return the seconds of the necessary rows, then those of everything else; the sum is the
     total."""
-    steps = numerics.steps
-    forked = len(unit.components) * sum(steps - start for start, _ in unit.windows)
-    necessary, sources = 2 * steps + forked, ledger.sources / 2
-    spans = dict(ledger.spans)
+    ledger, best_s = pair.ledger, pair.best_s
+    sources, spans = ledger.sources / 2, dict(ledger.spans)
     account = {
-        "necessary rows: the efficiency": necessary * best_s,
+        "necessary rows: the efficiency": pair.necessary * best_s,
         "source rows": sources * best_s,
-        "rows known where others fork": (ledger.rows / 2 - necessary - sources) * best_s,
+        "rows known where others fork": (ledger.rows / 2 - pair.necessary - sources) * best_s,
         "slower batches": spans.pop(UNET) - ledger.rows / 2 * best_s,
     }
     return account | dict(sorted(spans.items(), key=lambda span: -span[1]))

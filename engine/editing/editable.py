@@ -60,12 +60,18 @@ class Editable:
 
 
 def editable(model: Networks, component: str) -> Editable:
-    """Return a component's projections; UnknownComponent if there is none that an edit can change.
+    """Return a component's projections; UnknownComponent if there is none that an edit can change,
+    or no image depends on it.
 
     Works on a skeleton too.
     """
     site = sites_of(model, [component])[component]
     layers = _projections(model, site)
+    if site.component.is_dead:
+        raise UnknownComponent(
+            f"{component} cannot be edited: no image depends on it (dqf components --kind "
+            f"{site.component.kind} lists it with is_dead)"
+        )
     if not layers:
         raise UnknownComponent(
             f"{component} cannot be edited: an edit needs a self_attn or mlp of a text encoder, "
@@ -108,7 +114,9 @@ def editable_components(model: Networks, *, with_shared: bool = False) -> list[C
     return [
         site.component
         for site in list_sites(model)
-        if _projections(model, site) and (with_shared or not site.component.in_single_stream)
+        if _projections(model, site)
+        and not site.component.is_dead
+        and (with_shared or not site.component.in_single_stream)
     ]
 
 
@@ -135,7 +143,9 @@ def edited_with(model: Networks, component: str) -> tuple[str, ...]:
     return tuple(
         mlp.name
         for mlp in list_components(model, [Kind.MLP])
-        if mlp.name.split(".")[0] == network and mlp.layer in (found.layer, found.layer + 1)
+        if mlp.name.split(".")[0] == network
+        and mlp.layer in (found.layer, found.layer + 1)
+        and not mlp.is_dead
     ) or (component,)
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from torch import nn
@@ -55,11 +55,20 @@ def list_sites(model: Networks) -> list[Site]:
     """
     family = model.family
     denoiser = [(family.denoiser, found) for found in family.sites(model.denoiser)]
-    text = [(e.name, found) for e in model.encoders for found in text_sites(e.module)]
+    text = [(e.name, found) for e in model.encoders for found in _encoder_sites(family, e)]
     return [
         *(_site(name, found, Part.DENOISER, order) for order, (name, found) in enumerate(denoiser)),
         *(_site(name, found, Part.TEXT_ENCODER, order) for order, (name, found) in enumerate(text)),
     ]
+
+
+def _encoder_sites(family: Family, encoder: TextEncoder) -> list[NetworkSite]:
+    """Return a text encoder's components; those of a last layer that nothing reads are dead."""
+    found = list(text_sites(encoder.module))
+    if encoder.name not in family.unread_last_layers:
+        return found
+    last = found[-1].layer
+    return [replace(site, is_dead=site.layer == last) for site in found]
 
 
 def list_components(model: Networks, kinds: Iterable[Kind] | None = None) -> list[Component]:

@@ -42,6 +42,9 @@ class Family(ABC):
     """Parts that a pipeline may lack: a text encoder, with its tokenizer."""
     encoders: ClassVar[tuple[tuple[str, str], ...]] = (("text_encoder", "tokenizer"),)
     """The parts that are text encoders, each with the part of its tokenizer."""
+    unread_last_layers: ClassVar[frozenset[str]] = frozenset()
+    """Text encoders of which the denoiser reads the state before the last layer, and no pooled
+    embedding: that layer's components are dead."""
     has_pooled: ClassVar[bool] = False
     """Whether the denoiser reads a pooled embedding of the caption besides the text rows."""
     least_steps: ClassVar[int] = 1

@@ -23,10 +23,10 @@ from engine.editing.pairs import prompt_pairs
 from engine.editing.solve import solve_edit
 from engine.model.components import Site, list_components, list_sites
 from engine.model.families.known import FAMILIES
-from engine.model.hooks import count_rows
+from engine.model.hooks import count_rows, patched
 from engine.model.model import Diffusion, Family
 from engine.model.opening import from_pipeline, open_model, open_skeleton
-from engine.model.sampling import generate
+from engine.model.sampling import encode, generate
 from engine.model.shapes import component_shapes
 from engine.model.vocabulary import Phrasebook
 from engine.testing.pipelines import open_pipeline, pipeline_image
@@ -191,6 +191,20 @@ class FamilyTests:
         for site, latent in zip(live, latents[2 + len(dead) :], strict=True):
             moved = float((latent - latents[CLEAN]).abs().max())
             assert moved > NEAR, site.component.name
+
+    def test_dead_components_of_text_encoders_change_no_row(self, model: Diffusion) -> None:
+        """Zeros in a dead one leave the conditioning as it is; in a live one they do not."""
+        clean = encode(model, [self.caption.caption])
+        for site in list_sites(model):
+            component = site.component
+            if component.part is not Part.TEXT_ENCODER or component.kind not in PAPER_KINDS:
+                continue
+            with patched({site.spot: torch.zeros_like}):
+                changed = encode(model, [self.caption.caption])
+            is_same = torch.equal(changed.text_RLD, clean.text_RLD)
+            if clean.pooled_RP is not None and changed.pooled_RP is not None:
+                is_same &= torch.equal(changed.pooled_RP, clean.pooled_RP)
+            assert is_same == component.is_dead, component.name
 
     def test_rows_are_independent(self, model: Diffusion) -> None:
         """The other rows of a batch move a row by rounding alone."""

@@ -141,7 +141,7 @@ class FullSize:
     kinds: dict[Kind, int]
     """The denoiser's live components of the paper's kinds."""
     dead: int = 0
-    """Its dead components of those kinds."""
+    """The dead components of those kinds, also of text encoders."""
     text: int
     """Components of those kinds in all text encoders."""
 
@@ -222,6 +222,7 @@ FULL_SIZES = MappingProxyType(
                 Kind.FEED_FORWARD: 70,
                 Kind.RESNET: 17,
             },
+            dead=2,
             text=24 + 64,
         ),
         "if-stage-1": FullSize(

@@ -42,6 +42,7 @@ class StableDiffusionXL(UNetFamily):
         }
     )
     encoders = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
+    unread_last_layers = frozenset({"text_encoder"})
     has_pooled = True
 
     def check_settings(self, networks: Mapping[str, Any]) -> None:
