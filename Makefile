@@ -68,6 +68,8 @@ bench: setup
 	$(BIN)/python -m bench.tracing --model pixart-random --rows 24 --each-components 4
 	$(BIN)/python -m bench.tracing --model sd3-random --rows 24 --each-components 4
 	$(BIN)/python -m bench.tracing.efficiency --rows 32
+	$(BIN)/python -m bench.tracing.efficiency --model pixart-random --windows all
+	$(BIN)/python -m bench.tracing.efficiency --model sd3-random --windows all
 	$(BIN)/python -m bench.tracing.memory
 	$(BIN)/python -m bench.opening
 	$(BIN)/python -m bench.opening --model sd3
@@ -76,6 +78,7 @@ bench: setup
 	$(BIN)/python -m bench.editing.batch
 	$(BIN)/python -m bench.editing.speed
 	$(BIN)/python -m bench.editing.transformer
+	$(BIN)/python -m bench.families
 	$(BIN)/python -m bench.first_score
 	$(BIN)/python -m bench.scale
 	$(BIN)/python -m bench.scale.simulate

@@ -73,7 +73,7 @@ SANA_SMALL = {
     "cross_attention_dim": 1152,
 }
 SPRINT = {"guidance_embeds": True, "qk_norm": "rms_norm_across_heads"}
-SD3 = {
+SD3: dict[str, Any] = {
     "num_layers": 24,
     "num_attention_heads": 24,
     "attention_head_dim": 64,

@@ -170,6 +170,17 @@ def test_what_cannot_be_edited_is_refused_on_the_configs_alone(
         editable(open_skeleton(str(tiny_sd)), component)
 
 
+def test_a_layer_that_nothing_reads_is_not_edited(models: dict[str, Diffusion]) -> None:
+    model = models["sdxl"]
+    dead = "text_encoder.layers.1.mlp"
+    with pytest.raises(UnknownComponent, match="no image depends on it"):
+        editable(model, dead)
+    with pytest.raises(UnknownComponent, match="no image depends on it"):
+        editables(model, ["text_encoder.layers.1"])
+    assert dead not in editables(model, ["text_encoder", "text_encoder_2"])
+    assert edited_with(model, "text_encoder.layers.0.mlp") == ("text_encoder.layers.0.mlp",)
+
+
 def test_a_network_or_layer_stands_for_what_can_be_edited_in_it(tiny_sd: Path) -> None:
     skeleton = open_skeleton(str(tiny_sd))
     first = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp")
