@@ -25,7 +25,7 @@ import torch
 
 from bench.models import SCORER, add_options, make_unit, open_chosen
 from bench.tracing.clock import timed
-from bench.tracing.ledger import UNET, Ledger, watched
+from bench.tracing.ledger import DENOISER, Ledger, watched
 from engine.model.model import Diffusion
 from engine.model.sampling import denoiser_output, encode
 from engine.model.scorer import Scorer, open_scorer
@@ -165,7 +165,7 @@ def _account(pair: Pair) -> dict[str, float]:
         "necessary rows: the efficiency": pair.necessary * best_s,
         "source rows": sources * best_s,
         "rows known where others fork": (ledger.rows / 2 - pair.necessary - sources) * best_s,
-        "slower batches": spans.pop(UNET) - ledger.rows / 2 * best_s,
+        "slower batches": spans.pop(DENOISER) - ledger.rows / 2 * best_s,
     }
     return account | dict(sorted(spans.items(), key=lambda span: -span[1]))
 

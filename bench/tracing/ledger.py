@@ -1,6 +1,6 @@
 """The time of a trace by its use: the engine's functions are timed from outside.
 
-The hooks within a call of the UNet are timed apart from it.
+The hooks within a call of the denoiser are timed apart from it.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from engine.model.model import Diffusion
 from engine.model.schedulers import Rows
 from engine.tracing.measures import UnitScorer
 
-UNET = "unet"
+DENOISER = "denoiser"
 
 
 @dataclass(kw_only=True)
@@ -28,9 +28,9 @@ class Ledger:
 
     seconds: float = 0.0
     spans: dict[str, float] = field(default_factory=dict[str, float])
-    """Exclusive seconds by their use, the UNet's among them."""
+    """Exclusive seconds by their use, the denoiser's among them."""
     rows: int = 0
-    """Rows that the UNet read, two a guided row."""
+    """Rows that the denoiser read, two a guided row."""
     sources: int = 0
     """Rows of these that are sources evaluated with the batch."""
 
@@ -44,7 +44,7 @@ def watched(model: Diffusion, now: Callable[[], float]) -> Iterator[Ledger]:
             *_timed_places(model, clock),
             (engine.tracing.lockstep, "copy_rows", _timed_writing(clock)),
             (engine.tracing.lockstep, "_edits", _counted_edits(clock, ledger)),
-            (model.denoiser, "forward", _timed_unet(model, clock, ledger)),
+            (model.denoiser, "forward", _timed_denoiser(model, clock, ledger)),
         ]:
             stack.enter_context(mock.patch.object(owner, name, replacement))
         with clock.span("all else"):
@@ -62,7 +62,7 @@ def _timed_places(model: Diffusion, clock: Clock) -> Iterator[tuple[Any, str, An
         (Rows, "stepped"): "scheduler",
         (Rows, "model_input"): "scheduler",
         (engine.tracing.lockstep, "gathered"): "forking rows",
-        (engine.tracing.lockstep, "guided"): "guidance",
+        (type(model.family), "guide"): "guidance",
         (engine.tracing.lockstep, "joined"): "joining the text of a batch",
         (engine.model.hooks, "_register"): "hooks: registering",
     }
@@ -85,12 +85,12 @@ def _counted_edits(clock: Clock, ledger: Ledger) -> Callable[..., Any]:
     return counted
 
 
-def _timed_unet(model: Diffusion, clock: Clock, ledger: Ledger) -> Callable[..., Any]:
+def _timed_denoiser(model: Diffusion, clock: Clock, ledger: Ledger) -> Callable[..., Any]:
     forward = model.denoiser.forward
 
     def timed_forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         ledger.rows += len(x)
-        with clock.span(UNET):
+        with clock.span(DENOISER):
             return forward(x, *args, **kwargs)
 
     return timed_forward

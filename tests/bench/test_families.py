@@ -25,7 +25,7 @@ def test_every_case_has_a_full_size() -> None:
 def test_reduced_models_agree(rows: Mapping[str, Mapping[str, Any]]) -> None:
     for row in rows.values():
         assert 0 < row["oracle_difference"] < NEAR
-        assert 0 < row["image_difference"] < NEAR
+        assert row["image_difference"] < NEAR
         assert row["runs"] >= 16
 
 
