@@ -1,10 +1,10 @@
 """A table of the model families: python -m bench.families [--model flux-dev] [--format json].
 
-A row a published architecture. At full size, on the meta device: the denoiser's parameters, live
-components by kind (`heads` apart), the components without an effect on the image, what an edit can
-change, and the parts into which an edit's LoRA can be loaded. With random weights and reduced
-widths, as the families' tests have them: the largest difference of a random plan's images from the
-naive oracle's, and of an image from that of diffusers' own pipeline, in [0, 1].
+Each row is a published architecture. At full size, on the meta device, it has the denoiser's
+parameters, live components by kind (heads apart), the components on which no image depends, what an
+edit can change, and the parts into which an edit's LoRA can be loaded. With random weights and
+reduced widths, as the families' tests have them, it has the largest difference of random plans'
+images from the naive oracle's, and of an image from that of diffusers' own pipeline, in [0, 1].
 """
 
 import argparse
