@@ -44,7 +44,13 @@ def make_world(folder: Path, effect: Effect, *, each: int) -> None:
     """Write the four runs with scores that an effect determines, and noise."""
     for name, fields in PLANS.items():
         captions = pick(probe_set("emoji-sd"), each=each)
-        plan = TracePlan(scorer="builtin:emoji-sd", captions=captions, chunk_units=500, **fields)
+        plan = TracePlan(
+            scorer="builtin:emoji-sd",
+            captions=captions,
+            measures=("target",),
+            chunk_units=500,
+            **fields,
+        )
         parts = [c for c in components() if c.part in plan.parts and c.kind in plan.kinds]
         if name == "unet":
             parts.append(replace(parts[0], name=TEXT_ENTRIES, has_contribution=False))

@@ -14,6 +14,7 @@ from engine.model.sampling import generate
 from engine.testing.pipelines import open_pipeline, pipeline_image
 from schemas.errors import ModelUnavailable, PlanError
 from schemas.numerics import Numerics
+from tests.covering import slow
 from tests.models.transformers import build_pixart, build_sana
 
 CAPTION = "a painting of a sailing ship"
@@ -82,44 +83,28 @@ def expected_image(folder: Path, family: str, caption: str = CAPTION) -> torch.T
     [
         ("sd", "vae", {"scaling_factor": 0.7}),
         ("sd", "scheduler", {"prediction_type": "v_prediction"}),
-        pytest.param(
-            "sd",
-            "scheduler",
-            {"timestep_spacing": "trailing", "thresholding": True},
-            marks=pytest.mark.slow,
-        ),
+        slow("sd", "scheduler", {"timestep_spacing": "trailing", "thresholding": True}),
         ("sd", "unet", {"center_input_sample": True}),
         ("sd", "text_encoder", {"hidden_act": "gelu"}),
         ("sdxl", "vae", {"latents_mean": MEAN, "latents_std": STD}),
         ("sdxl", "", {"force_zeros_for_empty_prompt": False}),
-        pytest.param(
-            "sdxl", "text_encoder_2", {"hidden_act": "quick_gelu"}, marks=pytest.mark.slow
-        ),
+        slow("sdxl", "text_encoder_2", {"hidden_act": "quick_gelu"}),
         ("lcm", "scheduler", {"original_inference_steps": 5}),
         ("if", "scheduler", {"variance_type": "fixed_small"}),
         ("alpha", "vae", {"scaling_factor": 0.1}),
-        pytest.param("alpha", "transformer", {"interpolation_scale": 3}, marks=pytest.mark.slow),
-        pytest.param(
-            "alpha", "scheduler", {"algorithm_type": "sde-dpmsolver++"}, marks=pytest.mark.slow
-        ),
+        slow("alpha", "transformer", {"interpolation_scale": 3}),
+        slow("alpha", "scheduler", {"algorithm_type": "sde-dpmsolver++"}),
         ("sana", "transformer", {"timestep_scale": 0.5}),
-        pytest.param("sana", "scheduler", {"flow_shift": 6.0}, marks=pytest.mark.slow),
+        slow("sana", "scheduler", {"flow_shift": 6.0}),
         ("sprint", "transformer", {"guidance_embeds_scale": 2.0}),
         ("sd3", "vae", {"shift_factor": 0.5}),
         ("sd3", "scheduler", {**DYNAMIC, "use_dynamic_shifting": True}),
-        pytest.param(
-            "sd3", "scheduler", {"shift": 7.0, "use_karras_sigmas": True}, marks=pytest.mark.slow
-        ),
+        slow("sd3", "scheduler", {"shift": 7.0, "use_karras_sigmas": True}),
         ("sd3", "scheduler", {"stochastic_sampling": True}),
         ("flux", "vae", {"shift_factor": 0.5}),
         ("flux", "scheduler", DYNAMIC),
-        pytest.param(
-            "flux",
-            "scheduler",
-            {"time_shift_type": "linear", "shift_terminal": 0.2},
-            marks=pytest.mark.slow,
-        ),
-        pytest.param("flux", "tokenizer_2", {"pad_token": "</s>"}, marks=pytest.mark.slow),
+        slow("flux", "scheduler", {"time_shift_type": "linear", "shift_terminal": 0.2}),
+        slow("flux", "tokenizer_2", {"pad_token": "</s>"}),
     ],
 )
 def test_a_setting_is_honored(
@@ -142,11 +127,11 @@ def test_a_setting_is_honored(
         ("sd", "vae", {"latents_mean": MEAN, "latents_std": STD, "shift_factor": 0.5}),
         ("sd", "scheduler", {"steps_offset": 0, "clip_sample": True}),
         ("sdxl", "vae", {"shift_factor": 0.5, "force_upcast": False, "latents_mean": MEAN}),
-        ("sdxl", "text_encoder", {"use_attention_mask": True}),
+        slow("sdxl", "text_encoder", {"use_attention_mask": True}),
         ("sd", "", {"requires_safety_checker": True}),
         ("alpha", "vae", {"shift_factor": 5.0, "latents_mean": MEAN, "latents_std": STD}),
         ("sprint", "transformer", {"timestep_scale": 0.5}),
-        ("sd3", "vae", {"latents_mean": MEAN, "latents_std": STD, "force_upcast": False}),
+        slow("sd3", "vae", {"latents_mean": MEAN, "latents_std": STD, "force_upcast": False}),
         ("sd3", "tokenizer_3", {"model_max_length": 16}),
     ],
 )

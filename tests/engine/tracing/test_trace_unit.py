@@ -206,7 +206,7 @@ def distance(left: torch.Tensor, right: torch.Tensor) -> float:
 @pytest.mark.parametrize(
     "options",
     [
-        {},
+        slow({}),
         slow({"cfg_patch": "both"}),
         slow({"guidance": 1.0}),
         slow({"guidance": 1.0, "cfg_patch": "both"}),

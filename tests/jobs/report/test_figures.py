@@ -205,7 +205,9 @@ def test_no_two_components_have_one_cell_or_one_name() -> None:
 
 
 def test_states_and_contributions_are_never_in_one_ranking(tmp_path: Path) -> None:
-    run = make_report_run(tmp_path / "r", patches=(PatchKind.STATE, PatchKind.CONTRIBUTION))
+    run = make_report_run(
+        tmp_path / "r", patches=(PatchKind.STATE, PatchKind.CONTRIBUTION), captions=8
+    )
     with opened_views(run) as views:
         data = read_figure_data(views)
     for name in ("network", "ranking", "timesteps", "tokens", "words", "controls"):
