@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.job import arguments, driven, shared
+from cli.job import arguments, driven, follow_to_end, shared
 from cli.options.arguments import RunArgument
 from cli.options.plan import PLAN_OPTIONS, GivenPlan, with_plan_options
 from cli.options.progress import with_progress_options
@@ -48,8 +48,8 @@ def submit(
     if how.address and is_job_address(how.address):
         sent = dict.fromkeys(PLAN_OPTIONS) | {"plan": PLAN_FILE, "run": shared(location)}
         words = arguments(context, sent)
-        _submitted(submit_plan(plan, shared(location), how.address, words, note), run, how)
-        return
+        submission_id = submit_plan(plan, shared(location), how.address, words, note)
+        return _submitted(submission_id, run, how.address, waits=how.wait)
     if how.address:
         check_address(how.address)
     check_place(TraceRun, location)  # checking the plan takes longer: it opens the model
@@ -81,8 +81,8 @@ def resume(
     location = run_location(run)
     if how.address and is_job_address(how.address):
         words = arguments(context, {"run": shared(location)})
-        _submitted(submit_resume(shared(location), how.address, words), run, how)
-        return
+        submission_id = submit_resume(shared(location), how.address, words)
+        return _submitted(submission_id, run, how.address, waits=how.wait)
     if how.address:
         check_address(how.address)
     _work(resumed(open_run(location)), how, retry_failed=retry_failed)
@@ -133,11 +133,14 @@ def _work(run: "TraceRun", how: RunOptions, *, retry_failed: bool) -> None:
         raise typer.Exit(1)
 
 
-def _submitted(submission_id: str, run: str, how: RunOptions) -> None:
-    """Print a submission's id and the commands that follow it."""
-    say(f"submitted {submission_id} to {how.address}", err=True)
+def _submitted(submission_id: str, run: str, address: str, *, waits: bool) -> None:
+    """Print a submission's id and the commands that follow it; if it `waits`, follow it and exit as
+    it ends."""
+    say(f"submitted {submission_id} to {address}", err=True)
     word = shlex.quote(run)
     say(f"`dqf trace status {word}` shows how far it is", err=True)
     say(f"`dqf trace logs {word} --follow` follows it", err=True)
     say(f"`dqf trace stop {word}` stops it", err=True)
     say(submission_id)
+    if waits:
+        follow_to_end(address, submission_id)

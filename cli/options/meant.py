@@ -27,6 +27,14 @@ class MeantGroup(TyperGroup):
                 error.message = f"No such command {args[0]!r}. Did you mean {names}?"
             raise
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; a wrong value is said without the name of Python's exception."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            error.message = error.message.replace("Value error, ", "")
+            raise
+
     def _meant(self, word: str) -> list[str]:
         if word in OTHER_WORDS:
             return [OTHER_WORDS[word]]

@@ -53,6 +53,8 @@ class RunOptions:
     """The machines that compute a run, and the limits at which it is given up."""
 
     address: str | None
+    wait: bool
+    """Whether a job is followed to its end."""
     actors: int | None
     device: Device | None
     gpus: float | None
@@ -95,6 +97,7 @@ def _whole_or_shared(gpus: float | None) -> float | None:
 def _declared(
     *,
     address: AddressOption = None,
+    wait: WaitOption = False,
     actors: ActorsOption = None,
     device: DeviceOption = None,
     gpus: Annotated[

@@ -40,6 +40,11 @@ def test_every_command_looks_for_an_edit_in_edits(command: tuple[str, ...], tmp_
     assert "edits/demo" in done.stderr
 
 
+def test_a_wrong_choice_is_said_in_plain_words() -> None:
+    said = " ".join(dqf("rank", "demo", "--show", "tables").stderr.replace("│", " ").split())
+    assert "Invalid value for '--show': 'tables' is not one of 'states'" in said
+
+
 @pytest.mark.parametrize(
     ("word", "meant"),
     [
