@@ -42,12 +42,13 @@ def report(
         typer.Option("--all", help="Write an index of all runs and edits instead of a report."),
     ] = False,
 ) -> None:
-    """Write the report of a run as one HTML file, which needs no network.
+    """Write the report of a trace, evaluation or attack as one HTML file, which needs no network.
 
-    The report has the answer in words with its uncertainty, the network colored by effect, maps of
-    steps and tokens, rankings, controls, images, edits, failures and the manifest. The command
-    prints the file's path. With `--all` it writes an index of the runs under runs/ and the edits
-    under edits/: what each found, with links to their reports.
+    The report of a trace has the answer in words with its uncertainty, the network colored by
+    effect, maps of steps and tokens, rankings, controls, images, edits, failures and the manifest;
+    that of an evaluation or attack has the answers of its example queries. The command prints the
+    file's path. With `--all` it writes an index of the runs under runs/ and the edits under edits/:
+    what each found, with links to their reports.
     """
     if every:
         given = {"RUN": run, "--edit": edit, "--known": known, "--min-te": min_te}
@@ -77,24 +78,31 @@ def _index(path: Path) -> None:
 def _report(
     run: str, edit: list[Path], known: str | None, min_te: float | None, out: Path | None
 ) -> None:
-    """Write the report of one run and print its path."""
+    """Write the report of one run, of any kind, and print its path."""
     from engine.files import check_writable, prepare_output
+    from jobs.report.questions import write_questions
     from jobs.report.write import write_report
-    from jobs.runs.trace_run import open_run
+    from jobs.runs.kinds import open_any
+    from jobs.runs.trace_run import TraceRun
     from schemas.errors import StoreError
 
     location = run_location(run)
-    opened = open_run(location)
-    only = caption_filter(opened, known, min_te)
+    opened = open_any(location)
+    if not isinstance(opened, TraceRun) and (edit or known is not None or min_te is not None):
+        raise typer.BadParameter(f"--edit, --known and --min-te are for traces, not {opened.noun}s")
     place = out or _place(location)
     # The run's own report is the only file that this command writes into a run's folder.
     if place.absolute() == _place(location).absolute():
         check_writable(place, error=StoreError)
     else:
         prepare_output(place, error=StoreError)
-    written = write_report(opened, edit, place, only=only)
-    say(f"report of {opened.name}: {written.bytes / 1e6:.1f} MB, opens offline", err=True)
-    say(written.path)
+    if isinstance(opened, TraceRun):
+        only = caption_filter(opened, known, min_te)
+        size = write_report(opened, edit, place, only=only).bytes
+    else:
+        size = write_questions(opened, place)
+    say(f"report of {opened.name}: {size / 1e6:.1f} MB, opens offline", err=True)
+    say(place)
 
 
 def _place(location: str) -> Path:

@@ -19,19 +19,24 @@ R = TypeVar("R", bound=Run[object])
 def open_as(kind: type[R], location: str | Path) -> R:
     """Return the run of a kind at `location`.
 
-    StoreError: there is none, its plan is damaged, or its tables are of another version of dqf.
+    StoreError: there is none, it is of another kind, its plan is damaged, or its tables are of
+    another version of dqf.
     """
     run = kind(open_storage(str(location)))
     try:
         version = run.version
     except FileNotFoundError:
         raise StoreError(f"no {kind.noun} at {location}: `{kind.made_by}` makes one") from None
+    if version is None:
+        raise StoreError(
+            f"{location} is a run of another kind: this needs one that `{kind.made_by}` makes"
+        )
     if version != kind.reads_version:
-        tables = f"tables of version {version}" if version else "no tables of its kind"
         made_it = f"made it (commit {run.git_commit})" if run.git_commit else "made it"
         raise StoreError(
-            f"{kind.noun} {location} has {tables}, this dqf reads {kind.reads_version}: read it "
-            f"with the dqf that {made_it}, or make it again under another {kind.named_by}"
+            f"{kind.noun} {location} has tables of version {version}, this dqf reads "
+            f"{kind.reads_version}: read it with the dqf that {made_it}, or make it again under "
+            f"another {kind.named_by}"
         )
     return run
 

@@ -104,7 +104,7 @@ def test_it_continues_where_it_stopped_and_repeats_nothing(
     assert first == second
     with pytest.raises(StoreError, match="with another seeds: choose another --out"):
         make_run(edit, tiny_scorer, seeds=2)
-    with pytest.raises(StoreError, match="has no tables of its kind"):
+    with pytest.raises(StoreError, match="is a run of another kind: this needs one that `dqf"):
         open_evaluation(run.location)
 
 

@@ -10,16 +10,13 @@ from jobs.query.results import query
 from jobs.query.select import run_query
 from jobs.runs.attack_run import AttackRun
 from jobs.runs.evaluation_run import EvaluationRun
-from jobs.runs.opening import create_as
 from jobs.runs.packs import pack
 from jobs.runs.parts import Failure
 from jobs.runs.run import Task
 from jobs.runs.trace_run import TraceRun
-from schemas.attack import Attack, AttackPlan, Side
-from schemas.concept import Concept, ConceptKind
 from schemas.documentation import VIEWS_OF
 from schemas.errors import QueryRefused
-from schemas.numerics import Numerics
+from tests.made_up.attacked import make_attack
 from tests.made_up.evaluation_rows import Drawn, make_evaluation
 from tests.made_up.small_run import commit_scores, make_run
 
@@ -39,33 +36,7 @@ def evaluation(tmp_path: Path) -> EvaluationRun:
 
 @pytest.fixture
 def attack(tmp_path: Path) -> AttackRun:
-    """Return an attack on a cat, of which a prompt brings half of the images back."""
-    plan = AttackPlan(
-        edit="d",
-        model="emoji-sd",
-        scorer="builtin:emoji-sd",
-        names={ConceptKind.OBJECT: ("cat", "dog")},
-        attacked=(Concept(concept="cat"),),
-        attacks=(Attack.PROMPT,),
-        seeds=4,
-        numerics=Numerics(steps=2),
-    )
-    run = create_as(AttackRun, tmp_path / "attack", plan, make_run(tmp_path / "r").manifest)
-    run.complete()
-    (unit,) = run.unit_rows(Task(chunk=0))
-    rows = [
-        {
-            "unit_id": unit.unit_id, "concept": "cat", "kind": "object", "side": side.value,
-            "attack": attack.value, "shown": shown, "images": 4, "success": shown / 4, "low": 0.0,
-            "high": 1.0, "prompt": "", "steps": 1, "seconds": 0.1,
-        }
-        for side, attack, shown in (
-            (Side.UNEDITED, Attack.PLAIN, 4), (Side.EDITED, Attack.PLAIN, 0),
-            (Side.UNEDITED, Attack.PROMPT, 3), (Side.EDITED, Attack.PROMPT, 2),
-        )
-    ]  # fmt: skip
-    run.commit(Task(chunk=0), rows, [], units=1)
-    return run
+    return make_attack(tmp_path / "attack")
 
 
 def test_concepts_are_those_of_the_table_by_concept(evaluation: EvaluationRun) -> None:
