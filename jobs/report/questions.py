@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from engine.files import write_whole
 from jobs.query.examples import EXAMPLES
@@ -76,7 +76,7 @@ def _cell(value: Any) -> Any:
         return ""
     if isinstance(value, float):
         return f"{value:.3f}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else value
+    return ", ".join(map(str, cast("list[object]", value))) if isinstance(value, list) else value
 
 
 def _pictures(run: Run[Any]) -> Iterator[tuple[str, str]]:
