@@ -294,6 +294,15 @@ def test_documentation_and_examples_need_no_run(runs: Path) -> None:
     assert shown.startswith("attribute,part,measure,noise_sigmas,patch_kind,num_trials,q10,")
 
 
+def test_schema_takes_a_run_before_its_views(runs: Path) -> None:
+    words = ("--schema", "--format", "json")
+    of_run = json.loads(dqf("query", "r", *words, cwd=runs).stdout)
+    assert {row["of"] for row in of_run} == {"run"}
+    assert "ranking" in {row["view"] for row in of_run}
+    columns = json.loads(dqf("query", "r", "captions", *words, cwd=runs).stdout)
+    assert columns == json.loads(dqf("query", "captions", *words, cwd=runs).stdout)
+
+
 def test_every_command_has_every_format(runs: Path) -> None:
     for output_format, start in (("markdown", "| "), ("jsonl", "{"), ("csv", "attribute,")):
         shown = dqf("rank", "r", "--format", output_format, cwd=runs).stdout
