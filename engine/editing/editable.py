@@ -69,8 +69,8 @@ def editable(model: Networks, component: str) -> Editable:
     layers = _projections(model, site)
     if site.component.is_dead:
         raise UnknownComponent(
-            f"{component} cannot be edited: no image depends on it (dqf components --kind "
-            f"{site.component.kind} lists it with is_dead)"
+            f"{component} cannot be edited: no image depends on it "
+            f"(`dqf components MODEL --kind {site.component.kind}` lists it with is_dead)"
         )
     if not layers:
         raise UnknownComponent(
