@@ -7,7 +7,7 @@ Shapes: L token positions, C channels, h x w latent.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 
 from engine.model.components import Site, list_sites
 from engine.model.conditioning import Conditioning
-from engine.model.hooks import Side
+from engine.model.hooks import HookPoint, Side
 from engine.model.model import Diffusion, TextEncoder, token_embedding
 from engine.model.opening import new_scheduler
 from engine.model.schedulers import evaluated, initial_sigma
@@ -54,18 +54,25 @@ class Oracle:
 
     @torch.no_grad()
     def patched(self, component: str, intervention: Intervention, window: Window) -> torch.Tensor:
-        """Return the final latent of the run in which a component is patched: restored, corrupted
-        or zeroed, in a window of steps; in a text encoder at the subject's last token."""
+        """Return the final latent of the run in which a component is patched in a window of steps.
+
+        It is restored, corrupted or zeroed, in a text encoder at the subject's last token; a swap
+        is of the text that an attention reads.
+        """
         site, is_noised = self._sites[component], intervention is Intervention.RESTORE
         share = 0 if intervention is Intervention.ZERO else 1
         if self._unit.part is Part.TEXT_ENCODER:
             return self._text_patched(site, share, is_noised=is_noised)
-        if is_noised not in self._kept:
-            self._kept[is_noised] = self._activations(is_noised=not is_noised)
-        steps = self._kept[is_noised][component]
+        if intervention is Intervention.SWAP:
+            site = _reading(site)
+            kept = self._activations({component: site}, is_noised=True)
+        else:
+            if is_noised not in self._kept:
+                self._kept[is_noised] = self._activations(self._sites, is_noised=not is_noised)
+            kept = self._kept[is_noised]
         writing: list[Change | None] = [None] * self._steps
         for step in range(*window):
-            writing[step] = _writing(site, share * steps[step][0])
+            writing[step] = _writing(site, share * kept[component][step][0])
         cond = self._by_path(self._encoded(is_noised=is_noised))
         return self._sampled(cond, [(site, writing)])
 
@@ -86,11 +93,13 @@ class Oracle:
             cond = self._encoded(is_noised=is_noised)
         return self._sampled(self._by_path(cond))
 
-    def _activations(self, *, is_noised: bool) -> dict[str, list[list[torch.Tensor]]]:
-        """Return the activation of each of the unit's components at each step of a whole run."""
-        passed = {name: [[] for _ in range(self._steps)] for name in self._sites}
+    def _activations(
+        self, sites: Mapping[str, Site], *, is_noised: bool
+    ) -> dict[str, list[list[torch.Tensor]]]:
+        """Return the activation of each of the sites at each step of a whole run."""
+        passed = {name: [[] for _ in range(self._steps)] for name in sites}
         keeping = [
-            (site, [_keeping(step) for step in passed[name]]) for name, site in self._sites.items()
+            (site, [_keeping(step) for step in passed[name]]) for name, site in sites.items()
         ]
         self._sampled(self._by_path(self._encoded(is_noised=is_noised)), keeping)
         return passed
@@ -177,6 +186,11 @@ def _noise_options(scheduler: Any, seed: int, step: int) -> dict[str, torch.Gene
     return {"generator": torch.Generator().manual_seed(drawn)}
 
 
+def _reading(site: Site) -> Site:
+    """Return the site of the text that an attention reads."""
+    return replace(site, spot=HookPoint(site.module, Side.TEXT), channels=None, positions=None)
+
+
 def _keeping(passed: list[torch.Tensor]) -> Change:
     """Return the function that keeps the one row of an activation."""
 
@@ -211,7 +225,12 @@ def _changing(site: Site, change: Change) -> Iterator[None]:
             return change(output)
         return tuple(change(h) if n == element else h for n, h in enumerate(output))
 
-    if side is Side.INPUT:
+    def before(_module: Any, args: Any, kwargs: Any) -> Any:
+        return args, kwargs | {"encoder_hidden_states": change(kwargs["encoder_hidden_states"])}
+
+    if side is Side.TEXT:
+        handle = module.register_forward_pre_hook(before, with_kwargs=True)
+    elif side is Side.INPUT:
         handle = module.register_forward_pre_hook(lambda _m, args: (change(args[0]), *args[1:]))
     else:
         handle = module.register_forward_hook(after)

@@ -5,7 +5,7 @@ from random import Random
 
 import torch
 
-from engine.model.components import list_components, list_sites
+from engine.model.components import list_sites
 from engine.model.hooks import Side
 from engine.model.model import Diffusion
 from engine.model.opening import new_scheduler
@@ -15,13 +15,13 @@ from engine.testing.oracle import Oracle
 from engine.tracing.trace_unit import trace_images
 from schemas.caption import Caption
 from schemas.component import Part
-from schemas.intervention import Intervention
+from schemas.intervention import Intervention, PatchKind, allows
 from schemas.numerics import Numerics
 from schemas.unit import Unit
 from schemas.window import Window
 
-COMPONENTS = {Part.DENOISER: 3, Part.TEXT_ENCODER: 1}
-"""Components of a random plan."""
+COMPONENTS = {Part.DENOISER: 2, Part.TEXT_ENCODER: 1}
+"""Components of a random plan, besides one that reads the text."""
 ROWS = 4
 """Rows of a batch, so that a plan's patched runs are of several batches."""
 
@@ -39,21 +39,30 @@ def random_plan(
 ) -> RandomPlan:
     """Return a plan of which components, window, interventions and path are drawn.
 
-    Blocks of a UNet, which return several tensors, are never drawn: the oracle patches one.
+    One component of the denoiser's reads the text, whose swap is traced too. Blocks of a UNet,
+    which return several tensors, are never drawn: the oracle patches one.
     """
     random = Random(derived_seed("random plan", part, seed))
-    single = {s.component.name for s in list_sites(model) if s.spot.side is not Side.OUTPUTS}
-    found = [c.name for c in list_components(model) if c.part is part and c.name in single]
+    found = [
+        site.component
+        for site in list_sites(model)
+        if site.component.part is part and site.spot.side is not Side.OUTPUTS
+    ]
+    swap, restore = Intervention.SWAP, Intervention.RESTORE
+    readers = [c.name for c in found if allows(swap, PatchKind.STATE, c, caption)]
+    reader = random.sample(readers, min(1, len(readers)))
+    others = [c.name for c in found if c.name not in reader]
+    count = min(COMPONENTS[part], len(others))
     steps = len(evaluated(new_scheduler(model, numerics)))
-    interventions = [Intervention.RESTORE, random.choice([Intervention.CORRUPT, Intervention.ZERO])]
+    second = random.choice([Intervention.CORRUPT, Intervention.ZERO])
     unit = Unit(
         caption=caption,
         seed=random.randrange(1000),
         draw=random.randrange(1000),
         part=part,
-        components=tuple(random.sample(found, min(COMPONENTS[part], len(found)))),
+        components=(*reader, *random.sample(others, count)),
         windows=((0, steps) if part is Part.TEXT_ENCODER else _window(random, steps),),
-        interventions=tuple(interventions),
+        interventions=(restore, second, swap) if reader else (restore, second),
     )
     path = random.choice(["tokens", "pooled", "both"]) if model.family.has_pooled else "both"
     return RandomPlan(unit=unit, numerics=numerics.model_copy(update={"path": path}))
