@@ -110,7 +110,7 @@ def _sampled(
     """Denoise the three rows and return the last one's image CHW in [0, 1]."""
     family, scheduler = model.family, new_scheduler(model, numerics)
     x = initial_latent(model, seed, numerics).repeat(BATCH, 1, 1, 1) * initial_sigma(scheduler)
-    factor, channels = family.vae_factor(model), x.shape[1]
+    factor, channels = family.vae_factor(model.vae), x.shape[1]
     pixels = (x.shape[-2] * factor, x.shape[-1] * factor)
     halves = [cond]
     if is_guided(model, numerics):

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -41,16 +42,17 @@ class Oracle:
         sites = {site.component.name: site for site in list_sites(model)}
         self._sites = {name: sites[name] for name in unit.components}
         self._kept: dict[bool, dict[str, list[list[torch.Tensor]]]] = {}
+        self._conditionings: dict[bool, Conditioning] = {}
 
     @torch.no_grad()
     def clean(self) -> torch.Tensor:
         """Return the clean run's final latent."""
-        return self._sampled(self._encoded(is_noised=False))
+        return self._sampled(self._conditioning(is_noised=False))
 
     @torch.no_grad()
     def corrupted(self) -> torch.Tensor:
         """Return the corrupted run's final latent."""
-        return self._sampled(self._by_path(self._encoded(is_noised=True)))
+        return self._sampled(self._conditioning(is_noised=True))
 
     @torch.no_grad()
     def patched(self, component: str, intervention: Intervention, window: Window) -> torch.Tensor:
@@ -73,7 +75,7 @@ class Oracle:
         writing: list[Change | None] = [None] * self._steps
         for step in range(*window):
             writing[step] = _writing(site, share * kept[component][step][0])
-        cond = self._by_path(self._encoded(is_noised=is_noised))
+        cond = self._conditioning(is_noised=is_noised)
         return self._sampled(cond, [(site, writing)])
 
     def image(self, latent: torch.Tensor) -> torch.Tensor:
@@ -101,8 +103,22 @@ class Oracle:
         keeping = [
             (site, [_keeping(step) for step in passed[name]]) for name, site in sites.items()
         ]
-        self._sampled(self._by_path(self._encoded(is_noised=is_noised)), keeping)
+        self._sampled(self._conditioning(is_noised=is_noised), keeping)
         return passed
+
+    def _conditioning(self, *, is_noised: bool) -> Conditioning:
+        """Return the conditioning of the clean or the corrupted run."""
+        if is_noised not in self._conditionings:
+            self._conditionings[is_noised] = self._by_path(self._encoded(is_noised=is_noised))
+        return self._conditionings[is_noised]
+
+    @cached_property
+    def _uncond(self) -> Conditioning | None:
+        """The negative prompt's row; None where nothing is guided."""
+        model, numerics = self._model, self._numerics
+        if numerics.guidance <= 1 or not model.family.has_unconditional(model.denoiser):
+            return None
+        return model.family.unconditional(model, numerics.negative_prompt)
 
     def _by_path(self, cond: Conditioning) -> Conditioning:
         """Return a conditioning of which only the path of the settings is not the clean run's."""
@@ -145,8 +161,7 @@ class Oracle:
         generator = torch.Generator().manual_seed(self._unit.seed)
         x = torch.randn((1, *shape), generator=generator) * initial_sigma(scheduler)
         channels = x.shape[1]
-        is_guided = numerics.guidance > 1 and model.family.has_unconditional(model.denoiser)
-        uncond = model.family.unconditional(model, numerics.negative_prompt) if is_guided else None
+        uncond = self._uncond
         for step, t in enumerate(evaluated(scheduler)):
             scale = getattr(scheduler, "scale_model_input", lambda value, _t: value)
             out_uncond = None if uncond is None else self._predicted(scale(x, t), t, uncond)
