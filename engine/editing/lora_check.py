@@ -97,6 +97,9 @@ def load_lora(pipeline: Any, file: Path) -> None:
         raise ConceptError(
             f"diffusers cannot load {file} into {kind}: {first_line(error)}"
         ) from error
+    except RuntimeError as error:  # PyTorch's of other shapes, a line for each matrix
+        reason = str(error).splitlines()[-1].strip()
+        raise ConceptError(f"diffusers cannot load {file} into {kind}: {reason}") from error
 
 
 def _layer(parts: Mapping[str, nn.Module], name: str) -> Any:

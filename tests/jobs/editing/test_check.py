@@ -127,6 +127,15 @@ def test_what_cannot_be_loaded_is_one_sentence(edit: Path, tmp_path: Path) -> No
         checked(edit, tmp_path / "other.safetensors")
 
 
+def test_a_lora_of_another_model_is_one_sentence(tiny_sd3: Path, tmp_path: Path) -> None:
+    folder = write(tmp_path / "sd3", tiny_sd3, SD3[:1])
+    own = load_file(folder / PEFT_FILE)
+    narrow = {name: t[:, 1:].contiguous() if "lora_A" in name else t for name, t in own.items()}
+    save_file(narrow, tmp_path / "narrow.safetensors")
+    with pytest.raises(ConceptError, match="diffusers cannot load .* size mismatch for"):
+        checked(folder, tmp_path / "narrow.safetensors")
+
+
 def test_without_peft_it_says_what_to_install(edit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ConceptError, match=r"pip install 'dqf\[lora\]'"):
