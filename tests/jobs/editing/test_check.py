@@ -132,7 +132,7 @@ def test_a_lora_of_another_model_is_one_sentence(tiny_sd3: Path, tmp_path: Path)
     own = load_file(folder / PEFT_FILE)
     narrow = {name: t[:, 1:].contiguous() if "lora_A" in name else t for name, t in own.items()}
     save_file(narrow, tmp_path / "narrow.safetensors")
-    with pytest.raises(ConceptError, match="diffusers cannot load .* size mismatch for"):
+    with pytest.raises(ConceptError, match=r"diffusers cannot load .* size mismatch for"):
         checked(folder, tmp_path / "narrow.safetensors")
 
 
