@@ -70,7 +70,7 @@ def editable(model: Networks, component: str) -> Editable:
     if site.component.is_dead:
         raise UnknownComponent(
             f"{component} cannot be edited: no image depends on it "
-            f"(`dqf components MODEL --kind {site.component.kind}` lists it with is_dead)"
+            "(`dqf components MODEL` marks such components with is_dead)"
         )
     if not layers:
         raise UnknownComponent(
