@@ -92,12 +92,13 @@ def row_of(name: str) -> dict[str, object]:
     """Return a published architecture's row."""
     return {
         "model": name,
-        **_at_full_size(FULL_SIZES[name].open(name)),
-        **_at_reduced_width(CASES[name]()),
+        **at_full_size(FULL_SIZES[name].open(name)),
+        **at_reduced_width(CASES[name]()),
     }
 
 
-def _at_full_size(model: Skeleton) -> dict[str, object]:
+def at_full_size(model: Skeleton) -> dict[str, object]:
+    """Return what configs alone say."""
     found = list_components(model)
     denoiser = [c for c in found if c.part is Part.DENOISER]
     editable = editable_components(model, with_shared=True)
@@ -131,7 +132,8 @@ def _counted(components: Iterable[Component]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in counts.items())
 
 
-def _at_reduced_width(case: FamilyTests) -> dict[str, object]:
+def at_reduced_width(case: FamilyTests) -> dict[str, object]:
+    """Return how far the images are from the oracle's and the pipeline's."""
     text, numerics = case.caption.caption, case.numerics
     with tempfile.TemporaryDirectory() as folder:
         case.build().save_pretrained(folder)

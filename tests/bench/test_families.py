@@ -1,42 +1,33 @@
-"""The table of families: rows of a family with both streams dead at the end, and of one without a
-loader."""
-
-from collections.abc import Mapping
-from typing import Any
+"""The table of families: what configs say, and that reduced models agree."""
 
 import pytest
 
-from bench.families import CASES, row_of
+from bench.families import CASES, at_full_size, at_reduced_width
 from engine.testing.families import NEAR
 from tests.models.full_sizes import FULL_SIZES
 
 LAST = "transformer.single_transformer_blocks.37"
 
 
-@pytest.fixture(scope="module")
-def rows() -> Mapping[str, Mapping[str, Any]]:
-    return {name: row_of(name) for name in ("flux-schnell", "pixart-sigma")}
-
-
 def test_every_case_has_a_full_size() -> None:
     assert set(CASES) <= set(FULL_SIZES)
 
 
-def test_reduced_models_agree(rows: Mapping[str, Mapping[str, Any]]) -> None:
-    for row in rows.values():
-        assert 0 < row["oracle_difference"] < NEAR
-        assert row["image_difference"] < NEAR
-        assert row["runs"] >= 16
+@pytest.mark.slow
+def test_a_reduced_model_agrees() -> None:
+    row = at_reduced_width(CASES["sd-3"]())
+    assert 0 < float(str(row["oracle_difference"])) < NEAR
+    assert float(str(row["image_difference"])) < NEAR
 
 
-def test_a_row_says_what_is_dead_editable_and_loadable(
-    rows: Mapping[str, Mapping[str, Any]],
-) -> None:
-    flux, pixart = rows["flux-schnell"], rows["pixart-sigma"]
+def test_a_row_says_what_is_dead_editable_and_loadable() -> None:
+    flux, pixart = (
+        at_full_size(FULL_SIZES[name].open(name)) for name in ("flux-schnell", "pixart-sigma")
+    )
     assert flux["dead"] == f"{LAST}.mlp.text, {LAST}.attn.text, {LAST}.stream_text"
-    assert "57 joint_attn, " in flux["components"]
+    assert "57 joint_attn, " in str(flux["components"])
     assert flux["lora"] == "transformer, text_encoder by diffusers, ComfyUI"
     assert pixart["dead"] == "transformer.adaln_single"
-    assert "28 cross_attn" in pixart["editable"]
-    assert "24 mlp of text_encoder" in pixart["editable"]
+    assert "28 cross_attn" in str(pixart["editable"])
+    assert "24 mlp of text_encoder" in str(pixart["editable"])
     assert pixart["lora"] == "none"
