@@ -98,7 +98,7 @@ def row_of(name: str) -> dict[str, object]:
 
 
 def at_full_size(model: Skeleton) -> dict[str, object]:
-    """Return what configs alone say."""
+    """Return the columns that configs alone decide."""
     found = list_components(model)
     denoiser = [c for c in found if c.part is Part.DENOISER]
     editable = editable_components(model, with_shared=True)
@@ -133,7 +133,7 @@ def _counted(components: Iterable[Component]) -> str:
 
 
 def at_reduced_width(case: FamilyTests) -> dict[str, object]:
-    """Return how far the images are from the oracle's and the pipeline's."""
+    """Return the differences of images from the oracle and from the pipeline."""
     text, numerics = case.caption.caption, case.numerics
     with tempfile.TemporaryDirectory() as folder:
         case.build().save_pretrained(folder)
