@@ -1,17 +1,21 @@
 """A caption: its text, its subject, its attribute and what it is scored against."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.concept import same_text
 from schemas.content_id import content_id
 from schemas.errors import PlanError
 
 Occurrence = Literal["all", "first", "last"]
 """Which mentions of its subject a caption is corrupted at."""
+LETTER = r"[\w\u0300-\u036f]"
+"""A character of a word, with the accents that decomposed text (NFD) writes after their letter."""
 
 
 class Caption(BaseModel):
@@ -45,14 +49,13 @@ class Caption(BaseModel):
 
         PlanError: there is no other option, or the target does not say the subject.
         """
-        own = self.subject.lower()
-        others = [option for option in dict.fromkeys(options) if option.lower() != own]
+        others = [o for o in dict.fromkeys(options) if not same_text(o, self.subject)]
         if not others:
             raise PlanError(
                 f"the margin of attribute {self.attribute} needs another option than "
                 f"{self.subject!r}: give some with --options FILE"
             )
-        said = re.search(rf"(?<!\w){re.escape(own)}(?!\w)", self.target_text, re.IGNORECASE)
+        said = _whole(self.subject).search(self.target_text)
         if said is None:
             raise PlanError(
                 f"the margin needs targets that say the subject: {self.target_text!r} does not say "
@@ -76,14 +79,14 @@ class Caption(BaseModel):
     def mentions(self, occurrence: Occurrence = "all") -> tuple[tuple[int, int], ...]:
         """Return the characters of the subject's mentions: all, the first alone, or the last.
 
-        They are whole words, in capitals or not, as most tokenizers lower them; where it is no
-        whole word, any characters that are the subject's.
+        They are whole words, in capitals or not and with composed accents or not, as most
+        tokenizers lower and compose them; where it is no whole word, any characters that are the
+        subject's.
         """
-        pattern = re.escape(self.subject)
-        words = re.finditer(rf"(?<!\w){pattern}(?!\w)", self.caption, re.IGNORECASE)
-        found = tuple(match.span() for match in words) or tuple(
-            match.span() for match in re.finditer(pattern, self.caption)
-        )
+        found = tuple(match.span() for match in _whole(self.subject).finditer(self.caption))
+        if not found:
+            characters = re.finditer(re.escape(self.subject), self.caption)
+            found = tuple(match.span() for match in characters)
         return {"all": found, "first": found[:1], "last": found[-1:]}[occurrence]
 
     @property
@@ -95,3 +98,18 @@ class Caption(BaseModel):
     def id(self) -> str:
         """Content hash of this caption row."""
         return content_id(self.model_dump())
+
+
+@cache
+def _whole(text: str) -> re.Pattern[str]:
+    """Return the pattern of a text as whole words, with any blanks between them."""
+    words = [
+        "|".join(re.escape(word) for word in dict.fromkeys((w, _form("NFC", w), _form("NFD", w))))
+        for w in text.split() or [text]
+    ]
+    inner = r"\s+".join(f"(?:{word})" for word in words)
+    return re.compile(f"(?<!{LETTER}){inner}(?!{LETTER})", re.IGNORECASE)
+
+
+def _form(form: Literal["NFC", "NFD"], word: str) -> str:
+    return unicodedata.normalize(form, word)

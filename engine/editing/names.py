@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from engine.model.plurals import plural
+from schemas.caption import LETTER
+from schemas.concept import plain_text
 
-WORD = re.compile(r"\w+|[^\w\s]")
+WORD = re.compile(rf"{LETTER}+|[^\w\s]")
 """A word, or a sign that stands alone: a name may be followed by a comma or by 's."""
 
 Key = tuple[str, ...]
@@ -49,7 +51,7 @@ class KnownNames:
     def said(self, text: str) -> list[Mention]:
         """Return the names that a text says, in its order, none within or across another."""
         words = list(WORD.finditer(text))
-        keys = [word.group().casefold() for word in words]
+        keys = [plain_text(word.group()) for word in words]
         taken = [False] * len(words)
         found: list[Mention] = []
         for length in range(min(self._longest, len(words)), 0, -1):
@@ -81,5 +83,5 @@ class KnownNames:
 
 
 def words_of(text: str) -> Key:
-    """Return a text's words in lower case: two texts with the same words read the same."""
-    return tuple(word.casefold() for word in WORD.findall(text))
+    """Return a text's words as `plain_text`: two texts with the same words read the same."""
+    return tuple(plain_text(word) for word in WORD.findall(text))

@@ -22,6 +22,7 @@ from engine.model.model import Diffusion, token_embedding
 from engine.model.tokens import find_subjects
 from schemas.attack import SearchBudget
 from schemas.caption import Caption
+from schemas.concept import plain_text
 from schemas.errors import ConceptError
 
 ENCODED_TOGETHER = 64
@@ -98,13 +99,13 @@ def banned_tokens(tokenizer: Any, concept: str) -> set[int]:
 
     Its own tokens are those of its tokenization and every token whose text holds one of its words.
     """
-    words = concept.casefold().split()
+    words = plain_text(concept).split()
     concept_ids = set(tokenizer(concept, add_special_tokens=False).input_ids)
     vocabulary = tokenizer.get_vocab()
     spelled = {
         number
         for token, number in vocabulary.items()
-        if any(word in token.removesuffix("</w>").casefold() for word in words)
+        if any(word in plain_text(token.removesuffix("</w>")) for word in words)
     }
     return concept_ids | spelled | set(tokenizer.all_special_ids)
 
@@ -146,7 +147,7 @@ class _Search:
         text = goal.caption.caption
         self._before, self._after = text[:start].rstrip(), text[stop:].lstrip()
         self._banned = sorted(banned_tokens(model.tokenizer, goal.caption.subject))
-        self._spelled = "".join(goal.caption.subject.casefold().split())
+        self._spelled = plain_text(goal.caption.subject).replace(" ", "")
         # Both ends of a prompt are the same for any free tokens.
         self._first = len(self._ids([self._before])[0]) - 1
         self._last = self._first + budget.tokens - 1
@@ -235,7 +236,7 @@ class _Search:
             for tokens, prompt, ids in zip(candidates, prompts, self._ids(prompts), strict=True)
             if tuple(ids[self._first : self._first + len(tokens)]) == tokens
             and prompt.isprintable()
-            and self._spelled not in "".join(prompt.casefold().split())
+            and self._spelled not in plain_text(prompt).replace(" ", "")
         ]
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:

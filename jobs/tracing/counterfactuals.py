@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Any, cast
 
 from schemas.caption import Caption, Occurrence
+from schemas.concept import same_text
 from schemas.intervention import Intervention
 from schemas.plan import TracePlan
 
@@ -76,7 +77,7 @@ def fits(
 
 def _drawn(caption: Caption, options: Sequence[str]) -> Iterator[str]:
     """Yield the options that may take the subject's place, in an order of the caption's own."""
-    others = [o for o in options if o.lower() != caption.subject.lower() and _reads(caption, o)]
+    others = [o for o in options if not same_text(o, caption.subject) and _reads(caption, o)]
     yield from sorted(others, key=lambda option: _hash(caption, option))
 
 

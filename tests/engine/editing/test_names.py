@@ -1,5 +1,7 @@
 """Which names a text says: whole words, of overlapping names the longest, whatever their order."""
 
+import unicodedata
+
 import pytest
 
 from engine.editing.names import KnownNames
@@ -31,6 +33,14 @@ def test_a_mention_knows_its_characters() -> None:
     text = "two  Hot   Dogs!"
     (mention,) = KnownNames(NAMES).said(text)
     assert text[mention.start : mention.stop] == "Hot   Dogs"
+
+
+def test_composed_and_decomposed_accents_are_one_name() -> None:
+    composed, decomposed = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
+    for name, said in ((composed, decomposed), (decomposed, composed)):
+        assert [m.name for m in KnownNames([name]).said(f"a {said.upper()} here")] == [name]
+    assert KnownNames(["cafe"]).said(f"a {decomposed}") == []
+    assert KnownNames(["stra\u00dfe"]).said("a strasse") == []
 
 
 def test_a_longer_name_that_crosses_wins_over_the_first() -> None:
