@@ -108,10 +108,7 @@ class Concept(BaseModel):
     @field_validator("concept", "replacement")
     @classmethod
     def _says_something(cls, text: str) -> str:
-        _check_printable(text)
-        if text and not any(letter.isalnum() for letter in text):
-            raise ValueError("holds no letter or digit")
-        return text
+        return named(text) if text else text
 
     @field_validator("kind", "mode", mode="before")
     @classmethod
@@ -169,6 +166,15 @@ class Concept(BaseModel):
     def replacement_text(self) -> str:
         """The replacement, or the neutral replacement of the kind where none is given."""
         return self.replacement or NEUTRAL_REPLACEMENTS[self.kind]
+
+
+def named(text: str) -> str:
+    """Return a text that can name something; ValueError: it has no letter, or a control
+    character."""
+    _check_printable(text)
+    if not any(letter.isalnum() for letter in text):
+        raise ValueError("holds no letter or digit")
+    return text
 
 
 def _is_blank(value: object) -> bool:

@@ -1,7 +1,14 @@
 """The results in the folders of an evaluation and of a sweep: their files, groups and rows."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Cosine = Annotated[float, Field(ge=-1.001, le=1.001)]
+"""A mean of cosines of float32 vectors, each to rounding."""
+Count = Annotated[int, Field(ge=0)]
 EVALUATION = "evaluation"
 """Folder of the evaluation in the folder of an edit or a sweep."""
 SUMMARY = "evaluation.json"
@@ -26,33 +33,33 @@ class GroupResult:
     group: str
     """`still_recognised` pools concept, paraphrase, position, form and given; `kept` has neighbors
     too."""
-    names: int | None = None
+    names: Count | None = None
     """Number of concepts or kept names; for general prompts, of prompts."""
-    images: int | None = None
+    images: Count | None = None
     """Number of images by each of the two models."""
-    before: float | None = None
+    before: Share | None = None
     """Share of unedited images that show the name in their prompt."""
-    after: float | None = None
+    after: Share | None = None
     """The same for edited images; in the row `harmonic mean`, the mean H of 1 - still_recognised
     and kept."""
-    after_low: float | None = None
-    after_high: float | None = None
-    right_before: int | None = None
+    after_low: Share | None = None
+    after_high: Share | None = None
+    right_before: Count | None = None
     """Number of images that the unedited model draws right."""
-    of_right: float | None = None
+    of_right: Share | None = None
     """Share of these images that are still right after the edit; or H of these shares."""
-    of_right_low: float | None = None
-    of_right_high: float | None = None
-    as_replacement: float | None = None
+    of_right_low: Share | None = None
+    of_right_high: Share | None = None
+    as_replacement: Share | None = None
     """Share of edited images of updated concepts that show the replacement."""
-    as_replacement_low: float | None = None
-    as_replacement_high: float | None = None
-    as_replacement_of_right: float | None = None
+    as_replacement_low: Share | None = None
+    as_replacement_high: Share | None = None
+    as_replacement_of_right: Share | None = None
     """The same where the unedited image showed the concept."""
-    clip_before: float | None = None
+    clip_before: Cosine | None = None
     """Mean cosine of images with their own prompts (CLIPScore without its factor 2.5)."""
-    clip_after: float | None = None
-    similarity: float | None = None
+    clip_after: Cosine | None = None
+    similarity: Cosine | None = None
     """Mean cosine of the edited with the unedited image."""
     cmmd: float | None = None
     """Distance of all edited from all unedited images of general prompts; 0 if they are alike."""
@@ -69,15 +76,15 @@ class SweepResult:
     is_best: bool = False
     """No other edit is as good in `still_recognised`, in `kept` (both `of_right`) and in CMMD, and
     better in one of them."""
-    still_recognised: float | None
-    kept: float | None
-    harmonic_mean: float | None
-    still_recognised_of_right: float | None
-    kept_of_right: float | None
-    harmonic_of_right: float | None
-    harmonic_of_right_low: float | None
-    harmonic_of_right_high: float | None
-    as_replacement: float | None
-    clip_before: float | None
-    clip_after: float | None
+    still_recognised: Share | None
+    kept: Share | None
+    harmonic_mean: Share | None
+    still_recognised_of_right: Share | None
+    kept_of_right: Share | None
+    harmonic_of_right: Share | None
+    harmonic_of_right_low: Share | None
+    harmonic_of_right_high: Share | None
+    as_replacement: Share | None
+    clip_before: Cosine | None
+    clip_after: Cosine | None
     cmmd: float | None

@@ -9,10 +9,9 @@ from typing import TypeVar
 from engine.editing.forms import capital, written_forms
 from engine.editing.names import KnownNames
 from engine.editing.prompts import known_names
-from engine.files import is_file
 from engine.model.plurals import plural
 from engine.model.vocabulary import read_phrasebook, read_vocabulary, with_article
-from schemas.concept import Concept, ConceptKind, same_text
+from schemas.concept import Concept, ConceptKind, plain_text, same_text
 from schemas.evaluation import Group
 
 T = TypeVar("T")
@@ -98,9 +97,8 @@ def read_words(folder: Path, concepts: Sequence[Concept]) -> Words:
         edited=KnownNames(names, forms=written_forms(concepts)),
         known=known_names(concepts, book=book),
     )
-    path = folder / "vocabulary.json"
-    own = read_vocabulary(path).colours if is_file(path) else None
-    colors = GENERAL_COLORS if own is None else [color for color in own if color != "natural"]
+    own = read_vocabulary(folder)
+    colors = GENERAL_COLORS if own is None else [c for c in own.colours if c != "natural"]
     free = {
         ConceptKind.OBJECT: _without(book.objects, names),
         ConceptKind.STYLE: _without(book.styles, names),
@@ -198,7 +196,7 @@ def escaped(text: str) -> str:
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
     by_text: dict[str, str] = {}
     for name in names:
-        by_text.setdefault(" ".join(name.casefold().split()), name)
+        by_text.setdefault(plain_text(name), name)
     return tuple(by_text.values())
 
 

@@ -1,12 +1,14 @@
 """The words that a model's prompts are made of: openings, names of concepts, articles."""
 
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from engine.files import is_file, read_json_file
+from engine.files import read_json_file
+from schemas.concept import MAX_CHARACTERS, PLACE, named, plain_text
 from schemas.documents import parsed
 from schemas.errors import ModelUnavailable
 
@@ -34,6 +36,8 @@ Chosen from the class names of ImageNet as OpenAI's CLIP writes them (MIT licens
 `open_clip.zero_shot_metadata`); `OBJECTS` has others, as "hot dog". A kind of its last word, as
 "polar bear", is not among them: it goes with "bear".
 """
+MOST_OBJECTS, MOST_VARIED = 2000, 200
+"""Most objects of a vocabulary, and styles or colors, of which an edit combines each with each."""
 STYLES = ("Van Gogh", "Picasso", "Monet", "Rembrandt", "Hokusai", "a watercolor", "pixel art")
 
 
@@ -58,17 +62,46 @@ class Phrasebook:
     """Whether the model knows general words such as "object" or "photo"."""
 
 
+def _word(text: str) -> str:
+    """Return a word that prompts may be made of."""
+    if PLACE in text:
+        raise ValueError(f"holds {PLACE}, the place of a name in a prompt")
+    return named(text.strip())
+
+
+def _once(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return words that are all different; ValueError: one would count twice."""
+    seen = set[str]()
+    for word in words:
+        if plain_text(word) in seen:
+            raise ValueError(f"{word!r} is listed twice")
+        seen.add(plain_text(word))
+    return words
+
+
+Words = Annotated[
+    tuple[Annotated[str, Field(max_length=MAX_CHARACTERS), AfterValidator(_word)], ...],
+    AfterValidator(_once),
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
     """The words that a model was trained on, as `vocabulary.json` in its folder lists them."""
 
-    objects: Annotated[tuple[str, ...], Field(min_length=1)]
-    styles: tuple[str, ...]
-    colours: tuple[str, ...]
+    objects: Annotated[Words, Field(min_length=1, max_length=MOST_OBJECTS)]
+    styles: Annotated[Words, Field(max_length=MOST_VARIED)]
+    colours: Annotated[Words, Field(max_length=MOST_VARIED)]
 
 
-def read_vocabulary(path: Path) -> Vocabulary:
-    """Return the words of a `vocabulary.json`; ModelUnavailable if it has not these lists."""
+def read_vocabulary(folder: Path) -> Vocabulary | None:
+    """Return the words of the `vocabulary.json` in a model's folder; None if there is none.
+
+    ModelUnavailable: it has not these lists, or is no regular file.
+    """
+    path = folder / "vocabulary.json"
+    if not os.path.lexists(path):
+        return None
     document = read_json_file(path, error=ModelUnavailable)
     names = {field.name for field in fields(Vocabulary)}
     words = document if isinstance(document, dict) else {}
@@ -78,10 +111,9 @@ def read_vocabulary(path: Path) -> Vocabulary:
 
 def read_phrasebook(folder: Path) -> Phrasebook:
     """Return the words of the model's own `vocabulary.json`, or the general ones if it has none."""
-    path = folder / "vocabulary.json"
-    if not is_file(path):
+    words = read_vocabulary(folder)
+    if words is None:
         return Phrasebook(compounds=COMPOUNDS)
-    words = read_vocabulary(path)
     colours = [word for word in words.colours if word != "natural"]
     return Phrasebook(
         openings=OPENINGS,

@@ -6,6 +6,7 @@ prefixes, variants, and short and long descriptions without it. What EMMA keeps 
 evaluation has kept names of its own.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +14,7 @@ from typing import cast
 
 from pydantic import ValidationError
 
-from engine.files import is_file, is_folder, read_json_file
+from engine.files import is_folder, read_json_file
 from jobs.input.given_prompts import Given
 from schemas.concept import Concept, ConceptKind
 from schemas.documents import first_message, is_mapping
@@ -49,7 +50,7 @@ def read_emma(folder: Path, concepts: Sequence[Concept]) -> tuple[Given, ...]:
     for domain, kind in DOMAINS.items():
         edited = {_compact(c.concept): c for c in concepts if c.kind is kind}
         for path in (prompts / domain / name for name in FILES):
-            if edited and is_file(path):
+            if edited and os.path.lexists(path):
                 given |= dict.fromkeys(_prompts(path, edited))
     if not given:
         raise ConceptError(f"{folder} has no prompt of a concept that is edited, of the same kind")

@@ -1,5 +1,6 @@
 """The edits of a report: what each erases and keeps, its images, and the edits of a sweep."""
 
+import os
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -106,7 +107,7 @@ def edit_headline(folder: Path) -> str:
 def _results(folder: Path) -> tuple[GroupResult, ...]:
     """Return the rows of an edit's evaluation; none if it has none."""
     path = folder / EVALUATION / SUMMARY
-    if not is_file(path):
+    if not os.path.lexists(path):
         return ()
     summary = read_json_file(path, error=ConceptError)
     rows = summary.get("results") if is_mapping(summary) else None

@@ -29,6 +29,7 @@ TRADES = [
     ("is_best", GONE, "row 2, has no field 'is_best'"),
     ("kept_of_right", "most", "row 2: kept_of_right: Input should be a valid number"),
     ("edit", 3, "row 2: edit: Input should be a valid string"),
+    ("kept", 1.5, "row 2: kept: Input should be less than or equal to 1"),
     ("cmmd", {}, "row 2: cmmd: Input should be a valid number"),
     ("still_there", 0.5, "row 2 has the unknown field 'still_there'"),
 ]
