@@ -26,12 +26,12 @@ def printable(text: str, *, keep: str = "") -> str:
     )
 
 
-def message(text: str, *, has_lines: bool) -> str:
-    """Return an error's text for a terminal: printable, and cut where a value in it is huge.
+def message(text: str, *, has_lines: bool, most: int = LINE) -> str:
+    """Return an error's text for a terminal: printable, and lines of over `most` characters cut.
 
     Without `has_lines` a newline is of a name in the text, and is written as its escape.
     """
-    lines = [_cut(line, LINE) for line in printable(text, keep="\n" * has_lines).split("\n")]
+    lines = [_cut(line, most) for line in printable(text, keep="\n" * has_lines).split("\n")]
     return _cut("\n".join(lines), MESSAGE)
 
 

@@ -1,16 +1,40 @@
-"""Suggesting the command for a word that is not a command."""
+"""Words that a command line cannot have: the command that was meant, and a message of a bounded
+length."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
-from typer._click.exceptions import UsageError
+from typer._click.exceptions import ClickException, UsageError
 from typer.core import TyperGroup
 
+from schemas.printable import message
+
+MESSAGE = 400
+"""Characters of a message about a word, which a frame and the command's usage go with."""
 OTHER_WORDS = {"ls": "trace list", "runs": "trace list", "help": "--help", "edits": "edit list"}
 """Commands, by other words for them."""
 
 
 class MeantGroup(TyperGroup):
-    """A group that, for the name of a subcommand, says which command has it."""
+    """All of dqf's commands: for the name of a subcommand it says which command has it.
+
+    A huge word is not repeated whole in what is said about it.
+    """
+
+    def make_context(self, info_name: Any, args: list[str], *more: Any, **extra: Any) -> Any:
+        """Parse the options before a command; UsageError: a word is not UTF-8, which no tokenizer,
+        database or table takes."""
+        with _bounded():
+            for word in args:
+                if not _is_utf8(word):
+                    raise UsageError(f"{word!r} is not UTF-8 text: write it, or name it, as UTF-8")
+            return super().make_context(info_name, args, *more, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse and run the command."""
+        with _bounded():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names in the order of help: those that have inner commands come first."""
@@ -40,3 +64,23 @@ class MeantGroup(TyperGroup):
             return [OTHER_WORDS[word]]
         groups = {name: getattr(group, "commands", {}) for name, group in self.commands.items()}
         return [f"{name} {word}" for name, inner in groups.items() if word in inner]
+
+
+@contextmanager
+def _bounded() -> Generator[None]:
+    """Cut the message of an error about the command line, and escape what it must not print."""
+    try:
+        yield
+    except ClickException as error:
+        error.message = message(error.message, has_lines=False, most=MESSAGE)
+        raise
+
+
+def _is_utf8(word: str) -> bool:
+    """Return whether a word of the command line was UTF-8; Python keeps other bytes as
+    surrogates."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -69,6 +69,29 @@ def test_a_name_that_no_path_can_have_is_refused(
     refusal(*command, text, cwd=work)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        [HUGE],
+        ["trace", HUGE],
+        ["rank", f"--{HUGE}"],
+        ["query", "r", "--format", HUGE],
+        ["plot", "r", "--figure", HUGE],
+        ["trace", "plan", "--steps", "9" * 5000],
+        ["rank", "r", "a", HUGE],
+        ["rank", "r", "--no\x1b]0;title\x07"],
+        ["generate", "caf\udce9"],
+        ["query", "r", "SELECT '\udcff'"],
+    ],
+)
+def test_a_wrong_word_is_named_in_a_bounded_message(words: list[str], work: Path) -> None:
+    done = dqf(*words, cwd=work)
+    assert done.returncode == 2
+    assert "Error" in done.stderr
+    assert len(done.stderr) < 1000
+    assert "\x1b" not in done.stderr
+
+
 def test_asking_for_a_path_never_raises() -> None:
     for text in (HUGE, "a\0b", "\udcff", "", "/dev/null/x"):
         assert not is_file(text)
