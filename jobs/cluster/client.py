@@ -127,7 +127,8 @@ def _probe(address: str) -> None:
             f"{address} does not speak https, or its certificate is not trusted; try http:// "
             "through an SSH tunnel"
         ) from error
-    except (requests.RequestException, TimeoutError) as error:
+    # ValueError: a host's name that is too long.
+    except (requests.RequestException, TimeoutError, ValueError) as error:
         raise NoAnswer(
             f"no Ray cluster answers at {address}: start one, or {DASHBOARD_HELP}"
         ) from error

@@ -24,6 +24,8 @@ OBJECT_STORE_BYTES = 200 * 2**20
 ANSWER_S = 5.0
 """Seconds within which a cluster has to accept a connection and to begin its answer; Ray itself
 tries for many minutes."""
+TRIES = 3
+"""Tries of Ray to join a cluster that has answered, of six seconds each; Ray itself makes 20."""
 SETTINGS = 4
 """Type of the HTTP/2 frame that a server sends first (RFC 9113, section 3.4); its fourth byte."""
 MOST_LOCAL = 64
@@ -82,16 +84,17 @@ def check_address(address: str) -> None:
 
     Ray itself would ask a silent one, or one of another program, for ever.
     """
-    if address == "auto":  # Ray finds the cluster of this machine by itself
-        return
+    if address == "auto":
+        return check_address(_found_here())
     target = address.removeprefix("ray://")
     host, colon, port = target.rpartition(":")
     if not (host and colon and port.isdecimal()) or "://" in host:
         raise ClusterUnavailable(f"address {address!r} is not HOST:PORT, such as 10.0.0.5:6379")
     try:
-        with socket.create_connection((host, int(port)), timeout=ANSWER_S) as connection:
+        there = (host.removeprefix("[").removesuffix("]"), int(port))
+        with socket.create_connection(there, timeout=ANSWER_S) as connection:
             answer = _first_words(connection)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # a host's name may be too long
         raise ClusterUnavailable(
             f"no Ray cluster answers at {address}: {error}; start one, or leave --address out"
         ) from error
@@ -109,6 +112,23 @@ def check_address(address: str) -> None:
             "the cluster itself, 6379 if none was chosen (10001 after ray://), or http:// and "
             "that of its dashboard"
         )
+
+
+def _found_here() -> str:
+    """Return the address of the cluster that Ray finds on this machine; ClusterUnavailable: none.
+
+    It names the last one that was started, also when that has ended.
+    """
+    prepare_environment("auto")
+    from ray._private.services import get_ray_address_from_environment
+
+    try:
+        found = get_ray_address_from_environment("auto", None)
+    except ConnectionError as error:
+        raise ClusterUnavailable(
+            "no Ray cluster runs on this machine: start one, or give its HOST:PORT"
+        ) from error
+    return str(found)
 
 
 def _first_words(connection: socket.socket) -> bytes:
@@ -247,6 +267,7 @@ def prepare_environment(address: str | None) -> None:
         # Undocumented use of the flag (ray 2.60): makes every listener bind to 127.0.0.1.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         return
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", str(TRIES))
     named = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
     if named or is_file(Path("~/.ray/auth_token").expanduser()):
         _send_token()

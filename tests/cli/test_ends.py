@@ -179,7 +179,23 @@ def test_a_dashboard_is_not_joined_as_a_cluster() -> None:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(ClusterUnavailable, match=f"give http://{address}"):
             check_address(address)
-    check_address("auto")
+
+
+def test_auto_is_the_cluster_that_ray_finds_and_asked_as_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # Ray prefers it to what it finds itself
+    monkeypatch.setenv("RAY_NUM_REDIS_GET_RETRIES", "20")  # is Ray's own for the tests after it
+    with pytest.raises(ClusterUnavailable, match=r"no Ray cluster answers at 127\.0\.0\.1:1"):
+        check_address("auto")
+
+
+@pytest.mark.parametrize("host", ["[::1]", "x" * 5000, "no.such.host.invalid"])
+def test_a_host_that_cannot_be_is_one_sentence(host: str) -> None:
+    with pytest.raises(ClusterUnavailable, match="no Ray cluster answers"):
+        check_address(f"{host}:1")
+    with pytest.raises(ClusterUnavailable, match="no Ray cluster answers"):
+        job_client(f"http://{host}:1")
 
 
 @pytest.mark.parametrize("before", ["", "ray://"])
