@@ -80,15 +80,23 @@ def read_prompts(
     ConceptError: a caption does not fit the tokenizer.
     """
     number = model.encoders.index(_encoder_of(model, component)) if encoder is None else encoder
-    try:
-        tokenized = [find_subjects(e.tokenizer, captions) for e in model.encoders]
-    except PlanError as error:
-        raise ConceptError(f"the concept cannot be edited: {error}") from error
+    tokenized = locate_subjects([e.tokenizer for e in model.encoders], captions)
     return Prompts(
         ids=tuple(ids_NT for ids_NT, _ in tokenized),
         spans=tuple(tokenized[number][1]),
         encoder=number,
     )
+
+
+def locate_subjects(
+    tokenizers: Sequence[Any], captions: Sequence[Caption]
+) -> list[tuple[torch.Tensor, list[Span]]]:
+    """Return each tokenizer's ids_NT of captions, with their subjects' spans; ConceptError: a
+    caption does not fit it."""
+    try:
+        return [find_subjects(tokenizer, captions) for tokenizer in tokenizers]
+    except PlanError as error:
+        raise ConceptError(f"the concept cannot be edited: {error}") from error
 
 
 def _encoder_of(model: Networks, component: Component) -> TextEncoder:

@@ -155,12 +155,18 @@ def find_subjects(
     return torch.from_numpy(ids_NL), spans
 
 
-def check_length(tokenizer: Any, text: str, what: str) -> None:
+def check_lengths(tokenizer: Any, texts: Sequence[str], what: str) -> None:
     """Raise PlanError if a text has more tokens than the tokenizer's limit: it would be cut."""
-    refuse_several_vectors(tokenizer, [text])
-    count, limit = len(tokenizer(text, verbose=False).input_ids), tokenizer.model_max_length
-    if count > limit:
-        raise _too_long(what, text, count, limit)
+    refuse_several_vectors(tokenizer, texts)
+    limit = tokenizer.model_max_length
+    for text, count in zip(texts, count_tokens(tokenizer, texts), strict=True):
+        if count > limit:
+            raise _too_long(what, text, count, limit)
+
+
+def count_tokens(tokenizer: Any, texts: Sequence[str]) -> list[int]:
+    """Return how many tokens each text has, also beyond the tokenizer's limit."""
+    return [len(ids) for ids in tokenizer(list(texts), verbose=False).input_ids] if texts else []
 
 
 def refuse_several_vectors(tokenizer: Any, texts: Sequence[str]) -> None:

@@ -1,19 +1,17 @@
 """Edit a batch of concepts: collect keys, solve, write the edit's folder."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from engine.editing.covariance import known_sums
-from engine.editing.editable import editable
 from engine.editing.pairs import prompt_pairs
 from engine.editing.prompts import further_captions
 from engine.editing.published import published_edit
-from engine.editing.readers import read_prompts
+from engine.editing.readers import locate_subjects
 from engine.editing.solve import EditSolution, solve_edit
 from engine.files import new_folder
 from engine.model.hub import source_folder
 from engine.model.model import Diffusion
-from engine.model.opening import open_model
+from engine.model.opening import open_model, open_tokenizers
 from engine.model.vocabulary import Phrasebook, read_phrasebook
 from jobs.editing.folder import write_edit
 from jobs.editing.images import Shown, compare
@@ -21,8 +19,6 @@ from jobs.editing.manifest import BEFORE_AFTER, MANIFEST
 from jobs.editing.plan import EditPlan
 from jobs.editing.warnings import warnings
 from jobs.runs.progress import Note
-from schemas.concept import Concept
-from schemas.edit_settings import EditSettings
 from schemas.manifest import EditManifest
 
 
@@ -35,8 +31,8 @@ def edit_batch(plan: EditPlan, *, note: Note) -> EditManifest:
     with new_folder(plan.out, replacing=MANIFEST if plan.overwrite else None) as work:
         note(f"opening {plan.model}")
         book = read_phrasebook(source_folder(plan.model))
+        check_prompts(plan, book=book)
         model = open_model(plan.model)
-        check_prompts(model, plan.concepts, book=book, settings=plan.settings)
         for doubt in warnings(model, plan, book=book):
             note(f"warning: {doubt}")
         return edit_into(work, plan, model=model, book=book, note=note)
@@ -71,20 +67,16 @@ def solve(model: Diffusion, plan: EditPlan, *, book: Phrasebook) -> EditSolution
         )
 
 
-def check_prompts(
-    model: Diffusion,
-    concepts: Sequence[Concept],
-    *,
-    book: Phrasebook,
-    settings: EditSettings,
-) -> None:
+def check_prompts(plan: EditPlan, *, book: Phrasebook) -> None:
     """Raise ConceptError if a prompt of a concept, its replacement or a name that is kept does not
-    fit the tokenizer."""
-    pairs = prompt_pairs(concepts, book=book, forms=settings.forms, kept=settings.kept_concepts)
-    component = editable(model, settings.components[0]).component
+    fit one of the model's tokenizers, which alone are opened."""
+    settings = plan.settings
+    pairs = prompt_pairs(
+        plan.concepts, book=book, forms=settings.forms, kept=settings.kept_concepts
+    )
     captions = [caption for p in pairs for caption in (p.source, p.replacement)]
-    captions += further_captions(concepts, book=book, kept=settings.keep)
-    read_prompts(model, component, captions)
+    captions += further_captions(plan.concepts, book=book, kept=settings.kept_concepts)
+    locate_subjects(list(open_tokenizers(plan.model).values()), captions)
 
 
 def _shown(

@@ -19,12 +19,14 @@ from engine.model.guidance import check_guidance
 from engine.model.model import Diffusion
 from engine.model.opening import check_model, count_steps, open_model, open_skeleton
 from engine.model.sampling import generate, pixels_of
+from engine.model.tokens import count_tokens
 from jobs.editing.grid import draw_grid
 from jobs.editing.manifest import read_manifest
 from jobs.runs.progress import Note
 from schemas.errors import ConceptError, PlanError
 from schemas.manifest import EditManifest
 from schemas.numerics import Numerics
+from schemas.printable import shown
 
 DEFAULT_MODEL = "emoji-sd"
 BATCH = 8
@@ -98,10 +100,12 @@ def _opened(drawing: Drawing, note: Note) -> tuple[Diffusion, Mapping[str, torch
     note(f"opening {name}")
     model = open_model(name)
     weights = {} if drawing.edit is None else read_delta(drawing.edit, model)
-    limit = model.tokenizer.model_max_length
-    for prompt in drawing.prompts:
-        if len(model.tokenizer(prompt).input_ids) > limit:
-            note(f"warning: the model reads the first {limit} tokens of {prompt!r}")
+    for encoder in model.encoders:
+        limit = encoder.tokenizer.model_max_length
+        counts = count_tokens(encoder.tokenizer, drawing.prompts)
+        for prompt, count in zip(drawing.prompts, counts, strict=True):
+            if count > limit:
+                note(f"warning: {encoder.name} reads the first {limit} tokens of {shown(prompt)}")
     return model, weights
 
 

@@ -163,7 +163,7 @@ def _check_distinct(concepts: Sequence[Concept], tokenizers: Sequence[Any]) -> N
     """Raise ConceptError if every tokenizer gives two names the same ids."""
     first: dict[tuple[tuple[int, ...], ...], str] = {}
     for concept in concepts:
-        ids = tuple(tuple(tokenizer(concept.concept).input_ids) for tokenizer in tokenizers)
+        ids = tuple(tuple(t(concept.concept, verbose=False).input_ids) for t in tokenizers)
         name = first.setdefault(ids, concept.concept)
         if name != concept.concept:
             raise ConceptError(

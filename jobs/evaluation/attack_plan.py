@@ -11,8 +11,8 @@ from engine.evaluation.wordings import choices, read_words
 from engine.model import registry
 from engine.model.defaults import default_sampling
 from engine.model.hub import source_folder
-from engine.model.opening import check_model, open_skeleton, open_tokenizer
-from engine.model.scorer import check_scorer
+from engine.model.opening import check_model, open_skeleton, open_tokenizers
+from engine.model.scorer import check_scorer, check_texts
 from engine.model.tokens import find_subjects
 from engine.model.vocabulary import Phrasebook, read_phrasebook
 from jobs.editing.manifest import read_manifest
@@ -47,7 +47,7 @@ def plan_attack(request: AttackRequest) -> AttackPlan:
     """Return the plan of a request; no weights are loaded and nothing is written.
 
     ConceptError: the folder is not an edit, it has no such concept, a concept cannot be judged or
-    does not fit the tokenizer, or the text encoders are not CLIP's. ModelUnavailable: the model or
+    does not fit a tokenizer, or the text encoders are not CLIP's. ModelUnavailable: the model or
     the scorer is missing.
     """
     edit = delta_hash(request.edit)
@@ -62,9 +62,10 @@ def plan_attack(request: AttackRequest) -> AttackPlan:
     book, names = read_phrasebook(folder), choices(edited, read_words(folder, edited))
     own = default_sampling(model)
     changed = {} if request.steps is None else {"steps": request.steps}
-    _check_captions(open_tokenizer(model), attacked, book)
+    for tokenizer in open_tokenizers(model).values():
+        _check_captions(tokenizer, attacked, book)
     for concept in attacked:
-        choice_texts(concept, names[concept.kind], book=book)
+        check_texts(scorer, choice_texts(concept, names[concept.kind], book=book))
     return AttackPlan(
         edit=edit,
         model=model,

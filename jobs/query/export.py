@@ -30,6 +30,10 @@ COPIED = {
 """DuckDB's options for the formats with a file for each table."""
 
 
+MISREAD = ("?", "\\")
+"""Signs in a database's path that DuckDB reads as the beginning of options, and as `/`."""
+
+
 def format_of(out: Path) -> TableFormat:
     """Return the format for a place: a DuckDB file for `.duckdb`, otherwise Parquet."""
     return TableFormat.DUCKDB if out.suffix == ".duckdb" else TableFormat.PARQUET
@@ -56,6 +60,11 @@ def export_run(run: TraceRun, out: Path, table_format: TableFormat, *, note: Not
 @contextmanager
 def _new_database(out: Path) -> Generator[Path]:
     """Yield the path of a new file that becomes `out` when the block ends."""
+    if found := next((sign for sign in MISREAD if sign in str(out.absolute())), None):
+        raise StoreError(
+            f"cannot write {out}: DuckDB takes the {found} in {out.absolute()} for something else, "
+            "choose a place without"
+        )
     prepare_output(out, error=StoreError)
     with tempfile.TemporaryDirectory(prefix=f".{out.name[:40]}.", dir=out.parent) as folder:
         path = Path(folder, out.name)

@@ -250,13 +250,12 @@ def _check_captions(plan: TracePlan, tokenizers: Sequence[Any]) -> None:
     Every tokenizer of the model and the scorer's are asked.
     """
     from engine.model.scorer import check_texts
-    from engine.model.tokens import check_length, find_subjects
+    from engine.model.tokens import check_lengths, find_subjects
 
     for tokenizer in tokenizers:
         find_subjects(tokenizer, plan.captions, plan.numerics.occurrence)
-        for text in plan.references:
-            check_length(tokenizer, text, "reference")
-        check_length(tokenizer, plan.numerics.negative_prompt, "negative prompt")
+        check_lengths(tokenizer, plan.references, "reference")
+        check_lengths(tokenizer, [plan.numerics.negative_prompt], "negative prompt")
     _check_counterfactuals(plan, tokenizers)
     scored = {"caption": [c.caption for c in plan.captions]}
     scored["target"] = [c.target_text for c in plan.captions]

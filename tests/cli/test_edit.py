@@ -96,7 +96,7 @@ def test_one_image_has_the_name_that_was_asked_for(tiny_sd: Path, tmp_path: Path
 def test_long_prompts_are_said_to_be_cut(tiny_sd: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "x.png")
     done = dqf("generate", "--model", str(tiny_sd), "--out", out, *QUICK, "hippopotamus " * 9)
-    assert "warning: the model reads the first 24 tokens of" in done.stderr
+    assert "warning: text_encoder reads the first 24 tokens of" in done.stderr
 
 
 def test_what_cannot_be_drawn_is_one_sentence(

@@ -85,6 +85,9 @@ def test_what_cannot_be_written_is_one_sentence(made: Path, tmp_path: Path) -> N
         export_run(run, tmp_path / "full", TableFormat.CSV, note=lambda _: None)
     with pytest.raises(StoreError, match="in a run's folder"):
         export_run(run, made / "runs/r/out.duckdb", TableFormat.DUCKDB, note=lambda _: None)
+    for name in ("a?b", "a\\b"):
+        with pytest.raises(StoreError, match="DuckDB takes the"):
+            export_run(run, tmp_path / name / "out.duckdb", TableFormat.DUCKDB, note=lambda _: None)
     assert [path.name for path in tmp_path.rglob("*")] == ["full", "mine"]
 
 
