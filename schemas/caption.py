@@ -80,8 +80,8 @@ class Caption(BaseModel):
         """Return the characters of the subject's mentions: all, the first alone, or the last.
 
         They are whole words, in capitals or not and with composed accents or not, as most
-        tokenizers lower and compose them; where it is no whole word, any characters that are the
-        subject's.
+        tokenizers lower and compose them; where it is not a whole word, any characters that are
+        the subject's.
         """
         found = tuple(match.span() for match in _whole(self.subject).finditer(self.caption))
         if not found:

@@ -51,14 +51,6 @@ class MeantGroup(TyperGroup):
                 error.message = f"No such command {args[0]!r}. Did you mean {names}?"
             raise
 
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command; a wrong value is said without the name of Python's exception."""
-        try:
-            return super().invoke(ctx)
-        except UsageError as error:
-            error.message = error.message.replace("Value error, ", "")
-            raise
-
     def _meant(self, word: str) -> list[str]:
         if word in OTHER_WORDS:
             return [OTHER_WORDS[word]]
@@ -68,11 +60,13 @@ class MeantGroup(TyperGroup):
 
 @contextmanager
 def _bounded() -> Generator[None]:
-    """Cut the message of an error about the command line, and escape what it must not print."""
+    """Cut the message of an error about the command line, without the name of Python's exception
+    and with control characters as escapes."""
     try:
         yield
     except ClickException as error:
-        error.message = message(error.message, has_lines=False, most=MESSAGE)
+        said = error.message.replace("Value error, ", "")
+        error.message = message(said, has_lines=False, most=MESSAGE)
         raise
 
 

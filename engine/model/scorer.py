@@ -129,6 +129,7 @@ def count_tokens(spec: str, texts: Sequence[str]) -> tuple[list[int], int]:
     """Return how many tokens of a scorer each text has, and how many of them it reads."""
     name, _ = _resolve(spec)
     tokenizer: Any = open_clip.get_tokenizer(name)
+    limit: int = tokenizer.context_length
     if isinstance(tokenizer, open_clip.tokenizer.SimpleTokenizer):
         counts = [len(tokenizer.encode(text)) + 2 for text in texts]  # it starts and ends a text
     elif texts:
@@ -136,7 +137,7 @@ def count_tokens(spec: str, texts: Sequence[str]) -> tuple[list[int], int]:
         counts = [len(ids) for ids in tokenizer.tokenizer(cleaned, verbose=False).input_ids]
     else:
         counts = []
-    return counts, int(tokenizer.context_length)
+    return counts, limit
 
 
 def _check_folder(folder: Path) -> None:

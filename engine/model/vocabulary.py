@@ -97,7 +97,7 @@ class Vocabulary:
 def read_vocabulary(folder: Path) -> Vocabulary | None:
     """Return the words of the `vocabulary.json` in a model's folder; None if there is none.
 
-    ModelUnavailable: it has not these lists, or is no regular file.
+    ModelUnavailable: it has not these lists, or is not a regular file.
     """
     path = folder / "vocabulary.json"
     if not os.path.lexists(path):

@@ -123,12 +123,12 @@ def _found_here() -> str:
     from ray._private.services import get_ray_address_from_environment
 
     try:
-        found = get_ray_address_from_environment("auto", None)
+        found: str = cast(Any, get_ray_address_from_environment)("auto", None)
     except ConnectionError as error:
         raise ClusterUnavailable(
             "no Ray cluster runs on this machine: start one, or give its HOST:PORT"
         ) from error
-    return str(found)
+    return found
 
 
 def _first_words(connection: socket.socket) -> bytes:
