@@ -116,28 +116,22 @@ def check_scorer(spec: str) -> None:
 
 def check_texts(spec: str, texts: Sequence[str]) -> None:
     """Raise PlanError if a scorer would read the beginning of a text alone."""
+    name, _ = _resolve(spec)
+    tokenizer: Any = open_clip.get_tokenizer(name)
+    limit = tokenizer.context_length
     distinct = list(dict.fromkeys(texts))
-    counts, limit = count_tokens(spec, distinct)
+    if not distinct:
+        return
+    if isinstance(tokenizer, open_clip.tokenizer.SimpleTokenizer):
+        counts = [len(tokenizer.encode(text)) + 2 for text in distinct]  # it starts and ends a text
+    else:
+        cleaned = [tokenizer.clean_fn(text) for text in distinct]
+        counts = [len(ids) for ids in tokenizer.tokenizer(cleaned, verbose=False).input_ids]
     for text, count in zip(distinct, counts, strict=True):
         if count > limit:
             raise PlanError(
                 f"the scorer reads {limit} tokens, and {text!r} has {count}: shorten it"
             )
-
-
-def count_tokens(spec: str, texts: Sequence[str]) -> tuple[list[int], int]:
-    """Return how many tokens of a scorer each text has, and how many of them it reads."""
-    name, _ = _resolve(spec)
-    tokenizer: Any = open_clip.get_tokenizer(name)
-    limit: int = tokenizer.context_length
-    if isinstance(tokenizer, open_clip.tokenizer.SimpleTokenizer):
-        counts = [len(tokenizer.encode(text)) + 2 for text in texts]  # it starts and ends a text
-    elif texts:
-        cleaned = [tokenizer.clean_fn(text) for text in texts]
-        counts = [len(ids) for ids in tokenizer.tokenizer(cleaned, verbose=False).input_ids]
-    else:
-        counts = []
-    return counts, limit
 
 
 def _check_folder(folder: Path) -> None:

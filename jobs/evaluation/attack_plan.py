@@ -12,7 +12,7 @@ from engine.model import registry
 from engine.model.defaults import default_sampling
 from engine.model.hub import source_folder
 from engine.model.opening import check_model, open_skeleton, open_tokenizers
-from engine.model.scorer import check_scorer, check_texts
+from engine.model.scorer import check_scorer
 from engine.model.tokens import find_subjects
 from engine.model.vocabulary import Phrasebook, read_phrasebook
 from jobs.editing.manifest import read_manifest
@@ -65,7 +65,7 @@ def plan_attack(request: AttackRequest) -> AttackPlan:
     for tokenizer in open_tokenizers(model).values():
         _check_captions(tokenizer, attacked, book)
     for concept in attacked:
-        check_texts(scorer, choice_texts(concept, names[concept.kind], book=book))
+        choice_texts(concept, names[concept.kind], book=book)
     return AttackPlan(
         edit=edit,
         model=model,

@@ -19,7 +19,7 @@ from engine.model import registry
 from engine.model.defaults import default_sampling
 from engine.model.hub import source_folder
 from engine.model.opening import check_model, count_steps, open_tokenizers
-from engine.model.scorer import check_scorer, check_texts, count_tokens
+from engine.model.scorer import check_scorer, check_texts
 from engine.model.tokens import check_lengths
 from engine.model.vocabulary import read_phrasebook
 from engine.statistics.bootstrap import LEVEL, RESAMPLES
@@ -38,7 +38,7 @@ from jobs.runs.png import read_png
 from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import manifest_of
 from schemas.concept import Concept, ConceptKind
-from schemas.evaluation import EvaluationPlan, Group, Subject
+from schemas.evaluation import EvaluationPlan, Group
 from schemas.numerics import Numerics
 from schemas.prompt_set import PromptSet
 from schemas.results import PICTURES, SUMMARY, GroupResult
@@ -102,8 +102,7 @@ def make_plan(
     """Return the plan that evaluates edits of `concepts`; `edits` has the hashes of their deltas.
 
     `kept`: names that the edits keep besides the model's own. ConceptError: a line of the user's
-    own prompts is wrong. PlanError: a prompt does not fit a tokenizer, or the scorer cannot read
-    what its image is compared with.
+    own prompts is wrong. PlanError: one of them does not fit a tokenizer.
     """
     scorer = asked.scorer or registry.default_scorer(model)
     check_scorer(scorer)
@@ -118,17 +117,20 @@ def make_plan(
     known = known_names(concepts, book=book, kept=kept)
     given = [
         given_prompt(text, concept, known=known, words=words)
-        for text, concept in _given(asked.given, concepts)
+        for text, concept in _given(asked.given, concepts, model=model)
     ]
-    drawn = subjects(concepts, words, prompt_set=asked.prompts, forms=forms, given=given)
-    _check_fit(drawn, names, model=model, scorer=scorer)
+    if given:
+        judged = [(p.template, names[p.kind]) for p in given if p.template and p.kind]
+        check_texts(
+            scorer, [fill(template, name) for template, options in judged for name in options]
+        )
     return EvaluationPlan(
         edits=dict(edits),
         model=model,
         scorer=scorer,
         concepts=_by_kind(concepts),
         names=names,
-        subjects=drawn,
+        subjects=subjects(concepts, words, prompt_set=asked.prompts, forms=forms, given=given),
         seeds=tuple(range(asked.seeds)),
         numerics=Numerics(steps=steps, guidance=own.guidance),
     )
@@ -145,39 +147,17 @@ def _words(
     return words
 
 
-def _given(source: str | None, concepts: Sequence[Concept]) -> tuple[Given, ...]:
-    """Return the user's own prompts."""
+def _given(source: str | None, concepts: Sequence[Concept], *, model: str) -> tuple[Given, ...]:
+    """Return the user's own prompts; PlanError if one does not fit a tokenizer."""
     if source is None:
         return ()
     if source.startswith(EMMA):
-        return read_emma(Path(source.removeprefix(EMMA)), concepts)
-    return read_given(Path(source), concepts)
-
-
-def _check_fit(
-    drawn: Sequence[Subject], names: Mapping[ConceptKind, Sequence[str]], *, model: str, scorer: str
-) -> None:
-    """Raise PlanError if a prompt, or a text that its image is compared with, would be cut.
-
-    Of the names that may stand in a text the one of the most tokens is tried.
-    """
-    prompts = [prompt for subject in drawn for prompt in subject.prompts]
+        read = read_emma(Path(source.removeprefix(EMMA)), concepts)
+    else:
+        read = read_given(Path(source), concepts)
     for tokenizer in open_tokenizers(model).values():
-        check_lengths(tokenizer, [prompt.text for prompt in prompts], "prompt")
-    longest = {kind: _longest(options, scorer) for kind, options in names.items() if options}
-    templates = dict.fromkeys(
-        (template, prompt.kind)
-        for prompt in prompts
-        for template in (prompt.template, prompt.edited_template)
-        if template and prompt.kind in longest
-    )
-    check_texts(scorer, [fill(template, longest[kind]) for template, kind in templates if kind])
-
-
-def _longest(names: Sequence[str], scorer: str) -> str:
-    """Return the name of the most tokens to a scorer."""
-    counts, _ = count_tokens(scorer, names)
-    return names[counts.index(max(counts))]
+        check_lengths(tokenizer, [text for text, _ in read], "prompt")
+    return read
 
 
 def evaluate(

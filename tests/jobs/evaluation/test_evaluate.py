@@ -11,9 +11,7 @@ from engine.evaluation.pairs import judged
 from engine.model.scorer import open_scorer
 from jobs.evaluation.evaluate import (
     EvaluationRequest,
-    EvaluationSettings,
     draw_pictures,
-    make_plan,
     prepare_evaluation,
     write_summary,
 )
@@ -23,7 +21,7 @@ from jobs.runs.evaluation_run import EDIT, EvaluationRun, open_evaluation
 from jobs.runs.progress import progress_of
 from jobs.runs.run import Task
 from schemas.concept import Concept, ConceptKind
-from schemas.errors import ConceptError, PlanError, StoreError
+from schemas.errors import ConceptError, StoreError
 from schemas.evaluation import EvaluationPrompt, Group
 from schemas.prompt_set import PromptSet
 from schemas.results import SUMMARY, GroupResult
@@ -39,15 +37,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def request_of(edit: Path, **changes: Any) -> EvaluationRequest:
     fields: dict[str, Any] = {"seeds": 2, "steps": 6, "scorer": "builtin:emoji-sd"}
     return EvaluationRequest(edit=edit, **(fields | changes))
-
-
-def test_a_text_that_would_be_cut_is_refused(model: Path) -> None:
-    person = Concept(concept="brad pitt", replacement="tom cruise", kind=ConceptKind.PERSON)
-    long = Concept(concept="very " * 20 + "cat", replacement="dog")
-    asked = EvaluationSettings(scorer="builtin:emoji-sd")
-    for concept, who in ((person, "the scorer reads 24 tokens"), (long, "the model's limit is 32")):
-        with pytest.raises(PlanError, match=who):
-            make_plan([concept], model=str(model), edits={EDIT: "hash"}, asked=asked)
 
 
 def evaluated(edit: Path, **changes: object) -> EvaluationRun:
