@@ -25,7 +25,7 @@ from cli import (
 from cli import edit as edits
 from cli import edit_batch as edit
 from cli.options.meant import MeantGroup
-from cli.options.sampling import own_name
+from cli.options.sampling import as_typed, own_name
 from cli.printing.lines import say
 from cli.printing.streams import check_streams, flush_stdout, tidy_end
 from schemas.errors import DqfError
@@ -140,7 +140,8 @@ def main() -> None:
         with tidy_end():
             _run()
     except DqfError as error:
-        say(message(f"dqf: {error}", has_lines=error.has_lines), err=True)
+        said = as_typed(f"dqf: {error}", sys.argv)
+        say(message(said, has_lines=error.has_lines), err=True)
         sys.exit(error.exit_code)
 
 

@@ -1,13 +1,15 @@
 """Words that a command line cannot have: the command that was meant, and a message of a bounded
 length."""
 
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from typer._click.exceptions import ClickException, UsageError
+from typer._click.exceptions import BadParameter, ClickException, UsageError
 from typer.core import TyperGroup
 
+from cli.options.sampling import as_typed
 from schemas.printable import message
 
 MESSAGE = 400
@@ -60,12 +62,14 @@ class MeantGroup(TyperGroup):
 
 @contextmanager
 def _bounded() -> Generator[None]:
-    """Cut the message of an error about the command line, without the name of Python's exception
-    and with control characters as escapes."""
+    """Cut the message of an error about the command line, with the options as they were typed,
+    without the name of Python's exception and with control characters as escapes."""
     try:
         yield
     except ClickException as error:
-        said = error.message.replace("Value error, ", "")
+        said = as_typed(error.message.replace("Value error, ", ""), sys.argv)
+        if isinstance(error, BadParameter) and error.param and not error.param_hint:
+            error.param_hint = as_typed(error.param.get_error_hint(), sys.argv)
         error.message = message(said, has_lines=False, most=MESSAGE)
         raise
 

@@ -1,5 +1,7 @@
 """The options of the sampler, also by the names that diffusers has for them."""
 
+import re
+from collections.abc import Sequence
 from typing import Annotated
 
 from cli.options.panels import SAMPLING, option
@@ -18,6 +20,15 @@ OWN = "the model's own"
 def own_name(name: str) -> str:
     """Return the name of dqf's own for an option's name."""
     return DIFFUSERS.get(name, name)
+
+
+def as_typed(message: str, words: Sequence[str]) -> str:
+    """Return a message that names options as the command line's words do."""
+    typed = {word.removeprefix("--").partition("=")[0] for word in words}
+    for name, own in DIFFUSERS.items():
+        if name in typed:
+            message = re.sub(rf"--{own}(?![\w-])", f"--{name}", message)
+    return message
 
 
 StepsOption = Annotated[

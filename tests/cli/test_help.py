@@ -15,6 +15,7 @@ from cli.options.sampling import DIFFUSERS
 from engine.model.registry import BUILT_IN
 from schemas.numerics import Numerics
 from schemas.plan import TracePlan
+from tests.cli.test_commands import dqf
 
 
 def commands() -> Iterator[tuple[str, Any]]:
@@ -135,7 +136,6 @@ def test_one_option_has_one_name_and_one_type() -> None:
     ("words", "shown"),
     [
         (("--dtype", "fp8"), "--dtype fp8: Input should be 'float32'"),
-        (("--torch-dtype", "int8"), "--dtype int8: "),
         (("--seed", "1", "--seed", "-3"), "--seed 1 --seed -3: "),
         (("--cfg-patch", "none"), "--cfg-patch none: "),
         (("--noise", "0"), "--noise 0.0: "),
@@ -152,6 +152,22 @@ def test_an_error_names_the_option_that_was_typed(words: tuple[str, ...], shown:
     done = CliRunner().invoke(app, ["trace", "plan", "--probe", "emoji-sd", *words])
     assert done.exit_code != 0
     assert shown in f"{done.exception} {done.output}"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--torch-dtype", "fp8"), "dqf: --torch-dtype fp8: "),
+        (("--num-inference-steps", "0"), "'--num-inference-steps'"),
+        (("--guidance-scale=101",), "'--guidance-scale'"),
+        (("--steps", "0"), "'--steps'"),
+    ],
+)
+def test_an_error_names_an_option_as_it_was_typed(words: tuple[str, ...], named: str) -> None:
+    done = dqf("trace", "plan", *words)
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert not re.search(r"--(dtype|guidance)(?!-)", done.stderr)
 
 
 @pytest.mark.parametrize(("theirs", "ours"), DIFFUSERS.items())
