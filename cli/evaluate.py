@@ -194,10 +194,12 @@ def results(
 
 
 def _print_plan(request: "EvaluationRequest", output_format: Format) -> None:
+    from jobs.evaluation.cut import warn_of_cuts
     from jobs.evaluation.evaluate import plan_evaluation
     from jobs.evaluation.preview import outlook, preview
 
     plan = plan_evaluation(request)
+    warn_of_cuts(plan, note)
     concepts = preview(plan)
     print_rows([asdict(concept) for concept in concepts], output_format)
     note(outlook(plan, concepts))

@@ -116,22 +116,26 @@ def check_scorer(spec: str) -> None:
 
 def check_texts(spec: str, texts: Sequence[str]) -> None:
     """Raise PlanError if a scorer would read the beginning of a text alone."""
-    name, _ = _resolve(spec)
-    tokenizer: Any = open_clip.get_tokenizer(name)
-    limit = tokenizer.context_length
     distinct = list(dict.fromkeys(texts))
-    if not distinct:
-        return
-    if isinstance(tokenizer, open_clip.tokenizer.SimpleTokenizer):
-        counts = [len(tokenizer.encode(text)) + 2 for text in distinct]  # it starts and ends a text
-    else:
-        cleaned = [tokenizer.clean_fn(text) for text in distinct]
-        counts = [len(ids) for ids in tokenizer.tokenizer(cleaned, verbose=False).input_ids]
+    counts, limit = count_scorer_tokens(spec, distinct)
     for text, count in zip(distinct, counts, strict=True):
         if count > limit:
             raise PlanError(
                 f"the scorer reads {limit} tokens, and {text!r} has {count}: shorten it"
             )
+
+
+def count_scorer_tokens(spec: str, texts: Sequence[str]) -> tuple[list[int], int]:
+    """Return how many tokens each text has to a scorer, and how many the scorer reads."""
+    name, _ = _resolve(spec)
+    tokenizer: Any = open_clip.get_tokenizer(name)
+    limit = int(tokenizer.context_length)
+    if not texts:
+        return [], limit
+    if isinstance(tokenizer, open_clip.tokenizer.SimpleTokenizer):
+        return [len(tokenizer.encode(text)) + 2 for text in texts], limit  # it starts and ends one
+    cleaned = [tokenizer.clean_fn(text) for text in texts]
+    return [len(ids) for ids in tokenizer.tokenizer(cleaned, verbose=False).input_ids], limit
 
 
 def _check_folder(folder: Path) -> None:

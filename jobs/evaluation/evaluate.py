@@ -26,6 +26,7 @@ from engine.statistics.bootstrap import LEVEL, RESAMPLES
 from jobs.cluster.connection import Cluster
 from jobs.editing.grid import draw_grid
 from jobs.editing.manifest import read_manifest
+from jobs.evaluation.cut import warn_of_cuts
 from jobs.evaluation.measures import ShownImages, results, shown_images
 from jobs.evaluation.worker import EvaluationWorker
 from jobs.input.emma import EMMA, read_emma
@@ -172,8 +173,9 @@ def evaluate(
     """Evaluate the remaining units of a run; return its progress and one result per group.
 
     The summary and the pictures are written into the run's folder. A unit that fails is recorded,
-    and the others are still evaluated.
+    and the others are still evaluated. Texts that a tokenizer or the scorer cuts are noted.
     """
+    warn_of_cuts(run.plan, note)
     end = drive_run(
         run,
         cluster=cluster,

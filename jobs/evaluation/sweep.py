@@ -23,6 +23,7 @@ from jobs.editing.folder import portable_name
 from jobs.editing.manifest import read_manifest
 from jobs.editing.plan import EditPlan
 from jobs.editing.request import default_numerics
+from jobs.evaluation.cut import warn_of_cuts
 from jobs.evaluation.evaluate import EvaluationSettings, make_plan
 from jobs.evaluation.measures import results
 from jobs.evaluation.worker import EvaluationWorker
@@ -176,6 +177,7 @@ def sweep(
     A unit that fails is recorded, and the others are still evaluated. A unit draws every edit, so
     that without it the edits are still compared over the same prompts.
     """
+    warn_of_cuts(run.plan, note)
     edits = {name: str((out / EDITS / name).resolve()) for name in run.plan.edits}
     end = drive_run(
         run,

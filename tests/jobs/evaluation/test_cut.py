@@ -1,0 +1,27 @@
+"""Texts of an evaluation that the model or the scorer cuts are said."""
+
+from jobs.evaluation.cut import warn_of_cuts
+from jobs.evaluation.evaluate import EvaluationSettings, make_plan
+from schemas.concept import Concept, ConceptKind
+
+
+def warnings(*concepts: Concept) -> list[str]:
+    plan = make_plan(
+        concepts, model="emoji-sd", edits={"edit": "h"}, asked=EvaluationSettings(seeds=1)
+    )
+    noted: list[str] = []
+    warn_of_cuts(plan, noted.append)
+    return noted
+
+
+def test_texts_that_fit_are_no_matter() -> None:
+    assert warnings(Concept(concept="cat"), Concept(concept="red", kind=ConceptKind.COLOR)) == []
+
+
+def test_a_reader_that_cuts_texts_is_named_with_one_of_them() -> None:
+    (said,) = warnings(Concept(concept="Ada Lovelace", kind=ConceptKind.PERSON))
+    assert said.startswith("warning: the scorer reads 24 tokens: of 2 of ")
+    assert "Ada Lovelace" in said
+    model, scorer = warnings(Concept(concept=" ".join(["owl"] * 30)))
+    assert model.startswith("warning: the model's tokenizer reads 24 tokens")
+    assert scorer.startswith("warning: the scorer reads 24 tokens")
