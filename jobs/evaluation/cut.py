@@ -16,7 +16,7 @@ def warn_of_cuts(plan: EvaluationPlan, note: Note) -> None:
     texts = list(dict.fromkeys(prompt.text for prompt in prompts))
     for part, tokenizer in open_tokenizers(plan.model).items():
         counts = count_tokens(tokenizer, texts)
-        _warn(f"the model's {part}", texts, counts, tokenizer.model_max_length, note)
+        _warn(f"the {part}'s tokenizer", texts, counts, tokenizer.model_max_length, note)
     judged = _judged(prompts, plan)
     _warn("the scorer", judged, *count_scorer_tokens(plan.scorer, judged), note)
 

@@ -23,5 +23,5 @@ def test_a_reader_that_cuts_texts_is_named_with_one_of_them() -> None:
     assert said.startswith("warning: the scorer reads 24 tokens: of 2 of ")
     assert "Ada Lovelace" in said
     model, scorer = warnings(Concept(concept=" ".join(["owl"] * 30)))
-    assert model.startswith("warning: the model's tokenizer reads 24 tokens")
+    assert model.startswith("warning: the text_encoder's tokenizer reads 32 tokens")
     assert scorer.startswith("warning: the scorer reads 24 tokens")
