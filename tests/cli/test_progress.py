@@ -92,6 +92,8 @@ class First:
             os._exit(0)
     def flush(self):
         pass
+    def isatty(self):
+        return False
 
 sys.stderr = First()
 from cli.app import main

@@ -371,6 +371,7 @@ def emoji_sums() -> dict[str, KeyStatistics]:
     return {component: computed_sums(model, component, book) for component in SHIPPED_COMPONENTS}
 
 
+@pytest.mark.slow
 def test_shipped_sums_are_those_of_the_model_and_its_words(
     emoji_sums: dict[str, KeyStatistics],
 ) -> None:
@@ -382,6 +383,7 @@ def test_shipped_sums_are_those_of_the_model_and_its_words(
         torch.testing.assert_close(shipped.gram_DD, found.gram_DD, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_kept_sums_from_general_ones_are_those_that_are_read(
     emoji_sums: dict[str, KeyStatistics],
 ) -> None:

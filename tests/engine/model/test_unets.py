@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from engine.model.families.deepfloyd import DeepFloydIF
 from engine.model.families.sdxl import StableDiffusionXL
 from engine.model.families.stable_diffusion import LatentConsistency, StableDiffusion
@@ -12,6 +14,7 @@ from tests.models.families import build_if, build_lcm, build_sd2, build_sdxl
 NEGATIVE = "two small birds"
 
 
+@pytest.mark.slow
 class TestStableDiffusion2(FamilyTests):
     """v-prediction, and padding that is a word; version 1 is the toy package's."""
 

@@ -359,7 +359,9 @@ def test_every_scheduler_equals_the_oracle(
 
 
 @pytest.mark.parametrize(
-    "caption", [slow(CAPTIONS[0]), *CAPTIONS[1:]], ids=lambda caption: caption.subject
+    "caption",
+    [slow(CAPTIONS[0]), CAPTIONS[1], slow(CAPTIONS[2])],
+    ids=lambda caption: caption.subject,
 )
 def test_every_token_role_equals_the_oracle(
     model: Diffusion, scorer: Scorer, caption: Caption
@@ -481,7 +483,7 @@ def ranges(draw: st.DrawFn, names: Sequence[str]) -> str:
 
 
 @pytest.mark.skipif(not (EMOJI_SD / "model_index.json").exists(), reason="no weights yet")
-@pytest.mark.parametrize("part", list(Part))
+@pytest.mark.parametrize("part", [Part.DENOISER, slow(Part.TEXT_ENCODER)])
 def test_the_shipped_model_equals_the_oracle(part: Part) -> None:
     model = open_model("emoji-sd", device="cpu")
     caption = Caption(caption="a photo of a red cat", subject="cat", attribute="object")
@@ -532,13 +534,14 @@ def test_rows_and_slabs_change_no_score(model: Diffusion, scorer: Scorer, part: 
     names = ONE_OF_EACH_KIND[::3] if part is Part.DENOISER else TEXT_OF_EACH_KIND[:2]
     unit = make_unit(
         names,
-        windows=((0, 3), (1, 2)) if part is Part.DENOISER else ((0, 3),),
+        windows=((0, 2), (1, 2)) if part is Part.DENOISER else ((0, 2),),
         tokens=(TokenRole.SUBJECT, TokenRole.WORDS),
         interventions=(Intervention.RESTORE, Intervention.CORRUPT),
     )
     units = [replace(unit, components=(n,), windows=(w,)) for n in names for w in unit.windows]
+    numerics = make_numerics(steps=2)
     trials = [
-        [t for u in of for t in trace_unit(model, scorer, u, numerics=make_numerics(), rows=rows)]
+        [t for u in of for t in trace_unit(model, scorer, u, numerics=numerics, rows=rows)]
         for of, rows in (([unit], 40), ([unit], 5), (units, 3))
     ]
     whole, *others = map(by_key, trials)

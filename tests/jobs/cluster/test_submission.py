@@ -300,7 +300,7 @@ def test_the_archive_holds_what_dqf_needs_and_no_more() -> None:
     assert {
         name for name in names - shipped if not name.endswith((".md", ".png", "py.typed"))
     } == set()
-    pages = ("report.css", "report.html", "report.js", "index.html", "index.js")
+    pages = ("report.css", "report.html", "report.js", "index.html", "index.js", "questions.html")
     page = {f"jobs/report/page/{name}" for name in pages}
     assert page <= shipped
     kinds = (".py", ".csv", ".json", ".safetensors")

@@ -14,6 +14,7 @@ from schemas.documentation import VIEWS
 from schemas.errors import DqfError, StoreError
 from schemas.table_format import TableFormat
 from tests.cli.test_commands import dqf
+from tests.covering import slow
 from tests.made_up.small_run import commit_scores, make_run
 
 
@@ -51,7 +52,7 @@ def test_a_database_has_every_view_without_the_run(made: Path, tmp_path: Path) -
         assert any("changes no score" in (text or "") for (text,) in comments)
 
 
-@pytest.mark.parametrize("table_format", ["parquet", "csv"])
+@pytest.mark.parametrize("table_format", ["parquet", slow("csv")])
 def test_a_folder_has_a_file_of_every_view(made: Path, tmp_path: Path, table_format: str) -> None:
     out = tmp_path / "tables"
     done = dqf("export", "r", str(out), "--format", table_format, cwd=made)

@@ -29,11 +29,13 @@ SMALL = {"guidance": 3.5, "height": 16, "width": 16}
     "change",
     [
         slow({"windows": ["each", "2:3", "all"], "parts": ["denoiser"]}),
-        {
-            "parts": ["denoiser"],
-            "interventions": ["restore", "swap", "zero", "other-seed"],
-            "numerics": {"steps": 3, "cfg_patch": "both"},
-        },
+        slow(
+            {
+                "parts": ["denoiser"],
+                "interventions": ["restore", "swap", "zero", "other-seed"],
+                "numerics": {"steps": 3, "cfg_patch": "both"},
+            }
+        ),
         {"parts": ["text-encoder"], "tokens": ["each", "eos", "subject"]},
     ],
     ids=["windows", "interventions", "tokens"],
