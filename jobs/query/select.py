@@ -19,7 +19,6 @@ from jobs.query.opened import (
 )
 from jobs.query.views import HIDDEN, Source, in_place, read_first
 from jobs.runs.run import RELISTS, Run
-from jobs.runs.trace_run import TraceRun
 from schemas.caption_filter import EVERY_CAPTION, CaptionFilter
 from schemas.errors import QueryRefused
 
@@ -43,7 +42,7 @@ def run_query(run: Run[Any], sql: str, parameters: Parameters = NO_PARAMETERS) -
 
 
 @contextmanager
-def opened_views(run: TraceRun, *, only: CaptionFilter = EVERY_CAPTION) -> Generator[Views]:
+def opened_views(run: Run[Any], *, only: CaptionFilter = EVERY_CAPTION) -> Generator[Views]:
     """Yield a run's views as they are now, for several queries.
 
     They are of the captions that pass `only`.

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 from engine.files import write_whole
 from jobs.query.examples import EXAMPLES
-from jobs.query.select import run_query
+from jobs.query.opened import Views
+from jobs.query.select import opened_views
 from jobs.report.images import picture_uri
 from jobs.report.template import rendered
 from jobs.runs.png import CorruptImage
@@ -39,24 +40,27 @@ def write_questions(run: Run[Any], path: Path) -> int:
 
     StoreError, QueryRefused: the run cannot be read.
     """
+    with opened_views(run) as views:
+        questions = [*_questions(views, run.noun)]
+        failures = views.query(FAILURES).to_pylist()
     content = rendered(
         "questions.html",
         {},
         run=run,
         title="/".join(run.location.rstrip("/").split("/")[-2:]),
         progress=progress_of(run),
-        questions=[*_questions(run)],
-        failures=run_query(run, FAILURES).to_pylist(),
+        questions=questions,
+        failures=failures,
         pictures=[*_pictures(run)],
     )
     write_whole(path, content)
     return len(content)
 
 
-def _questions(run: Run[Any]) -> Iterator[Question]:
+def _questions(views: Views, noun: str) -> Iterator[Question]:
     for example in EXAMPLES:
-        if example.of == run.noun:
-            table = run_query(run, example.sql)
+        if example.of == noun:
+            table = views.query(example.sql)
             yield Question(
                 name=example.name,
                 text=example.answers,
