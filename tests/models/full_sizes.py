@@ -6,7 +6,7 @@ and the 0.6B SANA's were read from no published config: SANA's are fitted to 0.5
 are those of SANA with what its pipeline needs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -176,40 +176,53 @@ def _joint(layers: int, *, text: int, dual: int = 0) -> dict[Kind, int]:
     }
 
 
-_SD_KINDS = {
-    Kind.SELF_ATTENTION: 16,
-    Kind.CROSS_ATTENTION: 16,
-    Kind.FEED_FORWARD: 16,
-    Kind.RESNET: 22,
-}
 _SD1 = FullSize(
     pipeline="StableDiffusionPipeline",
     denoiser=SD_1_UNET,
     texts={"text_encoder": CLIP_L},
     billions=0.860,
-    kinds=_SD_KINDS,
+    kinds={
+        Kind.SELF_ATTENTION: 16,
+        Kind.CROSS_ATTENTION: 16,
+        Kind.FEED_FORWARD: 16,
+        Kind.RESNET: 22,
+    },
     text=24,
 )
 _T5 = {"text_encoder": T5_XXL}
 _GEMMA = {"text_encoder": GEMMA_2B}
+_SD3 = FullSize(
+    pipeline="StableDiffusion3Pipeline",
+    denoiser=SD3,
+    texts=CLIPS_AND_T5,
+    billions=2.028,
+    kinds=_joint(24, text=23),
+    dead=1,
+    text=24 + 64 + 48,
+)
+_FLUX = FullSize(
+    pipeline="FluxPipeline",
+    denoiser={"guidance_embeds": True},
+    texts=CLIP_AND_T5,
+    billions=11.901,
+    kinds=_joint(19 + 38, text=19 + 37),
+    dead=2,
+    text=24 + 48,
+)
 FULL_SIZES = MappingProxyType(
     {
         "sd-1.4": _SD1,
-        "sd-2.1": FullSize(
-            pipeline="StableDiffusionPipeline",
+        "sd-2.1": replace(
+            _SD1,
             denoiser=SD_2_UNET,
             texts={"text_encoder": OPEN_CLIP_H},
             billions=0.866,
-            kinds=_SD_KINDS,
             text=46,
         ),
-        "lcm": FullSize(
+        "lcm": replace(
+            _SD1,
             pipeline="LatentConsistencyModelPipeline",
             denoiser=SD_1_UNET | {"sample_size": 96, "time_cond_proj_dim": 256},
-            texts={"text_encoder": CLIP_L},
-            billions=0.860,
-            kinds=_SD_KINDS,
-            text=24,
         ),
         "sdxl": FullSize(
             pipeline="StableDiffusionXLPipeline",
@@ -273,51 +286,15 @@ FULL_SIZES = MappingProxyType(
             kinds=_attended(20),
             text=52,
         ),
-        "sd-3": FullSize(
-            pipeline="StableDiffusion3Pipeline",
-            denoiser=SD3,
-            texts=CLIPS_AND_T5,
-            billions=2.028,
-            kinds=_joint(24, text=23),
-            dead=1,
-            text=24 + 64 + 48,
+        "sd-3": _SD3,
+        "sd-3.5-medium": replace(
+            _SD3, denoiser=SD35_MEDIUM, billions=2.243, kinds=_joint(24, text=23, dual=13)
         ),
-        "sd-3.5-medium": FullSize(
-            pipeline="StableDiffusion3Pipeline",
-            denoiser=SD35_MEDIUM,
-            texts=CLIPS_AND_T5,
-            billions=2.243,
-            kinds=_joint(24, text=23, dual=13),
-            dead=1,
-            text=24 + 64 + 48,
+        "sd-3.5-large": replace(
+            _SD3, denoiser=SD35_LARGE, billions=8.057, kinds=_joint(38, text=37)
         ),
-        "sd-3.5-large": FullSize(
-            pipeline="StableDiffusion3Pipeline",
-            denoiser=SD35_LARGE,
-            texts=CLIPS_AND_T5,
-            billions=8.057,
-            kinds=_joint(38, text=37),
-            dead=1,
-            text=24 + 64 + 48,
-        ),
-        "flux-dev": FullSize(
-            pipeline="FluxPipeline",
-            denoiser={"guidance_embeds": True},
-            texts=CLIP_AND_T5,
-            billions=11.901,
-            kinds=_joint(19 + 38, text=19 + 37),
-            dead=2,
-            text=24 + 48,
-        ),
-        "flux-schnell": FullSize(
-            pipeline="FluxPipeline",
-            denoiser={},
-            texts=CLIP_AND_T5,
-            billions=11.891,
-            kinds=_joint(19 + 38, text=19 + 37),
-            dead=2,
-            text=24 + 48,
-        ),
+        "flux-dev": _FLUX,
+        "flux-schnell": replace(_FLUX, denoiser={}, billions=11.891),
     }
 )
 """By the short names of `engine.model.registry`; `sana-0.6b` has none."""
