@@ -4,12 +4,15 @@ Shapes: N samples, C latent channels, H and W latent pixels, T text rows, D text
 width (suffixes `_NCHW`, `_NTD`, `_NP`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from engine.reference import loop
@@ -18,7 +21,7 @@ from engine.reference.latents import Latents, draw, stratified
 from engine.reference.text import WIDTH
 from engine.reference.vae import CHANNELS
 
-TRAIN_STEPS, BATCH, RATE, SEED = 3500, 64, 1e-3, 43
+TRAIN_STEPS, BATCH, RATE, SEED = 4300, 64, 1e-3, 43
 DECAY = 0.999
 """Decay of the averaged weights."""
 SHIFT = 1.5
@@ -78,8 +81,17 @@ def noise_levels(count: int, *, rng: torch.Generator) -> torch.Tensor:
     return SHIFT * level_N / (1 + (SHIFT - 1) * level_N)
 
 
+def attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **_: Any
+) -> torch.Tensor:
+    """Return softmax attention without a mask, written out: of the forms tried on a CPU, its
+    backward pass is the fastest."""
+    scale = query.shape[-1] ** -0.5
+    return (scale * query @ key.transpose(-2, -1)).softmax(-1) @ value
+
+
 def dit_loss(
-    dit: SD3Transformer2DModel,
+    dit: Callable[..., tuple[torch.Tensor, ...]],
     latent_NCHW: torch.Tensor,
     text_NTD: torch.Tensor,
     pooled_NP: torch.Tensor,
@@ -93,30 +105,34 @@ def dit_loss(
     level_N = noise_levels(len(latent_NCHW), rng=rng)
     noise_NCHW = torch.randn(latent_NCHW.shape, generator=rng)
     noisy_NCHW = torch.lerp(latent_NCHW, noise_NCHW, level_N[:, None, None, None])
-    # The backward pass of fused attention is slow on a CPU.
-    with sdpa_kernel(SDPBackend.MATH):
-        guess_NCHW = dit(
-            hidden_states=noisy_NCHW,
-            encoder_hidden_states=text_NTD,
-            pooled_projections=pooled_NP,
-            timestep=1000 * level_N,
-        ).sample
+    (guess_NCHW,) = dit(
+        hidden_states=noisy_NCHW,
+        encoder_hidden_states=text_NTD,
+        pooled_projections=pooled_NP,
+        timestep=1000 * level_N,
+        return_dict=False,
+    )
     return (guess_NCHW - (noise_NCHW - latent_NCHW)).square().mean()
 
 
 def train_dit(
     data: Latents, work: Path, *, conditioning: TextConditioning, steps: int = TRAIN_STEPS
 ) -> SD3Transformer2DModel:
-    """Train the transformer, from its checkpoint `work`/dit.pt if there is one."""
+    """Train the transformer, from its checkpoint `work`/dit.pt if there is one.
+
+    It is compiled (which needs a C++ compiler): a batch takes 0.61 s of processor time, not 1.00.
+    """
     torch.manual_seed(SEED)
     dit = build_dit()
+    compiled = torch.compile(dit)
 
     def loss_of(rng: torch.Generator) -> torch.Tensor:
         latent_NCHW, texts = draw(data, BATCH, rng=rng)
-        return dit_loss(dit, latent_NCHW, *conditioning(texts), rng=rng)
+        return dit_loss(compiled, latent_NCHW, *conditioning(texts), rng=rng)
 
     numbers = {"steps": steps, "batch": BATCH, "rate": RATE, "seed": SEED, "decay": DECAY}
     outer = ("pos_embed.", "context_embedder.", "time_text_embed.", "proj_out.", "norm_out.")
     optimizers = loop.muon_and_adamw(dit, outer=outer)
-    loop.train("dit", dit, loss_of, work=work, warmup=200, optimizers=optimizers, **numbers)
+    with mock.patch.object(F, "scaled_dot_product_attention", attention):
+        loop.train("dit", dit, loss_of, work=work, warmup=200, optimizers=optimizers, **numbers)
     return dit.eval()
