@@ -143,10 +143,10 @@ class Family(ABC):
         mean = uncond[:, :channels] + guidance * (cond[:, :channels] - uncond[:, :channels])
         return torch.cat([mean, cond[:, channels:]], dim=1)
 
-    def schedule(self, scheduler: Any, *, steps: int, cells: int) -> dict[str, Any]:
+    def schedule(self, scheduler: Any, *, steps: int, tokens: int) -> dict[str, Any]:
         """Return the pipeline's arguments to `set_timesteps` besides the number of steps.
 
-        `cells` are those of the latent, h x w.
+        `tokens` are those of the image, one for `patch_size` x `patch_size` cells of the latent.
         """
         return {}
 

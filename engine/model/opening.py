@@ -29,7 +29,7 @@ from engine.model.parts import (
 )
 from engine.model.registry import model_source, split_variant
 from engine.model.schedulers import (
-    ANY_CELLS,
+    ANY_TOKENS,
     check_scheduler,
     evaluated,
     own_scheduler,
@@ -310,7 +310,7 @@ def count_steps(name: str, *, scheduler: str | None, steps: int) -> int:
             f"{family.least_steps} steps: give --steps {family.least_steps} or more"
         )
     # The size of the image shifts the steps, and does not change their number.
-    schedule = family.schedule(chosen, steps=steps, cells=ANY_CELLS)
+    schedule = family.schedule(chosen, steps=steps, tokens=ANY_TOKENS)
     set_steps(chosen, steps, schedule=schedule)
     return len(evaluated(chosen))
 
@@ -353,7 +353,8 @@ def new_scheduler(model: Diffusion, numerics: Numerics) -> Any:
     steps = numerics.steps
     _, height, width = model.latent_shape(height=numerics.height, width=numerics.width)
     fresh = copy.deepcopy(_chosen(model.scheduler, model.name, numerics.scheduler))
-    schedule = model.family.schedule(fresh, steps=steps, cells=height * width)
+    tokens = height * width // model.family.patch_size(model.denoiser) ** 2
+    schedule = model.family.schedule(fresh, steps=steps, tokens=tokens)
     set_steps(fresh, steps, device=model.device, schedule=schedule)
     return fresh
 

@@ -39,7 +39,7 @@ FLOW = frozenset(name for name in SCHEDULERS if name.startswith("flow-"))
 """Schedulers of models that were trained by flow matching (Lipman et al. 2023)."""
 TRIAL_STEPS = 4
 """Steps that every scheduler has: PNDM with Runge-Kutta steps takes no fewer."""
-ANY_CELLS = 4096
+ANY_TOKENS = 4096
 """Cells of the latent for which steps are counted and tried."""
 TRIGONOMETRIC = "scm"
 """The scheduler of continuous-time consistency models (Lu and Song 2024)."""
@@ -163,7 +163,9 @@ def check_scheduler(
         return  # the user is to give another
     try:
         set_steps(
-            scheduler, TRIAL_STEPS, schedule=schedule(scheduler, steps=TRIAL_STEPS, cells=ANY_CELLS)
+            scheduler,
+            TRIAL_STEPS,
+            schedule=schedule(scheduler, steps=TRIAL_STEPS, tokens=ANY_TOKENS),
         )
         rows = Rows(x_RChw=torch.zeros(1, latent, 2, 2), scheduler=scheduler, seeds=(0,))
         after = rows.stepped(rows.read(torch.zeros(1, predicted, 2, 2)), 0)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
+from engine.model.families.joint_attention import TRAINED_LENGTH
 from engine.reference import loop
 from engine.reference.captions import tokenize
 from engine.reference.latents import Latents, draw, stratified
@@ -59,7 +60,7 @@ def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
 
 def build_dit() -> SD3Transformer2DModel:
     """Return an untrained transformer on 64 image tokens, one a latent pixel."""
-    return SD3Transformer2DModel(
+    dit = SD3Transformer2DModel(
         sample_size=8,
         patch_size=1,
         in_channels=CHANNELS,
@@ -73,6 +74,8 @@ def build_dit() -> SD3Transformer2DModel:
         pos_embed_max_size=8,
         qk_norm="rms_norm",
     )
+    dit.register_to_config(**{TRAINED_LENGTH: ZERO_ROWS})
+    return dit
 
 
 def noise_levels(count: int, *, rng: torch.Generator) -> torch.Tensor:

@@ -44,6 +44,9 @@ from schemas.unit import Unit
 
 NEAR = 1e-4
 """Largest difference of images and latents that is rounding."""
+SAME = 1e-5
+"""Largest difference, relative to their size, of rows of one batch that hold the same numbers:
+kernels of some processors round a row by its place in the batch."""
 MOVED = 1e-3
 """Least difference of latents that is a change."""
 WORDS = Phrasebook(openings=("",), modifiers=("",), endings=("",), objects=("apple", "boat"))
@@ -157,7 +160,7 @@ class FamilyTests:
     def test_nothing_restored_is_the_corrupted_run(self, model: Diffusion) -> None:
         """A patch of no component changes nothing."""
         clean, corrupted, patched = self.run(model, [self.patch([])])
-        assert torch.equal(patched, corrupted)
+        assert _is_same(patched, corrupted)
         assert float((clean - corrupted).abs().max()) > MOVED
 
     def test_all_that_carries_text_restored_is_the_clean_run(self, model: Diffusion) -> None:
@@ -166,7 +169,7 @@ class FamilyTests:
             sites = [site for site in list_sites(model) if self._carries(site, path)]
             clean, corrupted, patched = self.run(model, [self.patch(sites)], path)
             assert float((clean - corrupted).abs().max()) > MOVED / 10, path
-            assert torch.equal(patched, clean), path
+            assert _is_same(patched, clean), path
 
     def _carries(self, site: Site, path: str) -> bool:
         entries = {"tokens": ENTRIES[:1], "pooled": ENTRIES[1:], "both": ENTRIES}[path]
@@ -187,10 +190,10 @@ class FamilyTests:
         ]
         latents = self.run(model, patches)
         for site, latent in zip(dead, latents[2:], strict=False):
-            assert torch.equal(latent, latents[CORRUPTED]), site.component.name
+            assert _is_same(latent, latents[CORRUPTED]), site.component.name
         for site, latent in zip(live, latents[2 + len(dead) :], strict=True):
             moved = float((latent - latents[CLEAN]).abs().max())
-            assert moved > NEAR, site.component.name
+            assert moved > NEAR and not _is_same(latent, latents[CLEAN]), site.component.name
 
     def test_dead_components_of_text_encoders_change_no_row(self, model: Diffusion) -> None:
         """Zeros in a dead one leave the conditioning as it is; in a live one they do not."""
@@ -298,6 +301,11 @@ def _change(weight: torch.Tensor) -> torch.Tensor:
     )
     change = up @ down
     return change * float(weight.norm() / change.norm()) / 3
+
+
+def _is_same(latent: torch.Tensor, other: torch.Tensor) -> bool:
+    """Return whether two rows of a batch differ by rounding alone."""
+    return float((latent - other).abs().max()) < SAME * _size(other)
 
 
 def _size(latent: torch.Tensor) -> float:

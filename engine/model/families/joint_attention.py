@@ -42,13 +42,16 @@ if TYPE_CHECKING:
 
 SD3_LENGTH = 256
 """T5's token positions in SD3's pipeline; without T5 as many rows of zeros."""
+TRAINED_LENGTH = "_max_sequence_length"
+"""Setting of a transformer that was trained with another number of them, which its pipeline must be
+called with, as `max_sequence_length`. It is dqf's own; diffusers keeps and ignores it."""
 GUIDED_LENGTH, DISTILLED_LENGTH = 512, 256
 """T5's token positions in FLUX.1 dev, and in schnell, which was distilled at fewer."""
 FLUX_LATENT = 128
 """Height and width of FLUX.1's own latents (`FluxPipeline.default_sample_size`)."""
 SETTINGS: Allowed = {("vae", "out_channels"): (3,)}
 PATCH = 2
-"""Cells of a latent along a side of an image token."""
+"""Cells of a latent along a side of an image token of FLUX.1."""
 
 
 class JointFamily(TransformerFamily):
@@ -97,7 +100,7 @@ class StableDiffusion3(JointFamily):
 
     def check_settings(self, networks: Mapping[str, Any]) -> None:
         """Refuse other widths of text than the transformer reads, and other channels."""
-        refuse_settings(networks, {**SETTINGS, ("transformer", "patch_size"): (PATCH,)})
+        refuse_settings(networks, SETTINGS)
         reads = networks["transformer"].config
         check_latent(networks["vae"], reads=reads.in_channels)
         check_given(networks, reads.in_channels)
@@ -110,7 +113,12 @@ class StableDiffusion3(JointFamily):
 
     def length_of(self, part: str, denoiser: Any) -> int | None:
         """Return T5's positions; CLIP has its own limit."""
-        return SD3_LENGTH if part == self.t5 else None
+        return self.t5_length(denoiser) if part == self.t5 else None
+
+    def t5_length(self, denoiser: Any) -> int:
+        """Return T5's positions, or as many rows of zeros without it: the pipeline's own, unless
+        the transformer's config names those that it was trained with."""
+        return denoiser.config.get(TRAINED_LENGTH, SD3_LENGTH)
 
     def sites(self, denoiser: Any) -> Iterator[NetworkSite]:
         """Yield the pooled embedding's projection, the modulation, the text's projection, and both
@@ -134,7 +142,8 @@ class StableDiffusion3(JointFamily):
             t5_RLD = self.run_encoder(model.encoders[2].module, ids[2])[0].to(denoiser.dtype)
             places = (clip, TextPlace(encoder=2, start=positions))
         else:
-            t5_RLD, places = clip_RLD.new_zeros(len(clip_RLD), SD3_LENGTH, joint), (clip,)
+            rows = self.t5_length(denoiser)
+            t5_RLD, places = clip_RLD.new_zeros(len(clip_RLD), rows, joint), (clip,)
         padded_RLD = torch.nn.functional.pad(clip_RLD, (0, joint - width))
         return Conditioning(
             text_RLD=torch.cat([padded_RLD, t5_RLD], dim=1),
@@ -164,13 +173,13 @@ class StableDiffusion3(JointFamily):
 
     def most_cells(self, denoiser: Any) -> int:
         """Return the side of the table of positions, of which the middle is read."""
-        return denoiser.config.pos_embed_max_size * PATCH
+        return denoiser.config.pos_embed_max_size * self.patch_size(denoiser)
 
-    def schedule(self, scheduler: Any, *, steps: int, cells: int) -> dict[str, Any]:
+    def schedule(self, scheduler: Any, *, steps: int, tokens: int) -> dict[str, Any]:
         """Return the shift of the steps at the image's size, for a scheduler that asks for it."""
         if not scheduler.config.get("use_dynamic_shifting"):
             return {}
-        return {"mu": shifted(scheduler, tokens=cells // PATCH**2, most=1.16)}
+        return {"mu": shifted(scheduler, tokens=tokens, most=1.16)}
 
 
 class Flux(JointFamily):
@@ -270,9 +279,9 @@ class Flux(JointFamily):
         )[0]
         return unpacked(output_RTC, height, width)
 
-    def schedule(self, scheduler: Any, *, steps: int, cells: int) -> dict[str, Any]:
+    def schedule(self, scheduler: Any, *, steps: int, tokens: int) -> dict[str, Any]:
         """Return sigmas from 1 to 1 / steps, and their shift at the image's size."""
-        mu = shifted(scheduler, tokens=cells // PATCH**2, most=1.15)
+        mu = shifted(scheduler, tokens=tokens, most=1.15)
         if scheduler.config.get("use_flow_sigmas"):
             return {"mu": mu}
         return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": mu}

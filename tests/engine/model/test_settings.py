@@ -174,7 +174,6 @@ def test_what_the_pipeline_does_not_read_changes_nothing(
         ("flux", "tokenizer", {"padding_side": "left"}, "padding_side = 'left'"),
         ("alpha", "transformer", {"out_channels": 12}, "out_channels = 12 .* need 4 or 8"),
         ("sd3", "transformer", {"out_channels": 1}, "out_channels = 1 .* need 4"),
-        ("sd3", "transformer", {"patch_size": 1}, "patch_size = 1"),
         ("flux", "transformer", {"patch_size": 2}, "patch_size = 2"),
         ("sana", "transformer", {"guidance_embeds": True}, "guidance_embeds = True"),
         ("sana", "vae", {"in_channels": 4}, "vae has the setting in_channels = 4"),

@@ -75,12 +75,15 @@ class TestStableDiffusion3(FamilyTests):
 
 
 class TestStableDiffusion3WithoutT5(FamilyTests):
-    """Zeros stand for T5's rows; the steps are shifted by the image's size."""
+    """Zeros stand for T5's rows, as many as it was trained with; a token is one cell of a latent;
+    the steps are shifted by the image's size."""
 
     family = StableDiffusion3()
+    pipeline_options: ClassVar[dict[str, Any]] = {"max_sequence_length": 3}
 
     def build(self) -> Any:
-        pipeline = build_sd3(has_t5=False, dual_attention_layers=(), num_layers=2)
+        pipeline = build_sd3(has_t5=False, dual_attention_layers=(), num_layers=2, patch_size=1)
+        pipeline.transformer.register_to_config(_max_sequence_length=3)
         pipeline.register_modules(
             scheduler=type(pipeline.scheduler)(shift=3.0, use_dynamic_shifting=True)
         )
