@@ -193,7 +193,8 @@ class FamilyTests:
             assert _is_same(latent, latents[CORRUPTED]), site.component.name
         for site, latent in zip(live, latents[2 + len(dead) :], strict=True):
             moved = float((latent - latents[CLEAN]).abs().max())
-            assert moved > NEAR and not _is_same(latent, latents[CLEAN]), site.component.name
+            assert moved > NEAR, site.component.name
+            assert not _is_same(latent, latents[CLEAN]), site.component.name
 
     def test_dead_components_of_text_encoders_change_no_row(self, model: Diffusion) -> None:
         """Zeros in a dead one leave the conditioning as it is; in a live one they do not."""
