@@ -39,8 +39,8 @@ FLOW = frozenset(name for name in SCHEDULERS if name.startswith("flow-"))
 """Schedulers of models that were trained by flow matching (Lipman et al. 2023)."""
 TRIAL_STEPS = 4
 """Steps that every scheduler has: PNDM with Runge-Kutta steps takes no fewer."""
-ANY_TOKENS = 4096
-"""Cells of the latent for which steps are counted and tried."""
+ANY_TOKENS = 1024
+"""Tokens of an image for which steps are counted and tried."""
 TRIGONOMETRIC = "scm"
 """The scheduler of continuous-time consistency models (Lu and Song 2024)."""
 
