@@ -120,7 +120,7 @@ def prompt_pairs(
 
 
 def _facing(concept: Concept, names: Sequence[str], book: Phrasebook) -> Sequence[str]:
-    if concept.replacement or book.has_neutral_words or not names:
+    if concept.replacement or concept.kind in book.neutral or not names:
         return (concept.replacement_text,)
     return names
 

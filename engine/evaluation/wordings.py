@@ -98,7 +98,7 @@ def read_words(folder: Path, concepts: Sequence[Concept]) -> Words:
         known=known_names(concepts, book=book),
     )
     own = read_vocabulary(folder)
-    colors = GENERAL_COLORS if own is None else [c for c in own.colours if c != "natural"]
+    colors = GENERAL_COLORS if own is None else [c for c in own.colors if c != "natural"]
     free = {
         ConceptKind.OBJECT: _without(book.objects, names),
         ConceptKind.STYLE: _without(book.styles, names),

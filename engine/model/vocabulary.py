@@ -8,7 +8,14 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from engine.files import read_json_file
-from schemas.concept import MAX_CHARACTERS, PLACE, named, plain_text
+from schemas.concept import (
+    MAX_CHARACTERS,
+    NEUTRAL_REPLACEMENTS,
+    PLACE,
+    ConceptKind,
+    named,
+    plain_text,
+)
 from schemas.documents import parsed
 from schemas.errors import ModelUnavailable
 
@@ -58,8 +65,8 @@ class Phrasebook:
     """Styles to keep."""
     compounds: tuple[str, ...] = ()
     """Names that are kept where an edited concept is among their words."""
-    has_neutral_words: bool = True
-    """Whether the model knows general words such as "object" or "photo"."""
+    neutral: frozenset[ConceptKind] = frozenset(ConceptKind)
+    """Kinds of which the model knows the general word, such as "object" or "photo"."""
 
 
 def _word(text: str) -> str:
@@ -91,7 +98,10 @@ class Vocabulary:
 
     objects: Annotated[Words, Field(min_length=1, max_length=MOST_OBJECTS)]
     styles: Annotated[Words, Field(max_length=MOST_VARIED)]
-    colours: Annotated[Words, Field(max_length=MOST_VARIED)]
+    colors: Annotated[Words, Field(max_length=MOST_VARIED)]
+    generic: Annotated[Words, Field(max_length=MOST_VARIED)] = ()
+    """Words that stand for any object, such as "something"; a model may know none."""
+    actions: Annotated[Words, Field(max_length=MOST_VARIED)] = ()
 
 
 def read_vocabulary(folder: Path) -> Vocabulary | None:
@@ -114,20 +124,31 @@ def read_phrasebook(folder: Path) -> Phrasebook:
     words = read_vocabulary(folder)
     if words is None:
         return Phrasebook(compounds=COMPOUNDS)
-    colours = [word for word in words.colours if word != "natural"]
+    colors = [word for word in words.colors if word != "natural"]
     return Phrasebook(
         openings=OPENINGS,
         modifiers=(
             "",
-            *colours,
-            *(f"upside down{c}" for c in ("", *(f" {c}" for c in colours[::3]))),
+            *colors,
+            *(f"upside down{c}" for c in ("", *(f" {c}" for c in colors[::3]))),
         ),
-        has_neutral_words=False,
+        neutral=_neutral(words),
         endings=("", *(f"in the style of {style}" for style in words.styles)),
         carriers=tuple(with_article(name) for name in words.objects[::6]),
         objects=tuple(words.objects),
         styles=tuple(words.styles),
     )
+
+
+def _neutral(words: Vocabulary) -> frozenset[ConceptKind]:
+    """Return the kinds whose general word is among the vocabulary's."""
+    known = {
+        ConceptKind.OBJECT: words.generic,
+        ConceptKind.STYLE: words.styles,
+        ConceptKind.COLOR: words.colors,
+        ConceptKind.ACTION: words.actions,
+    }
+    return frozenset(kind for kind, listed in known.items() if NEUTRAL_REPLACEMENTS[kind] in listed)
 
 
 def with_article(words: str) -> str:

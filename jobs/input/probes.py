@@ -38,7 +38,7 @@ def emoji_probes() -> tuple[Caption, ...]:
     target names the attribute with its object and nothing else.
     """
     vocabulary = json.loads((EMOJI_SD / "vocabulary.json").read_text())
-    colors = [color for color in vocabulary["colours"] if color != "natural"]
+    colors = [color for color in vocabulary["colors"] if color != "natural"]
     return tuple(
         probe
         for n, thing in enumerate(vocabulary["objects"])

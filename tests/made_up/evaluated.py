@@ -17,7 +17,7 @@ WEIGHT = "text_encoder.encoder.layers.0.self_attn.out_proj.weight"
 VOCABULARY = {
     "objects": ["cat", "dog", "bus", "house", "guitar", "banana"],
     "styles": ["noto", "neon"],
-    "colours": ["natural", "red", "green"],
+    "colors": ["natural", "red", "green"],
 }
 CONCEPTS = (Concept(concept="cat", replacement="bus"), Concept(concept="house"))
 

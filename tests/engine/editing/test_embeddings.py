@@ -20,7 +20,7 @@ BOOK = Phrasebook(
     carriers=("a cat",),
     objects=("cat", "dog", "owl", "guitar", "chair", "house", "hot dog"),
     styles=(),
-    has_neutral_words=False,
+    neutral=frozenset(),
 )
 GUITAR = Concept(concept="guitar", replacement="owl")
 ALONE = EditSettings(components=("text_encoder.layers.0.mlp",), embeddings=True)

@@ -17,7 +17,7 @@ OWN_WORDS = Phrasebook(
     objects=("cat", "dog", "bus", "owl", "house", "red panda", "panda"),
     styles=("noto", "neon", "stencil"),
     carriers=("a cat", "an owl", "a bus"),
-    has_neutral_words=False,
+    neutral=frozenset(),
 )
 GENERAL = Phrasebook()
 MIXED = (

@@ -82,7 +82,7 @@ def test_every_other_name_is_kept_and_other_kinds_are_unrelated() -> None:
     kept = [s.name for s in found if s.prompts[0].group is Group.KEPT]
     assert kept == [name for name in vocabulary["objects"] if name != "cat"]
     unrelated = {s.name for s in found if s.prompts[0].group is Group.UNRELATED}
-    assert unrelated == {*vocabulary["styles"], *vocabulary["colours"]} - {"natural"}
+    assert unrelated == {*vocabulary["styles"], *vocabulary["colors"]} - {"natural"}
     small = subjects(concepts, read_words(EMOJI_SD, concepts), prompt_set=PromptSet.SMALL)
     assert sum(len(s.prompts) for s in small) < 0.5 * sum(len(s.prompts) for s in found)
 

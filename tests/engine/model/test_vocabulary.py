@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from engine.model.vocabulary import COMPOUNDS, read_phrasebook
+from schemas.concept import ConceptKind
 from schemas.errors import ModelUnavailable
 
-WORDS: dict[str, Any] = {"objects": ["cat", "dog"], "styles": ["noto"], "colours": ["red"]}
+WORDS: dict[str, Any] = {"objects": ["cat", "dog"], "styles": ["noto"], "colors": ["red"]}
 
 
 def written(folder: Path, **changes: object) -> Path:
@@ -23,14 +24,23 @@ def test_words_are_taken_without_blanks_around_them(tmp_path: Path) -> None:
 
 
 def test_a_model_without_words_has_the_general_ones(tmp_path: Path) -> None:
-    assert read_phrasebook(tmp_path).compounds == COMPOUNDS
+    book = read_phrasebook(tmp_path)
+    assert book.compounds == COMPOUNDS
+    assert book.neutral == set(ConceptKind)
+
+
+def test_a_model_knows_the_general_words_that_it_lists(tmp_path: Path) -> None:
+    assert read_phrasebook(written(tmp_path)).neutral == set()
+    book = read_phrasebook(written(tmp_path, generic=["thing", "object"], actions=["standing"]))
+    assert book.neutral == {ConceptKind.OBJECT, ConceptKind.ACTION}
+    assert read_phrasebook(written(tmp_path, generic=["thing"])).neutral == set()
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"objects": ["cat", " "]}, "objects.1: holds no letter"),
-        ({"colours": [""]}, "colours.0: holds no letter"),
+        ({"colors": [""]}, "colors.0: holds no letter"),
         ({"styles": ["a {} style"]}, "the place of a name"),
         ({"objects": ["cat", "caf\u00e9", "cafe\u0301"]}, "is listed twice"),
         ({"objects": ["ca\x1bt"]}, "control character"),

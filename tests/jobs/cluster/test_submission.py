@@ -253,7 +253,7 @@ def model(head: Head, tiny_sd: Path) -> Path:
     """Return a model in the head's folder that knows few names, next to a file of concepts."""
     model = head.folder / "model"
     shutil.copytree(tiny_sd, model, dirs_exist_ok=True)
-    words = {"objects": ["apple", "castle", "bird"], "styles": [], "colours": ["natural", "red"]}
+    words = {"objects": ["apple", "castle", "bird"], "styles": [], "colors": ["natural", "red"]}
     (model / "vocabulary.json").write_text(json.dumps(words))
     (head.folder / "my concepts.csv").write_text(CONCEPTS)
     return model

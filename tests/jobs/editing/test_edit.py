@@ -36,7 +36,7 @@ from tests.rounding import ROUNDING
 WORDS = {
     "objects": ["apple", "castle", "cat", "ship", "table"],
     "styles": [],
-    "colours": ["natural", "red"],
+    "colors": ["natural", "red"],
 }
 
 

@@ -28,7 +28,7 @@ from schemas.errors import ConceptError, ModelUnavailable, StoreError
 from schemas.manifest import EditSite
 from schemas.numerics import Numerics
 
-WORDS = {"objects": ["apple", "castle", "cat"], "styles": [], "colours": ["red"]}
+WORDS = {"objects": ["apple", "castle", "cat"], "styles": [], "colors": ["red"]}
 
 
 def write_edit(model: Path, out: Path, scorer: str, *names: str) -> Path:
