@@ -22,7 +22,7 @@ from engine.reference.latents import Latents, draw, stratified
 from engine.reference.text import WIDTH
 from engine.reference.vae import CHANNELS
 
-TRAIN_STEPS, BATCH, RATE, SEED = 4300, 64, 1e-3, 43
+TRAIN_STEPS, BATCH, RATE, SEED = 3800, 64, 1e-3, 43
 DECAY = 0.999
 """Decay of the averaged weights."""
 SHIFT = 1.5

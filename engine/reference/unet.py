@@ -17,7 +17,7 @@ from engine.reference.latents import Latents, draw, stratified
 from engine.reference.text import WIDTH
 from engine.reference.vae import CHANNELS
 
-TRAIN_STEPS, BATCH, RATE, SEED = 7500, 64, 1e-3, 37
+TRAIN_STEPS, BATCH, RATE, SEED = 7000, 64, 1e-3, 37
 DECAY = 0.999
 """Decay of the averaged weights."""
 
