@@ -40,7 +40,10 @@ def check_tables(run: Run[Any], connection: duckdb.DuckDBPyConnection) -> TableC
     if isinstance(run, TraceRun):
         texts |= {name: _small_fault(run, name) for name in small_tables(run)}
         texts[UNITS_FILE] = _units_fault(run)
-    texts = {n: text or _query_fault(run, n, connection) for n, text in texts.items()}
+    texts = {
+        n: text or _owner_fault(run, n) or _query_fault(run, n, connection)
+        for n, text in texts.items()
+    }
     faults = [
         Fault(check="tables", name=n, text=f"{n} {text}") for n, text in texts.items() if text
     ]
@@ -68,10 +71,10 @@ def _small_fault(run: TraceRun, name: str) -> str:
     planned = small_tables(run)[name]()
     try:
         with _opened(run, name) as file:
-            table = file.read()
+            table, schema = file.read(), file.schema_arrow
     except NOT_PARQUET as error:
         return _unreadable(run, name, error)
-    if not _is_schema(table.schema, planned.schema):
+    if not _is_schema(schema, planned.schema):
         return "has another schema"
     if len(table) != len(planned):
         return f"has {len(table)} rows, the plan {len(planned)}"
@@ -106,6 +109,11 @@ def _empty_fault(run: Run[Any], name: str) -> str:
     except CorruptPart as error:
         return first_line(error).removeprefix(name).strip()
     return "is not empty" if len(part.table) or part.commits else ""
+
+
+def _owner_fault(run: Run[Any], name: str) -> str:
+    """Return that a file names another run; "" if it names this one, or none as older ones do."""
+    return "" if carried_id(_content(run, name)) in (None, "", run.id) else "is not of this run"
 
 
 def _query_fault(run: Run[Any], name: str, connection: duckdb.DuckDBPyConnection) -> str:

@@ -79,7 +79,7 @@ def attack_edit(
 
 def attack_rows(run: AttackRun) -> list[AttackRow]:
     """Return the committed rows, concepts in the plan's order; StoreError: a file is damaged."""
-    paths = run.storage.local(run.live().names)
+    paths = run.part_paths(run.live().names)
     rows = pa.concat_tables([_table(path, run) for path in paths]).to_pylist()
     places = {run.unit_ids[ordinal]: ordinal for ordinal in range(len(run.units))}
     return sorted((AttackRow(**row) for row in rows), key=lambda row: places[row.unit_id])
@@ -89,10 +89,7 @@ def _table(path: Path, run: AttackRun) -> pa.Table:
     try:
         return pq.ParquetFile(path).read().replace_schema_metadata(None)
     except NOT_PARQUET as error:
-        raise StoreError(
-            f"{path} is damaged ({first_line(error)}): remove it and run `{run.made_by}` again, "
-            "which makes what is missing"
-        ) from error
+        raise StoreError(f"{path} is damaged ({first_line(error)}): {run.repair_hint}") from error
 
 
 def summary_rows(rows: Sequence[AttackRow]) -> list[dict[str, object]]:

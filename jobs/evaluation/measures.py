@@ -95,14 +95,11 @@ def shown_images(run: EvaluationRun, edit: str = EDIT) -> list[ShownImages]:
 
 @contextmanager
 def images_of(run: EvaluationRun, edit: str) -> Generator[duckdb.DuckDBPyConnection]:
-    """Yield a connection with the view `images` of an edit's rows; DamagedRun: a file is damaged.
-
-    An image that is missing is drawn again, so that a damaged file may be removed.
-    """
-    paths = [str(path) for path in run.storage.local(run.live().names)]
-    repair = f"remove it and run `{run.made_by}` again, which draws what is missing"
+    """Yield a connection with the view `images` of an edit's rows; StoreError: a file is
+    damaged."""
+    paths = list(map(str, run.part_paths(run.live().names)))
     with (
-        damage_named(paths, location=run.location, repair=repair),
+        damage_named(paths, location=run.location, repair=run.repair_hint),
         duckdb.connect() as connection,
     ):
         source = read_parquet([exactly(path) for path in paths])

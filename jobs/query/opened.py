@@ -177,7 +177,7 @@ class Views:
         if not all(map(os.path.exists, paths)):
             return FileNotFoundError(str(error))
         if path := damaged_file(paths, error):
-            repair = " and ".join(map(_repair, self.runs.values()))
+            repair = " and ".join(run.repair_hint for run in self.runs.values())
             return DamagedRun(f"{path} is damaged: {repair}")
         if isinstance(error, duckdb.IOException):
             return error
@@ -219,11 +219,7 @@ def connected(
 
 
 def _damage_named(run: Run[Any], files: Files) -> AbstractContextManager[None]:
-    return damage_named(files.paths, location=run.location, repair=_repair(run))
-
-
-def _repair(run: Run[Any]) -> str:
-    return f"`dqf doctor {run.argument} --repair` puts it right"
+    return damage_named(files.paths, location=run.location, repair=run.repair_hint)
 
 
 def _with_text(rows: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:

@@ -1,6 +1,6 @@
 """The views of a run on a connection: its files as they are now, its statistics."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,26 +55,26 @@ class Files:
 
 
 def files_of(run: Run[Any]) -> Files:
-    """Return a run's files; StoreError if its tables are not all there."""
+    """Return a run's files.
+
+    StoreError: a table is missing, a file is another run's, or a part damaged or another chunk's.
+    """
     tables = TABLES if isinstance(run, TraceRun) else ()
     names = [f"{table}.parquet" for table in tables]
     try:
-        *paths, empty_pack, empty_part = _paths(run, [*names, EMPTY_PACK, EMPTY_PART])
+        paths = run.table_paths(names)
+        empty_pack, empty_part = run.part_paths([EMPTY_PACK, EMPTY_PART])
     except FileNotFoundError as error:
         raise StoreError(
             f"{run.noun} {run.location} is not whole: {run.resume_hint()} completes it"
         ) from error
     live = run.live()
     return Files(
-        tables=dict(zip(tables, paths, strict=True)),
-        packs=[*_paths(run, sorted(live.packs.values())), empty_pack],
-        parts=[*_paths(run, sorted(live.parts.values())), empty_part],
+        tables=dict(zip(tables, map(str, paths), strict=True)),
+        packs=list(map(str, [*run.part_paths(sorted(live.packs.values())), empty_pack])),
+        parts=list(map(str, [*run.part_paths(sorted(live.parts.values())), empty_part])),
         key=key_of(run, live),
     )
-
-
-def _paths(run: Run[Any], names: Sequence[str]) -> list[str]:
-    return [str(path) for path in run.storage.local(names)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

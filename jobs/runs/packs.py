@@ -60,7 +60,7 @@ def _check_pack(run: Run[object], group: int) -> None:
     name, chunks = pack_name(group), group_chunks(run, group)
     try:
         (path,) = run.storage.local([name])
-        committed = {commit.chunk for commit in read_commits(path, run_id=run.id)}
+        committed = {commit.chunk for commit in read_commits(path, name, run_id=run.id)}
         if not committed.issuperset(chunks):
             raise CorruptPart(f"{name} lacks chunks")
     except CorruptPart:

@@ -12,12 +12,14 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.files import open_regular
 from jobs.runs.storage.interface import Storage
 from schemas.documents import parsed, read_json
 from schemas.errors import StoreError, first_line
@@ -31,11 +33,21 @@ GROUP_CHUNKS = 256
 RUN_KEY = b"dqf.run"
 """Key of a part's footer that holds the id of the run it belongs to."""
 ROW_GROUP_ROWS = 2**17
+TAIL = 2**14
+"""Bytes at the end of a part in which most footers are."""
 NOT_PARQUET = (pa.ArrowException, OSError, ValueError)
 """Errors of pyarrow on damage; ValueError where a name in the footer is not UTF-8."""
 DAMAGED = (*NOT_PARQUET, StoreError)
 """Errors of reading a damaged part: footers have no checksum, and may no longer be JSON."""
 
+
+def _entry(key: bytes) -> bytes:
+    """Return a footer's entry up to the length of its value (Thrift's compact protocol)."""
+    return b"\x18" + bytes([len(key)]) + key + b"\x18"
+
+
+COMMITTED = re.compile(re.escape(_entry(COMMITS_KEY.encode())) + rb"[\x80-\xff]{0,4}[\x00-\x7f]")
+"""Pattern of a footer's entry up to the value of its commits (its length: seven bits a byte)."""
 PART_NAME = re.compile(r"parts/c(?P<chunk>\d{8})(\.r(?P<generation>\d{2}))?\.parquet")
 PACK_NAME = re.compile(r"packs/g(?P<group>\d{6})\.parquet")
 
@@ -123,20 +135,83 @@ def read_part(content: bytes, name: str, *, run_id: str, schema: pa.Schema) -> P
     return PartContent(table=table.replace_schema_metadata(None), commits=commits)
 
 
-def read_commits(path: Path, *, run_id: str) -> tuple[Commit, ...]:
-    """Return the commits of a part, from its footer alone; CorruptPart as `read_part`."""
+def read_commits(path: Path, name: str, *, run_id: str) -> tuple[Commit, ...]:
+    """Return the commits of the part `name`, from its footer alone.
+
+    CorruptPart: it is damaged, another run's, or commits other chunks than its name says.
+    """
     try:
         metadata = pq.read_metadata(path).metadata or {}
         commits = _commits(metadata)
     except FileNotFoundError:
         raise
     except DAMAGED as error:
-        raise CorruptPart(
-            f"{path} is damaged, `dqf trace resume RUN` moves it away: {first_line(error)}"
-        ) from error
+        raise CorruptPart(f"{path} is damaged ({first_line(error)})") from error
     if metadata.get(RUN_KEY) != run_id.encode():
         raise CorruptPart(f"{path} is not part of this run")
+    if not _is_named(name, commits):
+        raise CorruptPart(f"{path} commits other chunks than its name says")
     return commits
+
+
+def check_part(path: Path, name: str, *, run_id: str) -> None:
+    """Raise CorruptPart as `read_commits`, at a fifth of its time for a sound part."""
+    if not _is_as_written(_footer(path), name, run_id):
+        read_commits(path, name, run_id=run_id)
+
+
+def check_table(path: Path, *, run_id: str) -> None:
+    """Raise CorruptPart for a table that names another run; those of older versions name none."""
+    footer = _footer(path)
+    if _entry(RUN_KEY) in footer and _owner(run_id) not in footer:
+        raise CorruptPart(f"{path} is not part of this run")
+
+
+def _is_named(name: str, commits: tuple[Commit, ...]) -> bool:
+    """Return whether commits are those of the part `name`."""
+    first, committed = _first_commit(name), [(c.chunk, c.generation) for c in commits]
+    if PACK_NAME.fullmatch(name):
+        return {(c.chunk // GROUP_CHUNKS * GROUP_CHUNKS, c.generation) for c in commits} == {first}
+    return committed == ([] if first is None else [first])
+
+
+def _first_commit(name: str) -> tuple[int, int] | None:
+    """Return the chunk and generation of a part's first commit; None for a file without any."""
+    if part := PART_NAME.fullmatch(name):
+        return int(part["chunk"]), int(part["generation"] or 0)
+    if pack := PACK_NAME.fullmatch(name):
+        return int(pack["group"]) * GROUP_CHUNKS, 0
+    return None
+
+
+def _footer(path: Path) -> bytes:
+    """Return the footer of a Parquet file, or fewer bytes if it cannot be read."""
+    with suppress(PermissionError), open_regular(path) as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - TAIL))
+        tail = file.read(TAIL)
+        length = int.from_bytes(tail[-8:-4], "little") + 8
+        if len(tail) < length <= size:
+            file.seek(size - length)
+            tail = file.read(length)
+        return tail[-length:]
+    return b""
+
+
+def _is_as_written(footer: bytes, name: str, run_id: str) -> bool:
+    """Return whether a footer has, byte by byte, what `write_part` writes in the part `name`.
+
+    False too for a sound footer that another program wrote.
+    """
+    first = _first_commit(name)
+    commits = "[{" + '"chunk": {}, "generation": {}, '.format(*first) if first else "[]"
+    place = COMMITTED.search(footer)
+    is_committed = place is not None and footer.startswith(commits.encode(), place.end())
+    return is_committed and _owner(run_id) in footer
+
+
+def _owner(run_id: str) -> bytes:
+    return _entry(RUN_KEY) + bytes([len(run_id)]) + run_id.encode()
 
 
 def _commits(metadata: Mapping[bytes, bytes]) -> tuple[Commit, ...]:

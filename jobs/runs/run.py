@@ -6,10 +6,11 @@ nothing else. A listing of the files is the only record of finished work.
 
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import pyarrow as pa
@@ -23,6 +24,8 @@ from jobs.runs.parts import (
     Failure,
     Live,
     PartContent,
+    check_part,
+    check_table,
     live_parts,
     pack_name,
     part_name,
@@ -156,6 +159,11 @@ class Run(Generic[U]):
         return f"`{' '.join([self.made_by, *options])}` with the same options"
 
     @property
+    def repair_hint(self) -> str:
+        """The end of a sentence on a damaged file."""
+        return f"`dqf doctor {self.argument} --repair` puts it right"
+
+    @property
     def chunk_units(self) -> int:
         """Units that are committed together."""
         return self.plan.chunk_units
@@ -235,9 +243,41 @@ class Run(Generic[U]):
         try:
             (path,) = self.storage.local([name])
         except FileNotFoundError:
-            (path,) = self.storage.local([pack_name(chunk // GROUP_CHUNKS)])
-        commits = read_commits(path, run_id=self.id)
+            name = pack_name(chunk // GROUP_CHUNKS)
+            (path,) = self.storage.local([name])
+        commits = self._commits_in(path, name)
         return next(commit for commit in commits if commit.chunk == chunk)
+
+    def _commits_in(self, path: Path, name: str) -> tuple[Commit, ...]:
+        with self._repairable():
+            return read_commits(path, name, run_id=self.id)
+
+    def part_paths(self, names: Sequence[str]) -> list[Path]:
+        """Return the paths of parts, whose rows may be read.
+
+        CorruptPart: one is another run's or chunk's. FileNotFoundError: one is gone.
+        """
+        paths = self.storage.local(names)
+        with self._repairable():
+            for path, name in zip(paths, names, strict=True):
+                check_part(path, name, run_id=self.id)
+        return paths
+
+    def table_paths(self, names: Sequence[str]) -> list[Path]:
+        """Return the paths of tables; errors as `part_paths`."""
+        paths = self.storage.local(names)
+        with self._repairable():
+            for path in paths:
+                check_table(path, run_id=self.id)
+        return paths
+
+    @contextmanager
+    def _repairable(self) -> Generator[None]:
+        """Add to a CorruptPart what repairs the part."""
+        try:
+            yield
+        except CorruptPart as error:
+            raise CorruptPart(f"{error}: {self.repair_hint}") from error
 
     def live(self) -> Live:
         """Return the parts that count now."""
@@ -290,8 +330,9 @@ class Run(Generic[U]):
         meanwhile."""
         for _ in range(RELISTS):
             with suppress(FileNotFoundError):
-                paths = self.storage.local(self.live().names)
-                return [commit for path in paths for commit in read_commits(path, run_id=self.id)]
+                names = self.live().names
+                paths = zip(self.storage.local(names), names, strict=True)
+                return [commit for part in paths for commit in self._commits_in(*part)]
         raise StoreError(f"run {self.location} is not whole: {self.resume_hint()} completes it")
 
     def failures(self) -> list[Failure]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.runs.opening import create_as, open_as
+from jobs.runs.parts import RUN_KEY
 from jobs.runs.provenance import Manifest
 from jobs.runs.run import Row, Run
 from schemas.component import Component, names_by_part
@@ -69,7 +70,7 @@ class TraceRun(Run[Unit]):
     def tables(self) -> Mapping[str, Callable[[], bytes]]:
         """Return the functions that make the tables of captions, slabs, components and units."""
         return {
-            **{name: partial(_content, table) for name, table in small_tables(self).items()},
+            **{name: partial(_content, self, table) for name, table in small_tables(self).items()},
             "units.parquet": partial(_units, self),
         }
 
@@ -103,10 +104,18 @@ def small_tables(run: TraceRun) -> dict[str, Callable[[], pa.Table]]:
     }
 
 
-def _content(table: Callable[[], pa.Table]) -> bytes:
-    file = io.BytesIO()
-    pq.write_table(table(), file, compression="zstd", write_page_checksum=True)
+def _content(run: TraceRun, table: Callable[[], pa.Table]) -> bytes:
+    file, rows = io.BytesIO(), table()
+    with _writer(run, file, rows.schema) as writer:
+        writer.write_table(rows)
     return file.getvalue()
+
+
+def _writer(run: TraceRun, file: io.BytesIO, schema: pa.Schema) -> pq.ParquetWriter:
+    """Return the writer of a table, whose footer names the run."""
+    writer = pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True)
+    writer.add_key_value_metadata({RUN_KEY: run.id})
+    return writer
 
 
 def _caption_rows(run: TraceRun) -> list[Row]:
@@ -144,7 +153,7 @@ def _slab_rows(run: TraceRun) -> list[Row]:
 def _units(run: TraceRun) -> bytes:
     """Return `units.parquet`, made a batch of rows at a time."""
     file = io.BytesIO()
-    with pq.ParquetWriter(file, UNITS, compression="zstd", write_page_checksum=True) as writer:
+    with _writer(run, file, UNITS) as writer:
         for start in range(0, len(run.units), BATCH_UNITS):
             stop = min(start + BATCH_UNITS, len(run.units))
             writer.write_batch(units_batch(run, range(start, stop)))

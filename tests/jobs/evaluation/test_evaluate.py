@@ -79,7 +79,7 @@ def test_an_edit_that_changes_nothing_keeps_everything(model: Path, tmp_path: Pa
     whole = part.read_bytes()
     for content in (b"", whole[:-100], whole[: len(whole) // 2], b"PAR1" * 50):
         part.write_bytes(content)
-        with pytest.raises(StoreError, match=rf"{part.name} is damaged .*`dqf edit evaluate EDIT`"):
+        with pytest.raises(StoreError, match=rf"{part.name} is damaged .*`dqf doctor .* --repair`"):
             results(run)
         with pytest.raises(StoreError, match=rf"{part.name} is damaged"):
             draw_pictures(run)

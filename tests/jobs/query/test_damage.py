@@ -3,19 +3,24 @@
 import json
 import os
 import random
+import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.doctor.examine import examine, repair
 from jobs.query.select import open_query, run_query
+from jobs.runs.parts import EMPTY_PART, check_part, pack_name, part_name
 from jobs.runs.trace_run import TraceRun, open_run
 from schemas.errors import DqfError, StoreError
 from tests.cli.test_commands import dqf
 from tests.jobs.query.test_run_paths import FACTS, traced
+from tests.made_up.small_run import commit_scores
 
 TABLES = ("captions.parquet", "slabs.parquet", "units.parquet", "components.parquet")
 EVERYTHING = """
@@ -96,6 +101,107 @@ def test_every_command_says_so(command: tuple[str, ...], folder: Path) -> None:
     assert "captions.parquet is damaged" in done.stderr
     assert "--repair" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def of_another_run(run: TraceRun, other: TraceRun) -> str:
+    shutil.copy(Path(other.location, part_name(1)), Path(run.location, part_name(1)))
+    return part_name(1)
+
+
+def of_another_chunk(run: TraceRun, _: TraceRun) -> str:
+    shutil.copy(Path(run.location, part_name(0)), Path(run.location, part_name(1)))
+    return part_name(1)
+
+
+def of_another_generation(run: TraceRun, _: TraceRun) -> str:
+    shutil.copy(Path(run.location, part_name(0)), Path(run.location, part_name(0, 1)))
+    return part_name(0, 1)
+
+
+def part_for_empty(run: TraceRun, _: TraceRun) -> str:
+    shutil.copy(Path(run.location, part_name(0)), Path(run.location, EMPTY_PART))
+    return EMPTY_PART
+
+
+def part_for_pack(run: TraceRun, _: TraceRun) -> str:
+    shutil.copy(Path(run.location, part_name(0)), Path(run.location, pack_name(1)))
+    return pack_name(1)
+
+
+def of_no_run(run: TraceRun, _: TraceRun) -> str:
+    path = Path(run.location, part_name(1))
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
+    return part_name(1)
+
+
+def table_of_another_run(run: TraceRun, other: TraceRun) -> str:
+    shutil.copy(Path(other.location, "captions.parquet"), Path(run.location, "captions.parquet"))
+    return "captions.parquet"
+
+
+def units_of_another_run(run: TraceRun, other: TraceRun) -> str:
+    shutil.copy(Path(other.location, "units.parquet"), Path(run.location, "units.parquet"))
+    return "units.parquet"
+
+
+Swap = Callable[[TraceRun, TraceRun], str]
+"""Puts a sound file where another belongs, and returns its name."""
+SWAPS: tuple[Swap, ...] = (
+    of_another_run, of_another_chunk, of_another_generation, part_for_empty, part_for_pack,
+    of_no_run, table_of_another_run, units_of_another_run,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("swap", SWAPS)
+def test_a_sound_file_in_the_wrong_place_counts_for_no_reader(
+    swap: Swap, folder: Path, tmp_path: Path
+) -> None:
+    run = open_run(folder)
+    before = run_query(run, FACTS)
+    name = swap(run, traced(tmp_path / "other", seeds=(5, 6)))
+    sentences: list[str] = []
+    for read in (run_query, partial(open_query, {"r": run})):
+        with pytest.raises(StoreError) as caught:
+            read(run, FACTS) if read is run_query else read(FACTS).__enter__()
+        sentences.append(str(caught.value))
+    if name.startswith("p"):
+        with pytest.raises(StoreError) as caught:
+            run.commits()
+        sentences.append(str(caught.value))
+    (sentence,) = set(sentences)
+    assert re.search(rf"{name} (is not part of|commits other).*`dqf doctor \S+ --repair`", sentence)
+    assert list(repair(run, examine(run.location, lambda _: None)))
+    for chunk in range(run.num_chunks):
+        commit_scores(run, chunk)
+    assert run_query(open_run(folder), FACTS).equals(before)
+
+
+def test_every_command_refuses_another_runs_part(folder: Path, tmp_path: Path) -> None:
+    name = of_another_run(open_run(folder), traced(tmp_path / "other", seeds=(5, 6)))
+    said = set[str]()
+    for command in (
+        ("rank", "r"),
+        ("query", "r", "SELECT * FROM captions"),
+        ("report", "r"),
+        ("plot", "r", "--figure", "ranking", "--out", "a.png"),
+        ("export", "r", "a.duckdb"),
+        ("trace", "status", "r"),
+    ):
+        done = dqf(*command, cwd=folder.parents[1])
+        assert done.returncode == 2, (command, done.stdout, done.stderr)
+        said.add(done.stderr)
+    (sentence,) = said
+    assert sentence.count("\n") == 1
+    assert f"{name} is not part of this run: `dqf doctor " in sentence
+
+
+def test_sound_parts_are_known_by_their_bytes(folder: Path) -> None:
+    """The quick check decides; reading each footer whole would take five times as long."""
+    run = open_run(folder)
+    for name in run.live().names:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("jobs.runs.parts.read_commits", None)
+            check_part(Path(run.location, name), name, run_id=run.id)
 
 
 def test_what_it_says_repairs_it(folder: Path) -> None:

@@ -35,8 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def traced(location: Path) -> TraceRun:
-    run = make_run(location)
+def traced(location: Path, seeds: tuple[int, ...] = (0, 1)) -> TraceRun:
+    run = make_run(location, seeds=seeds)
     for chunk in range(run.num_chunks):
         commit_scores(run, chunk)
     run.complete()
