@@ -66,7 +66,7 @@ def attack(
     into the folder; docs/limits-of-an-edit.md explains them.
     """
     note(f"opening edit {edit}")
-    from jobs.cluster.connection import check_address
+    from jobs.cluster.address import check_address
     from jobs.cluster.submission import is_job_address
 
     if not (address and is_job_address(address)):

@@ -170,7 +170,7 @@ def edit_batch(
     """
     note(f"reading {concepts}")
     model = named(model, revision=revision, variant=variant)
-    from jobs.cluster.connection import check_address
+    from jobs.cluster.address import check_address
     from jobs.cluster.submission import is_job_address
     from jobs.input.concepts import read_concepts
 

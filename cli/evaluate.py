@@ -81,7 +81,7 @@ def evaluate(
     folder gets `evaluation.json`, a picture of each group in `images/`, and tables in `parts/`.
     """
     note(f"opening edit {edit}")
-    from jobs.cluster.connection import check_address
+    from jobs.cluster.address import check_address
     from jobs.cluster.submission import is_job_address
 
     if not (address and is_job_address(address)):

@@ -77,7 +77,7 @@ def sweep(
     note(f"reading {concepts}")
     model = full_name(model, revision=revision, variant=variant)
     check_name(model)
-    from jobs.cluster.connection import check_address
+    from jobs.cluster.address import check_address
     from jobs.cluster.submission import is_job_address
     from jobs.evaluation.evaluate import EvaluationSettings
     from jobs.evaluation.sweep import Anchor, Grid, prepare_sweep

@@ -36,7 +36,7 @@ def submit(
 
     Without options it traces a small balanced subset of emoji-sd's probe set, as run `demo`.
     """
-    from jobs.cluster.connection import check_address
+    from jobs.cluster.address import check_address
     from jobs.cluster.submission import is_job_address
     from jobs.runs.opening import check_place
     from jobs.runs.trace_run import TraceRun
@@ -72,7 +72,7 @@ def resume(
 ) -> None:
     """Continue a run that was cut short, or try its failed units again."""
     note(f"opening run {run}")
-    from jobs.cluster.connection import check_address
+    from jobs.cluster.address import check_address
     from jobs.cluster.submission import is_job_address
     from jobs.runs.opening import resumed
     from jobs.runs.trace_run import open_run

@@ -11,7 +11,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from jobs.cluster.connection import ANSWER_S, TOKEN_HELP, prepare_environment
+from jobs.cluster.address import ANSWER_S
+from jobs.cluster.connection import TOKEN_HELP, prepare_environment
 from schemas.errors import ClusterUnavailable, first_line
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@
 import logging
 import os
 import shutil
-import socket
+import signal
 import sys
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,22 +21,10 @@ from schemas.errors import ClusterUnavailable, first_line
 
 OBJECT_STORE_BYTES = 200 * 2**20
 """Size of the object store, which results never pass through."""
-ANSWER_S = 5.0
-"""Seconds within which a cluster has to accept a connection and to begin its answer; Ray itself
-tries for many minutes."""
 TRIES = 3
 """Tries of Ray to join a cluster that has answered, of six seconds each; Ray itself makes 20."""
-SETTINGS = 4
-"""Type of the HTTP/2 frame that a server sends first (RFC 9113, section 3.4); its fourth byte."""
 MOST_LOCAL = 64
 """Actors of a local Ray, where the machine has fewer CPUs: Ray starts a process for each."""
-PING = b"\x08\x06"
-"""Ray's ClusterInfoRequest of type PING, its client's first question to a server of `ray://`."""
-QUESTIONS = {
-    True: ("/ray.rpc.RayletDriver/ClusterInfo", PING),
-    False: ("/ray.rpc.NodeInfoGcsService/GetClusterId", b""),
-}
-"""A question that every server of Ray (2.60) answers, by whether it is one of `ray://`."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 TOKEN_HELP = "put the cluster's token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
 
@@ -79,81 +67,6 @@ def _check_gpus(an_actor: float) -> None:
         )
 
 
-def check_address(address: str) -> None:
-    """Raise ClusterUnavailable if no server of Ray answers at HOST:PORT within seconds.
-
-    Ray itself would ask a silent one, or one of another program, for ever.
-    """
-    if address == "auto":
-        return check_address(_found_here())
-    target = address.removeprefix("ray://")
-    host, colon, port = target.rpartition(":")
-    if not (host and colon and port.isdecimal()) or "://" in host:
-        raise ClusterUnavailable(f"address {address!r} is not HOST:PORT, such as 10.0.0.5:6379")
-    try:
-        there = (host.removeprefix("[").removesuffix("]"), int(port))
-        with socket.create_connection(there, timeout=ANSWER_S) as connection:
-            answer = _first_words(connection)
-    except (OSError, OverflowError, UnicodeError) as error:  # a host's name may be too long
-        raise ClusterUnavailable(
-            f"no Ray cluster answers at {address}: {error}; start one, or leave --address out"
-        ) from error
-    if answer.startswith(b"HTTP/1"):
-        raise ClusterUnavailable(
-            f"a dashboard answers at {address}: give http://{address} to submit a job there, or "
-            "the port of the cluster itself, 6379 if none was chosen"
-        )
-    is_open = os.environ.get("RAY_USE_TLS", "0") == "0"  # else Ray alone has the certificates
-    if is_open and not (
-        answer[3:4] == bytes([SETTINGS]) and _answers(target, *QUESTIONS[target != address])
-    ):
-        raise ClusterUnavailable(
-            f"the program at {address} does not answer as a Ray cluster does: give the port of "
-            "the cluster itself, 6379 if none was chosen (10001 after ray://), or http:// and "
-            "that of its dashboard"
-        )
-
-
-def _found_here() -> str:
-    """Return the address of the cluster that Ray finds on this machine; ClusterUnavailable: none.
-
-    It names the last one that was started, also when that has ended.
-    """
-    prepare_environment("auto")
-    from ray._private.services import get_ray_address_from_environment
-
-    try:
-        found: str = cast(Any, get_ray_address_from_environment)("auto", None)
-    except ConnectionError as error:
-        raise ClusterUnavailable(
-            "no Ray cluster runs on this machine: start one, or give its HOST:PORT"
-        ) from error
-    return found
-
-
-def _first_words(connection: socket.socket) -> bytes:
-    """Return the beginning of a server's answer to an HTTP/1 request; empty if it gives none."""
-    try:
-        connection.sendall(b"GET /api/version HTTP/1.0\r\n\r\n")
-        return connection.recv(9)
-    except OSError:  # silence, or the connection is closed
-        return b""
-
-
-def _answers(target: str, method: str, question: bytes) -> bool:
-    """Return whether a server knows a method of Ray's; it gets no token, and may say so."""
-    import grpc
-
-    codes = grpc.StatusCode
-    none_of_rays = {codes.UNIMPLEMENTED, codes.UNAVAILABLE, codes.DEADLINE_EXCEEDED}
-    with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        try:
-            channel.unary_unary(method)(question, timeout=ANSWER_S)
-        except grpc.RpcError as error:
-            return cast("grpc.Call", error).code() not in none_of_rays
-    return True
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
     """The number of actors that the connected cluster has room for."""
@@ -172,37 +85,11 @@ def connected(cluster: Cluster) -> Generator[Capacity]:
     """
     prepare_environment(cluster.address)
     import ray
-    from ray.exceptions import AuthenticationError
 
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    # Ray puts the driver's folder first on a worker's path, whatever files of the user's it holds.
-    options["runtime_env"] = {"worker_process_setup_hook": "dqf.packages.load_own"}
     if cluster.address is None:
-        options |= {"address": "local", "num_cpus": cluster.actors or _default_actors()}
-        options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-        # Workers that Ray starts ahead have no hook, and no actor of ours could be one (ray 2.60).
-        options |= {"_system_config": {"prestart_worker_first_driver": False}}
-        end_orphans()
-        protect_token()
+        _start_local(cluster.actors or _default_actors())
     else:
-        options |= {"address": cluster.address}
-    try:
-        with mark_descendants() if cluster.address is None else nullcontext():
-            ray.init(**options)
-    except (AuthenticationError, ConnectionError, RuntimeError) as error:
-        if cluster.address is None:
-            raise
-        raise ClusterUnavailable(
-            f"cannot join the Ray cluster at {cluster.address}: {first_line(error)}; if it uses "
-            f"one, {TOKEN_HELP}"
-        ) from error
-    except Exception as error:
-        if "timed out during startup" not in str(error):  # Ray raises no class of its own
-            raise
-        raise ClusterUnavailable(
-            "a local Ray did not start within 30 seconds, as the machine is busy: the same command "
-            "tries again"
-        ) from error
+        _join(cluster.address)
     session = None if cluster.address else _session_folder()
     try:
         yield _capacity(cluster)
@@ -210,6 +97,72 @@ def connected(cluster: Cluster) -> Generator[Capacity]:
         ray.shutdown()
         if session is not None:
             shutil.rmtree(session, ignore_errors=True)
+
+
+def join_once(address: str, seconds: int) -> None:
+    """Join a cluster, leave it, and end this process: with an error, or killed after `seconds`."""
+    prepare_environment(address)
+    import ray
+
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(seconds)
+    code = 0
+    try:
+        _join(address)
+        ray.shutdown()
+    except ClusterUnavailable as error:
+        sys.stdout.write(str(error))
+        sys.stdout.flush()
+        code = 2
+    os._exit(code)
+
+
+def _options() -> dict[str, Any]:
+    """Return the options of every `ray.init`."""
+    # Ray puts the driver's folder first on a worker's path, whatever files of the user's it holds.
+    hook = {"worker_process_setup_hook": "dqf.packages.load_own"}
+    return {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": hook}
+
+
+def _join(address: str) -> None:
+    """Join a cluster; ClusterUnavailable: it refuses the token, or runs another version of Ray."""
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    try:
+        ray.init(address=address, **_options())
+    except (AuthenticationError, ConnectionError, RuntimeError) as error:
+        raise ClusterUnavailable(
+            f"cannot join the Ray cluster at {address}: {first_line(error)}; if it uses one, "
+            f"{TOKEN_HELP}"
+        ) from error
+
+
+def _start_local(cpus: int) -> None:
+    """Start a local Ray; ClusterUnavailable: it does not start in time."""
+    import ray
+
+    end_orphans()
+    protect_token()
+    try:
+        with mark_descendants():
+            # Workers that Ray starts ahead have no hook, and none of our actors could be one
+            # (ray 2.60).
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _system_config={"prestart_worker_first_driver": False},
+                **_options(),
+            )
+    except Exception as error:
+        if "timed out during startup" not in str(error):  # Ray raises no class of its own
+            raise
+        raise ClusterUnavailable(
+            "a local Ray did not start within 30 seconds, as the machine is busy: the same command "
+            "tries again"
+        ) from error
 
 
 def _session_folder() -> Path | None:

@@ -11,7 +11,7 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import grpc
 import psutil
@@ -19,8 +19,9 @@ import pytest
 from requests.utils import should_bypass_proxies
 
 from cli.options.run import here_or_there
+from jobs.cluster.address import ANSWER_S, JOIN_S, check_address, check_answers, try_to_join
 from jobs.cluster.client import job_client
-from jobs.cluster.connection import ANSWER_S, MOST_LOCAL, Cluster, check_address
+from jobs.cluster.connection import MOST_LOCAL, Cluster
 from jobs.cluster.processes import DRIVER_VARIABLE, orphans
 from jobs.cluster.token import protect_token
 from schemas.errors import ClusterUnavailable
@@ -274,11 +275,73 @@ def grpc_server(*methods: str) -> Generator[str]:
 
 def test_a_server_of_rays_protocol_is_joined() -> None:
     with grpc_server("/ray.rpc.NodeInfoGcsService/GetClusterId") as address:
-        check_address(address)
+        check_answers(address)
         with pytest.raises(ClusterUnavailable, match="10001 after ray://"):
             check_address(f"ray://{address}")
     with grpc_server("/ray.rpc.RayletDriver/ClusterInfo") as address:
+        check_answers(f"ray://{address}")
+
+
+class FallsSilent(grpc.GenericRpcHandler):
+    """A server that answers Ray's first question and never another one."""
+
+    def __init__(self) -> None:
+        """Wait for any question."""
+        self.asked: list[str] = []
+        self.end = Event()
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        """Return the handler of a question."""
+        self.asked.append(handler_call_details.method)
+        if handler_call_details.method.endswith("/GetClusterId"):
+            cluster_id = bytes([10, 0, 18, 28]) + b"c" * 28  # a status, and an id of 28 bytes
+            return grpc.unary_unary_rpc_method_handler(lambda *_: cluster_id)
+        return grpc.unary_unary_rpc_method_handler(lambda *_: bytes(self.end.wait(200)))
+
+
+@contextmanager
+def silent_cluster() -> Generator[tuple[str, FallsSilent]]:
+    """Yield the address of a server that falls silent, and its questions."""
+    server, handler = grpc.server(ThreadPoolExecutor(8)), FallsSilent()
+    server.add_generic_rpc_handlers([handler])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}", handler
+    finally:
+        handler.end.set()
+        server.stop(None)
+
+
+def test_a_cluster_that_falls_silent_is_not_joined_for_ever() -> None:
+    with silent_cluster() as (address, server):
+        check_answers(address)
+        start = time.monotonic()
+        with pytest.raises(ClusterUnavailable, match="joining it took more than 2 seconds"):
+            try_to_join(address, seconds=2)
+        assert time.monotonic() - start < 40  # importing Ray, on a busy machine
+        assert "/ray.rpc.InternalKVGcsService/InternalKVGet" in server.asked
+
+
+@slow
+def test_a_cluster_that_falls_silent_leaves_no_run(tmp_path: Path) -> None:
+    with silent_cluster() as (address, _):
+        start = time.monotonic()
+        done = dqf("trace", "submit", "--run", "r", "--address", address, cwd=tmp_path)
+        assert time.monotonic() - start < JOIN_S + 60
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) < 4
+    assert f"{address} answers, but joining it took more than {JOIN_S} seconds" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_ray_says_of_joining_is_one_sentence() -> None:
+    with (
+        grpc_server("/ray.rpc.RayletDriver/ClusterInfo") as address,
+        pytest.raises(ClusterUnavailable, match=rf"^cannot join .* ray://{address}: .+$") as caught,
+    ):
         check_address(f"ray://{address}")
+    assert len(str(caught.value)) < 500
 
 
 def test_another_program_of_the_same_protocol_is_not_joined() -> None:
