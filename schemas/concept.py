@@ -4,9 +4,8 @@ import unicodedata
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_core import from_json
 
-from schemas.documents import is_mapping
+from schemas.documents import JsonError, is_mapping, json_value
 
 MAX_CHARACTERS = 120
 """Longest concept or replacement; CLIP reads about 75 tokens, which include a template's words."""
@@ -123,9 +122,10 @@ class Concept(BaseModel):
         if not prompts.lstrip().startswith("["):
             return prompts.split("|")
         try:
-            return from_json(prompts, allow_inf_nan=False)
-        except ValueError as error:
-            raise ValueError(f"starts with [ but is not a JSON list: {error}") from error
+            return json_value(prompts)
+        except JsonError as error:
+            reason = str(error).removeprefix("is ")
+            raise ValueError(f"starts with [ but is not a JSON list: {reason}") from error
 
     @field_validator("prompts")
     @classmethod

@@ -3,10 +3,10 @@
 Every failure is one sentence that names the document, raised as the caller's error class.
 """
 
+import json
 import math
-import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from typing import Any, TypeGuard, TypeVar
@@ -25,28 +25,55 @@ MOST_YAML_BYTES = 4 * 2**20
 MOST_NODES = 2_000_000
 """Values of a YAML document, those that are repeated by `*name` counted each time."""
 
-HUGE_NUMBER = re.compile(r"[eE]\+?0*\d{3}|\d{300}")
-"""A number that is read as infinity, such as 1e999; some texts contain one too."""
-
 SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 T = TypeVar("T")
 
 
 def read_json(content: bytes | str, name: str, *, error: type[DqfError]) -> object:
-    """Return the value of a JSON document.
-
-    `error`: it is not JSON, is nested more than 200 deep, or has NaN, infinity, a number of more
-    than 4,300 digits, or bytes that are not UTF-8.
-    """
+    """Return the value of a JSON document; `error`: as `json_value`."""
     check_size(content, name, most=MOST_BYTES, error=error)
+    try:
+        return json_value(content)
+    except JsonError as problem:
+        raise error(f"{name} {problem}") from problem
+
+
+class JsonError(ValueError):
+    """A text that is not a JSON document; the message is what a sentence says of it."""
+
+
+def json_value(content: bytes | str) -> object:
+    """Return the value of JSON.
+
+    JsonError: it is not JSON, is nested more than 200 deep, names a field twice, or has NaN,
+    infinity, a number of more than 4,300 digits, or bytes that are not UTF-8.
+    """
     try:
         document = from_json(content, allow_inf_nan=False)
     except (ValueError, RecursionError) as problem:
-        raise error(f"{name} is not JSON: {first_line(problem)}") from problem
-    text = content if isinstance(content, str) else content.decode()
-    if HUGE_NUMBER.search(text) and not _is_finite(document):
-        raise error(f"{name} has a number that is too large")
+        raise JsonError(f"is not JSON: {first_line(problem)}") from problem
+    # Python's own reader shows every field and number, but accepts more than JSON.
+    json.loads(content, object_pairs_hook=_refuse_repeated, parse_float=_refuse_infinite)
     return document
+
+
+def unique_fields(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the fields of a JSON object; JsonError if one is given twice: one would be lost."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        _refuse_repeated(pairs)
+    return fields
+
+
+def _refuse_infinite(number: str) -> None:
+    if math.isinf(float(number)):
+        raise JsonError("has a number that is too large")
+
+
+def _refuse_repeated(pairs: Sequence[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        name = next(name for name, count in Counter(n for n, _ in pairs).items() if count > 1)
+        raise JsonError(f"gives the field {shown(name)} twice")
 
 
 def read_yaml(content: bytes | str, name: str, *, error: type[DqfError]) -> object:
@@ -158,19 +185,6 @@ def first_problem(error: ValidationError) -> tuple[str, str]:
     first = error.errors(include_url=False)[0]
     field = ".".join(part for part in first["loc"] if isinstance(part, str))
     return field, first["msg"].removeprefix("Value error, ")
-
-
-def _is_finite(document: Any) -> bool:
-    left = [document]
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            left += value.values()
-        elif isinstance(value, list):
-            left += value
-        elif isinstance(value, float) and not math.isfinite(value):
-            return False
-    return True
 
 
 def _not_yaml(problem: Exception, name: str) -> str:

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from engine.files import is_folder
+from engine.model.weight_files import read_json
 from schemas.errors import ConceptError
 
 
@@ -41,7 +42,7 @@ def copy_with(source: Path, out: Path, *, tensors: Mapping[str, torch.Tensor]) -
 
 def _drop_absent_parts(index: Path) -> None:
     """Mark parts that the index lists but that were not fetched (the safety checker) as absent."""
-    parts = json.loads(index.read_text())
+    parts = read_json(index)
     for name, value in parts.items():
         if isinstance(value, list) and not is_folder(index.parent / name):
             parts[name] = [None, None]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError, safe_open
 
 from engine.files import is_file
+from schemas.documents import JsonError, unique_fields
 from schemas.errors import first_line
 
 if TYPE_CHECKING:
@@ -48,9 +49,12 @@ def read_json(file: Path) -> dict[str, object]:
             raise PartError(f"{name} is too large for JSON")
         content = file.read_bytes()
         refuse_pointer(file, content)
-        document = json.loads(content.decode())  # the loaders read no other encoding
+        # The loaders read no other encoding.
+        document = json.loads(content.decode(), object_pairs_hook=unique_fields)
     except OSError as error:
         raise PartError(f"{name} cannot be read: {error.strerror}") from error
+    except JsonError as error:
+        raise PartError(f"{name} {error}") from error
     except (ValueError, RecursionError) as error:
         raise PartError(f"{name} is not JSON: {first_line(error)[:100]}") from error
     if not isinstance(document, dict):

@@ -5,21 +5,21 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from pydantic_core import from_json
 
 from engine.files import is_file, read_bytes
 from schemas.documents import (
     MOST_BYTES,
     MOST_YAML_BYTES,
+    JsonError,
     SafeLoader,
     checked_text,
     is_mapping,
+    json_value,
     yaml_root,
     yaml_value,
 )
@@ -115,16 +115,15 @@ class Table:
             if not text.strip():
                 continue
             try:
-                row: object = from_json(text, allow_inf_nan=False)
-            except ValueError as error:
+                row = json_value(text)
+            except JsonError as error:
                 # The line within the text is always the first.
-                yield line, f"not JSON: {first_line(error).replace('line 1 column', 'column')}"
+                yield line, str(error).replace("line 1 column", "column").removeprefix("is ")
                 continue
             if not is_mapping(row):
                 yield line, "not a JSON object"
                 continue
-            names = json.loads(text, object_pairs_hook=lambda pairs: [name for name, _ in pairs])
-            yield line, self._wrong(names) or _filled(row)
+            yield line, self._wrong(list(row)) or _filled(row)
 
     def _parquet(self, path: Path) -> Iterator[_Line]:
         import pyarrow as pa

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.files import read_bytes, read_json_file
+from engine.model.vocabulary import read_vocabulary
+from engine.model.weight_files import PartError
+from engine.model.weight_files import read_json as read_part_json
+from jobs.editing.manifest import read_manifest
 from jobs.input.captions import read_captions
 from jobs.input.concepts import read_concepts
+from jobs.pool.attempts import attempts
+from jobs.runs.trace_run import open_run
 from jobs.tracing.plan import read_plan
 from schemas.documents import parsed, read_json, read_yaml
 from schemas.errors import ConceptError, DqfError, PlanError, StoreError
+from tests.made_up.small_run import make_run
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n"
@@ -54,6 +62,10 @@ JSON = {
     "nothing": "",
     "more": "[1] 2",
     "no UTF-8": b'"\xff"',
+    "twice": '{"concept": "cat", "concept": "dog"}',
+    "twice within": '{"a": [{"b": 1, "c": {}, "b": 1}]}',
+    "twice by an escape": '{"a": 1, "\\u0061": 2}',
+    "twice and long": f'{{"{"a" * 10_000}": 1, "{"a" * 10_000}": 1}}',
 }
 
 
@@ -106,6 +118,25 @@ def test_odd_json_is_no_row(name: str, tmp_path: Path) -> None:
     assert str(path) in sentence(caught.value)
 
 
+def test_a_field_given_twice_is_named_by_every_reader(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r")
+    readers: dict[str, Callable[[], object]] = {
+        "r/plan.json": lambda: open_run(run.location),
+        "trace.json": lambda: read_plan(tmp_path / "trace.json"),
+        "r/attempts/0001.json": lambda: attempts(run),
+        "edit.json": lambda: read_manifest(tmp_path),
+        "vocabulary.json": lambda: read_vocabulary(tmp_path),
+        "model_index.json": lambda: read_part_json(tmp_path / "model_index.json"),
+    }
+    for name, read in readers.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('{"objects": ["cat"], "inside": {"a": 1, "a": 1}}')
+        with pytest.raises((DqfError, PartError)) as caught:
+            read()
+        assert f"{path.name} gives the field 'a' twice" in sentence(caught.value), name
+
+
 def test_what_is_no_bomb_is_read() -> None:
     assert read_yaml("a: &a {x: 1}\nb: {<<: *a, y: 2}", "f", error=PlanError) == {
         "a": {"x": 1},
@@ -121,7 +152,7 @@ def test_a_line_of_json_may_hold_any_line_end_of_unicode(tmp_path: Path) -> None
     path.write_text(f"\ufeff{row}\r\n\n", encoding="utf-8")
     assert read_captions(path)[0].attribute == "an\u2028object"
     path.write_text('{"concept": "cat", "concept": "dog"}\n')
-    with pytest.raises(ConceptError, match="a column is named twice"):
+    with pytest.raises(ConceptError, match="line 1: gives the field 'concept' twice"):
         read_concepts(path)
 
 
