@@ -6,10 +6,12 @@
 import csv
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from io import IOBase
 from typing import IO, TYPE_CHECKING, Any, cast
+from uuid import uuid4
 
 from schemas.documents import is_mapping
 from schemas.errors import DqfError
@@ -29,7 +31,7 @@ def write_json(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
     """Write one array of objects."""
     separator = "[\n"
     for row in _objects(schema, batches):
-        text = json.dumps(row, indent=2, ensure_ascii=False, default=str)
+        text = _json(row, indent=2)
         file.write(separator + "  " + text.replace("\n", "\n  "))
         separator = ",\n"
     file.write("[]\n" if separator == "[\n" else "\n]\n")
@@ -38,7 +40,7 @@ def write_json(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
 def write_jsonl(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
     """Write one object per line."""
     for row in _objects(schema, batches):
-        file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        file.write(_json(row) + "\n")
 
 
 def write_csv(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
@@ -97,17 +99,40 @@ def columns_of(batch: "pa.RecordBatch") -> "Sequence[pa.Array[Any]]":
 
 
 def values(column: "pa.Array[Any]") -> list[Any]:
-    """Return a column's values as Python objects; DuckDB's huge integers arrive as decimals."""
-    import pyarrow as pa
-
+    """Return a column's values as Python objects, decimals with all of their digits."""
     items = column.to_pylist()
-    return list(map(_number, items)) if pa.types.is_decimal(column.type) else items
+    return list(map(_exact, items)) if "decimal" in str(column.type) else items
 
 
-def _number(value: Decimal | None) -> int | float | None:
-    if value is None:
-        return None
-    return int(value) if value == value.to_integral_value() else float(value)
+class _Digits(Decimal):
+    """A decimal number that prints as in SQL: every digit, no exponent."""
+
+    def __str__(self) -> str:
+        return format(self, "f")
+
+    __repr__ = __str__
+
+
+def _exact(value: object) -> object:
+    """Return a value in which decimals print as in SQL; DuckDB's huge integers arrive as some."""
+    if isinstance(value, Decimal):
+        return _Digits(value) if value.as_tuple().exponent else int(value)
+    if isinstance(value, list):
+        return [_exact(inner) for inner in cast("list[object]", value)]
+    if is_mapping(value):
+        return {key: _exact(inner) for key, inner in value.items()}
+    return value
+
+
+def _json(value: object, *, indent: int | None = None) -> str:
+    """Return a value as JSON; a decimal is a number of all its digits, anything else text."""
+    mark = uuid4().hex
+
+    def other(value: object) -> str:
+        return f"{mark}{value!s}" if isinstance(value, _Digits) else str(value)
+
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=other)
+    return re.sub(f'"{mark}([^"]*)"', r"\1", text) if mark in text else text
 
 
 def _objects(schema: "pa.Schema", batches: Rows) -> Iterator[dict[str, object]]:
@@ -133,7 +158,7 @@ def _csv_values(column: "pa.Array[Any]") -> list[Any]:
 
     items = values(column)
     if pa.types.is_nested(column.type):
-        return [json.dumps(_json_value(v), ensure_ascii=False, default=str) for v in items]
+        return [_json(_json_value(v)) for v in items]
     return items
 
 

@@ -1,6 +1,7 @@
 """Values that Python does not have print as SQL prints them, and settings are not told."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -42,6 +43,34 @@ def test_values_print_as_sql_prints_them(form: str, run: TraceRun, tmp_path: Pat
         assert list(json.loads(Path(out).read_text())[0].values()) == list(VALUES.values())
     elif form == "csv":
         assert Path(out).read_text().splitlines()[1] == ",".join(VALUES.values())
+
+
+@pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "markdown"])
+def test_decimals_keep_their_digits(form: str, run: TraceRun, tmp_path: Path) -> None:
+    values = {
+        "0.123456789012345678901234567891::DECIMAL(38,30)": "0.123456789012345678901234567891",
+        "12345678901234567890.5": "12345678901234567890.5",
+        "1.10": "1.10",
+        "0::DECIMAL(38,30)": f"0.{'0' * 30}",
+        "-3::DECIMAL(5,0)": "-3",
+        "170141183460469231731687303715884105727": "170141183460469231731687303715884105727",
+        "[0.10, 12345678901234567890.1]": "[0.10, 12345678901234567890.10]",
+        "{'a': 1e0, 'b': 1.00}": None,
+    }
+    columns = ", ".join(f"{value} AS c{n}" for n, value in enumerate(values))
+    out = tmp_path / "out"
+    sql = f"SELECT {columns} UNION ALL SELECT {'NULL, ' * len(values)}"
+    cwd = Path(run.location).parents[1]
+    done = dqf("query", "r", sql, "--format", form, "--out", str(out), cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    text = out.read_text()
+    for value in filter(None, values.values()):
+        assert re.sub(r"\s", "", value) in re.sub(r"\s", "", text), value
+    if form.startswith("json"):
+        rows = json.loads(text if form == "json" else f"[{','.join(text.splitlines())}]")
+        assert [type(rows[0][f"c{n}"]) for n in range(5)] == [float, float, float, float, int]
+        assert rows[0]["c7"] == {"a": 1.0, "b": 1.0}
+        assert set(rows[1].values()) == {None}
 
 
 def test_parquet_keeps_the_types_that_it_has(run: TraceRun, tmp_path: Path) -> None:
