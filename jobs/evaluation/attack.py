@@ -15,6 +15,7 @@ from engine.files import write_whole
 from jobs.cluster.connection import Cluster
 from jobs.evaluation.attack_plan import AttackRequest, plan_attack
 from jobs.evaluation.attack_worker import AttackWorker
+from jobs.evaluation.cut import warn_of_cut_choices
 from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
 from jobs.runs.attack_run import AttackRun
@@ -58,8 +59,10 @@ def attack_edit(
 ) -> Progress:
     """Attack the remaining concepts of a run, write its summary and return its progress.
 
-    A concept that fails is recorded, and the others are still attacked.
+    A concept that fails is recorded, and the others are still attacked. Texts that the scorer cuts
+    are noted.
     """
+    warn_of_cut_choices(run.plan, note)
     end = drive_run(
         run,
         cluster=cluster,
