@@ -15,6 +15,7 @@ from itertools import pairwise
 import duckdb
 
 from jobs.query.statement import named_by, nodes_of, parsed, tables_read, words_of
+from schemas.documents import check_size
 from schemas.errors import QueryRefused
 from schemas.views import exactly, quoted
 
@@ -22,6 +23,10 @@ MEMORY = "50%"
 """Share of the machine's or container's memory that a query may use before it spills."""
 DISK_SHARE = 0.5
 """Share of the temporary folder's free space that a query may fill by spilling."""
+
+MOST_SQL = 8 * 2**20
+"""Characters of the longest statement, whose tree takes a minute and gigabytes; one of 100,000
+columns has a fifth of them."""
 
 TABLE_FUNCTIONS = {
     *("range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree"),
@@ -94,8 +99,10 @@ def admitted(connection: duckdb.DuckDBPyConnection, sql: str) -> Admitted:
 
     It may stand after EXPLAIN or EXPLAIN ANALYZE.
 
-    QueryRefused: it does not parse, is none or several, or does anything but read views.
+    QueryRefused: it is longer than MOST_SQL, does not parse, is none or several, or does anything
+    but read views.
     """
+    check_size(sql, "the statement", most=MOST_SQL, error=QueryRefused)
     try:
         statements = connection.extract_statements(sql)
     except duckdb.Error as error:

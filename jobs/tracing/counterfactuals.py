@@ -4,6 +4,7 @@
 # torch leaves parts of some methods without types.
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, cast
 
@@ -15,7 +16,32 @@ from schemas.plan import TracePlan
 ARTICLES = ("a", "an")
 
 
-def with_counterfactuals(plan: TracePlan, tokenizers: Sequence[Any]) -> TracePlan:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokenized:
+    """A plan's captions as one tokenizer of the model reads them."""
+
+    tokenizer: Any
+    ids_NL: Any
+    """The token ids of each caption, padded."""
+    spans: Sequence[Any]
+    """The `engine.model.tokens.Span` of each caption's subject."""
+
+
+def tokenized(plan: TracePlan, tokenizers: Sequence[Any]) -> list[Tokenized]:
+    """Return a plan's captions as each tokenizer reads them.
+
+    PlanError: a caption has too many tokens, or its subject has none.
+    """
+    from engine.model.tokens import find_subjects
+
+    found = [find_subjects(t, plan.captions, plan.numerics.occurrence) for t in tokenizers]
+    return [
+        Tokenized(tokenizer=tokenizer, ids_NL=ids_NL, spans=spans)
+        for tokenizer, (ids_NL, spans) in zip(tokenizers, found, strict=True)
+    ]
+
+
+def with_counterfactuals(plan: TracePlan, read: Sequence[Tokenized]) -> TracePlan:
     """Return a plan whose captions have counterfactuals, if the matched control is to be traced.
 
     A caption without one gets another option of its attribute with as many tokens: of the plan's
@@ -31,7 +57,7 @@ def with_counterfactuals(plan: TracePlan, tokenizers: Sequence[Any]) -> TracePla
     while left:
         tried = {n: option for n, rest in left.items() if (option := next(rest, None))}
         asked = [_with(captions[n], option) for n, option in tried.items()]
-        fitting = fits(asked, tokenizers, plan.numerics.occurrence)
+        fitting = fits(dict(zip(tried, asked, strict=True)), read, plan.numerics.occurrence)
         for n, caption, is_fit in zip(tried, asked, fitting, strict=True):
             if is_fit:
                 captions[n] = caption
@@ -49,24 +75,24 @@ def subjects_of(captions: Sequence[Caption]) -> Mapping[str, tuple[str, ...]]:
 
 
 def fits(
-    captions: Sequence[Caption], tokenizers: Sequence[Any], occurrence: Occurrence
+    captions: Mapping[int, Caption], read: Sequence[Tokenized], occurrence: Occurrence
 ) -> list[bool]:
     """Return whether each caption's counterfactual changes the tokens of its subject alone.
 
-    Every tokenizer of the model is asked. PlanError: a caption has no counterfactual or too many
-    tokens, or its subject has none.
+    `captions` are by their place in the plan. Every tokenizer of the model is asked. PlanError: a
+    caption has no counterfactual.
     """
-    from engine.model.tokens import find_subjects, refuse_several_vectors
+    from engine.model.tokens import refuse_several_vectors
 
     found = [True] * len(captions)
     if not captions:
         return found
-    texts = [caption.counterfactual_text(occurrence) for caption in captions]
-    for tokenizer in tokenizers:
-        refuse_several_vectors(tokenizer, texts)
-        ids_NL, spans = find_subjects(tokenizer, captions, occurrence)
-        own_NL = cast("list[list[int]]", ids_NL.tolist())
-        others = tokenizer(texts, verbose=False).input_ids
+    texts = [caption.counterfactual_text(occurrence) for caption in captions.values()]
+    for tokens in read:
+        refuse_several_vectors(tokens.tokenizer, texts)
+        own_NL = cast("list[list[int]]", tokens.ids_NL[list(captions)].tolist())
+        spans = [tokens.spans[place] for place in captions]
+        others = tokens.tokenizer(texts, verbose=False).input_ids
         for n, (own, other, span) in enumerate(zip(own_NL, others, spans, strict=True)):
             # Where one is longer, the places of their ends differ.
             pairs = enumerate(zip(own, other, strict=False))

@@ -10,7 +10,13 @@ from pydantic import ValidationError
 
 from engine.files import read_bytes
 from jobs.input.captions import read_captions
-from jobs.tracing.counterfactuals import fits, subjects_of, with_counterfactuals
+from jobs.tracing.counterfactuals import (
+    Tokenized,
+    fits,
+    subjects_of,
+    tokenized,
+    with_counterfactuals,
+)
 from schemas.caption import Caption
 from schemas.component import PAPER_KINDS, TEXT_ENTRIES, Component, Kind, Part
 from schemas.documents import first_message, first_problem, is_mapping, read_json, read_yaml
@@ -151,8 +157,11 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     steps = count_steps(plan.model, scheduler=numerics.scheduler, steps=numerics.steps)
     expand_windows(plan.windows, steps)
     tokenizers = [*open_tokenizers(plan.model).values()]
-    plan = with_counterfactuals(plan, tokenizers)
-    _check_captions(plan, tokenizers)
+    read = tokenized(plan, tokenizers)  # once: it takes most of the time of many captions
+    given = plan.captions
+    plan = with_counterfactuals(plan, read)
+    _check_counterfactuals(plan, given, read)
+    _check_texts(plan, tokenizers)
     check_model(plan.model)
     check_size(plan.model, height=numerics.height, width=numerics.width)
     skeleton = open_skeleton(plan.model)
@@ -244,19 +253,14 @@ def _check_kinds(plan: TracePlan, components: Sequence[Component]) -> None:
             )
 
 
-def _check_captions(plan: TracePlan, tokenizers: Sequence[Any]) -> None:
-    """Raise PlanError if a subject is not among a caption's tokens, or a text would be cut.
-
-    Every tokenizer of the model and the scorer's are asked.
-    """
+def _check_texts(plan: TracePlan, tokenizers: Sequence[Any]) -> None:
+    """Raise PlanError if a reference, the negative prompt or a text for the scorer would be cut."""
     from engine.model.scorer import check_texts
-    from engine.model.tokens import check_lengths, find_subjects
+    from engine.model.tokens import check_lengths
 
     for tokenizer in tokenizers:
-        find_subjects(tokenizer, plan.captions, plan.numerics.occurrence)
         check_lengths(tokenizer, plan.references, "reference")
         check_lengths(tokenizer, [plan.numerics.negative_prompt], "negative prompt")
-    _check_counterfactuals(plan, tokenizers)
     scored = {"caption": [c.caption for c in plan.captions]}
     scored["target"] = [c.target_text for c in plan.captions]
     compared = [text for caption in plan.captions for text in alternatives(plan, caption)]
@@ -264,27 +268,24 @@ def _check_captions(plan: TracePlan, tokenizers: Sequence[Any]) -> None:
     check_texts(plan.scorer, [t for name in plan.measures for t in scored.get(name, ())])
 
 
-def _replaced(plan: TracePlan) -> list[Caption]:
-    """Return the captions that are traced with their counterfactual; PlanError if none can be."""
-    if plan.numerics.corruption == "counterfactual":
-        return list(plan.captions)
-    if Intervention.MATCHED not in plan.interventions:
-        return []
-    given = [caption for caption in plan.captions if caption.counterfactual is not None]
-    if not given:
+def _check_counterfactuals(
+    plan: TracePlan, given: Sequence[Caption], read: Sequence[Tokenized]
+) -> None:
+    """Raise PlanError if a counterfactual of the `given` captions, from which the plan's were made,
+    changes other tokens than the subject's."""
+    is_corruption = plan.numerics.corruption == "counterfactual"
+    if not is_corruption and Intervention.MATCHED not in plan.interventions:
+        return
+    if not is_corruption and all(caption.counterfactual is None for caption in plan.captions):
         raise PlanError(
             "intervention matched needs captions with a counterfactual, another word of the "
             "subject's kind and as many tokens: no other subject or option of an attribute is "
             "one, so give some the column `counterfactual`"
         )
-    return given
-
-
-def _check_counterfactuals(plan: TracePlan, tokenizers: Sequence[Any]) -> None:
-    """Raise PlanError if a caption's counterfactual changes other tokens than the subject's."""
-    captions = _replaced(plan)
-    fitting = fits(captions, tokenizers, plan.numerics.occurrence)
-    for caption, is_fit in zip(captions, fitting, strict=True):
+    needed = (n for n, c in enumerate(given) if is_corruption or c.counterfactual is not None)
+    captions = {place: given[place] for place in needed}
+    fitting = fits(captions, read, plan.numerics.occurrence)
+    for caption, is_fit in zip(captions.values(), fitting, strict=True):
         if not is_fit:
             raise PlanError(
                 f"counterfactual {caption.counterfactual!r} does not have as many tokens as "

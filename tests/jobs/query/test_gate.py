@@ -290,3 +290,9 @@ def test_a_query_that_fills_memory_and_disk_ends(
     monkeypatch.setattr(gate, "DISK_SHARE", 0)
     with pytest.raises(QueryRefused, match="more than half of the memory"):
         run_query(run, sql)
+
+
+def test_a_statement_of_any_length_is_refused_at_once(views: Views) -> None:
+    for sql in ("SELECT " + "1," * gate.MOST_SQL + "1", "-" * 2 * gate.MOST_SQL + "\nSELECT 1"):
+        with pytest.raises(QueryRefused, match="the statement has 16 MiB, at most 8 are read"):
+            views.query(sql)
