@@ -24,7 +24,7 @@ from cli import (
 )
 from cli import edit as edits
 from cli import edit_batch as edit
-from cli.options.meant import MeantGroup
+from cli.options.meant import ListingCommand, MeantGroup
 from cli.options.sampling import as_typed, own_name
 from cli.printing.lines import say
 from cli.printing.streams import check_streams, flush_stdout, tidy_end
@@ -72,9 +72,12 @@ app.command(
 app.command("doctor", rich_help_panel=FINDING, epilog="Example: dqf doctor demo --repair")(
     doctor.doctor
 )
-app.command("models", rich_help_panel=MODELS, epilog="Example: dqf models --format json")(
-    models.models
-)
+app.command(
+    "models",
+    cls=ListingCommand,
+    rich_help_panel=MODELS,
+    epilog="Example: dqf models --format json",
+)(models.models)
 app.command(
     "components", rich_help_panel=MODELS, epilog="Example: dqf components emoji-sd --format csv"
 )(models.components)

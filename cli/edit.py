@@ -8,6 +8,7 @@ import typer
 
 from cli.options.editing import ImagesOption, OutOption
 from cli.options.edits import EditArgument, check_is_edit
+from cli.options.meant import SuggestingGroup
 from cli.options.progress import with_progress_options
 from cli.printing.edit_report import print_edit
 from cli.printing.lines import note, say
@@ -16,7 +17,9 @@ from cli.printing.output import Format, FormatOption, print_rows
 if TYPE_CHECKING:
     from jobs.editing.plan import EditPlan
 
-app = typer.Typer(no_args_is_help=True, help="Show, change, evaluate and attack edits.")
+app = typer.Typer(
+    cls=SuggestingGroup, no_args_is_help=True, help="Show, change, evaluate and attack edits."
+)
 
 
 @app.command("list", epilog="Example: dqf edit list edits/demo --matrices")

@@ -7,6 +7,7 @@ import typer
 
 from cli.job import arguments, driven, follow_to_end, shared
 from cli.options.arguments import RunArgument
+from cli.options.meant import SuggestingGroup
 from cli.options.plan import PLAN_OPTIONS, GivenPlan, with_plan_options
 from cli.options.progress import with_progress_options
 from cli.options.run import RetryOption, RunOptions, with_run_options
@@ -17,7 +18,9 @@ from cli.printing.output import Format, FormatOption, print_rows
 if TYPE_CHECKING:
     from jobs.runs.trace_run import TraceRun
 
-app = typer.Typer(no_args_is_help=True, help="Trace where a model keeps an attribute.")
+app = typer.Typer(
+    cls=SuggestingGroup, no_args_is_help=True, help="Trace where a model keeps an attribute."
+)
 
 
 @app.command(epilog="Example: dqf trace submit --captions captions.csv --model sd-1.4 --run art")

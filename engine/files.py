@@ -7,6 +7,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +30,19 @@ def is_file(path: str | os.PathLike[str]) -> bool:
 def is_folder(path: str | os.PathLike[str]) -> bool:
     """Return whether a folder exists; False for text that cannot be a path."""
     return os.path.isdir(path)
+
+
+def similar_name(path: str | os.PathLike[str], *, holding: str) -> str | None:
+    """Return the name most like that of a path among the folders beside it that hold a file.
+
+    None: no such folder has a similar name, or the folders cannot be listed.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    try:
+        others = [other for other in os.listdir(folder) if is_file(Path(folder, other, holding))]
+    except (OSError, ValueError):
+        return None
+    return next(iter(get_close_matches(name, others, n=1)), None)
 
 
 def refuse_occupied(out: Path, *, replacing: str | None = None) -> None:

@@ -7,8 +7,8 @@ import typer
 
 from cli.options.completion import edits
 from cli.options.home import edits_folder
-from engine.files import is_folder
-from jobs.editing.manifest import check_manifest
+from engine.files import is_folder, similar_name
+from jobs.editing.manifest import MANIFEST, check_manifest
 from schemas.errors import ConceptError
 
 
@@ -21,7 +21,11 @@ def edit_folder(edit: str) -> Path:
 def check_is_edit(folder: Path) -> None:
     """Raise ConceptError if a folder has no edit, before torch is imported, which is slow."""
     if not is_folder(folder):
-        raise ConceptError(f"no edit at {folder}: give an edit's name under edits/, or its folder")
+        similar = similar_name(folder, holding=MANIFEST)
+        meant = f", did you mean {similar}" if similar else ""
+        raise ConceptError(
+            f"no edit at {folder}{meant}: give an edit's name under edits/, or its folder"
+        )
     check_manifest(folder)
 
 

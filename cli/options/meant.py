@@ -7,18 +7,62 @@ from contextlib import contextmanager
 from typing import Any
 
 from typer._click.exceptions import BadParameter, ClickException, UsageError
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from cli.options.sampling import as_typed
 from schemas.printable import message
 
 MESSAGE = 400
 """Characters of a message about a word, which a frame and the command's usage go with."""
-OTHER_WORDS = {"ls": "trace list", "runs": "trace list", "help": "--help", "edits": "edit list"}
+OTHER_WORDS = {
+    **dict.fromkeys(("ls", "runs", "trace ls", "trace runs"), "trace list"),
+    **dict.fromkeys(("edits", "edit ls", "edit show", "edit info"), "edit list"),
+    **dict.fromkeys(("trace show", "trace info"), "trace status"),
+    **dict.fromkeys(("run", "trace run", "trace start"), "trace submit"),
+    **dict.fromkeys(("trace kill", "trace cancel"), "trace stop"),
+    **dict.fromkeys(("models list", "models ls"), "models"),
+    "edit rm": "edit remove",
+    "help": "--help",
+    "show": "report",
+}
 """Commands, by other words for them."""
 
 
-class MeantGroup(TyperGroup):
+class SuggestingGroup(TyperGroup):
+    """Commands: for a word that is none of them it says which command is meant."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the first word's command; UsageError, with a suggestion, otherwise."""
+        try:
+            return super().resolve_command(ctx, args)
+        except UsageError as error:
+            group = f"{ctx.info_name} " if ctx.parent else ""
+            other = OTHER_WORDS.get(group + args[0])
+            if meant := [other] if other else self.meant(args[0]):
+                error.message = f"No such command {args[0]!r}. {_did_you_mean(meant)}"
+            raise
+
+    def meant(self, word: str) -> list[str]:
+        """Return the commands, besides those with a similar name, that a word may mean."""
+        return []
+
+
+class ListingCommand(TyperCommand):
+    """A command that lists all there is of something, and takes no name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options; UsageError, with a suggestion for the first word, otherwise."""
+        words = [word for word in args if not word.startswith("-")]
+        try:
+            return super().parse_args(ctx, args)
+        except UsageError as error:
+            if words and "unexpected extra" in error.message:
+                other = OTHER_WORDS.get(f"{ctx.info_name} {words[0]}", f"components {words[0]}")
+                error.message += f". {_did_you_mean([other])}"
+            raise
+
+
+class MeantGroup(SuggestingGroup):
     """All of dqf's commands: for the name of a subcommand it says which command has it.
 
     A huge word is not repeated whole in what is said about it.
@@ -43,21 +87,15 @@ class MeantGroup(TyperGroup):
         names = super().list_commands(ctx)
         return sorted(names, key=lambda name: not hasattr(self.commands[name], "commands"))
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the first word's command; UsageError, with a suggestion, otherwise."""
-        try:
-            return super().resolve_command(ctx, args)
-        except UsageError as error:
-            if meant := self._meant(args[0]):
-                names = " or ".join(f"'dqf {name}'" for name in meant)
-                error.message = f"No such command {args[0]!r}. Did you mean {names}?"
-            raise
-
-    def _meant(self, word: str) -> list[str]:
-        if word in OTHER_WORDS:
-            return [OTHER_WORDS[word]]
+    def meant(self, word: str) -> list[str]:
+        """Return the inner commands of this name."""
         groups = {name: getattr(group, "commands", {}) for name, group in self.commands.items()}
         return [f"{name} {word}" for name, inner in groups.items() if word in inner]
+
+
+def _did_you_mean(commands: list[str]) -> str:
+    names = " or ".join(f"'dqf {name}'" for name in commands)
+    return f"Did you mean {names}?"
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from engine.files import try_to_make
+from engine.files import similar_name, try_to_make
 from jobs.runs.provenance import Manifest, manifest_of
 from jobs.runs.run import PLAN, Run
 from jobs.runs.storage.local import LocalStorage
@@ -26,7 +26,11 @@ def open_as(kind: type[R], location: str | Path) -> R:
     try:
         version = run.version
     except FileNotFoundError:
-        raise StoreError(f"no {kind.noun} at {location}: `{kind.made_by}` makes one") from None
+        similar = similar_name(location, holding=PLAN)
+        meant = f", did you mean {similar}" if similar else ""
+        raise StoreError(
+            f"no {kind.noun} at {location}{meant}: `{kind.made_by}` makes one"
+        ) from None
     if version is None:
         raise StoreError(
             f"{location} is a run of another kind: this needs one that `{kind.made_by}` makes"

@@ -50,11 +50,24 @@ def test_a_wrong_choice_is_said_in_plain_words() -> None:
     [
         ("status", "dqf trace status"), ("ls", "dqf trace list"), ("help", "dqf --help"),
         ("list", "dqf trace list' or 'dqf edit list"), ("attack", "dqf edit attack"),
-        ("rnak", "rank"),
+        ("rnak", "rank"), ("edit show", "dqf edit list"), ("edit atack", "attack"),
+        ("trace ls", "dqf trace list"), ("models list", "dqf models"),
+        ("models sdxl", "dqf components sdxl"),
     ],
 )  # fmt: skip
 def test_the_command_that_is_meant_is_named(word: str, meant: str) -> None:
-    done = dqf(word, "demo")
+    done = dqf(*word.split(), "demo")
     assert done.returncode == 2
     said = " ".join(done.stderr.replace("│", " ").split())
     assert f"Did you mean '{meant}'?" in said
+
+
+def test_the_run_or_edit_that_is_meant_is_named(tmp_path: Path) -> None:
+    for file in ("runs/demo/plan.json", "runs/demmo/other", "edits/cats/edit.json"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_text("{}")
+    said = dqf("rank", "dmeo", cwd=tmp_path).stderr
+    assert said.startswith("dqf: no run at runs/dmeo, did you mean demo: `dqf trace submit")
+    said = dqf("edit", "list", "cat", cwd=tmp_path).stderr
+    assert said.startswith("dqf: no edit at edits/cat, did you mean cats: give")
+    assert "did you mean" not in dqf("rank", "nothing", cwd=tmp_path).stderr
