@@ -30,6 +30,7 @@ from tests.made_up.report_run import (
     make_report_sweep,
 )
 from tests.servers.browser import PHONE, READY, WIDE, Opened, chromium, open_report
+from tests.servers.paper import pages_of
 
 SECTIONS = (
     "answer", "network", "ranking", "timesteps", "tokens", "words", "depth", "controls", "overlaps",
@@ -401,4 +402,42 @@ def test_dark_mode_darkens_page_and_figures(page: Page) -> None:
     written = "Attribute: object; Part: both; Measure: target; Intervention: restored"
     expect(page.locator("#choice")).to_have_text(written)
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert page.pdf(format="A4", print_background=True).startswith(b"%PDF")
+
+
+def test_paper_has_every_attribute_and_no_heading_or_page_stands_empty(
+    opened: Opened, page: Page
+) -> None:
+    choose(page, "attribute", ODD_ATTRIBUTE)
+    choose(page, "part", "text-encoder")
+    page.emulate_media(media="print")  # which a page with an emulated screen does not take itself
+    paper = page.locator("#ranking .figure:visible .paper svg")
+    points = "all => all.map(one => one.ariaLabel).sort()"
+    before = paper.locator("path[aria-label]").evaluate_all(points)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert len(set(paper.evaluate_all("all => all.map(one => one.innerHTML)"))) == 3
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    headings = {_dense(text) for text in page.locator("h2, h3").all_text_contents()}
+    pages = pages_of(page.pdf(format="A4", print_background=True))
+    assert 10 <= len(pages) <= 30
+    assert [one.text for one in pages if one.inked < 0.3] == []
+    assert [one.text for one in pages if _dense(one.last_line) in headings] == []
+    text = _dense(" ".join(one.text for one in pages))
+    chosen = (
+        f"Attribute: object, {ODD_ATTRIBUTE}, right-to-left; Part: text encoder; Measure: target"
+    )
+    assert _dense(chosen) in text
+    # Rankings, tokens and words of every attribute, each with its finding, and their images.
+    for attribute in ("object", ODD_ATTRIBUTE, "right-to-left"):
+        assert text.count(_dense(f"{attribute}, text encoder, restored, scored against")) >= 4
+    assert _dense(", denoiser, restored, scored") not in text
+    # Afterwards the page is as it was.
+    assert paper.locator("path[aria-label]").evaluate_all(points) == before
+    page.emulate_media(media="screen")
+    assert page.locator(".printed, [data-opened]").count() == 0
+    assert page.locator(".strip:visible").count() == 3
+    assert opened.complaints == []
+
+
+def _dense(text: str) -> str:
+    """Return a text without blanks, which lines of paper break elsewhere."""
+    return "".join(text.split())

@@ -244,11 +244,50 @@ class Drawn {
   async show(rows, choice) {
     if (!this.views.length) return this.draw(choice);
     if (!rows) return undefined;
-    const isColored = (this.figure.spec.params || []).some((one) => one.name === "bound");
-    return Promise.all(this.views.map(({ view }) => {
-      if (isColored) view.signal("bound", boundOf(this.figure, choice));
-      return view.data("rows", structuredClone(rows)).resize().runAsync();
-    }));
+    return Promise.all(this.views.map(({ view }) => this.fill(view, rows, choice)));
+  }
+
+  fill(view, rows, choice) {
+    if ((this.figure.spec.params || []).some((one) => one.name === "bound"))
+      view.signal("bound", boundOf(this.figure, choice));
+    return view.data("rows", structuredClone(rows)).resize().runAsync();
+  }
+
+  // Adds for paper the same figure of the other attributes, in their order. Nothing here waits for
+  // more than a promise that is kept already, so that all is drawn before the browser lays out paper.
+  async addPrinted(choice, attributes) {
+    if (this.root.hidden || !this.views.length || !this.figure.chosenBy?.includes("attribute")) return;
+    const { view } = this.views[this.views.length - 1];
+    let last = null; // the copy after which the next one goes; before the chosen attribute none
+    for (const attribute of attributes) {
+      if (attribute === choice.attribute) { last = this.root; continue; }
+      const other = { ...choice, attribute };
+      const rows = rowsOf(this.figure, other);
+      if (!rows.length) continue;
+      await this.fill(view, rows, other);
+      const copy = this.copy(findingOf(this.figure, other));
+      if (last) { last.after(copy); last = copy; } else this.root.before(copy);
+    }
+    const own = rowsOf(this.figure, choice);
+    if (own.length) await this.fill(view, own, choice);
+  }
+
+  // What paper shows of the figure now, under words of its own.
+  copy(words) {
+    const copied = document.createElement("figure");
+    copied.className = "figure printed";
+    const heading = this.root.querySelector("h3");
+    if (heading) copied.append(heading.cloneNode(true));
+    const paper = this.paper.cloneNode(true);
+    const suffix = `-${this.figure.id}-${document.querySelectorAll(".printed").length}`;
+    for (const element of paper.querySelectorAll("*")) // ids, and what refers to one as url(#id)
+      for (const { name, value } of [...element.attributes])
+        if (name === "id") element.id += suffix;
+        else if (value.startsWith("url(#")) element.setAttribute(name, value.replace(")", `${suffix})`));
+    const caption = document.createElement("figcaption");
+    caption.textContent = words;
+    copied.append(paper, caption);
+    return copied;
   }
 
   words(rows, choice) {
@@ -271,10 +310,49 @@ const drawn = page.figures.map((figure) => new Drawn(figure));
 function showStrips(choice) {
   const strips = [...document.querySelectorAll(".strip")];
   for (const strip of strips)
-    strip.hidden = strip.dataset.attribute !== choice.attribute ||
+    strip.hidden = choice.attribute !== null && strip.dataset.attribute !== choice.attribute ||
       Boolean(choice.part) && strip.dataset.part !== choice.part;
   const none = document.getElementById("no-strips");
   if (none) none.hidden = strips.some((strip) => !strip.hidden);
+}
+
+// The filters in words, for paper, which shows every attribute.
+function choiceText(attribute) {
+  const text = (select) => (select.name === "attribute" && attribute) || select.selectedOptions[0].text;
+  return filters
+    .filter((select) => !select.parentElement.hidden)
+    .map((select) => `${select.labels[0].firstChild.textContent.trim()}: ${text(select)}`)
+    .join("; ");
+}
+
+async function preparePaper() {
+  for (const closed of document.querySelectorAll("details:not(.values, [open])")) {
+    closed.open = true;
+    closed.dataset.opened = "";
+  }
+  if (!filters.length || !document.documentElement.dataset.ready) return;
+  const choice = chosen();
+  const attributes = [...filters.find((select) => select.name === "attribute").options].map((o) => o.value);
+  document.getElementById("choice").textContent = choiceText(attributes.join(", "));
+  showStrips({ ...choice, attribute: null });
+  for (const one of drawn) await one.addPrinted(choice, attributes);
+}
+
+function clearPaper() {
+  for (const copy of document.querySelectorAll(".printed")) copy.remove();
+  for (const details of document.querySelectorAll("details[data-opened]")) {
+    details.open = false;
+    delete details.dataset.opened;
+  }
+  if (filters.length) showStrips(chosen());
+}
+
+// Hides the sections, and the links to them, whose figures are all of a part that is not chosen.
+function showSections() {
+  for (const section of document.querySelectorAll("section:has(> .figures)")) {
+    section.hidden = !section.querySelector(".figure:not([hidden])");
+    document.querySelector(`nav a[href="#${section.id}"]`).hidden = section.hidden;
+  }
 }
 
 function showStatus(choice) {
@@ -285,10 +363,7 @@ function showStatus(choice) {
     (!choice.part || row.part === choice.part));
   const survivors = rows.filter((row) => row.survives === "yes").length;
   status.textContent = `${rows.length} states, ${survivors} survive.`;
-  document.getElementById("choice").textContent = filters
-    .filter((select) => !select.parentElement.hidden)
-    .map((select) => `${select.labels[0].firstChild.textContent.trim()}: ${select.selectedOptions[0].text}`)
-    .join("; ");
+  document.getElementById("choice").textContent = choiceText();
 }
 
 let shown = ""; // the choice that figures, strips and status show
@@ -301,6 +376,7 @@ async function update() {
     if (filters.length) showStrips(choice);
     showStatus(choice);
     for (const one of drawn) await one.update(choice);
+    showSections();
     shown = wanted;
   }
   document.documentElement.dataset.ready = wanted;
@@ -326,6 +402,8 @@ for (const table of document.querySelectorAll(".scroll > table")) {
 }
 window.addEventListener("hashchange", () => { readAddress(); soon(update); });
 dark.addEventListener("change", () => soon(redraw));
+window.addEventListener("beforeprint", preparePaper);
+window.addEventListener("afterprint", clearPaper);
 let width = window.innerWidth;
 let timer = 0;
 window.addEventListener("resize", () => {
