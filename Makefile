@@ -28,11 +28,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	rm -rf edits/$(RUN)
 	$(BIN)/dqf trace submit --steps 8 --run $(RUN)
-	$(BIN)/dqf rank $(RUN) --top 1
-	$(BIN)/dqf edit-batch docs/examples/concepts.csv --from-run $(RUN) --out edits/$(RUN)
+	$(BIN)/dqf edit-batch docs/examples/concepts.csv --from-run $(RUN) --out edits/$(RUN) > /dev/null
 	@echo
-	@echo "Causal scores: runs/$(RUN)   (dqf query $(RUN) \"SELECT * FROM ranking\")"
-	@echo "Edited model:  edits/$(RUN)  (before and after: edits/$(RUN)/before_after.png)"
+	$(BIN)/dqf rank $(RUN) --quiet --top 1
+	@echo
+	@echo "Images before and after the edit: edits/$(RUN)/before_after.png"
 	@echo "Report, which any browser opens:"
 	@$(BIN)/dqf report $(RUN) --edit edits/$(RUN)
 

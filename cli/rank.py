@@ -96,6 +96,12 @@ def rank(
     known: KnownOption = None,
     min_te: MinTotalEffectOption = None,
     top: Annotated[int, typer.Option(min=1, help="Number of states of each ranking.")] = 10,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="One sentence for each attribute; neither limits nor notes."
+        ),
+    ] = False,
     output_format: FormatOption = Format.TABLE,
 ) -> None:
     """Rank components by their mean indirect effect, for each attribute and part.
@@ -107,7 +113,7 @@ def rank(
     """
     from jobs.query import rank as ranking
     from jobs.query.select import opened_views
-    from jobs.query.words import notes, verdicts
+    from jobs.query.words import in_short, notes, verdicts
     from jobs.runs.trace_run import open_run
 
     opened = open_run(run_location(run))
@@ -129,7 +135,8 @@ def rank(
         if as_published is not None:
             found = ranking.ranked_as_published(views, choice, threshold=as_published, top=top)
             return print_table(ranking.without_one_noise(opened, found), output_format)
-        sentences, reading = verdicts(views, choice), notes(views, choice)
+        sentences = in_short(views, choice) if quiet else verdicts(views, choice)
+        reading = [] if quiet else notes(views, choice)
         if output_format is Format.TABLE and show is Shown.STATES:
             _print_states(views, choice, sentences, is_beyond=beyond is not None, top=top)
             return _say_all(reading)

@@ -2,9 +2,9 @@
 
 import shutil
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 from cli.printing.formats import SMALLEST_FIXED
@@ -35,23 +35,40 @@ class Column:
 def print_ranking(rows: Sequence[Row], *, effect: str, columns: Sequence[Column]) -> None:
     """Print rows by attribute and part, with every column that fits on the terminal.
 
-    In a file or a pipe all columns stand. `effect` says what the numbers are.
+    The leaders alone of several rankings stand in one table without headings, where it fits. In a
+    file or a pipe all columns stand. `effect` says what the numbers are.
     """
     there = [name for name in PLACES if all(name in row for row in rows[:1])]
-    alike, families = _alike(rows, there), _families(rows)
+    alike = _alike(rows, there)
     rest = [name for name in there if name not in alike]
-    own = [_alike(states, rest) for states in families]
-    at = {id(r): _place(r, rest, said) for f, said in zip(families, own, strict=True) for r in f}
-    where = Column(title="where", text=lambda row: at[id(row)], is_left=True)
-    after = [column.title for column in columns].index("component") + 1
-    places = [where] if any(at.values()) else []
-    shown = _fitting([*columns[:after], *places, *columns[after:]], rows)
+    heading = "; ".join([effect, *_said(rows[:1], alike)])
+    by_part = _grouped(rows, ("part",))
+    leaders = _with_place([*OF_LEADERS, *columns], by_part, rest)
+    families = _grouped(rows, ("attribute", "part"))
+    if 1 < len(families) == len(rows) and _fits(leaders, rows):
+        shared = [(states[0]["part"], _shared(states, rest)) for states in by_part]
+        places = [f"{part}: {', '.join(said)}" for part, said in shared if said]
+        say_folded("; ".join([heading, *places]))
+        return _print_groups([("", rows)], leaders)
+    say_folded(heading)
+    _print_groups(
+        [
+            ("; ".join([f"{r[0]['attribute']}, {r[0]['part']}", *_shared(r, rest)]), r)
+            for r in families
+        ],
+        _with_place(columns, families, rest),
+    )
+
+
+def _print_groups(groups: Sequence[tuple[str, Sequence[Row]]], columns: Sequence[Column]) -> None:
+    """Print groups of rows, each below its heading if it has one, and the footnotes."""
+    rows = [row for _, states in groups for row in states]
+    shown = _fitting(columns, rows)
     widths = [_width_of(column, rows) for column in shown]
-    say_folded("; ".join([effect, *_said(rows[:1], alike)]))
     say(_line(shown, [column.title for column in shown], widths))
-    for states, said in zip(families, own, strict=True):
-        family = f"{states[0]['attribute']}, {states[0]['part']}"
-        say_folded("; ".join([family, *_said(states, said)]))
+    for heading, states in groups:
+        if heading:
+            say_folded(heading)
         for row in states:
             say(_line(shown, [column.text(row) for column in shown], widths))
     for column in shown:
@@ -59,9 +76,27 @@ def print_ranking(rows: Sequence[Row], *, effect: str, columns: Sequence[Column]
             say_folded(column.footnote)
 
 
-def _families(rows: Sequence[Row]) -> list[list[Row]]:
-    grouped = groupby(rows, lambda row: (row["attribute"], row["part"]))
-    return [list(states) for _, states in grouped]
+def _with_place(
+    columns: Sequence[Column], groups: Sequence[Sequence[Row]], rest: Sequence[str]
+) -> list[Column]:
+    """Return the columns, after the component's one with the places that a group does not share."""
+    at = {id(row): _place(row, rest, _alike(rows, rest)) for rows in groups for row in rows}
+    where = Column(title="where", text=lambda row: at[id(row)], is_left=True)
+    after = [column.title for column in columns].index("component") + 1
+    return [*columns[:after], *([where] if any(at.values()) else []), *columns[after:]]
+
+
+def _grouped(rows: Sequence[Row], names: Sequence[str]) -> list[list[Row]]:
+    """Return rows in groups of the same values, in the order of their first rows."""
+    groups = defaultdict[tuple[Any, ...], list[Row]](list)
+    for row in rows:
+        groups[tuple(row[name] for name in names)].append(row)
+    return list(groups.values())
+
+
+def _shared(rows: Sequence[Row], rest: Sequence[str]) -> list[str]:
+    """Return the places, of some, that rows share."""
+    return _said(rows[:1], _alike(rows, rest))
 
 
 def _alike(rows: Sequence[Row], names: Iterable[str]) -> list[str]:
@@ -82,11 +117,15 @@ def _words(name: str, value: object) -> str:
 
 
 def _place(row: Row, names: Iterable[str], said: Sequence[str]) -> str:
-    """Return the noise, steps and token of a row that its family does not share."""
+    """Return the noise, steps, token and captions of a row that its group does not share."""
     own = [name for name in names if name not in said]
-    return ", ".join(
-        f"noise {row[name]:g}" if name == "noise_sigmas" else str(row[name]) for name in own
-    )
+    return ", ".join(_short(name, row[name]) for name in own)
+
+
+def _short(name: str, value: Any) -> str:
+    if name == "noise_sigmas":
+        return f"noise {value:g}"
+    return _words(name, value) if name == "num_captions" else str(value)
 
 
 def columns_of(
@@ -186,12 +225,29 @@ FULL_NAME = Column(
 """As `--component` and `--layer` take it."""
 
 
+OF_LEADERS = (
+    Column(title="attribute", text=lambda row: str(row["attribute"]), is_left=True),
+    Column(title="part", text=lambda row: str(row["part"]), is_left=True, is_extra=True),
+)
+"""Columns of a table of several rankings' leaders."""
+
+
+def _fits(columns: Sequence[Column], rows: Sequence[Row]) -> bool:
+    """Return whether the main columns fit on the terminal; in a file all do."""
+    return not sys.stdout.isatty() or _room(columns, rows) >= 0
+
+
+def _room(columns: Sequence[Column], rows: Sequence[Row]) -> int:
+    """Return the terminal's columns that the main ones leave free."""
+    taken = sum(len(GAP) + _width_of(c, rows) for c in columns if not c.is_extra)
+    return shutil.get_terminal_size().columns - taken
+
+
 def _fitting(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
     """Return the columns to print: in a file all; on a terminal the main ones and what fits."""
     if not sys.stdout.isatty():
         return list(columns)
-    room = shutil.get_terminal_size().columns
-    room -= sum(len(GAP) + _width_of(c, rows) for c in columns if not c.is_extra)
+    room = _room(columns, rows)
     shown: list[Column] = []
     for column in columns:
         if column.is_extra:

@@ -90,6 +90,33 @@ def verdicts(views: Views, choice: Choice) -> list[str]:
     return sentences + _limits([row for row in rows if row.causal], names, families=len(rows))
 
 
+def in_short(views: Views, choice: Choice) -> list[str]:
+    """Return one sentence for each attribute: how many states are causal and which leads them, or
+    that none is found."""
+    rows = [_family(row, views.run) for row in views.query(FOUND, choice.parameters).to_pylist()]
+    names = short_names([component.name for component in views.run.components])
+    of_attribute = defaultdict[str, list[_Family]](list)
+    for row in rows:
+        of_attribute[row.attribute].append(row)
+    return [f"{name}: {_in_short(alike, names)}" for name, alike in of_attribute.items()]
+
+
+def _in_short(rows: list[_Family], names: Mapping[str, str]) -> str:
+    states, causal = sum(row.states for row in rows), sum(row.causal for row in rows)
+    leaders = [row.leader for row in rows if row.leader]
+    if not leaders:
+        captions = max(row.captions for row in rows)
+        return (
+            f"none of {states} states is found causal in {captions} caption"
+            f"{'' if captions == 1 else 's'} (least q {min(row.least_q for row in rows):.2g})."
+        )
+    leader = max(leaders, key=lambda leader: leader.mean_ie)
+    return (
+        f"{causal} of {states} states {'is' if causal == 1 else 'are'} causal "
+        f"(q < {DISCOVERY_RATE}), led by {names[leader.component]}."
+    )
+
+
 def notes(views: Views, choice: Choice) -> list[str]:
     """Return sentences on how to read a ranking: its placebo, its bound, what may be compared, and
     which captions a control leaves out."""

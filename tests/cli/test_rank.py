@@ -74,6 +74,25 @@ def test_a_terminal_of_80_columns_gets_sentences_and_whole_rows(on_terminal: Sho
     assert re.match(r" +1  up 0 resnet 0 +0:4 ", rows[1])
 
 
+def test_quiet_says_one_sentence_an_attribute_and_one_table_has_the_leaders(
+    on_terminal: Shown, work: Path
+) -> None:
+    lines = on_terminal("rank", "r", "-q", "--top", "1", "--part", "denoiser", columns=160)
+    sentences, table = lines[: lines.index("")], lines[lines.index("") + 1 :]
+    assert len(sentences) == 3
+    assert "object: 5 of 45 states are causal (q < 0.05), led by up 0 resnet 0." in sentences
+    assert all(re.search(r": (\d+ of|none of) \d+ states ", line) for line in sentences)
+    heading, titles, *rows = table
+    assert heading.startswith("indirect effect by target, restore; state patches; ")
+    assert titles.split()[:4] == ["attribute", "part", "rank", "component"]
+    assert [row.split("  ")[0].strip() for row in rows] == [s.split(": ")[0] for s in sentences]
+    # Where the attributes' names leave no room, each ranking has a heading.
+    narrow = on_terminal("rank", "r", "-q", "--top", "1", "--part", "denoiser", columns=80)
+    assert max(map(cell_len, narrow)) <= 80
+    assert any(line.startswith("object, denoiser") for line in narrow)
+    assert dqf("rank", "r", "-q", "--format", "csv", cwd=work).stderr.count("\n") == 3
+
+
 def test_more_columns_show_more(on_terminal: Shown) -> None:
     narrow, wide, widest = (
         on_terminal("rank", "r", "--part", "denoiser", columns=columns)
