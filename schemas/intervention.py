@@ -17,6 +17,8 @@ class Intervention(StrEnum):
     """Clean run, zeros: ablation."""
     MEAN = "mean"
     """Clean run, mean activation over the reference captions' clean runs: ablation."""
+    RESAMPLE = "resample"
+    """Clean run, activation of an unrelated caption's clean run from the same latent: ablation."""
     SWAP = "swap"
     """Clean run in which a cross-attention reads the corrupted conditioning: LocoGen's direct
     effect (Basu et al. 2024b)."""

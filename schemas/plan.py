@@ -28,6 +28,8 @@ class TracePlan(BaseModel):
     scorer: str
     """`builtin:emoji-sd`, an open_clip folder, or `ARCHITECTURE:PRETRAINED`."""
     captions: tuple[Caption, ...] = Field(min_length=1)
+    probe: str | None = None
+    """The built-in probe set that the captions are of, as NAME@VERSION; None for other captions."""
     parts: tuple[Part, ...] = Field(default=(Part.DENOISER, Part.TEXT_ENCODER), min_length=1)
     kinds: tuple[Kind, ...] = Field(default=PAPER_KINDS, min_length=1)
     """Kinds of component to trace."""
@@ -43,7 +45,7 @@ class TracePlan(BaseModel):
     patches: tuple[PatchKind, ...] = Field(default=(PatchKind.STATE,), min_length=1)
     """Kinds of patch; only components that add to their input have a contribution."""
     references: tuple[str, ...] = ()
-    """Captions whose clean runs are the source runs of `mean` and of `other-caption`."""
+    """Captions whose clean runs are the source runs of `mean`, `resample` and `other-caption`."""
     measures: tuple[str, ...] = Field(default=("caption", "target"), min_length=1)
     """Names of the measures that every image is scored by."""
     options: Mapping[str, tuple[Annotated[str, Field(min_length=1)], ...]] = {}

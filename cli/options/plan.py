@@ -82,8 +82,7 @@ def _typed(options: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _fields(options: dict[str, Any]) -> dict[str, Any]:
     """Return the plan's fields: those of the plan file, overridden by the options."""
     note("reading the plan")
-    from jobs.input.captions import pick, read_captions
-    from jobs.input.probes import DEMO_CAPTIONS_PER_ATTRIBUTE, probe_set
+    from jobs.input.captions import read_captions
     from jobs.tracing.plan import numerics_of, read_options, read_plan
     from schemas.errors import PlanError
 
@@ -109,14 +108,28 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
     if captions and probe:
         raise PlanError("give --captions or --probe, not both")
     if captions:
-        fields["captions"] = read_captions(captions)
-    elif probe:
-        fields["captions"] = probe_set(probe)
-    elif "captions" not in fields:
-        if fields.get("model", "emoji-sd") != "emoji-sd":
-            raise PlanError("give --captions FILE or --probe sd to say what to trace on this model")
-        fields["captions"] = pick(probe_set("emoji-sd"), each=DEMO_CAPTIONS_PER_ATTRIBUTE)
+        fields |= {"captions": read_captions(captions), "probe": None}
+    elif probe or "captions" not in fields:
+        fields |= _probed(probe or fields.get("probe"), model=fields.get("model", "emoji-sd"))
     return fields
+
+
+def _probed(probe: object, *, model: object) -> dict[str, Any]:
+    """Return the captions of a built-in probe set, or a few of emoji-sd's, and the set's version.
+
+    PlanError: no set is named for another model, or no set has the name and version.
+    """
+    from jobs.input.captions import pick
+    from jobs.input.probes import DEMO_CAPTIONS_PER_ATTRIBUTE, probe_set, with_version
+    from schemas.errors import PlanError
+
+    if probe is None and model != "emoji-sd":
+        raise PlanError("give --captions FILE or --probe sd to say what to trace on this model")
+    version = with_version(str(probe or "emoji-sd"))
+    captions = probe_set(version.partition("@")[0])
+    chosen = captions if probe else pick(captions, each=DEMO_CAPTIONS_PER_ATTRIBUTE)
+    note(f"probe set {version}: {len(chosen)} of {len(captions)} captions")
+    return {"captions": chosen, "probe": version}
 
 
 def _parts(part: str) -> list[str]:

@@ -56,7 +56,10 @@ def declared(
             default=f"a few of each attribute of {DEMO.name}'s probe set",
         ),
     ] = None,
-    probe: Annotated[str | None, option("A whole built-in probe set.", panel=WHAT)] = None,
+    probe: Annotated[
+        str | None,
+        option("A whole built-in probe set; NAME@VERSION insists on its version.", panel=WHAT),
+    ] = None,
     plan: Annotated[
         Path | None, option("A YAML plan; other plan options override its fields.", panel=WHAT)
     ] = None,
@@ -146,7 +149,7 @@ def declared(
     reference: Annotated[
         list[str] | None,
         option(
-            "Caption whose clean run mean and other-caption take as source; repeatable.",
+            "Caption whose clean run mean, resample and other-caption take as source; repeatable.",
             panel=WHERE,
             default="eight of the captions, where one is needed",
         ),

@@ -100,7 +100,7 @@ def _other_sources(unit: Unit, intervention: Intervention, numerics: Numerics) -
         if not unit.references:
             raise PlanError("mean ablation needs references: captions whose mean is taken")
         return [Reference(text=text, seed=seed) for text in unit.references]
-    if intervention is Intervention.OTHER_CAPTION:
+    if intervention in (Intervention.OTHER_CAPTION, Intervention.RESAMPLE):
         return [Reference(text=_unrelated(unit), seed=seed)]
     if intervention is Intervention.OTHER_DRAW:
         text = caption.caption
@@ -111,14 +111,15 @@ def _other_sources(unit: Unit, intervention: Intervention, numerics: Numerics) -
 
 
 def _unrelated(unit: Unit) -> str:
-    """Return the source run of the other-caption control, drawn among all unrelated references."""
+    """Return the caption of `resample` and of the other-caption control, drawn among all unrelated
+    references."""
     caption = unit.caption
     subject = plain_text(caption.subject)
     texts = [text for text in unit.references if subject not in plain_text(text)]
     if not texts:
         raise PlanError(
             f"no reference is unrelated to {caption.caption!r}: give references without "
-            f"{caption.subject!r} for the other-caption control"
+            f"{caption.subject!r} for other-caption and resample"
         )
     drawn = derived_seed("other caption", caption.caption, caption.subject, unit.seed, unit.draw)
     return texts[drawn % len(texts)]

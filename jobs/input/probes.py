@@ -6,6 +6,7 @@ from pathlib import Path
 from engine.model.registry import EMOJI_SD
 from jobs.input.captions import read_captions
 from schemas.caption import Caption
+from schemas.content_id import content_id
 from schemas.errors import PlanError
 
 FOLDER = Path(__file__).parent / "probe_sets"
@@ -29,6 +30,20 @@ def probe_set(name: str) -> tuple[Caption, ...]:
     if name not in probe_names():
         raise PlanError(f"unknown probe set {name!r}: there are {', '.join(probe_names())}")
     return read_captions(FOLDER / f"{name}.csv")
+
+
+def with_version(name: str) -> str:
+    """Return NAME@VERSION of a probe set that is named with or without a version.
+
+    The version is a hash of all its captions. PlanError: no set has the name, or it has another
+    version here.
+    """
+    name, at, version = name.partition("@")
+    captions = [caption.model_dump(exclude_none=True) for caption in probe_set(name)]
+    own = content_id(captions)[:8]
+    if at and version != own:
+        raise PlanError(f"probe set {name} is of version {own} here, not {version}")
+    return f"{name}@{own}"
 
 
 def emoji_probes() -> tuple[Caption, ...]:

@@ -28,6 +28,7 @@ DONE = {
     "corrupt": "corrupted",
     "zero": "zeroed",
     "mean": "averaged",
+    "resample": "resampled",
     "swap": "swapped",
     "other-seed": "from another seed",
     "other-caption": "from another caption",

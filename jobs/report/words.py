@@ -22,6 +22,7 @@ INTERVENTIONS = {
     "corrupt": "corrupted in the clean run",
     "zero": "set to zero in the clean run",
     "mean": "set to its mean in the clean run",
+    "resample": "taken from an unrelated caption in the clean run",
     "swap": "given the corrupted text in the clean run",
     "other-seed": "restored from another seed (control)",
     "other-caption": "restored from an unrelated caption (control)",

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 REFERENCES = 8
 """Number of captions that serve as references if a plan needs references and names none."""
+REFERRING = {Intervention.MEAN, Intervention.RESAMPLE, Intervention.OTHER_CAPTION}
+"""Interventions whose sources are references."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +94,7 @@ def make_plan(fields: Mapping[str, object]) -> TracePlan:
         plan = TracePlan.model_validate(complete)
     except ValidationError as error:
         raise WrongField(error) from error
-    needed = {Intervention.MEAN, Intervention.OTHER_CAPTION} & set(plan.interventions)
-    if needed and not plan.references:
+    if REFERRING & set(plan.interventions) and not plan.references:
         plan = plan.model_copy(update={"references": _spread(plan.captions)})
     _check_options(plan)
     if MARGIN in plan.measures:

@@ -178,7 +178,7 @@ class Oracle:
         if intervention == "other-seed":
             return [Run(self.clean_run.text, derived_seed("other seed", seed))]
         caption = self.unit.caption
-        if intervention == "other-caption":
+        if intervention in ("other-caption", "resample"):
             fit = [text for text in references if caption.subject not in text]
             of = (caption.caption, caption.subject, seed, self.unit.draw)
             return [Run(fit[derived_seed("other caption", *of) % len(fit)], seed)]

@@ -7,6 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.app import app
+from cli.options.plan import _given
+from jobs.input.probes import probe_set, with_version
 from schemas.errors import PlanError
 from schemas.plan import TracePlan
 
@@ -25,3 +27,16 @@ def test_a_field_of_another_type_is_a_plans_error_whatever_options_say(
         options = ["--part", "text-encoder", "--height", "30"]
         result = CliRunner().invoke(app, ["trace", "plan", "--plan", str(path), *options])
         assert isinstance(result.exception, PlanError), f"{value!r}: {result.exception!r}"
+
+
+def test_a_plan_records_the_version_of_its_probe_set(tmp_path: Path) -> None:
+    version = with_version("sd")
+    path = tmp_path / "plan.yaml"
+    path.write_text("probe: sd\nmodel: emoji-sd\n")
+    for options in ({"probe": "sd"}, {"probe": version}, {"plan": path}):
+        plan = _given(options).plan()
+        assert (plan.probe, plan.captions) == (version, probe_set("sd"))
+    assert _given({}).plan().probe == with_version("emoji-sd")
+    captions = tmp_path / "captions.csv"
+    captions.write_text("caption,subject,attribute\na red cat,cat,object\n")
+    assert _given({"plan": path, "captions": captions}).plan().probe is None

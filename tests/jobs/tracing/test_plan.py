@@ -1,6 +1,7 @@
 """Plans: every input that cannot be run is refused with a sentence that says where it is wrong."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,7 @@ from diffusers import PNDMScheduler
 
 from engine.model.opening import new_scheduler, open_model
 from jobs.input.captions import pick, read_captions
-from jobs.input.probes import probe_names, probe_set
+from jobs.input.probes import probe_names, probe_set, with_version
 from jobs.tracing.cost import plan_cost
 from jobs.tracing.plan import check_plan, make_plan, read_options, read_plan
 from schemas.caption import Caption
@@ -350,6 +351,14 @@ def test_probe_sets_are_balanced_and_large() -> None:
         assert {"object", "style", "color", "viewpoint"} <= set(counts)
         assert min(counts.values()) >= 50
         assert set(Counter(c.attribute for c in pick(captions, each=3)).values()) == {3}
+
+
+def test_a_probe_set_has_a_version_that_a_plan_may_insist_on() -> None:
+    # Another version means other captions: add what changed to CHANGELOG.md.
+    assert with_version("sd") == with_version("sd@c7f0a1f2") == "sd@c7f0a1f2"
+    assert re.fullmatch(r"emoji-sd@[0-9a-f]{8}", with_version("emoji-sd"))
+    with pytest.raises(PlanError, match="probe set sd is of version c7f0a1f2 here, not 00000000"):
+        with_version("sd@00000000")
 
 
 def test_an_unknown_probe_set_names_the_others() -> None:
