@@ -33,7 +33,7 @@ def is_folder(path: str | os.PathLike[str]) -> bool:
 
 
 def similar_name(path: str | os.PathLike[str], *, holding: str) -> str | None:
-    """Return the name most like that of a path among the folders beside it that hold a file.
+    """Return the name most like that of a path among the folders next to it that hold a file.
 
     None: no such folder has a similar name, or the folders cannot be listed.
     """

@@ -31,7 +31,7 @@ def pages_of(content: bytes) -> list[PaperPage]:
 
 
 def _read(page: PdfPage) -> PaperPage:
-    image = page.render(scale=0.5).to_numpy()
+    image = page.render().to_numpy()
     rows = (image.min(axis=(1, 2)) < WHITE).nonzero()[0]
     words = page.get_textpage()
     read = PaperPage(
