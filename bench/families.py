@@ -16,7 +16,7 @@ from typing import Any
 
 from cli.printing.output import Format, print_rows
 from engine.editing.editable import editable_components
-from engine.editing.lora import kohya_tools, loadable_parts
+from engine.editing.lora import kohya_tools, loadable_parts, peft_tools
 from engine.model.components import list_components
 from engine.model.families.stable_diffusion import StableDiffusion
 from engine.model.model import Skeleton
@@ -119,7 +119,7 @@ def _lora(model: Skeleton, editable: Iterable[Component]) -> str:
     """Return the parts into which an edit's LoRA can be loaded, and by which tools."""
     edited = dict.fromkeys(part_of(component.name) for component in editable)
     parts = [part for part in edited if part in loadable_parts(model)]
-    tools = dict.fromkeys(["diffusers", *kohya_tools(model)])
+    tools = dict.fromkeys([*peft_tools(model), *kohya_tools(model)])
     return f"{', '.join(parts)} by {', '.join(tools)}" if parts else "none"
 
 

@@ -22,6 +22,8 @@ class Kind(StrEnum):
     """The computation that a component does."""
 
     SELF_ATTENTION = "self_attn"
+    SELF_ATTENTION_TEXT = "self_attn_text"
+    """The text's attention to itself in a transformer, before it meets the image."""
     CROSS_ATTENTION = "cross_attn"
     JOINT_ATTENTION = "joint_attn"
     """The image's side of one attention over image and text."""
@@ -52,6 +54,7 @@ class Kind(StrEnum):
 
 PAPER_KINDS = (
     Kind.SELF_ATTENTION,
+    Kind.SELF_ATTENTION_TEXT,
     Kind.CROSS_ATTENTION,
     Kind.JOINT_ATTENTION,
     Kind.JOINT_ATTENTION_TEXT,

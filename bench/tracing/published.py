@@ -121,7 +121,8 @@ def _sampled(
         is_open = site is not None and window[0] <= step < window[1]
         with ExitStack() as stack:
             if site is not None and is_open:
-                change = _copy(site, first + CLEAN, first + RESTORED)
+                cells = x[0, 0].numel()
+                change = _copy(site, first + CLEAN, first + RESTORED, cells=cells)
                 stack.enter_context(_restoring(site, change))
             doubled = scaled(torch.cat([x] * len(halves)), t)
             output = family.predict(
@@ -133,10 +134,12 @@ def _sampled(
     return family.decode(model, x[RESTORED:])[0].float().cpu()
 
 
-def _copy(site: Site, source: int, target: int, *, position: int | None = None) -> Change:
+def _copy(
+    site: Site, source: int, target: int, *, cells: int = 0, position: int | None = None
+) -> Change:
     """Return the function that copies a component's part of a row's activation within the batch, in
-    place as the authors' hooks do."""
-    at = site.positions if position is None else slice(position, position + 1)
+    place as the authors' hooks do; the latent has so many cells."""
+    at = site.span(cells) if position is None else slice(position, position + 1)
     index = (..., site.channels or slice(None))
     index = index if at is None else (at, *index)
 

@@ -1,7 +1,7 @@
 """Reading the inputs of the denoiser's projections of text, at the positions of prompts.
 
 The text projection, the pooled projection and cross-attentions read the text encoders alone: no
-denoiser runs. A joint attention reads a text stream that has met the image and the timestep, so
+denoiser runs. A refiner of the text (Z-Image) reads what it is at every step of every image. A joint attention reads a text stream that has met the image and the timestep, so
 that its keys are read in runs of the denoiser at a few steps of a few images. These are drawn for
 the empty caption, so that a prompt and its replacement face each other at the same latent.
 
@@ -17,6 +17,7 @@ import torch
 from engine.editing.editable import Editable
 from engine.editing.positions import Rows, prompt_rows
 from engine.editing.readers import Prompts, Read, Reader, chunks, encoder_reader
+from engine.model.components import Site, sites_of
 from engine.model.conditioning import Conditioning, TextPlace
 from engine.model.defaults import default_sampling
 from engine.model.hooks import HookPoint, Side, read_until
@@ -29,6 +30,8 @@ from schemas.numerics import Numerics
 
 RUN_TOGETHER = 8
 """Prompts that the denoiser runs on together: FLUX.1's feed-forward at 1024 pixels takes 1 GB."""
+TEXT_ALONE = (Kind.SELF_ATTENTION_TEXT, Kind.FEED_FORWARD_TEXT)
+"""Kinds whose editable projections read the text before it meets an image or a timestep."""
 IMAGES = 2
 STEPS = 3
 """Images, and steps of each from the first on, at which a joint attention's keys are read."""
@@ -57,13 +60,16 @@ def open_readers(model: Diffusion, editable: Editable) -> list[Reader]:
 
 
 def _activations(model: Diffusion, editable: Editable) -> list[Activation]:
-    kind = editable.component.kind
+    kind, family = editable.component.kind, model.family
     if kind is Kind.TEXT_PROJECTION:
-        return [lambda cond: cond.text_RLD]
+        return [lambda cond: family.text_projection_rows(model.denoiser, cond.text_RLD)]
     if kind is Kind.CROSS_ATTENTION:
-        return [lambda cond: model.family.cross_attention_rows(model.denoiser, cond.text_RLD)]
+        return [lambda cond: family.cross_attention_rows(model.denoiser, cond.text_RLD)]
     projection = next(iter(editable.projections.values()))
-    return [sample.reading(projection, model) for sample in sampled_latents(model)]
+    if kind in TEXT_ALONE:
+        return [next(_sampled(model)).reading(projection, model)]
+    site = sites_of(model, [editable.component.name])[editable.component.name]
+    return [sample.reading(projection, model, site) for sample in sampled_latents(model)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,16 +82,21 @@ class Sample:
     """The scheduler's timestep."""
     numerics: Numerics
 
-    def reading(self, projection: torch.nn.Module, model: Diffusion) -> Activation:
-        """Return a function that reads a projection's input in a run at this latent."""
+    def reading(
+        self, projection: torch.nn.Module, model: Diffusion, site: Site | None = None
+    ) -> Activation:
+        """Return a function that reads a projection's input in a run at this latent, from its first
+        text token on: in a single stream that begins with the image, after the image's `site`."""
         spot = HookPoint(projection, Side.INPUT)
+        image = None if site is None else site.span(self.x_1Chw[0, 0].numel())
+        first = 0 if image is None else image.stop or 0
 
         def read(cond: Conditioning) -> torch.Tensor:
             x_NChw = self.x_1Chw.repeat(len(cond), 1, 1, 1)
             (read_NLD,) = read_until(
                 [spot], lambda: denoiser_output(model, x_NChw, self.t, cond, self.numerics)
             )
-            return read_NLD
+            return read_NLD[:, first:]
 
         return lambda cond: torch.cat([read(part) for part in _split(cond, RUN_TOGETHER)])
 

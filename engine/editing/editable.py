@@ -6,6 +6,7 @@ self-attention). The denoiser, where it reads the caption:
   a projection of two layers the first, which reads the encoders' rows (UCE, Gandikota et al. 2024);
 - `to_k` and `to_v` of a cross-attention, which read the projected rows (LocoEdit, Basu et al. 2024;
   UCE);
+- the output projections of a refiner, which reads the text alone (Z-Image);
 - `add_k_proj` and `add_v_proj` of a transformer's joint attention, which read the text's stream;
 - `to_k` and `to_v` of a single-stream block, only where asked for: they project the image's tokens
   too, so that an edit changes every image.
@@ -40,9 +41,12 @@ TRANSFORMER_PATHS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
         Kind.POOLED_PROJECTION: ("", "linear_1"),
         Kind.CROSS_ATTENTION: ("to_k", "to_v"),
         Kind.JOINT_ATTENTION: ("add_k_proj", "add_v_proj"),
+        Kind.SELF_ATTENTION_TEXT: ("to_out.0",),
+        Kind.FEED_FORWARD_TEXT: ("w2",),
     }
 )
-"""Projections of a transformer; the empty name is the component's own module."""
+"""Projections of a transformer; the empty name is the component's own module. Only the feed-forward
+of a text refiner has a `w2`: those of joint blocks read a text that has met the image."""
 SHARED_PATHS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
     {Kind.JOINT_ATTENTION: ("to_k", "to_v")}
 )
@@ -76,7 +80,7 @@ def editable(model: Networks, component: str) -> Editable:
         raise UnknownComponent(
             f"{component} cannot be edited: an edit needs a self_attn or mlp of a text encoder, "
             "a cross_attn of the denoiser, or of a transformer a text_projection, "
-            "pooled_projection or joint_attn"
+            "pooled_projection, joint_attn or a block that reads the text alone"
         )
     return Editable(
         component=site.component,
@@ -179,7 +183,9 @@ def _projections(model: Networks, site: Site) -> list[nn.Linear]:
 
 
 def _at(module: nn.Module, path: str) -> object:
-    return getattr(module, path, None) if path else module
+    for name in path.split(".") if path else ():
+        module = getattr(module, name, None)  # pyright: ignore
+    return module
 
 
 def _public_name(model: Networks, layer: nn.Linear) -> str:

@@ -6,7 +6,8 @@
 to each matrix, B `up` and A `down`.
 
 With a UNet diffusers reads the second file too. With a transformer ComfyUI alone does: its
-`lora_transformer_...` names, of SD3 and FLUX.1. No tool takes half an edit: neither file is written
+`lora_transformer_...` names, of SD3 and FLUX.1. Of FLUX.2, Z-Image and Qwen-Image ComfyUI reads the
+first file's names, and there is no second. No tool takes half an edit: neither file is written
 where diffusers has no loader for one of the edited parts. It has none for T5 and Gemma, nor for any
 part of PixArt.
 
@@ -30,6 +31,13 @@ PEFT_FILE = "pytorch_lora_weights.safetensors"
 KOHYA_FILE = "kohya_lora.safetensors"
 COMFYUI_TRANSFORMERS = frozenset({"StableDiffusion3Pipeline", "FluxPipeline"})
 """Pipelines of transformers whose LoRA names ComfyUI maps to its own, `comfy/lora.py`."""
+COMFYUI_READS_PEFT = COMFYUI_TRANSFORMERS | {
+    "Flux2KleinPipeline",
+    "Flux2Pipeline",
+    "QwenImagePipeline",
+    "ZImagePipeline",
+}
+"""Pipelines whose transformer's part of diffusers' file ComfyUI reads, by the same function."""
 ROUNDING = 2.0**-24
 """Largest relative error of rounding to float32."""
 
@@ -89,6 +97,12 @@ def without_loader(model: Networks, names: Iterable[str]) -> list[str]:
     """Return the parts of weights, by public name, into which diffusers can load no LoRA."""
     parts = dict.fromkeys(name.partition(".")[0] for name in names)
     return [part for part in parts if part not in loadable_parts(model)]
+
+
+def peft_tools(model: Networks) -> tuple[str, ...]:
+    """Return the tools that read the first file of an edit, of a transformer the transformer's
+    part."""
+    return ("diffusers", *(("ComfyUI",) if model.family.pipeline in COMFYUI_READS_PEFT else ()))
 
 
 def kohya_tools(model: Networks) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ class Read:
     key_PD: torch.Tensor
     """float64."""
     stream_PE: torch.Tensor | None
-    """CLIP and T5: the residual stream after the component, float64. None where a norm stands
+    """CLIP, T5, Qwen and Mistral: the residual stream after the component, float64. None where a norm stands
     between the projection and the stream (Gemma), and in the denoiser."""
 
 
@@ -157,7 +157,7 @@ class _HookedRows(_EncoderRows):
         self, model: Diffusion, encoder: TextEncoder, index: int, editable: Editable
     ) -> None:
         super().__init__(index)
-        self._model, self._module = model, encoder.module
+        self._model, self._encoder = model, encoder
         (projection,) = editable.projections.values()
         layer = sites_of(model, [_layer_name(editable.component)])[_layer_name(editable.component)]
         stream = _stream(layer.module, editable.component.kind)
@@ -182,9 +182,9 @@ class _HookedRows(_EncoderRows):
             last = max(span.eos for span in prompts.spans[chunk])
             needed = max(int(rows.place_P.max()), last) + 1
         ids_NT = prompts.ids[self.encoder][chunk, :needed].to(self._model.device)
-        family, module = self._model.family, self._module
+        family, encoder = self._model.family, self._encoder
         at = (rows.prompt_P - chunk.start, rows.place_P)
-        read = read_until(self._spots, lambda: family.run_encoder(module, ids_NT))
+        read = read_until(self._spots, lambda: family.run_encoder(encoder, ids_NT))
         key_PD, *streams = (read_NTD.cpu()[at].double() for read_NTD in read)
         return key_PD, streams[0] if streams else None
 
@@ -201,4 +201,8 @@ def _stream(layer: Any, kind: Kind) -> HookPoint | None:
         return HookPoint(layer.layer_norm2, Side.INPUT) if is_attention else HookPoint(layer)
     if hasattr(layer, "layer"):  # T5
         return HookPoint(layer.layer[0 if kind is Kind.SELF_ATTENTION else -1])
+    if not hasattr(layer, "post_feedforward_layernorm"):  # Qwen, Mistral
+        is_attention = kind is Kind.SELF_ATTENTION
+        after = HookPoint(layer.post_attention_layernorm, Side.INPUT)
+        return after if is_attention else HookPoint(layer)
     return None

@@ -9,7 +9,7 @@ from torch import nn
 
 from engine.model.hooks import HookPoint
 from engine.model.model import Family, TextEncoder
-from engine.model.sites import NetworkSite, text_sites
+from engine.model.sites import NetworkSite, Positions, positions_at, text_sites
 from schemas.component import Component, Kind, Part
 from schemas.errors import UnknownComponent
 
@@ -39,12 +39,16 @@ class Site:
     channels: slice | None = None
     """Channels of the activation that belong to the component: those of one head, or by default
     all."""
-    positions: slice | None = None
+    positions: Positions | None = None
     """Token positions of the activation that belong to the component: those of the image or of the
     text in a single stream, or by default all."""
     increments: tuple[HookPoint, ...] = ()
     """Hook points of all that the component adds to its input; none where it adds its whole
     output."""
+
+    def span(self, cells: int) -> slice | None:
+        """Return its token positions at a latent of so many cells; None: all."""
+        return positions_at(self.positions, cells)
 
 
 def list_sites(model: Networks) -> list[Site]:
@@ -63,12 +67,10 @@ def list_sites(model: Networks) -> list[Site]:
 
 
 def _encoder_sites(family: Family, encoder: TextEncoder) -> list[NetworkSite]:
-    """Return a text encoder's components; those of a last layer that nothing reads are dead."""
+    """Return a text encoder's components; those of last layers that nothing reads are dead."""
     found = list(text_sites(encoder.module))
-    if encoder.name not in family.unread_last_layers:
-        return found
-    last = found[-1].layer
-    return [replace(site, is_dead=site.layer == last) for site in found]
+    read = family.read_layers(encoder.name, found[-1].layer + 1)
+    return [replace(site, is_dead=site.layer >= read) for site in found]
 
 
 def list_components(model: Networks, kinds: Iterable[Kind] | None = None) -> list[Component]:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from engine.model.components import list_sites
-from engine.model.hooks import Edit, HookPoint, Side, patched, recording
+from engine.model.hooks import Edit, HookPoint, patched, recording
 from engine.model.model import Skeleton, token_embedding
-from engine.model.shapes import forward
+from engine.model.shapes import forward, latent
 
 
 def cut_points(model: Skeleton) -> frozenset[str]:
@@ -44,9 +44,9 @@ def _cut_points(architecture: _Architecture) -> frozenset[str]:
         return lambda h: inputs.setdefault(network, h.detach().requires_grad_())
 
     leaves = {HookPoint(token_embedding(e.module)): leaf_of(e.name) for e in model.encoders}
-    leaves[HookPoint(model.denoiser, Side.INPUT)] = leaf_of(model.family.denoiser)
+    x = inputs[model.family.denoiser] = latent(model).requires_grad_()
     with torch.enable_grad(), patched(leaves), recording(s.spot for s in streams) as passed:
-        output = forward(model)
+        output = forward(model, x)
     graph = _Graph.of(output)
     return frozenset(
         site.component.name

@@ -29,6 +29,7 @@ PIPELINES: Mapping[str, Sampling] = MappingProxyType(
         "SanaSprintPipeline": Sampling(2, 4.5),
         "StableDiffusion3Pipeline": Sampling(28, 7.0),
         "FluxPipeline": Sampling(28, 3.5),
+        "ZImagePipeline": Sampling(50, 6.0),
     }
 )
 """Defaults of the pipelines of transformers; others have those of Stable Diffusion."""

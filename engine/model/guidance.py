@@ -11,13 +11,13 @@ def is_guided(model: Diffusion | Skeleton, numerics: Numerics) -> bool:
     It does not at guidance 1, nor where the denoiser embeds the guidance scale or was distilled to
     none.
     """
-    return numerics.guidance > 1 and model.family.has_unconditional(model.denoiser)
+    return numerics.guidance > 1 and model.family.has_unconditional(model)
 
 
 def check_guidance(model: Diffusion | Skeleton, numerics: Numerics) -> None:
     """Raise PlanError if the model would ignore the guidance scale or the negative prompt."""
     family, scale = model.family, numerics.guidance
-    has_unconditional = family.has_unconditional(model.denoiser)
+    has_unconditional = family.has_unconditional(model)
     if scale != 1 and not has_unconditional and not family.embeds_guidance(model.denoiser):
         raise PlanError(
             f"guidance {scale:g}: model {model.name!r} draws without guidance and would ignore it: "

@@ -29,8 +29,8 @@ from schemas.errors import ModelUnavailable, first_line
 
 logger = logging.getLogger(__name__)
 
-CONFIGS = ("model_index.json", "*/*.json", "*/*.txt", "*/*.model")
-"""Files that describe a model: configs, and the files of tokenizers."""
+CONFIGS = ("model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.jinja")
+"""Files that describe a model: configs, and the files of tokenizers, with chat templates."""
 UNREAD_PARTS = ("safety_checker", "image_encoder", "feature_extractor", "watermarker")
 """Parts that no family opens."""
 

@@ -42,9 +42,6 @@ class Family(ABC):
     """Parts that a pipeline may lack: a text encoder, with its tokenizer."""
     encoders: ClassVar[tuple[tuple[str, str], ...]] = (("text_encoder", "tokenizer"),)
     """The parts that are text encoders, each with the part of its tokenizer."""
-    unread_last_layers: ClassVar[frozenset[str]] = frozenset()
-    """Text encoders of which the denoiser reads the state before the last layer, and no pooled
-    embedding: that layer's components are dead."""
     has_pooled: ClassVar[bool] = False
     """Whether the denoiser reads a pooled embedding of the caption besides the text rows."""
     least_steps: ClassVar[int] = 1
@@ -75,6 +72,14 @@ class Family(ABC):
         """Return the tokenizer of a text encoder that reads captions as the pipeline does."""
         return tokenizer
 
+    def read_layers(self, part: str, layers: int) -> int:
+        """Return how many of a text encoder's layers the denoiser reads, from the first on.
+
+        Components of the others are dead: what they compute reaches no text row and no pooled
+        embedding.
+        """
+        return layers
+
     def text_dtype(self, dtype: torch.dtype, *, part: str) -> torch.dtype:
         """Return the dtype of a text encoder where the denoiser has that dtype."""
         return dtype
@@ -90,20 +95,24 @@ class Family(ABC):
         Hooks on the encoders' modules take effect.
         """
 
-    def run_encoder(self, encoder: nn.Module, ids_RL: torch.Tensor) -> Any:
+    def run_encoder(self, encoder: TextEncoder, ids_RL: torch.Tensor) -> Any:
         """Return the output of one text encoder, run as the pipeline runs it."""
-        return encoder(ids_RL)
+        return encoder.module(ids_RL)
+
+    def text_projection_rows(self, denoiser: Any, text_RLD: torch.Tensor) -> torch.Tensor:
+        """Return the text rows as the text projection reads them: after their norm."""
+        return text_RLD
 
     def cross_attention_rows(self, denoiser: Any, text_RLD: torch.Tensor) -> torch.Tensor:
         """Return the text rows as every cross-attention reads them: after their projection."""
         return text_RLD
 
-    def has_unconditional(self, denoiser: Any) -> bool:
+    def has_unconditional(self, model: "Diffusion | Skeleton") -> bool:
         """Return whether guidance above 1 runs the denoiser on a negative prompt too.
 
         A denoiser that embeds the guidance scale, or was distilled to none, does not.
         """
-        return not self.embeds_guidance(denoiser)
+        return not self.embeds_guidance(model.denoiser)
 
     def embeds_guidance(self, denoiser: Any) -> bool:
         """Return whether the denoiser reads the guidance scale as an input."""
@@ -190,6 +199,8 @@ class Skeleton:
     family: Family
     encoders: tuple[TextEncoder, ...]
     denoiser: Any
+    settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """Settings of the pipeline, from `model_index.json`."""
 
     @property
     def text_encoder(self) -> nn.Module:

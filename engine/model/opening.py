@@ -335,17 +335,20 @@ def open_skeleton(name: str) -> Skeleton:
     with _naming(name):
         described = _described(name, config_folder(name))
         networks = described.skeletons()
-    return _skeleton(name, described.family, networks)
+    return _skeleton(name, described, networks)
 
 
-def _skeleton(name: str, family: Family, networks: Mapping[str, nn.Module]) -> Skeleton:
+def _skeleton(name: str, described: "_Described", networks: Mapping[str, nn.Module]) -> Skeleton:
+    family = described.family
     encoders = tuple(
         TextEncoder(name=part, module=networks[part])
         for part, _ in family.encoders
         if part in networks
     )
     denoiser = networks[family.denoiser]
-    return Skeleton(name=name, family=family, encoders=encoders, denoiser=denoiser)
+    return Skeleton(
+        name=name, family=family, encoders=encoders, denoiser=denoiser, settings=described.index
+    )
 
 
 def new_scheduler(model: Diffusion, numerics: Numerics) -> Any:

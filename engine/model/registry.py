@@ -15,6 +15,8 @@ EMOJI_SD = Path(__file__).parents[1] / "reference" / "emoji-sd"
 """The embedded model's folder."""
 OPENAI_SCORER = "ViT-B-16:openai"
 """The open_clip model that scores images of real models, as in LocoGen."""
+HASHED = frozenset({".json", ".safetensors", ".txt", ".model", ".jinja"})
+"""Files of a folder that its hash is of; `.jinja` is a chat template."""
 STEPS, GUIDANCE = 50, 7.5
 """Defaults of Stable Diffusion's pipeline."""
 
@@ -279,9 +281,7 @@ def _source_hash(source: str) -> str:
     folder = Path(source)
     if not is_folder(folder):
         return _digest([hub_id(source)[0].encode(), _hub_commit(source).encode()])
-    files = sorted(
-        p for p in folder.rglob("*") if p.suffix in {".json", ".safetensors", ".txt", ".model"}
-    )
+    files = sorted(p for p in folder.rglob("*") if p.suffix in HASHED)
     return _digest(
         part
         for file in files

@@ -62,15 +62,16 @@ def check_tokenizer(tokenizer: Any, encoder: Any, part: str, *, is_masked: bool 
 
     `is_masked`: the encoder gets a mask of padding, made of the encoder's id of it.
     """
-    if len(tokenizer) > encoder.config.vocab_size:
+    config = encoder.config.get_text_config()  # Qwen2.5-VL and Mistral have an image's besides
+    if len(tokenizer) > config.vocab_size:
         raise PartError(
             f"its {part} has {len(tokenizer)} tokens and the text encoder embeds "
-            f"{encoder.config.vocab_size}"
+            f"{config.vocab_size}"
         )
     length = tokenizer.model_max_length
     if not isinstance(length, int | float) or length < LEAST_TOKENS:
         raise PartError(f"its {part} has model_max_length = {length!r}, not a number of tokens")
-    positions = getattr(encoder.config, "max_position_embeddings", None)
+    positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and length > positions:
         raise PartError(
             f"its {part} has model_max_length = {length} and the text encoder {positions} positions"
@@ -79,7 +80,7 @@ def check_tokenizer(tokenizer: Any, encoder: Any, part: str, *, is_masked: bool 
         raise PartError(f"its {part} has no pad_token")
     if tokenizer.padding_side != "right":
         raise PartError(f"its {part} has padding_side = {tokenizer.padding_side!r}, not 'right'")
-    pad, own = tokenizer.pad_token_id, encoder.config.pad_token_id
+    pad, own = tokenizer.pad_token_id, config.pad_token_id
     if is_masked and (pad != own or pad == tokenizer.eos_token_id):
         raise PartError(
             f"its {part} pads with {tokenizer.pad_token!r}, token {pad}, and its text encoder has "

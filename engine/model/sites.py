@@ -1,7 +1,7 @@
 """Where the components of a network are: attentions with their heads, and the layers of text
 encoders."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,16 @@ from torch import nn
 
 from engine.model.hooks import HookPoint, Side
 from schemas.component import Kind
+
+
+Positions = slice | Callable[[int], slice]
+"""Token positions of an activation, or a function of a latent's cells, h x w, that returns them:
+where the image's tokens come first, text tokens stand elsewhere in a larger image."""
+
+
+def positions_at(positions: Positions | None, cells: int) -> slice | None:
+    """Return the token positions at a latent of so many cells."""
+    return positions(cells) if callable(positions) else positions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +33,7 @@ class NetworkSite:
     spot: HookPoint
     channels: slice | None = None
     """Channels of the activation that belong to it, by default all."""
-    positions: slice | None = None
+    positions: Positions | None = None
     """Token positions of the activation that belong to it, by default all."""
     increments: tuple[HookPoint, ...] = ()
     """Hook points of all that it adds to its input; none where it adds its whole output."""
@@ -75,7 +85,7 @@ def head_sites(
     projection: nn.Linear,
     heads: int,
     width: int | None = None,
-    positions: slice | None = None,
+    positions: Positions | None = None,
     is_dead: bool = False,
 ) -> Iterator[NetworkSite]:
     """Yield an attention's heads, each as channels of the output projection's input.
@@ -126,7 +136,7 @@ def text_sites(text_encoder: Any) -> Iterator[NetworkSite]:
     """Yield heads, self-attention and MLP of every layer of CLIP, T5's encoder or a decoder, and
     the layer."""
     # transformers 5.6 flattened CLIPTextModel; CLIPTextModelWithProjection still has `text_model`.
-    inner = getattr(text_encoder, "text_model", text_encoder)
+    inner = text_encoder.get_decoder()
     encoder = getattr(inner, "encoder", inner)
     if hasattr(encoder, "layers"):
         parts = [(layer, layer.self_attn, layer.mlp) for layer in encoder.layers]

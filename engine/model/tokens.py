@@ -57,12 +57,12 @@ class TemplateTokenizer:
     Offsets are those of the caption as written: tokens of the template have none.
     """
 
-    def __init__(self, tokenizer: Any, *, before: str, length: int) -> None:
+    def __init__(self, tokenizer: Any, *, before: str, length: int, after: str = "") -> None:
         """Put `before` in front of captions, which are lowered and stripped.
 
         `length` bounds the positions of template and caption together.
         """
-        self._tokenizer, self._before = tokenizer, before
+        self._tokenizer, self._before, self._after = tokenizer, before, after
         self.model_max_length = length
 
     def __call__(self, captions: str | Sequence[str], **options: Any) -> Any:
@@ -92,12 +92,18 @@ class TemplateTokenizer:
 
     def _moved(self, offsets: Sequence[tuple[int, int]], caption: str) -> list[tuple[int, int]]:
         """Return each token's characters in the caption, or (0, 0) where it has none."""
-        begin = len(self._before)
-        blanks = len(caption) - len(caption.lstrip())
+        begin, stop = len(self._before), len(self._whole(caption)) - len(self._after)
+        moved = self._blanks(caption) - begin
         return [
-            (max(0, first - begin) + blanks, end - begin + blanks) if end > begin else (0, 0)
+            (max(begin, first) + moved, min(end, stop) + moved)
+            if end > begin and first < stop
+            else (0, 0)
             for first, end in offsets
         ]
+
+    def _blanks(self, caption: str) -> int:
+        """Return how many of the caption's first characters are left out."""
+        return len(caption) - len(caption.lstrip())
 
     def __len__(self) -> int:
         """Return the size of the vocabulary."""

@@ -223,7 +223,8 @@ class FamilyTests:
         for part in Part:
             plan = random_plan(model, self.caption, self.numerics, part=part)
             differences = oracle_differences(model, plan)
-            count, swaps = len(plan.unit.components), int(part is Part.DENOISER)
+            interventions = plan.unit.interventions
+            count, swaps = len(plan.unit.components), int(Intervention.SWAP in interventions)
             assert len(differences) == 2 + 2 * count + swaps
             assert max(differences.values()) < NEAR, (plan, differences)
 

@@ -43,6 +43,8 @@ class Oracle:
         self._sites = {name: sites[name] for name in unit.components}
         self._kept: dict[bool, dict[str, list[list[torch.Tensor]]]] = {}
         self._conditionings: dict[bool, Conditioning] = {}
+        _, height, width = model.latent_shape(height=numerics.height, width=numerics.width)
+        self._cells = height * width
 
     @torch.no_grad()
     def clean(self) -> torch.Tensor:
@@ -74,7 +76,8 @@ class Oracle:
             kept = self._kept[is_noised]
         writing: list[Change | None] = [None] * self._steps
         for step in range(*window):
-            writing[step] = _writing(site, share * kept[component][step][0])
+            given = share * kept[component][step][0]
+            writing[step] = _writing(site, given, positions=site.span(self._cells))
         cond = self._conditioning(is_noised=is_noised)
         return self._sampled(cond, [(site, writing)])
 
@@ -116,7 +119,7 @@ class Oracle:
     def _uncond(self) -> Conditioning | None:
         """The negative prompt's row; None where nothing is guided."""
         model, numerics = self._model, self._numerics
-        if numerics.guidance <= 1 or not model.family.has_unconditional(model.denoiser):
+        if numerics.guidance <= 1 or not model.family.has_unconditional(model):
             return None
         return model.family.unconditional(model, numerics.negative_prompt)
 
@@ -216,11 +219,10 @@ def _keeping(passed: list[torch.Tensor]) -> Change:
     return keep
 
 
-def _writing(site: Site, given: torch.Tensor, *, positions: slice | None = None) -> Change:
+def _writing(site: Site, given: torch.Tensor, *, positions: slice | None) -> Change:
     """Return the function that writes a component's part of the given activation."""
-    at = positions or site.positions
     index = (..., site.channels or slice(None))
-    index = index if at is None else (at, *index)
+    index = index if positions is None else (positions, *index)
 
     def write(h: torch.Tensor) -> torch.Tensor:
         written = h.clone()

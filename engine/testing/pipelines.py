@@ -46,14 +46,12 @@ def pipeline_image(
 
     pipeline.scheduler.step = reseeded
     given = {"negative_prompt": numerics.negative_prompt, "height": numerics.height}
-    given["width"] = numerics.width
+    given |= {"width": numerics.width, "guidance_scale": numerics.guidance}
     image_1HWC = pipeline(
         caption,
         num_inference_steps=numerics.steps,
-        guidance_scale=numerics.guidance,
         generator=generator,
         output_type="np",
-        **{name: value for name, value in given.items() if value},
-        **options,
+        **({name: value for name, value in given.items() if value} | options),
     ).images
     return torch.as_tensor(image_1HWC).permute(0, 3, 1, 2)

@@ -202,6 +202,7 @@ def _count(part: slice) -> int:
 def _edits(batch: _Batch, layout: _Layout) -> dict[HookPoint, Edit]:
     """Return each hook point's edit: the sources' activation into the rows that are patched."""
     writes: dict[HookPoint, list[ActivationCopy]] = {}
+    cells = batch.rows.x_RChw[0, 0].numel()
     for row, patch in batch.patches:
         for site in patch.sites:
             writes.setdefault(site.spot, []).extend(
@@ -209,7 +210,7 @@ def _edits(batch: _Batch, layout: _Layout) -> dict[HookPoint, Edit]:
                     row=start + len(batch.sources) + row,
                     sources=tuple(start + batch.place(source) for source in patch.sources),
                     channels=site.channels,
-                    positions=site.positions,
+                    positions=site.span(cells),
                 )
                 for start in layout.blocks
             )

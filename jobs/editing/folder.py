@@ -16,6 +16,7 @@ from engine.editing.lora import (
     Factors,
     factorize,
     kohya_tools,
+    peft_tools,
     without_loader,
     write_lora,
 )
@@ -121,10 +122,10 @@ def lora_note(model: Diffusion, names: Iterable[str]) -> str:
         )
     tools = kohya_tools(model)
     if model.family.denoiser != "unet":
-        first = f"{PEFT_FILE} (diffusers; ComfyUI its transformer's part)"
-        return (
-            f"{first}, {KOHYA_FILE} ({', '.join(tools)})" if tools else f"{PEFT_FILE} (diffusers)"
-        )
+        has_comfyui = "ComfyUI" in peft_tools(model)
+        readers = "diffusers; ComfyUI its transformer's part" if has_comfyui else "diffusers"
+        second = f", {KOHYA_FILE} ({', '.join(tools)})" if tools else ""
+        return f"{PEFT_FILE} ({readers}){second}"
     return f"{PEFT_FILE} (diffusers), {KOHYA_FILE} ({', '.join(tools)})"
 
 

@@ -42,8 +42,8 @@ def build_pixart(*, sigma: bool, **options: Any) -> Any:
     return kind(
         tokenizer=t5_tokenizer(),
         text_encoder=_t5(T5_WIDTH),
-        vae=_vae(),
-        transformer=_open_gates(transformer),
+        vae=tiny_vae(),
+        transformer=open_gates(transformer),
         scheduler=diffusers.DPMSolverMultistepScheduler(),
     )
 
@@ -86,7 +86,7 @@ def build_sana(*, sprint: bool) -> Any:
         tokenizer=tokenizer,
         text_encoder=louder(text_encoder),
         vae=_deep_vae(),
-        transformer=_open_gates(transformer),
+        transformer=open_gates(transformer),
         scheduler=scheduler,  # pyright: ignore
     )
 
@@ -157,8 +157,8 @@ def build_sd3(*, has_t5: bool = True, **options: Any) -> Any:
         text_encoder=louder(first),
         text_encoder_2=louder(second),
         text_encoder_3=_t5(40) if has_t5 else None,  # pyright: ignore
-        vae=_vae(shift_factor=0.06),
-        transformer=_open_gates(transformer),
+        vae=tiny_vae(shift_factor=0.06),
+        transformer=open_gates(transformer),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(**FLOW),
     )
 
@@ -184,8 +184,8 @@ def build_flux(*, guidance_embeds: bool) -> Any:
         tokenizer_2=t5_tokenizer(),  # pyright: ignore
         text_encoder=louder(CLIPTextModel(text_config(tokenizer, width=16, layers=2))),
         text_encoder_2=_t5(T5_WIDTH),
-        vae=_vae(shift_factor=0.11),
-        transformer=_open_gates(transformer),
+        vae=tiny_vae(shift_factor=0.11),
+        transformer=open_gates(transformer),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(**{**FLOW, **shift}),
     )
 
@@ -203,7 +203,8 @@ def _t5(width: int) -> T5EncoderModel:
     return louder(T5EncoderModel(config))
 
 
-def _vae(**options: Any) -> AutoencoderKL:
+def tiny_vae(**options: Any) -> AutoencoderKL:
+    """Return a VAE of 4 channels, and 2 pixels a cell."""
     vae = AutoencoderKL(
         block_out_channels=(16, 16),
         down_block_types=("DownEncoderBlock2D",) * 2,
@@ -218,9 +219,9 @@ def _vae(**options: Any) -> AutoencoderKL:
     return vae
 
 
-def _open_gates(transformer: nn.Module) -> Any:
+def open_gates(transformer: nn.Module) -> Any:
     """Return the transformer, with weights that carry the caption to the image made larger."""
-    loud = ("attn", "ff", "embedder", "projection", "proj_out", "norm")
+    loud = ("att", "feed", "ff", "embedder", "projection", "proj_out", "norm")
     with torch.no_grad():
         for name, weights in transformer.named_parameters():
             if weights.ndim == 2 and any(part in name for part in loud):

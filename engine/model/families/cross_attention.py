@@ -21,8 +21,9 @@ from engine.model.families.transformers import (
     check_given,
     check_latent,
     check_width,
+    dead_modulation,
 )
-from engine.model.hooks import HookPoint, Side
+from engine.model.model import TextEncoder
 from engine.model.settings import Allowed, refuse_settings
 from engine.model.sites import NetworkSite, whole, with_heads
 from schemas.component import Kind
@@ -46,22 +47,14 @@ class CrossAttentionFamily(TransformerFamily):
         """Return float32 in place of float16, whose range T5's feed-forward and Gemma exceed."""
         return t5_dtype(dtype)
 
-    def run_encoder(self, encoder: Any, ids_RL: torch.Tensor) -> Any:
+    def run_encoder(self, encoder: TextEncoder, ids_RL: torch.Tensor) -> Any:
         """Return the text encoder's output with a mask of the tokens that are not padding."""
-        return run_masked(encoder, ids_RL)
+        return run_masked(encoder.module, ids_RL)
 
     def sites(self, denoiser: Any) -> Iterator[NetworkSite]:
         """Yield the modulation, which is dead, the text's projection, and of every block heads,
         self-attention (attn1), cross-attention (attn2), feed-forward and the image's tokens."""
-        modulation = getattr(denoiser, self.modulation)
-        yield NetworkSite(
-            path=self.modulation,
-            module=modulation,
-            kind=Kind.MODULATION,
-            layer=0,
-            spot=HookPoint(modulation, Side.OUTPUTS),
-            is_dead=True,
-        )
+        yield dead_modulation(self.modulation, getattr(denoiser, self.modulation))
         projection = getattr(denoiser, "caption_projection", None)
         if projection is not None:
             yield whole("caption_projection", projection, Kind.TEXT_PROJECTION, 0)
@@ -113,7 +106,7 @@ class PixArtAlpha(CrossAttentionFamily):
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the encoder's last hidden state, and the mask that the cross-attentions read."""
         (ids_RL,) = ids
-        text_RLD = self.run_encoder(model.text_encoder, ids_RL)[0]
+        text_RLD = self.run_encoder(model.encoders[0], ids_RL)[0]
         return Conditioning(
             text_RLD=text_RLD.to(model.denoiser.dtype),
             mask_RL=padding_mask(model.text_encoder, ids_RL),

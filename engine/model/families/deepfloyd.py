@@ -18,6 +18,7 @@ from transformers import T5EncoderModel
 from engine.model.conditioning import Conditioning
 from engine.model.families.t5 import lowering_tokenizer, run_masked, t5_dtype
 from engine.model.families.unets import UNetFamily
+from engine.model.model import TextEncoder
 from engine.model.settings import Allowed, check_text, refuse_settings
 
 if TYPE_CHECKING:
@@ -74,12 +75,12 @@ class DeepFloydIF(UNetFamily):
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the encoder's last hidden state; no position attends to padding."""
         (ids_RL,) = ids
-        text_RLD = self.run_encoder(model.text_encoder, ids_RL)[0]
+        text_RLD = self.run_encoder(model.encoders[0], ids_RL)[0]
         return Conditioning(text_RLD=text_RLD.to(model.denoiser.dtype))
 
-    def run_encoder(self, encoder: Any, ids_RL: torch.Tensor) -> Any:
+    def run_encoder(self, encoder: TextEncoder, ids_RL: torch.Tensor) -> Any:
         """Return T5's output with a mask of the tokens that are not padding."""
-        return run_masked(encoder, ids_RL)
+        return run_masked(encoder.module, ids_RL)
 
     def vae_factor(self, vae: Any) -> int:
         """Return 1: there is no VAE."""

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -31,6 +30,8 @@ from engine.model.families.transformers import (
     check_latent,
     check_width,
     shifted,
+    sigmas_and_shift,
+    with_shift,
 )
 from engine.model.hooks import HookPoint, Side
 from engine.model.settings import Allowed, refuse_settings
@@ -68,9 +69,7 @@ class JointFamily(TransformerFamily):
 
     def decode(self, model: "Diffusion", x_RChw: torch.Tensor) -> torch.Tensor:
         """Return images_RCHW in [0, 1] of latents that the VAE's config says to shift."""
-        config = model.vae.config
-        shift = (config.get("shift_factor") or 0.0) * config.scaling_factor
-        return super().decode(model, x_RChw + shift)
+        return super().decode(model, with_shift(model.vae, x_RChw))
 
     def text_dtype(self, dtype: torch.dtype, *, part: str) -> torch.dtype:
         """Return float32 for T5 in place of float16, in which its feed-forward overflows."""
@@ -139,7 +138,7 @@ class StableDiffusion3(JointFamily):
         denoiser = model.denoiser
         joint = denoiser.config.joint_attention_dim
         if len(model.encoders) > 2:
-            t5_RLD = self.run_encoder(model.encoders[2].module, ids[2])[0].to(denoiser.dtype)
+            t5_RLD = self.run_encoder(model.encoders[2], ids[2])[0].to(denoiser.dtype)
             places = (clip, TextPlace(encoder=2, start=positions))
         else:
             rows = self.t5_length(denoiser)
@@ -234,7 +233,7 @@ class Flux(JointFamily):
 
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return T5's rows, padding included, and CLIP's pooled embedding."""
-        clip, t5 = (encoder.module for encoder in model.encoders)
+        clip, t5 = model.encoders
         dtype = model.denoiser.dtype
         pooled_RP = self.run_encoder(clip, ids[0]).pooler_output
         return Conditioning(
@@ -243,7 +242,7 @@ class Flux(JointFamily):
             places=(TextPlace(encoder=1),),
         )
 
-    def has_unconditional(self, denoiser: Any) -> bool:
+    def has_unconditional(self, model: "Diffusion | Skeleton") -> bool:
         """Return False: dev embeds the guidance scale, and schnell was distilled to none."""
         return False
 
@@ -281,10 +280,10 @@ class Flux(JointFamily):
 
     def schedule(self, scheduler: Any, *, steps: int, tokens: int) -> dict[str, Any]:
         """Return sigmas from 1 to 1 / steps, and their shift at the image's size."""
-        mu = shifted(scheduler, tokens=tokens, most=1.15)
+        given = sigmas_and_shift(scheduler, steps=steps, tokens=tokens)
         if scheduler.config.get("use_flow_sigmas"):
-            return {"mu": mu}
-        return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": mu}
+            return {"mu": given["mu"]}
+        return given
 
     def patch_size(self, denoiser: Any) -> int:
         """Return the cells along a side of an image token, which its config calls channels."""

@@ -9,6 +9,7 @@ from engine.model.families.joint_attention import Flux, StableDiffusion3
 from engine.model.families.sana import Sana, SanaSprint
 from engine.model.families.sdxl import StableDiffusionXL
 from engine.model.families.stable_diffusion import LatentConsistency, StableDiffusion
+from engine.model.families.z_image import ZImage
 from engine.model.model import Family
 
 GROUP = "dqf.families"
@@ -40,6 +41,7 @@ FAMILIES: dict[str, Family] = {
         SanaSprint(),
         StableDiffusion3(),
         Flux(),
+        ZImage(),
     )
 }
 """By the pipeline class that `model_index.json` names; a package cannot take over one of dqf's."""

@@ -81,7 +81,7 @@ class Sana(CrossAttentionFamily):
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the last hidden state of the first position and the last 299, and their mask."""
         (ids_RL,) = ids
-        text_RLD = self.run_encoder(model.text_encoder, ids_RL)[0].to(model.denoiser.dtype)
+        text_RLD = self.run_encoder(model.encoders[0], ids_RL)[0].to(model.denoiser.dtype)
         mask_RL = padding_mask(model.text_encoder, ids_RL)
         kept = [0, *range(-LENGTH + 1, 0)]
         return Conditioning(

@@ -42,8 +42,11 @@ class StableDiffusionXL(UNetFamily):
         }
     )
     encoders = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
-    unread_last_layers = frozenset({"text_encoder"})
     has_pooled = True
+
+    def read_layers(self, part: str, layers: int) -> int:
+        """Return all layers, of the first encoder all but the last."""
+        return layers - (part == "text_encoder")
 
     def check_settings(self, networks: Mapping[str, Any]) -> None:
         """Refuse what Stable Diffusion's does, and other conditions than pooled text and sizes."""

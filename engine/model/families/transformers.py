@@ -4,9 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import diffusers
+import numpy as np
+import torch
 
+from engine.model.hooks import HookPoint, Side
 from engine.model.model import Family
+from engine.model.sites import NetworkSite
 from engine.model.weight_files import PartError
+from schemas.component import Kind
 
 
 class TransformerFamily(Family):
@@ -25,6 +30,30 @@ class TransformerFamily(Family):
     def predicted_channels(self, denoiser: Any) -> int:
         """Return the latents': `predict` leaves out a learned variance."""
         return self.latent_channels(denoiser)
+
+
+def with_shift(vae: Any, x_RChw: torch.Tensor) -> torch.Tensor:
+    """Return latents that `Family.decode` scales, of a VAE whose config says to shift them too."""
+    return x_RChw + (vae.config.get("shift_factor") or 0.0) * vae.config.scaling_factor
+
+
+def dead_modulation(path: str, module: Any) -> NetworkSite:
+    """Return the site of a modulation that knows the timestep and no text, which is dead."""
+    return NetworkSite(
+        path=path,
+        module=module,
+        kind=Kind.MODULATION,
+        layer=0,
+        spot=HookPoint(module, Side.OUTPUTS),
+        is_dead=True,
+    )
+
+
+def sigmas_and_shift(scheduler: Any, *, steps: int, tokens: int) -> dict[str, Any]:
+    """Return sigmas from 1 to 1 / steps, and their shift at that many image tokens, as pipelines of
+    flow matching give them to `set_timesteps`."""
+    sigmas = np.linspace(1.0, 1 / steps, steps)
+    return {"sigmas": sigmas, "mu": shifted(scheduler, tokens=tokens, most=1.15)}
 
 
 def check_latent(vae: Any, *, reads: int) -> None:

@@ -9,6 +9,7 @@ from schemas.short_names import TEXT, UNET, short_names
 KIND_NAMES = {
     Kind.RESNET: "resnet",
     Kind.SELF_ATTENTION: "self-attention",
+    Kind.SELF_ATTENTION_TEXT: "self-attention (text)",
     Kind.JOINT_ATTENTION: "joint attention",
     Kind.JOINT_ATTENTION_TEXT: "joint attention (text)",
     Kind.CROSS_ATTENTION: "cross-attention",
@@ -28,6 +29,7 @@ KIND_NAMES = {
 LETTERS = {
     Kind.RESNET: "R",
     Kind.SELF_ATTENTION: "S",
+    Kind.SELF_ATTENTION_TEXT: "s",
     Kind.JOINT_ATTENTION: "J",
     Kind.JOINT_ATTENTION_TEXT: "j",
     Kind.CROSS_ATTENTION: "C",
@@ -46,9 +48,9 @@ LETTERS = {
 # A head comes before its attention, a block or layer after everything that it contains.
 LANES = (
     Kind.POOLED_PROJECTION, Kind.MODULATION, Kind.TEXT_PROJECTION,
-    Kind.HEAD, Kind.RESNET, Kind.SELF_ATTENTION, Kind.JOINT_ATTENTION, Kind.JOINT_ATTENTION_TEXT,
-    Kind.CROSS_ATTENTION, Kind.FEED_FORWARD, Kind.FEED_FORWARD_TEXT, Kind.MLP, Kind.BLOCK,
-    Kind.STREAM_TEXT, Kind.STREAM_IMAGE, Kind.LAYER,
+    Kind.HEAD, Kind.RESNET, Kind.SELF_ATTENTION, Kind.SELF_ATTENTION_TEXT, Kind.JOINT_ATTENTION,
+    Kind.JOINT_ATTENTION_TEXT, Kind.CROSS_ATTENTION, Kind.FEED_FORWARD, Kind.FEED_FORWARD_TEXT,
+    Kind.MLP, Kind.BLOCK, Kind.STREAM_TEXT, Kind.STREAM_IMAGE, Kind.LAYER,
 )  # fmt: skip
 GAP = 0.5
 """The space between blocks of the drawn network, in cells."""

@@ -1,0 +1,112 @@
+"""Language models as text encoders: Qwen and Mistral, which read a caption in a chat template.
+
+A pipeline reads the states of some layers, at the tokens of caption and template alike. A mask
+hides the padding, which follows the template.
+
+Shapes: R rows, L token positions, D text width.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from engine.model.hooks import HookPoint, Side, recording
+from engine.model.model import TextEncoder
+from engine.model.tokens import TemplateTokenizer
+from engine.model.weight_files import PartError
+from schemas.errors import PlanError, first_line
+
+MARK = "\ue000"
+"""Stands for the caption where the text around it is looked for; it means nothing in Unicode."""
+
+Template = Callable[[str], str]
+"""Returns a caption with the text that a pipeline puts around it."""
+
+
+class ChatTokenizer(TemplateTokenizer):
+    """A tokenizer that reads captions within a template; a caption stands there as written."""
+
+    padding_side = "right"
+
+    def __init__(self, tokenizer: Any, *, template: Template, length: int) -> None:
+        """Bound the positions of template and caption together by `length`.
+
+        PartError: the template does not say the caption once.
+        """
+        try:
+            before, after = template(MARK).split(MARK)
+        except Exception as error:  # a bad template can make a library raise anything
+            raise PartError(
+                "its tokenizer's chat template does not write a text once: " + first_line(error)
+            ) from error
+        super().__init__(tokenizer, before=before, after=after, length=length)
+        self._template = template
+
+    def __call__(self, captions: str | Sequence[str], **options: Any) -> Any:
+        """Return the encoding of template and caption, for one caption or for each of several."""
+        return super().__call__(captions, **{**options, "padding_side": self.padding_side})
+
+    def _whole(self, caption: str) -> str:
+        """Return template and caption; PlanError if the template changes the caption."""
+        whole = self._template(caption)
+        if whole not in (self._around(caption), self._around(caption.strip())):
+            raise PlanError(
+                f"text {caption!r}: the model's chat template changes it, so that its tokens cannot "
+                "be found: write it without the template's own signs"
+            )
+        return whole
+
+    def _around(self, caption: str) -> str:
+        return self._before + caption + self._after
+
+    def _blanks(self, caption: str) -> int:
+        """Return how many of the caption's first characters are left out."""
+        is_whole = self._template(caption) == self._around(caption)
+        return 0 if is_whole else super()._blanks(caption)
+
+
+def user_message(tokenizer: Any, *, is_thinking: bool) -> Template:
+    """Return the template of a user's message to Qwen3, with the beginning of its answer."""
+
+    def template(caption: str) -> str:
+        return tokenizer.apply_chat_template(
+            [{"role": "user", "content": caption}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=is_thinking,
+        )
+
+    return template
+
+
+def text_mask(encoder: TextEncoder, ids_RL: torch.Tensor) -> torch.Tensor | None:
+    """Return 1 up to each text's last token and 0 at the padding after it, as integers; None
+    without values, on the meta device."""
+    if ids_RL.is_meta:
+        return None
+    is_text_RL = ids_RL != encoder.tokenizer.pad_token_id
+    return (is_text_RL.flip(1).cumsum(1).flip(1) > 0).long()
+
+
+def run_language_model(encoder: TextEncoder, ids_RL: torch.Tensor) -> Any:
+    """Return a language model's output with a mask of padding; of the next words' scores, which
+    nothing reads, those after the last position alone are computed."""
+    module: Any = encoder.module
+    options = {"logits_to_keep": 1} if hasattr(module, "lm_head") else {}
+    mask = text_mask(encoder, ids_RL)
+    if mask is None:  # transformers asks what a mask hides, but for one that has every pair
+        rows, length = ids_RL.shape
+        mask = ids_RL.new_ones(rows, 1, length, length, dtype=torch.bool)
+    return module(ids_RL, attention_mask=mask, use_cache=False, **options)
+
+
+def states_before(
+    encoder: TextEncoder, layers: Sequence[int], run: Callable[[], object]
+) -> list[torch.Tensor]:
+    """Return the states_RLD that go into some layers in `run()`, as hooks leave them."""
+    inside: Any = encoder.module
+    spots = [HookPoint(inside.get_decoder().layers[layer], Side.INPUT) for layer in layers]
+    with recording(spots) as passed:
+        run()
+    return [passed[spot][0] for spot in spots]
