@@ -1,9 +1,10 @@
 """Reading the inputs of the denoiser's projections of text, at the positions of prompts.
 
 The text projection, the pooled projection and cross-attentions read the text encoders alone: no
-denoiser runs. A refiner of the text (Z-Image) reads what it is at every step of every image. A joint attention reads a text stream that has met the image and the timestep, so
-that its keys are read in runs of the denoiser at a few steps of a few images. These are drawn for
-the empty caption, so that a prompt and its replacement face each other at the same latent.
+denoiser runs. A refiner of the text (Z-Image) reads the same at every step of every image. A joint
+attention reads a text stream that has met the image and the timestep, so that its keys are read in
+runs of the denoiser at a few steps of a few images. These are drawn for the empty caption, so that
+a prompt and its replacement face each other at the same latent.
 
 Shapes: N prompts, T tokens, L text rows, P wanted rows, D a projection's inputs, C channels, h x w
 latent.

@@ -68,10 +68,10 @@ def pair_keys(
 ) -> Keys:
     """Return the keys of concept prompts and the wanted changes of the outputs there.
 
-    CLIP, T5, Qwen and Mistral: the residual stream after the component becomes the replacement prompt's at the
-    facing position. Gemma and the denoiser: the output becomes W0 k'. The wanted outputs are those
-    of the unedited model, the keys those of the model with the weights `edited` of earlier
-    components, so that the rest is solved for.
+    CLIP, T5, Qwen and Mistral: the residual stream after the component becomes the replacement
+    prompt's at the facing position. Gemma and the denoiser: the output becomes W0 k'. The wanted
+    outputs are those of the unedited model, the keys those of the model with the weights `edited`
+    of earlier components, so that the rest is solved for.
     """
     sources = [pair.source for pair in pairs]
     targets, index_N = _distinct([pair.replacement for pair in pairs])

@@ -48,8 +48,8 @@ class Read:
     key_PD: torch.Tensor
     """float64."""
     stream_PE: torch.Tensor | None
-    """CLIP, T5, Qwen and Mistral: the residual stream after the component, float64. None where a norm stands
-    between the projection and the stream (Gemma), and in the denoiser."""
+    """CLIP, T5, Qwen and Mistral: the residual stream after the component, float64. None where a
+    norm stands between the projection and the stream (Gemma), and in the denoiser."""
 
 
 class Reader(Protocol):

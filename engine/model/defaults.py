@@ -30,6 +30,8 @@ PIPELINES: Mapping[str, Sampling] = MappingProxyType(
         "StableDiffusion3Pipeline": Sampling(28, 7.0),
         "FluxPipeline": Sampling(28, 3.5),
         "ZImagePipeline": Sampling(50, 6.0),
+        "QwenImagePipeline": Sampling(50, 4.0),
+        "Flux2KleinPipeline": Sampling(50, 4.0),
     }
 )
 """Defaults of the pipelines of transformers; others have those of Stable Diffusion."""

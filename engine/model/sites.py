@@ -1,7 +1,7 @@
 """Where the components of a network are: attentions with their heads, and the layers of text
 encoders."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,6 @@ from torch import nn
 
 from engine.model.hooks import HookPoint, Side
 from schemas.component import Kind
-
 
 Positions = slice | Callable[[int], slice]
 """Token positions of an activation, or a function of a latent's cells, h x w, that returns them:
@@ -43,6 +42,68 @@ class NetworkSite:
     """The image does not depend on it, by construction."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spans:
+    """Where image and text stand in a single stream."""
+
+    image: Positions
+    text: Positions
+    is_text_dead: bool
+    """Nothing reads the text after the block."""
+
+    def both(
+        self,
+        paths: tuple[str, str],
+        spot: HookPoint,
+        kinds: tuple[Kind, Kind],
+        layer: int,
+        *,
+        module: nn.Module | None = None,
+        channels: slice | None = None,
+        share: int = 1,
+        heads: Mapping[str, Any] | None = None,
+    ) -> Iterator[NetworkSite]:
+        """Yield an activation's image span and text span; before each its heads, of which `heads`
+        says what `head_sites` is to know.
+
+        `module` is the hook point's unless another computes the activation.
+        """
+        module = module or spot.module
+        spans = ((self.image, False), (self.text, self.is_text_dead))
+        for path, kind, (positions, is_dead) in zip(paths, kinds, spans, strict=True):
+            if heads is not None:
+                yield from head_sites(
+                    path, module, layer, positions=positions, is_dead=is_dead, **heads
+                )
+            yield NetworkSite(
+                path=path,
+                module=module,
+                kind=kind,
+                layer=layer,
+                spot=spot,
+                channels=channels,
+                positions=positions,
+                share=share,
+                is_dead=is_dead,
+            )
+
+
+STREAMS = (Kind.STREAM_IMAGE, Kind.STREAM_TEXT)
+JOINT = (Kind.JOINT_ATTENTION, Kind.JOINT_ATTENTION_TEXT)
+FEED = (Kind.FEED_FORWARD, Kind.FEED_FORWARD_TEXT)
+"""Kinds of the image's span and of the text's."""
+
+
+def image_and_text(path: str) -> tuple[str, str]:
+    """Return the paths of a module's image span and text span."""
+    return path, f"{path}.text"
+
+
+def streams(path: str) -> tuple[str, str]:
+    """Return the paths of a block's image stream and text stream."""
+    return f"{path}.stream_image", f"{path}.stream_text"
+
+
 def whole(
     path: str,
     module: nn.Module,
@@ -51,6 +112,7 @@ def whole(
     *,
     side: Side = Side.OUTPUT,
     increments: tuple[HookPoint, ...] = (),
+    is_dead: bool = False,
 ) -> NetworkSite:
     """Return the component that is a module's whole activation."""
     return NetworkSite(
@@ -60,6 +122,7 @@ def whole(
         layer=layer,
         spot=HookPoint(module, side),
         increments=increments,
+        is_dead=is_dead,
     )
 
 

@@ -48,7 +48,7 @@ def pipeline_image(
     given = {"negative_prompt": numerics.negative_prompt, "height": numerics.height}
     given |= {"width": numerics.width, "guidance_scale": numerics.guidance}
     image_1HWC = pipeline(
-        caption,
+        prompt=caption,
         num_inference_steps=numerics.steps,
         generator=generator,
         output_type="np",

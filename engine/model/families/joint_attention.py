@@ -35,7 +35,17 @@ from engine.model.families.transformers import (
 )
 from engine.model.hooks import HookPoint, Side
 from engine.model.settings import Allowed, refuse_settings
-from engine.model.sites import NetworkSite, element, head_sites, whole, with_heads
+from engine.model.sites import (
+    FEED,
+    JOINT,
+    NetworkSite,
+    Spans,
+    element,
+    head_sites,
+    image_and_text,
+    whole,
+    with_heads,
+)
 from schemas.component import Kind
 
 if TYPE_CHECKING:
@@ -327,26 +337,37 @@ def entry_sites(denoiser: Any) -> Iterator[NetworkSite]:
     yield whole("context_embedder", denoiser.context_embedder, Kind.TEXT_PROJECTION, 0)
 
 
-def joint_sites(path: str, block: Any, layer: int) -> Iterator[NetworkSite]:
+def joint_sites(
+    path: str,
+    block: Any,
+    layer: int,
+    *,
+    feeds: tuple[str, str] = ("ff", "ff_context"),
+    is_last: bool = False,
+) -> Iterator[NetworkSite]:
     """Yield the components of a joint block: heads and attention of both sides, the image's second
     attention (SD3.5 medium), both feed-forwards, and both streams after the block.
 
-    Nothing reads the text after a last block, whose attention still returns it: that is dead.
+    Nothing reads the text after the last of all blocks: its side is dead. SD3's has only an
+    attention that still returns the text. `feeds` are the names of image's and text's feed-forward.
     """
-    attention, is_last = block.attn, getattr(block, "context_pre_only", False)
+    attention, is_last = block.attn, is_last or getattr(block, "context_pre_only", False)
     image, text = f"{path}.attn", f"{path}.attn.text"
-    heads = attention.heads
-    yield from head_sites(image, attention, layer, projection=attention.to_out[0], heads=heads)
+    first, second = (getattr(block, name) for name in feeds)
+    out, add_out, heads = attention.to_out[0], attention.to_add_out, attention.heads
+    yield from head_sites(image, attention, layer, projection=out, heads=heads)
     yield element(image, attention, Kind.JOINT_ATTENTION, layer, 0)
-    if not is_last:
-        yield from head_sites(text, attention, layer, projection=attention.to_add_out, heads=heads)
+    if add_out is not None:
+        yield from head_sites(
+            text, attention, layer, projection=add_out, heads=heads, is_dead=is_last
+        )
     yield element(text, attention, Kind.JOINT_ATTENTION_TEXT, layer, 1, is_dead=is_last)
     if getattr(block, "attn2", None) is not None:
         yield from with_heads(f"{path}.attn2", block.attn2, Kind.SELF_ATTENTION, layer)
-    yield whole(f"{path}.ff", block.ff, Kind.FEED_FORWARD, layer)
-    if not is_last:
-        yield whole(f"{path}.ff_context", block.ff_context, Kind.FEED_FORWARD_TEXT, layer)
-        yield element(f"{path}.stream_text", block, Kind.STREAM_TEXT, layer, 0)
+    yield whole(f"{path}.{feeds[0]}", first, Kind.FEED_FORWARD, layer)
+    if second is not None:
+        yield whole(f"{path}.{feeds[1]}", second, Kind.FEED_FORWARD_TEXT, layer, is_dead=is_last)
+        yield element(f"{path}.stream_text", block, Kind.STREAM_TEXT, layer, 0, is_dead=is_last)
     yield element(f"{path}.stream_image", block, Kind.STREAM_IMAGE, layer, 1)
 
 
@@ -359,42 +380,27 @@ def single_sites(
 
     The text span is the first `length` tokens; nothing reads it after the last block: it is dead.
     """
-    spans = (
-        (slice(length, None), "", (Kind.FEED_FORWARD, Kind.JOINT_ATTENTION), False),
-        (
-            slice(0, length),
-            ".text",
-            (Kind.FEED_FORWARD_TEXT, Kind.JOINT_ATTENTION_TEXT),
-            is_last,
-        ),
+    spans = Spans(image=slice(length, None), text=slice(0, length), is_text_dead=is_last)
+    attention, projection = block.attn, block.proj_out
+    attended, spot = attention.to_v.out_features, HookPoint(projection, Side.INPUT)
+    yield from spans.both(
+        image_and_text(f"{path}.mlp"),
+        spot,
+        FEED,
+        layer,
+        module=block.proj_mlp,
+        channels=slice(attended, None),
     )
-    attended = block.attn.to_v.out_features
-    spot = HookPoint(block.proj_out, Side.INPUT)
-    halves = (("mlp", block.proj_mlp, slice(attended, None)), ("attn", block.attn, slice(attended)))
-    for number, (name, module, channels) in enumerate(halves):
-        for positions, suffix, kinds, is_dead in spans:
-            inner = f"{path}.{name}{suffix}"
-            if number == 1:
-                yield from head_sites(
-                    inner,
-                    module,
-                    layer,
-                    projection=block.proj_out,
-                    heads=module.heads,
-                    width=attended // module.heads,
-                    positions=positions,
-                    is_dead=is_dead,
-                )
-            yield NetworkSite(
-                path=inner,
-                module=module,
-                kind=kinds[number],
-                layer=layer,
-                spot=spot,
-                channels=channels,
-                positions=positions,
-                is_dead=is_dead,
-            )
+    width = attended // attention.heads
+    yield from spans.both(
+        image_and_text(f"{path}.attn"),
+        spot,
+        JOINT,
+        layer,
+        module=attention,
+        channels=slice(attended),
+        heads={"projection": projection, "heads": attention.heads, "width": width},
+    )
     text = f"{path}.stream_text"
     yield element(text, block, Kind.STREAM_TEXT, layer, 0, is_dead=is_last)
     yield element(f"{path}.stream_image", block, Kind.STREAM_IMAGE, layer, 1)

@@ -5,7 +5,9 @@ from importlib.metadata import entry_points
 
 from engine.model.families.cross_attention import PixArtAlpha, PixArtSigma
 from engine.model.families.deepfloyd import DeepFloydIF
+from engine.model.families.flux2 import Flux2Klein
 from engine.model.families.joint_attention import Flux, StableDiffusion3
+from engine.model.families.qwen_image import QwenImage
 from engine.model.families.sana import Sana, SanaSprint
 from engine.model.families.sdxl import StableDiffusionXL
 from engine.model.families.stable_diffusion import LatentConsistency, StableDiffusion
@@ -42,6 +44,8 @@ FAMILIES: dict[str, Family] = {
         StableDiffusion3(),
         Flux(),
         ZImage(),
+        QwenImage(),
+        Flux2Klein(),
     )
 }
 """By the pipeline class that `model_index.json` names; a package cannot take over one of dqf's."""

@@ -43,6 +43,11 @@ class ChatTokenizer(TemplateTokenizer):
         super().__init__(tokenizer, before=before, after=after, length=length)
         self._template = template
 
+    @property
+    def positions_before(self) -> int:
+        """Token positions of the template before a caption."""
+        return len(self._tokenizer.encode(self._before))
+
     def __call__(self, captions: str | Sequence[str], **options: Any) -> Any:
         """Return the encoding of template and caption, for one caption or for each of several."""
         return super().__call__(captions, **{**options, "padding_side": self.padding_side})
@@ -52,8 +57,8 @@ class ChatTokenizer(TemplateTokenizer):
         whole = self._template(caption)
         if whole not in (self._around(caption), self._around(caption.strip())):
             raise PlanError(
-                f"text {caption!r}: the model's chat template changes it, so that its tokens cannot "
-                "be found: write it without the template's own signs"
+                f"text {caption!r}: the model's chat template changes it, so that its tokens "
+                "cannot be found: write it without the template's own signs"
             )
         return whole
 
@@ -101,12 +106,23 @@ def run_language_model(encoder: TextEncoder, ids_RL: torch.Tensor) -> Any:
     return module(ids_RL, attention_mask=mask, use_cache=False, **options)
 
 
+def decoder_of(encoder: TextEncoder) -> Any:
+    """Return the network that has the language model's layers and their last norm."""
+    module: Any = encoder.module
+    return module.get_decoder()
+
+
 def states_before(
     encoder: TextEncoder, layers: Sequence[int], run: Callable[[], object]
 ) -> list[torch.Tensor]:
-    """Return the states_RLD that go into some layers in `run()`, as hooks leave them."""
-    inside: Any = encoder.module
-    spots = [HookPoint(inside.get_decoder().layers[layer], Side.INPUT) for layer in layers]
+    """Return the states_RLD that go into some layers in `run()`, as hooks leave them; the layer
+    after the last is the last norm, whose result is returned."""
+    decoder = decoder_of(encoder)
+    own = len(decoder.layers)
+    spots = [
+        HookPoint(decoder.layers[n], Side.INPUT) if n < own else HookPoint(decoder.norm)
+        for n in layers
+    ]
     with recording(spots) as passed:
         run()
     return [passed[spot][0] for spot in spots]

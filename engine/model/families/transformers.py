@@ -7,9 +7,9 @@ import diffusers
 import numpy as np
 import torch
 
-from engine.model.hooks import HookPoint, Side
+from engine.model.hooks import Side
 from engine.model.model import Family
-from engine.model.sites import NetworkSite
+from engine.model.sites import NetworkSite, whole
 from engine.model.weight_files import PartError
 from schemas.component import Kind
 
@@ -39,14 +39,7 @@ def with_shift(vae: Any, x_RChw: torch.Tensor) -> torch.Tensor:
 
 def dead_modulation(path: str, module: Any) -> NetworkSite:
     """Return the site of a modulation that knows the timestep and no text, which is dead."""
-    return NetworkSite(
-        path=path,
-        module=module,
-        kind=Kind.MODULATION,
-        layer=0,
-        spot=HookPoint(module, Side.OUTPUTS),
-        is_dead=True,
-    )
+    return whole(path, module, Kind.MODULATION, 0, side=Side.OUTPUTS, is_dead=True)
 
 
 def sigmas_and_shift(scheduler: Any, *, steps: int, tokens: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from transformers import Qwen3Model
 from engine.model.conditioning import Conditioning
 from engine.model.families.language_models import (
     ChatTokenizer,
+    decoder_of,
     run_language_model,
     states_before,
     text_mask,
@@ -36,7 +37,17 @@ from engine.model.families.transformers import (
 from engine.model.hooks import HookPoint, Side
 from engine.model.model import TextEncoder
 from engine.model.settings import Allowed, refuse_settings
-from engine.model.sites import NetworkSite, Positions, head_sites, whole, with_heads
+from engine.model.sites import (
+    FEED,
+    JOINT,
+    STREAMS,
+    NetworkSite,
+    Spans,
+    image_and_text,
+    streams,
+    whole,
+    with_heads,
+)
 from engine.model.weight_files import PartError
 from schemas.component import Kind
 
@@ -82,8 +93,8 @@ class ZImage(TransformerFamily):
             )
         if reads.axes_lens[0] < LENGTH + 2:
             raise PartError(
-                f"its transformer has {reads.axes_lens[0]} positions for captions (axes_lens) where "
-                f"the pipeline needs {LENGTH + 2}"
+                f"its transformer has {reads.axes_lens[0]} positions for captions (axes_lens) "
+                f"where the pipeline needs {LENGTH + 2}"
             )
 
     def length_of(self, part: str, denoiser: Any) -> int | None:
@@ -110,16 +121,11 @@ class ZImage(TransformerFamily):
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the states before the last layer, and a mask of the tokens that are rows."""
         (encoder,), (ids_RL,) = model.encoders, ids
-        last = len(self.layers_of(encoder)) - 1
+        last = len(decoder_of(encoder).layers) - 1
         (text_RLD,) = states_before(encoder, [last], lambda: self.run_encoder(encoder, ids_RL))
         return Conditioning(
             text_RLD=text_RLD.to(model.denoiser.dtype), mask_RL=text_mask(encoder, ids_RL)
         )
-
-    def layers_of(self, encoder: TextEncoder) -> Any:
-        """Return the language model's layers."""
-        module: Any = encoder.module
-        return module.get_decoder().layers
 
     def text_projection_rows(self, denoiser: Any, text_RLD: torch.Tensor) -> torch.Tensor:
         """Return the normed rows."""
@@ -219,43 +225,17 @@ def refiner_sites(path: str, block: Any, layer: int, *, is_text: bool) -> Iterat
 def layer_sites(path: str, block: Any, layer: int, *, is_last: bool) -> Iterator[NetworkSite]:
     """Yield the components of a layer, each as its image span and its text span; nothing reads the
     text after the last layer."""
-    parts = (
-        ("attention", block.attention, (Kind.JOINT_ATTENTION, Kind.JOINT_ATTENTION_TEXT)),
-        ("feed_forward", block.feed_forward, (Kind.FEED_FORWARD, Kind.FEED_FORWARD_TEXT)),
+    spans, attention = (
+        Spans(image=image_span, text=text_span, is_text_dead=is_last),
+        block.attention,
     )
-    spans: tuple[tuple[Positions, str, bool], ...] = (
-        (image_span, "", False),
-        (text_span, ".text", is_last),
+    yield from spans.both(
+        image_and_text(f"{path}.attention"),
+        HookPoint(attention),
+        JOINT,
+        layer,
+        heads={"projection": attention.to_out[0], "heads": attention.heads},
     )
-    for name, module, kinds in parts:
-        for (positions, suffix, is_dead), kind in zip(spans, kinds, strict=True):
-            inner = f"{path}.{name}{suffix}"
-            if name == "attention":
-                yield from head_sites(
-                    inner,
-                    module,
-                    layer,
-                    projection=module.to_out[0],
-                    heads=module.heads,
-                    positions=positions,
-                    is_dead=is_dead,
-                )
-            yield _span(inner, module, kind, layer, positions, is_dead=is_dead)
-    for (positions, _, is_dead), kind in zip(
-        spans, (Kind.STREAM_IMAGE, Kind.STREAM_TEXT), strict=True
-    ):
-        yield _span(f"{path}.{kind}", block, kind, layer, positions, is_dead=is_dead)
-
-
-def _span(
-    path: str, module: Any, kind: Kind, layer: int, positions: Positions, *, is_dead: bool
-) -> NetworkSite:
-    return NetworkSite(
-        path=path,
-        module=module,
-        kind=kind,
-        layer=layer,
-        spot=HookPoint(module),
-        positions=positions,
-        is_dead=is_dead,
-    )
+    feed = image_and_text(f"{path}.feed_forward")
+    yield from spans.both(feed, HookPoint(block.feed_forward), FEED, layer)
+    yield from spans.both(streams(path), HookPoint(block), STREAMS, layer)
