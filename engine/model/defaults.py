@@ -35,8 +35,9 @@ PIPELINES: Mapping[str, Sampling] = MappingProxyType(
     }
 )
 """Defaults of the pipelines of transformers; others have those of Stable Diffusion."""
-SCHNELL = Sampling(4, 1.0)
-"""FLUX.1 schnell: a `FluxPipeline` whose transformer embeds no guidance scale."""
+DISTILLED = Sampling(4, 1.0)
+"""FLUX.1 schnell, a `FluxPipeline` whose transformer embeds no guidance scale, and a FLUX.2 klein
+whose index says that it is distilled."""
 
 
 def default_sampling(model: str) -> Sampling:
@@ -46,8 +47,8 @@ def default_sampling(model: str) -> Sampling:
         return Sampling(known.steps, known.guidance)
     try:
         folder = config_folder(model)
-        kind = read_json(folder / "model_index.json").get("_class_name")
-        config = folder / "transformer" / "config.json"
+        index = read_json(folder / "model_index.json")
+        kind, config = index.get("_class_name"), folder / "transformer" / "config.json"
         is_schnell = (
             kind == "FluxPipeline"
             and is_file(config)
@@ -55,4 +56,9 @@ def default_sampling(model: str) -> Sampling:
         )
     except (ModelUnavailable, PartError):  # the check of the model says why
         return Sampling(STEPS, GUIDANCE)
-    return SCHNELL if is_schnell else PIPELINES.get(str(kind), Sampling(STEPS, GUIDANCE))
+    is_distilled = kind == "Flux2KleinPipeline" and bool(index.get("is_distilled"))
+    return (
+        DISTILLED
+        if is_schnell or is_distilled
+        else PIPELINES.get(str(kind), Sampling(STEPS, GUIDANCE))
+    )

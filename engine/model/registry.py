@@ -157,6 +157,39 @@ BUILT_IN = {
             guidance=1.0,
             description="FLUX.1 schnell, distilled to 1-4 steps, 1024 pixels (hub)",
         ),
+        BuiltIn(
+            name="flux2-klein-4b",
+            source="black-forest-labs/FLUX.2-klein-4B",
+            steps=4,
+            guidance=1.0,
+            description="FLUX.2 klein 4B, distilled to 4 steps, 1024 pixels (hub)",
+        ),
+        BuiltIn(
+            name="flux2-klein-9b",
+            source="black-forest-labs/FLUX.2-klein-9B",
+            steps=4,
+            guidance=1.0,
+            description="FLUX.2 klein 9B, distilled to 4 steps, 1024 pixels (hub; on request)",
+        ),
+        BuiltIn(
+            name="z-image",
+            source="Tongyi-MAI/Z-Image",
+            guidance=6.0,
+            description="Z-Image, one stream of image and text, 1024 pixels (hub)",
+        ),
+        BuiltIn(
+            name="z-image-turbo",
+            source="Tongyi-MAI/Z-Image-Turbo",
+            steps=8,
+            guidance=1.0,
+            description="Z-Image-Turbo, distilled to 8 steps, 1024 pixels (hub)",
+        ),
+        BuiltIn(
+            name="qwen-image",
+            source="Qwen/Qwen-Image",
+            guidance=4.0,
+            description="Qwen-Image, 60 joint blocks of 20 billion weights, 1024 pixels (hub)",
+        ),
     )
 }
 

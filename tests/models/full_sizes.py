@@ -3,7 +3,8 @@ it decides how many components and parameters there are.
 
 The transformers' arguments are those that give the published numbers of parameters. SANA-Sprint's
 and the 0.6B SANA's were read from no published config: SANA's are fitted to 0.59 billion, Sprint's
-are those of SANA with what its pipeline needs.
+are those of SANA with what its pipeline needs. The layers and widths of the language models were
+read from no published config either.
 """
 
 from dataclasses import dataclass, replace
@@ -125,6 +126,45 @@ T5_XXL = {
 }
 GEMMA_2B: dict[str, Any] = {}
 """Gemma2Config's own values."""
+QWEN3_4B: dict[str, Any] = {
+    "vocab_size": 151936,
+    "hidden_size": 2560,
+    "intermediate_size": 9728,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "tie_word_embeddings": True,
+}
+QWEN3_8B = QWEN3_4B | {
+    "hidden_size": 4096,
+    "intermediate_size": 12288,
+    "tie_word_embeddings": False,
+}
+QWEN25_VL_7B: dict[str, Any] = {
+    "text_config": {
+        "vocab_size": 152064,
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+    },
+    "vision_config": {"hidden_size": 1280, "intermediate_size": 3420, "out_hidden_size": 3584},
+}
+KLEIN_4B: dict[str, Any] = {
+    "num_layers": 5,
+    "num_single_layers": 20,
+    "num_attention_heads": 24,
+    "joint_attention_dim": 7680,
+    "guidance_embeds": False,
+}
+KLEIN_9B = KLEIN_4B | {
+    "num_layers": 8,
+    "num_single_layers": 24,
+    "num_attention_heads": 32,
+    "joint_attention_dim": 12288,
+}
 CLIPS_AND_T5 = {"text_encoder": CLIP_L, "text_encoder_2": OPEN_CLIP_G, "text_encoder_3": T5_XXL}
 CLIP_AND_T5 = {"text_encoder": CLIP_L, "text_encoder_2": T5_XXL}
 
@@ -208,6 +248,31 @@ _FLUX = FullSize(
     kinds=_joint(19 + 38, text=19 + 37),
     dead=2,
     text=24 + 48,
+)
+_Z_IMAGE = FullSize(
+    pipeline="ZImagePipeline",
+    denoiser={},
+    texts={"text_encoder": QWEN3_4B},
+    billions=6.155,
+    kinds={
+        Kind.SELF_ATTENTION: 2,
+        Kind.SELF_ATTENTION_TEXT: 2,
+        Kind.JOINT_ATTENTION: 30,
+        Kind.JOINT_ATTENTION_TEXT: 29,
+        Kind.FEED_FORWARD: 2 + 30,
+        Kind.FEED_FORWARD_TEXT: 2 + 29,
+    },
+    dead=2 + 2,
+    text=72,
+)
+_KLEIN = FullSize(
+    pipeline="Flux2KleinPipeline",
+    denoiser=KLEIN_4B,
+    texts={"text_encoder": QWEN3_4B},
+    billions=3.876,
+    kinds=_joint(5 + 20, text=5 + 19),
+    dead=2 + 2 * 9,
+    text=72,
 )
 FULL_SIZES = MappingProxyType(
     {
@@ -295,6 +360,25 @@ FULL_SIZES = MappingProxyType(
         ),
         "flux-dev": _FLUX,
         "flux-schnell": replace(_FLUX, denoiser={}, billions=11.891),
+        "z-image": _Z_IMAGE,
+        "z-image-turbo": _Z_IMAGE,
+        "qwen-image": FullSize(
+            pipeline="QwenImagePipeline",
+            denoiser={},
+            texts={"text_encoder": QWEN25_VL_7B},
+            billions=20.430,
+            kinds=_joint(60, text=59),
+            dead=2,
+            text=56,
+        ),
+        "flux2-klein-4b": _KLEIN,
+        "flux2-klein-9b": replace(
+            _KLEIN,
+            denoiser=KLEIN_9B,
+            texts={"text_encoder": QWEN3_8B},
+            billions=9.079,
+            kinds=_joint(8 + 24, text=8 + 23),
+        ),
     }
 )
 """By the short names of `engine.model.registry`; `sana-0.6b` has none."""

@@ -48,6 +48,9 @@ def test_published_architectures_have_these_parameters(name: str) -> None:
         ("sd-3.5-medium", 107),
         ("sd-3.5-large", 150),
         ("flux-dev", 226),
+        ("z-image", 126),
+        ("qwen-image", 238),
+        ("flux2-klein-4b", 98),
     ],
 )
 def test_a_denoiser_has_so_many_live_components(name: str, components: int) -> None:
