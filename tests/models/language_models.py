@@ -37,18 +37,23 @@ QWEN_TEMPLATE = """\
 {%- endif %}
 """
 """A chat template of the form of Qwen3's, without tools."""
-ROLES = "system user assistant"
+ROLES = "system\nuser\nassistant"
 
 
 def qwen_tokenizer(*texts: str) -> Qwen2Tokenizer:
     """Return a byte-level tokenizer with merges from a few sentences; each word of `texts` is one
     token."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = [f"Ġ{word}" for text in SENTENCES for word in re.findall(r"\w+", text)]
-    merges = learn_merges(words, 60)
-    for text in (ROLES, *texts):
-        spelled = re.findall(r"\w+", text.replace(" ", "Ġ").replace("Ġ", " Ġ"))
-        merges += [pair for pair in learn_merges(spelled, 10_000) if pair not in merges]
+    # Whole words first: a later merge takes none of their letters away.
+    whole, some = (
+        [
+            f"{blank and 'Ġ'}{word}"
+            for text in said
+            for blank, word in re.findall(r"( ?)(\w+)", text)
+        ]
+        for said in ((ROLES, *texts), SENTENCES)
+    )
+    merges = list(dict.fromkeys([*learn_merges(whole, 10_000), *learn_merges(some, 60)]))
     tokens = dict.fromkeys([*letters, *("".join(pair) for pair in merges)])
     vocabulary = {token: number for number, token in enumerate([*SPECIAL, *tokens])}
     tokenizer = Qwen2Tokenizer(
