@@ -57,6 +57,10 @@ def submit(
         check_address(how.address)
     check_place(TraceRun, location)  # checking the plan takes longer: it opens the model
     planned = check_plan(plan)
+    from jobs.tracing.operations import note_of_large_model
+
+    if (advice := note_of_large_model(planned)) is not None:
+        note(advice)
     if how.address is None:
         from jobs.tracing.cost import refuse_too_large
 
@@ -107,9 +111,13 @@ def plan(
 
     planned = check_plan(given.plan())
     from jobs.tracing.cost import device_time, plan_cost
+    from jobs.tracing.operations import long_plan_note, plan_petaflops
 
     cost = plan_cost(planned)
-    row: dict[str, object] = asdict(cost)
+    petaflops = plan_petaflops(planned, cost)
+    row: dict[str, object] = asdict(cost) | {"petaflops": petaflops}
+    if (advice := long_plan_note(planned, cost, petaflops)) is not None:
+        note(advice)
     if calibrate:
         row |= asdict(device_time(planned, cost))
     print_rows([row], output_format)

@@ -50,6 +50,9 @@ class Family(ABC):
     """Whether no token attends to padding in `run_encoder`, so that a caption may be cut after its
     last token."""
 
+    reads_padding: ClassVar[bool] = True
+    """Whether the denoiser computes the text rows of padding too."""
+
     @abstractmethod
     def check_settings(self, networks: Mapping[str, Any]) -> None:
         """Raise PartError if a part has a setting that the pipeline reads and dqf does not honor.

@@ -330,6 +330,16 @@ def check_size(name: str, *, height: int | None, width: int | None) -> None:
             raise PlanError(f"{side} {pixels}: model {name!r} draws at most {most * factor} pixels")
 
 
+def latent_cells(
+    name: str, *, height: int | None, width: int | None
+) -> tuple[int | None, int | None]:
+    """Return the latent's height and width for an image of so many pixels; None stays None."""
+    with _naming(name):
+        described = _described(name, config_folder(name))
+        factor = described.family.vae_factor(described.skeletons().get("vae"))
+    return height and height // factor, width and width // factor
+
+
 def open_skeleton(name: str) -> Skeleton:
     """Return a model's denoiser and text encoders on the meta device, from their configs alone."""
     with _naming(name):

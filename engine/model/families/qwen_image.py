@@ -68,6 +68,7 @@ class QwenImage(TransformerFamily):
     """`QwenImagePipeline`; its `true_cfg_scale` is dqf's guidance scale."""
 
     pipeline = "QwenImagePipeline"
+    reads_padding = False
     networks = MappingProxyType(
         {
             "text_encoder": Qwen2_5_VLForConditionalGeneration,

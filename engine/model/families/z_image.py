@@ -69,6 +69,7 @@ class ZImage(TransformerFamily):
     """`ZImagePipeline`; its guidance scale is s in cond + s (cond - uncond), 1 less than dqf's."""
 
     pipeline = "ZImagePipeline"
+    reads_padding = False
     networks = MappingProxyType(
         {
             "text_encoder": Qwen3Model,

@@ -1,0 +1,44 @@
+"""The arithmetic of a plan before it runs, and what to do about one that takes too long."""
+
+from engine.model.opening import latent_cells, open_skeleton
+from engine.model.shapes import row_operations
+from jobs.tracing.cost import Cost, plan_cost
+from jobs.tracing.plan import CheckedPlan
+
+PETA = 1e15
+RATE = 300e12
+"""Floating-point operations that a large GPU does in a second, in half precision."""
+LONG = 200 * PETA
+"""Operations of a unit from which on a plan is long: eleven minutes of such a GPU."""
+LARGE = 5_000_000_000
+"""Weights of the denoiser from which on a plan may be long."""
+
+
+def plan_petaflops(planned: CheckedPlan, cost: Cost) -> float:
+    """Return the floating-point operations of a plan's denoiser in all its rows, in 1e15."""
+    numerics = planned.plan.numerics
+    height, width = latent_cells(planned.plan.model, height=numerics.height, width=numerics.width)
+    of_row = row_operations(open_skeleton(planned.plan.model), height=height, width=width)
+    return cost.row_evaluations * of_row * (1 + planned.is_guided) / PETA
+
+
+def long_plan_note(planned: CheckedPlan, cost: Cost, petaflops: float) -> str | None:
+    """Return what to say of a plan of which every unit takes long; None: it does not."""
+    of_unit = petaflops / cost.units
+    if of_unit * PETA < LONG:
+        return None
+    hours = petaflops * PETA / RATE / 3600
+    return (
+        f"every unit takes {of_unit:,.0f} PFLOP, and the plan {hours:,.0f} hours of a GPU that "
+        f"does {RATE / 1e12:.0f} TFLOP/s: trace runs of components by --consecutive, fewer "
+        "--steps, a smaller --height and --width, or by --component those that a screening found"
+    )
+
+
+def note_of_large_model(planned: CheckedPlan) -> str | None:
+    """Return `long_plan_note` of a model large enough for it to be asked; None: it is not."""
+    weights = open_skeleton(planned.plan.model).denoiser.parameters()
+    if sum(weight.numel() for weight in weights) < LARGE:
+        return None
+    cost = plan_cost(planned)
+    return long_plan_note(planned, cost, plan_petaflops(planned, cost))
