@@ -10,7 +10,7 @@ EFFECT_SCALE = (
 KIND_COLORS = {
     "resnet": "#7f7f7f",
     "self-attention": "#0072b2",
-    "self-attention (text)": "#4c6fa5",
+    "self-attention (text)": "#7570b3",
     "joint attention": "#56b4e9",
     "cross-attention": "#d55e00",
     "feed-forward": "#009e73",
