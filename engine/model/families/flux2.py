@@ -181,9 +181,9 @@ class Flux2Klein(TransformerFamily):
         )[0]
         return output_RTC.transpose(1, 2).unflatten(2, (height, width))
 
-    def schedule(self, scheduler: Any, *, steps: int, cells: int) -> dict[str, Any]:
+    def schedule(self, scheduler: Any, *, steps: int, tokens: int) -> dict[str, Any]:
         """Return sigmas from 1 to 1 / steps, and their shift at the image's size and the steps."""
-        given: dict[str, Any] = {"mu": compute_empirical_mu(image_seq_len=cells, num_steps=steps)}
+        given: dict[str, Any] = {"mu": compute_empirical_mu(image_seq_len=tokens, num_steps=steps)}
         if not scheduler.config.get("use_flow_sigmas"):
             given["sigmas"] = np.linspace(1.0, 1 / steps, steps)
         return given

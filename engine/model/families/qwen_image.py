@@ -184,9 +184,9 @@ class QwenImage(TransformerFamily):
         norm_RT1, wanted_RT1 = (h.norm(dim=-1, keepdim=True) for h in (guided_RTC, cond_RTC))
         return unpacked(guided_RTC * (wanted_RT1 / norm_RT1), *guided.shape[-2:])
 
-    def schedule(self, scheduler: Any, *, steps: int, cells: int) -> dict[str, Any]:
+    def schedule(self, scheduler: Any, *, steps: int, tokens: int) -> dict[str, Any]:
         """Return sigmas from 1 to 1 / steps, and their shift at the image's size."""
-        return sigmas_and_shift(scheduler, steps=steps, tokens=cells // PATCH**2)
+        return sigmas_and_shift(scheduler, steps=steps, tokens=tokens)
 
     def decode(self, model: "Diffusion", x_RChw: torch.Tensor) -> torch.Tensor:
         """Return images_RCHW in [0, 1] of latents that the VAE's config says to standardize."""
