@@ -26,6 +26,7 @@ from engine.testing.families import FamilyTests, part_of
 from engine.testing.pipelines import pipeline_image
 from engine.testing.plans import oracle_differences, random_plan
 from schemas.component import Component, Kind, Part
+from tests.engine.model import test_language_models as language_models
 from tests.engine.model import test_transformers as transformers
 from tests.engine.model import test_unets as unets
 from tests.models.full_sizes import FULL_SIZES
@@ -75,6 +76,9 @@ CASES: Mapping[str, type[FamilyTests]] = {
     "sd-3.5-large": StableDiffusion35Large,
     "flux-dev": transformers.TestFluxDev,
     "flux-schnell": transformers.TestFluxSchnell,
+    "flux2-klein-4b": language_models.TestFlux2Klein,
+    "z-image": language_models.TestZImage,
+    "qwen-image": language_models.TestQwenImage,
 }
 """The model of reduced width that stands for each published one."""
 

@@ -22,7 +22,7 @@ def plan_petaflops(planned: CheckedPlan, cost: Cost) -> float:
     return cost.row_evaluations * of_row * (1 + planned.is_guided) / PETA
 
 
-def long_plan_note(planned: CheckedPlan, cost: Cost, petaflops: float) -> str | None:
+def long_plan_note(cost: Cost, petaflops: float) -> str | None:
     """Return what to say of a plan of which every unit takes long; None: it does not."""
     of_unit = petaflops / cost.units
     if of_unit * PETA < LONG:
@@ -41,4 +41,4 @@ def note_of_large_model(planned: CheckedPlan) -> str | None:
     if sum(weight.numel() for weight in weights) < LARGE:
         return None
     cost = plan_cost(planned)
-    return long_plan_note(planned, cost, plan_petaflops(planned, cost))
+    return long_plan_note(cost, plan_petaflops(planned, cost))

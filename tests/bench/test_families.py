@@ -20,6 +20,17 @@ def test_a_reduced_model_agrees() -> None:
     assert float(str(row["image_difference"])) < NEAR
 
 
+def test_a_row_of_a_language_models_family() -> None:
+    row = at_full_size(FULL_SIZES["flux2-klein-4b"].open("flux2-klein-4b"))
+    dead = str(row["dead"]).split(", ")
+    single = "transformer.single_transformer_blocks.19"
+    assert dead[:2] == ["transformer.time_guidance_embed", f"{single}.mlp.text"]
+    assert "text_encoder.layers.26" not in dead
+    assert {f"text_encoder.layers.{n}" for n in range(27, 36)} <= {*dead}
+    assert "5 joint_attn" in str(row["editable"])
+    assert row["lora"] == "transformer by diffusers, ComfyUI"
+
+
 def test_a_row_says_what_is_dead_editable_and_loadable() -> None:
     flux, pixart = (
         at_full_size(FULL_SIZES[name].open(name)) for name in ("flux-schnell", "pixart-sigma")
