@@ -36,13 +36,13 @@ def test_package_init_is_empty(package: str) -> None:
 def test_the_code_of_adding_a_model_is_the_engines() -> None:
     page = (ROOT / "docs" / "adding-a-model.md").read_text()
     families = ROOT / "engine" / "model" / "families"
-    shown = ("cross_attention.py", "joint_attention.py")
+    shown = ("cross_attention.py", "joint_attention.py", "z_image.py")
     source = "".join((families / name).read_text() for name in shown)
     family, _, _ = page.partition("## A scorer")
     blocks = [part.split("```")[0] for part in family.split("```python\n")[1:]]
     *blocks, test = blocks
     assert "(FamilyTests)" in test
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         assert block in source, block
 

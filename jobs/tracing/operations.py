@@ -23,7 +23,7 @@ def plan_petaflops(planned: CheckedPlan, cost: Cost) -> float:
 
 
 def long_plan_note(cost: Cost, petaflops: float) -> str | None:
-    """Return what to say of a plan of which every unit takes long; None: it does not."""
+    """Return an advice for a plan whose every unit takes long; None: a unit does not."""
     of_unit = petaflops / cost.units
     if of_unit * PETA < LONG:
         return None
@@ -36,7 +36,7 @@ def long_plan_note(cost: Cost, petaflops: float) -> str | None:
 
 
 def note_of_large_model(planned: CheckedPlan) -> str | None:
-    """Return `long_plan_note` of a model large enough for it to be asked; None: it is not."""
+    """Return `long_plan_note` for a large model; None for any other."""
     weights = open_skeleton(planned.plan.model).denoiser.parameters()
     if sum(weight.numel() for weight in weights) < LARGE:
         return None
