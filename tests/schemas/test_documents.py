@@ -82,11 +82,11 @@ def sentence(error: BaseException) -> str:
 def test_odd_yaml_is_one_sentence(name: str, tmp_path: Path) -> None:
     path = tmp_path / "plan.yaml"
     path.write_text(YAML[name])
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(PlanError) as caught:
         read_plan(path)
     assert str(path) in sentence(caught.value)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("name", YAML)
@@ -184,10 +184,10 @@ def test_a_table_of_endless_rows_is_refused_before_it_is_read(tmp_path: Path) ->
         for _ in range(6):
             writer.write_table(pa.table({"concept": nothing}))
     assert path.stat().st_size < 100_000
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(ConceptError, match="has more than 10,000,000 rows"):
         read_concepts(path)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".yaml", ".parquet"])

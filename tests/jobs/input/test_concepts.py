@@ -159,9 +159,9 @@ def test_thousands_of_rows_are_read_at_once(tmp_path: Path, suffix: str) -> None
     else:
         mark = "- " if suffix == "yaml" else ""
         path.write_text("\n".join(mark + json.dumps(row) for row in rows))
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(read_concepts(path)) == 3000
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 @pytest.mark.parametrize(
