@@ -142,7 +142,11 @@ COLUMNS = {
             TEXT,
             "what was copied: state, the whole output; contribution, what is added to the input",
         ),
-        column("estimate", TEXT, "where `patched` is from: exact, a run that was sampled"),
+        column(
+            "estimate",
+            TEXT,
+            "where `patched` is from: exact, a sampled run; attribution or relp, a gradient",
+        ),
         column(
             "measure", TEXT, "the measure: caption, target, clean-image, clean-latent or margin"
         ),

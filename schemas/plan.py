@@ -10,6 +10,7 @@ from schemas.caption_filter import CaptionFilter
 from schemas.component import PAPER_KINDS, Kind, Part
 from schemas.intervention import Intervention, PatchKind, TokenRole
 from schemas.numerics import Numerics
+from schemas.screen import Screen
 
 REPEATABLE = (
     "captions", "parts", "kinds", "components", "windows", "tokens", "interventions", "patches",
@@ -51,6 +52,11 @@ class TracePlan(BaseModel):
     options: Mapping[str, tuple[Annotated[str, Field(min_length=1)], ...]] = {}
     """The words that each attribute may have, which the margin compares; by default the subjects of
     the plan's captions."""
+    screen: Screen | None = Field(
+        default=None,
+        exclude_if=lambda screen: screen is None,  # units without one keep their ids
+    )
+    """Screen the patched runs by a gradient pass in place of sampling them."""
     known: str | None = None
     """MEASURE:SCORE, the least score of a caption's clean run for it to be read by default; every
     caption is traced."""

@@ -110,6 +110,7 @@ class Units(Product[Unit]):
             "patches": plan.patches,
             "references": plan.references,
             "options": plan.options,
+            **({"screen": plan.screen} if plan.screen else {}),
         }
         numerics = [plan.numerics.at(noise).model_dump() for noise in plan.numerics.sweep]
         return UnitIds(

@@ -17,6 +17,7 @@ from cli.options.panels import (
 from cli.options.sampling import DEMO, OWN, GuidanceOption, SchedulerOption, StepsOption
 from schemas.component import PAPER_KINDS, Kind
 from schemas.intervention import Intervention, PatchKind, TokenRole
+from schemas.screen import Screen
 from schemas.window import GRAMMAR
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -144,6 +145,16 @@ def declared(
             panel=WHERE,
             metavar="PATCH",
             default=PatchKind.STATE.value,
+        ),
+    ] = None,
+    screen: Annotated[
+        Screen | None,
+        choice(
+            "Estimate all effects by one gradient pass per unit, in place of sampling",
+            Screen,
+            panel=WHERE,
+            metavar="SCREEN",
+            default="every patched run is sampled",
         ),
     ] = None,
     reference: Annotated[

@@ -71,6 +71,23 @@ def copy_rows(writes: Sequence[ActivationCopy]) -> Edit:
     return edit
 
 
+def first_order(
+    write: ActivationCopy,
+    h: torch.Tensor,
+    *,
+    sources_h: torch.Tensor,
+    slopes: Sequence[torch.Tensor],
+) -> torch.Tensor:
+    """Return what a copy changes to first order, <copied - own, slope>, float32, for each slope.
+
+    `write` counts its sources in `sources_h` and its row in the activation `h`; a slope is the
+    gradient of a value with respect to `h`.
+    """
+    of_row, copied = _part_of_row(h, write), _mean(sources_h, write.sources)
+    change = (copied.float() - h[write.row].float())[of_row]
+    return torch.stack([(change * slope[write.row][of_row].float()).sum() for slope in slopes])
+
+
 def _part_of_row(h: torch.Tensor, write: ActivationCopy) -> Any:
     """Return the index of the entries of a row that are replaced."""
     channels = (..., write.channels or slice(None))
@@ -139,16 +156,39 @@ def _every(edit: Edit, output: Any) -> Any:
 @contextmanager
 def recording(spots: Iterable[HookPoint]) -> Iterator[dict[HookPoint, list[torch.Tensor]]]:
     """Yield a mapping that collects every activation that passes each hook point until exit."""
+    with _collecting(spots, lambda h: h) as passed:
+        yield passed
+
+
+@contextmanager
+def differentiated(spots: Iterable[HookPoint]) -> Iterator[dict[HookPoint, list[torch.Tensor]]]:
+    """Yield a mapping as `recording` does, of activations that a gradient can be taken of.
+
+    What comes after the hook point reads the collected tensor, and nothing else does: neither
+    another reader of a module's input, nor what the module returns unchanged.
+    """
+
+    def node(h: torch.Tensor) -> torch.Tensor:
+        return h.view_as(h) if h.requires_grad else h.detach().requires_grad_()
+
+    with _collecting(spots, node) as passed:
+        yield passed
+
+
+@contextmanager
+def _collecting(
+    spots: Iterable[HookPoint], node: Edit
+) -> Iterator[dict[HookPoint, list[torch.Tensor]]]:
     passed: dict[HookPoint, list[torch.Tensor]] = {spot: [] for spot in spots}
 
-    def recorder(spot: HookPoint) -> Edit:
-        def record(h: torch.Tensor) -> torch.Tensor:
-            passed[spot].append(h)
-            return h
+    def collector(spot: HookPoint) -> Edit:
+        def collect(h: torch.Tensor) -> torch.Tensor:
+            passed[spot].append(node(h))
+            return passed[spot][-1]
 
-        return record
+        return collect
 
-    with patched({spot: recorder(spot) for spot in passed}):
+    with patched({spot: collector(spot) for spot in passed}):
         yield passed
 
 

@@ -238,6 +238,22 @@ class Rows:
         x_RChw = scheduler.step(prediction, t, self.x_RChw, **options, return_dict=False)[0]
         return Rows(x_RChw=x_RChw, scheduler=scheduler, seeds=self.seeds)
 
+    def mapped(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Rows":
+        """Return the rows with the latents, then every tensor of the scheduler's state of each row,
+        replaced by `change(tensor)`; equal rows have these tensors in the same order."""
+        x_RChw, scheduler = change(self.x_RChw), copy.copy(self.scheduler)
+        for name, value in vars(self.scheduler).items():
+            setattr(scheduler, name, _mapped_value(value, self.x_RChw.shape, change))
+        return Rows(x_RChw=x_RChw, scheduler=scheduler, seeds=self.seeds)
+
+
+def _mapped_value(
+    value: Any, shape: torch.Size, change: Callable[[torch.Tensor], torch.Tensor]
+) -> Any:
+    if isinstance(value, list):
+        return [_mapped_value(item, shape, change) for item in value]
+    return change(value) if isinstance(value, torch.Tensor) and value.shape == shape else value
+
 
 def gathered(parts: Sequence[tuple[Rows, Sequence[int]]]) -> Rows:
     """Return the chosen rows of each part, one after another; all precede the same step."""

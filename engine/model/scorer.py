@@ -63,14 +63,13 @@ class Scorer:
         """
         return (self.embed_images(images_RCHW) @ self.embed_texts(texts).T).cpu().double()
 
-    @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Return the texts' embeddings, _TD, of length 1."""
         return torch.stack([self._text_embedding(text) for text in texts])
 
-    @torch.inference_mode()
     def embed_images(self, images_RCHW: torch.Tensor, batch: int = 64) -> torch.Tensor:
-        """Return the embeddings of images in [0, 1], _RD, of length 1."""
+        """Return the embeddings of images in [0, 1], _RD, of length 1; differentiable where the
+        images are."""
         parts = []
         for part_RCHW in images_RCHW.float().split(batch):
             # Bicubic overshoot is clipped, as in the 8-bit images of the model's own preprocess.
@@ -83,8 +82,10 @@ class Scorer:
 
     def _text_embedding(self, text: str) -> torch.Tensor:
         if text not in self._text_D:
-            ids_1L = self._tokenizer([text]).to(self._device)
-            embedding_1D = self._model.encode_text(ids_1L, normalize=True)
+            # A tensor of inference mode could take part in no later gradient.
+            with torch.inference_mode(mode=False), torch.no_grad():
+                ids_1L = self._tokenizer([text]).to(self._device)
+                embedding_1D = self._model.encode_text(ids_1L, normalize=True)
             refuse_not_finite(
                 embedding_1D, runs=[f"text {text!r}"], network="the scorer", dtype=torch.float32
             )

@@ -9,6 +9,7 @@ The pipeline is small and has random weights; pytest collects the tests of the c
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,6 +32,7 @@ from engine.model.shapes import component_shapes
 from engine.model.vocabulary import Phrasebook
 from engine.testing.pipelines import open_pipeline, pipeline_image
 from engine.testing.plans import oracle_differences, random_plan
+from engine.testing.slopes import linear_effects
 from engine.tracing.interventions import CLEAN, CORRUPTED, Patch, Reference, reference_runs
 from engine.tracing.lockstep import run_references
 from engine.tracing.text_runs import TextRow, encode_rows
@@ -49,6 +51,9 @@ SAME = 1e-5
 kernels of some processors round a row by its place in the batch."""
 MOVED = 1e-3
 """Least difference of latents that is a change."""
+LITTLE = (1e-2, 1e-3, 1e-4)
+"""Noises in sigmas that move a model's activations in proportion, but for its curvature and
+rounding."""
 WORDS = Phrasebook(openings=("",), modifiers=("",), endings=("",), objects=("apple", "boat"))
 """A few words, where an edit needs some."""
 ENTRIES = (Kind.TEXT_PROJECTION, Kind.POOLED_PROJECTION)
@@ -227,6 +232,30 @@ class FamilyTests:
             count, swaps = len(plan.unit.components), int(Intervention.SWAP in interventions)
             assert len(differences) == 2 + 2 * count + swaps
             assert max(differences.values()) < NEAR, (plan, differences)
+
+    def test_a_screen_is_right_to_first_order(self, model: Diffusion) -> None:
+        """Slopes pass through every part: what little noise does at one step is what they say.
+
+        A model where a noise moves too much shows it at a smaller one, and where it moves no more
+        than rounding does, at a larger.
+        """
+        for part in Part:
+            names = [c.name for c in list_components(model) if c.part is part and not c.is_dead]
+            steps, is_denoiser = self.numerics.steps, part is Part.DENOISER
+            unit = replace(
+                self.unit(part),
+                components=tuple(names[:: max(1, len(names) // 8)]),
+                windows=((steps - 1, steps), (0, 1)) if is_denoiser else ((0, steps),),
+            )
+            off: list[float] = []
+            for noise in LITTLE:
+                numerics = self.numerics.model_copy(update={"noise_sigmas": noise})
+                found = linear_effects(model, unit, numerics)
+                size = float(found.exact_P.norm())
+                off.append(float((found.estimated_P - found.exact_P).norm()) / size)
+                if off[-1] < 0.1:
+                    break
+            assert min(off) < 0.1, (part, off)
 
     def test_an_edit_says_the_replacement(self, model: Diffusion) -> None:
         """Where the denoiser takes the text in, one edited prompt says what the other said; the

@@ -150,7 +150,7 @@ def list_patches(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Patch
                 patch_kind=patch_kind,
                 window=window,
                 base=CORRUPTED if intervention.changes_corrupted else CLEAN,
-                sources=_source_places(unit, intervention, runs, numerics),
+                sources=source_places(unit, intervention, runs, numerics),
             ),
             None if unit.part is Part.DENOISER else tokens[name.split(".")[0]],
         )
@@ -217,9 +217,10 @@ def _patched_at(site: Site, intervention: Intervention, patch_kind: PatchKind) -
     return tuple(replace(site, spot=spot, channels=None) for spot in site.increments)
 
 
-def _source_places(
+def source_places(
     unit: Unit, intervention: Intervention, runs: Sequence[Reference], numerics: Numerics
 ) -> tuple[int, ...]:
+    """Return the source runs of an intervention, by their places among a unit's reference runs."""
     if intervention is Intervention.RESTORE:
         return (CLEAN,)
     if intervention in (Intervention.CORRUPT, Intervention.SWAP):

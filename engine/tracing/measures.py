@@ -94,6 +94,9 @@ MEASURES: dict[str, Measure] = {
     MARGIN: margin_score,
 }
 
+FLAT_AT_CLEAN = ("clean-image", "clean-latent")
+"""Measures that are largest at the clean run: a gradient there says nothing."""
+
 
 def check_measures(names: Sequence[str]) -> None:
     """Raise PlanError if a measure is unknown or named twice."""
@@ -119,6 +122,14 @@ class UnitScorer:
 
     def measure(self, outcome: Outcome) -> list[dict[str, float]]:
         """Return the values of every row, by measure."""
+        columns = {name: values_R.tolist() for name, values_R in self.values(outcome).items()}
+        return [
+            dict(zip(columns, values, strict=True))
+            for values in zip(*columns.values(), strict=True)
+        ]
+
+    def values(self, outcome: Outcome) -> dict[str, torch.Tensor]:
+        """Return the values_R of every measure; differentiable where the outcome is."""
         context = ScoringContext(
             scorer=self.scorer,
             caption=self.caption,
@@ -127,8 +138,4 @@ class UnitScorer:
             outcome=outcome,
             embedding_RD=self.scorer.embed_images(outcome.images_RCHW),
         )
-        columns = {name: MEASURES[name](context).tolist() for name in self.measures}
-        return [
-            dict(zip(columns, values, strict=True))
-            for values in zip(*columns.values(), strict=True)
-        ]
+        return {name: MEASURES[name](context) for name in self.measures}

@@ -75,13 +75,13 @@ def trace_unit(
     for outcome, made in runs:
         measured = unit_scorer.measure(outcome)
         for patch, values in zip(made, measured, strict=True):
-            trials += _trials(patch, clean, corrupted, values, path=path)
+            trials += trials_of(patch, clean, corrupted, values, path=path)
         if selector:
             selector.see_patches(made, outcome.images_RCHW, measured)
     return trials
 
 
-def _trials(
+def trials_of(
     patch: Patch,
     clean: dict[str, float],
     corrupted: dict[str, float],
@@ -89,6 +89,7 @@ def _trials(
     *,
     path: str,
 ) -> Iterator[Trial]:
+    """Yield the trial of every measure of a patched run."""
     for measure, value in patched.items():
         yield Trial(
             component=patch.component,
@@ -127,8 +128,7 @@ def _runs(
     model: Diffusion, unit: Unit, patches: Sequence[Patch], numerics: Numerics, rows: int
 ) -> Iterator[tuple[Outcome, Sequence[Patch]]]:
     """Yield the outcome of the clean and corrupted runs, then those of batches of patched runs."""
-    run = _denoiser_runs if unit.part is Part.DENOISER else _text_runs
-    for latents_RChw, made in run(model, unit, patches, numerics, rows):
+    for latents_RChw, made in final_latents(model, unit, patches, numerics, rows):
         runs = [patch.label for patch in made] or list(REFERENCE_LABELS)
         images_RCHW = decode(model, latents_RChw, runs=runs)
         yield Outcome(images_RCHW=images_RCHW, latents_RChw=latents_RChw), made
@@ -136,6 +136,14 @@ def _runs(
 
 _Latents = Iterator[tuple[torch.Tensor, Sequence[Patch]]]
 """Final latents of the clean and corrupted runs, without a patch, then of batches of patches."""
+
+
+def final_latents(
+    model: Diffusion, unit: Unit, patches: Sequence[Patch], numerics: Numerics, rows: int
+) -> _Latents:
+    """Return the latents of the clean and corrupted runs, then those of batches of patches."""
+    run = _denoiser_runs if unit.part is Part.DENOISER else _text_runs
+    return run(model, unit, patches, numerics, rows)
 
 
 def _text_runs(

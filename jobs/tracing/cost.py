@@ -19,6 +19,7 @@ import torch
 from engine.model.opening import open_model, open_skeleton, open_tokenizers, weight_bytes
 from engine.model.tokens import Span, find_subjects
 from engine.tracing.interventions import reference_runs
+from engine.tracing.screening import screen_evaluations
 from jobs.tracing.plan import CheckedPlan
 from schemas.caption import Caption
 from schemas.component import Part, names_by_part
@@ -40,7 +41,8 @@ class Cost:
     where the model is guided by one.
 
     Rows of source runs are not counted: a batch has few. For the text encoder this is an upper
-    bound: equal conditionings are sampled once.
+    bound: equal conditionings are sampled once. Of a screen the rows of sources are counted, a
+    step that is evaluated again counts once, and a backward pass twice.
     """
     scores: int
     bytes: int
@@ -161,15 +163,25 @@ class _UnitCosts:
     def of(self, unit: Unit) -> tuple[int, float]:
         """Return the numbers of patched runs and row evaluations of a unit."""
         planned, changes = self.planned, self._changes_of(unit)
+        numerics, count = planned.plan.numerics, sum(changes.values())
+        runs = count * len(unit.windows)
         if unit.part is Part.TEXT_ENCODER:
             runs = sum(count * self.located[name].groups(unit) for name, count in changes.items())
+        if planned.plan.screen:
+            return runs, screen_evaluations(
+                unit,
+                numerics,
+                steps=planned.steps,
+                is_guided=planned.is_guided,
+                num_measures=len(planned.plan.measures),
+            )
+        if unit.part is Part.TEXT_ENCODER:
             return runs, (2 + runs) * planned.steps
-        numerics, count = planned.plan.numerics, sum(changes.values())
         references = len(reference_runs(unit, numerics)) * planned.steps
         # A row's unconditional half is known at the step where it forks.
         saved = 0.5 if planned.is_guided and numerics.cfg_patch == "cond" else 0.0
         open_steps = sum(planned.steps - start - saved for start, _ in unit.windows)
-        return count * len(unit.windows), references + count * open_steps
+        return runs, references + count * open_steps
 
     def _changes_of(self, unit: Unit) -> Mapping[str, int]:
         """Return how many changes a unit makes in each network, for a window or a position."""

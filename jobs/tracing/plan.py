@@ -174,6 +174,7 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     traced = _traced(plan, skeleton)
     _check_patches(plan, traced)
     _check_interventions(plan, traced)
+    _check_screen(plan, traced)
     return CheckedPlan(
         plan=plan, components=traced, steps=steps, is_guided=is_guided(skeleton, numerics)
     )
@@ -217,6 +218,8 @@ def _has_bound(plan: TracePlan) -> bool:
     """Return whether the bound of all text entries together is traced besides the components."""
     bounded = {Intervention.RESTORE, Intervention.CORRUPT} & set(plan.interventions)
     is_of_states = plan.components is None and PatchKind.STATE in plan.patches
+    if plan.screen:  # it patches several activations
+        return False
     return is_of_states and Part.DENOISER in plan.parts and bool(bounded)
 
 
@@ -234,6 +237,25 @@ def _check_patches(plan: TracePlan, traced: Sequence[Component]) -> None:
             f"{lacking[0].name} adds its whole output, so that its state is its contribution: "
             "trace it with --patch state, or contributions only of --kind resnet, block or layer"
         )
+
+
+def _check_screen(plan: TracePlan, traced: Sequence[Component]) -> None:
+    """Raise PlanError if a screen could not estimate a patch: of several activations together, or
+    where a measure has no slope."""
+    from engine.tracing.interventions import THROUGH
+    from engine.tracing.screening import check_slopes
+
+    if plan.screen is None:
+        return
+    check_slopes(plan.interventions, plan.measures)
+    for component in traced:
+        is_joint = THROUGH in component.name or component.name == TEXT_ENTRIES
+        adds_several = component.kind in (Kind.BLOCK, Kind.LAYER)
+        if is_joint or (adds_several and PatchKind.CONTRIBUTION in plan.patches):
+            raise PlanError(
+                f"a screen estimates what one activation does, and {component.name} is patched at "
+                "several together: trace it without --screen, or leave it out"
+            )
 
 
 def _check_kinds(plan: TracePlan, components: Sequence[Component]) -> None:

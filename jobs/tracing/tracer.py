@@ -87,7 +87,19 @@ class ModelTracer:
         """Return a unit's trials, and the selector of its images if these are kept."""
         from engine.model.hooks import count_rows
         from engine.tracing.kept import ImageSelector
+        from engine.tracing.screening import screen_unit
         from engine.tracing.trace_unit import trace_unit
+
+        if screen := self._plan.screen:
+            with count_rows(self._model.denoiser, self._metrics.rows):
+                return screen_unit(
+                    self._model,
+                    self._scorer,
+                    unit,
+                    numerics=self._plan.numerics.at(unit.noise_sigmas),
+                    estimate=screen,
+                    measures=self._plan.measures,
+                ), None
 
         def traced(rows: int) -> "tuple[list[Trial], ImageSelector | None]":
             measures, interventions = self._plan.measures, unit.interventions

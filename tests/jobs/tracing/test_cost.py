@@ -5,16 +5,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from engine.model import sampling
+from engine.model.hooks import count_rows
 from engine.model.opening import open_model
 from engine.tracing import lockstep
 from jobs.query.select import run_query
-from jobs.runs.run import Task
+from jobs.runs.run import IdentifiedUnit, Task
 from jobs.tracing.cost import Cost, device_time, plan_cost, refuse_too_large
 from jobs.tracing.plan import check_plan, make_plan
 from jobs.tracing.trace import prepare_run
-from jobs.tracing.tracer import TraceWorker
+from jobs.tracing.tracer import ModelTracer, TraceWorker
 from schemas.errors import PlanError
 from tests.covering import slow
 
@@ -164,3 +166,36 @@ def test_too_little_memory_is_one_sentence(tiny_sd: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (0, largest - 1))
     with pytest.raises(PlanError, match=TOO_LITTLE.format("denoiser", "GPU")):
         refuse_too_large(planned.plan)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parts": ["denoiser"], "windows": ["each"], "interventions": ["restore", "zero"]},
+        {"parts": ["text-encoder"], "tokens": ["words"]},
+    ],
+    ids=["denoiser", "text encoder"],
+)
+def test_the_cost_of_a_screen_counts_backward_passes(
+    tmp_path: Path, tiny_sd: Path, tiny_scorer: Path, change: dict[str, Any]
+) -> None:
+    """A row that is evaluated with a graph passes backwards once per measure, and counts two."""
+    fields = {"model": str(tiny_sd), "scorer": str(tiny_scorer), "captions": CAPTIONS}
+    planned = check_plan(
+        make_plan({**fields, "numerics": {"steps": 3}, "screen": "attribution", **change})
+    )
+    cost, rows = plan_cost(planned), list[float]()
+    run = prepare_run(tmp_path / "run", planned)
+    tracer = ModelTracer(run, rows=64, threads=1, offload=False)
+
+    def counted(count: int) -> None:
+        passes = 2 * len(planned.plan.measures) if torch.is_grad_enabled() else 0
+        rows.append(count * (1 + passes) / 2)
+
+    with count_rows(tracer._model.denoiser, counted):
+        scored = [
+            tracer.score_rows(IdentifiedUnit(unit_id=unit_id, unit=unit))
+            for unit_id, unit in zip(run.unit_ids, run.units, strict=True)
+        ]
+    assert sum(rows) == cost.row_evaluations
+    assert sum(map(len, scored)) == cost.scores
