@@ -92,12 +92,14 @@ def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table
     """Return the tables of `schemas.statistics` of the run whose views a connection has."""
     tables = {name: [schema.empty_table()] for name, schema in STATISTICS.items()}
     sets: dict[tuple[str, str, float, str], list[CausalSet]] = {}
+    is_screened = _is_screened(connection)
     with reduced(connection) as (places, families):
         for family in families:
             estimates = {name: _estimates(e.ie_SC, family) for name, e in family.effects.items()}
             controls = _controls(family)
             claims = {
-                name: _claims(name, e, controls, family.captions) for name, e in estimates.items()
+                name: _no_claims(e) if is_screened else _claims(name, e, controls, family.captions)
+                for name, e in estimates.items()
             }
             names = _components(family, places)
             causal = _causal_set(family, claims.get(RESTORE), names)
@@ -121,6 +123,18 @@ def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table
     made = {name: pa.concat_tables(found) for name, found in tables.items()}
     made["overlap"] = _with_q(made["overlap"], "q_differs", of="p_differs")
     return made | {"ranking": _over_the_run(made["ranking"])}
+
+
+def _is_screened(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Return whether scores are estimates of a screen, which are no evidence for a claim."""
+    found = connection.execute("SELECT 1 FROM scores WHERE estimate <> 'exact' LIMIT 1")
+    return found.fetchone() is not None
+
+
+def _no_claims(own: Estimates) -> Claims:
+    """Return claims of which none holds and none was tested."""
+    untested_S = np.full(len(own.mean_S), np.nan)
+    return Claims(tests=(own,), p_S=untested_S, q_S=untested_S)
 
 
 def _components(family: Family, places: pa.Table) -> list[str]:

@@ -72,8 +72,11 @@ def verdicts(views: Views, choice: Choice) -> list[str]:
     """Return which captions are read if not all, a sentence for each attribute and part that has
     causal states, one for those that have none, and one for each limit.
 
-    Where captions are too few for any discovery, one sentence says so for all.
+    Where captions are too few for any discovery, one sentence says so for all. Estimates of a
+    screen are no evidence: of these nothing is called causal, or not.
     """
+    if views.run.plan.screen:
+        return filtered(views, choice)
     rows = [_family(row, views.run) for row in views.query(FOUND, choice.parameters).to_pylist()]
     names = short_names([component.name for component in views.run.components])
     few = [row for row in rows if row.captions < LEAST_CAPTIONS]
@@ -136,13 +139,20 @@ def _joined(sentences: list[str]) -> list[str]:
 
 
 def filtered(views: Views, choice: Choice) -> list[str]:
-    """Return how many captions are read, if not all."""
+    """Return that effects are estimates, if they are, and how many captions are read, if not
+    all."""
+    screen = views.run.plan.screen
+    estimated = [
+        f"All effects are estimates of a screen ({screen}), for which no patched run was sampled: "
+        "they say what to trace, and nothing is called causal."
+    ]
     if not views.only:
-        return []
+        return estimated if screen else []
     (row,) = views.query(READ, choice.parameters).to_pylist()
     attribute = choice.attribute
     every = sum(attribute in (None, caption.attribute) for caption in views.run.plan.captions)
-    return [f"Read are the {row['captions']} of {every} captions with {views.only}."]
+    read = f"Read are the {row['captions']} of {every} captions with {views.only}."
+    return [*estimated, read] if screen else [read]
 
 
 def _family(row: dict[str, Any], run: TraceRun) -> _Family:
