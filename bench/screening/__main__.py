@@ -5,8 +5,8 @@ estimators. Printed: (a) the agreement: Spearman within captions and of means, t
 exact top tenth found in the screen's top fifth (and in that of an exact run on the other half of
 the captions), the miss rate; row evaluations by the ledger; (b) the share of cells that have to be
 run exactly to find 0.9 of the exact top tenth, and the work that this saves; (c) the variance of
-the mean with few exact and all screened captions, beside the bound 1 / (1 - r^2); (d) from how many
-components on a screen of all steps pays.
+the mean with few exact and all screened captions, and the bound 1 / (1 - r^2); (d) the least number
+of components for which a screen of all steps pays.
 
     python -m bench.screening --captions 2 --steps 3 --components 4     # a trial
     python -m bench.screening --captions 24 --steps 20 --measure target

@@ -69,7 +69,7 @@ class Gain:
 
     measured: float
     of_top: float
-    """Of the exact top tenth of cells."""
+    """The same in the exact top tenth of cells."""
     bound: float
     """1 / (1 - r^2) with the correlation over captions of exact and estimated effects."""
     bound_of_top: float

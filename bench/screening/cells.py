@@ -31,7 +31,7 @@ class Effects:
 
     effects_KN: Mapping[str, Array]
     row_evaluations: Mapping[str, float]
-    """Of a caption, the mean; guided rows, of which a backward pass counts two."""
+    """The mean over captions, in guided rows; a backward pass counts two."""
 
 
 def measured(

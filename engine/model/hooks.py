@@ -78,7 +78,7 @@ def first_order(
     sources_h: torch.Tensor,
     slopes: Sequence[torch.Tensor],
 ) -> torch.Tensor:
-    """Return what a copy changes to first order, <copied - own, slope>, float32, for each slope.
+    """Return the first-order effect of a copy, <copied - own, slope>, float32, for each slope.
 
     `write` counts its sources in `sources_h` and its row in the activation `h`; a slope is the
     gradient of a value with respect to `h`.

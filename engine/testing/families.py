@@ -52,8 +52,7 @@ kernels of some processors round a row by its place in the batch."""
 MOVED = 1e-3
 """Least difference of latents that is a change."""
 LITTLE = (1e-2, 1e-3, 1e-4)
-"""Noises in sigmas that move a model's activations in proportion, but for its curvature and
-rounding."""
+"""Noises in sigmas; a model's activations follow one of them in proportion."""
 WORDS = Phrasebook(openings=("",), modifiers=("",), endings=("",), objects=("apple", "boat"))
 """A few words, where an edit needs some."""
 ENTRIES = (Kind.TEXT_PROJECTION, Kind.POOLED_PROJECTION)

@@ -104,8 +104,8 @@ def screen_evaluations(
 ) -> float:
     """Return the row evaluations of a unit's screen, of which a backward pass counts two.
 
-    The reference runs are sampled; then each step of a base run is evaluated again, with the rows
-    of its sources, and passed backwards once for each measure.
+    The reference runs are sampled; then each step of a base run is evaluated again, together with
+    its source rows, and each measure takes a backward pass through it.
     """
     runs = reference_runs(unit, numerics)
     # Sources whose unconditional half is not copied are evaluated without it.
@@ -167,7 +167,7 @@ class _Screen:
     past: Trajectories
     unit_scorer: UnitScorer
     scores: Sequence[dict[str, float]]
-    """Of the clean and the corrupted run, by measure."""
+    """Scores of the clean and the corrupted run, by measure."""
 
     def effects(self, base: int, patches: Sequence[Patch]) -> torch.Tensor:
         """Return effects_PM of patches of one base run: patched less base."""
@@ -189,7 +189,7 @@ class _Screen:
     def _final_slopes(self, latent_1Chw: torch.Tensor) -> list[torch.Tensor]:
         """Return the gradient of every measure with respect to the final latent.
 
-        The scorer is no part of the model: it keeps its derivative under any estimate.
+        The scorer is not a part of the model: it keeps its derivative under any estimate.
         """
         with torch.enable_grad():
             x_1Chw = latent_1Chw.detach().clone().requires_grad_()

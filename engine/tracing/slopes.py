@@ -38,16 +38,16 @@ class Activation:
     """One tensor that passed a hook point, and its slopes."""
 
     h: torch.Tensor
-    """Of the base run: one row, or two where the negative prompt's comes first."""
+    """The base run's: one row, or two where the negative prompt's comes first."""
     sources_h: torch.Tensor
-    """Of the source runs, those of the negative prompt first where `h` has two rows."""
+    """The source runs', with the negative prompt's first where `h` has two rows."""
     slopes: Sequence[torch.Tensor]
     """Like `h`, for each value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepSlopes:
-    """What the values of a run depend on at one step."""
+    """The slopes of a run's values at one step."""
 
     step: int
     activations: dict[HookPoint, list[Activation]]

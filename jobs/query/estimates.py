@@ -126,7 +126,7 @@ def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table
 
 
 def _is_screened(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Return whether scores are estimates of a screen, which are no evidence for a claim."""
+    """Return whether scores are estimates of a screen, which cannot support a claim."""
     found = connection.execute("SELECT 1 FROM scores WHERE estimate <> 'exact' LIMIT 1")
     return found.fetchone() is not None
 

@@ -73,7 +73,7 @@ def verdicts(views: Views, choice: Choice) -> list[str]:
     causal states, one for those that have none, and one for each limit.
 
     Where captions are too few for any discovery, one sentence says so for all. Estimates of a
-    screen are no evidence: of these nothing is called causal, or not.
+    screen cannot support a claim: no state of theirs is called causal.
     """
     if views.run.plan.screen:
         return filtered(views, choice)
