@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from engine.files import is_folder
+from engine.files import is_file, is_folder
 from engine.model.weight_files import read_json
 from schemas.errors import ConceptError
 
@@ -19,9 +19,11 @@ def copy_with(source: Path, out: Path, *, tensors: Mapping[str, torch.Tensor]) -
 
     Tensors are named by their part (a subfolder) and their name in it, `unet.conv_in.weight`. Each
     is written in the dtype of the file that holds it. ConceptError: no safetensors file of the part
-    holds a tensor of that name.
+    holds a tensor of that name, or `source` cannot be copied (`check_copyable`).
     """
-    shutil.copytree(source, out, dirs_exist_ok=True, symlinks=False)
+    check_copyable(source)
+    # Without the files' permissions: those of a model may be read-only.
+    shutil.copytree(source, out, dirs_exist_ok=True, copy_function=shutil.copyfile)
     _drop_absent_parts(out / "model_index.json")
     parts: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
@@ -38,6 +40,18 @@ def copy_with(source: Path, out: Path, *, tensors: Mapping[str, torch.Tensor]) -
         for pickled in (out / part).glob("*.bin"):
             # A pickled copy would still hold the unedited weights.
             pickled.unlink()
+
+
+def check_copyable(source: Path) -> None:
+    """Raise ConceptError for a model folder that holds a pipe, a device, a broken link or a link
+    to a folder around it: copying it would not end, or fill the disk."""
+    for path in sorted(source.iterdir()):
+        if is_folder(path):
+            if source.resolve().is_relative_to(path.resolve()):
+                raise ConceptError(f"{path} is a link to a folder around it: remove it")
+            check_copyable(path)
+        elif not is_file(path):
+            raise ConceptError(f"{path} is not a regular file: move it out of the model's folder")
 
 
 def _drop_absent_parts(index: Path) -> None:

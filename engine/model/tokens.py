@@ -92,13 +92,21 @@ class TemplateTokenizer:
 
     def _moved(self, offsets: Sequence[tuple[int, int]], caption: str) -> list[tuple[int, int]]:
         """Return each token's characters in the caption, or (0, 0) where it has none."""
-        begin, stop = len(self._before), len(self._whole(caption)) - len(self._after)
+        whole = self._whole(caption)
+        begin, stop = len(self._before), len(whole) - len(self._after)
         moved = self._blanks(caption) - begin
-        return [
+        found = [
             (max(begin, first) + moved, min(end, stop) + moved)
             if end > begin and first < stop
             else (0, 0)
             for first, end in offsets
+        ]
+        if len(caption.lower()) == len(caption) or caption.strip() in whole:
+            return found
+        # The place of each lowered letter: a Turkish capital "\u0130" becomes two.
+        places = [n for n, letter in enumerate(caption) for _ in letter.lower()]
+        return [
+            (places[first], places[end - 1] + 1) if end > first else (0, 0) for first, end in found
         ]
 
     def _blanks(self, caption: str) -> int:

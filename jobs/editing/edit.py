@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from engine.editing.checkpoint import check_copyable
 from engine.editing.covariance import known_sums
 from engine.editing.pairs import prompt_pairs
 from engine.editing.prompts import further_captions
@@ -25,13 +26,16 @@ from schemas.manifest import EditManifest
 def edit_batch(plan: EditPlan, *, note: Note) -> EditManifest:
     """Write the edit to `plan.out` and return its manifest; nothing is left on failure.
 
-    ConceptError: `out` is occupied, a concept does not fit the tokenizer. UnknownComponent: a
-    component does not end in a projection that an edit can change.
+    ConceptError: `out` is occupied, a concept does not fit the tokenizer, or the whole model is
+    asked for and cannot be copied. UnknownComponent: a component does not end in a projection that
+    an edit can change.
     """
     with new_folder(plan.out, replacing=MANIFEST if plan.overwrite else None) as work:
         note(f"opening {plan.model}")
         book = read_phrasebook(source_folder(plan.model))
         check_prompts(plan, book=book)
+        if plan.full_model:
+            check_copyable(source_folder(plan.model))
         model = open_model(plan.model)
         for doubt in warnings(model, plan, book=book):
             note(f"warning: {doubt}")

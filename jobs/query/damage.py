@@ -66,7 +66,8 @@ def damaged_file(paths: Iterable[str], error: duckdb.Error) -> str | None:
     if not is_bare and not isinstance(error, READING):
         return None
     paths, text = list(paths), str(error)
-    named = [path for path in paths if path in text]
+    # DuckDB names the file that it cannot read before those that it compares it with.
+    named = sorted((path for path in paths if path in text), key=text.index)
     return next((path for path in named or paths if named or not _is_whole(path, is_bare)), None)
 
 

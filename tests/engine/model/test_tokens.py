@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.model.families.deepfloyd import DeepFloydIF
-from engine.model.tokens import find_subject, tokenize
+from engine.model.tokens import TemplateTokenizer, find_subject, find_subjects, tokenize
 from schemas.caption import Caption
 from schemas.errors import PlanError
 from schemas.intervention import TokenRole
@@ -130,3 +130,12 @@ def test_a_learned_token_of_several_vectors_is_refused_with_what_to_write() -> N
     ours = tokenize(tokenizer, [written])
     theirs = pipeline.maybe_convert_prompt("a photo of <my-toy> by <one>", tokenizer)
     assert ours.tolist() == tokenize(tokenizer, [theirs]).tolist()
+
+
+@pytest.mark.parametrize("text", ["a photo of a cat", "  İİİİ of a cat ", "İ a cat", "ǅ ẞ a cat"])
+def test_a_letter_that_lower_case_lengthens_moves_no_subject(text: str) -> None:
+    tokenizer = TemplateTokenizer(build_tokenizer(), before="draw: ", length=60)
+    caption = Caption(caption=text, subject="cat", attribute="object")
+    (ids_L,), (span,) = find_subjects(tokenizer, [caption])
+    words = tokenizer.convert_ids_to_tokens(ids_L[span.start : span.stop].tolist())
+    assert "".join(words).replace("</w>", "") == "cat"

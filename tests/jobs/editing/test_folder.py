@@ -1,12 +1,14 @@
 """An edit's folder: what is in it, that it shows the edit, and what is refused as none."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 
+from engine.editing.checkpoint import check_copyable
 from engine.editing.delta import DELTA, read_delta, replaced, weights_of
 from engine.editing.lora import KOHYA_FILE, PEFT_FILE
 from engine.files import new_folder
@@ -105,6 +107,33 @@ def test_its_files_are_as_readable_as_any_other(folders: dict[str, Path], tmp_pa
     for path in (tmp_path / "edit").rglob("*"):
         like = tmp_path / ("folder" if path.is_dir() else "file")
         assert path.stat().st_mode == like.stat().st_mode, path
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("README.md", "/dev/zero"),
+        ("notes", None),
+        ("unet/extra", "/dev/null"),
+        ("unet/more", ".."),
+        ("gone", "nowhere"),
+        ("again", "again"),
+    ],
+)
+def test_a_model_that_cannot_be_copied_is_refused_before_it_is_opened(
+    name: str, target: str | None, tmp_path: Path
+) -> None:
+    for path in ("unet/config.json", "vae/config.json"):
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_text("{}")
+    (tmp_path / "linked").symlink_to(tmp_path / "vae")
+    check_copyable(tmp_path)
+    if target is None:
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).symlink_to(target)
+    with pytest.raises(ConceptError, match=f"{name} is (not a regular file|a link to a folder)"):
+        check_copyable(tmp_path)
 
 
 def test_what_is_no_edit_is_one_sentence(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -77,6 +77,17 @@ def test_a_table_of_another_shape_is_a_sentence(name: str, folder: Path) -> None
         run_query(open_run(folder), EVERYTHING)
 
 
+def test_a_part_that_lacks_a_column_is_named_itself(folder: Path) -> None:
+    run = open_run(folder)
+    path = Path(run.location, part_name(1))
+    metadata = pq.read_metadata(path).metadata
+    lacking = pq.read_table(path).drop(["clean"]).replace_schema_metadata(metadata)
+    pq.write_table(lacking, path)
+    for sql in (EVERYTHING, "FROM ranking"):
+        with pytest.raises(StoreError, match=rf"^{path} is damaged.*--repair"):
+            run_query(run, sql)
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_a_pipe_in_place_of_a_table_is_not_waited_for(name: str, folder: Path) -> None:
     (folder / name).unlink()
