@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,12 +32,17 @@ class LocalStorage:
     """Its absolute path."""
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write a file, durable and whole; False if it exists, whose content then stays."""
+        """Write a file, durable and whole; False if it exists, whose content then stays.
+
+        StoreError: a folder, a pipe or a broken link stands there, which no reader takes for it.
+        """
         path = self._own_path(name)
         with _user_errors(path):
             _make_folder(path.parent)
             created = _publish(path, content)
             _sync_folder(path.parent)
+        if not created and _is_irregular(path):
+            raise self._missing(name)
         return created
 
     def read(self, name: str) -> bytes:
@@ -124,6 +130,15 @@ class LocalStorage:
         return not_found(str(path))
 
 
+def _is_irregular(path: Path) -> bool:
+    """Return whether something other than a file is at a path, which may be gone meanwhile."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(mode) and not path.is_file()
+
+
 @contextlib.contextmanager
 def _user_errors(path: Path) -> Generator[None]:
     try:
@@ -140,10 +155,10 @@ def _stored_files(entries: Iterable[os.DirEntry[str]], *, prefix: str) -> Iterat
         if entry.name.startswith(".") or not entry.is_file():
             continue
         try:
-            stat = entry.stat()
+            found = entry.stat()
         except FileNotFoundError:  # another process removed it since
             continue
-        yield StoredFile(name=prefix + entry.name, size=stat.st_size, modified=stat.st_mtime)
+        yield StoredFile(name=prefix + entry.name, size=found.st_size, modified=found.st_mtime)
 
 
 def _temporary_files(root: Path) -> Iterator[Path]:

@@ -303,6 +303,20 @@ def test_file_in_a_folders_place(local: LocalStorage, name: str) -> None:
     assert local.read("plan.json") == b"1"
 
 
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "broken link"])
+def test_what_is_no_file_is_not_taken_for_another_writers(local: LocalStorage, kind: str) -> None:
+    path = Path(local.location, "parts", "a")
+    path.parent.mkdir(parents=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else "nowhere")
+    with pytest.raises(StoreError, match="parts/a: it is not a regular file: remove it"):
+        local.create("parts/a", b"x")
+
+
 def test_files_are_for_all_to_read(local: LocalStorage) -> None:
     umask = os.umask(0o077)
     try:
