@@ -35,8 +35,8 @@ from schemas.views import STATISTICS_VIEWS, identifier
 BATCH_ROWS = 2**14
 """Rows of a batch, few enough that the first arrive soon."""
 
-FOREIGN_TYPES = re.compile(r"\b(DATE|TIME\w*|INTERVAL|BLOB|BIT|BIGNUM)\b")
-"""Types that DuckDB prints and Python lacks: years beyond 9999, 24:00, bits."""
+FOREIGN_TYPES = re.compile(r"\b(DATE|TIME\w*|INTERVAL|BLOB|BIT|BIGNUM|UHUGEINT)\b")
+"""Types that DuckDB prints and Python lacks: years beyond 9999, 24:00, bits; Arrow lacks 2**127."""
 
 Parameters = Mapping[str, object]
 """Values of the `$name`s in a statement."""
@@ -91,7 +91,9 @@ class Views:
         statement = self._admitted(sql)
         # With parameters DuckDB computes it at once.
         return self._interruptible(
-            lambda: self.connection.sql(statement, params=dict(parameters) or None).to_arrow_table()
+            lambda: _of_arrow(
+                self.connection.sql(statement, params=dict(parameters) or None)
+            ).to_arrow_table()
         )
 
     def stream(self, sql: str, *, as_text: bool = False) -> Result:
@@ -104,7 +106,8 @@ class Views:
 
         def opened() -> pa.RecordBatchReader:
             rows = self.connection.sql(statement)
-            return (_with_text(rows) if as_text else rows).to_arrow_reader(BATCH_ROWS)
+            shown = _with_text(rows) if as_text else _of_arrow(rows)
+            return shown.to_arrow_reader(BATCH_ROWS)
 
         reader = self._interruptible(opened)
         fields = zip(
@@ -220,6 +223,16 @@ def connected(
 
 def _damage_named(run: Run[Any], files: Files) -> AbstractContextManager[None]:
     return damage_named(files.paths, location=run.location, repair=run.repair_hint)
+
+
+def _of_arrow(rows: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    """Return rows; QueryRefused: they have a type of which Arrow would hold other numbers."""
+    for name, kind in zip(rows.columns, rows.types, strict=True):
+        if "UHUGEINT" in str(kind):
+            raise QueryRefused(
+                f"column {name} is a UHUGEINT, which Arrow and Parquet lack: CAST it"
+            )
+    return rows
 
 
 def _with_text(rows: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.query.select import open_query
+from jobs.query.select import open_query, run_query
 from jobs.runs.trace_run import TraceRun
 from schemas.errors import QueryRefused
 from tests.cli.test_commands import dqf
@@ -22,6 +22,7 @@ VALUES = {
     "'0101'::BIT": "0101",
     "TIMESTAMP '294247-01-10 04:00:54'": "294247-01-10 04:00:54",
     "INTERVAL '1 month 2 days'": "1 month 2 days",
+    f"{2**128 - 1}::UHUGEINT": str(2**128 - 1),
     "[DATE '20000-01-01']": "[20000-01-01]",
 }
 
@@ -75,6 +76,8 @@ def test_decimals_keep_their_digits(form: str, run: TraceRun, tmp_path: Path) ->
 
 def test_parquet_keeps_the_types_that_it_has(run: TraceRun, tmp_path: Path) -> None:
     cwd, out = Path(run.location).parents[1], str(tmp_path / "a.parquet")
+    with pytest.raises(QueryRefused, match="column a is a UHUGEINT"):
+        run_query(run, f"SELECT {2**128 - 1}::UHUGEINT AS a")
     for sql, code in (("SELECT DATE '20000-01-01' AS a", 0), ("SELECT INTERVAL 1 MONTH AS a", 2)):
         done = dqf("query", "r", sql, "--out", out, cwd=cwd)
         assert done.returncode == code, done.stderr
