@@ -32,6 +32,7 @@ from jobs.query.estimates import make_statistics
 from jobs.query.kept_statistics import FOLDER
 from jobs.query.rank import SHOWN, Choice, ranked
 from jobs.query.select import opened_views, run_query
+from jobs.query.set_members import members_of
 from jobs.runs.parts import PartContent, part_name, write_part
 from jobs.runs.trace_run import TraceRun, open_run
 from schemas.statistics import STATISTICS
@@ -195,6 +196,7 @@ def _estimates(folder: Path, memory: str) -> dict[str, float]:
             {table: str(folder / f"{table}.parquet") for table in TABLES},
             scores=scores_of(parts),
             commits=commits_of(parts),
+            set_members=members_of(open_run(folder)),
             statistics={name: f"FROM estimated_{name}" for name in STATISTICS},
         ):
             connection.execute(statement)

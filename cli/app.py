@@ -20,6 +20,7 @@ from cli import (
     report,
     sweep,
     trace,
+    trace_sets,
     watch,
 )
 from cli import edit as edits
@@ -43,6 +44,7 @@ app = typer.Typer(
     help="Find where a text-to-image diffusion model keeps a concept, and edit it out in bulk.",
     epilog="Example: dqf trace submit && dqf rank demo",
 )
+trace.app.command("sets", epilog="Example: dqf trace sets demo --attribute object")(trace_sets.sets)
 trace.app.command(epilog="Example: dqf trace status demo --format json")(watch.status)
 trace.app.command(epilog="Example: dqf trace logs demo --follow")(watch.logs)
 trace.app.command(epilog="Example: dqf trace stop demo")(watch.stop)

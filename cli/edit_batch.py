@@ -65,6 +65,16 @@ def edit_batch(
             default="auto",
         ),
     ] = None,
+    set: Annotated[
+        str | None,
+        option(
+            "Set of the run's text-encoder components to edit instead, as `dqf trace sets` names "
+            "it: text-encoder-greedy.",
+            panel=WHERE,
+            metavar="NAME",
+            default="none",
+        ),
+    ] = None,
     shared_projections: Annotated[
         bool,
         option(
@@ -215,6 +225,7 @@ def edit_batch(
         out=out,
         run=run_location(from_run) if from_run else None,
         layers=tuple(layer or ()),
+        component_set=set,
         model=model,
         scorer=scorer,
         images=images,

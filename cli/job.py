@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import typer
 
+from cli.options.run import RunOptions
 from cli.printing.lines import note, say
 from cli.printing.progress import progress_bar
 from engine.files import is_folder
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from jobs.cluster.submission import Job
     from jobs.runs.progress import Progress
     from jobs.runs.run import Run
+    from jobs.runs.trace_run import TraceRun
 
 ADDRESS = "address"
 """The option that names a cluster; a job finds its own cluster without it."""
@@ -117,6 +119,41 @@ def follow_as_job(
     say(f"`dqf trace list --address {shlex.quote(address)}` shows its state", err=True)
     say(submission_id)
     raise typer.Exit
+
+
+def trace_here(run: "TraceRun", how: RunOptions, *, retry_failed: bool) -> None:
+    """Trace the rest of a run from this process, show its progress, and exit with 1 if units have
+    failed."""
+    from jobs.tracing.trace import trace_run
+
+    with driven(run, address=how.address, doing="tracing") as show:
+        end = trace_run(
+            run,
+            cluster=how.cluster(),
+            rows=how.rows,
+            offload=how.offload,
+            limits=how.limits(),
+            retry_failed=retry_failed,
+            on_progress=show,
+            note=note,
+        )
+    note(f"run {run.location}: {end.done} of {end.total} units done, {end.failed} failed")
+    if end.failed:
+        say(f'see `dqf query {run.argument} "SELECT * FROM failures"`', err=True)
+        raise typer.Exit(1)
+
+
+def say_submitted(submission_id: str, run: str, address: str, *, waits: bool) -> None:
+    """Print a submission's id and the commands that follow it; if it `waits`, follow it and exit as
+    it ends."""
+    say(f"submitted {submission_id} to {address}", err=True)
+    word = shlex.quote(run)
+    say(f"`dqf trace status {word}` shows how far it is", err=True)
+    say(f"`dqf trace logs {word} --follow` follows it", err=True)
+    say(f"`dqf trace stop {word}` stops it", err=True)
+    say(submission_id)
+    if waits:
+        follow_to_end(address, submission_id)
 
 
 def follow_to_end(address: str, submission_id: str) -> NoReturn:

@@ -27,6 +27,7 @@ class FigureName(StrEnum):
     WORDS = "words"
     DEPTH = "depth"
     CONTROLS = "controls"
+    SETS = "sets"
     OVERLAPS = "overlaps"
 
 

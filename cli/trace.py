@@ -1,22 +1,18 @@
 """`dqf trace`: submit a plan, resume its run, and watch it."""
 
-import shlex
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from cli.job import arguments, driven, follow_to_end, shared
+from cli.job import arguments, say_submitted, shared, trace_here
 from cli.options.arguments import RunArgument
 from cli.options.meant import SuggestingGroup
 from cli.options.plan import PLAN_OPTIONS, GivenPlan, with_plan_options
 from cli.options.progress import with_progress_options
 from cli.options.run import RetryOption, RunOptions, with_run_options
 from cli.options.runs import run_location
-from cli.printing.lines import note, say
+from cli.printing.lines import note
 from cli.printing.output import Format, FormatOption, print_rows
-
-if TYPE_CHECKING:
-    from jobs.runs.trace_run import TraceRun
 
 app = typer.Typer(
     cls=SuggestingGroup, no_args_is_help=True, help="Trace where a model keeps an attribute."
@@ -52,7 +48,7 @@ def submit(
         sent = dict.fromkeys(PLAN_OPTIONS) | {"plan": PLAN_FILE, "run": shared(location)}
         words = arguments(context, sent)
         submission_id = submit_plan(plan, shared(location), how.address, words, note)
-        return _submitted(submission_id, run, how.address, waits=how.wait)
+        return say_submitted(submission_id, run, how.address, waits=how.wait)
     if how.address:
         check_address(how.address)
     check_place(TraceRun, location)  # checking the plan takes longer: it opens the model
@@ -65,7 +61,7 @@ def submit(
         from jobs.tracing.cost import refuse_too_large
 
         refuse_too_large(planned.plan, offload=how.offload)
-    _work(prepare_run(location, planned), how, retry_failed=False)
+    trace_here(prepare_run(location, planned), how, retry_failed=False)
 
 
 @app.command(epilog="Example: dqf trace resume demo --retry-failed")
@@ -89,10 +85,10 @@ def resume(
     if how.address and is_job_address(how.address):
         words = arguments(context, {"run": shared(location)})
         submission_id = submit_resume(shared(location), how.address, words)
-        return _submitted(submission_id, run, how.address, waits=how.wait)
+        return say_submitted(submission_id, run, how.address, waits=how.wait)
     if how.address:
         check_address(how.address)
-    _work(resumed(open_run(location)), how, retry_failed=retry_failed)
+    trace_here(resumed(open_run(location)), how, retry_failed=retry_failed)
 
 
 @app.command(epilog="Example: dqf trace plan --probe emoji-sd --window each")
@@ -121,37 +117,3 @@ def plan(
     if calibrate:
         row |= asdict(device_time(planned, cost))
     print_rows([row], output_format)
-
-
-def _work(run: "TraceRun", how: RunOptions, *, retry_failed: bool) -> None:
-    """Work on a run from this process, show its progress and end with its exit code."""
-    from jobs.tracing.trace import trace_run
-
-    with driven(run, address=how.address, doing="tracing") as show:
-        end = trace_run(
-            run,
-            cluster=how.cluster(),
-            rows=how.rows,
-            offload=how.offload,
-            limits=how.limits(),
-            retry_failed=retry_failed,
-            on_progress=show,
-            note=note,
-        )
-    note(f"run {run.location}: {end.done} of {end.total} units done, {end.failed} failed")
-    if end.failed:
-        say(f'see `dqf query {run.argument} "SELECT * FROM failures"`', err=True)
-        raise typer.Exit(1)
-
-
-def _submitted(submission_id: str, run: str, address: str, *, waits: bool) -> None:
-    """Print a submission's id and the commands that follow it; if it `waits`, follow it and exit as
-    it ends."""
-    say(f"submitted {submission_id} to {address}", err=True)
-    word = shlex.quote(run)
-    say(f"`dqf trace status {word}` shows how far it is", err=True)
-    say(f"`dqf trace logs {word} --follow` follows it", err=True)
-    say(f"`dqf trace stop {word}` stops it", err=True)
-    say(submission_id)
-    if waits:
-        follow_to_end(address, submission_id)

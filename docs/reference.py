@@ -18,7 +18,7 @@ The option `--install-completion` teaches your shell the commands.
 """
 TASKS = {
     "Choose a model and its components": ("models", "components"),
-    "Trace": ("trace plan", "trace submit", "trace resume"),
+    "Trace": ("trace plan", "trace submit", "trace resume", "trace sets"),
     "Watch a run": ("trace status", "trace logs", "trace stop", "trace list", "doctor"),
     "Read what a run found": ("rank", "query", "export", "report", "plot"),
     "Edit concepts": ("edit-batch", "edit add", "edit remove", "edit list", "edit diff"),

@@ -73,6 +73,17 @@ COLUMNS = {
             "was cut, which changes no score",
         ),
         column("part", TEXT, "half of the model: denoiser or text-encoder"),
+        column("set_name", TEXT, "name of a set of components that are patched together"),
+        column(
+            "curve",
+            TEXT,
+            "how `dqf trace sets` chose a set: top, the first of a ranking; random, drawn, of the "
+            "same kinds; greedy, the first without what the others make superfluous; null where a "
+            "user named it",
+            nullable=True,
+        ),
+        column("size", COUNT, "components of the set", unit="components"),
+        column("num_sets", COUNT, "sets behind the row", unit="sets"),
         column("components", TEXTS, "names of the slab's components"),
         column("windows", TEXTS, "the slab's windows of steps, as start:stop"),
         column("ordinal", COUNT, "place of the unit in the plan's order, from 0"),

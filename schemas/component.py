@@ -96,9 +96,11 @@ class Component:
 
 TEXT_READERS = (Kind.CROSS_ATTENTION, Kind.JOINT_ATTENTION)
 """Kinds of component of the denoiser that read the text."""
+TEXT_ENTRY_KINDS = (*TEXT_READERS, Kind.POOLED_PROJECTION)
+"""Kinds of component of the denoiser through which alone its image depends on the text."""
 TEXT_ENTRIES = "text_entries"
-"""Name of all attentions of the denoiser that read the text, patched together: a bound of what any
-of them can do. It is traced besides the components and ranked with none."""
+"""Name of all components of these kinds, patched together: a bound of what any of them can do. It
+is traced besides the components and ranked with none."""
 
 
 def names_by_part(components: Iterable[Component]) -> dict[Part, list[str]]:

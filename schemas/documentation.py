@@ -10,7 +10,14 @@ from schemas.attack import ATTACKS
 from schemas.columns import COUNT, INTEGER, MEANING, REAL, TEXT, UNIT, fields
 from schemas.errors import QueryRefused
 from schemas.evaluation import CONCEPTS, IMAGES
-from schemas.statistics import CONCENTRATION, CONTROLLED, OVERLAP, RANKING
+from schemas.statistics import (
+    CONCENTRATION,
+    CONTROLLED,
+    OVERLAP,
+    RANKING,
+    SET_CURVES,
+    SET_EFFECTS,
+)
 from schemas.tables import CAPTIONS, COMPONENTS, SCORES, SLABS, UNITS
 from schemas.views import STATE, identifier, quoted
 
@@ -99,6 +106,11 @@ VIEWS = (
     _view("slabs", SLABS, "One row per slab of components and windows."),
     _view("units", UNITS, "One row per unit of work of the plan, done or not."),
     _view("components", COMPONENTS, "One row per traced component."),
+    _view(
+        "set_members",
+        fields("set_name attribute curve component part token step_start step_stop"),
+        "One row per component of a set, and attribute whose captions are traced with the set.",
+    ),
     _view("scores", SCORES, "One row per patched run and measure, as the workers wrote it."),
     _view("commits", fields("chunk generation units failures"), "One row per committed chunk."),
     _view(
@@ -143,6 +155,17 @@ VIEWS = (
         CONCENTRATION,
         "One row per attribute, part, patch_kind, noise_sigmas, measure: in how few components its "
         "effects are.",
+    ),
+    _view(
+        "set_effects",
+        SET_EFFECTS,
+        "One row per set of components that are patched together, and intervention.",
+    ),
+    _view(
+        "set_curves",
+        SET_CURVES,
+        "One row per size of the sets that `dqf trace sets` chose: restored, how much of the total "
+        "effect they bring back; corrupted, how much they take.",
     ),
 )
 """The views of a run, each after those that it is computed from."""

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from schemas.caption import Caption
-from schemas.component import TEXT_ENTRIES, TEXT_READERS, Component, Part
+from schemas.component import TEXT_ENTRIES, TEXT_READERS, Component, Kind, Part
 
 
 class Intervention(StrEnum):
@@ -22,6 +22,10 @@ class Intervention(StrEnum):
     SWAP = "swap"
     """Clean run in which a cross-attention reads the corrupted conditioning: LocoGen's direct
     effect (Basu et al. 2024b)."""
+    EMPTY_TEXT = "empty-text"
+    """Clean run in which an attention reads the text of the empty caption."""
+    SKIP = "skip"
+    """Clean run in which a transformer's block is left out: its output is its input."""
     OTHER_SEED = "other-seed"
     """Control. Corrupted run, activation of the same caption's clean run from another latent: it
     has the attribute in another layout. An effect that goes was this image's layout."""
@@ -42,6 +46,8 @@ class Intervention(StrEnum):
         return self is self.RESTORE or self in CONTROLS
 
 
+READ_TEXTS = (Intervention.SWAP, Intervention.EMPTY_TEXT)
+"""Interventions on the text that an attention reads."""
 CONTROLS = (
     Intervention.OTHER_SEED,
     Intervention.OTHER_CAPTION,
@@ -83,7 +89,8 @@ def allows(
 ) -> bool:
     """Return whether an intervention makes sense on a component for a caption.
 
-    A swap replaces the text that an attention is given. The text encoder knows no seed. A matched
+    A swap and the empty text replace the text that an attention is given. The image's stream after
+    a transformer's block names the block that is skipped. The text encoder knows no seed. A matched
     caption needs a counterfactual. The bound of all text entries is what they restore, and what
     they take.
     """
@@ -92,7 +99,9 @@ def allows(
     if component.name == TEXT_ENTRIES:
         is_bound = intervention in (Intervention.RESTORE, Intervention.CORRUPT)
         return is_bound and patch_kind is PatchKind.STATE
-    if intervention is Intervention.SWAP:
+    if intervention is Intervention.SKIP:
+        return patch_kind is PatchKind.STATE and component.kind is Kind.STREAM_IMAGE
+    if intervention in READ_TEXTS:
         reads_text = component.kind in TEXT_READERS and not component.in_single_stream
         return patch_kind is PatchKind.STATE and reads_text
     if intervention is Intervention.MATCHED:

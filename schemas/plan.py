@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from schemas.caption import Caption
 from schemas.caption_filter import CaptionFilter
 from schemas.component import PAPER_KINDS, Kind, Part
+from schemas.component_set import PlannedSet, as_planned
 from schemas.intervention import Intervention, PatchKind, TokenRole
+from schemas.located_sets import LocatedSets
 from schemas.numerics import Numerics
 from schemas.screen import Screen
 
@@ -35,7 +37,12 @@ class TracePlan(BaseModel):
     kinds: tuple[Kind, ...] = Field(default=PAPER_KINDS, min_length=1)
     """Kinds of component to trace."""
     components: tuple[str, ...] | None = None
-    """Names of the components to trace, whatever their kind; by default all of `kinds`."""
+    """Names of the components to trace, whatever their kind; by default all of `kinds`. Empty: only
+    sets are traced."""
+    sets: Annotated[tuple[PlannedSet, ...], BeforeValidator(as_planned)] = ()
+    """Components that are patched together, besides the single ones."""
+    located_sets: LocatedSets | None = None
+    """How the sets were chosen, if `dqf trace sets` chose them."""
     consecutive: int = Field(default=1, ge=1)
     """Components of one kind, next to one another in the network, that are restored together."""
     windows: tuple[str, ...] = Field(default=("all",), min_length=1)
@@ -83,6 +90,10 @@ class TracePlan(BaseModel):
                 twice = next(value for value in values if values.count(value) > 1)
                 shown = twice.caption if isinstance(twice, Caption) else str(twice)
                 raise ValueError(f"{name} has {shown!r} twice: leave one out")
+        names = [(each.name, each.attribute) for each in self.sets]
+        for name, attribute in names:
+            if names.count((name, attribute)) > 1 or (attribute and (name, None) in names):
+                raise ValueError(f"sets has {name!r} twice: leave one out")
         CaptionFilter.parsed(self.known, self.min_te, measures=self.measures)
         if {TokenRole.WORDS, TokenRole.EACH} <= set(self.tokens):
             raise ValueError("tokens has `words` and `each`, which holds them: leave one out")

@@ -9,7 +9,7 @@ import pyarrow as pa
 from schemas.columns import fields
 from schemas.views import STATE
 
-STATISTICS_VERSION = 7
+STATISTICS_VERSION = 8
 """Raised when a column or the meaning of one changes: statistics of other versions are ignored."""
 
 DISCOVERY_RATE = 0.05
@@ -53,10 +53,27 @@ CONCENTRATION = pa.schema(
 """One row per attribute, part, kind of patch, noise and measure: in how few components the positive
 effects are."""
 
+_OF_SETS = "patch_kind noise_sigmas measure intervention"
+_OVER_CAPTIONS = (
+    "mean_ie ie_low ie_high se_ie mean_te te_low te_high mean_recovery recovery_low recovery_high "
+    "p_value num_captions num_trials"
+)
+SET_EFFECTS = pa.schema(
+    fields(f"attribute set_name curve size part {_OF_SETS} {_OVER_CAPTIONS}"),
+)
+"""One row per set and intervention; its part is `both` where its components are of both."""
+
+SET_CURVES = pa.schema(
+    fields(f"attribute part curve size {_OF_SETS} num_sets {_OVER_CAPTIONS}"),
+)
+"""One row per curve, size and intervention: sets of one size are averaged caption by caption."""
+
 STATISTICS = {
     "ranking": RANKING,
     "controlled_effects": CONTROLLED,
     "overlap": OVERLAP,
     "concentration": CONCENTRATION,
+    "set_effects": SET_EFFECTS,
+    "set_curves": SET_CURVES,
 }
 """The tables by name."""

@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TypeVar
 
 from schemas.caption import Caption
 from schemas.component import Part
+from schemas.component_set import ComponentSet, names_of
 from schemas.content_id import content_id
 from schemas.intervention import Intervention, PatchKind, TokenRole
 from schemas.numerics import DEFAULT_NOISE
@@ -26,7 +27,8 @@ class Unit:
 
     The slab is every possible combination of its components, windows, tokens, interventions and
     kinds of patch: the text encoder has no windows, the denoiser no tokens, only cross-attention
-    can `swap`, and only what adds to its input has a contribution.
+    can `swap`, and only what adds to its input has a contribution. A slab of sets has every
+    combination of its sets, interventions and kinds of patch.
     """
 
     caption: Caption
@@ -38,6 +40,8 @@ class Unit:
     components: tuple[str, ...]
     """Names; consecutive components that are restored together are named FIRST..LAST."""
     windows: tuple[Window, ...]
+    sets: tuple[ComponentSet, ...] = ()
+    """Components that are patched together, each set in one run."""
     tokens: tuple[TokenRole, ...] = (TokenRole.LAST_SUBJECT,)
     interventions: tuple[Intervention, ...] = (Intervention.RESTORE,)
     patches: tuple[PatchKind, ...] = (PatchKind.STATE,)
@@ -48,16 +52,25 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slab:
-    """Components and windows of one part that every unit of it traces together."""
+    """Components and windows of one part, or sets, that every unit of it traces together."""
 
     part: Part
     components: tuple[str, ...]
     windows: tuple[Window, ...]
+    sets: tuple[ComponentSet, ...] = ()
 
     @property
     def id(self) -> str:
         """Content hash of this slab."""
-        return content_id(asdict(self))
+        fields = {"part": self.part, "components": self.components, "windows": self.windows}
+        if self.sets:  # slabs of components keep the ids that they had before there were sets
+            return content_id({**fields, "sets": [each.content for each in self.sets]})
+        return content_id(fields)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its components or sets."""
+        return (*self.components, *names_of(self.sets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +103,11 @@ class Units(Product[Unit]):
             part=slab.part,
             components=slab.components,
             windows=slab.windows,
+            sets=tuple(
+                each
+                for each in slab.sets
+                if each.attribute in (None, plan.captions[caption].attribute)
+            ),
             tokens=plan.tokens,
             interventions=plan.interventions,
             patches=plan.patches,
@@ -151,8 +169,15 @@ class UnitIds(Product[str]):
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def plan_units(plan: TracePlan, *, names: Mapping[Part, Sequence[str]], steps: int) -> Units:
-    """Return the units of `plan`; `names` gives each part's components to trace.
+def plan_units(
+    plan: TracePlan,
+    *,
+    names: Mapping[Part, Sequence[str]],
+    steps: int,
+    sets: Sequence[ComponentSet] = (),
+) -> Units:
+    """Return the units of `plan`; `names` gives each part's components to trace, and `sets` what is
+    patched together.
 
     `steps` are the scheduler's evaluations of the denoiser. PlanError: a window does not fit them.
     """
@@ -163,7 +188,26 @@ def plan_units(plan: TracePlan, *, names: Mapping[Part, Sequence[str]], steps: i
         for part_windows in _slabs(windows[part], plan.slab_windows)
         for components in _slabs(names[part], plan.slab_components)
     )
-    return Units(plan, slabs)
+    return Units(plan, (*slabs, *_set_slabs(sets, plan.slab_components)))
+
+
+def _set_slabs(sets: Sequence[ComponentSet], size: int) -> Iterator[Slab]:
+    """Yield slabs of sets of one part; in each, every attribute has `size` sets at most and one at
+    least."""
+    for part in Part:
+        of_part = [each for each in sets if each.part is part]
+        by_attribute: dict[str | None, list[ComponentSet]] = {}
+        for each in of_part:
+            by_attribute.setdefault(each.attribute, []).append(each)
+        counts = [len(of_attribute) for of_attribute in by_attribute.values()] or [0]
+        slabs = min(-(-max(counts) // size), *counts)
+        for number in range(slabs):
+            taken = [
+                each
+                for of in by_attribute.values()
+                for each in of[len(of) * number // slabs : len(of) * (number + 1) // slabs]
+            ]
+            yield Slab(part=part, components=(), windows=(), sets=tuple(taken))
 
 
 def _slabs(items: Sequence[T], size: int) -> Iterator[tuple[T, ...]]:

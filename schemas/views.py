@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from schemas.component import TEXT_ENTRIES
 from schemas.intervention import Intervention
 
 MIN_TOTAL_EFFECT = 0.01
@@ -55,6 +56,10 @@ JOIN captions USING (caption_id)
 RANKED_BY = """attribute, part, intervention, measure, mean_ie DESC,
   component, token, step_start, step_stop, patch_kind, noise_sigmas"""
 
+# Neither sets nor all text entries together are ranked among components.
+IS_RANKED = f"""component <> '{TEXT_ENTRIES}'
+  AND component IN (SELECT component FROM components)"""
+
 CAUSAL_STATES = "SELECT * EXCLUDE is_causal FROM ranking WHERE is_causal"
 
 NORMAL_95 = 1.96
@@ -80,6 +85,8 @@ STATISTICS_VIEWS = (
     "controlled_effects",
     "overlap",
     "concentration",
+    "set_effects",
+    "set_curves",
 )
 """Views over estimates, which take longer to make than the others (docs/statistics.md)."""
 
@@ -111,16 +118,22 @@ SELECT commit.* FROM (
 
 
 def view_statements(
-    tables: Mapping[str, str], *, scores: str, commits: str, statistics: Mapping[str, str]
+    tables: Mapping[str, str],
+    *,
+    scores: str,
+    commits: str,
+    set_members: str,
+    statistics: Mapping[str, str],
 ) -> list[str]:
     """Return the CREATE VIEW statements over a run's files, each view after those it reads.
 
-    `tables` maps each of TABLES to its file; `scores`, `commits` and, by the name of the table,
-    `statistics` are the SELECTs of these.
+    `tables` maps each of TABLES to its file; `scores`, `commits`, `set_members` and, by the name of
+    the table, `statistics` are the SELECTs of these.
     """
     ranking = f"FROM ({statistics['ranking']})"
     views = {
         **{name: f"SELECT * FROM {read_parquet([tables[name]])}" for name in TABLES},
+        "set_members": set_members,
         "scores": scores,
         "commits": commits,
         "failures": FAILURES,

@@ -36,6 +36,7 @@ ONE_AFTER_ANOTHER = (
     "tests/e2e/test_evaluate.py",
     "tests/e2e/test_families_on_ray.py",
     "tests/e2e/test_trace.py",
+    "tests/e2e/test_trace_sets.py",
     "tests/faults/",
     "tests/jobs/cluster/",
     "tests/jobs/doctor/test_examine.py::test_a_process_of_a_killed_driver_is_noted",

@@ -25,6 +25,7 @@ FIELDS = {
     "seed": "seeds",
     "kind": "kinds",
     "component": "components",
+    "set": "sets",
     "window": "windows",
     "token": "tokens",
     "intervention": "interventions",
@@ -51,7 +52,9 @@ class GivenPlan:
         try:
             return make_plan(self.fields)
         except WrongField as error:
-            if (option := self.typed.get(error.field)) is None:
+            whole = error.field.partition(".")[0]  # of a field inside a set
+            option = self.typed.get(error.field) or self.typed.get(whole)
+            if option is None:
                 raise
             raise PlanError(f"{option}: {error.problem}") from error
 
@@ -84,6 +87,7 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
     note("reading the plan")
     from jobs.input.captions import read_captions
     from jobs.tracing.plan import numerics_of, read_options, read_plan
+    from schemas.component_set import read_set
     from schemas.errors import PlanError
 
     given = {
@@ -94,6 +98,8 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
         for name in ("plan", "captions", "probe", "part", "options", "revision", "variant")
     )
     numerics = {name: given.pop(name) for name in list(given) if name in NUMERICS}
+    if typed_sets := given.get("sets"):
+        given["sets"] = [read_set(text) for text in typed_sets]
     fields = (read_plan(plan) if plan else {}) | given
     if revision is not None or variant is not None:
         model = fields.get("model")

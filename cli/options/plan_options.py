@@ -101,6 +101,17 @@ def declared(
             default="all of --kind",
         ),
     ] = None,
+    set: Annotated[
+        list[str] | None,
+        option(
+            "Components that are patched together, COMPONENT or COMPONENT@WHERE: steps START:STOP, "
+            "or a token of a text encoder; repeatable. Alone unless --component or --kind is "
+            "given.",
+            panel=WHERE,
+            metavar="NAME=COMPONENT,...",
+            default="none",
+        ),
+    ] = None,
     consecutive: Annotated[
         int | None,
         option(

@@ -29,8 +29,17 @@ class Side(Enum):
     """Every tensor of its result: a UNet block returns skip connections besides its output."""
     INPUT = auto()
     """Its first positional argument."""
+    THROUGH = auto()
+    """Every tensor of its result, its rows followed by those of the argument that it is made of: of
+    a transformer's block, the streams after and before it."""
+    MASK = auto()
+    """Its argument `attention_mask`, where it has one: which text rows a cross-attention reads."""
     TEXT = auto()
     """Its argument `encoder_hidden_states`: the text rows that a cross-attention reads."""
+
+
+KEYWORDS = {Side.TEXT: "encoder_hidden_states", Side.MASK: "attention_mask"}
+"""The keyword arguments among the activations."""
 
 
 class HookPoint(NamedTuple):
@@ -123,17 +132,38 @@ def _register(spot: HookPoint, edit: Edit) -> RemovableHandle:
     module, side, element = spot
     if side is Side.INPUT:
         return module.register_forward_pre_hook(lambda _m, args: (edit(args[0]), *args[1:]))
-    if side is Side.TEXT:
-        return module.register_forward_pre_hook(_text_hook(edit), with_kwargs=True)
+    if side in KEYWORDS:
+        hook = _keyword_hook(KEYWORDS[side], edit)
+        return module.register_forward_pre_hook(hook, with_kwargs=True)
+    if side is Side.THROUGH:
+        return module.register_forward_hook(_through_hook(edit), with_kwargs=True)
     if side is Side.OUTPUTS:
         return module.register_forward_hook(lambda _m, _args, output: _every(edit, output))
     return module.register_forward_hook(lambda _m, _args, output: _one(edit, output, element))
 
 
-def _text_hook(edit: Edit) -> Callable[..., Any]:
+def _keyword_hook(name: str, edit: Edit) -> Callable[..., Any]:
     def replace(_module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
-        text = kwargs["encoder_hidden_states"].clone()  # every cross-attention reads the same
-        return args, {**kwargs, "encoder_hidden_states": edit(text)}
+        if kwargs.get(name) is None:
+            return args, kwargs
+        # Every cross-attention reads the same.
+        return args, {**kwargs, name: edit(kwargs[name].clone())}
+
+    return replace
+
+
+def _through_hook(edit: Edit) -> Callable[..., Any]:
+    def passed(after: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+        return edit(torch.cat([after, before]))[: len(after)]
+
+    def replace(_module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+        image = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+        if not isinstance(output, tuple):
+            return passed(output, image)
+        text_after, image_after = output  # None after a last block, after which nothing reads it
+        text = kwargs["encoder_hidden_states"]
+        text_after = None if text_after is None else passed(text_after, text)
+        return text_after, passed(image_after, image)
 
     return replace
 

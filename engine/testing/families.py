@@ -40,7 +40,7 @@ from schemas.caption import Caption
 from schemas.component import PAPER_KINDS, Kind, Part
 from schemas.concept import Concept
 from schemas.edit_settings import EditSettings, RoleWeights
-from schemas.intervention import Intervention
+from schemas.intervention import Intervention, PatchKind, allows
 from schemas.numerics import Numerics
 from schemas.unit import Unit
 
@@ -227,9 +227,13 @@ class FamilyTests:
         for part in Part:
             plan = random_plan(model, self.caption, self.numerics, part=part)
             differences = oracle_differences(model, plan)
-            interventions = plan.unit.interventions
-            count, swaps = len(plan.unit.components), int(Intervention.SWAP in interventions)
-            assert len(differences) == 2 + 2 * count + swaps
+            drawn = [c for c in list_components(model) if c.name in plan.unit.components]
+            made = [
+                allows(intervention, PatchKind.STATE, component, self.caption)
+                for intervention in plan.unit.interventions
+                for component in drawn
+            ]
+            assert len(differences) == 2 + sum(made) + 2  # the references, and the set twice
             assert max(differences.values()) < NEAR, (plan, differences)
 
     def test_a_screen_is_right_to_first_order(self, model: Diffusion) -> None:

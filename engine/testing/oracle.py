@@ -25,7 +25,8 @@ from engine.model.seeds import derived_seed
 from engine.model.tokens import find_subject
 from engine.tracing.corruption import noise_scale, subject_noise
 from schemas.component import Part
-from schemas.intervention import Intervention
+from schemas.component_set import ComponentSet
+from schemas.intervention import READ_TEXTS, Intervention, TokenRole
 from schemas.numerics import Numerics
 from schemas.unit import Unit
 from schemas.window import Window
@@ -39,8 +40,8 @@ class Oracle:
     def __init__(self, model: Diffusion, unit: Unit, numerics: Numerics) -> None:
         self._model, self._unit, self._numerics = model, unit, numerics
         self._steps = len(evaluated(new_scheduler(model, numerics)))
-        sites = {site.component.name: site for site in list_sites(model)}
-        self._sites = {name: sites[name] for name in unit.components}
+        self._every_site = {site.component.name: site for site in list_sites(model)}
+        self._sites = {name: self._every_site[name] for name in unit.components}
         self._kept: dict[bool, dict[str, list[list[torch.Tensor]]]] = {}
         self._conditionings: dict[bool, Conditioning] = {}
         _, height, width = model.latent_shape(height=numerics.height, width=numerics.width)
@@ -61,52 +62,102 @@ class Oracle:
         """Return the final latent of the run in which a component is patched in a window of steps.
 
         It is restored, corrupted or zeroed, in a text encoder at the subject's last token; a swap
-        is of the text that an attention reads.
+        and the empty text replace the text that an attention reads; a skip leaves a block out.
         """
         site, is_noised = self._sites[component], intervention is Intervention.RESTORE
         share = 0 if intervention is Intervention.ZERO else 1
         if self._unit.part is Part.TEXT_ENCODER:
-            return self._text_patched(site, share, is_noised=is_noised)
-        if intervention is Intervention.SWAP:
-            site = _reading(site)
-            kept = self._activations({component: site}, is_noised=True)
-        else:
-            if is_noised not in self._kept:
-                self._kept[is_noised] = self._activations(self._sites, is_noised=not is_noised)
-            kept = self._kept[is_noised]
-        writing: list[Change | None] = [None] * self._steps
-        for step in range(*window):
-            given = share * kept[component][step][0]
-            writing[step] = _writing(site, given, positions=site.span(self._cells))
+            last = [(site, TokenRole.LAST_SUBJECT)]
+            return self._sampled(self._text_patched(last, share, is_noised=is_noised))
         cond = self._conditioning(is_noised=is_noised)
-        return self._sampled(cond, [(site, writing)])
+        if intervention is Intervention.SKIP:
+            return self._sampled(cond, [(_at(site, Side.THROUGH), self._during(window, _same))])
+        if intervention in READ_TEXTS:
+            read = {side.name: _at(site, side) for side in (Side.TEXT, Side.MASK)}
+            kept = self._activations(read, self._text_given(intervention))
+        else:
+            read = {component: site}
+            if is_noised not in self._kept:
+                other = self._conditioning(is_noised=not is_noised)
+                self._kept[is_noised] = self._activations(self._sites, other)
+            kept = self._kept[is_noised]
+        return self._sampled(
+            cond, [(at, self._written(at, window, kept[n], share)) for n, at in read.items()]
+        )
+
+    @torch.no_grad()
+    def set_patched(self, together: ComponentSet, intervention: Intervention) -> torch.Tensor:
+        """Return the final latent of the run in which a set is restored, corrupted or zeroed."""
+        is_noised = intervention is Intervention.RESTORE
+        share = 0 if intervention is Intervention.ZERO else 1
+        site_of = {m: self._every_site[m.component.name] for m in together.members}
+        tokens = [(site, m.token) for m, site in site_of.items() if m.token is not None]
+        cond = self._text_patched(tokens, share, is_noised=is_noised)
+        sites = {m.text: site for m, site in site_of.items() if m.token is None}
+        kept = self._activations(sites, self._conditioning(is_noised=not is_noised))
+        changed = [
+            (site, self._written(site, m.window, kept[m.text], share))
+            for m, site in site_of.items()
+            if m.token is None
+        ]
+        return self._sampled(cond, changed)
 
     def image(self, latent: torch.Tensor) -> torch.Tensor:
         """Return the image CHW of a final latent_1Chw."""
         with torch.no_grad():
             return self._model.family.decode(self._model, latent)[0].cpu()
 
-    def _text_patched(self, site: Site, share: int, *, is_noised: bool) -> torch.Tensor:
-        passed: list[torch.Tensor] = []
-        with _changing(site, _keeping(passed)):
+    def _text_patched(
+        self, places: Sequence[tuple[Site, TokenRole]], share: int, *, is_noised: bool
+    ) -> Conditioning:
+        """Return the conditioning whose text encoders are patched at the tokens of roles."""
+        passed: list[list[torch.Tensor]] = [[] for _ in places]
+        with ExitStack() as stack:
+            for (site, _), kept in zip(places, passed, strict=True):
+                stack.enter_context(_changing(site, _keeping(kept)))
             self._encoded(is_noised=not is_noised)
-        name = site.component.name.split(".")[0]
-        encoder = next(e for e in self._model.encoders if e.name == name)
-        last = find_subject(encoder.tokenizer, self._unit.caption, self._numerics.occurrence).last
-        writing = _writing(site, share * passed[0], positions=slice(last, last + 1))
-        with _changing(site, writing):
+        with ExitStack() as stack:
+            for (site, role), kept in zip(places, passed, strict=True):
+                name = site.component.name.split(".")[0]
+                encoder = next(e for e in self._model.encoders if e.name == name)
+                tokenizer, caption = encoder.tokenizer, self._unit.caption
+                span = find_subject(tokenizer, caption, self._numerics.occurrence)
+                for positions in span.positions(role, tokenizer.model_max_length):
+                    writing = _writing(site, share * kept[0], positions=list(positions))
+                    stack.enter_context(_changing(site, writing))
             cond = self._encoded(is_noised=is_noised)
-        return self._sampled(self._by_path(cond))
+        return self._by_path(cond)
+
+    def _written(
+        self, site: Site, window: Window, kept: Sequence[Sequence[torch.Tensor]], share: int
+    ) -> list[Change | None]:
+        """Return the changes that write what was kept of each step of a window, if anything was."""
+        span = site.span(self._cells)
+        writing = [
+            _writing(site, share * passed[0], positions=span) if passed else None for passed in kept
+        ]
+        return [
+            change if window[0] <= step < window[1] else None for step, change in enumerate(writing)
+        ]
+
+    def _during(self, window: Window, change: Change) -> list[Change | None]:
+        return [change if window[0] <= step < window[1] else None for step in range(self._steps)]
+
+    def _text_given(self, intervention: Intervention) -> Conditioning:
+        """Return the conditioning whose text an attention is given."""
+        if intervention is Intervention.SWAP:
+            return self._conditioning(is_noised=True)
+        return self._model.family.encode(self._model, self._model.token_ids([""]))
 
     def _activations(
-        self, sites: Mapping[str, Site], *, is_noised: bool
+        self, sites: Mapping[str, Site], cond: Conditioning
     ) -> dict[str, list[list[torch.Tensor]]]:
         """Return the activation of each of the sites at each step of a whole run."""
         passed = {name: [[] for _ in range(self._steps)] for name in sites}
         keeping = [
             (site, [_keeping(step) for step in passed[name]]) for name, site in sites.items()
         ]
-        self._sampled(self._conditioning(is_noised=is_noised), keeping)
+        self._sampled(cond, keeping)
         return passed
 
     def _conditioning(self, *, is_noised: bool) -> Conditioning:
@@ -204,9 +255,13 @@ def _noise_options(scheduler: Any, seed: int, step: int) -> dict[str, torch.Gene
     return {"generator": torch.Generator().manual_seed(drawn)}
 
 
-def _reading(site: Site) -> Site:
-    """Return the site of the text that an attention reads."""
-    return replace(site, spot=HookPoint(site.module, Side.TEXT), channels=None, positions=None)
+def _at(site: Site, side: Side) -> Site:
+    """Return the site of another activation of a component's module, as the text that it reads."""
+    return replace(site, spot=HookPoint(site.module, side), channels=None, positions=None)
+
+
+def _same(h: torch.Tensor) -> torch.Tensor:
+    return h
 
 
 def _keeping(passed: list[torch.Tensor]) -> Change:
@@ -219,7 +274,7 @@ def _keeping(passed: list[torch.Tensor]) -> Change:
     return keep
 
 
-def _writing(site: Site, given: torch.Tensor, *, positions: slice | None) -> Change:
+def _writing(site: Site, given: torch.Tensor, *, positions: slice | list[int] | None) -> Change:
     """Return the function that writes a component's part of the given activation."""
     index = (..., site.channels or slice(None))
     index = index if positions is None else (positions, *index)
@@ -243,10 +298,19 @@ def _changing(site: Site, change: Change) -> Iterator[None]:
         return tuple(change(h) if n == element else h for n, h in enumerate(output))
 
     def before(_module: Any, args: Any, kwargs: Any) -> Any:
-        return args, kwargs | {"encoder_hidden_states": change(kwargs["encoder_hidden_states"])}
+        name = "encoder_hidden_states" if side is Side.TEXT else "attention_mask"
+        given = kwargs.get(name)
+        return args, kwargs if given is None else kwargs | {name: change(given)}
 
-    if side is Side.TEXT:
+    def left_out(_module: Any, args: Any, kwargs: Any, output: Any) -> Any:
+        image = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+        text = kwargs.get("encoder_hidden_states")
+        return (text, image) if isinstance(output, tuple) else image
+
+    if side in (Side.TEXT, Side.MASK):
         handle = module.register_forward_pre_hook(before, with_kwargs=True)
+    elif side is Side.THROUGH:
+        handle = module.register_forward_hook(left_out, with_kwargs=True)
     elif side is Side.INPUT:
         handle = module.register_forward_pre_hook(lambda _m, args: (change(args[0]), *args[1:]))
     else:

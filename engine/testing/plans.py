@@ -14,8 +14,9 @@ from engine.model.seeds import derived_seed
 from engine.testing.oracle import Oracle
 from engine.tracing.trace_unit import trace_images
 from schemas.caption import Caption
-from schemas.component import Part
-from schemas.intervention import Intervention, PatchKind, allows
+from schemas.component import Component, Part
+from schemas.component_set import ComponentSet, SetMember
+from schemas.intervention import Intervention, PatchKind, TokenRole, allows
 from schemas.numerics import Numerics
 from schemas.unit import Unit
 from schemas.window import Window
@@ -37,35 +38,52 @@ class RandomPlan:
 def random_plan(
     model: Diffusion, caption: Caption, numerics: Numerics, *, part: Part, seed: int = 0
 ) -> RandomPlan:
-    """Return a plan of which components, window, interventions and path are drawn.
+    """Return a plan of which components, sets, window, interventions and path are drawn.
 
-    One component of the denoiser's reads the text, whose swap is traced too. Blocks of a UNet,
-    which return several tensors, are never drawn: the oracle patches one.
+    One component of the denoiser's reads the text, which is swapped and emptied too, and a block is
+    skipped where the denoiser has any. A set is of the components and, for the denoiser, of one of
+    a text encoder. Blocks of a UNet, which return several tensors, are never drawn: the oracle
+    patches one.
     """
     random = Random(derived_seed("random plan", part, seed))
-    found = [
+    live = [
         site.component
         for site in list_sites(model)
-        if site.component.part is part and site.spot.side is not Side.OUTPUTS
+        if site.spot.side is not Side.OUTPUTS and not site.component.is_dead
     ]
-    swap, restore = Intervention.SWAP, Intervention.RESTORE
-    readers = [c.name for c in found if allows(swap, PatchKind.STATE, c, caption)]
-    reader = random.sample(readers, min(1, len(readers)))
-    others = [c.name for c in found if c.name not in reader]
-    count = min(COMPONENTS[part], len(others))
+    found = [component for component in live if component.part is part]
+    chosen: list[Component] = []
+    for special in (Intervention.SWAP, Intervention.SKIP):
+        fit = [c for c in found if allows(special, PatchKind.STATE, c, caption)]
+        chosen += random.sample(fit, min(1, len(fit)))
+    others = [component for component in found if component not in chosen]
+    chosen += random.sample(others, min(COMPONENTS[part], len(others)))
+    text = random.choice([component for component in live if component.part is Part.TEXT_ENCODER])
     steps = len(evaluated(new_scheduler(model, numerics)))
+    window = (0, steps) if part is Part.TEXT_ENCODER else _window(random, steps)
     second = random.choice([Intervention.CORRUPT, Intervention.ZERO])
+    special = (Intervention.SWAP, Intervention.EMPTY_TEXT, Intervention.SKIP)
+    together = dict.fromkeys([*chosen, text])
+    members = [_member(random, component, steps) for component in together]
     unit = Unit(
         caption=caption,
         seed=random.randrange(1000),
         draw=random.randrange(1000),
         part=part,
-        components=(*reader, *random.sample(others, count)),
-        windows=((0, steps) if part is Part.TEXT_ENCODER else _window(random, steps),),
-        interventions=(restore, second, swap) if reader else (restore, second),
+        components=tuple(component.name for component in chosen),
+        windows=(window,),
+        sets=(ComponentSet(name="together", members=tuple(members)),),
+        interventions=(Intervention.RESTORE, second, *special),
     )
     path = random.choice(["tokens", "pooled", "both"]) if model.family.has_pooled else "both"
     return RandomPlan(unit=unit, numerics=numerics.model_copy(update={"path": path}))
+
+
+def _member(random: Random, component: Component, steps: int) -> SetMember:
+    if component.part is Part.TEXT_ENCODER:
+        role = random.choice([TokenRole.LAST_SUBJECT, TokenRole.SUBJECT, TokenRole.EOS])
+        return SetMember(component=component, window=(0, steps), token=role)
+    return SetMember(component=component, window=_window(random, steps))
 
 
 def _window(random: Random, steps: int) -> Window:
@@ -82,7 +100,10 @@ def oracle_differences(model: Diffusion, plan: RandomPlan) -> dict[str, float]:
     got = dict(zip(expected, references, strict=True))
     for patch, image_CHW in images.items():
         label = f"{patch.intervention} {patch.component} {patch.window}"
-        expected[label] = oracle.patched(patch.component, patch.intervention, patch.window)
+        if patch.members:
+            expected[label] = oracle.set_patched(unit.sets[0], patch.intervention)
+        else:
+            expected[label] = oracle.patched(patch.component, patch.intervention, patch.window)
         got[label] = image_CHW
     return {label: _largest(got[label] - oracle.image(run)) for label, run in expected.items()}
 

@@ -5,18 +5,20 @@ of them, its base, until its window opens; while it is open, the activation of a
 mean over the source runs (zero without any).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 from engine.model.components import Site, choose, list_sites
 from engine.model.hooks import HookPoint, Side
 from engine.model.model import Diffusion, TextEncoder
 from engine.model.seeds import derived_seed
 from engine.model.tokens import find_subjects
-from schemas.component import TEXT_ENTRIES, TEXT_READERS, Component, Part
+from schemas.component import TEXT_ENTRIES, TEXT_ENTRY_KINDS, Component, Part
+from schemas.component_set import own_patch
 from schemas.concept import plain_text
 from schemas.errors import PlanError, UnknownComponent
-from schemas.intervention import Intervention, PatchKind, TokenRole, allows
+from schemas.intervention import READ_TEXTS, Intervention, PatchKind, TokenRole, allows
 from schemas.numerics import Numerics
 from schemas.unit import Unit
 from schemas.window import Window
@@ -46,6 +48,7 @@ class Patch:
     """One patched run."""
 
     component: str
+    """The name of a component or of a set."""
     sites: tuple[Site, ...] = field(hash=False)  # a head's has a slice
     intervention: Intervention
     window: Window
@@ -58,6 +61,18 @@ class Patch:
     positions: tuple[int, ...] | None = None
     token_text: str | None = None
     """The tokens at the positions, as the tokenizer writes them."""
+    members: tuple["Patch", ...] = ()
+    """The patches of a set's components, all of one row; the set has no sites of its own."""
+
+    @property
+    def of_denoiser(self) -> tuple["Patch", ...]:
+        """The patches of the denoiser's components that it is made of."""
+        return tuple(part for part in self.members or (self,) if part.positions is None)
+
+    @property
+    def of_text(self) -> tuple["Patch", ...]:
+        """The patches of the text encoders' components that it is made of."""
+        return tuple(part for part in self.members or (self,) if part.positions is not None)
 
     @property
     def label(self) -> str:
@@ -65,9 +80,9 @@ class Patch:
         what = "" if self.patch_kind is PatchKind.STATE else f"the {self.patch_kind} of "
         return f"the run of {self.intervention} at {what}{self.component}"
 
-    def is_open(self, step: int) -> bool:
-        """Return whether the component is patched at a step."""
-        return self.window[0] <= step < self.window[1]
+    def open_at(self, step: int) -> tuple["Patch", ...]:
+        """Return the patches of the denoiser's components that are made at a step."""
+        return tuple(p for p in self.of_denoiser if p.window[0] <= step < p.window[1])
 
 
 def reference_runs(unit: Unit, numerics: Numerics) -> list[Reference]:
@@ -102,6 +117,8 @@ def _other_sources(unit: Unit, intervention: Intervention, numerics: Numerics) -
         return [Reference(text=text, seed=seed) for text in unit.references]
     if intervention in (Intervention.OTHER_CAPTION, Intervention.RESAMPLE):
         return [Reference(text=_unrelated(unit), seed=seed)]
+    if intervention is Intervention.EMPTY_TEXT and unit.part is Part.DENOISER:
+        return [Reference(text="", seed=seed)]
     if intervention is Intervention.OTHER_DRAW:
         text = caption.caption
         return [Reference(text=text, seed=seed, is_noised=True, noise_stream=OTHER_DRAW)]
@@ -130,31 +147,81 @@ def list_patches(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Patch
 
     UnknownComponent, PlanError: a component, the subject or a source run is missing.
     """
-    runs = reference_runs(unit, numerics)
-    groups = component_groups(list_sites(model), unit.components)
+    runs, sites = reference_runs(unit, numerics), list_sites(model)
+    groups = component_groups(sites, unit.components)
     tokens = {e.name: _token_groups(e, unit, numerics) for e in model.encoders}
-    return [
+    singles = [
         patch
         for window in sorted(unit.windows)
-        for name, sites in groups.items()
+        for name, group in groups.items()
         for intervention in unit.interventions
         for patch_kind in unit.patches
-        if allows(intervention, patch_kind, joint(name, sites), unit.caption)
+        if allows(intervention, patch_kind, joint(name, group), unit.caption)
         for patch in _at_tokens(
-            Patch(
+            replace(
+                _patch(unit, intervention, patch_kind, runs, numerics),
                 component=name,
                 sites=tuple(
-                    s for site in sites for s in _patched_at(site, intervention, patch_kind)
+                    s for site in group for s in _patched_at(site, intervention, patch_kind)
                 ),
-                intervention=intervention,
-                patch_kind=patch_kind,
                 window=window,
-                base=CORRUPTED if intervention.changes_corrupted else CLEAN,
-                sources=source_places(unit, intervention, runs, numerics),
             ),
             None if unit.part is Part.DENOISER else tokens[name.split(".")[0]],
         )
     ]
+    together = _set_patches(model, {site.component.name: site for site in sites}, unit, numerics)
+    return sorted([*singles, *together], key=lambda patch: patch.window[0])
+
+
+def _patch(
+    unit: Unit,
+    intervention: Intervention,
+    patch_kind: PatchKind,
+    runs: Sequence[Reference],
+    numerics: Numerics,
+) -> Patch:
+    """Return a patched run of an intervention, of no component yet."""
+    return Patch(
+        component="",
+        sites=(),
+        intervention=intervention,
+        patch_kind=patch_kind,
+        window=(0, 0),
+        base=CORRUPTED if intervention.changes_corrupted else CLEAN,
+        sources=source_places(unit, intervention, runs, numerics),
+    )
+
+
+def _set_patches(
+    model: Diffusion, sites: Mapping[str, Site], unit: Unit, numerics: Numerics
+) -> Iterator[Patch]:
+    """Yield the patched runs of the unit's sets, each made of those of its members."""
+    runs, encoders = reference_runs(unit, numerics), {e.name: e for e in model.encoders}
+    for component_set, intervention, patch_kind in product(
+        unit.sets, unit.interventions, unit.patches
+    ):
+        if not component_set.allows(intervention, patch_kind, unit.caption):
+            continue
+        whole = replace(
+            _patch(unit, intervention, patch_kind, runs, numerics),
+            component=component_set.name,
+            window=component_set.window,
+            token=component_set.token,
+        )
+        members: list[Patch] = []
+        for member in component_set.members:
+            component = member.component
+            of_member = _patched_at(
+                sites[component.name], intervention, own_patch(patch_kind, component)
+            )
+            patch = replace(whole, component=component.name, sites=of_member, window=member.window)
+            if member.token is not None:
+                encoder = encoders[component.name.split(".")[0]]
+                roles = replace(unit, tokens=(member.token,))
+                members += _at_tokens(patch, _token_groups(encoder, roles, numerics))
+            else:
+                members.append(replace(patch, token="all"))
+        yield replace(whole, members=tuple(members))
 
 
 def component_groups(sites: Sequence[Site], names: Sequence[str]) -> dict[str, tuple[Site, ...]]:
@@ -180,7 +247,7 @@ def component_groups(sites: Sequence[Site], names: Sequence[str]) -> dict[str, t
                 f"{name!r} is not a range: its ends are not of one kind, in order"
             )
     if TEXT_ENTRIES in names:
-        groups[TEXT_ENTRIES] = tuple(s for s in sites if s.component.kind in TEXT_READERS)
+        groups[TEXT_ENTRIES] = tuple(s for s in sites if s.component.kind in TEXT_ENTRY_KINDS)
     return groups
 
 
@@ -209,9 +276,14 @@ def consecutive(components: Sequence[Component], count: int) -> list[str]:
 
 
 def _patched_at(site: Site, intervention: Intervention, patch_kind: PatchKind) -> tuple[Site, ...]:
-    """Return where a component is patched: its output, its increments, or the text it reads."""
-    if intervention is Intervention.SWAP:
-        return (replace(site, spot=HookPoint(site.module, Side.TEXT)),)
+    """Return where a component is patched: its output, its increments, the text it reads, or the
+    block that it is the output of."""
+    if intervention is Intervention.SKIP:
+        block = HookPoint(site.module, Side.THROUGH)
+        return (replace(site, spot=block, positions=None),)  # a single stream's text too
+    if intervention in READ_TEXTS:
+        sides = (Side.TEXT, Side.MASK) if intervention is Intervention.EMPTY_TEXT else (Side.TEXT,)
+        return tuple(replace(site, spot=HookPoint(site.module, side)) for side in sides)
     if patch_kind is PatchKind.STATE:
         return (site,)
     return tuple(replace(site, spot=spot, channels=None) for spot in site.increments)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from engine.model.conditioning import Conditioning, joined
-from engine.model.hooks import ActivationCopy, Edit, HookPoint, copy_rows, patched
+from engine.model.hooks import ActivationCopy, Edit, HookPoint, Side, copy_rows, patched
 from engine.model.model import Diffusion
 from engine.model.sampling import denoiser_output, starting_rows, unconditional
 from engine.model.schedulers import Rows, evaluated, gathered
@@ -50,9 +50,11 @@ class _Batch:
     """Reference runs that are evaluated too, from their kept latents; empty where they are rows."""
     rows: Rows
     bases: Sequence[int]
-    """The reference run of each row, which gives the row its conditioning."""
+    """The reference run that each row follows."""
+    texts: Sequence[int]
+    """The conditioning that each row reads."""
     patches: Sequence[tuple[int, Patch]]
-    """Rows that are patched at this step, with the patch."""
+    """Rows that are patched at this step, with a patch each; a row may have several."""
     fresh: int
     """Number of last rows that fork at this step: their latents are those of their bases."""
 
@@ -67,21 +69,33 @@ def run_references(
     cond: Conditioning,
     *,
     patches: Sequence[Patch] = (),
+    texts: Conditioning | None = None,
     numerics: Numerics,
 ) -> tuple[Trajectories, torch.Tensor]:
     """Return the trajectories of reference runs and the final latents_RChw of patched ones.
 
-    All advance together: the windows of these patches open at the first step.
+    All advance together: the windows of these patches open at the first step. `texts` has a row for
+    each of them; by default they read what their bases do.
     """
     uncond = unconditional(model, numerics)
-    stepper = _Stepper(model, cond, uncond, numerics)
+    stepper = _Stepper(model, _with(cond, texts), uncond, numerics)
     bases = [*range(len(runs)), *(patch.base for patch in patches)]
     rows = starting_rows(model, [runs[base].seed for base in bases], numerics)
     history, uncond_outputs = [_first(rows, len(runs))], []
     for step in range(len(evaluated(rows.scheduler))):
-        open_now = [(n, c) for n, c in enumerate(patches, start=len(runs)) if c.is_open(step)]
+        open_now = [
+            (row, part)
+            for row, patch in enumerate(patches, start=len(runs))
+            for part in patch.open_at(step)
+        ]
         fresh = len(patches) if step == 0 else 0
-        batch = _Batch(rows=rows, bases=bases, patches=open_now, fresh=fresh)
+        batch = _Batch(
+            rows=rows,
+            bases=bases,
+            texts=bases if texts is None else range(len(bases)),
+            patches=open_now,
+            fresh=fresh,
+        )
         rows, uncond_output = stepper.advance(batch, step, past=None)
         history.append(_first(rows, len(runs)))
         uncond_outputs += [] if uncond_output is None else [uncond_output[: len(runs)]]
@@ -89,27 +103,40 @@ def run_references(
     return past, rows.x_RChw[len(runs) :]
 
 
+def _with(cond: Conditioning, texts: Conditioning | None) -> Conditioning:
+    return cond if texts is None else joined([cond, texts])
+
+
 def _first(rows: Rows, count: int) -> Rows:
     return gathered([(rows, range(count))])
 
 
 def run_patches(
-    model: Diffusion, past: Trajectories, patches: Sequence[Patch], numerics: Numerics
+    model: Diffusion,
+    past: Trajectories,
+    patches: Sequence[Patch],
+    numerics: Numerics,
+    *,
+    texts: Conditioning | None = None,
 ) -> torch.Tensor:
-    """Return the final latents_RChw of patched runs, which are given in the order of their
-    windows."""
-    stepper = _Stepper(model, past.cond, past.uncond, numerics)
+    """Return the final latents_RChw of patched runs, which are given in the order of their windows.
+
+    `texts` has a row for each of them; by default they read what their bases do.
+    """
+    stepper = _Stepper(model, _with(past.cond, texts), past.uncond, numerics)
     rows: Rows | None = None
     for step in range(patches[0].window[0], len(past.rows) - 1):
         fresh = [patch.base for patch in patches if patch.window[0] == step]
         parts = [] if rows is None else [(rows, range(len(rows)))]
         rows = gathered([*parts, (past.rows[step], fresh)] if fresh else parts)
         present = patches[: len(rows)]
-        open_now = [(row, c) for row, c in enumerate(present) if c.is_open(step)]
+        open_now = [(row, part) for row, c in enumerate(present) for part in c.open_at(step)]
+        bases = [patch.base for patch in present]
         batch = _Batch(
             sources=sorted({source for _, patch in open_now for source in patch.sources}),
             rows=rows,
-            bases=[patch.base for patch in present],
+            bases=bases,
+            texts=bases if texts is None else range(len(past.cond), len(past.cond) + len(present)),
             patches=open_now,
             fresh=len(fresh),
         )
@@ -187,7 +214,7 @@ class _Stepper:
         source_x = past.rows[step].model_input(step)[sources] if past else row_x[:0]
         uncond_sources, uncond_rows = map(_count, layout[:2])
         x = torch.cat([source_x[:uncond_sources], row_x[:uncond_rows], source_x, row_x])
-        cond = self._cond.take([*sources, *batch.bases])
+        cond = self._cond.take([*sources, *batch.texts])
         if self._uncond is not None:
             cond = joined([self._uncond.take([0] * layout.sources.start), cond])
         t = evaluated(batch.rows.scheduler)[step]
@@ -205,13 +232,17 @@ def _edits(batch: _Batch, layout: _Layout) -> dict[HookPoint, Edit]:
     cells = batch.rows.x_RChw[0, 0].numel()
     for row, patch in batch.patches:
         for site in patch.sites:
-            writes.setdefault(site.spot, []).extend(
-                ActivationCopy(
-                    row=start + len(batch.sources) + row,
-                    sources=tuple(start + batch.place(source) for source in patch.sources),
-                    channels=site.channels,
-                    positions=site.span(cells),
+            for start in layout.blocks:
+                written = start + len(batch.sources) + row
+                sources = tuple(start + batch.place(source) for source in patch.sources)
+                if site.spot.side is Side.THROUGH:  # its rows before the block follow all after it
+                    sources = (layout.rows.stop + written,)
+                writes.setdefault(site.spot, []).append(
+                    ActivationCopy(
+                        row=written,
+                        sources=sources,
+                        channels=site.channels,
+                        positions=site.span(cells),
+                    )
                 )
-                for start in layout.blocks
-            )
     return {spot: copy_rows(spot_writes) for spot, spot_writes in writes.items()}

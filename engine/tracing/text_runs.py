@@ -83,17 +83,15 @@ def _confined(cond: Conditioning, rows: Sequence[TextRow], path: str) -> Conditi
 def _writes(rows: Sequence[TextRow]) -> dict[HookPoint, Edit]:
     writes: dict[HookPoint, list[ActivationCopy]] = {}
     for n, row in enumerate(rows):
-        patch = row.patch
-        if patch is None:
-            continue
-        for site in patch.sites:
-            write = ActivationCopy(
-                row=n,
-                sources=patch.sources,
-                positions=patch.positions,
-                channels=site.channels,
-            )
-            writes.setdefault(site.spot, []).append(write)
+        for patch in row.patch.of_text if row.patch else ():
+            for site in patch.sites:
+                write = ActivationCopy(
+                    row=n,
+                    sources=patch.sources,
+                    positions=patch.positions,
+                    channels=site.channels,
+                )
+                writes.setdefault(site.spot, []).append(write)
     return {spot: copy_rows(spot_writes) for spot, spot_writes in writes.items()}
 
 

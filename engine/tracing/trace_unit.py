@@ -10,10 +10,11 @@ costs the memory of `rows` rows.
 Shapes: R rows, L token positions, C channels, h x w latent, H x W pixels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from engine.model.conditioning import Conditioning, joined
 from engine.model.model import Diffusion
 from engine.model.sampling import decode, sample
 from engine.model.scorer import Scorer
@@ -180,15 +181,36 @@ def _denoiser_runs(
     """The denoiser trace: the reference runs, then batches of patched runs that fork from them."""
     runs = reference_runs(unit, numerics)
     cond = encode_rows(model, unit, [TextRow(run=run) for run in runs], numerics)
+    texts = _patched_texts(model, unit, patches, numerics)
     # Patches that open at once fill the batch of the references, where these are their sources.
     first = [c for c in patches if c.window[0] == 0][: max(0, rows - len(runs))]
-    past, latents_RChw = run_references(model, runs, cond, patches=first, numerics=numerics)
+    past, latents_RChw = run_references(
+        model, runs, cond, patches=first, texts=texts(first), numerics=numerics
+    )
     yield past.final[[CLEAN, CORRUPTED]], ()
     if first:
         yield latents_RChw, first
     taken = set(first)
     for made in _batches([patch for patch in patches if patch not in taken], rows):
-        yield run_patches(model, past, made, numerics), made
+        yield run_patches(model, past, made, numerics, texts=texts(made)), made
+
+
+def _patched_texts(
+    model: Diffusion, unit: Unit, patches: Sequence[Patch], numerics: Numerics
+) -> Callable[[Sequence[Patch]], Conditioning | None]:
+    """Return the function that gives the conditioning of some of the patches, a row each, or None
+    if none of the unit's patches is of a text encoder too."""
+    if not any(patch.of_text for patch in patches):
+        return lambda _: None
+    runs, parts = reference_runs(unit, numerics), []
+    references = [TextRow(run=run) for run in runs]
+    for start in range(0, len(patches), TEXT_ROWS):
+        made = patches[start : start + TEXT_ROWS]
+        batch = [*references, *(TextRow(run=runs[p.base], patch=p) for p in made)]
+        cond = encode_rows(model, unit, batch, numerics)
+        parts.append(cond.take(range(len(runs), len(cond))))
+    every, row_of = joined(parts), {patch: row for row, patch in enumerate(patches)}
+    return lambda taken: every.take([row_of[patch] for patch in taken])
 
 
 def _batches(patches: Sequence[Patch], rows: int) -> Iterator[Sequence[Patch]]:

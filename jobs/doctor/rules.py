@@ -53,7 +53,9 @@ def rules_of(run: Run[Any]) -> Rules:
 
 def _of_trace(run: TraceRun) -> Rules:
     units, ids, plan = run.units, run.unit_ids, run.plan
-    rows = [rows_of_unit(run, slab) for slab in units.slabs]
+    # Captions of one attribute are traced with the same sets.
+    attributes = dict.fromkeys(caption.attribute for caption in plan.captions)
+    rows = [{of: rows_of_unit(run, slab, of) for of in attributes} for slab in units.slabs]
 
     def expected(ordinal: int) -> ExpectedUnit:
         caption, seed, draw, noise, slab = units.place(ordinal)
@@ -61,7 +63,7 @@ def _of_trace(run: TraceRun) -> Rules:
             *(ids.captions[caption], plan.seeds[seed], draw, plan.numerics.sweep[noise]),
             units.slabs[slab].part.value,
         )
-        return ExpectedUnit(labels, rows[slab], slab)
+        return ExpectedUnit(labels, rows[slab][plan.captions[caption].attribute], slab)
 
     return Rules(
         labels=("caption_id", "seed", "draw", "noise_sigmas", "part"),
@@ -97,8 +99,9 @@ def _of_attack(run: AttackRun) -> Rules:
     return Rules(labels=("concept", "kind"), keys=("side", "attack"), expected=expected)
 
 
-def rows_of_unit(run: TraceRun, slab: Slab) -> int | None:
-    """Return the number of rows of each unit of a slab; None if it depends on the caption."""
+def rows_of_unit(run: TraceRun, slab: Slab, attribute: str) -> int | None:
+    """Return the number of rows of each unit of a slab and attribute; None if it depends on the
+    caption."""
     plan = run.plan
     is_text = slab.part is Part.TEXT_ENCODER
     if is_text and CAPTIONS_OWN & set(plan.tokens):
@@ -107,7 +110,16 @@ def rows_of_unit(run: TraceRun, slab: Slab) -> int | None:
     if Intervention.MATCHED in plan.interventions and lacks_match:
         return None
     tokens = len(plan.tokens) if is_text else 1
-    return _patches(run, slab) * len(slab.windows) * tokens * len(plan.measures)
+    patches = _patches(run, slab) * len(slab.windows) * tokens
+    return (patches + _set_patches(run, slab, attribute)) * len(plan.measures)
+
+
+def _set_patches(run: TraceRun, slab: Slab, attribute: str) -> int:
+    """Return how many patched runs of sets a unit of a slab and attribute has."""
+    plan = run.plan
+    caption = next(c for c in plan.captions if c.attribute == attribute)
+    cases = product(slab.sets, plan.interventions, plan.patches)
+    return sum(each.allows(*case, caption) for each, *case in cases)
 
 
 def _patches(run: TraceRun, slab: Slab) -> int:

@@ -17,7 +17,7 @@ from engine.model.scorer import check_scorer
 from jobs.cluster.connection import Cluster
 from jobs.editing.edit import edit_batch
 from jobs.editing.key_workers import shared
-from jobs.editing.locate import locate
+from jobs.editing.locate import locate, locate_set
 from jobs.editing.manifest import MANIFEST
 from jobs.editing.plan import EditPlan, in_process
 from jobs.input.concepts import read_concepts, read_numbered, refuse_lines
@@ -47,6 +47,8 @@ class EditRequest:
     layers: tuple[str, ...] = ()
     """Components to edit instead, networks, blocks and layers that stand for their components, or
     patterns with `*`; AUTO or nothing: the MLPs where the run located the attribute."""
+    component_set: str | None = None
+    """The set of the run whose components are edited instead."""
     model: str | None = None
     scorer: str | None = None
     images: int = 2
@@ -81,7 +83,8 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
     refuse_occupied(request.out, replacing=MANIFEST if request.overwrite else None)
     request = _without_auto(request)
     plan = open_run(request.run).plan if request.run else None
-    located = _site(request, concepts, plan)
+    located, layers = _located(request, concepts, plan)
+    request = replace(request, layers=layers)
     name = request.model or _given(plan).model
     check_model(name)
     _check_distinct(concepts, list(open_tokenizers(name).values()))
@@ -96,7 +99,7 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
         request.layers or _located_components(request, located, skeleton),
         with_shared=request.with_shared,
     )
-    note(describe(located, components))
+    note(describe(located, components, of_set=request.component_set))
     if request.embeddings:
         note("the token embeddings that only the concepts use move first")
     if located.is_doubtful:
@@ -121,6 +124,20 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
         overwrite=request.overwrite,
         workers=shared(request.cluster) if request.cluster else in_process,
     )
+
+
+def _located(
+    request: EditRequest, concepts: tuple[Concept, ...], plan: TracePlan | None
+) -> tuple[EditSite, tuple[str, ...]]:
+    """Return why components are edited, and their names if they are known: those of a set or of
+    --layer."""
+    if request.component_set is None:
+        return _site(request, concepts, plan), request.layers
+    if request.run is None:
+        raise ConceptError("--set is a set of a run: name the run (--from-run)")
+    if request.layers:
+        raise ConceptError("--set and --layer both name components: leave one out")
+    return locate_set(request.run, request.component_set, concepts)
 
 
 def _without_auto(request: EditRequest) -> EditRequest:
@@ -197,8 +214,11 @@ def default_numerics(model: str) -> Numerics:
     return Numerics(steps=sampling.steps, guidance=sampling.guidance)
 
 
-def describe(located: EditSite, components: Sequence[str]) -> str:
+def describe(located: EditSite, components: Sequence[str], *, of_set: str | None = None) -> str:
     """Return one line that says which components are edited and why."""
+    if of_set is not None:
+        done = "" if located.mean_ie is None else f", restored together {located.mean_ie:+.4f}"
+        return f"editing {', '.join(components)}: the set {of_set!r} of {located.run}{done}"
     if located.mean_ie is None:
         return f"editing {', '.join(components)}, which no run has ranked"
     over = f"attribute {located.attribute}" if located.attribute else "all attributes"

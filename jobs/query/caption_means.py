@@ -14,8 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.statistics.inference import Array
-from schemas.component import TEXT_ENTRIES
-from schemas.views import effects_of
+from schemas.views import IS_RANKED, effects_of
 
 Places = NDArray[np.int64]
 
@@ -121,7 +120,7 @@ CREATE TEMP TABLE caption_codes AS
   FROM captions;
 CREATE TEMP TABLE component_codes AS
   SELECT component, (row_number() OVER (ORDER BY component))::INTEGER AS component_code
-  FROM (SELECT DISTINCT component FROM scores WHERE component <> '{TEXT_ENTRIES}');
+  FROM (SELECT DISTINCT component FROM scores WHERE {IS_RANKED});
 CREATE TEMP TABLE caption_means AS
   SELECT part, component_code, token, step_start, step_stop, {KEY}, intervention, caption,
     count(*)::INTEGER AS trials, avg(indirect_effect) AS ie, avg(total_effect) AS te, {masks}

@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 
 from jobs.query.kept_statistics import select_kept, write_empty_statistics
+from jobs.query.set_members import members_of
 from jobs.runs.parts import GROUP_CHUNKS
 from jobs.runs.storage.local import LocalStorage
 from jobs.runs.trace_run import TraceRun
@@ -26,17 +27,18 @@ def write_catalog(run: TraceRun) -> None:
         return
     write_empty_statistics(run)
     if not run.storage.exists(CATALOG):
-        run.storage.create(CATALOG, _catalog(Path(run.location)))
+        run.storage.create(CATALOG, _catalog(run))
 
 
-def _catalog(folder: Path) -> bytes:
-    root = anchor_of(folder)
+def _catalog(run: TraceRun) -> bytes:
+    root = anchor_of(Path(run.location))
     parts = [f"{root}/parts/*.parquet", f"{root}/packs/*.parquet"]
     is_live = partial(_is_live, root=root)
     statements = view_statements(
         {table: f"{root}/{table}.parquet" for table in TABLES},
         scores=scores_of(parts, where=is_live),
         commits=commits_of(parts, where=is_live),
+        set_members=members_of(run),
         statistics={table: select_kept(table, folder=root) for table in STATISTICS},
     )
     with tempfile.TemporaryDirectory() as temporary:

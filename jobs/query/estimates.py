@@ -35,6 +35,7 @@ from jobs.query.attributes import (
     profile,
 )
 from jobs.query.caption_means import Effects, Family, reduced
+from jobs.query.set_effects import set_tables
 from schemas.intervention import CONTROLS, Intervention
 from schemas.statistics import DISCOVERY_RATE, STATISTICS
 from schemas.views import MIN_TOTAL_EFFECT
@@ -122,7 +123,7 @@ def make_statistics(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table
     ]
     made = {name: pa.concat_tables(found) for name, found in tables.items()}
     made["overlap"] = _with_q(made["overlap"], "q_differs", of="p_differs")
-    return made | {"ranking": _over_the_run(made["ranking"])}
+    return made | {"ranking": _over_the_run(made["ranking"])} | set_tables(connection)
 
 
 def _is_screened(connection: duckdb.DuckDBPyConnection) -> bool:

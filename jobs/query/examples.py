@@ -235,6 +235,31 @@ ORDER BY part, measure, noise_sigmas, patch_kind, effective_components, attribut
 """,
     ),
     Example(
+        name="set-curves",
+        answers="How many components together carry an attribute?",
+        read="Shares of the total effect by size; random sets of the same kinds are the control.",
+        sql="""
+SELECT attribute, part, measure, noise_sigmas, patch_kind, intervention, curve, size, num_sets,
+  mean_recovery, recovery_low, recovery_high, num_captions
+FROM set_curves
+ORDER BY attribute, part, measure, noise_sigmas, patch_kind, intervention DESC, curve DESC, size
+""",
+    ),
+    Example(
+        name="sets",
+        answers="What does each set do, and which components are in it?",
+        read="The largest recovery first; components that are patched together are in one row.",
+        sql="""
+SELECT attribute, set_name, part, measure, noise_sigmas, patch_kind, intervention, size,
+  mean_ie, ie_low, ie_high, mean_recovery, num_captions, components
+FROM set_effects
+JOIN (
+  SELECT attribute, set_name, list(component ORDER BY component, step_start) AS components
+  FROM set_members GROUP BY ALL) USING (attribute, set_name)
+ORDER BY attribute, measure, noise_sigmas, patch_kind, intervention DESC, mean_ie DESC, set_name
+""",
+    ),
+    Example(
         name="compare-runs",
         answers="What differs between two runs?",
         read="Each state's mean indirect effect in both runs, the largest difference first.",

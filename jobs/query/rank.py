@@ -10,10 +10,9 @@ import pyarrow as pa
 
 from jobs.query.opened import Views
 from jobs.runs.trace_run import TraceRun
-from schemas.component import TEXT_ENTRIES
 from schemas.errors import PlanError
 from schemas.intervention import CONTROLS, Intervention
-from schemas.views import NORMAL_95, STATE
+from schemas.views import IS_RANKED, NORMAL_95, STATE
 
 STEPS = "step_start || ':' || step_stop AS steps"
 PLACE = ("component", "token", STEPS, "patch_kind", "noise_sigmas")
@@ -45,14 +44,14 @@ WHERE {CHOSEN} AND ($kind IS NULL OR intervention = $kind) GROUP BY ALL
 MEANS = f"""(
   SELECT {", ".join(STATE)}, intervention, avg(ie) AS mean_ie,
     stddev_samp(ie) / sqrt(count(*)) AS se_ie, count(*) AS num_captions
-  FROM caption_effects WHERE component <> '{TEXT_ENTRIES}' GROUP BY ALL)"""
+  FROM caption_effects WHERE {IS_RANKED} GROUP BY ALL)"""
 """The means of `ranking` without its tests, which take long while a run grows."""
 RESTORED_SCORES = f"""(
   SELECT {", ".join(STATE)}, intervention, avg(patched) AS mean_restored,
     count(*) AS num_captions
   FROM (
     SELECT {", ".join(STATE)}, intervention, caption_id, avg(patched) AS patched
-    FROM effects WHERE component <> '{TEXT_ENTRIES}' GROUP BY ALL)
+    FROM effects WHERE {IS_RANKED} GROUP BY ALL)
   GROUP BY ALL)"""
 """The mean restored score of each state over captions, as the paper reports it."""
 OVERLAPS = f"""

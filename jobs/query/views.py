@@ -8,6 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from jobs.query.kept_statistics import keep_statistics, kept_statistics, key_of
+from jobs.query.set_members import members_of
 from jobs.runs.attack_run import AttackRun
 from jobs.runs.evaluation_run import EvaluationRun
 from jobs.runs.parts import EMPTY_PACK, EMPTY_PART
@@ -135,6 +136,7 @@ def make_views(
             {name: exactly(path) for name, path in files.tables.items()},
             scores=only.filtered(selects.scores),
             commits=selects.commits,
+            set_members=members_of(run),
             statistics={table: f"FROM {hidden}.{table}" for table in STATISTICS},
         )
     else:

@@ -26,6 +26,10 @@ OVERLAP_FIELDS = (
     "num_b", "num_both", "jaccard", "jaccard_low", "jaccard_high", "similarity",
     "similarity_ceiling", "q_differs",
 )  # fmt: skip
+CURVE_FIELDS = (
+    "attribute", "part", "measure", "intervention", "patch_kind", "noise_sigmas", "curve", "size",
+    "mean", "low", "high", "effect", "sets", "captions",
+)  # fmt: skip
 EFFECT = [
     ["mean", "mean effect", "effect"],
     ["low", "95 % from", "effect"],
@@ -49,6 +53,11 @@ COLUMNS = {
               ["text", "token", "text"], *EFFECT],
     "depth": [["state", "state", "text"], ["depth", "layer", "number"], *VALUES],
     "controls": [["state", "state", "text"], ["intervention", "run", "text"], *VALUES],
+    "sets": [["curve", "set", "text"], ["size", "components", "number"],
+             ["intervention", "run", "text"], ["mean", "of the total effect", "ratio"],
+             ["low", "95 % from", "ratio"], ["high", "to", "ratio"],
+             ["effect", "mean effect", "effect"], ["sets", "sets", "number"],
+             ["captions", "captions", "number"]],
     "overlaps": [["attribute_a", "attribute", "text"], ["attribute_b", "other", "text"],
                  ["num_a", "its states", "number"], ["num_b", "the other's", "number"],
                  ["num_both", "of both", "number"], ["jaccard", "Jaccard", "ratio"],

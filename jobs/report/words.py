@@ -24,6 +24,8 @@ INTERVENTIONS = {
     "mean": "set to its mean in the clean run",
     "resample": "taken from an unrelated caption in the clean run",
     "swap": "given the corrupted text in the clean run",
+    "empty-text": "given the text of the empty caption in the clean run",
+    "skip": "left out of the clean run",
     "other-seed": "restored from another seed (control)",
     "other-caption": "restored from an unrelated caption (control)",
     "other-draw": "restored from another corrupted draw (control)",
@@ -202,6 +204,7 @@ def findings(name: str, rows: Sequence[Row]) -> dict[str, str]:
         "controls": _controls,
         "overlaps": _overlaps,
         "ranking": _ranked,
+        "sets": _together,
         "tokens": _placed,
         "words": _worded,
     }
@@ -290,6 +293,32 @@ def _controls(rows: Sequence[Row]) -> str:
         f"{where}: {first['state']} has {runs['restore']} restored; {others}. "
         f"Of the {len(restored)} leading states {survivors} survive."
     )
+
+
+def _together(rows: Sequence[Row]) -> str:
+    """Return what the largest first set, the random ones of its size and the greedy set do."""
+    chosen = choice_text(rows[0], ("attribute", "part", "measure", "patch_kind", "noise_sigmas"))
+    sentences: list[str] = []
+    for intervention, done in (("restore", "restored"), ("corrupt", "corrupted")):
+        of_run = [row for row in rows if row["intervention"] == intervention]
+        firsts = sorted((r for r in of_run if r["curve"] == "top"), key=lambda r: r["size"])
+        if not firsts:
+            continue
+        shares = [_share_of(firsts[0])] + [_share_of(firsts[-1])] * (len(firsts) > 1)
+        text = f"{done} together, the first {' and '.join(shares)} of the total effect"
+        for row in of_run:
+            if row["curve"] == "random" and row["size"] == firsts[-1]["size"]:
+                text += f"; random sets of the same kinds {_share_of(row)}"
+            elif row["curve"] == "greedy":
+                text += f"; the greedy set {_share_of(row)}"
+        sentences.append(text)
+    return f"{chosen}: {'. '.join(sentences)}."
+
+
+def _share_of(row: Row) -> str:
+    """Return the size of a set and its share with the interval."""
+    ends = "" if row["low"] is None else f" ({row['low']:.2f} to {row['high']:.2f})"
+    return f"of {row['size']} {row['mean']:.2f}{ends}"
 
 
 def _overlaps(rows: Sequence[Row]) -> str:

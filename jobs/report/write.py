@@ -24,6 +24,7 @@ from jobs.report.figures.style import DARK, EFFECT_SCALE, LIGHT, config
 from jobs.report.images import strips
 from jobs.report.tables import (
     COLUMNS,
+    CURVE_FIELDS,
     OVERLAP_FIELDS,
     STATE_FIELDS,
     TOKEN_FIELDS,
@@ -158,6 +159,7 @@ def _page_data(data: FigureData, figures: list[dict[str, Any]]) -> dict[str, Any
             "tokens": packed(data.tokens, TOKEN_FIELDS),
             "words": packed(data.words, WORD_FIELDS),
             "overlaps": packed(data.overlaps, OVERLAP_FIELDS),
+            "curves": packed(data.curves, CURVE_FIELDS),
         },
         "findings": {name: findings(name, figure.rows(data)) for name, figure in FIGURES.items()},
         "figures": figures,

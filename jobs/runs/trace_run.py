@@ -22,6 +22,7 @@ from jobs.runs.parts import RUN_KEY
 from jobs.runs.provenance import Manifest
 from jobs.runs.run import Row, Run
 from schemas.component import Component, names_by_part
+from schemas.component_set import ComponentSet
 from schemas.plan import TracePlan
 from schemas.tables import CAPTIONS, COMPONENTS, SCHEMA_VERSION, SCORES, SLABS, UNITS
 from schemas.unit import Unit, UnitIds, Units, plan_units
@@ -52,10 +53,16 @@ class TraceRun(Run[Unit]):
         return self._field("components", tuple[Component, ...])
 
     @cached_property
+    def sets(self) -> tuple[ComponentSet, ...]:
+        """The sets that are traced."""
+        return self._field("sets", tuple[ComponentSet, ...]) if self.plan.sets else ()
+
+    @cached_property
     def units(self) -> Units:
         """The units, in the plan's order."""
         names = names_by_part(self.components)
-        return plan_units(self.plan, names=names, steps=self._field("steps", int))
+        steps = self._field("steps", int)
+        return plan_units(self.plan, names=names, steps=steps, sets=self.sets)
 
     @cached_property
     def unit_ids(self) -> UnitIds:
@@ -90,9 +97,13 @@ def create_run(
     components: Sequence[Component],
     *,
     steps: int,
+    sets: Sequence[ComponentSet] = (),
 ) -> TraceRun:
     """Make a run, unless one of the same plan exists, and return it; StoreError as `create_as`."""
-    return create_as(TraceRun, location, plan, manifest, components=components, steps=steps)
+    fields: dict[str, object] = {"components": components, "steps": steps}
+    if sets:
+        fields["sets"] = sets
+    return create_as(TraceRun, location, plan, manifest, **fields)
 
 
 def small_tables(run: TraceRun) -> dict[str, Callable[[], pa.Table]]:
@@ -143,7 +154,7 @@ def _slab_rows(run: TraceRun) -> list[Row]:
         {
             "slab": number,
             "part": slab.part.value,
-            "components": slab.components,
+            "components": slab.names,
             "windows": [f"{start}:{stop}" for start, stop in slab.windows],
         }
         for number, slab in enumerate(run.units.slabs)

@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from operator import itemgetter
 from typing import Any, cast
 
@@ -70,7 +71,8 @@ def plan_cost(planned: CheckedPlan) -> Cost:
     plan = planned.plan
     costs = _UnitCosts(planned=planned, located=_located(plan))
     units = runs = evaluations = first_unit_runs = 0
-    for unit in plan_units(plan, names=names_by_part(planned.components), steps=planned.steps):
+    names = names_by_part(planned.components)
+    for unit in plan_units(plan, names=names, steps=planned.steps, sets=planned.sets):
         unit_runs, unit_evaluations = costs.of(unit)
         units, runs, evaluations = units + 1, runs + unit_runs, evaluations + unit_evaluations
         first_unit_runs = first_unit_runs or unit_runs
@@ -175,13 +177,20 @@ class _UnitCosts:
                 is_guided=planned.is_guided,
                 num_measures=len(planned.plan.measures),
             )
+        sets = [
+            component_set
+            for component_set, *case in product(unit.sets, unit.interventions, unit.patches)
+            if component_set.allows(*case, unit.caption)
+        ]
+        runs += len(sets)
         if unit.part is Part.TEXT_ENCODER:
             return runs, (2 + runs) * planned.steps
         references = len(reference_runs(unit, numerics)) * planned.steps
         # A row's unconditional half is known at the step where it forks.
         saved = 0.5 if planned.is_guided and numerics.cfg_patch == "cond" else 0.0
         open_steps = sum(planned.steps - start - saved for start, _ in unit.windows)
-        return runs, references + count * open_steps
+        of_sets = sum(planned.steps - each.window[0] - saved for each in sets)
+        return runs, references + count * open_steps + of_sets
 
     def _changes_of(self, unit: Unit) -> Mapping[str, int]:
         """Return how many changes a unit makes in each network, for a window or a position."""
@@ -204,7 +213,7 @@ def _bytes_a_score(planned: CheckedPlan, scores: int) -> float:
     rng = random.Random(0)
     count = max(1, scores) * planned.plan.chunk_units
     numbers = [[rng.random() for _ in range(count)] for _ in range(3)]
-    names = [component.name for component in planned.components]
+    names = [each.name for each in (*planned.components, *planned.sets)]
     columns: dict[str, pa.Array[Any]] = {
         each.name: pa.array([_example(each, names, n) for n in range(count)], each.type)
         for each in cast("Iterable[pa.Field[Any]]", SCORES)

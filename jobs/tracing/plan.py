@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from engine.files import read_bytes
 from jobs.input.captions import read_captions
+from jobs.tracing.checked_sets import check_sets
 from jobs.tracing.counterfactuals import (
     Tokenized,
     fits,
@@ -19,6 +20,7 @@ from jobs.tracing.counterfactuals import (
 )
 from schemas.caption import Caption
 from schemas.component import PAPER_KINDS, TEXT_ENTRIES, Component, Kind, Part
+from schemas.component_set import ComponentSet
 from schemas.documents import first_message, first_problem, is_mapping, read_json, read_yaml
 from schemas.errors import PlanError
 from schemas.intervention import Intervention, PatchKind, allows
@@ -47,6 +49,8 @@ class CheckedPlan:
     """Evaluations of the denoiser in one run of the sampler."""
     is_guided: bool
     """Whether an evaluation of a row has a second half, that of the negative prompt."""
+    sets: tuple[ComponentSet, ...] = ()
+    """The sets that it traces."""
 
 
 class WrongField(PlanError):
@@ -80,7 +84,10 @@ def numerics_of(fields: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def make_plan(fields: Mapping[str, object]) -> TracePlan:
-    """Return the plan of `fields`, with the model's defaults for missing fields."""
+    """Return the plan of `fields`, with the model's defaults for missing fields.
+
+    Where sets are given and neither components nor kinds, sets alone are traced.
+    """
     from engine.model.defaults import default_sampling
     from engine.model.registry import default_scorer
 
@@ -90,6 +97,8 @@ def make_plan(fields: Mapping[str, object]) -> TracePlan:
     defaults = {"steps": own.steps, "guidance": own.guidance}
     scorer = fields.get("scorer") or default_scorer(model)
     complete = {**fields, "model": model, "scorer": scorer, "numerics": {**defaults, **numerics}}
+    if fields.get("sets") and not {"components", "kinds"} & fields.keys():
+        complete["components"] = ()
     try:
         plan = TracePlan.model_validate(complete)
     except ValidationError as error:
@@ -150,6 +159,7 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     )
     from engine.model.registry import pinned
     from engine.model.scorer import check_scorer
+    from engine.tracing.component_sets import find_sets
     from engine.tracing.measures import check_measures
 
     check_scorer(plan.scorer)
@@ -173,10 +183,16 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     plan = plan.model_copy(update={"model": pinned(plan.model)})
     traced = _traced(plan, skeleton)
     _check_patches(plan, traced)
-    _check_interventions(plan, traced)
+    sets = find_sets(skeleton, plan.sets, steps=steps)
+    check_sets(plan, sets)
+    _check_interventions(plan, traced, sets)
     _check_screen(plan, traced)
     return CheckedPlan(
-        plan=plan, components=traced, steps=steps, is_guided=is_guided(skeleton, numerics)
+        plan=plan,
+        components=traced,
+        steps=steps,
+        is_guided=is_guided(skeleton, numerics),
+        sets=sets,
     )
 
 
@@ -248,6 +264,14 @@ def _check_screen(plan: TracePlan, traced: Sequence[Component]) -> None:
     if plan.screen is None:
         return
     check_slopes(plan.interventions, plan.measures)
+    if plan.sets:
+        raise PlanError("a screen estimates what one activation does: leave out --set or --screen")
+    for intervention in (Intervention.EMPTY_TEXT, Intervention.SKIP):
+        if intervention in plan.interventions:
+            raise PlanError(
+                f"a screen cannot estimate intervention {intervention}, which is not a small "
+                "change of one activation: trace it without --screen"
+            )
     for component in traced:
         is_joint = THROUGH in component.name or component.name == TEXT_ENTRIES
         adds_several = component.kind in (Kind.BLOCK, Kind.LAYER)
@@ -316,14 +340,16 @@ def _check_counterfactuals(
             )
 
 
-def _check_interventions(plan: TracePlan, traced: Sequence[Component]) -> None:
+def _check_interventions(
+    plan: TracePlan, traced: Sequence[Component], sets: Sequence[ComponentSet]
+) -> None:
     """Raise PlanError if a part has no component to trace, or an intervention no component or
     source run."""
     from engine.tracing.interventions import reference_runs
 
     for part in plan.parts:
         of_part = [c for c in traced if c.part is part and c.name != TEXT_ENTRIES]
-        if not of_part:
+        if not of_part and plan.components != ():
             raise PlanError(f"no component of the {part} is among those to trace")
         for caption in plan.captions:
             unit = Unit(
@@ -339,5 +365,8 @@ def _check_interventions(plan: TracePlan, traced: Sequence[Component]) -> None:
             reference_runs(unit, plan.numerics)
     for intervention in plan.interventions:
         cases = product(plan.patches, traced, plan.captions)
-        if not any(allows(intervention, *case) for case in cases):
+        of_sets = product(sets, plan.patches, plan.captions)
+        if not any(allows(intervention, *case) for case in cases) and not any(
+            each.allows(intervention, *case) for each, *case in of_sets
+        ):
             raise PlanError(f"no component to trace can be used with intervention {intervention}")

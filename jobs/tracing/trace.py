@@ -25,7 +25,9 @@ def prepare_run(location: str | Path, planned: CheckedPlan) -> TraceRun:
     """
     plan = planned.plan
     manifest = manifest_of(model=plan.model, scorer=plan.scorer)
-    return create_run(location, plan, manifest, planned.components, steps=planned.steps)
+    return create_run(
+        location, plan, manifest, planned.components, steps=planned.steps, sets=planned.sets
+    )
 
 
 def trace_run(

@@ -32,6 +32,13 @@ RANKED = (
     "num_captions AS captions",
 )
 
+CURVES = """
+SELECT attribute, part, measure, intervention, patch_kind, noise_sigmas, curve, size,
+  mean_recovery AS mean, recovery_low AS low, recovery_high AS high, mean_ie AS effect,
+  num_sets AS sets, num_captions AS captions
+FROM set_curves ORDER BY ALL
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FigureData:
@@ -52,6 +59,9 @@ class FigureData:
     """Effects by component and word of each attribute's first caption."""
     overlaps: list[Row]
     concentration: list[Row]
+    curves: list[Row]
+    """Shares of the total effect by the curve, size and intervention of sets; `mean` is None where
+    the total effect may be zero."""
     cut: str
     """A sentence that says what was left out for size; "" if nothing was."""
 
@@ -75,6 +85,7 @@ def read_figure_data(views: Views) -> FigureData:
         words=caption_rows(views, first_captions(run.plan.captions)),
         overlaps=with_noise_texts(run, overlaps(views, everything).to_pylist()),
         concentration=with_noise_texts(run, concentrations(views, everything).to_pylist()),
+        curves=with_noise_texts(run, views.query(CURVES).to_pylist()),
         cut=cut,
     )
 

@@ -12,6 +12,7 @@ from jobs.report.figures.maps import overlaps, timesteps, tokens, words
 from jobs.report.figures.network import network
 from jobs.report.figures.parts import spec_of
 from jobs.report.figures.ranking import controls, ranking
+from jobs.report.figures.sets import set_curves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +108,16 @@ FIGURES = {
         options=("width",),
         shares_x=True,
         needs="controls (--intervention other-seed or other-caption, besides restore)",
+    ),
+    "sets": Figure(
+        title="Components together",
+        draw=set_curves,
+        source="curves",
+        where="mean",
+        chosen_by=("attribute", "part", "measure", "patch_kind", "noise_sigmas"),
+        options=("width",),
+        shares_x=True,
+        needs="sets that `dqf trace sets` chose, and a total effect",
     ),
     "overlaps": Figure(
         title="Attributes that share components",

@@ -165,7 +165,7 @@ function filled(table, columns, rows) {
 }
 
 function ordered(figure, rows) {
-  const by = { timesteps: ["order", "window"], tokens: ["order", "place_order"], controls: ["controlled"], depth: ["depth"],
+  const by = { timesteps: ["order", "window"], tokens: ["order", "place_order"], controls: ["controlled"], depth: ["depth"], sets: ["size"],
     words: ["order", "place_order"] };
   const keys = by[figure.name];
   if (!keys) return rows.slice().sort((a, b) => b.mean - a.mean);

@@ -572,7 +572,7 @@ def test_rows_of_a_unit(
     run.__dict__["plan"] = run.plan.model_copy(
         update={"tokens": tokens, "interventions": interventions}
     )
-    assert rows_of_unit(run, run.units.slabs[0]) == rows
+    assert rows_of_unit(run, run.units.slabs[0], run.plan.captions[0].attribute) == rows
 
 
 def test_uneven_rows_are_noted_where_captions_decide(tmp_path: Path) -> None:

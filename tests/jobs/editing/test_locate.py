@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytest
 
-from jobs.editing.locate import locate
+from jobs.editing.locate import locate, locate_set
 from jobs.editing.request import EditRequest, plan_edit
 from jobs.runs.run import IdentifiedUnit
 from jobs.runs.trace_run import create_run
@@ -15,6 +15,7 @@ from schemas.concept import Concept, ConceptKind
 from schemas.errors import ConceptError, StoreError
 from schemas.plan import TracePlan
 from tests.made_up.runs import MANIFEST, commit_all, score_row
+from tests.made_up.set_run import make_set_run, set_of
 
 NAMES = ("text_encoder.layers.0.self_attn", "text_encoder.layers.0.mlp", "unet.mid_block.resnets.0")
 EFFECT = {
@@ -163,3 +164,66 @@ def test_names_to_keep_are_settings_of_the_edit(tmp_path: Path) -> None:
     plan = plan_edit((Concept(concept="dog", replacement="cat"),), request, note=print)
     assert [name.concept for name in plan.settings.keep] == ["hot dog", "Snoopy"]
     assert plan.settings.kept_concepts == plan.settings.keep
+
+
+SETS = (
+    set_of("text", 2, part=Part.TEXT_ENCODER),
+    set_of("by-kind", 1, part=Part.TEXT_ENCODER, attribute="object"),
+    set_of("by-kind", 1, part=Part.TEXT_ENCODER, attribute="style", first=1),
+    set_of("denoiser", 1),
+)
+
+
+@pytest.fixture
+def set_run(tmp_path: Path) -> Path:
+    made = make_set_run(tmp_path / "sets", SETS, lambda *_: 0.5, attributes=("object", "style"))
+    return Path(made.location)
+
+
+def request(run: Path, **more: Any) -> EditRequest:
+    return EditRequest(out=run.parent / "edit", run=str(run), **more)
+
+
+def test_a_set_of_a_run_is_edited(set_run: Path) -> None:
+    cat = Concept(concept="cat", kind=ConceptKind.OBJECT)
+    notes: list[str] = []
+    plan = plan_edit((cat,), request(set_run, component_set="text"), note=notes.append)
+    assert plan.settings.components == (
+        "text_encoder.layers.0.self_attn", "text_encoder.layers.1.self_attn",
+    )  # fmt: skip
+    assert plan.located.mean_ie == pytest.approx(0.2)
+    assert (plan.located.attribute, plan.located.num_captions) == ("object", 12)
+    assert "the set 'text' of" in notes[0]
+    assert "restored together +0.2000" in notes[0]
+
+
+def test_of_sets_of_one_name_that_of_the_concepts_kind_is_edited(set_run: Path) -> None:
+    neon = Concept(concept="neon", kind=ConceptKind.STYLE)
+    _, components = locate_set(set_run, "by-kind", (neon,))
+    assert components == ("text_encoder.layers.1.self_attn",)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"component_set": "nothing"}, "has no set 'nothing': it has text, by-kind, denoiser"),
+        ({"component_set": "denoiser"}, "has components of the denoiser"),
+        ({"component_set": "text", "layers": ("text_encoder",)}, "both name components"),
+        ({"component_set": "text", "run": None}, "name the run"),
+    ],
+)
+def test_sets_that_are_not_edited(set_run: Path, more: dict[str, Any], said: str) -> None:
+    cat = Concept(concept="cat", kind=ConceptKind.OBJECT)
+    asked = EditRequest(**{"out": set_run.parent / "edit", "run": str(set_run), **more})
+    with pytest.raises(ConceptError, match=said):
+        plan_edit((cat,), asked, note=lambda _: None)
+
+
+def test_a_set_for_each_kind_needs_concepts_of_one_kind(set_run: Path) -> None:
+    concepts = tuple(
+        Concept(concept=k.value, kind=k) for k in (ConceptKind.OBJECT, ConceptKind.STYLE)
+    )
+    with pytest.raises(ConceptError, match="for object, style: edit concepts of one of these"):
+        locate_set(set_run, "by-kind", concepts)
+    _, components = locate_set(set_run, "text", concepts)
+    assert len(components) == 2

@@ -24,9 +24,9 @@ from tests.made_up.runs import make_run as make_patched_run
 from tests.made_up.small_run import commit_scores, make_run
 
 ONE = {"r": "run"}
-EMPTY = {"failures", "shared-components", "noises"}
-"""Without a row, as nothing fails, weights are random and there is one noise: they are tested by
-themselves."""
+EMPTY = {"failures", "shared-components", "noises", "sets", "set-curves"}
+"""Without a row, as nothing fails, weights are random, and there is one noise and no set: they are
+tested by themselves."""
 
 
 @pytest.mark.parametrize(

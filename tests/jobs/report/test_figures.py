@@ -22,6 +22,7 @@ from jobs.report.plot import Drawing, draw_figure
 from jobs.report.words import answers, findings
 from jobs.runs.trace_run import TraceRun
 from schemas.component import TEXT_ENTRIES, Component, Kind, Part
+from schemas.component_set import Curve
 from schemas.errors import PlanError
 from schemas.intervention import PatchKind
 from tests.made_up.report_run import (
@@ -32,6 +33,7 @@ from tests.made_up.report_run import (
     make_report_run,
     make_report_sweep,
 )
+from tests.made_up.set_run import make_set_run, set_of
 from tests.made_up.small_run import commit_scores, make_run
 
 
@@ -46,6 +48,31 @@ def data(run: TraceRun) -> FigureData:
         return read_figure_data(views)
 
 
+@pytest.fixture(scope="module")
+def set_data(tmp_path_factory: pytest.TempPathFactory) -> FigureData:
+    """Return the data of a run of sets, whose figure the other run has not."""
+    sets = (
+        *(set_of(f"top-{n}", n, curve=Curve.TOP) for n in (1, 2, 3)),
+        *(set_of(f"random-{n}", n, curve=Curve.RANDOM, first=3) for n in (1, 2, 3)),
+        set_of("greedy", 2, curve=Curve.GREEDY),
+    )
+    run = make_set_run(
+        tmp_path_factory.mktemp("runs") / "sets",
+        sets,
+        lambda each, *_: len(each.members) / 3 if each.curve is not Curve.RANDOM else 0.1,
+    )
+    with opened_views(run) as views:
+        return read_figure_data(views)
+
+
+def test_the_curves_of_sets_are_said(set_data: FigureData) -> None:
+    (sentence,) = findings("sets", FIGURES["sets"].rows(set_data)).values()
+    assert "restored together, the first of 1 0.33 (0.33 to 0.33) and of 3 1.00" in sentence
+    assert "random sets of the same kinds of 3 0.10" in sentence
+    assert "the greedy set of 2 0.67" in sentence
+    assert "corrupted together" in sentence
+
+
 def group(data: FigureData, part: str, intervention: str = "restore") -> list[Row]:
     wanted = {"attribute": "object", "part": part, "measure": "target"}
     wanted["intervention"] = intervention
@@ -53,8 +80,10 @@ def group(data: FigureData, part: str, intervention: str = "restore") -> list[Ro
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_is_valid_and_holds_its_rows(data: FigureData, name: str) -> None:
-    rows = FIGURES[name].rows(data)
+def test_a_figure_is_valid_and_holds_its_rows(
+    data: FigureData, set_data: FigureData, name: str
+) -> None:
+    rows = FIGURES[name].rows(set_data if name == "sets" else data)
     assert rows
     FIGURES[name].draw(rows).to_dict()  # Altair checks it against Vega-Lite's schema
     spec = FIGURES[name].spec(rows)

@@ -39,8 +39,17 @@ SMALL = {"guidance": 3.5, "height": 16, "width": 16}
             }
         ),
         {"parts": ["text-encoder"], "tokens": ["each", "eos", "subject"]},
+        {
+            "sets": {
+                "late": ["unet.mid_block.resnets.0@1:3", "unet.down_blocks.1.resnets.0@2:3"],
+                "late-too": ["unet.mid_block.resnets.1@1:3"],
+                "late-three": ["unet.up_blocks.0.resnets.0@1:2"],
+                "both": ["unet.mid_block.resnets.0", "text_encoder.layers.0.mlp@eos"],
+            },
+            "interventions": ["restore", "corrupt", "zero"],
+        },
     ],
-    ids=["windows", "interventions", "tokens"],
+    ids=["windows", "interventions", "tokens", "sets"],
 )
 def test_cost_is_what_a_run_does(
     tmp_path: Path,
