@@ -68,8 +68,8 @@ def edit_batch(
     set: Annotated[
         str | None,
         option(
-            "Set of the run's text-encoder components to edit instead, as `dqf trace sets` names "
-            "it: text-encoder-greedy.",
+            "Set of the run's text-encoder components to edit instead, as `dqf trace sets RUN` "
+            "names it: text-encoder-greedy.",
             panel=WHERE,
             metavar="NAME",
             default="none",

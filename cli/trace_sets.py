@@ -1,4 +1,4 @@
-"""`dqf trace sets`: how many components of a ranking together carry an attribute."""
+"""`dqf trace sets RUN`: how many components of a ranking together carry an attribute."""
 
 from typing import TYPE_CHECKING, Annotated
 

@@ -77,9 +77,9 @@ COLUMNS = {
         column(
             "curve",
             TEXT,
-            "how `dqf trace sets` chose a set: top, the first of a ranking; random, drawn, of the "
-            "same kinds; greedy, the first without what the others make superfluous; null where a "
-            "user named it",
+            "how `dqf trace sets RUN` chose a set: top, the first of a ranking; random, drawn, of "
+            "the same kinds; greedy, the first without what the others make superfluous; null where "
+            "a user named it",
             nullable=True,
         ),
         column("size", COUNT, "components of the set", unit="components"),

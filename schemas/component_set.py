@@ -23,7 +23,7 @@ SET_ROLES = tuple(role for role in TokenRole if role not in (TokenRole.WORDS, To
 
 
 class Curve(StrEnum):
-    """How the components of a set were chosen, where `dqf trace sets` chose them."""
+    """How the components of a set were chosen, where `dqf trace sets RUN` chose them."""
 
     TOP = "top"
     """The first of a ranking."""

@@ -164,8 +164,8 @@ VIEWS = (
     _view(
         "set_curves",
         SET_CURVES,
-        "One row per size of the sets that `dqf trace sets` chose: restored, how much of the total "
-        "effect they bring back; corrupted, how much they take.",
+        "One row per size of the sets that `dqf trace sets RUN` chose: restored, how much of the "
+        "total effect they bring back; corrupted, how much they take.",
     ),
 )
 """The views of a run, each after those that it is computed from."""

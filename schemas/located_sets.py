@@ -1,4 +1,4 @@
-"""How `dqf trace sets` chose the sets of a plan."""
+"""How `dqf trace sets RUN` chose the sets of a plan."""
 
 from pydantic import BaseModel, ConfigDict
 

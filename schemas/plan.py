@@ -42,7 +42,7 @@ class TracePlan(BaseModel):
     sets: Annotated[tuple[PlannedSet, ...], BeforeValidator(as_planned)] = ()
     """Components that are patched together, besides the single ones."""
     located_sets: LocatedSets | None = None
-    """How the sets were chosen, if `dqf trace sets` chose them."""
+    """How the sets were chosen, if `dqf trace sets RUN` chose them."""
     consecutive: int = Field(default=1, ge=1)
     """Components of one kind, next to one another in the network, that are restored together."""
     windows: tuple[str, ...] = Field(default=("all",), min_length=1)

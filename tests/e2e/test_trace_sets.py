@@ -1,4 +1,4 @@
-"""`dqf trace sets` on Ray with the embedded model: rounds, resuming, curves."""
+"""`dqf trace sets RUN` on Ray with the embedded model: rounds, resuming, curves."""
 
 from pathlib import Path
 

@@ -117,7 +117,7 @@ FIGURES = {
         chosen_by=("attribute", "part", "measure", "patch_kind", "noise_sigmas"),
         options=("width",),
         shares_x=True,
-        needs="sets that `dqf trace sets` chose, and a total effect",
+        needs="sets that `dqf trace sets RUN` chose, and a total effect",
     ),
     "overlaps": Figure(
         title="Attributes that share components",
