@@ -78,8 +78,8 @@ COLUMNS = {
             "curve",
             TEXT,
             "how `dqf trace sets RUN` chose a set: top, the first of a ranking; random, drawn, of "
-            "the same kinds; greedy, the first without what the others make superfluous; null where "
-            "a user named it",
+            "the same kinds; greedy, the first without what the others make superfluous; null for "
+            "a set that a user named",
             nullable=True,
         ),
         column("size", COUNT, "components of the set", unit="components"),
