@@ -296,7 +296,7 @@ def _controls(rows: Sequence[Row]) -> str:
 
 
 def _together(rows: Sequence[Row]) -> str:
-    """Return what the largest first set, the random ones of its size and the greedy set do."""
+    """Return the shares of the largest first set, random ones of its size and a greedy set."""
     chosen = choice_text(rows[0], ("attribute", "part", "measure", "patch_kind", "noise_sigmas"))
     sentences: list[str] = []
     for intervention, done in (("restore", "restored"), ("corrupt", "corrupted")):

@@ -32,7 +32,7 @@ GROUP BY ALL ORDER BY ie DESC, component, token, step_start, step_stop
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetsRequest:
-    """What sets of a run are asked for."""
+    """The request for sets of a run."""
 
     attributes: tuple[str, ...] = ()
     """By default all of the run's."""
