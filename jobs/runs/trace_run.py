@@ -125,7 +125,7 @@ def _content(run: TraceRun, table: Callable[[], pa.Table]) -> bytes:
 def _writer(run: TraceRun, file: io.BytesIO, schema: pa.Schema) -> pq.ParquetWriter:
     """Return the writer of a table, whose footer names the run."""
     writer = pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True)
-    writer.add_key_value_metadata({RUN_KEY: run.id})
+    writer.add_key_value_metadata({RUN_KEY.decode(): run.id})
     return writer
 
 

@@ -171,9 +171,13 @@ def test_a_sound_file_in_the_wrong_place_counts_for_no_reader(
     before = run_query(run, FACTS)
     name = swap(run, traced(tmp_path / "other", seeds=(5, 6)))
     sentences: list[str] = []
-    for read in (run_query, partial(open_query, {"r": run})):
+    readers: tuple[Callable[[], object], ...] = (
+        partial(run_query, run, FACTS),
+        open_query({"r": run}, FACTS).__enter__,
+    )
+    for read in readers:
         with pytest.raises(StoreError) as caught:
-            read(run, FACTS) if read is run_query else read(FACTS).__enter__()
+            read()
         sentences.append(str(caught.value))
     if name.startswith("p"):
         with pytest.raises(StoreError) as caught:
