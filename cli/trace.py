@@ -111,7 +111,7 @@ def plan(
 
     cost = plan_cost(planned)
     petaflops = plan_petaflops(planned, cost)
-    row: dict[str, object] = asdict(cost) | {"petaflops": petaflops}
+    row: dict[str, object] = {**asdict(cost), "petaflops": petaflops}
     if (advice := long_plan_note(cost, petaflops)) is not None:
         note(advice)
     if calibrate:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -76,7 +76,7 @@ def as_planned(sets: Any) -> Any:
     """Return the sets of a plan file, where a mapping may name lists of components, as a list."""
     if not isinstance(sets, Mapping):
         return sets
-    listed: Mapping[Any, Any] = sets
+    listed = cast(Mapping[Any, Any], sets)
     return [{"name": str(name), "components": of_set} for name, of_set in listed.items()]
 
 

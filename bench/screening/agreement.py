@@ -4,6 +4,7 @@ Shapes: K cells, N captions.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -36,11 +37,17 @@ class Agreement:
         return 1 - self.found
 
 
+def _rank_correlation(x: Array, y: Array) -> float:
+    """Return Spearman's correlation."""
+    found: Any = spearmanr(x, y)
+    return float(found.statistic)
+
+
 def agreement(exact_KN: Array, screened_KN: Array) -> Agreement:
     """Return the agreement of estimates, cut at CLIP, with exact effects."""
     screened_KN = clipped(screened_KN, at=CLIP)
     by_caption = [
-        float(spearmanr(x, f).statistic)
+        _rank_correlation(x, f)
         for x, f in zip(exact_KN.T, screened_KN.T, strict=True)
         if np.ptp(x) > 0 and np.ptp(f) > 0
     ]
@@ -48,7 +55,7 @@ def agreement(exact_KN: Array, screened_KN: Array) -> Agreement:
     halves = exact_KN[:, ::2].mean(1), exact_KN[:, 1::2].mean(1)
     return Agreement(
         within=float(np.mean(by_caption)) if by_caption else float("nan"),
-        of_means=float(spearmanr(mean_K, estimated_K).statistic),
+        of_means=_rank_correlation(mean_K, estimated_K),
         found=share_found(mean_K, estimated_K),
         by_other_half=share_found(*halves) if exact_KN.shape[1] > 1 else None,
     )

@@ -213,8 +213,9 @@ def denoiser_effects(
     effects_PM = torch.zeros(len(patches), len(slopes_M))
     for found in sweep.steps(slopes_M):
         for n, patch in enumerate(patches):
-            if patch.is_open(found.step):
-                effects_PM[n] += _effect(patch, found.activations, sweep.copies(patch.sources))
+            for part in patch.open_at(found.step):
+                copies = sweep.copies(part.sources)
+                effects_PM[n] += _effect(part, found.activations, copies, cells=sweep.cells)
     return effects_PM
 
 
@@ -236,7 +237,10 @@ def text_effects(
         for slopes in slopes_of_text
     ]
     activations = activations_of(passed, outputs, of_outputs)
-    effects = [_effect(patch, activations, [(sweep.base, patch.sources)]) for patch in patches]
+    effects = [
+        _effect(patch, activations, [(sweep.base, patch.sources)], cells=sweep.cells)
+        for patch in patches
+    ]
     return torch.stack(effects)
 
 
@@ -263,14 +267,17 @@ def _effect(
     patch: Patch,
     activations: Mapping[HookPoint, Sequence[Activation]],
     copies: Sequence[tuple[int, tuple[int, ...]]],
+    *,
+    cells: int,
 ) -> torch.Tensor:
-    """Return the effect_M of a patch whose sites are copied, into each row from its sources."""
+    """Return the effect_M of a patch whose sites are copied, into each row from its sources, at a
+    latent of `cells`."""
     parts = [
         first_order(
             ActivationCopy(
                 row=row,
                 sources=sources,
-                positions=patch.positions or site.positions,
+                positions=patch.positions or site.span(cells),
                 channels=site.channels,
             ),
             activation.h,

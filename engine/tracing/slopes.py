@@ -69,6 +69,11 @@ class Sweep:
     """Runs whose activations are evaluated with it."""
     spots: Sequence[HookPoint]
 
+    @property
+    def cells(self) -> int:
+        """The cells of a latent, h x w."""
+        return self.past.final[0, 0].numel()
+
     def steps(self, slopes_M: Sequence[torch.Tensor]) -> Iterator[StepSlopes]:
         """Yield the slopes of every step, the last first, from those of the final latent_1Chw."""
         after: list[Slopes] = [[slope] for slope in slopes_M]

@@ -119,7 +119,7 @@ def _set_patches(run: TraceRun, slab: Slab, attribute: str) -> int:
     plan = run.plan
     caption = next(c for c in plan.captions if c.attribute == attribute)
     cases = product(slab.sets, plan.interventions, plan.patches)
-    return sum(each.allows(*case, caption) for each, *case in cases)
+    return sum(each.allows(what, kind, caption) for each, what, kind in cases)
 
 
 def _patches(run: TraceRun, slab: Slab) -> int:

@@ -179,8 +179,8 @@ class _UnitCosts:
             )
         sets = [
             component_set
-            for component_set, *case in product(unit.sets, unit.interventions, unit.patches)
-            if component_set.allows(*case, unit.caption)
+            for component_set, what, kind in product(unit.sets, unit.interventions, unit.patches)
+            if component_set.allows(what, kind, unit.caption)
         ]
         runs += len(sets)
         if unit.part is Part.TEXT_ENCODER:

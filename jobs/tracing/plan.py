@@ -367,6 +367,6 @@ def _check_interventions(
         cases = product(plan.patches, traced, plan.captions)
         of_sets = product(sets, plan.patches, plan.captions)
         if not any(allows(intervention, *case) for case in cases) and not any(
-            each.allows(intervention, *case) for each, *case in of_sets
+            each.allows(intervention, kind, caption) for each, kind, caption in of_sets
         ):
             raise PlanError(f"no component to trace can be used with intervention {intervention}")
