@@ -31,8 +31,10 @@ from jobs.runs.run import Task
 from jobs.tracing.plan import check_plan, make_plan
 from jobs.tracing.trace import prepare_run
 from jobs.tracing.tracer import TraceWorker
+from schemas.component_set import Curve
 from tests.docs.shown import PAGES, ROOT, Shown, blocks, inline_commands, shown_commands
 from tests.made_up.report_run import make_report_edit, make_report_sweep
+from tests.made_up.set_run import make_set_run, set_of
 
 READERS = (
     "rank", "query", "doctor", "components", "models", "trace status", "trace plan", "report",
@@ -129,7 +131,8 @@ def test_shown_modules_exist() -> None:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder as the docs take for granted: docs/ and a run, traced in two steps."""
+    """Return a folder as the docs take for granted: docs/, a run, traced in two steps, and one of
+    sets."""
     folder = tmp_path_factory.mktemp("small")
     shutil.copytree(ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns("*.md"))
     fields = {
@@ -147,6 +150,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     worker = TraceWorker(run.location, rows=12, threads=1)
     for chunk in range(run.num_chunks):
         assert not worker.run(Task(chunk=chunk)).errors
+    sets = tuple(set_of(f"top-{n}", n, curve=Curve.TOP) for n in (1, 2, 3))
+    make_set_run(folder / "runs" / "demo-sets", sets, lambda each, *_: len(each.members) / 3)
     make_report_edit(folder / "edits" / "demo")
     make_report_sweep(folder / "sweeps" / "demo")
     return folder
