@@ -287,6 +287,13 @@ def _writing(site: Site, given: torch.Tensor, *, positions: slice | list[int] | 
     return write
 
 
+def _with_last_row(h: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    """Return an activation with its last row, that of the caption, as given."""
+    written = h.clone()
+    written[-1] = given[-1]
+    return written
+
+
 @contextmanager
 def _changing(site: Site, change: Change) -> Iterator[None]:
     """Pass the activation of a component's place through a function."""
@@ -305,7 +312,10 @@ def _changing(site: Site, change: Change) -> Iterator[None]:
     def left_out(_module: Any, args: Any, kwargs: Any, output: Any) -> Any:
         image = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
         text = kwargs.get("encoder_hidden_states")
-        return (text, image) if isinstance(output, tuple) else image
+        if isinstance(output, tuple):
+            pairs = zip(output, (text, image), strict=True)
+            return tuple(None if h is None else _with_last_row(h, given) for h, given in pairs)
+        return _with_last_row(output, image)
 
     if side in (Side.TEXT, Side.MASK):
         handle = module.register_forward_pre_hook(before, with_kwargs=True)

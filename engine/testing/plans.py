@@ -16,7 +16,7 @@ from engine.tracing.trace_unit import trace_images
 from schemas.caption import Caption
 from schemas.component import Component, Part
 from schemas.component_set import ComponentSet, SetMember
-from schemas.intervention import Intervention, PatchKind, TokenRole, allows
+from schemas.intervention import READ_TEXTS, Intervention, PatchKind, TokenRole, allows
 from schemas.numerics import Numerics
 from schemas.unit import Unit
 from schemas.window import Window
@@ -62,7 +62,8 @@ def random_plan(
     steps = len(evaluated(new_scheduler(model, numerics)))
     window = (0, steps) if part is Part.TEXT_ENCODER else _window(random, steps)
     second = random.choice([Intervention.CORRUPT, Intervention.ZERO])
-    special = (Intervention.SWAP, Intervention.EMPTY_TEXT, Intervention.SKIP)
+    texts = READ_TEXTS if model.family.reads_padding else ()
+    special = (*texts, *((Intervention.SKIP,) if model.family.skips_blocks else ()))
     together = dict.fromkeys([*chosen, text])
     members = [_member(random, component, steps) for component in together]
     unit = Unit(

@@ -23,7 +23,7 @@ from schemas.component import PAPER_KINDS, TEXT_ENTRIES, Component, Kind, Part
 from schemas.component_set import ComponentSet
 from schemas.documents import first_message, first_problem, is_mapping, read_json, read_yaml
 from schemas.errors import PlanError
-from schemas.intervention import Intervention, PatchKind, allows
+from schemas.intervention import READ_TEXTS, Intervention, PatchKind, allows
 from schemas.plan import TracePlan
 from schemas.unit import MARGIN, Unit, alternatives
 from schemas.window import expand_windows
@@ -177,6 +177,7 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     check_size(plan.model, height=numerics.height, width=numerics.width)
     skeleton = open_skeleton(plan.model)
     check_guidance(skeleton, numerics)
+    _check_texts(plan, skeleton)
     _check_kinds(plan, list_components(skeleton))
     _check_path(plan, skeleton)
     # Workers fetch later and elsewhere, so the plan records the commit that was checked.
@@ -279,6 +280,21 @@ def _check_screen(plan: TracePlan, traced: Sequence[Component]) -> None:
             raise PlanError(
                 f"a screen estimates what one activation does, and {component.name} is patched at "
                 "several together: trace it without --screen, or leave it out"
+            )
+
+
+def _check_texts(plan: TracePlan, skeleton: "Skeleton") -> None:
+    """Raise PlanError if a text of another length would need another mask in one attention, or
+    leaving a block out is not right."""
+    if Intervention.SKIP in plan.interventions and not skeleton.family.skips_blocks:
+        raise PlanError(
+            f"intervention skip: it was not found right on models like {plan.model!r}: leave it out"
+        )
+    for intervention in READ_TEXTS:
+        if intervention in plan.interventions and not skeleton.family.reads_padding:
+            raise PlanError(
+                f"intervention {intervention}: model {plan.model!r} reads a caption's own tokens "
+                "alone, and dqf cannot give one attention a text of another length: leave it out"
             )
 
 

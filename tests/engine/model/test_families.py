@@ -177,7 +177,8 @@ def test_restoring_all_of_the_text_encoders_is_the_clean_run(
     unit = unit_of(Part.TEXT_ENCODER, [], steps=1)
     runs = reference_runs(unit, numerics)
     layers = tuple(site for site in list_sites(model) if site.component.kind is Kind.LAYER)
-    patch = _restoring(layers, 1)
+    every = tuple(range(model.tokenizer.model_max_length))
+    patch = replace(_restoring(layers, 1), positions=every)
     rows = [*(TextRow(run=run) for run in runs), TextRow(run=runs[CORRUPTED], patch=patch)]
     with torch.inference_mode():
         cond = encode_rows(model, unit, rows, numerics)
