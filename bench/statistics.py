@@ -33,7 +33,7 @@ from jobs.query.kept_statistics import FOLDER
 from jobs.query.rank import SHOWN, Choice, ranked
 from jobs.query.select import opened_views, run_query
 from jobs.query.set_members import members_of
-from jobs.runs.parts import PartContent, part_name, write_part
+from jobs.runs.parts import Commit, PartContent, part_name, write_part
 from jobs.runs.trace_run import TraceRun, open_run
 from schemas.statistics import STATISTICS
 from schemas.tables import SCORES
@@ -83,7 +83,9 @@ def _written(location: Path, rows: int, windows: int) -> TraceRun:
     plan = make_plan(units=CAPTIONS * seeds, captions=CAPTIONS, chunk_units=64)
     run = make_run(location, plan, components=COMPONENTS)
     for number, table in enumerate(_tables(run, windows)):
-        content = write_part([PartContent(table=table, commits=())], run_id=run.id, schema=SCORES)
+        done = Commit(chunk=number, generation=0, units=1, failures=())
+        part = PartContent(table=table, commits=(done,))
+        content = write_part([part], run_id=run.id, schema=SCORES)
         run.storage.create(part_name(number), content)
     return run
 

@@ -221,7 +221,7 @@ def test_sets_that_are_not_edited(set_run: Path, more: dict[str, Any], said: str
 
 def test_a_set_for_each_kind_needs_concepts_of_one_kind(set_run: Path) -> None:
     concepts = tuple(
-        Concept(concept=k.value, kind=k) for k in (ConceptKind.OBJECT, ConceptKind.STYLE)
+        Concept(concept=f"one {k.value}", kind=k) for k in (ConceptKind.OBJECT, ConceptKind.STYLE)
     )
     with pytest.raises(ConceptError, match="for object, style: edit concepts of one of these"):
         locate_set(set_run, "by-kind", concepts)

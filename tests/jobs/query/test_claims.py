@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.query.select import run_query
-from jobs.runs.parts import PartContent, part_name, write_part
+from jobs.runs.parts import Commit, PartContent, part_name, write_part
 from jobs.runs.trace_run import TraceRun
 from schemas.caption import Caption
 from schemas.component import Part
@@ -87,7 +87,9 @@ def null_run(location: Path, generator: np.random.Generator) -> TraceRun:
     )
     run = make_run(location, plan, components=STATES)
     table = pa.concat_tables(null_scores(run, generator))
-    content = write_part([PartContent(table=table, commits=())], run_id=run.id, schema=SCORES)
+    done = Commit(chunk=0, generation=0, units=1, failures=())
+    part = PartContent(table=table, commits=(done,))
+    content = write_part([part], run_id=run.id, schema=SCORES)
     run.storage.create(part_name(0), content)
     return run
 
