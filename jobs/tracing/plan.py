@@ -177,7 +177,7 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     check_size(plan.model, height=numerics.height, width=numerics.width)
     skeleton = open_skeleton(plan.model)
     check_guidance(skeleton, numerics)
-    _check_texts(plan, skeleton)
+    _check_replaced(plan, skeleton)
     _check_kinds(plan, list_components(skeleton))
     _check_path(plan, skeleton)
     # Workers fetch later and elsewhere, so the plan records the commit that was checked.
@@ -283,7 +283,7 @@ def _check_screen(plan: TracePlan, traced: Sequence[Component]) -> None:
             )
 
 
-def _check_texts(plan: TracePlan, skeleton: "Skeleton") -> None:
+def _check_replaced(plan: TracePlan, skeleton: "Skeleton") -> None:
     """Raise PlanError if a text of another length would need another mask in one attention, or
     leaving a block out is not right."""
     if Intervention.SKIP in plan.interventions and not skeleton.family.skips_blocks:

@@ -477,7 +477,7 @@ def compare_any_plan(model: Diffusion, scorer: Scorer, data: st.DataObject) -> N
 
 
 some_role = st.sampled_from([r for r in TokenRole if r not in (TokenRole.EACH, TokenRole.WORDS)])
-some_intervention = st.sampled_from(list(Intervention))
+some_intervention = st.sampled_from(PAPERS)
 
 
 @st.composite
