@@ -193,7 +193,12 @@ class Family(ABC):
         """Return images_RCHW in [0, 1], float32 on the model's device."""
         vae = model.vae
         images_RCHW = vae.decode(x_RChw / vae.config.scaling_factor, return_dict=False)[0]
-        return (images_RCHW / 2 + 0.5).clamp(0, 1).float()
+        return from_minus_one(images_RCHW)
+
+
+def from_minus_one(images_RCHW: torch.Tensor) -> torch.Tensor:
+    """Return images of [-1, 1], which a network gives, in [0, 1] and float32."""
+    return (images_RCHW / 2 + 0.5).clamp(0, 1).float()
 
 
 @dataclass(frozen=True, kw_only=True)

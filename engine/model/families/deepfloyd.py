@@ -18,7 +18,7 @@ from transformers import T5EncoderModel
 from engine.model.conditioning import Conditioning
 from engine.model.families.t5 import lowering_tokenizer, run_masked, t5_dtype
 from engine.model.families.unets import UNetFamily
-from engine.model.model import TextEncoder
+from engine.model.model import TextEncoder, from_minus_one
 from engine.model.settings import Allowed, check_text, refuse_settings
 
 if TYPE_CHECKING:
@@ -88,4 +88,4 @@ class DeepFloydIF(UNetFamily):
 
     def decode(self, model: "Diffusion", x_RChw: torch.Tensor) -> torch.Tensor:
         """Return images_RCHW in [0, 1], which the UNet's pixels are in [-1, 1]."""
-        return (x_RChw / 2 + 0.5).clamp(0, 1).float()
+        return from_minus_one(x_RChw)

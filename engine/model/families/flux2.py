@@ -24,19 +24,17 @@ from engine.model.conditioning import Conditioning
 from engine.model.families.joint_attention import joint_sites
 from engine.model.families.language_models import (
     ChatTokenizer,
-    run_language_model,
+    LanguageModelFamily,
     states_before,
     user_message,
 )
-from engine.model.families.t5 import t5_dtype
 from engine.model.families.transformers import (
-    TransformerFamily,
     check_given,
     check_width,
     dead_modulation,
 )
 from engine.model.hooks import HookPoint, Side
-from engine.model.model import TextEncoder
+from engine.model.model import from_minus_one
 from engine.model.settings import Allowed, refuse_settings
 from engine.model.sites import (
     FEED,
@@ -58,8 +56,6 @@ LENGTH = 512
 """Token positions of a caption in its template, padding included: the text rows."""
 READ = (9, 18, 27)
 """The layers of the language model whose inputs are read, counted from 0."""
-LATENT = 64
-"""Height and width of the pipeline's own latents: 1024 pixels of the published VAE."""
 SQUARE = 2
 """Cells of the VAE's latents along a side of a token."""
 SETTINGS: Allowed = {
@@ -69,10 +65,11 @@ SETTINGS: Allowed = {
 }
 
 
-class Flux2Klein(TransformerFamily):
+class Flux2Klein(LanguageModelFamily):
     """`Flux2KleinPipeline`: distilled to four steps without guidance, or not."""
 
     pipeline = "Flux2KleinPipeline"
+    own_cells = 64
     networks = MappingProxyType(
         {
             "text_encoder": Qwen3ForCausalLM,
@@ -123,17 +120,9 @@ class Flux2Klein(TransformerFamily):
         template = user_message(tokenizer, is_thinking=False)
         return ChatTokenizer(tokenizer, template=template, length=LENGTH)
 
-    def text_dtype(self, dtype: torch.dtype, *, part: str) -> torch.dtype:
-        """Return float32 in place of float16, whose range language models exceed."""
-        return t5_dtype(dtype)
-
     def read_layers(self, part: str, layers: int) -> int:
         """Return the layers before the third state that is read."""
         return READ[-1]
-
-    def run_encoder(self, encoder: TextEncoder, ids_RL: torch.Tensor) -> Any:
-        """Return the language model's output, with a mask of padding."""
-        return run_language_model(encoder, ids_RL)
 
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the states before three layers, side by side; padding is read."""
@@ -194,15 +183,11 @@ class Flux2Klein(TransformerFamily):
         std_C = (vae.bn.running_var + vae.config.batch_norm_eps).sqrt()
         x_RChw = x_RChw * std_C[:, None, None] + vae.bn.running_mean[:, None, None]
         images_RCHW = vae.decode(torch.pixel_shuffle(x_RChw, SQUARE), return_dict=False)[0]
-        return (images_RCHW / 2 + 0.5).clamp(0, 1).float()
+        return from_minus_one(images_RCHW)
 
     def vae_factor(self, vae: Any) -> int:
         """Return the pixels of a token along a side."""
         return SQUARE * super().vae_factor(vae)
-
-    def latent_size(self, model: "Diffusion | Skeleton") -> tuple[int, int]:
-        """Return the pipeline's own size, of which the transformer's config says nothing."""
-        return LATENT, LATENT
 
 
 def places_of(height: int, width: int, length: int) -> torch.Tensor:

@@ -58,8 +58,6 @@ TRAINED_LENGTH = "_max_sequence_length"
 called with, as `max_sequence_length`. It is dqf's own; diffusers keeps and ignores it."""
 GUIDED_LENGTH, DISTILLED_LENGTH = 512, 256
 """T5's token positions in FLUX.1 dev, and in schnell, which was distilled at fewer."""
-FLUX_LATENT = 128
-"""Height and width of FLUX.1's own latents (`FluxPipeline.default_sample_size`)."""
 SETTINGS: Allowed = {("vae", "out_channels"): (3,)}
 PATCH = 2
 """Cells of a latent along a side of an image token of FLUX.1."""
@@ -195,6 +193,7 @@ class Flux(JointFamily):
     """`FluxPipeline`: FLUX.1 dev, which embeds the guidance scale, and schnell, which has none."""
 
     pipeline = "FluxPipeline"
+    own_cells = 128
     networks = MappingProxyType(
         {
             "text_encoder": CLIPTextModel,
@@ -302,10 +301,6 @@ class Flux(JointFamily):
     def latent_channels(self, denoiser: Any) -> int:
         """Return the channels of a latent, of which the transformer reads 2 x 2 as one token."""
         return denoiser.config.in_channels // 4
-
-    def latent_size(self, model: "Diffusion | Skeleton") -> tuple[int, int]:
-        """Return the pipeline's own size, of which the transformer's config says nothing."""
-        return FLUX_LATENT, FLUX_LATENT
 
 
 def packed(x_RChw: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from engine.model.families.t5 import t5_dtype
+from engine.model.families.transformers import TransformerFamily
 from engine.model.hooks import HookPoint, Side, recording
 from engine.model.model import TextEncoder
 from engine.model.tokens import TemplateTokenizer
@@ -69,6 +71,18 @@ class ChatTokenizer(TemplateTokenizer):
         """Return how many of the caption's first characters are left out."""
         is_whole = self._template(caption) == self._around(caption)
         return 0 if is_whole else super()._blanks(caption)
+
+
+class LanguageModelFamily(TransformerFamily):
+    """Pipelines whose one text encoder is a language model."""
+
+    def text_dtype(self, dtype: torch.dtype, *, part: str) -> torch.dtype:
+        """Return float32 in place of float16, whose range language models exceed."""
+        return t5_dtype(dtype)
+
+    def run_encoder(self, encoder: TextEncoder, ids_RL: torch.Tensor) -> Any:
+        """Return the language model's output, with a mask of padding."""
+        return run_language_model(encoder, ids_RL)
 
 
 def user_message(tokenizer: Any, *, is_thinking: bool) -> Template:

@@ -19,19 +19,17 @@ from engine.model.conditioning import Conditioning, TextPlace
 from engine.model.families.joint_attention import joint_sites, packed, unpacked
 from engine.model.families.language_models import (
     ChatTokenizer,
+    LanguageModelFamily,
     decoder_of,
-    run_language_model,
     states_before,
     text_mask,
 )
-from engine.model.families.t5 import t5_dtype
 from engine.model.families.transformers import (
-    TransformerFamily,
     check_width,
     dead_modulation,
     sigmas_and_shift,
 )
-from engine.model.model import TextEncoder
+from engine.model.model import from_minus_one
 from engine.model.settings import Allowed, refuse_settings
 from engine.model.sites import NetworkSite, whole
 from engine.model.weight_files import PartError
@@ -50,8 +48,6 @@ DROPPED = 34
 """Positions at the start whose states the pipeline drops: those before the caption."""
 LENGTH = 512
 """Text rows."""
-LATENT = 128
-"""Height and width of the pipeline's own latents (`default_sample_size`)."""
 PATCH = 2
 """Cells of a latent along a side of an image token."""
 SETTINGS: Allowed = {
@@ -64,10 +60,11 @@ SETTINGS: Allowed = {
 }
 
 
-class QwenImage(TransformerFamily):
+class QwenImage(LanguageModelFamily):
     """`QwenImagePipeline`; its `true_cfg_scale` is dqf's guidance scale."""
 
     pipeline = "QwenImagePipeline"
+    own_cells = 128
     reads_padding = False
     networks = MappingProxyType(
         {
@@ -111,14 +108,6 @@ class QwenImage(TransformerFamily):
                 f"the pipeline drops {DROPPED}: captions would lose their first"
             )
         return prepared
-
-    def text_dtype(self, dtype: torch.dtype, *, part: str) -> torch.dtype:
-        """Return float32 in place of float16, whose range language models exceed."""
-        return t5_dtype(dtype)
-
-    def run_encoder(self, encoder: TextEncoder, ids_RL: torch.Tensor) -> Any:
-        """Return the language model's output, with a mask of padding."""
-        return run_language_model(encoder, ids_RL)
 
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the normed states after the last layer, and a mask of the tokens that are read."""
@@ -197,7 +186,7 @@ class QwenImage(TransformerFamily):
         )
         frames = (x_RChw * std + mean).unsqueeze(2)
         images_RCHW = model.vae.decode(frames, return_dict=False)[0][:, :, 0]
-        return (images_RCHW / 2 + 0.5).clamp(0, 1).float()
+        return from_minus_one(images_RCHW)
 
     def vae_factor(self, vae: Any) -> int:
         """Return the pixels of one latent cell along a side."""
@@ -206,10 +195,6 @@ class QwenImage(TransformerFamily):
     def latent_channels(self, denoiser: Any) -> int:
         """Return the channels of a latent, of which the transformer reads 2 x 2 as one token."""
         return denoiser.config.in_channels // PATCH**2
-
-    def latent_size(self, model: "Diffusion | Skeleton") -> tuple[int, int]:
-        """Return the pipeline's own size, of which the transformer's config says nothing."""
-        return LATENT, LATENT
 
 
 def read_rows(cond: Conditioning) -> tuple[torch.Tensor, torch.Tensor | None]:

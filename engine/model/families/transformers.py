@@ -1,7 +1,7 @@
 """The base of families with a diffusion transformer."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import diffusers
 import numpy as np
@@ -13,11 +13,17 @@ from engine.model.sites import NetworkSite, whole
 from engine.model.weight_files import PartError
 from schemas.component import Kind
 
+if TYPE_CHECKING:
+    from engine.model.model import Diffusion, Skeleton
+
 
 class TransformerFamily(Family):
     """Pipelines whose denoiser is a transformer over the patches of a VAE's latents."""
 
     denoiser = "transformer"
+    own_cells: ClassVar[int | None] = None
+    """Height and width of the pipeline's own latents, where the transformer's config says nothing
+    of them (the pipelines' `default_sample_size`)."""
 
     def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
         """Return the pipeline of the parts alone, without an image encoder."""
@@ -26,6 +32,11 @@ class TransformerFamily(Family):
     def patch_size(self, denoiser: Any) -> int:
         """Return the cells along a side of an image token."""
         return denoiser.config.patch_size
+
+    def latent_size(self, model: "Diffusion | Skeleton") -> tuple[int, int]:
+        """Return the pipeline's own size."""
+        cells = self.own_cells
+        return super().latent_size(model) if cells is None else (cells, cells)
 
     def predicted_channels(self, denoiser: Any) -> int:
         """Return the latents': `predict` leaves out a learned variance."""

@@ -19,15 +19,13 @@ from transformers import Qwen3Model
 from engine.model.conditioning import Conditioning
 from engine.model.families.language_models import (
     ChatTokenizer,
+    LanguageModelFamily,
     decoder_of,
-    run_language_model,
     states_before,
     text_mask,
     user_message,
 )
-from engine.model.families.t5 import t5_dtype
 from engine.model.families.transformers import (
-    TransformerFamily,
     check_latent,
     check_width,
     dead_modulation,
@@ -35,7 +33,6 @@ from engine.model.families.transformers import (
     with_shift,
 )
 from engine.model.hooks import HookPoint, Side
-from engine.model.model import TextEncoder
 from engine.model.settings import Allowed, refuse_settings
 from engine.model.sites import (
     FEED,
@@ -56,8 +53,6 @@ if TYPE_CHECKING:
 
 LENGTH = 512
 """Token positions of a caption in its template."""
-LATENT = 128
-"""Height and width of the pipeline's own latents: 1024 pixels of the published VAE."""
 PATCH = 2
 """Cells of a latent along a side of an image token."""
 MULTIPLE = 32
@@ -65,10 +60,11 @@ MULTIPLE = 32
 SETTINGS: Allowed = {("vae", "out_channels"): (3,), ("transformer", "siglip_feat_dim"): (None,)}
 
 
-class ZImage(TransformerFamily):
+class ZImage(LanguageModelFamily):
     """`ZImagePipeline`; its guidance scale is s in cond + s (cond - uncond), 1 less than dqf's."""
 
     pipeline = "ZImagePipeline"
+    own_cells = 128
     reads_padding = False
     networks = MappingProxyType(
         {
@@ -107,17 +103,9 @@ class ZImage(TransformerFamily):
         template = user_message(tokenizer, is_thinking=True)
         return ChatTokenizer(tokenizer, template=template, length=LENGTH)
 
-    def text_dtype(self, dtype: torch.dtype, *, part: str) -> torch.dtype:
-        """Return float32 in place of float16, whose range language models exceed."""
-        return t5_dtype(dtype)
-
     def read_layers(self, part: str, layers: int) -> int:
         """Return all but the last."""
         return layers - 1
-
-    def run_encoder(self, encoder: TextEncoder, ids_RL: torch.Tensor) -> Any:
-        """Return the language model's output, with a mask of padding."""
-        return run_language_model(encoder, ids_RL)
 
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the states before the last layer, and a mask of the tokens that are rows."""
@@ -187,10 +175,6 @@ class ZImage(TransformerFamily):
     def most_cells(self, denoiser: Any) -> int:
         """Return the positions of the shorter side, in cells."""
         return min(denoiser.config.axes_lens[1:]) * PATCH
-
-    def latent_size(self, model: "Diffusion | Skeleton") -> tuple[int, int]:
-        """Return the pipeline's own size, of which the transformer's config says nothing."""
-        return LATENT, LATENT
 
 
 def captions_of(cond: Conditioning) -> list[torch.Tensor]:
