@@ -52,8 +52,6 @@ class Family(ABC):
 
     reads_padding: ClassVar[bool] = True
     """Whether the denoiser computes the text rows of padding too."""
-    skips_blocks: ClassVar[bool] = True
-    """Whether the intervention that leaves a block out was found right by the oracle."""
 
     @abstractmethod
     def check_settings(self, networks: Mapping[str, Any]) -> None:

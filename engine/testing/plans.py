@@ -63,7 +63,7 @@ def random_plan(
     window = (0, steps) if part is Part.TEXT_ENCODER else _window(random, steps)
     second = random.choice([Intervention.CORRUPT, Intervention.ZERO])
     texts = READ_TEXTS if model.family.reads_padding else ()
-    special = (*texts, *((Intervention.SKIP,) if model.family.skips_blocks else ()))
+    special = (*texts, Intervention.SKIP)
     together = dict.fromkeys([*chosen, text])
     members = [_member(random, component, steps) for component in together]
     unit = Unit(

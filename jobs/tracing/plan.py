@@ -284,12 +284,7 @@ def _check_screen(plan: TracePlan, traced: Sequence[Component]) -> None:
 
 
 def _check_replaced(plan: TracePlan, skeleton: "Skeleton") -> None:
-    """Raise PlanError if a text of another length would need another mask in one attention, or
-    leaving a block out is not right."""
-    if Intervention.SKIP in plan.interventions and not skeleton.family.skips_blocks:
-        raise PlanError(
-            f"intervention skip: it was not found right on models like {plan.model!r}: leave it out"
-        )
+    """Raise PlanError if a text of another length would need another mask in one attention."""
     for intervention in READ_TEXTS:
         if intervention in plan.interventions and not skeleton.family.reads_padding:
             raise PlanError(

@@ -35,7 +35,6 @@ class Sana(CrossAttentionFamily):
     """`SanaPipeline` (Xie et al. 2024); captions are lowered, not cleaned further."""
 
     pipeline = "SanaPipeline"
-    skips_blocks = False
     networks = MappingProxyType(
         {
             "text_encoder": Gemma2Model,
