@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from engine.reference.sampling import related_scenes
+from engine.reference.sampling import BROAD, Mix, related_scenes
 from engine.reference.scenes import compose, random_placements
 from engine.reference.wordings import attributes, matches, random_wording
 
@@ -31,9 +31,11 @@ class Batch:
     """Row image, column caption: 1 where the caption is right for the image."""
 
 
-def draw_batch(sprites: torch.Tensor, size: int, *, rng: torch.Generator) -> Batch:
+def draw_batch(
+    sprites: torch.Tensor, size: int, *, mix: Mix = BROAD, rng: torch.Generator
+) -> Batch:
     """Return `size` images and captions: groups of GROUP scenes that share their objects."""
-    scenes = related_scenes(size, group=GROUP, rng=rng)
+    scenes = related_scenes(size, group=GROUP, mix=mix, rng=rng)
     wordings = [random_wording(scene, rng) for scene in scenes]
     attribute_NA = attributes(scenes)
     return Batch(

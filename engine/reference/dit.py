@@ -18,11 +18,17 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from engine.model.families.joint_attention import TRAINED_LENGTH
 from engine.reference import loop
 from engine.reference.captions import tokenize
-from engine.reference.latents import Latents, draw, stratified
+from engine.reference.latents import Latents, draw, entry_weights, stratified
+from engine.reference.phases import Phase
+from engine.reference.sampling import CROWDED
 from engine.reference.text import WIDTH
 from engine.reference.vae import CHANNELS
 
-TRAIN_STEPS, BATCH, RATE, SEED = 3800, 64, 1e-3, 43
+BATCH, SEED = 64, 43
+PHASES = (
+    Phase(name="dit", steps=3800, rate=1e-3, seed=SEED),
+    Phase(name="dit_crowded", steps=7000, rate=1e-3, seed=SEED + 1, mix=CROWDED),
+)
 DECAY = 0.999
 """Decay of the averaged weights."""
 SHIFT = 1.5
@@ -119,9 +125,13 @@ def dit_loss(
 
 
 def train_dit(
-    data: Latents, work: Path, *, conditioning: TextConditioning, steps: int = TRAIN_STEPS
+    data: Latents,
+    work: Path,
+    *,
+    conditioning: TextConditioning,
+    phases: tuple[Phase, ...] = PHASES,
 ) -> SD3Transformer2DModel:
-    """Train the transformer, from its checkpoint `work`/dit.pt if there is one.
+    """Train the transformer, each phase from its checkpoint in `work` if there is one.
 
     It is compiled (which needs a C++ compiler): a batch takes 0.61 s of processor time, not 1.00.
     """
@@ -129,13 +139,17 @@ def train_dit(
     dit = build_dit()
     compiled = torch.compile(dit)
 
-    def loss_of(rng: torch.Generator) -> torch.Tensor:
-        latent_NCHW, texts = draw(data, BATCH, rng=rng)
-        return dit_loss(compiled, latent_NCHW, *conditioning(texts), rng=rng)
-
-    numbers = {"steps": steps, "batch": BATCH, "rate": RATE, "seed": SEED, "decay": DECAY}
     outer = ("pos_embed.", "context_embedder.", "time_text_embed.", "proj_out.", "norm_out.")
-    optimizers = loop.muon_and_adamw(dit, outer=outer)
-    with mock.patch.object(F, "scaled_dot_product_attention", attention):
-        loop.train("dit", dit, loss_of, work=work, warmup=200, optimizers=optimizers, **numbers)
+    for phase in phases:
+        weight_M = entry_weights(data, phase.mix)
+
+        def loss_of(rng: torch.Generator, weight_M: torch.Tensor = weight_M) -> torch.Tensor:
+            latent_NCHW, texts = draw(data, weight_M, BATCH, rng=rng)
+            return dit_loss(compiled, latent_NCHW, *conditioning(texts), rng=rng)
+
+        optimizers = loop.muon_and_adamw(dit, outer=outer)
+        with mock.patch.object(F, "scaled_dot_product_attention", attention):
+            loop.train_phase(
+                phase, dit, loss_of, work=work, batch=BATCH, decay=DECAY, optimizers=optimizers
+            )
     return dit.eval()

@@ -12,6 +12,7 @@ from open_clip.model import CLIP
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from engine.reference import dit, loop, unet
+from engine.reference.phases import Phase, last_checkpoint
 from engine.reference.scenes import grid
 from engine.reference.scorer import export_scorer
 from engine.reference.vocabulary import GUIDANCE, STEPS, Scene, caption, write_vocabulary
@@ -44,15 +45,21 @@ class Parts:
     tokenizers: tuple[CLIPTokenizer, CLIPTokenizer]
 
 
-def averaged(work: Path, name: str, model: torch.nn.Module) -> torch.nn.Module:
-    """Return the model with the averaged weights of a stage's checkpoint, finished or not."""
-    model.load_state_dict(loop.load(work / f"{name}.pt")["average"])
+def averaged(work: Path, phases: tuple[Phase, ...], model: torch.nn.Module) -> torch.nn.Module:
+    """Return the model with the averaged weights of its last phase begun, finished or not.
+
+    FileNotFoundError: no phase has begun.
+    """
+    path = last_checkpoint(work, phases)
+    if path is None:
+        raise FileNotFoundError(f"{work} has no checkpoint of {phases[0].name}")
+    model.load_state_dict(loop.load(path)["average"])
     return model.eval()
 
 
 def build_sd(parts: Parts, work: Path) -> StableDiffusionPipeline:
     """Return emoji-sd from the checkpoints in `work`."""
-    denoiser = averaged(work, "unet", unet.build_unet())
+    denoiser = averaged(work, unet.PHASES, unet.build_unet())
     denoiser.set_attn_processor(AttnProcessor2_0())
     return StableDiffusionPipeline(
         vae=parts.vae,
@@ -76,7 +83,7 @@ def build_dit(parts: Parts, work: Path) -> StableDiffusion3Pipeline:
         tokenizer_2=parts.tokenizers[1],
         text_encoder_3=None,
         tokenizer_3=None,
-        transformer=averaged(work, "dit", dit.build_dit()),
+        transformer=averaged(work, dit.PHASES, dit.build_dit()),
         scheduler=dit.build_scheduler(),
     )
 
@@ -100,8 +107,8 @@ def export_all(parts: Parts, scorer: CLIP, *, work: Path, folder: Path = FOLDER)
     written.
     """
     parts.vae.register_to_config(scaling_factor=parts.scale)
-    builders = {"emoji-sd": ("unet", build_sd), "emoji-dit": ("dit", build_dit)}
-    names = [name for name, (stage, _) in builders.items() if (work / f"{stage}.pt").exists()]
+    builders = {"emoji-sd": (unet.PHASES, build_sd), "emoji-dit": (dit.PHASES, build_dit)}
+    names = [name for name, (phases, _) in builders.items() if last_checkpoint(work, phases)]
     for name in names:
         for old in ("unet", "transformer", "text_encoder", "text_encoder_2", "vae"):
             shutil.rmtree(folder / name / old, ignore_errors=True)

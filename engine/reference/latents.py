@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from engine.reference import loop
-from engine.reference.sampling import KINDS, NATURAL, UPRIGHT, objects_of, variation
+from engine.reference.sampling import NATURAL, UPRIGHT, Mix, objects_of, variation
 from engine.reference.scenes import FIXED, compose
 from engine.reference.vae import latent_deviation
 from engine.reference.vocabulary import Scene, scenes
@@ -25,19 +25,18 @@ EMPTY = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latents:
-    """The latents of training scenes, with the weight of each in sampling."""
+    """The latents of training scenes."""
 
     scenes: list[Scene]
     latent_MCHW: torch.Tensor
     owner_M: torch.Tensor
     """Row in `scenes` of each latent: scenes of one object alone have one for each placement."""
-    weight_M: torch.Tensor
     scale: float
     """Scaling factor of the VAE."""
 
 
 def kind_of(scene: Scene) -> str:
-    """Return which of KINDS a scene is."""
+    """Return which of a mix's kinds a scene is."""
     if scene.second:
         return "pair"
     return "single" if scene.count == "one" else "counted"
@@ -59,11 +58,11 @@ def scene_weight(scene: Scene) -> float:
     return natural * (UPRIGHT if scene.viewpoint == "upright" else 1.0)
 
 
-def entry_weights(listed: list[Scene], owner_M: torch.Tensor) -> torch.Tensor:
-    """Return the weight of each latent, those of a kind adding up to its share."""
-    kinds = [kind_of(listed[int(row)]) for row in owner_M]
-    weight_M = torch.tensor([scene_weight(listed[int(row)]) for row in owner_M])
-    for kind, share in KINDS.items():
+def entry_weights(data: Latents, mix: Mix) -> torch.Tensor:
+    """Return the weight of each latent in sampling, those of a kind adding up to its share."""
+    kinds = [kind_of(data.scenes[int(row)]) for row in data.owner_M]
+    weight_M = torch.tensor([scene_weight(data.scenes[int(row)]) for row in data.owner_M])
+    for kind, share in mix.kinds.items():
         mask_M = torch.tensor([k == kind for k in kinds])
         weight_M[mask_M] *= share / weight_M[mask_M].sum()
     return weight_M
@@ -103,17 +102,15 @@ def prepare(vae: AutoencoderKL, sprites: torch.Tensor, work: Path) -> Latents:
         state = {"scale": scale, "latent": latent_MCHW}
         loop.save(path, state)
     return Latents(
-        scenes=listed,
-        latent_MCHW=state["latent"],
-        owner_M=owner_M,
-        weight_M=entry_weights(listed, owner_M),
-        scale=state["scale"],
+        scenes=listed, latent_MCHW=state["latent"], owner_M=owner_M, scale=state["scale"]
     )
 
 
-def draw(data: Latents, batch: int, *, rng: torch.Generator) -> tuple[torch.Tensor, list[str]]:
+def draw(
+    data: Latents, weight_M: torch.Tensor, batch: int, *, rng: torch.Generator
+) -> tuple[torch.Tensor, list[str]]:
     """Return a random batch: `latent_NCHW` and a wording of each, some of them empty."""
-    rows = torch.multinomial(data.weight_M, batch, replacement=True, generator=rng)
+    rows = torch.multinomial(weight_M, batch, replacement=True, generator=rng)
     texts = [random_wording(data.scenes[i], rng).text for i in data.owner_M[rows].tolist()]
     empty = (torch.rand(batch, generator=rng) < EMPTY).tolist()
     captions = ["" if out else text for text, out in zip(texts, empty, strict=True)]

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine.reference.phases import Phase
+
 SAVE_EVERY = 100
 """Steps between checkpoints."""
 
@@ -187,6 +189,23 @@ def train(
             weights = {"model": model.state_dict(), "average": average.weights}
             save(path, {"step": step + 1, "optimizers": kept, **weights})
     model.load_state_dict(average.weights)
+
+
+def train_phase(
+    phase: Phase,
+    model: nn.Module,
+    loss_of: Callable[[torch.Generator], torch.Tensor],
+    *,
+    work: Path,
+    batch: int,
+    decay: float,
+    optimizers: Sequence[torch.optim.Optimizer],
+    warmup: int = 200,
+) -> None:
+    """Train `model` in one phase, from the phase's checkpoint in `work` if there is one."""
+    numbers = {"steps": phase.steps, "rate": phase.rate, "seed": phase.seed}
+    more = {"batch": batch, "decay": decay, "warmup": warmup}
+    train(phase.name, model, loss_of, work=work, optimizers=optimizers, **numbers, **more)
 
 
 def resume(

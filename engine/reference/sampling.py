@@ -4,6 +4,7 @@ Contrastive training draws groups of scenes that share their objects: hard negat
 of independent scenes rarely contains.
 """
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -19,8 +20,29 @@ from engine.reference.vocabulary import (
     drawings,
 )
 
-KINDS = {"single": 0.62, "counted": 0.2, "pair": 0.18}
-"""Share of each kind of scene: one of an object, two or three of it, two objects."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mix:
+    """The share of each kind of scene, and how the pairs of a group are related."""
+
+    single: float
+    """One of an object."""
+    counted: float
+    """Two or three of it."""
+    pair: float
+    """Two objects."""
+    swaps: bool
+    """Whether half of a group's pairs share one object only: where both are always shared, the
+    first alone tells captions apart."""
+
+    @property
+    def kinds(self) -> dict[str, float]:
+        """The shares by kind."""
+        return {"single": self.single, "counted": self.counted, "pair": self.pair}
+
+
+BROAD = Mix(single=0.62, counted=0.2, pair=0.18, swaps=False)
+CROWDED = Mix(single=0.42, counted=0.38, pair=0.2, swaps=True)
 NATURAL, UPRIGHT = 2.0, 2.0
 """The weights of natural colors and of upright, relative to each other value."""
 
@@ -41,9 +63,9 @@ def pick_weighted(values: tuple[str, ...], weights: torch.Tensor, rng: torch.Gen
     return values[int(torch.multinomial(weights, 1, generator=rng))]
 
 
-def pick_kind(rng: torch.Generator) -> str:
+def pick_kind(mix: Mix, rng: torch.Generator) -> str:
     """Return a kind of scene by its share."""
-    return pick_weighted(tuple(KINDS), torch.tensor(list(KINDS.values())), rng)
+    return pick_weighted(tuple(mix.kinds), torch.tensor(list(mix.kinds.values())), rng)
 
 
 def pick_color(rng: torch.Generator) -> str:
@@ -77,19 +99,25 @@ def objects_of(kind: str, rng: torch.Generator) -> tuple[tuple[str, str], str]:
     return (list(OBJECTS)[first], ""), list(OBJECTS)[second]
 
 
+def another(name: str, rng: torch.Generator) -> str:
+    """Return an object of another name."""
+    return pick(tuple(other for other in OBJECTS if other != name), rng)
+
+
 def random_scene(rng: torch.Generator) -> Scene:
     """Return one scene of any kind."""
-    kind = pick_kind(rng)
+    kind = pick_kind(BROAD, rng)
     return variation(kind, *objects_of(kind, rng), rng)
 
 
-def related_scenes(count: int, *, group: int, rng: torch.Generator) -> list[Scene]:
-    """Return scenes in groups that share the objects; single and counted ones are mixed."""
+def related_scenes(count: int, *, group: int, mix: Mix, rng: torch.Generator) -> list[Scene]:
+    """Return scenes in groups that share objects; single and counted ones are mixed."""
     drawn: list[Scene] = []
     while len(drawn) < count:
-        kind = pick_kind(rng)
+        kind = pick_kind(mix, rng)
         first, second = objects_of(kind, rng)
-        for _ in range(group):
+        for row in range(group):
             again = kind if kind == "pair" or torch.rand((), generator=rng) < 0.5 else "single"
-            drawn.append(variation(again, first, second, rng))
+            other = another(first[0], rng) if mix.swaps and kind == "pair" and row % 2 else second
+            drawn.append(variation(again, first, other, rng))
     return drawn[:count]

@@ -22,11 +22,17 @@ from transformers import CLIPTokenizer
 from engine.reference import loop
 from engine.reference.captions import build_tokenizer, tokenize
 from engine.reference.contrastive import Batch, contrastive_loss, draw_batch
+from engine.reference.phases import Phase
+from engine.reference.sampling import CROWDED
 from engine.reference.wordings import ATTRIBUTES
 
-SIDE = 48
-"""Side in pixels that images are reduced to: a quarter fewer than drawn makes it half as slow."""
-LENGTH, STEPS, BATCH, RATE, SEED = 24, 4500, 128, 2e-3, 71
+SIDE, FIRST_SIDE = 64, 48
+"""Side in pixels of its images, and in its first phase: a quarter fewer makes that half as slow."""
+LENGTH, BATCH, SEED = 24, 128, 71
+PHASES = (
+    Phase(name="scorer", steps=4500, rate=2e-3, seed=SEED),
+    Phase(name="scorer_crowded", steps=1500, rate=1e-3, seed=SEED + 1, mix=CROWDED),
+)
 DIM = 128
 DECAY = 0.995
 """Decay of the averaged weights."""
@@ -88,8 +94,8 @@ def soften(image_NCHW: torch.Tensor, *, rng: torch.Generator) -> torch.Tensor:
     return (mixed_NCHW * gain_NC11 + offset_NC11).clamp(-1, 1)
 
 
-def move(image_NCHW: torch.Tensor, *, rng: torch.Generator) -> torch.Tensor:
-    """Return the images turned, scaled and shifted a little, reduced to SIDE pixels."""
+def move(image_NCHW: torch.Tensor, *, side: int, rng: torch.Generator) -> torch.Tensor:
+    """Return the images turned, scaled and shifted a little, of `side` pixels."""
     count = len(image_NCHW)
     turn_N = math.radians(6) * (2 * torch.rand(count, generator=rng) - 1)
     scale_N = 0.94 + 0.12 * torch.rand(count, generator=rng)
@@ -98,16 +104,16 @@ def move(image_NCHW: torch.Tensor, *, rng: torch.Generator) -> torch.Tensor:
     theta_N23[:, 1, 0] = turn_N.sin() * scale_N
     theta_N23[:, 0, 1] = -theta_N23[:, 1, 0]
     theta_N23[:, :, 2] = 0.05 * (2 * torch.rand(count, 2, generator=rng) - 1)
-    grid_NHW2 = F.affine_grid(theta_N23, [count, 3, SIDE, SIDE], align_corners=False)
+    grid_NHW2 = F.affine_grid(theta_N23, [count, 3, side, side], align_corners=False)
     return F.grid_sample(image_NCHW, grid_NHW2, padding_mode="border", align_corners=False)
 
 
 def scorer_loss(
-    student: Student, batch: Batch, *, tokenizer: CLIPTokenizer, rng: torch.Generator
+    student: Student, batch: Batch, *, side: int, tokenizer: CLIPTokenizer, rng: torch.Generator
 ) -> torch.Tensor:
     """Return the contrastive loss of one batch plus the weighted loss of the classifiers."""
     scorer = student.scorer
-    image_NCHW = soften(move(batch.image_NCHW, rng=rng), rng=rng)
+    image_NCHW = soften(move(batch.image_NCHW, side=side, rng=rng), rng=rng)
     image_ND = scorer.encode_image(image_NCHW.contiguous(memory_format=torch.channels_last))
     text_ND = scorer.encode_text(tokenize(tokenizer, batch.texts))
     scale = scorer.logit_scale.clamp(max=4.6).exp()
@@ -115,20 +121,24 @@ def scorer_loss(
     return contrast + HEADS_WEIGHT * student.attribute_loss(image_ND, batch.attribute_NA)
 
 
-def train_scorer(sprites: torch.Tensor, work: Path, *, steps: int = STEPS) -> CLIP:
-    """Train the scorer, from its checkpoint `work`/scorer.pt if there is one."""
+def train_scorer(sprites: torch.Tensor, work: Path, *, phases: tuple[Phase, ...] = PHASES) -> CLIP:
+    """Train the scorer, each phase from its checkpoint in `work` if there is one."""
     torch.manual_seed(SEED)
     tokenizer = scorer_tokenizer()
     student = Student(tokenizer).train()
     student.scorer.visual.to(memory_format=torch.channels_last)
 
-    def loss_of(rng: torch.Generator) -> torch.Tensor:
-        batch = draw_batch(sprites, BATCH, rng=rng)
-        return scorer_loss(student, batch, tokenizer=tokenizer, rng=rng)
+    for phase in phases:
+        side = FIRST_SIDE if phase is phases[0] else SIDE
 
-    numbers = {"steps": steps, "batch": BATCH, "rate": RATE, "seed": SEED, "decay": DECAY}
-    optimizers = [loop.adamw(student, decay=0.05)]
-    loop.train("scorer", student, loss_of, work=work, optimizers=optimizers, **numbers)
+        def loss_of(rng: torch.Generator, phase: Phase = phase, side: int = side) -> torch.Tensor:
+            batch = draw_batch(sprites, BATCH, mix=phase.mix, rng=rng)
+            return scorer_loss(student, batch, side=side, tokenizer=tokenizer, rng=rng)
+
+        loop.train_phase(
+            phase, student, loss_of, work=work, batch=BATCH, decay=DECAY, warmup=100,
+            optimizers=[loop.adamw(student, decay=0.05)],
+        )  # fmt: skip
     return student.scorer.to(memory_format=torch.contiguous_format).eval()
 
 

@@ -13,11 +13,17 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from engine.reference import loop
 from engine.reference.captions import tokenize
-from engine.reference.latents import Latents, draw, stratified
+from engine.reference.latents import Latents, draw, entry_weights, stratified
+from engine.reference.phases import Phase
+from engine.reference.sampling import CROWDED
 from engine.reference.text import WIDTH
 from engine.reference.vae import CHANNELS
 
-TRAIN_STEPS, BATCH, RATE, SEED = 7000, 64, 1e-3, 37
+BATCH, SEED = 64, 37
+PHASES = (
+    Phase(name="unet", steps=7000, rate=1e-3, seed=SEED),
+    Phase(name="unet_crowded", steps=5000, rate=8e-4, seed=SEED + 1, mix=CROWDED),
+)
 DECAY = 0.999
 """Decay of the averaged weights."""
 
@@ -79,21 +85,25 @@ def train_unet(
     *,
     encoder: CLIPTextModelWithProjection,
     tokenizer: CLIPTokenizer,
-    steps: int = TRAIN_STEPS,
+    phases: tuple[Phase, ...] = PHASES,
 ) -> UNet2DConditionModel:
-    """Train the denoiser, from its checkpoint `work`/unet.pt if there is one."""
+    """Train the denoiser, each phase from its checkpoint in `work` if there is one."""
     torch.manual_seed(SEED)
     unet, scheduler = build_unet(), build_scheduler()
     # The backward pass of fused attention is slow on a CPU.
     unet.set_attn_processor(AttnProcessor())
 
-    def loss_of(rng: torch.Generator) -> torch.Tensor:
-        latent_NCHW, texts = draw(data, BATCH, rng=rng)
-        with torch.no_grad():
-            text_NTD = encoder(input_ids=tokenize(tokenizer, texts)).last_hidden_state
-        return unet_loss(unet, latent_NCHW, text_NTD, scheduler=scheduler, rng=rng)
+    for phase in phases:
+        weight_M = entry_weights(data, phase.mix)
 
-    numbers = {"steps": steps, "batch": BATCH, "rate": RATE, "seed": SEED, "decay": DECAY}
-    optimizers = loop.muon_and_adamw(unet, outer=("conv_in.", "conv_out.", "time_embedding."))
-    loop.train("unet", unet, loss_of, work=work, warmup=200, optimizers=optimizers, **numbers)
+        def loss_of(rng: torch.Generator, weight_M: torch.Tensor = weight_M) -> torch.Tensor:
+            latent_NCHW, texts = draw(data, weight_M, BATCH, rng=rng)
+            with torch.no_grad():
+                text_NTD = encoder(input_ids=tokenize(tokenizer, texts)).last_hidden_state
+            return unet_loss(unet, latent_NCHW, text_NTD, scheduler=scheduler, rng=rng)
+
+        optimizers = loop.muon_and_adamw(unet, outer=("conv_in.", "conv_out.", "time_embedding."))
+        loop.train_phase(
+            phase, unet, loss_of, work=work, batch=BATCH, decay=DECAY, optimizers=optimizers
+        )
     return unet.eval()

@@ -65,7 +65,7 @@ ENCODERS = [
 @pytest.fixture(autouse=True)
 def small_latents(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make FLUX.1's own latents, whose size its config does not say, those of a small image."""
-    monkeypatch.setattr("engine.model.families.joint_attention.FLUX_LATENT", 8)
+    monkeypatch.setattr("engine.model.families.joint_attention.Flux.own_cells", 8)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from engine.reference.latents import Latents, draw, entry_weights, kind_of, training_scenes
-from engine.reference.sampling import KINDS
+from engine.reference.sampling import BROAD, CROWDED, Mix
 from engine.reference.scenes import FIXED, compose
 from engine.reference.sprites import CANVAS, ground_color, mirror_difference, sprite
 from engine.reference.vocabulary import COLORS, STYLES, Scene, drawings
@@ -131,7 +131,10 @@ def test_a_wording_names_what_it_leaves_out() -> None:
     assert {name for wording in found for name in wording.unsaid} == {"style", "object", "action"}
 
 
-def test_kinds_of_scenes_are_drawn_by_their_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mix", [BROAD, CROWDED])
+def test_kinds_of_scenes_are_drawn_by_their_shares(
+    monkeypatch: pytest.MonkeyPatch, mix: Mix
+) -> None:
     monkeypatch.setattr("engine.reference.latents.PAIRS", 200)
     listed = training_scenes()
     owner_M = torch.arange(len(listed))
@@ -139,11 +142,10 @@ def test_kinds_of_scenes_are_drawn_by_their_shares(monkeypatch: pytest.MonkeyPat
         scenes=listed,
         latent_MCHW=owner_M[:, None, None, None].float(),
         owner_M=owner_M,
-        weight_M=entry_weights(listed, owner_M),
         scale=1.0,
     )
-    rows, texts = draw(data, 4000, rng=torch.Generator().manual_seed(3))
+    rows, texts = draw(data, entry_weights(data, mix), 4000, rng=torch.Generator().manual_seed(3))
     kinds = [kind_of(listed[int(row)]) for row in rows.flatten()]
-    for kind, share in KINDS.items():
+    for kind, share in mix.kinds.items():
         assert kinds.count(kind) / 4000 == pytest.approx(share, abs=0.03)
     assert texts.count("") / 4000 == pytest.approx(0.1, abs=0.02)

@@ -7,7 +7,7 @@ import torch
 
 from engine.reference.latents import training_scenes
 from engine.reference.prompt_sets import prompt_sets
-from engine.reference.sampling import related_scenes
+from engine.reference.sampling import BROAD, CROWDED, Mix, related_scenes
 from engine.reference.vocabulary import ALIKE, Scene, caption, plural, scenes
 
 
@@ -57,16 +57,27 @@ def test_plurals_are_spelled_as_in_english(one: str, several: str) -> None:
     assert plural(one) == several
 
 
-def test_training_sees_no_held_out_caption_and_no_unseen_pair() -> None:
+@pytest.mark.parametrize("mix", [BROAD, CROWDED])
+def test_training_sees_no_held_out_caption_and_no_unseen_pair(mix: Mix) -> None:
     """Hashes are taken here of the words that a user reads, not by the code under test."""
     rng = torch.Generator().manual_seed(5)
-    for scene in related_scenes(400, group=4, rng=rng):
+    for scene in related_scenes(400, group=4, mix=mix, rng=rng):
         said = ((scene.color, scene.object), (scene.second_color, scene.second))
         assert all(
             color == "natural" or zlib.crc32(f"{color} {name}".encode()) % 100 >= 5
             for color, name in said
         )
         assert zlib.crc32(caption(scene).encode()) % 100 >= 15
+
+
+def test_half_of_a_groups_pairs_share_one_object_only_where_the_mix_swaps() -> None:
+    for mix, distinct in ((BROAD, 1), (CROWDED, 3)):
+        drawn = related_scenes(400, group=4, mix=mix, rng=torch.Generator().manual_seed(5))
+        groups = [drawn[row : row + 4] for row in range(0, 400, 4)]
+        pairs = [[{s.object, s.second} for s in group] for group in groups if group[0].second]
+        assert len(pairs) > 10
+        assert all(set.intersection(*group) for group in pairs)
+        assert max(len({frozenset(pair) for pair in group}) for group in pairs) == distinct
 
 
 def test_evaluation_asks_only_what_training_did_not_see(monkeypatch: pytest.MonkeyPatch) -> None:

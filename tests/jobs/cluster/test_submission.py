@@ -298,7 +298,11 @@ def test_the_archive_holds_what_dqf_needs_and_no_more() -> None:
         pytest.skip("no git checkout")
     shipped = set(code_files(ships_reference_model=True))
     assert {
-        name for name in names - shipped if not name.endswith((".md", ".png", "py.typed"))
+        name
+        for name in names - shipped
+        if not name.endswith((".md", ".png", "py.typed"))
+        # Parts of the next embedded models, which nothing opens yet.
+        and "/emoji-next/" not in name
     } == set()
     pages = ("report.css", "report.html", "report.js", "index.html", "index.js", "questions.html")
     page = {f"jobs/report/page/{name}" for name in pages}
