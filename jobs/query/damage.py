@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from jobs.runs.parts import NOT_PARQUET
 from schemas.errors import StoreError, first_line
-from schemas.tables import CAPTIONS, COMPONENTS, SLABS, UNITS
 
 READING = (
     duckdb.InvalidInputException,
@@ -23,15 +22,6 @@ READING = (
 )
 """Errors of DuckDB on damaged files; a bare `duckdb.Error` where a footer or page header is
 damaged."""
-
-
-SCHEMAS = {
-    "captions.parquet": CAPTIONS,
-    "slabs.parquet": SLABS,
-    "units.parquet": UNITS,
-    "components.parquet": COMPONENTS,
-}
-"""Schemas of the tables, without whose columns a right statement would be refused as wrong."""
 
 
 class DamagedRun(StoreError):
@@ -60,8 +50,6 @@ def damaged_file(paths: Iterable[str], error: duckdb.Error) -> str | None:
     A file that the error names is not read again. Only where the error cannot come from the
     statement is every page of the files read.
     """
-    if isinstance(error, duckdb.BinderException):
-        return next((path for path in paths if _is_of_another_shape(path)), None)
     is_bare = type(error) is duckdb.Error
     if not is_bare and not isinstance(error, READING):
         return None
@@ -80,11 +68,6 @@ def _is_whole(path: str, with_pages: bool) -> bool:
     except NOT_PARQUET:
         return False
     return True
-
-
-def _is_of_another_shape(path: str) -> bool:
-    schema = SCHEMAS.get(Path(path).name)
-    return schema is not None and not pq.read_schema(path).equals(schema)
 
 
 def _reason(error: duckdb.Error) -> str:

@@ -60,7 +60,8 @@ def _check_pack(run: Run[object], group: int) -> None:
     name, chunks = pack_name(group), group_chunks(run, group)
     try:
         (path,) = run.storage.local([name])
-        committed = {commit.chunk for commit in read_commits(path, name, run_id=run.id)}
+        commits = read_commits(path, name, run_id=run.id, schema=run.schema)
+        committed = {commit.chunk for commit in commits}
         if not committed.issuperset(chunks):
             raise CorruptPart(f"{name} lacks chunks")
     except CorruptPart:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ from engine.files import open_regular
 from jobs.runs.storage.interface import Storage
 from schemas.documents import parsed, read_json
 from schemas.errors import StoreError, first_line
+from schemas.printable import shown
 from schemas.views import COMMITS_KEY
 
 EMPTY_PART = "parts/empty.parquet"
@@ -48,6 +50,8 @@ def _entry(key: bytes) -> bytes:
 
 COMMITTED = re.compile(re.escape(_entry(COMMITS_KEY.encode())) + rb"[\x80-\xff]{0,4}[\x00-\x7f]")
 """Pattern of a footer's entry up to the value of its commits (its length: seven bits a byte)."""
+NO_ROWS = b"\x16\x00\x19\x0c"
+"""What follows the columns in the footer of an empty file: no rows, and no groups of rows."""
 PART_NAME = re.compile(r"parts/c(?P<chunk>\d{8})(\.r(?P<generation>\d{2}))?\.parquet")
 PACK_NAME = re.compile(r"packs/g(?P<group>\d{6})\.parquet")
 
@@ -135,36 +139,77 @@ def read_part(content: bytes, name: str, *, run_id: str, schema: pa.Schema) -> P
     return PartContent(table=table.replace_schema_metadata(None), commits=commits)
 
 
-def read_commits(path: Path, name: str, *, run_id: str) -> tuple[Commit, ...]:
+def read_commits(path: Path, name: str, *, run_id: str, schema: pa.Schema) -> tuple[Commit, ...]:
     """Return the commits of the part `name`, from its footer alone.
 
-    CorruptPart: it is damaged, another run's, or commits other chunks than its name says.
+    CorruptPart: it is damaged, another run's, has other columns, or commits other chunks than its
+    name says.
     """
+    metadata = _metadata(path)
+    labels = metadata.metadata or {}
     try:
-        metadata = pq.read_metadata(path).metadata or {}
-        commits = _commits(metadata)
-    except FileNotFoundError:
-        raise
-    except DAMAGED as error:
-        raise CorruptPart(f"{path} is damaged ({first_line(error)})") from error
-    if metadata.get(RUN_KEY) != run_id.encode():
+        commits = _commits(labels)
+    except StoreError as error:
+        raise _damaged(path, error) from error
+    if labels.get(RUN_KEY) != run_id.encode():
         raise CorruptPart(f"{path} is not part of this run")
     if not _is_named(name, commits):
         raise CorruptPart(f"{path} commits other chunks than its name says")
+    _check_columns(path, metadata, schema)
     return commits
 
 
-def check_part(path: Path, name: str, *, run_id: str) -> None:
-    """Raise CorruptPart as `read_commits`, at a fifth of its time for a sound part."""
-    if not _is_as_written(_footer(path), name, run_id):
-        read_commits(path, name, run_id=run_id)
+def check_part(path: Path, name: str, *, run_id: str, schema: pa.Schema) -> None:
+    """Raise CorruptPart as `read_commits`, at a fifth of its time for a sound part.
+
+    Rows are counted by `dqf doctor` alone: how many a part should have takes a look at each unit.
+    """
+    if not _is_as_written(_footer(path), name, run_id, schema):
+        read_commits(path, name, run_id=run_id, schema=schema)
 
 
-def check_table(path: Path, *, run_id: str) -> None:
-    """Raise CorruptPart for a table that names another run; those of older versions name none."""
-    footer = _footer(path)
-    if _entry(RUN_KEY) in footer and _owner(run_id) not in footer:
+def check_table(path: Path, *, run_id: str, schema: pa.Schema, rows: int) -> None:
+    """Raise CorruptPart for a table that is damaged, or has other columns or not `rows` rows.
+
+    It may name no other run; those of older versions name none. That its rows are those of the plan
+    is for `dqf doctor`, which reads them.
+    """
+    metadata = _metadata(path)
+    if (metadata.metadata or {}).get(RUN_KEY, run_id.encode()) != run_id.encode():
         raise CorruptPart(f"{path} is not part of this run")
+    _check_columns(path, metadata, schema)
+    if metadata.num_rows != rows:
+        raise CorruptPart(f"{path} has {metadata.num_rows} rows, the plan {rows}")
+
+
+def _metadata(path: Path) -> pq.FileMetaData:
+    """Return the footer of a Parquet file; CorruptPart: it is damaged."""
+    try:
+        with open_regular(path) as file:
+            return pq.read_metadata(file)
+    except FileNotFoundError:
+        raise
+    except NOT_PARQUET as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> CorruptPart:
+    return CorruptPart(f"{path} is damaged ({first_line(error)})")
+
+
+def _check_columns(path: Path, metadata: pq.FileMetaData, schema: pa.Schema) -> None:
+    """Raise CorruptPart unless a file has the columns of a schema, each of its type.
+
+    DuckDB would read numbers of half the digits without a word.
+    """
+    try:
+        columns = metadata.schema.to_arrow_schema()
+    except NOT_PARQUET as error:
+        raise _damaged(path, error) from error
+    if not columns.equals(schema):
+        differing = set(schema).symmetric_difference(columns)
+        names = ", ".join(dict.fromkeys(shown(field.name) for field in differing))
+        raise CorruptPart(f"{path} is damaged (column {names} is not as dqf writes it)")
 
 
 def _is_named(name: str, commits: tuple[Commit, ...]) -> bool:
@@ -198,7 +243,15 @@ def _footer(path: Path) -> bytes:
     return b""
 
 
-def _is_as_written(footer: bytes, name: str, run_id: str) -> bool:
+@cache
+def _columns_as_written(schema: pa.Schema) -> bytes:
+    """Return the bytes with which `write_part` begins the footers of all files of a schema."""
+    empty = write_part([], run_id="", schema=schema)
+    footer = empty[-int.from_bytes(empty[-8:-4], "little") - 8 :]
+    return footer[: footer.index(NO_ROWS)]
+
+
+def _is_as_written(footer: bytes, name: str, run_id: str, schema: pa.Schema) -> bool:
     """Return whether a footer has, byte by byte, what `write_part` writes in the part `name`.
 
     False too for a sound footer that another program wrote.
@@ -207,7 +260,8 @@ def _is_as_written(footer: bytes, name: str, run_id: str) -> bool:
     commits = "[{" + '"chunk": {}, "generation": {}, '.format(*first) if first else "[]"
     place = COMMITTED.search(footer)
     is_committed = place is not None and footer.startswith(commits.encode(), place.end())
-    return is_committed and _owner(run_id) in footer
+    has_columns = footer.startswith(_columns_as_written(schema))
+    return is_committed and has_columns and _owner(run_id) in footer
 
 
 def _owner(run_id: str) -> bytes:

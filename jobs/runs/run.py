@@ -127,6 +127,10 @@ class Run(Generic[U]):
         """Return the functions that make the files that follow from the plan, by name."""
         return {}
 
+    def shapes(self) -> Mapping[str, tuple[pa.Schema, int]]:
+        """Return the columns and the number of rows of each of these tables."""
+        return {}
+
     def complete(self) -> None:
         """Write the missing files that follow from the plan.
 
@@ -250,7 +254,7 @@ class Run(Generic[U]):
 
     def _commits_in(self, path: Path, name: str) -> tuple[Commit, ...]:
         with self._repairable():
-            return read_commits(path, name, run_id=self.id)
+            return read_commits(path, name, run_id=self.id, schema=self.schema)
 
     def part_paths(self, names: Sequence[str]) -> list[Path]:
         """Return the paths of parts, whose rows may be read.
@@ -260,15 +264,20 @@ class Run(Generic[U]):
         paths = self.storage.local(names)
         with self._repairable():
             for path, name in zip(paths, names, strict=True):
-                check_part(path, name, run_id=self.id)
+                check_part(path, name, run_id=self.id, schema=self.schema)
         return paths
 
     def table_paths(self, names: Sequence[str]) -> list[Path]:
-        """Return the paths of tables; errors as `part_paths`."""
-        paths = self.storage.local(names)
+        """Return the paths of tables.
+
+        CorruptPart: one is damaged, another run's, or has other columns or more or fewer rows than
+        the plan. FileNotFoundError: one is gone.
+        """
+        paths, shapes = self.storage.local(names), self.shapes()
         with self._repairable():
-            for path in paths:
-                check_table(path, run_id=self.id)
+            for path, name in zip(paths, names, strict=True):
+                schema, rows = shapes[name]
+                check_table(path, run_id=self.id, schema=schema, rows=rows)
         return paths
 
     @contextmanager

@@ -81,6 +81,15 @@ class TraceRun(Run[Unit]):
             "units.parquet": partial(_units, self),
         }
 
+    def shapes(self) -> Mapping[str, tuple[pa.Schema, int]]:
+        """Return the columns and the number of rows of each of these tables."""
+        return {
+            "captions.parquet": (CAPTIONS, len(self.plan.captions)),
+            "slabs.parquet": (SLABS, len(self.units.slabs)),
+            "components.parquet": (COMPONENTS, len(self.components)),
+            "units.parquet": (UNITS, len(self.units)),
+        }
+
 
 def open_run(location: str | Path) -> TraceRun:
     """Return the run at `location`.

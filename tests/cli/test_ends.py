@@ -323,7 +323,7 @@ def test_a_cluster_that_falls_silent_is_not_joined_for_ever() -> None:
         assert "/ray.rpc.InternalKVGcsService/InternalKVGet" in server.asked
 
 
-@slow
+@pytest.mark.slow
 def test_a_cluster_that_falls_silent_leaves_no_run(tmp_path: Path) -> None:
     with silent_cluster() as (address, _):
         start = time.monotonic()

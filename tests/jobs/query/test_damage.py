@@ -88,6 +88,55 @@ def test_a_part_that_lacks_a_column_is_named_itself(folder: Path) -> None:
             run_query(run, sql)
 
 
+def rewritten(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Write a file again with a change, as a user's own script would, with all that it says."""
+    labels = pq.read_metadata(path).metadata
+    pq.write_table(change(pq.read_table(path)).replace_schema_metadata(labels), path)
+
+
+def of_half_the_digits(table: pa.Table) -> pa.Table:
+    place = table.schema.get_field_index("patched")
+    return table.set_column(place, "patched", table["patched"].cast(pa.float32()))
+
+
+def readers_say(run: TraceRun) -> str:
+    """Return the one sentence with which both readers refuse a run."""
+    sentences = set[str]()
+    readers: tuple[Callable[[], object], ...] = (
+        partial(run_query, run, "SELECT count(*) FROM captions"),
+        open_query({"r": run}, "FROM ranking").__enter__,
+    )
+    for read in readers:
+        with pytest.raises(StoreError) as caught:
+            read()
+        sentences.add(str(caught.value))
+    (sentence,) = sentences
+    return sentence
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_doubled_rows_of_a_table_are_refused(name: str, folder: Path) -> None:
+    run = open_run(folder)
+    path = folder / name
+    rows = pq.read_metadata(path).num_rows
+    rewritten(path, lambda table: pa.concat_tables([table, table]))
+    said = f"{path} has {2 * rows} rows, the plan {rows}: `dqf doctor {folder} --repair` puts"
+    assert said in readers_say(run)
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
+    assert said in readers_say(run)
+
+
+def test_scores_of_half_the_digits_are_refused(folder: Path) -> None:
+    run = open_run(folder)
+    path = folder / part_name(1)
+    rewritten(path, lambda table: table)  # another writer's file of the same rows is read
+    assert run_query(run, "SELECT max(patched) FROM scores").num_rows == 1
+    rewritten(path, of_half_the_digits)
+    assert f"{path} is damaged (column 'patched' is not as dqf writes it)" in readers_say(run)
+    with pytest.raises(StoreError, match="column 'patched'"):
+        run.commits()
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_a_pipe_in_place_of_a_table_is_not_waited_for(name: str, folder: Path) -> None:
     (folder / name).unlink()
@@ -216,13 +265,14 @@ def test_sound_parts_are_known_by_their_bytes(folder: Path) -> None:
     for name in run.live().names:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("jobs.runs.parts.read_commits", None)
-            check_part(Path(run.location, name), name, run_id=run.id)
+            check_part(Path(run.location, name), name, run_id=run.id, schema=run.schema)
 
 
 def test_what_it_says_repairs_it(folder: Path) -> None:
     before = run_query(open_run(folder), FACTS)
     cut(folder / "captions.parquet")
     of_another_shape(folder / "components.parquet")
+    rewritten(folder / "slabs.parquet", lambda table: pa.concat_tables([table, table]))
     assert dqf("doctor", "r", "--repair", cwd=folder.parents[1]).returncode == 0
     assert run_query(open_run(folder), FACTS).equals(before)
 
