@@ -8,14 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
-from jobs.cluster.connection import prepare_environment
+from jobs.cluster.connection import JOIN_S, fell_silent, prepare_environment
 from schemas.errors import ClusterUnavailable
 
 ANSWER_S = 5.0
 """Seconds within which a cluster has to accept a connection and to begin its answer; Ray itself
 tries for many minutes."""
-JOIN_S = 30
-"""Seconds that joining a cluster that answers may take."""
 SETTINGS = 4
 """Type of the HTTP/2 frame that a server sends first (RFC 9113, section 3.4); its fourth byte."""
 PING = b"\x08\x06"
@@ -104,10 +102,7 @@ def try_to_join(address: str, *, seconds: int = JOIN_S) -> None:
         errors="replace",
     )  # fmt: skip
     if done.returncode == -signal.SIGALRM:
-        raise ClusterUnavailable(
-            f"the Ray cluster at {address} answers, but joining it took more than {seconds} "
-            "seconds: it is overloaded or hangs, which `ray status` on its head shows"
-        )
+        raise fell_silent(address, seconds)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         reason = done.stdout.strip() or f"cannot join the Ray cluster at {address}: {last}"

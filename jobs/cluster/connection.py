@@ -3,15 +3,18 @@
 # pyright: reportUnknownMemberType=false
 # Ray leaves parts of some methods without types.
 
+import atexit
 import logging
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any, cast
 
 from engine.files import is_file
@@ -23,6 +26,9 @@ OBJECT_STORE_BYTES = 200 * 2**20
 """Size of the object store, which results never pass through."""
 TRIES = 3
 """Tries of Ray to join a cluster that has answered, of six seconds each; Ray itself makes 20."""
+JOIN_S = 30
+"""Seconds that joining a cluster that answers may take; Ray ends the process when some more are
+over."""
 MOST_LOCAL = 64
 """Actors of a local Ray, where the machine has fewer CPUs: Ray starts a process for each."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -80,8 +86,8 @@ class Capacity:
 def connected(cluster: Cluster) -> Generator[Capacity]:
     """Connect to Ray and yield its capacity; disconnect at exit.
 
-    ClusterUnavailable: the cluster refuses the token, runs another version of Ray, or has no GPU
-    although actors are to take some.
+    ClusterUnavailable: the cluster refuses the token, runs another version of Ray, falls silent, or
+    has no GPU although actors are to take some.
     """
     prepare_environment(cluster.address)
     import ray
@@ -89,7 +95,7 @@ def connected(cluster: Cluster) -> Generator[Capacity]:
     if cluster.address is None:
         _start_local(cluster.actors or _default_actors())
     else:
-        _join(cluster.address)
+        join(cluster.address)
     session = None if cluster.address else _session_folder()
     try:
         yield _capacity(cluster)
@@ -108,7 +114,7 @@ def join_once(address: str, seconds: int) -> None:
     signal.alarm(seconds)
     code = 0
     try:
-        _join(address)
+        join(address, seconds=2 * seconds)
         ray.shutdown()
     except ClusterUnavailable as error:
         sys.stdout.write(str(error))
@@ -124,18 +130,44 @@ def _options() -> dict[str, Any]:
     return {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": hook}
 
 
-def _join(address: str) -> None:
-    """Join a cluster; ClusterUnavailable: it refuses the token, or runs another version of Ray."""
+def join(address: str, *, seconds: float = JOIN_S) -> None:
+    """Join a cluster.
+
+    ClusterUnavailable: it refuses the token, runs another version of Ray, or takes more than
+    `seconds`. Ray then still waits for it, in a thread that ends with the process.
+    """
     import ray
     from ray.exceptions import AuthenticationError
 
+    future = Future[None]()
+
+    def work() -> None:
+        try:
+            ray.init(address=address, **_options())
+            future.set_result(None)
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            future.set_exception(error)
+
+    # No exception reaches a thread that waits in Ray's own code.
+    Thread(target=work, daemon=True).start()
     try:
-        ray.init(address=address, **_options())
+        future.result(seconds)
     except (AuthenticationError, ConnectionError, RuntimeError) as error:
         raise ClusterUnavailable(
             f"cannot join the Ray cluster at {address}: {first_line(error)}; if it uses one, "
             f"{TOKEN_HELP}"
         ) from error
+    except TimeoutError as error:
+        atexit.unregister(ray.shutdown)  # it would wait for the thread
+        raise fell_silent(address, seconds) from error
+
+
+def fell_silent(address: str, seconds: float) -> ClusterUnavailable:
+    """Return the error of a cluster that cannot be joined within `seconds`."""
+    return ClusterUnavailable(
+        f"the Ray cluster at {address} answers, but joining it took more than {seconds:g} "
+        "seconds: it hangs, which `ray status` on its head shows, or it or this machine is busy"
+    )
 
 
 def _start_local(cpus: int) -> None:

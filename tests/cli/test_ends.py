@@ -19,9 +19,9 @@ import pytest
 from requests.utils import should_bypass_proxies
 
 from cli.options.run import here_or_there
-from jobs.cluster.address import ANSWER_S, JOIN_S, check_address, check_answers, try_to_join
+from jobs.cluster.address import ANSWER_S, check_address, check_answers, try_to_join
 from jobs.cluster.client import job_client
-from jobs.cluster.connection import MOST_LOCAL, Cluster
+from jobs.cluster.connection import JOIN_S, MOST_LOCAL, Cluster
 from jobs.cluster.processes import DRIVER_VARIABLE, orphans
 from jobs.cluster.token import protect_token
 from schemas.errors import ClusterUnavailable
@@ -321,6 +321,31 @@ def test_a_cluster_that_falls_silent_is_not_joined_for_ever() -> None:
             try_to_join(address, seconds=2)
         assert time.monotonic() - start < 40  # importing Ray, on a busy machine
         assert "/ray.rpc.InternalKVGcsService/InternalKVGet" in server.asked
+
+
+JOINING = """
+import sys
+from jobs.cluster.connection import join, prepare_environment
+from schemas.errors import ClusterUnavailable
+prepare_environment(sys.argv[1])
+try:
+    join(sys.argv[1], seconds=2)
+except ClusterUnavailable as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_process_that_waits_for_a_silent_cluster_ends_with_a_sentence() -> None:
+    """As after the trial: Ray's own thread still waits then."""
+    with silent_cluster() as (address, server):
+        start = time.monotonic()
+        command = [sys.executable, "-c", JOINING, address]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        assert time.monotonic() - start < 60  # Ray itself would wait for three minutes
+        assert "/ray.rpc.InternalKVGcsService/InternalKVGet" in server.asked
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"the Ray cluster at {address} answers, but joining it took more")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow
