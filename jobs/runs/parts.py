@@ -51,7 +51,7 @@ def _entry(key: bytes) -> bytes:
 COMMITTED = re.compile(re.escape(_entry(COMMITS_KEY.encode())) + rb"[\x80-\xff]{0,4}[\x00-\x7f]")
 """Pattern of a footer's entry up to the value of its commits (its length: seven bits a byte)."""
 NO_ROWS = b"\x16\x00\x19\x0c"
-"""What comes after the columns in the footer of an empty file: 0 rows, an empty list of groups."""
+"""Bytes after the columns in an empty file's footer: its 0 rows and its 0 row groups."""
 PART_NAME = re.compile(r"parts/c(?P<chunk>\d{8})(\.r(?P<generation>\d{2}))?\.parquet")
 PACK_NAME = re.compile(r"packs/g(?P<group>\d{6})\.parquet")
 
