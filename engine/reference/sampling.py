@@ -43,6 +43,7 @@ class Mix:
 
 BROAD = Mix(single=0.62, counted=0.2, pair=0.18, swaps=False)
 CROWDED = Mix(single=0.42, counted=0.38, pair=0.2, swaps=True)
+SMALL = Mix(single=0.15, counted=0.45, pair=0.4, swaps=True)
 NATURAL, UPRIGHT = 2.0, 2.0
 """The weights of natural colors and of upright, relative to each other value."""
 
@@ -104,9 +105,9 @@ def another(name: str, rng: torch.Generator) -> str:
     return pick(tuple(other for other in OBJECTS if other != name), rng)
 
 
-def random_scene(rng: torch.Generator) -> Scene:
+def random_scene(mix: Mix, rng: torch.Generator) -> Scene:
     """Return one scene of any kind."""
-    kind = pick_kind(BROAD, rng)
+    kind = pick_kind(mix, rng)
     return variation(kind, *objects_of(kind, rng), rng)
 
 

@@ -23,7 +23,7 @@ from engine.reference import loop
 from engine.reference.captions import build_tokenizer, tokenize
 from engine.reference.contrastive import Batch, contrastive_loss, draw_batch
 from engine.reference.phases import Phase
-from engine.reference.sampling import CROWDED
+from engine.reference.sampling import CROWDED, SMALL
 from engine.reference.wordings import ATTRIBUTES
 
 SIDE, FIRST_SIDE = 64, 48
@@ -32,6 +32,7 @@ LENGTH, BATCH, SEED = 24, 128, 71
 PHASES = (
     Phase(name="scorer", steps=4500, rate=2e-3, seed=SEED),
     Phase(name="scorer_crowded", steps=1500, rate=1e-3, seed=SEED + 1, mix=CROWDED),
+    Phase(name="scorer_small", steps=2500, rate=1e-3, seed=SEED + 2, mix=SMALL),
 )
 DIM = 128
 DECAY = 0.995

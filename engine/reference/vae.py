@@ -9,13 +9,17 @@ import torch
 from diffusers import AutoencoderKL
 
 from engine.reference import loop
-from engine.reference.sampling import random_scene
+from engine.reference.phases import Phase
+from engine.reference.sampling import BROAD, SMALL, Mix, random_scene
 from engine.reference.scenes import FIXED, compose, random_placements
 from engine.reference.vocabulary import SIZE
 
 CHANNELS = 12
 STEPS, BATCH, RATE, SEED = 8000, 8, 2e-3, 11
-DECODER_STEPS = 3000
+DECODER_PHASES = (
+    Phase(name="decoder", steps=3000, rate=RATE, seed=SEED + 1),
+    Phase(name="decoder_small", steps=3500, rate=RATE, seed=SEED + 2, mix=SMALL),
+)
 BLUR = 0.07
 """Noise, in standard deviations of a latent, that the finished decoder must tolerate."""
 KL = 3e-4
@@ -53,10 +57,12 @@ def vae_loss(vae: AutoencoderKL, image_NCHW: torch.Tensor, *, rng: torch.Generat
     return reconstruction_error(decoded_NCHW, image_NCHW) + KL * kl
 
 
-def random_images(sprites: torch.Tensor, *, batch: int, rng: torch.Generator) -> torch.Tensor:
+def random_images(
+    sprites: torch.Tensor, *, batch: int, mix: Mix = BROAD, rng: torch.Generator
+) -> torch.Tensor:
     """Return a random batch of training images in [-1, 1], half of them placed as for the
     denoisers."""
-    scenes = [random_scene(rng) for _ in range(batch)]
+    scenes = [random_scene(mix, rng) for _ in range(batch)]
     fixed_K3 = torch.tensor(FIXED)
     placement_N3 = fixed_K3[torch.randint(len(FIXED), (batch,), generator=rng)]
     placement_N3[: batch // 2] = random_placements(batch // 2, rng=rng)
@@ -95,17 +101,26 @@ def latent_deviation(vae: AutoencoderKL, sprites: torch.Tensor) -> float:
 
 
 def train_decoder(
-    sprites: torch.Tensor, work: Path, *, vae: AutoencoderKL, steps: int = DECODER_STEPS
+    sprites: torch.Tensor,
+    work: Path,
+    *,
+    vae: AutoencoderKL,
+    phases: tuple[Phase, ...] = DECODER_PHASES,
 ) -> AutoencoderKL:
-    """Train only the decoder further, so latents do not change; its checkpoint is
-    `work`/decoder.pt."""
+    """Train only the decoder further, so that latents do not change; each phase continues from its
+    checkpoint in `work`."""
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
     blur = BLUR * latent_deviation(vae, sprites)
 
-    def loss_of(rng: torch.Generator) -> torch.Tensor:
-        return decoder_loss(vae, random_images(sprites, batch=BATCH, rng=rng), blur=blur, rng=rng)
+    for phase in phases:
 
-    numbers = {"steps": steps, "batch": BATCH, "rate": RATE, "seed": SEED + 1, "decay": 0.995}
-    loop.train("decoder", vae, loss_of, work=work, **numbers)
+        def loss_of(rng: torch.Generator, mix: Mix = phase.mix) -> torch.Tensor:
+            image_NCHW = random_images(sprites, batch=BATCH, mix=mix, rng=rng)
+            return decoder_loss(vae, image_NCHW, blur=blur, rng=rng)
+
+        loop.train_phase(
+            phase, vae, loss_of, work=work, batch=BATCH, decay=0.995, warmup=100,
+            optimizers=[loop.adamw(vae)],
+        )  # fmt: skip
     return vae.eval()
