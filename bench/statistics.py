@@ -37,7 +37,7 @@ from jobs.runs.parts import Commit, PartContent, part_name, write_part
 from jobs.runs.trace_run import TraceRun, open_run
 from schemas.statistics import STATISTICS
 from schemas.tables import SCORES
-from schemas.views import TABLES, commits_of, scores_of, view_statements
+from schemas.views import TABLES, commits_of, read_parquet, scores_of, view_statements
 from tests.made_up.runs import MEASURES, make_components, make_plan, make_run
 
 CAPTIONS = 288
@@ -195,7 +195,7 @@ def _estimates(folder: Path, memory: str) -> dict[str, float]:
         for name, schema in STATISTICS.items():
             connection.register(f"estimated_{name}", schema.empty_table())
         for statement in view_statements(
-            {table: str(folder / f"{table}.parquet") for table in TABLES},
+            {name: f"FROM {read_parquet([str(folder / f'{name}.parquet')])}" for name in TABLES},
             scores=scores_of(parts),
             commits=commits_of(parts),
             set_members=members_of(open_run(folder)),

@@ -127,12 +127,12 @@ def view_statements(
 ) -> list[str]:
     """Return the CREATE VIEW statements over a run's files, each view after those it reads.
 
-    `tables` maps each of TABLES to its file; `scores`, `commits`, `set_members` and, by the name of
-    the table, `statistics` are the SELECTs of these.
+    `tables` and `statistics`, by the name of the table, `scores`, `commits` and `set_members` are
+    the SELECTs of these.
     """
     ranking = f"FROM ({statistics['ranking']})"
     views = {
-        **{name: f"SELECT * FROM {read_parquet([tables[name]])}" for name in TABLES},
+        **tables,
         "set_members": set_members,
         "scores": scores,
         "commits": commits,

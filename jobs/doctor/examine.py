@@ -10,15 +10,14 @@ import duckdb
 from jobs.doctor.findings import Fault, Finding, State
 from jobs.doctor.images import image_faults
 from jobs.doctor.parts import Audit, audit
-from jobs.doctor.surroundings import catalog_state, counted_strangers, surroundings
+from jobs.doctor.surroundings import counted_strangers, surroundings
 from jobs.doctor.tables import check_tables, compared_units
 from jobs.pool.attempts import attempts
-from jobs.query.catalog import CATALOG, write_catalog
+from jobs.query.catalog import CATALOG, catalog_state, write_catalog
 from jobs.runs.kept_images import FOLDER
 from jobs.runs.kinds import open_any
 from jobs.runs.progress import Progress
 from jobs.runs.run import PLAN, Run
-from jobs.runs.storage.local import LocalStorage
 from jobs.runs.storage.opening import open_storage
 from jobs.runs.trace_run import TraceRun
 from schemas.errors import StoreError, first_line
@@ -105,13 +104,9 @@ def repair(run: Run[Any], report: Report) -> Iterator[str]:
 
 
 def _repair_catalog(run: TraceRun) -> None:
-    if not isinstance(run.storage, LocalStorage):
-        return
-    found = catalog_state(run)
-    if found and found.error:
+    state = catalog_state(run)
+    if state and state.error:
         run.quarantine(CATALOG)
-    elif found and not found.is_anchored:
-        run.storage.remove(CATALOG)
     write_catalog(run)
 
 

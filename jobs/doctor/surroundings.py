@@ -3,17 +3,13 @@
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
-from engine.files import is_file
 from jobs.cluster.processes import orphans
 from jobs.doctor.findings import Finding, State
 from jobs.pool.attempts import Attempt, attempts, changed_versions
-from jobs.query.catalog import CATALOG, anchor_of
+from jobs.query.catalog import CATALOG, catalog_state
 from jobs.query.kept_statistics import FOLDER as STATISTICS_FOLDER
 from jobs.query.kept_statistics import NAME as STATISTICS_NAME
 from jobs.query.kept_statistics import damaged_statistics, kept_statistics, key_of
@@ -66,30 +62,6 @@ def surroundings(run: Run[Any]) -> list[Finding]:
 def counted_strangers(run: Run[Any]) -> list[str]:
     """Return the files that dqf did not make but the catalog counts."""
     return [name for name in _names(run) if COUNTED.fullmatch(name) and not _is_own(run, name)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CatalogState:
-    """The state of a local run's catalog."""
-
-    error: str = ""
-    """Why it cannot be opened."""
-    is_anchored: bool = False
-    """Whether it opens and its paths are those of the run's folder."""
-
-
-def catalog_state(run: TraceRun) -> CatalogState | None:
-    """Return the state of a local run's catalog, or None if it does not exist."""
-    location = Path(run.location)
-    if not isinstance(run.storage, LocalStorage) or not is_file(location / CATALOG):
-        return None
-    path = f"{anchor_of(location)}/".replace("'", "''")
-    try:
-        with duckdb.connect(str(location / CATALOG), read_only=True) as connection:
-            views = connection.execute("SELECT view_name, sql FROM duckdb_views()").fetchall()
-    except duckdb.Error as error:
-        return CatalogState(error=first_line(error))
-    return CatalogState(is_anchored=any(path in sql for _, sql in views))
 
 
 def _names(run: Run[Any]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from schemas.views import (
     commits_of,
     exactly,
     identifier,
+    read_parquet,
     row_view_statements,
     scores_of,
     view_statements,
@@ -133,7 +134,10 @@ def make_views(
         for table, schema in STATISTICS.items():
             _put(connection, f"{hidden}.{table}", schema.empty_table())
         statements = view_statements(
-            {name: exactly(path) for name, path in files.tables.items()},
+            {
+                name: f"SELECT * FROM {read_parquet([exactly(path)])}"
+                for name, path in files.tables.items()
+            },
             scores=only.filtered(selects.scores),
             commits=selects.commits,
             set_members=members_of(run),

@@ -1,16 +1,18 @@
 """The catalog and an exported database are read by DuckDB's own client of version 1."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from jobs.query.catalog import CATALOG, write_catalog
 from jobs.query.export import export_run
 from jobs.query.select import run_query
-from jobs.runs.trace_run import TraceRun
+from jobs.runs.trace_run import TraceRun, open_run
 from schemas.table_format import TableFormat
 from tests.made_up.small_run import commit_scores, make_run
 
@@ -51,3 +53,38 @@ def test_an_older_duckdb_reads_every_view(run: TraceRun, tmp_path: Path) -> None
             run_query(run, "FROM scores").num_rows,
             rankings,
         )
+
+
+def test_a_moved_catalog_reads_no_other_run(run: TraceRun, tmp_path: Path) -> None:
+    """Another run was made in the old place since: its rows would be taken for the moved one's."""
+    moved = Path(run.location).rename(tmp_path / "moved")
+    assert "No files found" in refusal(moved / CATALOG, "captions")
+    write_catalog(make_run(run.location, seeds=(5, 6)))
+    for view in ("captions", "slabs", "trials", "commits", "ranking"):
+        said = refusal(moved / CATALOG, view)
+        assert f"{run.location} now holds another run: `dqf doctor RUN --repair`" in said
+
+
+def refusal(database: Path, view: str) -> str:
+    """Return what both versions of DuckDB say."""
+    with (
+        duckdb.connect(str(database), read_only=True) as connection,
+        pytest.raises(duckdb.Error) as caught,
+    ):
+        connection.execute(f"SELECT * FROM {view}").fetchall()
+    command = [CLIENT, "-readonly", database, "-c", f"SELECT * FROM {view}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
+    assert done.returncode
+    assert str(caught.value).splitlines()[0][:60] in done.stderr
+    return done.stderr
+
+
+def test_resuming_a_moved_run_writes_its_catalog_again(run: TraceRun, tmp_path: Path) -> None:
+    copy = tmp_path / "o'dd [1]*? % é\"m"
+    shutil.copytree(run.location, copy)
+    shutil.rmtree(Path(run.location))
+    write_catalog(open_run(copy))
+    assert asked(copy / CATALOG, "SELECT count(*) AS n FROM trials") == [{"n": 24}]
+    before = (copy / CATALOG).stat().st_mtime_ns
+    write_catalog(open_run(copy))
+    assert (copy / CATALOG).stat().st_mtime_ns == before

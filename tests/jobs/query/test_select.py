@@ -12,8 +12,7 @@ import pytest
 import jobs.query.opened
 import jobs.query.select
 from jobs.doctor.examine import examine, repair
-from jobs.doctor.surroundings import CatalogState, catalog_state
-from jobs.query.catalog import CATALOG, write_catalog
+from jobs.query.catalog import CATALOG, CatalogState, catalog_state, write_catalog
 from jobs.query.select import run_query
 from jobs.runs.packs import pack
 from jobs.runs.parts import Failure
