@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from engine.files import is_folder
 from engine.model.device import process_device
-from engine.model.families.known import FAMILIES
+from engine.model.families.known import FAMILIES, REFUSED
 from engine.model.hub import config_folder, model_folder
 from engine.model.model import Diffusion, Family, Skeleton, TextEncoder
 from engine.model.offload import HOST, must_share, take_turns
@@ -385,10 +385,8 @@ def _described(name: str, folder: Path) -> _Described:
     index = read_json(folder / "model_index.json")
     kind = index.get("_class_name")
     if not isinstance(kind, str) or kind not in FAMILIES:
-        raise ModelUnavailable(
-            f"model {name!r} is a {kind}: dqf opens {', '.join(FAMILIES)} "
-            "(docs/adding-a-model.md says how to add one)"
-        )
+        opened = f"dqf opens {', '.join(FAMILIES)} (docs/adding-a-model.md says how to add one)"
+        raise ModelUnavailable(f"model {name!r} is a {kind}: {REFUSED.get(str(kind), opened)}")
     _, variant = split_variant(name)
     return _Described(folder=folder, family=FAMILIES[kind], index=index, variant=variant)
 

@@ -22,7 +22,7 @@ from engine.editing.keys import pair_keys
 from engine.editing.lora import factorize, loadable_parts, without_loader, write_lora
 from engine.editing.pairs import prompt_pairs
 from engine.editing.solve import solve_edit
-from engine.model.components import Site, list_components, list_sites
+from engine.model.components import Site, list_components, list_sites, sites_of
 from engine.model.families.known import FAMILIES
 from engine.model.hooks import count_rows, patched
 from engine.model.model import Diffusion, Family
@@ -111,6 +111,13 @@ class FamilyTests:
                 model, runs, cond, patches=patches, numerics=numerics
             )
         return torch.cat([past.final, latents_RChw])
+
+    def moved_at_the_first_step(self, model: Diffusion, names: Sequence[str]) -> list[bool]:
+        """Return whether restoring each component at the first step alone moves the latents."""
+        sites = sites_of(model, names)
+        patches = [replace(self.patch([sites[name]]), window=(0, 1)) for name in names]
+        latents = self.run(model, patches)
+        return [not _is_same(latent, latents[CORRUPTED]) for latent in latents[2:]]
 
     def patch(
         self, sites: Sequence[Site], intervention: Intervention = Intervention.RESTORE

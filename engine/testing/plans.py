@@ -62,7 +62,7 @@ def random_plan(
     steps = len(evaluated(new_scheduler(model, numerics)))
     window = (0, steps) if part is Part.TEXT_ENCODER else _window(random, steps)
     second = random.choice([Intervention.CORRUPT, Intervention.ZERO])
-    texts = READ_TEXTS if model.family.reads_padding else ()
+    texts = READ_TEXTS if model.family.reads_padding else (Intervention.SWAP,)
     special = (*texts, Intervention.SKIP)
     together = dict.fromkeys([*chosen, text])
     members = [_member(random, component, steps) for component in together]

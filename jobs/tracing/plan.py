@@ -23,7 +23,7 @@ from schemas.component import PAPER_KINDS, TEXT_ENTRIES, Component, Kind, Part
 from schemas.component_set import ComponentSet
 from schemas.documents import first_message, first_problem, is_mapping, read_json, read_yaml
 from schemas.errors import PlanError
-from schemas.intervention import READ_TEXTS, Intervention, PatchKind, allows
+from schemas.intervention import Intervention, PatchKind, allows
 from schemas.plan import TracePlan
 from schemas.unit import MARGIN, Unit, alternatives
 from schemas.window import expand_windows
@@ -284,13 +284,13 @@ def _check_screen(plan: TracePlan, traced: Sequence[Component]) -> None:
 
 
 def _check_replaced(plan: TracePlan, skeleton: "Skeleton") -> None:
-    """Raise PlanError if a text of another length would need another mask in one attention."""
-    for intervention in READ_TEXTS:
-        if intervention in plan.interventions and not skeleton.family.reads_padding:
-            raise PlanError(
-                f"intervention {intervention}: model {plan.model!r} reads a caption's own tokens "
-                "alone, and dqf cannot give one attention a text of another length: leave it out"
-            )
+    """Raise PlanError if an attention would read a text of another length than its caption's."""
+    if Intervention.EMPTY_TEXT in plan.interventions and not skeleton.family.reads_padding:
+        raise PlanError(
+            f"intervention empty-text: model {plan.model!r} reads the tokens of a text and no "
+            "padding, and the empty text has fewer than the caption, of which the attention's text "
+            "would end early: leave it out, or trace swap, whose two texts are equally long"
+        )
 
 
 def _check_kinds(plan: TracePlan, components: Sequence[Component]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,9 +10,12 @@ from jobs.query.select import run_query
 from jobs.runs.trace_run import open_run
 from schemas.component import TEXT_ENTRIES
 from tests.cli.test_commands import dqf
-from tests.models.transformers import build_flux, build_pixart
+from tests.models.language_models import build_klein, build_qwen_image, build_z_image
+from tests.models.transformers import build_flux, build_pixart, build_sana
 
 CAPTIONS = "caption,subject,attribute,target\na red apple on a wooden table,apple,object,\n"
+CONCEPTS = "concept,replacement,kind,prompts\napple,castle,object,a photo of {}\n"
+WORDS = {"objects": ["apple", "castle", "ship"], "styles": [], "colors": ["natural"]}
 SCORES = "SELECT component, path, clean, corrupted, patched FROM scores"
 
 
@@ -68,3 +72,67 @@ def test_a_family_lists_draws_and_traces(
     )
     assert drawn.returncode == 0, drawn.stderr
     assert image.is_file()
+
+
+def saved(pipeline: Any, folder: Path) -> Path:
+    """Return the folder of a pipeline, with words that its small tokenizer knows."""
+    pipeline.save_pretrained(folder)
+    (folder / "vocabulary.json").write_text(json.dumps(WORDS))
+    return folder
+
+
+def traced_and_edited(folder: Path, model: Path, scorer: Path, entry: str) -> Path:
+    """Return the folder of an edit of a model's text projection, after a trace of it; what is
+    written loads by diffusers as the edit."""
+    rows = traced(
+        folder, model, scorer, "--part", "denoiser", "--kind", "text_projection",
+        "--kind", "stream_image",
+    )  # fmt: skip
+    values = {row["component"].removeprefix("transformer."): row for row in rows}
+    assert values[entry]["corrupted"] < -1e-3
+    assert values[entry]["patched"] == pytest.approx(0, abs=1e-4)
+    assert any("stream_image" in component for component in values)
+    (folder / "concepts.csv").write_text(CONCEPTS)
+    done = dqf(
+        "edit-batch", str(folder / "concepts.csv"), "--model", str(model), "--scorer", str(scorer),
+        "--images", "0", "--out", str(folder / "edit"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    checked = dqf("edit", "check", str(folder / "edit"))
+    assert checked.returncode == 0, checked.stderr
+    assert f"transformer.{entry}.weight" in checked.stdout
+    assert checked.stdout.rstrip().endswith("PASS")
+    return folder / "edit"
+
+
+@pytest.mark.slow
+def test_z_image_is_traced_and_edited(tmp_path: Path, tiny_scorer: Path) -> None:
+    model = saved(build_z_image(), tmp_path / "model")
+    traced_and_edited(tmp_path, model, tiny_scorer, "cap_embedder.1")
+
+
+@pytest.mark.slow
+def test_qwen_image_is_traced_and_edited(tmp_path: Path, tiny_scorer: Path) -> None:
+    model = saved(build_qwen_image(), tmp_path / "model")
+    traced_and_edited(tmp_path, model, tiny_scorer, "txt_in")
+
+
+@pytest.mark.slow
+def test_flux2_klein_is_traced_and_edited(tmp_path: Path, tiny_scorer: Path) -> None:
+    model = saved(build_klein(is_distilled=False), tmp_path / "model")
+    traced_and_edited(tmp_path, model, tiny_scorer, "context_embedder")
+
+
+@pytest.mark.slow
+def test_sana_is_traced_edited_and_evaluated(tmp_path: Path, tiny_scorer: Path) -> None:
+    model = saved(build_sana(sprint=False), tmp_path / "model")
+    edit = traced_and_edited(tmp_path, model, tiny_scorer, "caption_projection")
+    done = dqf(
+        "edit", "evaluate", str(edit), "--images", "1", "--steps", "2", "--scorer",
+        str(tiny_scorer), "--prompt-set", "small", "--actors", "1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    groups = {row["group"] for row in json.loads(dqf(
+        "edit", "results", str(edit), "--format", "json"
+    ).stdout)}  # fmt: skip
+    assert {"concept", "kept", "general"} <= groups

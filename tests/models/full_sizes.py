@@ -4,7 +4,7 @@ it decides how many components and parameters there are.
 The transformers' arguments are those that give the published numbers of parameters. SANA-Sprint's
 and the 0.6B SANA's were read from no published config: SANA's are fitted to 0.59 billion, Sprint's
 are those of SANA with what its pipeline needs. The layers and widths of the language models were
-read from no published config either.
+read from no published config either; ComfyUI's `comfy/text_encoders/llama.py` has the same.
 """
 
 from dataclasses import dataclass, replace

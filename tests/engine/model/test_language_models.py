@@ -60,6 +60,13 @@ class TestZImage(FamilyTests):
     def build(self) -> Any:
         return build_z_image()
 
+    def test_what_no_text_has_reached_moves_nothing_at_the_first_step(
+        self, model: Diffusion
+    ) -> None:
+        parts = ("noise_refiner.0.attention", "noise_refiner.0.feed_forward")
+        names = [f"transformer.{part}" for part in (*parts, "context_refiner.0.attention")]
+        assert self.moved_at_the_first_step(model, names) == [False, False, True]
+
     @pytest.mark.parametrize("name", ["attention", "feed_forward"])
     def test_an_edit_of_a_refiner_says_the_replacement(self, model: Diffusion, name: str) -> None:
         """What it reads is the same at every time and latent, so that the edit is exact there."""

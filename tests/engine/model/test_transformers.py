@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from engine.model.families.cross_attention import PixArtAlpha, PixArtSigma
 from engine.model.families.joint_attention import Flux, StableDiffusion3
 from engine.model.families.sana import Sana, SanaSprint
+from engine.model.model import Diffusion
 from engine.testing.families import FamilyTests
 from schemas.numerics import Numerics
 from tests.models.transformers import build_flux, build_pixart, build_sana, build_sd3
@@ -42,6 +43,12 @@ class TestPixArtSigma(FamilyTests):
     def build(self) -> Any:
         return build_pixart(sigma=True)
 
+    def test_what_no_text_has_reached_moves_nothing_at_the_first_step(
+        self, model: Diffusion
+    ) -> None:
+        names = [f"transformer.transformer_blocks.{n}.attn{side}" for n in (0, 1) for side in (1, 2)]
+        assert self.moved_at_the_first_step(model, names) == [False, True, True, True]
+
 
 class TestSana(FamilyTests):
     """An instruction before the caption, and none before the negative prompt."""
@@ -52,6 +59,12 @@ class TestSana(FamilyTests):
 
     def build(self) -> Any:
         return build_sana(sprint=False)
+
+    def test_what_no_text_has_reached_moves_nothing_at_the_first_step(
+        self, model: Diffusion
+    ) -> None:
+        names = [f"transformer.transformer_blocks.{n}.attn{side}" for n in (0, 1) for side in (1, 2)]
+        assert self.moved_at_the_first_step(model, names) == [False, True, True, True]
 
 
 class TestSanaSprint(FamilyTests):

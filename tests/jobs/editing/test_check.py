@@ -2,21 +2,26 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from engine.editing.delta import weights_of
+from engine.editing.editable import editable, editable_components
 from engine.editing.lora import KOHYA_FILE, PEFT_FILE
 from engine.editing.lora_check import CheckedMatrix, State
-from engine.model.opening import open_model
+from engine.model.opening import open_model, open_skeleton
 from jobs.editing.check import check_edit
 from jobs.editing.manifest import read_manifest
+from schemas.component import Part
 from schemas.concept import Concept
 from schemas.errors import ConceptError
 from tests.made_up.edits import write_made_up_edit
+from tests.models.language_models import build_klein, build_qwen_image, build_z_image
 from tests.models.transformers import build_pixart
 
 FC2 = "text_encoder.encoder.layers.0.mlp.fc2.weight"
@@ -64,6 +69,23 @@ def test_an_edits_own_files_are_applied(edit: Path, file: str | None) -> None:
 def test_every_part_of_a_transformer_that_diffusers_loads(tiny_sd3: Path, tmp_path: Path) -> None:
     folder = write(tmp_path / "sd3", tiny_sd3, SD3)
     assert checked(folder) == dict.fromkeys(SD3, State.APPLIED)
+    assert "ComfyUI" in read_manifest(folder).lora
+
+
+@pytest.mark.parametrize("build", [build_z_image, build_qwen_image, build_klein])
+def test_every_editable_matrix_of_a_language_models_family(
+    build: Callable[[], Any], tmp_path: Path
+) -> None:
+    build().save_pretrained(tmp_path / "model")
+    skeleton = open_skeleton(str(tmp_path / "model"))
+    names = tuple(
+        matrix
+        for component in editable_components(skeleton, with_shared=True)
+        if component.part is Part.DENOISER
+        for matrix in editable(skeleton, component.name).projections
+    )
+    folder = write(tmp_path / "edit", tmp_path / "model", names)
+    assert checked(folder) == dict.fromkeys(names, State.APPLIED)
     assert "ComfyUI" in read_manifest(folder).lora
 
 

@@ -18,10 +18,11 @@ from jobs.input.probes import probe_names, probe_set, with_version
 from jobs.tracing.cost import plan_cost
 from jobs.tracing.plan import check_plan, make_plan, read_options, read_plan
 from schemas.caption import Caption
-from schemas.component import TEXT_ENTRIES, Part, names_by_part
+from schemas.component import TEXT_ENTRIES, Kind, Part, names_by_part
 from schemas.errors import DqfError, ModelUnavailable, PlanError, UnknownComponent
 from schemas.numerics import Numerics
 from schemas.unit import alternatives, plan_units
+from tests.models.language_models import build_qwen_image
 
 CAT = {"caption": "a cat", "subject": "cat", "attribute": "object"}
 
@@ -192,6 +193,17 @@ def test_a_plan_is_checked_against_a_transformer(
     plan = make_plan({"model": str(tiny_sd3), "captions": [CAT], **change})
     with pytest.raises(PlanError, match=message):
         check_plan(plan)
+
+
+def test_an_attention_that_reads_no_padding_swaps_its_text_and_takes_no_empty_one(
+    tmp_path: Path,
+) -> None:
+    build_qwen_image().save_pretrained(tmp_path / "model")
+    fields = {"model": str(tmp_path / "model"), "captions": [CAT], "parts": ["denoiser"]}
+    swapped = check_plan(make_plan({**fields, "interventions": ["swap"]})).components
+    assert {component.kind for component in swapped} >= {Kind.JOINT_ATTENTION}
+    with pytest.raises(PlanError, match="empty-text: .* or trace swap"):
+        check_plan(make_plan({**fields, "interventions": ["empty-text"]}))
 
 
 def test_dead_components_are_traced_only_by_name(tiny_sd3: Path) -> None:
