@@ -79,6 +79,7 @@ bench: setup
 	$(BIN)/python -m bench.editing.speed
 	$(BIN)/python -m bench.editing.transformer
 	$(BIN)/python -m bench.families
+	$(BIN)/python -m bench.one_gpu
 	$(BIN)/python -m bench.first_score
 	$(BIN)/python -m bench.scale
 	$(BIN)/python -m bench.scale.simulate

@@ -46,7 +46,9 @@ class TestPixArtSigma(FamilyTests):
     def test_what_no_text_has_reached_moves_nothing_at_the_first_step(
         self, model: Diffusion
     ) -> None:
-        names = [f"transformer.transformer_blocks.{n}.attn{side}" for n in (0, 1) for side in (1, 2)]
+        names = [
+            f"transformer.transformer_blocks.{n}.attn{side}" for n in (0, 1) for side in (1, 2)
+        ]
         assert self.moved_at_the_first_step(model, names) == [False, True, True, True]
 
 
@@ -63,7 +65,9 @@ class TestSana(FamilyTests):
     def test_what_no_text_has_reached_moves_nothing_at_the_first_step(
         self, model: Diffusion
     ) -> None:
-        names = [f"transformer.transformer_blocks.{n}.attn{side}" for n in (0, 1) for side in (1, 2)]
+        names = [
+            f"transformer.transformer_blocks.{n}.attn{side}" for n in (0, 1) for side in (1, 2)
+        ]
         assert self.moved_at_the_first_step(model, names) == [False, True, True, True]
 
 

@@ -202,7 +202,7 @@ def test_an_attention_that_reads_no_padding_swaps_its_text_and_takes_no_empty_on
     fields = {"model": str(tmp_path / "model"), "captions": [CAT], "parts": ["denoiser"]}
     swapped = check_plan(make_plan({**fields, "interventions": ["swap"]})).components
     assert {component.kind for component in swapped} >= {Kind.JOINT_ATTENTION}
-    with pytest.raises(PlanError, match="empty-text: .* or trace swap"):
+    with pytest.raises(PlanError, match=r"empty-text: .* or trace swap"):
         check_plan(make_plan({**fields, "interventions": ["empty-text"]}))
 
 
