@@ -98,10 +98,12 @@ def traced_and_edited(folder: Path, model: Path, scorer: Path, entry: str) -> Pa
         "--images", "0", "--out", str(folder / "edit"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    checked = dqf("edit", "check", str(folder / "edit"))
+    checked = dqf("edit", "check", str(folder / "edit"), "--format", "json")
     assert checked.returncode == 0, checked.stderr
-    assert f"transformer.{entry}.weight" in checked.stdout
-    assert checked.stdout.rstrip().endswith("PASS")
+    (matrix,) = json.loads(checked.stdout)
+    assert matrix["matrix"].startswith(f"transformer.{entry}.")
+    assert matrix["state"] == "applied"
+    assert checked.stderr.rstrip().endswith("PASS")
     return folder / "edit"
 
 
