@@ -7,19 +7,21 @@ import typer
 
 from cli.options.arguments import RunArgument
 from cli.options.captions import KnownOption, MinTotalEffectOption, caption_filter
-from cli.options.completion import attributes
+from cli.options.completion import attributes, runs
 from cli.options.panels import WHAT, choice, option
 from cli.options.part import part_option
 from cli.options.runs import run_location
 from cli.printing.lines import say, say_folded
 from cli.printing.output import Format, FormatOption, print_table
-from cli.printing.ranking import columns_beyond, columns_of, print_ranking
+from cli.printing.ranking import columns_beyond, columns_joined, columns_of, print_ranking
 from schemas.component import Part
 from schemas.intervention import CONTROLS, Intervention, PatchKind
 
 if TYPE_CHECKING:
     from jobs.query.opened import Views
     from jobs.query.rank import Choice
+    from jobs.runs.trace_run import TraceRun
+    from schemas.caption_filter import CaptionFilter
 
 
 class Shown(StrEnum):
@@ -93,6 +95,18 @@ def rank(
             "of effects on few components.",
         ),
     ] = Shown.STATES,
+    screened: Annotated[
+        str | None,
+        option(
+            "The screened run that chose RUN's states (--from-run): its estimates are joined with "
+            "the exact effects.",
+            "--with",
+            panel=WHAT,
+            metavar="SCREENED",
+            default="exact effects alone",
+            autocompletion=runs,
+        ),
+    ] = None,
     known: KnownOption = None,
     min_te: MinTotalEffectOption = None,
     top: Annotated[int, typer.Option(min=1, help="Number of states of each ranking.")] = 10,
@@ -115,6 +129,7 @@ def rank(
     from jobs.query.select import opened_views
     from jobs.query.words import in_short, notes, verdicts
     from jobs.runs.trace_run import open_run
+    from schemas.errors import PlanError
 
     opened = open_run(run_location(run))
     choice = ranking.Choice(
@@ -131,6 +146,13 @@ def rank(
     if as_published is not None:
         ranking.check_threshold(as_published, choice)
     only = caption_filter(opened, known, min_te)
+    if screened is not None:
+        if beyond or as_published is not None or show is not Shown.STATES:
+            raise PlanError(
+                "--with ranks indirect effects: leave out --beyond, --as-published and --show"
+            )
+        other = open_run(run_location(screened))
+        return _print_joined(opened, other, choice, only, output_format, top=top, quiet=quiet)
     with opened_views(opened, only=only) as views:
         if as_published is not None:
             found = ranking.ranked_as_published(views, choice, threshold=as_published, top=top)
@@ -151,6 +173,43 @@ def rank(
     print_table(ranking.without_one_noise(opened, table), output_format)
     for sentence in sentences + reading:
         say(sentence, err=True)
+
+
+def _print_joined(
+    exact: "TraceRun",
+    screened: "TraceRun",
+    choice: "Choice",
+    only: "CaptionFilter",
+    output_format: Format,
+    *,
+    top: int,
+    quiet: bool,
+) -> None:
+    """Print the states of a run with joined effects, and what was screened and what exact."""
+    import pyarrow as pa
+
+    from jobs.query import joined
+    from jobs.query.rank import without_one_noise
+    from schemas.errors import PlanError
+    from schemas.short_names import short_names
+
+    with joined.opened_with(exact, screened, only) as views:
+        rows = joined.joined(views, choice)
+    if not rows:
+        raise PlanError(f"no state of run {exact.name} has two exact captions among those read")
+    said = [] if quiet else joined.sentences(exact, screened, rows)
+    shown = joined.leading(rows, top=top)
+    table = without_one_noise(exact, pa.Table.from_pylist(shown).select(list(joined.COLUMNS)))
+    if output_format is not Format.TABLE:
+        print_table(table, output_format)
+        for sentence in said:
+            say(sentence, err=True)
+        return
+    for sentence in said:
+        say_folded(sentence)
+    names = short_names([component.name for component in exact.components])
+    effect = f"indirect effect by {choice.measure}, {choice.intervention}, joined"
+    print_ranking(table.to_pylist(), effect=effect, columns=columns_joined(names))
 
 
 def _say_all(sentences: list[str]) -> None:

@@ -9,6 +9,7 @@ from schemas.caption import Caption
 from schemas.caption_filter import CaptionFilter
 from schemas.component import PAPER_KINDS, Kind, Part
 from schemas.component_set import PlannedSet, as_planned
+from schemas.exact_states import ExactStates
 from schemas.intervention import Intervention, PatchKind, TokenRole
 from schemas.located_sets import LocatedSets
 from schemas.numerics import Numerics
@@ -64,6 +65,9 @@ class TracePlan(BaseModel):
         exclude_if=lambda screen: screen is None,  # units without one keep their ids
     )
     """Screen the patched runs by a gradient pass in place of sampling them."""
+    exact_states: ExactStates | None = None
+    """The states to trace, attribute by attribute, if a screened run's ranking chose them; by
+    default all of the components at every window or token."""
     known: str | None = None
     """MEASURE:SCORE, the least score of a caption's clean run for it to be read by default; every
     caption is traced."""
@@ -97,6 +101,24 @@ class TracePlan(BaseModel):
         CaptionFilter.parsed(self.known, self.min_te, measures=self.measures)
         if {TokenRole.WORDS, TokenRole.EACH} <= set(self.tokens):
             raise ValueError("tokens has `words` and `each`, which holds them: leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _has_its_exact_states(self) -> "TracePlan":
+        """Refuse exact states that the rest of the plan does not trace, and only these."""
+        chosen = self.exact_states
+        if chosen is None:
+            return self
+        if self.screen or self.sets or self.components is None:
+            raise ValueError("exact_states are of components, without a screen and without sets")
+        by_part = {Part.DENOISER: self.windows, Part.TEXT_ENCODER: self.tokens}
+        chosen.check(
+            attributes=[caption.attribute for caption in self.captions],
+            components=self.components,
+            places={part: by_part[part] for part in self.parts},
+        )
+        if {caption.id for caption in self.captions} & {*chosen.ranked_captions}:
+            raise ValueError("exact_states were ranked on a caption of the plan: leave it out")
         return self
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from schemas.caption import Caption
 from schemas.component import Part
 from schemas.component_set import ComponentSet, names_of
 from schemas.content_id import content_id
+from schemas.exact_states import state_name
 from schemas.intervention import Intervention, PatchKind, TokenRole
 from schemas.numerics import DEFAULT_NOISE
 from schemas.plan import TracePlan
@@ -42,12 +43,20 @@ class Unit:
     windows: tuple[Window, ...]
     sets: tuple[ComponentSet, ...] = ()
     """Components that are patched together, each set in one run."""
+    states: frozenset[str] | None = None
+    """Names of the states that are patched (`state_name`); None for every combination."""
     tokens: tuple[TokenRole, ...] = (TokenRole.LAST_SUBJECT,)
     interventions: tuple[Intervention, ...] = (Intervention.RESTORE,)
     patches: tuple[PatchKind, ...] = (PatchKind.STATE,)
     references: tuple[str, ...] = ()
     alternatives: tuple[str, ...] = ()
     """Targets that say other options of the attribute."""
+
+    def has(self, component: str, *, window: Window, token: str) -> bool:
+        """Return whether a component is patched at a window or token of the unit."""
+        if self.states is None:
+            return True
+        return state_name(self.part, component, window=window, token=token) in self.states
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +117,8 @@ class Units(Product[Unit]):
                 for each in slab.sets
                 if each.attribute in (None, plan.captions[caption].attribute)
             ),
+            states=plan.exact_states
+            and plan.exact_states.of(plan.captions[caption].attribute, slab.part),
             tokens=plan.tokens,
             interventions=plan.interventions,
             patches=plan.patches,
@@ -129,6 +140,7 @@ class Units(Product[Unit]):
             "references": plan.references,
             "options": plan.options,
             **({"screen": plan.screen} if plan.screen else {}),
+            **({"exact_states": plan.exact_states.content} if plan.exact_states else {}),
         }
         numerics = [plan.numerics.at(noise).model_dump() for noise in plan.numerics.sweep]
         return UnitIds(

@@ -5,15 +5,16 @@ estimators. Printed: (a) the agreement: Spearman within captions and of means, t
 exact top tenth found in the screen's top fifth (and in that of an exact run on the other half of
 the captions), the miss rate; row evaluations by the ledger; (b) the share of cells that have to be
 run exactly to find 0.9 of the exact top tenth, and the work that this saves; (c) the variance of
-the mean with few exact and all screened captions, and the bound 1 / (1 - r^2); (d) the least number
-of components for which a screen of all steps pays.
+the mean with few exact and all screened captions, and the bound 1 / (1 - r^2); (d) the agreement
+where all steps are patched at once, and the least number of components for which that pays.
 
     python -m bench.screening --captions 2 --steps 3 --components 4     # a trial
     python -m bench.screening --captions 24 --steps 20 --measure target
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -66,18 +67,23 @@ def main() -> None:
         f"{options.measure}, {options.captions} captions an attribute"
     )
     print(AGREEMENT)
+    at_once: dict[str, Effects] = {}
     for attribute in attributes:
         own_captions = [caption for caption in captions if caption.attribute == attribute]
-        found = measured(
-            model,
-            scorer,
-            unit,
-            own_captions,
-            numerics=numerics,
-            measure=options.measure,
-            rows=options.rows,
+        found, at_once[attribute] = (
+            measured(
+                model,
+                scorer,
+                replace(unit, windows=windows),
+                own_captions,
+                numerics=numerics,
+                measure=options.measure,
+                rows=options.rows,
+            )
+            for windows in (unit.windows, ((0, steps),))
         )
         _print_attribute(attribute, own_captions, found)
+    _print_at_once(at_once)
     _print_arithmetic()
 
 
@@ -94,7 +100,7 @@ def _print_attribute(attribute: str, captions: Sequence[Caption], found: Effects
         agreed, rows = agreement(exact_KN, screened_KN), found.row_evaluations[estimate]
         share = least_share(exact_KN.mean(1), screened_KN.mean(1))
         saved = exact_rows / (rows + share * exact_rows)
-        half = "-" if agreed.by_other_half is None else f"{agreed.by_other_half:.2f}"
+        half = _share_text(agreed.by_other_half)
         print(
             f"{attribute:10}  {estimate:11}  {agreed.within:6.2f}  {agreed.of_means:6.2f}  "
             f"{agreed.found:6.2f}  {half:>8}  {agreed.missed:6.2f}   {share:11.2f}  {saved:5.1f}  "
@@ -102,6 +108,23 @@ def _print_attribute(attribute: str, captions: Sequence[Caption], found: Effects
             f"{_gain_text(exact_KN, screened_KN, len(captions))}",
             flush=True,
         )
+
+
+def _print_at_once(of_attributes: Mapping[str, Effects]) -> None:
+    """Print the same of components that are patched at all steps at once."""
+    print("\nall steps   estimate     within   means   found   by half  rows exact  screen")
+    for attribute, found in of_attributes.items():
+        for estimate in Screen:
+            agreed = agreement(found.effects_KN[EXACT], found.effects_KN[estimate])
+            print(
+                f"{attribute:10}  {estimate:11}  {agreed.within:6.2f}  {agreed.of_means:6.2f}  "
+                f"{agreed.found:6.2f}  {_share_text(agreed.by_other_half):>8}  "
+                f"{found.row_evaluations[EXACT]:10.0f}  {found.row_evaluations[estimate]:6.0f}"
+            )
+
+
+def _share_text(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2f}"
 
 
 def _gain_text(exact_KN: Array, screened_KN: Array, captions: int) -> str:

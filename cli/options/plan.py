@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cli.options.models import named
 from cli.options.plan_options import declared
+from cli.options.runs import run_location
 from cli.options.shared import with_options
 from cli.printing.lines import note
 from schemas.component import Part
@@ -34,6 +35,8 @@ FIELDS = {
     "measure": "measures",
 }
 """Fields of the plan by their options' names; all options but --draws are repeatable."""
+OF_SCREENED = ("from_run", "exact", "random", "share")
+"""Options that make a plan from a screened run, without any other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,8 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
     given = {
         FIELDS.get(name, name): value for name, value in options.items() if value not in (None, [])
     }
+    if not given.keys().isdisjoint(OF_SCREENED):
+        return _exact_fields(given)
     plan, captions, probe, part, listed, revision, variant = (
         given.pop(name, None)
         for name in ("plan", "captions", "probe", "part", "options", "revision", "variant")
@@ -118,6 +123,30 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
     elif probe or "captions" not in fields:
         fields |= _probed(probe or fields.get("probe"), model=fields.get("model", "emoji-sd"))
     return fields
+
+
+def _exact_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the plan of what a screened run chose; PlanError: another option is
+    given, or one lacks."""
+    from jobs.runs.trace_run import open_run
+    from jobs.tracing.exact_plans import DEFAULT_SHARE, ExactRequest, exact_plan
+    from schemas.errors import PlanError
+
+    options = {field: name for name, field in FIELDS.items()}
+    for field in given:
+        if field not in OF_SCREENED:
+            name = options.get(field, field).replace("_", "-")
+            raise PlanError(f"--from-run takes the screened run's plan: leave out --{name}")
+    for name in ("from_run", "exact"):
+        if name not in given:
+            raise PlanError(
+                "an exact run of a screened one takes --from-run RUN and --exact K: give "
+                f"--{name.replace('_', '-')}"
+            )
+    request = ExactRequest(
+        top=given["exact"], share=given.get("share", DEFAULT_SHARE), random=given.get("random")
+    )
+    return exact_plan(open_run(run_location(given["from_run"])), request).model_dump()
 
 
 def _probed(probe: object, *, model: object) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+from cli.options.completion import runs
 from cli.options.models import RevisionOption, VariantOption, model_option
 from cli.options.panels import (
     CORRUPTION,
@@ -166,6 +167,47 @@ def declared(
             panel=WHERE,
             metavar="SCREEN",
             default="every patched run is sampled",
+        ),
+    ] = None,
+    from_run: Annotated[
+        str | None,
+        option(
+            "Trace exactly the states that this screened run ranks first, on a share of its "
+            "captions; all else is as in its plan.",
+            panel=WHERE,
+            metavar="RUN",
+            default="none",
+            autocompletion=runs,
+        ),
+    ] = None,
+    exact: Annotated[
+        int | None,
+        option(
+            "With --from-run: number of states of each attribute and part.",
+            panel=WHERE,
+            metavar="K",
+            min=1,
+        ),
+    ] = None,
+    random: Annotated[
+        int | None,
+        option(
+            "With --from-run: states drawn from the others, which say what the screen missed.",
+            panel=WHERE,
+            metavar="N",
+            default="as many as --exact",
+            min=0,
+        ),
+    ] = None,
+    share: Annotated[
+        float | None,
+        option(
+            "With --from-run: share of each attribute's captions to trace.",
+            panel=WHERE,
+            metavar="SHARE",
+            default="0.25",
+            min=0.001,
+            max=0.999,
         ),
     ] = None,
     reference: Annotated[

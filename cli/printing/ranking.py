@@ -147,6 +147,27 @@ def columns_of(
     ]
 
 
+def columns_joined(names: Mapping[str, str]) -> list[Column]:
+    """Return the columns of states whose exact and screened effects are joined."""
+    return [
+        Column(title="rank", text=lambda row: str(row["rank"])),
+        Column(title="component", text=lambda row: names[row["component"]], is_left=True),
+        Column(title="effect", text=_number("mean_ie")),
+        Column(title="95 % interval", text=_interval("ie_low", "ie_high")),
+        Column(title="exact alone", text=_number("exact_ie")),
+        Column(title="its interval", text=_interval("exact_low", "exact_high")),
+        Column(title="screened", text=_number("screened_ie")),
+        Column(title="weight", text=lambda row: f"{row['weight']:.2f}", is_extra=True),
+        Column(title="gain", text=lambda row: _ratio(row["gain"]), is_extra=True),
+        Column(title="chosen", text=lambda row: str(row["chosen"]), is_left=True, is_extra=True),
+        FULL_NAME,
+    ]
+
+
+def _ratio(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.1f}"
+
+
 def columns_beyond(names: Mapping[str, str]) -> list[Column]:
     """Return the columns of states ranked by their effect beyond a control."""
     return [

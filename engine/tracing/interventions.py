@@ -168,6 +168,7 @@ def list_patches(model: Diffusion, unit: Unit, numerics: Numerics) -> list[Patch
             ),
             None if unit.part is Part.DENOISER else tokens[name.split(".")[0]],
         )
+        if unit.has(name, window=window, token=patch.token)
     ]
     together = _set_patches(model, {site.component.name: site for site in sites}, unit, numerics)
     return sorted([*singles, *together], key=lambda patch: patch.window[0])

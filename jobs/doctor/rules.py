@@ -11,6 +11,7 @@ from jobs.runs.run import Run
 from jobs.runs.trace_run import TraceRun
 from schemas.attack import Side
 from schemas.component import Part
+from schemas.exact_states import state_name
 from schemas.intervention import Intervention, TokenRole, allows
 from schemas.unit import Slab
 
@@ -109,9 +110,8 @@ def rows_of_unit(run: TraceRun, slab: Slab, attribute: str) -> int | None:
     lacks_match = any(caption.counterfactual is None for caption in plan.captions)
     if Intervention.MATCHED in plan.interventions and lacks_match:
         return None
-    tokens = len(plan.tokens) if is_text else 1
-    patches = _patches(run, slab) * len(slab.windows) * tokens
-    return (patches + _set_patches(run, slab, attribute)) * len(plan.measures)
+    patches = _patches(run, slab, attribute) + _set_patches(run, slab, attribute)
+    return patches * len(plan.measures)
 
 
 def _set_patches(run: TraceRun, slab: Slab, attribute: str) -> int:
@@ -122,13 +122,17 @@ def _set_patches(run: TraceRun, slab: Slab, attribute: str) -> int:
     return sum(each.allows(what, kind, caption) for each, what, kind in cases)
 
 
-def _patches(run: TraceRun, slab: Slab) -> int:
-    """Return how often a unit of a slab is patched at each window and token."""
+def _patches(run: TraceRun, slab: Slab, attribute: str) -> int:
+    """Return how many patched runs of components a unit of a slab and attribute has."""
     plan, names = run.plan, set(slab.components)
     components = [c for c in run.components if c.name in names]
     caption = plan.captions[0]  # all captions are alike here: the caller asks only then
+    tokens = [role.value for role in plan.tokens] if slab.part is Part.TEXT_ENCODER else ["all"]
+    states = plan.exact_states and plan.exact_states.of(attribute, slab.part)
     return sum(
-        allows(*pair, component, caption)
-        for component in components
+        states is None or state_name(slab.part, each.name, window=window, token=token) in states
+        for each in components
         for pair in product(plan.interventions, plan.patches)
+        if allows(*pair, each, caption)
+        for window, token in product(slab.windows, tokens)
     )

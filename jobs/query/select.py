@@ -52,6 +52,17 @@ def opened_views(run: Run[Any], *, only: CaptionFilter = EVERY_CAPTION) -> Gener
 
 
 @contextmanager
+def opened_together(runs: Mapping[str, Run[Any]], *, only: CaptionFilter) -> Generator[Views]:
+    """Yield the views of several runs as they are now, each run's in a schema of its name.
+
+    They are of the captions that pass `only`. QueryRefused: a name is one of DuckDB's.
+    """
+    _check_names(runs)
+    with _first_opened(runs, lambda views: views, only=dict.fromkeys(runs, only)) as views:
+        yield views
+
+
+@contextmanager
 def open_query(
     runs: Mapping[str, Run[Any]],
     sql: str,

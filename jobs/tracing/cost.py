@@ -164,11 +164,9 @@ class _UnitCosts:
 
     def of(self, unit: Unit) -> tuple[int, float]:
         """Return the numbers of patched runs and row evaluations of a unit."""
-        planned, changes = self.planned, self._changes_of(unit)
-        numerics, count = planned.plan.numerics, sum(changes.values())
-        runs = count * len(unit.windows)
-        if unit.part is Part.TEXT_ENCODER:
-            runs = sum(count * self.located[name].groups(unit) for name, count in changes.items())
+        planned, numerics = self.planned, self.planned.plan.numerics
+        opened = self._opened(unit)
+        runs = sum(count for _, count in opened)
         if planned.plan.screen:
             return runs, screen_evaluations(
                 unit,
@@ -188,17 +186,36 @@ class _UnitCosts:
         references = len(reference_runs(unit, numerics)) * planned.steps
         # A row's unconditional half is known at the step where it forks.
         saved = 0.5 if planned.is_guided and numerics.cfg_patch == "cond" else 0.0
-        open_steps = sum(planned.steps - start - saved for start, _ in unit.windows)
+        of_components = sum(count * (planned.steps - start - saved) for start, count in opened)
         of_sets = sum(planned.steps - each.window[0] - saved for each in sets)
-        return runs, references + count * open_steps + of_sets
+        return runs, references + of_components + of_sets
 
-    def _changes_of(self, unit: Unit) -> Mapping[str, int]:
-        """Return how many changes a unit makes in each network, for a window or a position."""
-        key = (unit.components, unit.caption.counterfactual is None)
+    def _opened(self, unit: Unit) -> list[tuple[int, int]]:
+        """Return the steps from which a unit patches components, and the patched runs of each."""
+        if unit.states is not None:  # a token role of a state is one patched run
+            named = [name.partition("@")[::2] for name in unit.states]
+            is_text = unit.part is Part.TEXT_ENCODER
+            return [
+                (
+                    0 if is_text else int(where.partition(":")[0]),
+                    sum(self._changes_of(unit, (component,)).values()),
+                )
+                for component, where in named
+            ]
+        changes = self._changes_of(unit, unit.components)
+        if unit.part is Part.TEXT_ENCODER:
+            groups = [count * self.located[name].groups(unit) for name, count in changes.items()]
+            return [(0, sum(groups))]
+        return [(start, sum(changes.values())) for start, _ in unit.windows]
+
+    def _changes_of(self, unit: Unit, components: tuple[str, ...]) -> Mapping[str, int]:
+        """Return how many changes of some components a unit makes in each network, for a window or
+        a position."""
+        key = (components, unit.caption.counterfactual is None)
         if key not in self._changes:
             by_name = {component.name: component for component in self.planned.components}
             changes = Counter[str]()
-            for name in unit.components:
+            for name in components:
                 changes[name.split(".")[0]] += sum(
                     allows(intervention, patch_kind, by_name[name], unit.caption)
                     for intervention in unit.interventions

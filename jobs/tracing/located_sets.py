@@ -12,6 +12,7 @@ from schemas.caption import Caption
 from schemas.caption_filter import CaptionFilter
 from schemas.component import Part
 from schemas.errors import PlanError
+from schemas.exact_states import state_name
 from schemas.intervention import PatchKind, TokenRole
 from schemas.views import IS_RANKED
 
@@ -53,6 +54,7 @@ class SetsRequest:
 class State:
     """A ranked component at its steps or token."""
 
+    part: Part
     component: str
     kind: str
     token: str
@@ -62,8 +64,8 @@ class State:
     @property
     def text(self) -> str:
         """Its name in a set."""
-        where = f"{self.step_start}:{self.step_stop}" if self.token == "all" else self.token
-        return f"{self.component}@{where}"
+        window = self.step_start, self.step_stop
+        return state_name(self.part, self.component, window=window, token=self.token)
 
     def overlaps(self, other: "State") -> bool:
         """Return whether two states are of one component at common steps; tokens of a text
@@ -172,7 +174,7 @@ def _apart(
     states: list[State] = []
     for row in rows:
         fields = ("component", "kind", "token", "step_start", "step_stop")
-        state = State(**{name: row[name] for name in fields})
+        state = State(part=part, **{name: row[name] for name in fields})
         if state.token in roles and not any(map(state.overlaps, states)):
             states.append(state)
     if len(states) < 2:
