@@ -186,6 +186,7 @@ def declared(
             "With --from-run: number of states of each attribute and part.",
             panel=WHERE,
             metavar="K",
+            default="required there",
             min=1,
         ),
     ] = None,

@@ -55,7 +55,7 @@ def exact_states(run: TraceRun, screened: TraceRun) -> ExactStates:
     if chosen is None:
         raise PlanError(
             f"run {run.name} was not chosen from a screened run: --with takes a run that "
-            "`dqf trace submit --from-run RUN --exact K` made, and its RUN"
+            "`dqf trace submit --from-run RUN --exact 20` made, and its RUN"
         )
     if chosen.chosen_from != screened.id:
         raise PlanError(f"the states of run {run.name} were chosen from another run")
