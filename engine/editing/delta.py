@@ -46,8 +46,13 @@ def delta_hash(edit: Path) -> str:
     """Return the content hash of an edit's delta; ConceptError if the folder has none."""
     delta = edit / DELTA
     if not is_file(delta):
-        raise ConceptError(f"{edit} is not an edit folder: it has no {DELTA}")
+        raise _without_delta(edit)
     return hashlib.blake2b(delta.read_bytes(), digest_size=16).hexdigest()
+
+
+def _without_delta(edit: Path) -> ConceptError:
+    """Return the error of a folder whose delta is missing, or is a pipe or a link to nothing."""
+    return ConceptError(f"{edit} is not an edit folder: it has no file {DELTA}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +140,7 @@ def open_delta(folder: Path) -> Delta:
     """Return the delta of an edit's folder, for any model; ConceptError: it has none."""
     path = folder / DELTA
     if not is_file(path):
-        raise ConceptError(f"{folder} is not an edit folder: it has no {DELTA}")
+        raise _without_delta(folder)
     try:
         with safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}

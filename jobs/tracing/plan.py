@@ -21,10 +21,12 @@ from jobs.tracing.counterfactuals import (
 from schemas.caption import Caption
 from schemas.component import PAPER_KINDS, TEXT_ENTRIES, Component, Kind, Part
 from schemas.component_set import ComponentSet
+from schemas.concept import plain_text
 from schemas.documents import first_message, first_problem, is_mapping, read_json, read_yaml
 from schemas.errors import PlanError
 from schemas.intervention import Intervention, PatchKind, allows
 from schemas.plan import TracePlan
+from schemas.printable import shown
 from schemas.unit import MARGIN, Unit, alternatives
 from schemas.window import expand_windows
 
@@ -105,10 +107,23 @@ def make_plan(fields: Mapping[str, object]) -> TracePlan:
         raise WrongField(error) from error
     if REFERRING & set(plan.interventions) and not plan.references:
         plan = plan.model_copy(update={"references": _spread(plan.captions)})
+    _check_spellings(plan)
     _check_options(plan)
     if MARGIN in plan.measures:
         plan = plan.model_copy(update={"options": {**subjects_of(plan.captions), **plan.options}})
     return plan
+
+
+def _check_spellings(plan: TracePlan) -> None:
+    """Raise PlanError for two spellings of an attribute, each of which would be ranked alone."""
+    spellings: dict[str, str] = {}
+    for attribute in dict.fromkeys(caption.attribute for caption in plan.captions):
+        first = spellings.setdefault(plain_text(attribute), attribute)
+        if first != attribute:
+            raise PlanError(
+                f"captions have the attributes {shown(first)} and {shown(attribute)}, each with "
+                "rankings of its own: write one as the other"
+            )
 
 
 def read_options(path: Path) -> Mapping[str, object]:

@@ -1,5 +1,6 @@
 """The delta: names, replacing and restoring weights, and the file that refuses other models."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,23 @@ def test_what_is_no_delta_is_one_sentence(tiny_sd: Path, tmp_path: Path) -> None
     save_file(load_file(path), path, metadata={"dqf_edit": "2"})
     with pytest.raises(ConceptError, match="format version 2"):
         read_delta(tmp_path / "edit", model)
+
+
+def test_a_link_is_followed_and_a_pipe_is_not_waited_for(tiny_sd: Path, tmp_path: Path) -> None:
+    model = open_model(str(tiny_sd))
+    weights = edited(model, OUT_PROJ)
+    odd = "it's [1]*?% ü\n"
+    write(tmp_path / odd, model, weights)
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / DELTA).symlink_to(tmp_path / odd / DELTA)
+    torch.testing.assert_close(read_delta(linked, model), weights, rtol=0, atol=0)
+    for target in ("nothing", DELTA, "/dev/zero", "."):
+        (linked / DELTA).unlink()
+        (linked / DELTA).symlink_to(target)
+        with pytest.raises(ConceptError, match=f"is not an edit folder: it has no file {DELTA}"):
+            read_delta(linked, model)
+    (linked / DELTA).unlink()
+    os.mkfifo(linked / DELTA)
+    with pytest.raises(ConceptError, match=f"is not an edit folder: it has no file {DELTA}"):
+        read_delta(linked, model)

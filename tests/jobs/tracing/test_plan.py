@@ -37,6 +37,17 @@ def test_the_three_formats_read_the_same(tmp_path: Path) -> None:
         assert read_captions(tmp_path / f"c.{suffix}") == (Caption(**CAT),)
 
 
+@pytest.mark.parametrize("spelling", ["Object", "object ", " OBJECT\t"])
+def test_an_attribute_has_one_spelling(spelling: str, tmp_path: Path) -> None:
+    """Its captions would be ranked in two halves, the print of which looks the same."""
+    rows = [CAT, {"caption": "a dog", "subject": "dog", "attribute": spelling}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "c.parquet")
+    for captions in (rows, read_captions(tmp_path / "c.parquet")):
+        with pytest.raises(PlanError, match=r"attributes 'object' and .* write one as the other"):
+            make_plan({"captions": captions})
+    assert make_plan({"captions": [{**CAT, "attribute": spelling}]}).captions
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
