@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engine.editing.delta import delta_hash
+from engine.editing.delta import delta_hash, open_delta
 from engine.editing.prompts import plain_phrase
 from engine.evaluation.inversion import check_attackable
 from engine.evaluation.recognition import choice_texts
@@ -50,6 +50,7 @@ def plan_attack(request: AttackRequest) -> AttackPlan:
     does not fit a tokenizer, or the text encoders are not CLIP's. ModelUnavailable: the model or
     the scorer is missing.
     """
+    open_delta(request.edit)  # a damaged one would be found by the workers
     edit = delta_hash(request.edit)
     manifest = read_manifest(request.edit)
     edited, model = manifest.concepts, manifest.model

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.editing.delta import delta_hash
+from engine.editing.delta import delta_hash, open_delta
 from engine.editing.prompts import compounds_of, known_names
 from engine.evaluation.given import given_prompt
 from engine.evaluation.prompts import subjects
@@ -79,6 +79,7 @@ def prepare_evaluation(request: EvaluationRequest, out: Path) -> EvaluationRun:
 
 def plan_evaluation(request: EvaluationRequest) -> EvaluationPlan:
     """Return the plan of an evaluation; nothing is drawn or written. Errors: as the run's."""
+    open_delta(request.edit)  # a damaged one would be found by the workers
     edits = {EDIT: delta_hash(request.edit)}
     manifest = read_manifest(request.edit)
     return make_plan(

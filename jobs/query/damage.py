@@ -3,6 +3,7 @@
 # pyright: reportUnknownMemberType=false
 # pyarrow leaves parts of some methods without types.
 
+import re
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,10 @@ READING = (
 damaged."""
 
 
+UNOPENED = re.compile(r'Cannot open file "(.+)": (.+)')
+"""DuckDB's words for what is the machine's fault, not the file's."""
+
+
 class DamagedRun(StoreError):
     """A run with a damaged file."""
 
@@ -39,9 +44,17 @@ def damage_named(paths: Sequence[str], *, location: str, repair: str) -> Generat
     except duckdb.Error as error:
         if lost := [path for path in paths if not Path(path).exists()]:
             raise FileNotFoundError(lost[0]) from error
+        if unopened := unopened_file(error):
+            raise unopened from error
         path = damaged_file(paths, error)
         what = f"{path} is damaged" if path else f"the tables of run {location} cannot be used"
         raise DamagedRun(f"{what} ({_reason(error)}): {repair}") from error
+
+
+def unopened_file(error: duckdb.Error) -> StoreError | None:
+    """Return the error of a sound file that cannot be opened now, as with too many open files."""
+    found = UNOPENED.search(str(error))
+    return StoreError("{} cannot be read: {}".format(*found.groups())) if found else None
 
 
 def damaged_file(paths: Iterable[str], error: duckdb.Error) -> str | None:

@@ -4,6 +4,7 @@
 # pyarrow leaves parts of some methods without types.
 
 import os
+import re
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ COPIED = {
 """DuckDB's options for the formats with a file for each table."""
 
 
+UNWRITTEN = re.compile(r'Could not write file ".+": (.+)')
+"""DuckDB's words for a disk that is full."""
 MISREAD = ("?", "\\")
 """Signs in a database's path that DuckDB reads as the beginning of options, and as `/`."""
 
@@ -50,11 +53,23 @@ def export_run(run: TraceRun, out: Path, table_format: TableFormat, *, note: Not
         what = "a file that ends in .duckdb" if table_format is TableFormat.DUCKDB else "a folder"
         raise StoreError(f"--format {table_format} {out}: this format needs {what}")
     place = _new_database(out) if table_format is TableFormat.DUCKDB else new_folder(out)
-    with place as path, opened_views(run) as views:
+    with _write_errors(out), place as path, opened_views(run) as views:
         if table_format is TableFormat.DUCKDB:
             _write_database(views, path, note=note)
         else:
             _write_files(views, path, table_format, note=note)
+
+
+@contextmanager
+def _write_errors(out: Path) -> Generator[None]:
+    """Turn an error of DuckDB on a full disk into StoreError."""
+    try:
+        yield
+    except duckdb.Error as error:
+        found = UNWRITTEN.search(str(error))
+        if found is None:
+            raise
+        raise StoreError(f"cannot write {out}: {found[1]}") from error
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import duckdb
 import pyarrow as pa
 
-from jobs.query.damage import DamagedRun, damage_named, damaged_file
+from jobs.query.damage import DamagedRun, damage_named, damaged_file, unopened_file
 from jobs.query.gate import admitted, connect, lock, temporary_folder
 from jobs.query.views import (
     HIDDEN,
@@ -179,6 +179,8 @@ class Views:
         # A locked connection reports a missing file as a pattern that it may not expand.
         if not all(map(os.path.exists, paths)):
             return FileNotFoundError(str(error))
+        if unopened := unopened_file(error):
+            return unopened
         if path := damaged_file(paths, error):
             repair = " and ".join(run.repair_hint for run in self.runs.values())
             return DamagedRun(f"{path} is damaged: {repair}")

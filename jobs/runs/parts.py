@@ -8,6 +8,7 @@ A pack holds the parts of a whole group of chunks; a part whose group has a pack
 # pyright: reportUnknownMemberType=false
 # pyarrow leaves parts of some methods without types.
 
+import errno
 import io
 import json
 import re
@@ -183,13 +184,18 @@ def check_table(path: Path, *, run_id: str, schema: pa.Schema, rows: int) -> Non
 
 
 def _metadata(path: Path) -> pq.FileMetaData:
-    """Return the footer of a Parquet file; CorruptPart: it is damaged."""
+    """Return the footer of a Parquet file; CorruptPart: it is damaged.
+
+    StoreError: it cannot be opened now, as without permission, which no repair would mend.
+    """
     try:
         with open_regular(path) as file:
             return pq.read_metadata(file)
     except FileNotFoundError:
         raise
     except NOT_PARQUET as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise StoreError(f"{path} cannot be read: {error.strerror}") from error
         raise _damaged(path, error) from error
 
 

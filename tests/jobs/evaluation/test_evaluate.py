@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from engine.editing.delta import DELTA
 from engine.evaluation.pairs import judged
 from engine.model.scorer import open_scorer
+from jobs.evaluation.attack_plan import AttackRequest, plan_attack
 from jobs.evaluation.evaluate import (
     EvaluationRequest,
     draw_pictures,
@@ -139,11 +141,22 @@ def test_another_evaluation_is_not_mixed_in(model: Path, tmp_path: Path) -> None
         prepare_evaluation(request_of(other), out)
     with pytest.raises(StoreError, match="exists and holds no evaluation"):
         prepare_evaluation(request_of(edit), edit)
-    with pytest.raises(ConceptError, match=r"no edit.safetensors"):
+    with pytest.raises(ConceptError, match=r"no file edit\.safetensors"):
         prepare_evaluation(request_of(model), tmp_path / "out")
     with pytest.raises(StoreError, match="dqf edit evaluate"):
         open_evaluation(tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_delta_is_refused_before_a_run_is_made(model: Path, tmp_path: Path) -> None:
+    edit = write_edit(tmp_path / "edit", model, lambda weight: weight)
+    for content in (b"", (edit / DELTA).read_bytes()[:-100]):
+        (edit / DELTA).write_bytes(content)
+        with pytest.raises(ConceptError, match=f"{edit / DELTA} is damaged"):
+            prepare_evaluation(request_of(edit), edit / "evaluation")
+        with pytest.raises(ConceptError, match=f"{edit / DELTA} is damaged"):
+            plan_attack(AttackRequest(edit=edit))
+    assert not (edit / "evaluation").exists()
 
 
 def test_a_delta_of_another_model_is_refused(model: Path, tmp_path: Path) -> None:

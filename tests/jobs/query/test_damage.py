@@ -9,15 +9,25 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from jobs.doctor.examine import examine, repair
+from jobs.query.damage import unopened_file
 from jobs.query.select import open_query, run_query
-from jobs.runs.parts import EMPTY_PART, check_part, pack_name, part_name
+from jobs.runs.parts import (
+    EMPTY_PART,
+    CorruptPart,
+    check_part,
+    check_table,
+    pack_name,
+    part_name,
+)
 from jobs.runs.trace_run import TraceRun, open_run
 from schemas.errors import DqfError, StoreError
+from schemas.tables import CAPTIONS
 from tests.cli.test_commands import dqf
 from tests.jobs.query.test_run_paths import FACTS, traced
 from tests.made_up.small_run import commit_scores
@@ -135,6 +145,18 @@ def test_scores_of_half_the_digits_are_refused(folder: Path) -> None:
     assert f"{path} is damaged (column 'patched' is not as dqf writes it)" in readers_say(run)
     with pytest.raises(StoreError, match="column 'patched'"):
         run.commits()
+
+
+def test_what_cannot_be_opened_now_is_not_called_damaged(folder: Path) -> None:
+    """A repair would move a sound file away."""
+    path = folder / "captions.parquet"
+    path.unlink()
+    path.symlink_to(path.name)
+    with pytest.raises(StoreError, match=f"^{path} cannot be read: Too many levels") as caught:
+        check_table(path, run_id="", schema=CAPTIONS, rows=0)
+    assert not isinstance(caught.value, CorruptPart)
+    error = duckdb.IOException('IO Error: Cannot open file "/a "b": c": Too many open files')
+    assert str(unopened_file(error)) == '/a "b": c cannot be read: Too many open files'
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -1,6 +1,10 @@
 """Exported tables have the rows of the views, and need nothing of the run."""
 
+import os
+import resource
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -16,6 +20,8 @@ from schemas.table_format import TableFormat
 from tests.cli.test_commands import dqf
 from tests.covering import slow
 from tests.made_up.small_run import commit_scores, make_run
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +96,17 @@ def test_what_cannot_be_written_is_one_sentence(made: Path, tmp_path: Path) -> N
         with pytest.raises(StoreError, match="DuckDB takes the"):
             export_run(run, tmp_path / name / "out.duckdb", TableFormat.DUCKDB, note=lambda _: None)
     assert [path.name for path in tmp_path.rglob("*")] == ["full", "mine"]
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(made: Path) -> None:
+    command = [sys.executable, "-m", "dqf", "export", "r", "out.duckdb"]
+    done = subprocess.run(
+        command, cwd=made, capture_output=True, text=True, check=False, env=ENVIRONMENT,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "dqf: cannot write out.duckdb: File too large"
+    assert [path.name for path in made.iterdir()] == ["runs"]
 
 
 def test_a_run_is_found_in_dqf_home(
