@@ -36,12 +36,15 @@ class Neighborhood:
         return concepts[best], cosines[best]
 
     def _embedding(self, name: str, kind: ConceptKind) -> torch.Tensor:
-        """Return the encoder's output at the phrase's end-of-text token, of length 1, float64."""
+        """Return the text row of the phrase's end-of-text token, of length 1, float64; of several
+        encoders that stand among the text rows, the first one's."""
         if (name, kind) not in self._known:
             phrase = plain_phrase(name, kind=kind, book=self._book)
             caption = Caption(caption=phrase, subject=name, attribute=kind.value)
-            eos = find_subject(self._model.tokenizer, caption).eos
             with torch.inference_mode():
-                row_D = encode(self._model, [phrase]).text_RLD[0, eos].cpu().double()
+                cond = encode(self._model, [phrase])
+            place = cond.places[0]
+            span = find_subject(self._model.encoders[place.encoder].tokenizer, caption)
+            row_D = cond.text_RLD[0, place.row(span.eos)].cpu().double()
             self._known[name, kind] = row_D / row_D.norm()
         return self._known[name, kind]
