@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from engine.model.guidance import is_guided
 from engine.model.hooks import count_rows
 from engine.model.model import Diffusion
 from engine.model.scorer import Scorer
@@ -85,5 +86,5 @@ def _counted(
                 model, scorer, unit, numerics=numerics, estimate=Screen(name), measures=[measure]
             )
     trials.sort(key=lambda trial: (trial.component, trial.token, trial.step_start))
-    is_guided = numerics.guidance > 1 and model.family.has_unconditional(model.denoiser)
-    return trials, sum(counted) / (2 if is_guided else 1)
+    halves = 2 if is_guided(model, numerics) else 1
+    return trials, sum(counted) / halves
