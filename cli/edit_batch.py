@@ -20,6 +20,7 @@ from cli.printing.edit_report import print_edit
 from cli.printing.lines import note
 from cli.printing.output import Format, FormatOption
 from engine.files import read_bytes, refuse_occupied
+from engine.model.registry import names_embedded
 from schemas.edit_settings import EditSettings
 from schemas.errors import ConceptError
 
@@ -209,7 +210,7 @@ def edit_batch(
                 shipped[name]: read_bytes(path, error=ConceptError) for name, path in files.items()
             },
             # A run may be of any model.
-            ships_reference_model="emoji-sd" in f"{model or 'emoji-sd'} {scorer}",
+            ships_reference_model=names_embedded(model or "emoji-sd", scorer),
         )
     if address:
         check_address(address)

@@ -16,6 +16,7 @@ from cli.options.sampling import StepsOption
 from cli.printing.lines import note
 from cli.printing.output import Format, FormatOption, print_rows
 from engine.files import read_bytes
+from engine.model.registry import names_embedded
 from schemas.errors import ConceptError
 from schemas.prompt_set import PromptSet
 
@@ -103,7 +104,7 @@ def sweep(
             out=out,
             waits=wait,
             files={shipped: read_bytes(concepts, error=ConceptError)},
-            ships_reference_model="emoji-sd" in f"{model} {scorer}",
+            ships_reference_model=names_embedded(model, scorer),
         )
     if address:
         check_address(address)

@@ -14,10 +14,12 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "engine/reference/README.md": "embedded-models.md",
     "engine/reference/emoji-sd/README.md": "emoji-sd.md",
+    "engine/reference/emoji-dit/README.md": "emoji-dit.md",
 }
 """A file of the repository and the page that it becomes."""
 FILES = {
-    "engine/reference/emoji-sd/samples.png": "samples.png",
+    "engine/reference/emoji-sd/samples.png": "emoji-sd.png",
+    "engine/reference/emoji-dit/samples.png": "emoji-dit.png",
     "cluster.yaml": "cluster.yaml",
     "CITATION.cff": "CITATION.cff",
 }

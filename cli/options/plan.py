@@ -10,6 +10,7 @@ from cli.options.plan_options import declared
 from cli.options.runs import run_location
 from cli.options.shared import with_options
 from cli.printing.lines import note
+from engine.model.registry import EMBEDDED
 from schemas.component import Part
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _exact_fields(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _probed(probe: object, *, model: object) -> dict[str, Any]:
-    """Return the captions of a built-in probe set, or a few of emoji-sd's, and the set's version.
+    """Return the captions of a built-in probe set, or a few of the embedded models'.
 
     PlanError: no set is named for another model, or no set has the name and version.
     """
@@ -158,7 +159,7 @@ def _probed(probe: object, *, model: object) -> dict[str, Any]:
     from jobs.input.probes import DEMO_CAPTIONS_PER_ATTRIBUTE, probe_set, with_version
     from schemas.errors import PlanError
 
-    if probe is None and model != "emoji-sd":
+    if probe is None and model not in EMBEDDED:
         raise PlanError("give --captions FILE or --probe sd to say what to trace on this model")
     version = with_version(str(probe or "emoji-sd"))
     captions = probe_set(version.partition("@")[0])

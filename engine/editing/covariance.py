@@ -21,15 +21,15 @@ from engine.editing.prompts import general_captions
 from engine.editing.solve import batches, in_order, sum_batches, total
 from engine.files import is_file, write_whole
 from engine.model.model import Diffusion
-from engine.model.registry import EMOJI_SD, model_hash
+from engine.model.registry import EMBEDDED, REFERENCE, model_hash
 from engine.model.vocabulary import Phrasebook
 from schemas.edit_settings import KEPT_ROLES, EditSettings
 from schemas.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
-SHIPPED = EMOJI_SD.parent / "emoji-sd-statistics"
-"""Folder of emoji-sd's sums, written by `engine.reference.statistics`."""
+SHIPPED = {name: REFERENCE / f"{name}-statistics" for name in EMBEDDED}
+"""Folders of the embedded models' sums, written by `engine.reference.statistics`."""
 READING = 2
 """Version of how readers read keys; raise it when keys change, so that cached sums are not used."""
 
@@ -38,8 +38,8 @@ def general_sums(model: Diffusion, component: str, *, book: Phrasebook) -> KeySt
     """Return the sums over every object and style of the phrasebook, kept or not; their r is
     zero."""
     name = file_name(component, book)
-    if model.name == "emoji-sd" and is_file(SHIPPED / name):
-        return read_sums(SHIPPED / name)
+    if model.name in SHIPPED and is_file(SHIPPED[model.name] / name):
+        return read_sums(SHIPPED[model.name] / name)
     path = _cache() / model_hash(model.name) / name
     kept = kept_sums(path)
     if kept is not None:

@@ -11,8 +11,11 @@ from engine.files import is_file, is_folder
 from engine.model.digests import file_digest
 from schemas.errors import ModelUnavailable
 
-EMOJI_SD = Path(__file__).parents[1] / "reference" / "emoji-sd"
-"""The embedded model's folder."""
+REFERENCE = Path(__file__).parents[1] / "reference"
+EMOJI_SD, EMOJI_DIT = REFERENCE / "emoji-sd", REFERENCE / "emoji-dit"
+"""The folders of the embedded models, a UNet and a transformer."""
+EMBEDDED = ("emoji-sd", "emoji-dit")
+"""The names of the embedded models, which the first one's scorer scores."""
 OPENAI_SCORER = "ViT-B-16:openai"
 """The open_clip model that scores images of real models, as in LocoGen."""
 HASHED = frozenset({".json", ".safetensors", ".txt", ".model", ".jinja"})
@@ -43,7 +46,15 @@ BUILT_IN = {
             scorer="builtin:emoji-sd",
             steps=20,
             guidance=3.0,
-            description="embedded: 72 emoji objects, 4 styles, 32 x 32 pixels",
+            description="embedded: 72 emoji objects, 4 styles, 64 x 64 pixels",
+        ),
+        BuiltIn(
+            name="emoji-dit",
+            source=str(EMOJI_DIT),
+            scorer="builtin:emoji-sd",
+            steps=20,
+            guidance=3.0,
+            description="embedded: the same drawings by a joint transformer, as Stable Diffusion 3",
         ),
         BuiltIn(
             name="sd-1.4",
@@ -289,6 +300,11 @@ def default_scorer(model: str) -> str:
 def built_in(name: str) -> BuiltIn | None:
     """Return the built-in model of a name, whatever its revision and variant; None: not one."""
     return BUILT_IN.get(_named(name))
+
+
+def names_embedded(*texts: str | None) -> bool:
+    """Return whether one of the names of models and scorers is of an embedded model."""
+    return any(name in (text or "") for text in texts for name in EMBEDDED)
 
 
 def scorer_source(spec: str) -> str:

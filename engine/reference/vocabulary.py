@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-GUIDANCE = {"emoji-sd": 3.0, "emoji-dit": 2.0}
+GUIDANCE = {"emoji-sd": 3.0, "emoji-dit": 3.0}
 """Classifier-free guidance that every user of a model should start from."""
 STEPS = 20
 """Denoising steps that every user of the models should start from."""

@@ -7,12 +7,15 @@ from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 from engine.files import is_file
+from engine.model.registry import EMBEDDED
 from jobs.runs.provenance import PACKAGES
 from schemas.errors import ClusterUnavailable
 
 DATA = ("jobs/input/probe_sets", "jobs/report/page")
 """Folders of data that always go along: captions, the report's page."""
-REFERENCE_MODEL = ("engine/reference/emoji-sd", "engine/reference/emoji-sd-statistics")
+REFERENCE_MODEL = tuple(
+    f"engine/reference/{name}{end}" for name in EMBEDDED for end in ("", "-statistics")
+)
 DATA_SUFFIXES = frozenset({".css", ".csv", ".html", ".js", ".json", ".safetensors"})
 """Suffixes of shipped data; of a package's folders only `*.py` is shipped."""
 MAX_BYTES = 100 * 2**20

@@ -1,6 +1,7 @@
 """Probe sets: captions that probe where a model keeps an attribute."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 from engine.model.registry import EMOJI_SD
@@ -16,6 +17,9 @@ DEMO_CAPTIONS_PER_ATTRIBUTE = 12
 no p-value is small enough to find one of the UNet's 29 components causal (docs/statistics.md)."""
 
 OPENINGS = ("a photo of", "a picture of", "an image of")
+COUNTS = ("two", "three")
+PERSON = "person"
+"""The object of the embedded models that has actions, and is drawn by them alone."""
 
 
 def probe_names() -> list[str]:
@@ -47,41 +51,51 @@ def with_version(name: str) -> str:
 
 
 def emoji_probes() -> tuple[Caption, ...]:
-    """Return the probe set of emoji-sd: one caption an object and attribute, all balanced.
+    """Return the probe set of the embedded models: one caption an object and attribute, and one an
+    action and style, all balanced.
 
-    Styles, colors and openings take turns over the objects, out of step with one another. The
-    target names the attribute with its object and nothing else.
+    Styles, colors, counts and openings take turns over the objects, out of step with one another.
+    The target names the attribute with its object and nothing else. Objects that look alike upside
+    down have no viewpoint.
     """
     vocabulary = json.loads((EMOJI_SD / "vocabulary.json").read_text())
     colors = [color for color in vocabulary["colors"] if color != "natural"]
-    return tuple(
+    styles, alike = vocabulary["styles"], vocabulary["never_upside_down"]
+    probes = [
         probe
-        for n, thing in enumerate(vocabulary["objects"])
+        for n, thing in enumerate(name for name in vocabulary["objects"] if name != PERSON)
         for probe in _probes_of(
             thing,
-            style=vocabulary["styles"][(n + n // 4) % len(vocabulary["styles"])],
+            many=f"{COUNTS[n // 2 % 2]} {vocabulary['plurals'][thing]}",
+            style=styles[(n + n // 4) % len(styles)],
             color=colors[(n + n // 6) % len(colors)],
             opening=OPENINGS[n % len(OPENINGS)],
         )
-    )
-
-
-def _probes_of(thing: str, *, style: str, color: str, opening: str) -> list[Caption]:
-    def probe(words: str, subject: str, attribute: str, *, target: str) -> Caption:
-        return Caption(
-            caption=f"{opening} {words}", subject=subject, attribute=attribute, target=target
-        )
-
-    plain = f"{_article(thing)} {thing}"
-    styled = f"{plain} in the style of {style}"
-    colored = f"{_article(color)} {color} {thing}"
-    turned = f"an upside down {thing}"
-    return [
-        probe(styled, thing, "object", target=plain),
-        probe(styled, style, "style", target=styled),
-        probe(f"{colored} in the style of {style}", color, "color", target=colored),
-        probe(f"{turned} in the style of {style}", "upside down", "viewpoint", target=turned),
+        if probe.attribute != "viewpoint" or thing not in alike
     ]
+    for n, (action, style) in enumerate(product(vocabulary["actions"], styles)):
+        words = f"a {PERSON} {action}"
+        opening = OPENINGS[n % len(OPENINGS)]
+        probes.append(_probe(opening, words, f" in the style of {style}", action, "action"))
+    return tuple(probes)
+
+
+def _probes_of(thing: str, *, many: str, style: str, color: str, opening: str) -> list[Caption]:
+    plain, colored = f"{_article(thing)} {thing}", f"{_article(color)} {color} {thing}"
+    end = f" in the style of {style}"
+    return [
+        _probe(opening, plain, end, thing, "object"),
+        _probe(opening, plain + end, "", style, "style"),
+        _probe(opening, colored, end, color, "color"),
+        _probe(opening, f"an upside down {thing}", end, "upside down", "viewpoint"),
+        _probe(opening, many, end, many.split()[0], "count"),
+    ]
+
+
+def _probe(opening: str, target: str, end: str, subject: str, attribute: str) -> Caption:
+    return Caption(
+        caption=f"{opening} {target}{end}", subject=subject, attribute=attribute, target=target
+    )
 
 
 def _article(word: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from engine.model.registry import names_embedded
 from jobs.cluster.submission import submit
 from jobs.runs.progress import Note
 from jobs.tracing.plan import check_plan
@@ -31,7 +32,7 @@ def submit_plan(
         arguments=arguments,
         run=location,
         files={PLAN_FILE: plan.model_dump_json().encode()},
-        ships_reference_model=plan.model == "emoji-sd",
+        ships_reference_model=names_embedded(plan.model, plan.scorer),
     )
 
 

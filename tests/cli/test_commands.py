@@ -217,7 +217,7 @@ def test_formats(run: TraceRun) -> None:
     (status,) = json.loads(dqf("trace", "status", "r", "--format", "json", cwd=cwd).stdout)
     plan = ("trace", "plan", "--part", "denoiser", "--no-calibrate", "--format", "json")
     (cost,) = json.loads(dqf(*plan, "--window", "each", "--kind", "resnet", cwd=cwd).stdout)
-    assert cost["patched_runs"] == 48 * 20 * (8 + 1)  # and all text entries together
+    assert cost["patched_runs"] == 72 * 20 * (8 + 1)  # and all text entries together
     blocks = json.loads(dqf("components", "emoji-sd", "--kind", "block", "--format", "json").stdout)
     assert (blocks[3]["component"], blocks[3]["shape"]) == ("unet.up_blocks.0", "128 x 8 x 8")
     assert status["run"] == run.location

@@ -48,7 +48,7 @@ def completed(line: str) -> set[str]:
         ("dqf edit list c", {"cats"}),
         ("dqf generate --edit d", {"dogs"}),
         ("dqf components sd-2", {"sd-2.1"}),
-        ("dqf trace submit --model emo", {"emoji-sd"}),
+        ("dqf trace submit --model emo", {"emoji-sd", "emoji-dit"}),
         ("dqf rank art --attribute s", {"style"}),
         ("dqf plot art --attribute o", {"object"}),
         ("dqf rank nothing --attribute s", set()),

@@ -31,9 +31,9 @@ def test_every_cell_runs_and_shows_what_the_text_says(
     shown = [value for source in sources if (value := run_cell(source, names)) is not None]
     trace, words, steps, rows, strongest = shown
     assert trace._repr_html_().count("<svg") == 3
-    for word in ("photo", "cat*", "layer 0 MLP"):
+    for word in ("photo", "dog*", "layer 0 MLP"):
         assert word in words._repr_html_()
-    assert (tmp_path / "cat-words.svg").read_text().startswith("<svg")
+    assert (tmp_path / "dog-words.svg").read_text().startswith("<svg")
     assert "cross-attention" in steps._repr_html_()
     assert isinstance(rows, pa.Table)
     assert (rows.num_rows, strongest.num_rows) == (5, 3)

@@ -11,6 +11,7 @@ from playwright.sync_api import BrowserContext
 
 from docs.pages import linked, on_page_markdown
 from docs.reference import PAGE, reference
+from engine.model.registry import EMBEDDED
 from tests.servers.browser import chromium
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +92,9 @@ def test_links_of_the_readme_lead_to_the_sites_pages() -> None:
         linked('<img src="docs/before_after.png">', "README.md") == '<img src="before_after.png">'
     )
     card = "![samples](samples.png)"
-    assert linked(card, "engine/reference/emoji-sd/README.md") == card
+    for name in EMBEDDED:
+        shown = linked(card, f"engine/reference/{name}/README.md")
+        assert shown == f"![samples]({name}.png)"
 
 
 def test_lists_and_tables_get_an_empty_line_before_them_but_not_inside_code() -> None:

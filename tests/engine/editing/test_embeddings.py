@@ -73,12 +73,12 @@ def test_tokens_that_kept_prompts_or_replacements_say_stay(model: Diffusion) -> 
 def test_what_is_shared_is_a_mean_by_weight(model: Diffusion) -> None:
     both = [
         Concept(concept="guitar", replacement="owl", weight=3.0, prompts=("a {}",)),
-        Concept(concept="red guitar", replacement="cat", weight=1.0, prompts=("a {}",)),
+        Concept(concept="red guitar", replacement="dog", weight=1.0, prompts=("a {}",)),
     ]
     (moved_VD,) = moved_embeddings(model, prompts_of(*both)).values()
     table_VD = weights_of(model)[TABLE].double()
-    owl, cat = token(model, "owl"), token(model, "cat")
-    wanted_D = 0.75 * table_VD[owl] + 0.25 * table_VD[cat]
+    owl, dog = token(model, "owl"), token(model, "dog")
+    wanted_D = 0.75 * table_VD[owl] + 0.25 * table_VD[dog]
     torch.testing.assert_close(
         moved_VD[token(model, "guitar")].double(), wanted_D, rtol=0, atol=1e-6
     )

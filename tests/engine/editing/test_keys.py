@@ -25,7 +25,7 @@ from engine.model.components import sites_of
 from engine.model.hooks import HookPoint, Side, recording
 from engine.model.model import Diffusion
 from engine.model.opening import open_model, open_skeleton
-from engine.model.registry import EMOJI_SD
+from engine.model.registry import EMBEDDED, EMOJI_SD, REFERENCE
 from engine.model.sampling import encode
 from engine.model.tokens import Span
 from engine.model.vocabulary import Phrasebook, read_phrasebook, with_article
@@ -367,18 +367,22 @@ def test_article_follows_the_sound(words: str, said: str) -> None:
 @pytest.fixture(scope="module")
 def emoji_sums() -> dict[str, KeyStatistics]:
     """Return the sums of emoji-sd over general captions, by component."""
-    model, book = open_model("emoji-sd", device="cpu"), read_phrasebook(EMOJI_SD)
-    return {component: computed_sums(model, component, book) for component in SHIPPED_COMPONENTS}
+    return sums_of("emoji-sd")
+
+
+def sums_of(name: str) -> dict[str, KeyStatistics]:
+    """Return the sums of an embedded model over general captions, by component."""
+    model, book = open_model(name, device="cpu"), read_phrasebook(REFERENCE / name)
+    return {c: computed_sums(model, c, book) for c in SHIPPED_COMPONENTS[name]}
 
 
 @pytest.mark.slow
-def test_shipped_sums_are_those_of_the_model_and_its_words(
-    emoji_sums: dict[str, KeyStatistics],
-) -> None:
-    book = read_phrasebook(EMOJI_SD)
-    assert {file.name for file in SHIPPED.iterdir()} == {file_name(c, book) for c in emoji_sums}
-    for component, found in emoji_sums.items():
-        shipped = read_sums(SHIPPED / file_name(component, book))
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_shipped_sums_are_those_of_the_model_and_its_words(name: str) -> None:
+    book, read, folder = read_phrasebook(REFERENCE / name), sums_of(name), SHIPPED[name]
+    assert {file.name for file in folder.iterdir()} == {file_name(c, book) for c in read}
+    for component, found in read.items():
+        shipped = read_sums(folder / file_name(component, book))
         assert (shipped.keys, shipped.weight) == (found.keys, pytest.approx(found.weight))
         torch.testing.assert_close(shipped.gram_DD, found.gram_DD, rtol=1e-6, atol=1e-6)
 
@@ -388,7 +392,7 @@ def test_kept_sums_from_general_ones_are_those_that_are_read(
     emoji_sums: dict[str, KeyStatistics],
 ) -> None:
     model, book = open_model("emoji-sd", device="cpu"), read_phrasebook(EMOJI_SD)
-    component = "text_encoder.layers.0.self_attn"
+    component = "text_encoder.layers.0.mlp"
     general = {component: emoji_sums[component]}
     concepts = [
         Concept(concept="cat", replacement="dog"),
