@@ -28,12 +28,14 @@ from jobs.input.captions import pick
 from jobs.input.probes import probe_set
 from jobs.query.catalog import write_catalog
 from jobs.runs.run import Task
+from jobs.tracing.exact_plans import ExactRequest, exact_plan
 from jobs.tracing.plan import check_plan, make_plan
 from jobs.tracing.trace import prepare_run
 from jobs.tracing.tracer import TraceWorker
 from schemas.component_set import Curve
 from tests.docs.shown import PAGES, ROOT, Shown, blocks, inline_commands, shown_commands
 from tests.made_up.report_run import make_report_edit, make_report_sweep
+from tests.made_up.screened_run import make_exact_run, make_screened_run
 from tests.made_up.set_run import make_set_run, set_of
 
 READERS = (
@@ -131,8 +133,8 @@ def test_shown_modules_exist() -> None:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder as the docs take for granted: docs/, a run, traced in two steps, and one of
-    sets."""
+    """Return a folder as the docs take for granted: docs/, a run, traced in two steps, one of sets,
+    and a screened one with the exact one of its first states."""
     folder = tmp_path_factory.mktemp("small")
     shutil.copytree(ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns("*.md"))
     fields = {
@@ -152,6 +154,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert not worker.run(Task(chunk=chunk)).errors
     sets = tuple(set_of(f"top-{n}", n, curve=Curve.TOP) for n in (1, 2, 3))
     make_set_run(folder / "runs" / "demo-sets", sets, lambda each, *_: len(each.members) / 3)
+    screened = make_screened_run(folder / "runs" / "screened")
+    exact = exact_plan(screened, ExactRequest(top=4, random=4))
+    make_exact_run(folder / "runs" / "exact", exact)
     make_report_edit(folder / "edits" / "demo")
     make_report_sweep(folder / "sweeps" / "demo")
     return folder
