@@ -135,9 +135,9 @@ class ComponentSet:
         if self.attribute not in (None, caption.attribute):
             return False
         components = [member.component for member in self.members]
-        if patch_kind is PatchKind.CONTRIBUTION and not any(
-            component.has_contribution for component in components
-        ):
+        is_state = not any(component.has_contribution for component in components)
+        # Of a ranking by contribution every set is asked for, also of what adds its whole output.
+        if patch_kind is PatchKind.CONTRIBUTION and is_state and self.curve is None:
             return False
         return all(
             allows(intervention, own_patch(patch_kind, component), component, caption)

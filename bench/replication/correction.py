@@ -1,4 +1,4 @@
-"""Verdicts that hold together: one false discovery rate over claims, attributes and scores."""
+"""Verdicts that hold together: one false discovery rate over all judgments of all models."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,16 +9,18 @@ from bench.replication.claims import Claim, Evidence, Finding, Verdict
 from engine.statistics.composite import q_values
 from schemas.statistics import DISCOVERY_RATE
 
-Judged = Sequence[tuple[Claim, Mapping[str, list[Finding]]]]
-"""Each claim with its findings by score."""
+Key = tuple[str, str]
+"""A model and a score."""
+Judged = Sequence[tuple[Claim, Mapping[Key, list[Finding]]]]
+"""Each claim with its findings by model and score."""
 
 
-def judged(claims: Sequence[Claim], by_score: Mapping[str, Evidence]) -> Judged:
-    """Return the claims as the evidence judges them by each score, all judgments corrected
-    together."""
+def judged(claims: Sequence[Claim], evidence: Mapping[Key, Evidence]) -> Judged:
+    """Return the claims as the evidence judges them on each model by each score, all judgments
+    corrected together."""
     return corrected(
         [
-            (claim, {measure: claim.judge(evidence) for measure, evidence in by_score.items()})
+            (claim, {key: claim.judge(of_key) for key, of_key in evidence.items()})
             for claim in claims
         ]
     )
@@ -31,17 +33,17 @@ def corrected(found: Judged) -> Judged:
     are two-sided, so that the rate holds for the side too (Benjamini and Yekutieli 2005). The
     verdicts that do not hold become undecided.
     """
-    findings = [finding for _, by_score in found for each in by_score.values() for finding in each]
+    findings = [finding for _, by_key in found for each in by_key.values() for finding in each]
     q_values_of = iter(q_values(np.array([finding.p_value for finding in findings])))
     return [
         (
             claim,
             {
-                measure: [_held(finding, float(next(q_values_of))) for finding in each]
-                for measure, each in by_score.items()
+                key: [_held(finding, float(next(q_values_of))) for finding in each]
+                for key, each in by_key.items()
             },
         )
-        for claim, by_score in found
+        for claim, by_key in found
     ]
 
 

@@ -1,105 +1,95 @@
-"""The results of the replication's runs, as rows: read from views, or bootstrapped here.
+"""The runs of a model as evidence: their results by one score, as rows or shares.
 
-Intervals are of 95 %, over captions. Most come from the views; computed here are a ratio of
-means and means over positions of a role.
+Intervals are of 95 %, over captions. Most come from the views; computed here are ratios of means.
 """
 
-import hashlib
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import bootstrap, norm
 
-from engine.model.opening import open_model
-from engine.model.tokens import find_subject
+from bench.replication.intervals import Interval, resampled
+from bench.replication.runs import RUN_TEXTS, run_folder
 from jobs.query.opened import Views
 from jobs.query.select import opened_views
 from jobs.runs.trace_run import open_run
+from schemas.component import Part
 from schemas.errors import StoreError
-from schemas.views import NORMAL_95
+from schemas.intervention import PatchKind
 
 Row = dict[str, Any]
-ATTRIBUTES = ("object", "style", "color", "viewpoint")
 MEASURES = ("target", "caption")
 """Scores; claims are judged by the first, and also by the second."""
-FIRST = "text_encoder.layers.0.self_attn"
-"""The paper's causal state is this component at the last subject token."""
-ROLES = (
-    "before the subject",
-    "earlier subject tokens",
-    "last subject token",
-    "words after it",
-    "EOS",
-    "pads",
-)
-"""The roles of a token. Words are restored one by one and averaged by role; pads together."""
-LAST = "last subject token"
-RESAMPLES = 2000
+MIN_CAPTIONS = 8
+"""An attribute with fewer captions is not judged."""
+STATE = "patch_kind = 'state'"
+"""Condition on rows of a component's whole output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A number with its interval."""
+class Evidence:
+    """The runs of a model, by one score."""
 
-    value: float
-    low: float
-    high: float
+    model: str
+    measure: str
+    components: Views | None
+    paths: Views | None
+    sets: Views | None
+    contributions: Views | None
+    """Sets of the denoiser by what each component adds."""
 
     @classmethod
-    def of(cls, row: Row, value: str, low: str, high: str) -> "Interval":
-        """Return the interval in three columns of a row; with few captions its ends are NaN."""
-        ends = [math.nan if row[name] is None else row[name] for name in (low, high)]
-        return cls(value=row[value], low=ends[0], high=ends[1])
+    @contextmanager
+    def opened(cls, folder: Path, model: str, measure: str) -> Iterator["Evidence"]:
+        """Yield the evidence in a folder of runs, whose views are open until exit."""
+        with ExitStack() as stack:
+            views = {
+                name: stack.enter_context(opened_finished(run_folder(folder, model, name)))
+                for name in RUN_TEXTS
+            }
+            yield cls(model=model, measure=measure, **views)
 
-    def p_value(self, bound: float) -> float:
-        """Return the two-sided p-value of the number being `bound`; NaN without an interval.
+    def by(self, measure: str) -> "Evidence":
+        """Return the same runs by another score."""
+        return replace(self, measure=measure)
 
-        By a normal distribution of which the end on the bound's side is the 95 % end, so that p is
-        under 0.05 where the interval leaves the bound out.
-        """
-        return _normal_p(self.value - bound, self._error(bound))
+    @property
+    def runs(self) -> dict[str, Views | None]:
+        """The runs by name."""
+        return {name: getattr(self, name) for name in RUN_TEXTS}
 
-    def p_value_of_equal(self, other: "Interval") -> float:
-        """Return the two-sided p-value of two numbers of different captions being the same."""
-        errors = self._error(other.value), other._error(self.value)
-        return _normal_p(self.value - other.value, math.hypot(*errors))
-
-    def _error(self, toward: float) -> float:
-        """Return the standard error by the interval's end on one side."""
-        return abs(self.value - (self.low if self.value > toward else self.high)) / NORMAL_95
-
-    def __truediv__(self, count: int) -> "Interval":
-        """Return the number and its interval divided by a count."""
-        return Interval(value=self.value / count, low=self.low / count, high=self.high / count)
-
-    def __str__(self) -> str:
-        """Return it as it is printed."""
-        size = abs(self.value)
-        digits = 4 if size < 0.1 else 3 if size < 2 else 1
-        # Rounded first and then raised by zero, so that no "-0.0000" is printed.
-        value, low, high = (
-            f"{round(x, digits) + 0.0:.{digits}f}" for x in (self.value, self.low, self.high)
+    @property
+    def attributes(self) -> list[str]:
+        """The attributes of the runs' captions."""
+        return list(
+            dict.fromkeys(
+                caption.attribute
+                for views in self.runs.values()
+                if views
+                for caption in views.run.plan.captions
+            )
         )
-        return f"{value} (no interval)" if math.isnan(self.low) else f"{value} ({low} to {high})"
 
-
-def _normal_p(difference: float, error: float) -> float:
-    if not error:
-        return float(difference == 0)
-    return float(2 * norm.sf(abs(difference) / error))
+    def states(
+        self, views: Views, attribute: str, part: Part, *, view: str = "ranking"
+    ) -> list[Row]:
+        """Return the restored components of an attribute and part, the strongest first."""
+        return rows(
+            views,
+            f"FROM {view} WHERE attribute = '{attribute}' AND measure = '{self.measure}' AND "
+            f"part = '{part}' AND {STATE} AND intervention = 'restore' "
+            "ORDER BY mean_ie DESC, component",
+        )
 
 
 @contextmanager
-def opened_finished(folder: Path, name: str) -> Iterator[Views | None]:
+def opened_finished(location: Path) -> Iterator[Views | None]:
     """Yield the views of a run that has scores; None if there is none."""
     try:
-        run = open_run(folder / name)
+        run = open_run(location)
     except StoreError:
         yield None
         return
@@ -112,44 +102,21 @@ def rows(views: Views, sql: str) -> list[Row]:
     return views.query(sql).to_pylist()
 
 
-def resampled(
-    columns: Sequence[NDArray[np.float64]],
-    statistic: Callable[..., NDArray[np.float64]],
-    *,
-    seed: str,
-) -> Interval:
-    """Return a statistic of paired columns with its percentile interval over captions.
-
-    With fewer than three captions, or where all resamples agree, the interval has no width.
-    """
-    value = float(statistic(*columns, axis=0))
-    if len(columns[0]) < 3:
-        return Interval(value=value, low=math.nan, high=math.nan)
-    digest = hashlib.blake2b(seed.encode(), digest_size=8).digest()
-    found = bootstrap(
-        tuple(columns),
-        statistic,
-        paired=True,
-        vectorized=True,
-        method="percentile",
-        n_resamples=RESAMPLES,
-        rng=np.random.default_rng(int.from_bytes(digest)),
-    ).confidence_interval
-    return Interval(value=value, low=float(found.low), high=float(found.high))
-
-
 def share_of_total(
-    views: Views, component: str, attribute: str, measure: str, *, intervention: str = "restore"
+    views: Views,
+    component: str,
+    attribute: str,
+    measure: str,
+    *,
+    intervention: str = "restore",
+    patch: PatchKind = PatchKind.STATE,
 ) -> Interval:
-    """Return mean indirect effect over mean total effect of a component: the share that it brings
-    back restored, or takes away corrupted."""
-    found = rows(
-        views,
-        f"SELECT ie, te FROM caption_effects WHERE component = '{component}' AND attribute = "
-        f"'{attribute}' AND measure = '{measure}' AND intervention = '{intervention}' "
-        "ORDER BY caption_id",
+    """Return mean indirect effect over mean total effect of a component or set: the share that it
+    brings back restored, or takes away corrupted."""
+    effects = effects_of(
+        views, component, attribute, measure, intervention=intervention, patch=patch
     )
-    ie, te = (np.array([row[name] for row in found]) for name in ("ie", "te"))
+    ie, te = (np.array([row[name] for row in effects.values()]) for name in ("ie", "te"))
     return resampled(
         (ie, te),
         lambda ie, te, axis: ie.mean(axis=axis) / te.mean(axis=axis),
@@ -157,81 +124,99 @@ def share_of_total(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenMap:
-    """Indirect effects of each layer of the text encoder at each role of token."""
-
-    means: Mapping[tuple[str, str, str], NDArray[np.float64]]
-    """By attribute, component and role: one value a caption, NaN where it has no such token."""
-    totals: dict[str, NDArray[np.float64]]
-    """By attribute: the total effect of each caption."""
-    num_captions: dict[str, int]
-
-    def effect(self, attribute: str, component: str, role: str) -> Interval | None:
-        """Return the mean over captions; None if fewer than three have such a token."""
-        values = self.means[attribute, component, role]
-        values = values[~np.isnan(values)]
-        if len(values) < 3:
-            return None
-        return resampled((values,), np.mean, seed=f"{attribute} {component} {role}")
-
-    def lead(self, attribute: str, component: str, role: str) -> Interval | None:
-        """Return by how much the last subject token's effect exceeds another role's, paired."""
-        pair = [self.means[attribute, component, r] for r in (LAST, role)]
-        both = ~np.isnan(pair[0]) & ~np.isnan(pair[1])
-        if both.sum() < 3:
-            return None
-        return resampled(
-            tuple(values[both] for values in pair),
-            lambda last, other, axis: (last - other).mean(axis=axis),
-            seed=f"lead {attribute} {component} {role}",
-        )
+def lead(views: Views, component: str, other: str, attribute: str, measure: str) -> Interval | None:
+    """Return by how much the share that one component or set brings back exceeds another's, over
+    the captions that have both; None if there are fewer than three."""
+    first, second = (
+        effects_of(views, name, attribute, measure, intervention="restore")
+        for name in (component, other)
+    )
+    both = [caption for caption in first if caption in second]
+    if len(both) < 3:
+        return None
+    columns = [
+        np.array([first[caption]["ie"] for caption in both]),
+        np.array([second[caption]["ie"] for caption in both]),
+        np.array([first[caption]["te"] for caption in both]),
+    ]
+    return resampled(
+        columns,
+        lambda ie, other_ie, te, axis: (ie - other_ie).mean(axis=axis) / te.mean(axis=axis),
+        seed=f"lead {component} {other} {attribute} {measure}",
+    )
 
 
-def token_map(views: Views, measure: str) -> TokenMap:
-    """Return the map of a run that restored each position alone."""
-    tokenizer = open_model(views.run.plan.model).encoders[0].tokenizer
-    spans = {caption.id: find_subject(tokenizer, caption) for caption in views.run.plan.captions}
+def effects_of(
+    views: Views,
+    component: str,
+    attribute: str,
+    measure: str,
+    *,
+    intervention: str,
+    patch: PatchKind = PatchKind.STATE,
+) -> dict[str, Row]:
+    """Return the indirect and total effect of a component or set on each caption, by its id."""
     found = rows(
         views,
-        "SELECT attribute, component, caption_id, position, avg(indirect_effect) AS ie, "
-        f"avg(total_effect) AS te FROM effects WHERE measure = '{measure}' "
-        "AND intervention = 'restore' GROUP BY ALL ORDER BY caption_id",
+        f"SELECT caption_id, ie, te FROM caption_effects WHERE component = '{component}' AND "
+        f"attribute = '{attribute}' AND measure = '{measure}' AND intervention = '{intervention}' "
+        f"AND patch_kind = '{patch}' ORDER BY caption_id",
     )
-    values: dict[tuple[str, str, str], dict[str, list[float]]] = {}
-    totals: dict[str, dict[str, float]] = {}
-    for row in found:
-        attribute, caption = row["attribute"], row["caption_id"]
-        role = role_of(row["position"], spans[caption])
-        by_caption = values.setdefault((attribute, row["component"], role), {})
-        by_caption.setdefault(caption, []).append(row["ie"])
-        totals.setdefault(attribute, {})[caption] = row["te"]
-    return TokenMap(
-        means={
-            (attribute, component, role): np.array(
-                [
-                    np.mean(values.get((attribute, component, role), {}).get(caption, [np.nan]))
-                    for caption in totals[attribute]
-                ],
-                np.float64,
-            )
-            for attribute in totals
-            for component in dict.fromkeys(str(row["component"]) for row in found)
-            for role in map(str, ROLES)
-        },
-        totals={a: np.array(list(by_caption.values())) for a, by_caption in totals.items()},
-        num_captions={a: len(by_caption) for a, by_caption in totals.items()},
-    )
+    return {row["caption_id"]: row for row in found}
 
 
-def role_of(position: int, span: Any) -> str:
-    """Return the role of a position of a caption."""
-    if position < span.start:
-        return ROLES[0]
-    if position < span.last:
-        return ROLES[1]
-    if position == span.last:
-        return LAST
-    if position < span.eos:
-        return ROLES[3]
-    return ROLES[4] if position == span.eos else ROLES[5]
+def total_effect(views: Views, attribute: str, measure: str) -> Row | None:
+    """Return the number of captions of an attribute, and their mean total effect with its
+    interval; None without any."""
+    tables = ("component_effects", "set_effects")
+    for table in tables:
+        found = rows(
+            views,
+            f"SELECT num_captions AS n, mean_te, te_low, te_high FROM {table} WHERE attribute = "
+            f"'{attribute}' AND measure = '{measure}' AND intervention = 'restore' "
+            "ORDER BY n DESC LIMIT 1",
+        )
+        if found:
+            return found[0]
+    return None
+
+
+def unfit(views: Views | None, attribute: str, measure: str) -> str:
+    """Return why an attribute cannot be judged, "" if it can."""
+    if views is None:
+        return "not traced"
+    found = total_effect(views, attribute, measure)
+    if not found or found["n"] < MIN_CAPTIONS:
+        return f"{found['n'] if found else 0} captions"
+    is_lowered = found["te_low"] is not None and found["te_low"] > 0
+    return "" if is_lowered else "the corruption takes nothing away"
+
+
+def effective_share(views: Views, attribute: str, part: Part, measure: str) -> Interval | None:
+    """Return the effective number of components divided by the number of components."""
+    found = concentration(views, attribute, part, measure)
+    if not found or found["effective_components"] is None:
+        return None
+    effective = Interval.of(found, "effective_components", "effective_low", "effective_high")
+    return effective / found["num_components"]
+
+
+def concentration(views: Views, attribute: str, part: Part, measure: str) -> Row | None:
+    """Return in how many components of a part the effects of an attribute are."""
+    found = rows(
+        views,
+        f"FROM concentration WHERE attribute = '{attribute}' AND measure = '{measure}' "
+        f"AND part = '{part}' AND {STATE}",
+    )
+    return found[0] if found else None
+
+
+def overlap(views: Views, first: str, second: str, measure: str) -> Row | None:
+    """Return the overlap of two attributes' causal components of the denoiser, in either order."""
+    pair = f"('{first}', '{second}')"
+    found = rows(
+        views,
+        f"FROM overlap WHERE measure = '{measure}' AND part = 'denoiser' AND {STATE} AND "
+        f"attribute_a IN {pair} AND attribute_b IN {pair}",
+    )
+    return found[0] if found else None

@@ -1,107 +1,143 @@
 """The figures of docs/findings.md, as SVG in docs/images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import altair as alt
 
-from bench.replication.claims import Evidence, short
-from bench.replication.evidence import ATTRIBUTES, MEASURES, ROLES, Row, rows
-from jobs.query.opened import Views
+from bench.replication.evidence import Evidence, Row, rows
+from bench.replication.tables import by_contribution, fit_of
+from bench.replication.together import curve, from_depth
+from schemas.component import Part
+from schemas.component_set import Curve
+from schemas.short_names import short_name
 
-COLORS = alt.Scale(scheme="blueorange", domainMid=0)
-"""Diverging, which color-blind people can distinguish."""
+PREFIX = "findings-"
+"""Names of the figures begin with it; older ones are deleted."""
+PALETTE = alt.Scale(scheme="tableau10")
+SHARE = "of the total effect"
 
 
-def draw_figures(folder: Path, images: Path) -> list[tuple[str, str]]:
-    """Write the figures that the runs suffice for; return their file names and what each shows."""
-    with Evidence.opened(folder, MEASURES[0]) as evidence:
-        return _drawn(evidence, images)
-
-
-def _drawn(evidence: Evidence, images: Path) -> list[tuple[str, str]]:
+def draw_figures(models: Sequence[Evidence], images: Path) -> list[tuple[str, str]]:
+    """Write the figures that the runs suffice for, in place of those that are there; return their
+    file names and what each shows."""
     images.mkdir(exist_ok=True)
+    for old in images.glob(f"{PREFIX}*.svg"):
+        old.unlink()
     drawn: list[tuple[str, str]] = []
-
-    def save(name: str, chart: Any, text: str) -> None:
-        chart.save(str(images / name))
-        drawn.append((name, text))
-
-    if evidence.text:
-        text = "Text encoder: mean indirect effect at the last subject token, 95 % intervals"
-        save("findings-text.svg", _effects(_states(evidence, evidence.text), "restore"), text)
-    if cells := _cells(evidence):
-        text = "Layer x token: mean indirect effect as a share of the mean total effect"
-        save("findings-tokens.svg", _map(cells), text)
-    if evidence.unet:
-        text = "UNet, from the latent to the noise: restored, and both controls, 95 % intervals"
-        save("findings-unet.svg", _effects(_states(evidence, evidence.unet), None), text)
+    for name, chart, text in _charts(models):
+        chart.save(str(images / f"{PREFIX}{name}.svg"))
+        drawn.append((f"{PREFIX}{name}.svg", text))
     return drawn
 
 
-def _states(evidence: Evidence, views: Views) -> list[Row]:
-    found = rows(
-        views,
-        "SELECT attribute, component, intervention, mean_ie, ie_low, ie_high, network_order "
-        f"FROM component_effects JOIN components USING (component) WHERE "
-        f"measure = '{evidence.measure}' ORDER BY network_order",
+def _charts(models: Sequence[Evidence]) -> Iterator[tuple[str, Any, str]]:
+    """Yield a name, a chart and what it shows."""
+    if sets := [row for evidence in models for row in _set_rows(evidence)]:
+        text = "How many components together: share of the total effect that the first of a "
+        text += "ranking bring back, and random ones of the same kinds, 95 % intervals"
+        yield "sets", _curves(sets), text
+    if depth := [row for evidence in models for row in _depth_rows(evidence)]:
+        text = "From which depth on the text matters: share of the total effect that the text from "
+        text += "there on brings back and takes away, 95 % intervals"
+        yield "depth", _depths(depth), text
+    for evidence, part in product(models, Part):
+        if states := _states(evidence, part):
+            text = f"{evidence.model}, {part.value}, in the network's order: indirect effect of "
+            text += "each component's state, 95 % intervals"
+            yield f"{evidence.model}-{part.value}", _effects(states), text
+
+
+def _set_rows(evidence: Evidence) -> list[Row]:
+    cases = {
+        "text encoder": (Part.TEXT_ENCODER, evidence.sets),
+        "denoiser, by state": (Part.DENOISER, evidence.sets),
+        "denoiser, by contribution": (Part.DENOISER, by_contribution(evidence)),
+    }
+    return [
+        {**row, "attribute": attribute, "curve": kind.value, "case": f"{evidence.model}: {case}"}
+        for case, (part, views) in cases.items()
+        for attribute in fit_of(evidence, views)
+        for kind in (Curve.TOP, Curve.RANDOM)
+        for row in curve(views, attribute, part, evidence.measure, kind=kind)
+        if row["mean_recovery"] is not None
+    ]
+
+
+def _curves(found: Sequence[Row]) -> Any:
+    """Return shares over sizes: a column per attribute, a row per model and kind of set."""
+    base = alt.Chart(alt.Data(values=list(found))).encode(
+        x=alt.X("size:Q", title="components together"),
+        color=alt.Color("curve:N", title=None, scale=PALETTE),
     )
-    return [{**row, "component": short(row["component"])} for row in found]
+    bands = base.mark_area(opacity=0.2).encode(y="recovery_low:Q", y2="recovery_high:Q")
+    lines = base.mark_line(point=True).encode(y=alt.Y("mean_recovery:Q", title=SHARE))
+    return _faceted(alt.layer(bands, lines).properties(width=130, height=90), "case")
 
 
-def _effects(states: Sequence[Row], only: str | None) -> Any:
+def _depth_rows(evidence: Evidence) -> list[Row]:
+    return [
+        {
+            "model": evidence.model,
+            "attribute": attribute,
+            "done": done,
+            "depth": depth,
+            "share": share.value,
+            "low": share.low,
+            "high": share.high,
+        }
+        for attribute in fit_of(evidence, evidence.paths)
+        for intervention, done in (("restore", "brought back"), ("corrupt", "taken away"))
+        for depth, share in enumerate(from_depth(evidence, attribute, intervention))
+    ]
+
+
+def _depths(found: Sequence[Row]) -> Any:
+    base = alt.Chart(alt.Data(values=list(found))).encode(
+        x=alt.X("depth:Q", title="text from this depth on", axis=alt.Axis(tickMinStep=1)),
+        color=alt.Color("done:N", title=None, scale=PALETTE),
+    )
+    bands = base.mark_area(opacity=0.2).encode(y="low:Q", y2="high:Q")
+    lines = base.mark_line(point=True).encode(y=alt.Y("share:Q", title=SHARE))
+    return _faceted(alt.layer(bands, lines).properties(width=130, height=110), "model")
+
+
+def _states(evidence: Evidence, part: Part) -> list[Row]:
+    if evidence.components is None:
+        return []
+    found = rows(
+        evidence.components,
+        "SELECT attribute, component, intervention, mean_ie, ie_low, ie_high, network_order "
+        "FROM component_effects JOIN components USING (component, part) WHERE "
+        f"measure = '{evidence.measure}' AND part = '{part}' AND patch_kind = 'state' "
+        "ORDER BY network_order",
+    )
+    return [{**row, "component": short_name(row["component"])} for row in found]
+
+
+def _effects(states: Sequence[Row]) -> Any:
     """Return dots with intervals: a column per attribute, a row per component in network order."""
-    data = alt.Data(values=[row for row in states if only in (None, row["intervention"])])
+    data = alt.Data(values=list(states))
     order = list(dict.fromkeys(row["component"] for row in states))
     base = alt.Chart(data).encode(
         y=alt.Y("component:N", sort=order, title=None),
         yOffset="intervention:N",
-        color=alt.Color("intervention:N", title=None, scale=alt.Scale(scheme="tableau10")),
+        color=alt.Color("intervention:N", title=None, scale=PALETTE),
     )
     dots = base.mark_point(filled=True, size=22).encode(
         x=alt.X("mean_ie:Q", title="indirect effect")
     )
     bars = base.mark_rule().encode(x="ie_low:Q", x2="ie_high:Q")
     zero = alt.Chart(data).mark_rule(color="#888").encode(x=alt.datum(0))
-    return (
-        alt.layer(zero, bars, dots)
-        .properties(width=130, height=alt.Step(5 if only is None else 14))
-        .facet(column=alt.Column("attribute:N", sort=list(ATTRIBUTES), title=None))
-        .configure_view(stroke="#ddd")
-    )
+    chart = alt.layer(zero, bars, dots).properties(width=110, height=alt.Step(5))
+    return _faceted(chart, None)
 
 
-def _cells(evidence: Evidence) -> list[Row]:
-    """Return the layers and roles of token that enough captions have."""
-    effects = evidence.token_effects
-    if effects is None:
-        return []
-    components = sorted({component for _, component, _ in effects.means})
-    return [
-        {
-            "attribute": attribute,
-            "component": short(component),
-            "role": role,
-            "share": effect.value / float(effects.totals[attribute].mean()),
-        }
-        for attribute in effects.totals
-        for component in components
-        for role in ROLES
-        if (effect := effects.effect(attribute, component, role))
-    ]
-
-
-def _map(cells: Sequence[Row]) -> Any:
-    order = list(dict.fromkeys(row["component"] for row in cells))
-    return (
-        alt.Chart(alt.Data(values=list(cells)))
-        .mark_rect()
-        .encode(
-            x=alt.X("role:N", sort=list(ROLES), title=None, axis=alt.Axis(labelAngle=-40)),
-            y=alt.Y("component:N", sort=order, title=None),
-            color=alt.Color("share:Q", scale=COLORS, title="of the total", legend=alt.Legend()),
-        )
-        .properties(width=130, height=alt.Step(16))
-        .facet(column=alt.Column("attribute:N", sort=list(ATTRIBUTES), title=None))
-    )
+def _faceted(chart: Any, row: str | None) -> Any:
+    """Return a chart for each attribute, in the data's order, and each value of another column."""
+    facets: dict[str, Any] = {"column": alt.Column("attribute:N", sort=None, title=None)}
+    if row is not None:
+        facets["row"] = alt.Row(f"{row}:N", sort=None, title=None)
+    return chart.facet(**facets).configure_view(stroke="#ddd")

@@ -1,176 +1,301 @@
 """The replication report on made-up runs: it says what is true of them, and no more."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
-from bench.replication.claims import CLAIMS, Claim, Evidence, Finding, Verdict
+from bench.replication.claims import CLAIMS, Claim, Finding, Verdict
 from bench.replication.correction import corrected, judged
-from bench.replication.evidence import FIRST, LAST, Interval, role_of
+from bench.replication.evidence import Evidence
 from bench.replication.figures import draw_figures
-from bench.replication.page import write_page
-from bench.replication.tables import largest_shares
+from bench.replication.intervals import Interval
+from bench.replication.page import opened_evidence, write_page
+from bench.replication.runs import POOLED, paths_of, probes, run_folder, text_from, trace_model
+from bench.replication.tables import largest_shares, main_numbers
+from bench.replication.together import Size, enough, from_depth, last_depth
 from engine.model.components import list_components
-from engine.model.opening import open_skeleton, open_tokenizer
-from engine.model.tokens import find_subject
-from jobs.input.captions import pick
+from engine.model.opening import open_skeleton
+from engine.model.registry import EMBEDDED
 from jobs.input.probes import probe_set
 from jobs.runs.run import IdentifiedUnit
 from jobs.runs.trace_run import TraceRun, create_run
-from schemas.component import PAPER_KINDS, TEXT_ENTRIES, Component, Part
+from jobs.tracing.plan import check_plan
+from schemas.component import PAPER_KINDS, TEXT_ENTRIES, Part
+from schemas.intervention import allows
 from schemas.plan import TracePlan
 from tests.made_up.runs import MANIFEST, commit_all, score_row
 
-Effect = Callable[[str, str, str, str], float]
-"""The share of the total effect by attribute, component, intervention and role of token."""
-STEPS = 10
-PLANS: dict[str, dict] = {
-    "text": {"parts": [Part.TEXT_ENCODER], "interventions": ["restore", "other-caption"]},
-    "tokens": {"parts": [Part.TEXT_ENCODER], "tokens": ["words", "pads"]},
-    "unet": {"parts": [Part.DENOISER], "interventions": ["restore", "other-seed", "other-caption"]},
-    "contributions": {"parts": [Part.DENOISER], "kinds": ["resnet"], "patches": ["contribution"]},
-}
-CUT = "unet.up_blocks.1.resnets.0"
-"""The component that made-up runs say is a cut point."""
+Effect = Callable[[str, str, Sequence[str], str], float]
+"""The share of the total effect by attribute, name of the component or set, the components that are
+patched, and intervention."""
+ATTRIBUTES = ("object", "style", "color")
+HELD = 7
+"""Components of the denoiser that hold an attribute, where the paper is right."""
+TARGET = ("emoji-sd", "target")
 
 
-def make_world(folder: Path, effect: Effect, *, each: int) -> None:
-    """Write the four runs with scores that an effect determines, and noise."""
-    for name, fields in PLANS.items():
-        captions = pick(probe_set("emoji-sd"), each=each)
-        plan = TracePlan(
-            scorer="builtin:emoji-sd",
-            captions=captions,
-            measures=("target",),
-            chunk_units=500,
-            **fields,
-        )
-        parts = [c for c in components() if c.part in plan.parts and c.kind in plan.kinds]
-        if name == "unet":
-            parts.append(replace(parts[0], name=TEXT_ENTRIES, has_contribution=False))
-        run = create_run(folder / f"replication-{name}", plan, MANIFEST, parts, steps=STEPS)
-        commit_all(run, partial(score_rows, run, effect=effect))
+def make_world(folder: Path, model: str, effect: Effect, *, each: int) -> None:
+    """Write a model's runs with scores that an effect determines, and noise."""
+    captions = probes(each, ATTRIBUTES)
+    trace = partial(made_up, effect=effect)
+    runs = list(trace_model(model, folder, captions=captions, steps=2, trace=trace))
+    expected = ["components", "paths", "sets", *["contributions"] * (model == "emoji-sd")]
+    assert [run.name for run in runs] == [run_folder(folder, model, n).name for n in expected]
+
+
+def made_up(location: Path, plan: TracePlan, *, effect: Effect) -> TraceRun:
+    """Return the run of a plan, with made-up scores."""
+    planned = check_plan(plan)
+    run = create_run(
+        location, planned.plan, MANIFEST, planned.components, steps=2, sets=planned.sets
+    )
+    commit_all(run, partial(score_rows, run, effect=effect))
+    return run
 
 
 def score_rows(run: TraceRun, row: IdentifiedUnit, *, effect: Effect) -> Iterator[dict]:
-    unit, plan = row.unit, run.plan
-    span = find_subject(tokenizer(), unit.caption)
-    noise = np.random.default_rng(int(row.unit_id[:8], 16))
-    is_map = plan.tokens[0] == "words"
-    positions = range(1, span.eos + 2) if is_map else [span.last]
-    for component in unit.components:
-        for intervention in plan.interventions:
-            for position in positions:
-                role = role_of(position, span)
-                share = effect(unit.caption.attribute, component, intervention, role)
-                for measure in plan.measures:
-                    yield score_row(
-                        row,
-                        component,
-                        intervention=intervention,
-                        patch_kind=plan.patches[0].value,
-                        token=str(position) if is_map else "last_subject",
-                        position=position if unit.part is Part.TEXT_ENCODER else None,
-                        step_stop=STEPS,
-                        measure=measure,
-                        clean=0.3,
-                        corrupted=0.1,
-                        patched=0.1 + 0.2 * share + 0.01 * noise.standard_normal(),
-                    )
+    unit, noise = row.unit, np.random.default_rng(int(row.unit_id[:8], 16))
+    by_name = {component.name: component for component in run.components}
+    cases = list(product(unit.interventions, unit.patches))
+    token = "last_subject" if unit.part is Part.TEXT_ENCODER else "all"
+    patched = [
+        (name, token, [name], case)
+        for name, case in product(unit.components, cases)
+        if allows(*case, by_name[name], unit.caption)
+    ] + [
+        (each.name, each.token, [member.component.name for member in each.members], case)
+        for each, case in product(unit.sets, cases)
+        if each.allows(*case, unit.caption)
+    ]
+    for name, token, names, (intervention, patch) in patched:
+        share = effect(unit.caption.attribute, name, names, intervention.value)
+        change = 0.2 * share + 0.01 * noise.standard_normal()
+        for measure in run.plan.measures:
+            yield score_row(
+                row,
+                name,
+                intervention=intervention.value,
+                patch_kind=patch.value,
+                token=token,
+                position=None,
+                step_stop=2,
+                measure=measure,
+                clean=0.3,
+                corrupted=0.1,
+                patched=0.1 + change if intervention.changes_corrupted else 0.3 - change,
+            )
 
 
 @cache
-def tokenizer() -> Any:
-    return open_tokenizer("emoji-sd")
+def denoiser_names(model: str) -> list[str]:
+    found = list_components(open_skeleton(model), PAPER_KINDS)
+    return [c.name for c in found if c.part is Part.DENOISER and not c.is_dead]
 
 
-@cache
-def components() -> list[Component]:
-    found = list_components(open_skeleton("emoji-sd"), PAPER_KINDS)
-    return [replace(component, is_cut_point=component.name == CUT) for component in found]
-
-
-@cache
-def unet_names() -> list[str]:
-    return [c.name for c in components() if c.part is Part.DENOISER]
-
-
-def as_the_paper_says(attribute: str, component: str, intervention: str, role: str) -> float:
-    """One state of the text encoder; in the UNet seven components, of its own each attribute."""
-    if component.startswith("text_encoder"):
-        is_state = component == FIRST and role == LAST and intervention == "restore"
+def as_the_paper_says(
+    attribute: str, name: str, patched: Sequence[str], intervention: str, *, model: str
+) -> float:
+    """One state of each text encoder, which share the effect; in the denoiser seven components, of
+    its own each attribute, of which two together are enough."""
+    if intervention == "matched":
+        return 0.0
+    if name.startswith("text-from"):
+        return 0.85 - 0.15 * int(name.rpartition("-")[2])
+    if name in (POOLED, TEXT_ENTRIES):
+        return 0.15 if name == POOLED else 1.0
+    if patched[0].startswith("text_encoder"):
+        firsts = [each for each in patched if each.endswith(".layers.0.self_attn")]
+        is_there = firsts and name not in ("first-eos", "first-pads")
         # All others take a little away: of states with no effect at all, noise would find some
         # to be causal, as often as the rate of false discoveries allows.
-        return 0.9 if is_state else -0.05
-    first = 7 * ("object", "style", "color", "viewpoint").index(attribute)
-    holds = component in unet_names()[first : first + 7]
-    return 0.5 if holds and intervention != "other-caption" else 0.0
+        return 0.9 * len(firsts) / (2 if model == "emoji-dit" else 1) if is_there else -0.05
+    first = HELD * ATTRIBUTES.index(attribute)
+    return min(1.0, 0.5 * len({*patched} & {*denoiser_names(model)[first : first + HELD]}))
 
 
-def as_it_does_not(attribute: str, component: str, intervention: str, role: str) -> float:
-    """Every layer of the text encoder at every later token; one place of the UNet for all."""
-    if component.startswith("text_encoder"):
-        return 0.2 + 0.2 * (role == "EOS") if intervention == "restore" else 0.0
-    return 0.9 * (component == CUT)
+def as_it_does_not(
+    attribute: str, name: str, patched: Sequence[str], intervention: str, *, model: str
+) -> float:
+    """Every layer of the text encoder at every later token, a little more at the end; one place of
+    the denoiser for all, and the pooled embedding."""
+    if intervention == "matched":
+        return 0.0
+    if name.startswith("text-from") or name in (POOLED, TEXT_ENTRIES):
+        return {POOLED: 0.7, TEXT_ENTRIES: 1.0}.get(name, 0.3)
+    if patched[0].startswith("text_encoder"):
+        return min(1.0, 0.2 * len(patched)) if name != "first-eos" else 0.6
+    return 0.9 * (denoiser_names(model)[10] in patched)
 
 
-def verdicts(folder: Path) -> list[list[Verdict]]:
-    with Evidence.opened(folder, "target") as evidence:
-        found = judged(CLAIMS, {"target": evidence})
-        return [[finding.verdict for finding in by_score["target"]] for _, by_score in found]
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of two models: what the paper says is true of one, and false of the other."""
+    folder = tmp_path_factory.mktemp("world")
+    for model, effect in (("emoji-sd", as_the_paper_says), ("emoji-dit", as_it_does_not)):
+        make_world(folder, model, partial(effect, model=model), each=16)
+    return folder
 
 
-def all_are(verdict: Verdict) -> list[list[Verdict]]:
-    """Return the verdicts of every claim: four attributes, and of the last one six pairs."""
-    return [[verdict] * 4] * 5 + [[verdict] * 6]
+def verdicts(folder: Path, model: str) -> list[list[Verdict]]:
+    with Evidence.opened(folder, model, "target") as evidence:
+        found = judged(CLAIMS, {(model, "target"): evidence})
+        return [[f.verdict for f in by_key[model, "target"]] for _, by_key in found]
 
 
-def test_what_the_paper_says_replicates_where_it_is_true(tmp_path: Path) -> None:
-    make_world(tmp_path, as_the_paper_says, each=12)
-    assert verdicts(tmp_path) == all_are(Verdict.YES)
-
-
-def test_it_does_not_replicate_where_it_is_false(tmp_path: Path) -> None:
-    make_world(tmp_path, as_it_does_not, each=12)
-    causal, *others, differs = verdicts(tmp_path)
-    assert causal == [Verdict.YES] * 4, "the first layer does carry a fifth of it"
-    assert others == [[Verdict.NO] * 4] * 4
-    assert differs.count(Verdict.YES) <= 1, "of six tests of noise at about 3 % each"
-    with Evidence.opened(tmp_path, "target") as evidence:
-        heads, _, *lines = largest_shares(evidence).splitlines()
-    assert heads.count("largest") == 3
-    for line in lines:
-        _, _, entries, cut, other, added, _ = line.split("|")
-        assert abs(float(entries.split()[0])) < 0.05, "no text entry has an effect here"
-        for cell in (cut, added):
-            assert cell.startswith(" `up_blocks.1.resnets.0` 0.")
-            assert float(cell.split()[1]) == pytest.approx(0.9, abs=0.05)
-        assert "up_blocks.1.resnets.0" not in other
-        assert abs(float(other.split()[1])) < 0.05
+def test_what_the_paper_says_replicates_where_it_is_true(world: Path) -> None:
+    *claims, tokens = verdicts(world, "emoji-sd")
+    assert claims == [[Verdict.YES] * 3] * 6, "three attributes, and three pairs"
+    assert tokens == [], "a UNet has no pooled embedding"
 
 
 @pytest.mark.slow
+def test_it_replicates_on_a_model_with_two_text_encoders(tmp_path: Path) -> None:
+    effect = partial(as_the_paper_says, model="emoji-dit")
+    make_world(tmp_path, "emoji-dit", effect, each=16)
+    assert verdicts(tmp_path, "emoji-dit") == [[Verdict.YES] * 3] * 7
+
+
+def test_it_does_not_replicate_where_it_is_false(world: Path) -> None:
+    causal, *others, differs, tokens = verdicts(world, "emoji-dit")
+    assert causal == [Verdict.YES] * 3, "the first layer does carry a fifth of it"
+    assert others == [[Verdict.NO] * 3] * 4
+    assert differs.count(Verdict.YES) <= 1, "of three tests of noise at about 3 % each"
+    assert tokens == [Verdict.NO] * 3
+
+
+def test_sets_and_depths_are_counted(world: Path) -> None:
+    with Evidence.opened(world, "emoji-sd", "target") as evidence:
+        for attribute in ATTRIBUTES:
+            shares = from_depth(evidence, attribute, "restore")
+            expected = [0.85 - 0.15 * depth for depth in range(7)]
+            assert [s.value for s in shares] == pytest.approx(expected, abs=0.04)
+            assert last_depth(shares) == (3, 3, 3)
+    with opened_evidence(world) as models:
+        lines = {(line[1], line[2]): line for line in cells(main_numbers(models))}
+    for attribute in ATTRIBUTES:
+        of_unet = lines[attribute, "emoji-sd"]
+        assert of_unet[5:8] == ["1 (1 to 2)", "2", "2"] or of_unet[6:8] == ["2", "2"]
+        assert lines[attribute, "emoji-dit"][6:8] == ["1", "1"]
+
+
+def test_largest_shares_name_their_components(world: Path) -> None:
+    with Evidence.opened(world, "emoji-dit", "target") as evidence:
+        lines = cells(largest_shares(evidence))
+    for line in lines:
+        assert float(line[2].split()[0]) == pytest.approx(1.0, abs=0.05), "all text entries"
+        assert line[3] == line[5] == "-", "no cut point is traced, nor a contribution"
+
+
+def cells(table: str) -> list[list[str]]:
+    """Return the cells of a Markdown table's lines."""
+    return [[cell.strip() for cell in line.split("|")] for line in table.splitlines()[2:]]
+
+
+def test_the_page_and_its_figures_are_written(world: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "findings-old.svg").touch()
+    with opened_evidence(world) as models:
+        write_page(models, tmp_path / "findings.md", draw_figures(models, images))
+    text = (tmp_path / "findings.md").read_text()
+    drawn = {file.name for file in images.glob("*.svg")}
+    assert drawn == {
+        f"findings-{name}.svg"
+        for name in ("sets", "depth", *(f"{m}-{p}" for m, p in product(EMBEDDED, Part)))
+    }
+    assert all(f"(images/{name})" in text for name in drawn)
+    assert "**replicates**: object, style, color | **replicates**: object, style, color" in text
+    assert "| emoji-sd | components | 96 of 96 |" in text
+
+
 def test_few_captions_tell_nothing_and_the_page_says_so(tmp_path: Path) -> None:
-    make_world(tmp_path, as_the_paper_says, each=4)
-    assert verdicts(tmp_path) == all_are(Verdict.OPEN)
-    page = tmp_path / "findings.md"
-    write_page(tmp_path, page, draw_figures(tmp_path, tmp_path / "images"))
-    text = page.read_text()
+    plan = TracePlan.model_validate(
+        {
+            "scorer": "builtin:emoji-sd",
+            "captions": probes(4, ATTRIBUTES),
+            "measures": ["target", "caption"],
+            **paths_of("emoji-sd"),
+            "components": (),
+        }
+    )
+    effect = partial(as_the_paper_says, model="emoji-sd")
+    made_up(run_folder(tmp_path, "emoji-sd", "paths"), plan, effect=effect)
+    with opened_evidence(tmp_path) as models:
+        write_page(models, tmp_path / "findings.md", draw_figures(models, tmp_path / "images"))
+    text = (tmp_path / "findings.md").read_text()
     assert "**replicates**" not in text
-    assert "| object | **is undecided** | 4 captions |" in text
-    assert len(list((tmp_path / "images").glob("*.svg"))) == 3
+    assert "| emoji-sd | object | **is undecided** | 4 captions | is undecided |" in text
+    assert "| emoji-sd | object | **is undecided** | not traced | is undecided |" in text
 
 
 def test_runs_that_are_not_there_tell_nothing(tmp_path: Path) -> None:
-    assert verdicts(tmp_path) == all_are(Verdict.OPEN)
-    write_page(tmp_path, tmp_path / "findings.md", draw_figures(tmp_path, tmp_path / "images"))
-    assert "not traced" in (tmp_path / "findings.md").read_text()
+    with opened_evidence(tmp_path) as models:
+        assert models == []
+        write_page(models, tmp_path / "findings.md", draw_figures(models, tmp_path / "images"))
+    assert "replicates**" not in (tmp_path / "findings.md").read_text()
+
+
+def test_paths_are_of_the_model() -> None:
+    unet, transformer = (paths_of(model)["sets"] for model in ("emoji-sd", "emoji-dit"))
+    assert unet["first-eos"] == ["text_encoder.layers.0.self_attn@eos"]
+    assert transformer["first-eos"] == [*unet["first-eos"], "text_encoder_2.layers.0.self_attn@eos"]
+    assert [len(unet[text_from(depth)]) for depth in range(7)] == [7, 6, 5, 4, 3, 2, 1]
+    assert transformer[text_from(0)] == ["transformer.context_embedder"]
+    assert transformer[text_from(5)] == ["transformer.transformer_blocks.4.stream_text"]
+    assert POOLED in transformer
+    assert POOLED not in unet
+
+
+def test_captions_are_of_all_attributes_of_the_probe_set() -> None:
+    attributes = {caption.attribute for caption in probe_set("emoji-sd")}
+    assert {caption.attribute for caption in probes(1)} == attributes
+    assert len(probes(20)) == 20 * len(attributes)
+
+
+def curve_rows(*shares: tuple[float, float, float]) -> list[dict]:
+    names = ("mean_recovery", "recovery_low", "recovery_high")
+    return [
+        {"size": size, **dict(zip(names, share, strict=True))}
+        for size, share in zip((1, 2, 3, 5), shares, strict=False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected", "text"),
+    [
+        ([(0.95, 0.91, 1.0)], Size(size=1, least=1, most=1, largest=1), "1"),
+        (
+            [(0.5, 0.4, 0.92), (0.93, 0.8, 1.1), (0.97, 0.91, 1.0)],
+            Size(size=2, least=1, most=3, largest=3),
+            "2 (1 to 3)",
+        ),
+        (
+            [(0.5, 0.4, 0.6), (0.7, 0.6, 0.95)],
+            Size(size=None, least=2, most=None, largest=2),
+            "> 2 (2 to > 2)",
+        ),
+    ],
+)
+def test_sizes_that_are_enough(shares: list, expected: Size, text: str) -> None:
+    found = enough(curve_rows(*shares))
+    assert found == expected
+    assert str(found) == text
+
+
+def test_unknown_shares_are_enough_for_nothing() -> None:
+    assert enough([{"size": 1, "mean_recovery": None}]) is None
+
+
+def test_depths_count_as_long_as_all_before_them_do() -> None:
+    shares = [
+        Interval(value=value, low=value - 0.2, high=value + 0.2) for value in (0.9, 0.6, 0.2, 0.8)
+    ]
+    assert last_depth(shares) == (2, 1, 2)
 
 
 def findings_of(p_values: list[float]) -> list[Finding]:
@@ -180,17 +305,17 @@ def findings_of(p_values: list[float]) -> list[Finding]:
     ]
 
 
-def test_verdicts_are_corrected_over_claims_and_scores() -> None:
+def test_verdicts_are_corrected_over_claims_models_and_scores() -> None:
     claim = Claim(says="", criterion="", judge=lambda _: [])
-    alone = corrected([(claim, {"target": findings_of([0.03])})])
-    assert alone[0][1]["target"][0].verdict is Verdict.YES
-    many = {"target": findings_of([0.03, 1e-6]), "caption": findings_of([0.5] * 8)}
-    (_, first), (_, second) = corrected([(claim, many), (claim, {"target": findings_of([np.nan])})])
-    chance, sure = first["target"]
+    alone = corrected([(claim, {TARGET: findings_of([0.03])})])
+    assert alone[0][1][TARGET][0].verdict is Verdict.YES
+    many = {TARGET: findings_of([0.03, 1e-6]), ("emoji-dit", "caption"): findings_of([0.5] * 8)}
+    (_, first), (_, second) = corrected([(claim, many), (claim, {TARGET: findings_of([np.nan])})])
+    chance, sure = first[TARGET]
     assert (chance.verdict, sure.verdict) == (Verdict.OPEN, Verdict.YES)
     assert chance.numbers == "IE; q = 0.15"
     # What was not tested is no test of the others, and is never said to hold.
-    assert (second["target"][0].verdict, second["target"][0].numbers) == (Verdict.OPEN, "IE")
+    assert (second[TARGET][0].verdict, second[TARGET][0].numbers) == (Verdict.OPEN, "IE")
 
 
 def test_replications_of_noise_seldom_report_anything() -> None:
@@ -201,8 +326,8 @@ def test_replications_of_noise_seldom_report_anything() -> None:
     for _ in range(200):
         p_values = generator.uniform(size=48)
         uncorrected += (p_values < 0.05).any()
-        found = corrected([(claim, {"target": findings_of(list(p_values))})])
-        pages += any(f.verdict is Verdict.YES for f in found[0][1]["target"])
+        found = corrected([(claim, {TARGET: findings_of(list(p_values))})])
+        pages += any(f.verdict is Verdict.YES for f in found[0][1][TARGET])
     assert pages <= 200 * 0.05 + 3 * np.sqrt(200 * 0.05 * 0.95) < uncorrected
 
 
@@ -216,16 +341,3 @@ def test_p_values_are_those_of_the_interval() -> None:
     both = 1.96 * 0.4 / np.hypot(0.3, 0.3)
     assert skewed.p_value_of_equal(other) == pytest.approx(2 * norm.sf(both))
     assert np.isnan(Interval(value=1.0, low=np.nan, high=np.nan).p_value(0))
-
-
-@pytest.mark.parametrize(
-    ("position", "role"),
-    [(0, "before the subject"), (5, LAST), (6, "words after it"), (11, "EOS"), (31, "pads")],
-)
-def test_roles_of_positions(position: int, role: str) -> None:
-    (caption,) = [
-        c for c in probe_set("emoji-sd")
-        if c.caption == "a photo of a cat in the style of noto" and c.subject == "cat"
-    ]  # fmt: skip
-    span = find_subject(tokenizer(), caption)
-    assert role_of(position, span) == role
