@@ -12,8 +12,10 @@ from pathlib import Path
 
 from bench.replication.figures import draw_figures
 from bench.replication.page import opened_evidence, write_page
-from bench.replication.runs import CAPTIONS, STEPS, probes, trace_model, trace_on_ray
+from bench.replication.runs import CAPTIONS, PROBE, STEPS, probes, trace_model, trace_on_ray
 from engine.model.registry import EMBEDDED
+from jobs.input.probes import probe_set
+from jobs.tracing.located_sets import LEAST_CAPTIONS
 
 PAGE = Path(__file__).parents[2] / "docs" / "findings.md"
 
@@ -23,12 +25,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("what", choices=["trace", "report"])
     parser.add_argument("--model", choices=EMBEDDED, help="trace this model alone")
-    parser.add_argument("--attribute", action="append", help="trace this attribute; repeatable")
+    attributes = sorted({caption.attribute for caption in probe_set(PROBE)})
+    parser.add_argument(
+        "--attribute", action="append", choices=attributes, help="trace this alone; repeatable"
+    )
     parser.add_argument("--captions", type=int, default=CAPTIONS, help="of each attribute")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--folder", type=Path, default=Path("runs"))
     parser.add_argument("--actors", type=int, default=2)
     options = parser.parse_args()
+    if options.captions < 2 * LEAST_CAPTIONS:
+        parser.error(f"sets need {LEAST_CAPTIONS} captions in each half: --captions is too few")
     if options.what == "trace":
         _trace(options)
         return

@@ -1,5 +1,6 @@
 """docs/findings.md: the results of the replication's runs, in sentences made by rules."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -269,6 +270,7 @@ def _runs(models: Sequence[Evidence]) -> Iterator[str]:
     heads = ["model", "run", "units", "interventions", "patch", "components", "sets", "steps"]
     yield table([*heads, "seeds, draws", "noise"], lines)
     yield "\n".join(f"- *{name}*: {text}." for name, text in RUN_TEXTS.items())
+    yield from _controls(models)
     yield "What the corruption takes away, by run:"
     yield table(
         ["model", "run", "attribute", "captions", "total effect"],
@@ -281,6 +283,22 @@ def _runs(models: Sequence[Evidence]) -> Iterator[str]:
             if (row := total_effect(views, attribute, evidence.measure))
         ],
     )
+
+
+def _controls(models: Sequence[Evidence]) -> Iterator[str]:
+    """Say how many captions of each attribute have the control."""
+    for evidence in models:
+        if evidence.components is None:
+            continue
+        captions = evidence.components.run.plan.captions
+        matched = Counter(c.attribute for c in captions if c.counterfactual is not None)
+        counts = ", ".join(f"{name} {matched[name]}" for name in evidence.attributes)
+        lacking = [name for name in evidence.attributes if not matched[name]]
+        without = f" The claims on {_listed(lacking)} have no control." if lacking else ""
+        yield (
+            f"{evidence.model}: captions with a matched one, another option of the attribute with "
+            f"as many tokens: {counts}.{without}"
+        )
 
 
 def _unsaid(models: Sequence[Evidence], claims: Judged) -> Iterator[str]:
