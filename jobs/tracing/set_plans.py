@@ -109,7 +109,7 @@ def _round_sets(located: Located, group: Group, chosen: Sequence[State]) -> Iter
         return
     for number, state in enumerate(chosen):
         rest = [other for other in chosen if other is not state]
-        yield _named(f"{group[1]}-without-{number}", rest, group[0])
+        yield _named(f"{group[1]}-without-{number}", rest, group[0], Curve.GREEDY)
 
 
 def _best(

@@ -1,6 +1,7 @@
 """Sets from a ranking: halves, sizes, random sets, and greedy rounds with known effects."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,14 @@ def test_contributions_are_ranked_with_what_adds_its_whole_output(run: TraceRun)
     assert order == ["a0", "a1", "a3", "r2", "a5", "r4"]
     plan = planned_sets(located)
     assert plan.patches == (PatchKind.CONTRIBUTION,)
+    leading = ComponentSet(
+        name=plan.sets[0].name,
+        members=(SetMember(component=BY_NAME["unet.up.a0"], window=(0, STEPS)),),
+        curve=plan.sets[0].curve,
+    )
+    case = (Intervention.RESTORE, PatchKind.CONTRIBUTION, plan.captions[0])
+    assert leading.allows(*case), "of a ranking by contribution every set is traced"
+    assert not replace(leading, curve=None).allows(*case), "a typed set names it in vain"
 
 
 def test_the_plan_is_of_the_other_half_and_says_how_it_was_chosen(run: TraceRun) -> None:
