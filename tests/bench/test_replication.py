@@ -197,6 +197,7 @@ def cells(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("|")] for line in table.splitlines()[2:]]
 
 
+@pytest.mark.slow
 def test_the_page_and_its_figures_are_written(world: Path, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
