@@ -150,7 +150,7 @@ def _recovery(row: Row | None) -> str:
 
 
 def paths_table(evidence: Evidence) -> str:
-    """Return what all text rows and the pooled embedding bring back and take away."""
+    """Return the shares that all text rows and the pooled embedding bring back and take away."""
     lines = [
         [
             attribute,
@@ -167,7 +167,7 @@ def paths_table(evidence: Evidence) -> str:
 
 
 def tokens_table(evidence: Evidence, roles: Sequence[TokenRole]) -> str:
-    """Return what the first self-attentions bring back at each token."""
+    """Return the shares that the first self-attentions bring back at each token."""
     lines = [
         [attribute, *(_path(evidence, first_at(role), attribute) for role in roles)]
         for attribute in fit_of(evidence, evidence.paths)
@@ -176,7 +176,7 @@ def tokens_table(evidence: Evidence, roles: Sequence[TokenRole]) -> str:
 
 
 def depth_table(evidence: Evidence) -> str:
-    """Return what the text brings back, and takes away, from each depth on."""
+    """Return the shares that the text brings back and takes away, from each depth on."""
     lines = []
     for attribute in fit_of(evidence, evidence.paths):
         for intervention, done in TURNED.items():

@@ -26,7 +26,7 @@ class Size:
     most: int | None
     """The least size whose whole interval does."""
     largest: int
-    """Of the sets that were traced."""
+    """The largest size that was traced."""
 
     def __str__(self) -> str:
         """Return it as it is printed."""
