@@ -158,7 +158,7 @@ def join(address: str, *, seconds: float = JOIN_S) -> None:
             f"{TOKEN_HELP}"
         ) from error
     except TimeoutError as error:
-        atexit.unregister(ray.shutdown)  # it would wait for the thread
+        atexit.unregister(cast("Callable[[], None]", ray.shutdown))  # it would wait for the thread
         raise fell_silent(address, seconds) from error
 
 

@@ -213,9 +213,12 @@ def _check_columns(path: Path, metadata: pq.FileMetaData, schema: pa.Schema) -> 
     except NOT_PARQUET as error:
         raise _damaged(path, error) from error
     if not columns.equals(schema):
-        differing = set(schema).symmetric_difference(columns)
-        names = ", ".join(dict.fromkeys(shown(field.name) for field in differing))
-        raise CorruptPart(f"{path} is damaged (column {names} is not as dqf writes it)")
+        ours, theirs = (
+            dict(zip(s.names, map(str, s.types), strict=True)) for s in (schema, columns)
+        )
+        names = [shown(n) for n in ours | theirs if ours.get(n) != theirs.get(n)]
+        what = f"column {', '.join(names)}" if names else "the order of its columns"
+        raise CorruptPart(f"{path} is damaged ({what} is not as dqf writes it)")
 
 
 def _is_named(name: str, commits: tuple[Commit, ...]) -> bool:
