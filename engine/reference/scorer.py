@@ -32,7 +32,7 @@ LENGTH, BATCH, SEED = 24, 128, 71
 PHASES = (
     Phase(name="scorer", steps=4500, rate=2e-3, seed=SEED),
     Phase(name="scorer_crowded", steps=1500, rate=1e-3, seed=SEED + 1, mix=CROWDED),
-    Phase(name="scorer_small", steps=2500, rate=1e-3, seed=SEED + 2, mix=SMALL),
+    Phase(name="scorer_small", steps=1500, rate=1e-3, seed=SEED + 2, mix=SMALL),
 )
 DIM = 128
 DECAY = 0.995
