@@ -34,6 +34,15 @@ def make_plan(*, units: int, captions: int, chunk_units: int) -> TracePlan:
     )
 
 
+def cats(count: int, attributes: tuple[str, ...]) -> tuple[Caption, ...]:
+    """Return `count` captions of each attribute, which differ in their numbers."""
+    return tuple(
+        Caption(caption=f"cat {n} {name}", subject="cat", attribute=name)
+        for name in attributes
+        for n in range(count)
+    )
+
+
 def _caption(number: int) -> Caption:
     style = f"artist {number % 97}"
     return Caption(

@@ -8,11 +8,10 @@ import numpy as np
 
 from jobs.runs.run import IdentifiedUnit
 from jobs.runs.trace_run import TraceRun, create_run
-from schemas.caption import Caption
 from schemas.component import Component, Kind, Part
 from schemas.plan import TracePlan
 from schemas.screen import Screen
-from tests.made_up.runs import MANIFEST, commit_all, score_row
+from tests.made_up.runs import MANIFEST, cats, commit_all, score_row
 
 STEPS, CORRUPTED, CLEAN = 4, 0.2, 0.8
 WINDOWS = tuple((step, step + 1) for step in range(STEPS))
@@ -58,11 +57,7 @@ def make_screened_run(
     """Return a screened run of every component at every single step."""
     plan = TracePlan(
         scorer="builtin:emoji-sd",
-        captions=tuple(
-            Caption(caption=f"cat {n} {name}", subject="cat", attribute=name)
-            for name in attributes
-            for n in range(captions)
-        ),
+        captions=cats(captions, attributes),
         parts=(Part.DENOISER,),
         windows=("each",),
         measures=("target",),

@@ -5,12 +5,11 @@ from pathlib import Path
 
 from jobs.runs.run import IdentifiedUnit
 from jobs.runs.trace_run import TraceRun, create_run
-from schemas.caption import Caption
 from schemas.component import Component, Kind, Part
 from schemas.component_set import ComponentSet, Curve, PlannedSet, SetMember
 from schemas.intervention import Intervention, TokenRole
 from schemas.plan import TracePlan
-from tests.made_up.runs import MANIFEST, commit_all, score_row
+from tests.made_up.runs import MANIFEST, cats, commit_all, score_row
 
 INTERVENTIONS = (Intervention.RESTORE, Intervention.CORRUPT)
 STEPS, CLEAN, CORRUPTED = 50, 0.8, 0.4
@@ -51,11 +50,7 @@ def make_set_run(
     the total effect."""
     plan = TracePlan(
         scorer="builtin:emoji-sd",
-        captions=tuple(
-            Caption(caption=f"cat {n} {name}", subject="cat", attribute=name)
-            for name in attributes
-            for n in range(captions)
-        ),
+        captions=cats(captions, attributes),
         parts=(Part.DENOISER,),
         components=(),
         measures=("target",),
