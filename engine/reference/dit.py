@@ -129,7 +129,6 @@ def train_dit(
     work: Path,
     *,
     conditioning: TextConditioning,
-    phases: tuple[Phase, ...] = PHASES,
 ) -> SD3Transformer2DModel:
     """Train the transformer, each phase from its checkpoint in `work` if there is one.
 
@@ -140,7 +139,7 @@ def train_dit(
     compiled = torch.compile(dit)
 
     outer = ("pos_embed.", "context_embedder.", "time_text_embed.", "proj_out.", "norm_out.")
-    for phase in phases:
+    for phase in PHASES:
         weight_M = entry_weights(data, phase.mix)
 
         def loss_of(rng: torch.Generator, weight_M: torch.Tensor = weight_M) -> torch.Tensor:
@@ -149,7 +148,14 @@ def train_dit(
 
         optimizers = loop.muon_and_adamw(dit, outer=outer)
         with mock.patch.object(F, "scaled_dot_product_attention", attention):
-            loop.train_phase(
-                phase, dit, loss_of, work=work, batch=BATCH, decay=DECAY, optimizers=optimizers
+            loop.train(
+                phase,
+                dit,
+                loss_of,
+                work=work,
+                batch=BATCH,
+                decay=DECAY,
+                warmup=200,
+                optimizers=optimizers,
             )
     return dit.eval()

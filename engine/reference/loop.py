@@ -148,37 +148,34 @@ def multiplies_in_bfloat16() -> bool:
 
 
 def train(
-    name: str,
+    phase: Phase,
     model: nn.Module,
     loss_of: Callable[[torch.Generator], torch.Tensor],
     *,
     work: Path,
-    steps: int,
     batch: int,
-    rate: float,
-    seed: int,
     decay: float,
     warmup: int = 100,
     optimizers: Sequence[torch.optim.Optimizer] = (),
 ) -> None:
-    """Train `model`, from its checkpoint `work`/<name>.pt if there is one; it ends with averaged
-    weights.
+    """Train `model` in one phase, from the phase's checkpoint in `work` if there is one; it ends
+    with averaged weights.
 
     Step n draws everything from a generator of its own, so a resumed run equals an unbroken one.
     Losses are computed under bfloat16 autocast where the processor has instructions for it.
     """
     mixed = torch.autocast("cpu", dtype=torch.bfloat16, enabled=multiplies_in_bfloat16())
-    optimizers = optimizers or (adamw(model),)
-    average, path = Average(model, decay=decay), work / f"{name}.pt"
+    optimizers, steps = optimizers or (adamw(model),), phase.steps
+    average, path = Average(model, decay=decay), work / f"{phase.name}.pt"
     first = resume(path, model, optimizers, average)
-    progress = Progress(name, steps=steps)
+    progress = Progress(phase.name, steps=steps)
     for step in range(first, steps):
         with mixed:
-            loss = loss_of(torch.Generator().manual_seed(seed * 1_000_003 + step))
+            loss = loss_of(torch.Generator().manual_seed(phase.seed * 1_000_003 + step))
         model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        step_rate = learning_rate(step, steps=steps, peak=rate, warmup=warmup)
+        step_rate = learning_rate(step, steps=steps, peak=phase.rate, warmup=warmup)
         for optimizer in optimizers:
             set_rate(optimizer, step_rate)
             optimizer.step()
@@ -189,23 +186,6 @@ def train(
             weights = {"model": model.state_dict(), "average": average.weights}
             save(path, {"step": step + 1, "optimizers": kept, **weights})
     model.load_state_dict(average.weights)
-
-
-def train_phase(
-    phase: Phase,
-    model: nn.Module,
-    loss_of: Callable[[torch.Generator], torch.Tensor],
-    *,
-    work: Path,
-    batch: int,
-    decay: float,
-    optimizers: Sequence[torch.optim.Optimizer],
-    warmup: int = 200,
-) -> None:
-    """Train `model` in one phase, from the phase's checkpoint in `work` if there is one."""
-    numbers = {"steps": phase.steps, "rate": phase.rate, "seed": phase.seed}
-    more = {"batch": batch, "decay": decay, "warmup": warmup}
-    train(phase.name, model, loss_of, work=work, optimizers=optimizers, **numbers, **more)
 
 
 def resume(

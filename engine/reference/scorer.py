@@ -122,22 +122,22 @@ def scorer_loss(
     return contrast + HEADS_WEIGHT * student.attribute_loss(image_ND, batch.attribute_NA)
 
 
-def train_scorer(sprites: torch.Tensor, work: Path, *, phases: tuple[Phase, ...] = PHASES) -> CLIP:
+def train_scorer(sprites: torch.Tensor, work: Path) -> CLIP:
     """Train the scorer, each phase from its checkpoint in `work` if there is one."""
     torch.manual_seed(SEED)
     tokenizer = scorer_tokenizer()
     student = Student(tokenizer).train()
     student.scorer.visual.to(memory_format=torch.channels_last)
 
-    for phase in phases:
-        side = FIRST_SIDE if phase is phases[0] else SIDE
+    for phase in PHASES:
+        side = FIRST_SIDE if phase is PHASES[0] else SIDE
 
         def loss_of(rng: torch.Generator, phase: Phase = phase, side: int = side) -> torch.Tensor:
             batch = draw_batch(sprites, BATCH, mix=phase.mix, rng=rng)
             return scorer_loss(student, batch, side=side, tokenizer=tokenizer, rng=rng)
 
-        loop.train_phase(
-            phase, student, loss_of, work=work, batch=BATCH, decay=DECAY, warmup=100,
+        loop.train(
+            phase, student, loss_of, work=work, batch=BATCH, decay=DECAY,
             optimizers=[loop.adamw(student, decay=0.05)],
         )  # fmt: skip
     return student.scorer.to(memory_format=torch.contiguous_format).eval()

@@ -15,6 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokeni
 from engine.reference import loop
 from engine.reference.captions import LENGTH, build_tokenizer, tokenize
 from engine.reference.contrastive import Batch, contrastive_loss, draw_batch
+from engine.reference.phases import Phase
 
 WIDTH = 128
 STEPS, BATCH, RATE = 2000, 128, 1.5e-3
@@ -100,7 +101,7 @@ def text_loss(
 
 
 def train_text(
-    sprites: torch.Tensor, work: Path, recipe: EncoderRecipe, *, steps: int = STEPS
+    sprites: torch.Tensor, work: Path, recipe: EncoderRecipe
 ) -> CLIPTextModelWithProjection:
     """Train a text encoder, from its checkpoint `work`/<name>.pt if there is one."""
     torch.manual_seed(recipe.seed)
@@ -111,6 +112,6 @@ def train_text(
     def loss_of(rng: torch.Generator) -> torch.Tensor:
         return text_loss(encoder, tower, draw_batch(sprites, BATCH, rng=rng), tokenizer=tokenizer)
 
-    numbers = {"steps": steps, "batch": BATCH, "rate": RATE, "seed": recipe.seed, "decay": 0.99}
-    loop.train(recipe.name, both, loss_of, work=work, **numbers)
+    phase = Phase(name=recipe.name, steps=STEPS, rate=RATE, seed=recipe.seed)
+    loop.train(phase, both, loss_of, work=work, batch=BATCH, decay=0.99)
     return encoder.eval()

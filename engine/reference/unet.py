@@ -85,7 +85,6 @@ def train_unet(
     *,
     encoder: CLIPTextModelWithProjection,
     tokenizer: CLIPTokenizer,
-    phases: tuple[Phase, ...] = PHASES,
 ) -> UNet2DConditionModel:
     """Train the denoiser, each phase from its checkpoint in `work` if there is one."""
     torch.manual_seed(SEED)
@@ -93,7 +92,7 @@ def train_unet(
     # The backward pass of fused attention is slow on a CPU.
     unet.set_attn_processor(AttnProcessor())
 
-    for phase in phases:
+    for phase in PHASES:
         weight_M = entry_weights(data, phase.mix)
 
         def loss_of(rng: torch.Generator, weight_M: torch.Tensor = weight_M) -> torch.Tensor:
@@ -103,7 +102,14 @@ def train_unet(
             return unet_loss(unet, latent_NCHW, text_NTD, scheduler=scheduler, rng=rng)
 
         optimizers = loop.muon_and_adamw(unet, outer=("conv_in.", "conv_out.", "time_embedding."))
-        loop.train_phase(
-            phase, unet, loss_of, work=work, batch=BATCH, decay=DECAY, optimizers=optimizers
+        loop.train(
+            phase,
+            unet,
+            loss_of,
+            work=work,
+            batch=BATCH,
+            decay=DECAY,
+            warmup=200,
+            optimizers=optimizers,
         )
     return unet.eval()

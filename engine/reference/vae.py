@@ -15,7 +15,8 @@ from engine.reference.scenes import FIXED, compose, random_placements
 from engine.reference.vocabulary import SIZE
 
 CHANNELS = 12
-STEPS, BATCH, RATE, SEED = 8000, 8, 2e-3, 11
+BATCH, RATE, SEED = 8, 2e-3, 11
+PHASE = Phase(name="vae", steps=8000, rate=RATE, seed=SEED)
 DECODER_PHASES = (
     Phase(name="decoder", steps=3000, rate=RATE, seed=SEED + 1),
     Phase(name="decoder_small", steps=3500, rate=RATE, seed=SEED + 2, mix=SMALL),
@@ -69,7 +70,7 @@ def random_images(
     return compose(sprites, scenes, placement_N3)
 
 
-def train_vae(sprites: torch.Tensor, work: Path, *, steps: int = STEPS) -> AutoencoderKL:
+def train_vae(sprites: torch.Tensor, work: Path) -> AutoencoderKL:
     """Train the autoencoder, from its checkpoint `work`/vae.pt if there is one."""
     torch.manual_seed(SEED)
     vae = build_vae()
@@ -77,8 +78,7 @@ def train_vae(sprites: torch.Tensor, work: Path, *, steps: int = STEPS) -> Autoe
     def loss_of(rng: torch.Generator) -> torch.Tensor:
         return vae_loss(vae, random_images(sprites, batch=BATCH, rng=rng), rng=rng)
 
-    numbers = {"steps": steps, "batch": BATCH, "rate": RATE, "seed": SEED, "decay": 0.99}
-    loop.train("vae", vae, loss_of, work=work, **numbers)
+    loop.train(PHASE, vae, loss_of, work=work, batch=BATCH, decay=0.99)
     return vae.eval()
 
 
@@ -105,7 +105,6 @@ def train_decoder(
     work: Path,
     *,
     vae: AutoencoderKL,
-    phases: tuple[Phase, ...] = DECODER_PHASES,
 ) -> AutoencoderKL:
     """Train only the decoder further, so that latents do not change; each phase continues from its
     checkpoint in `work`."""
@@ -113,14 +112,11 @@ def train_decoder(
     vae.quant_conv.requires_grad_(False)
     blur = BLUR * latent_deviation(vae, sprites)
 
-    for phase in phases:
+    for phase in DECODER_PHASES:
 
         def loss_of(rng: torch.Generator, mix: Mix = phase.mix) -> torch.Tensor:
             image_NCHW = random_images(sprites, batch=BATCH, mix=mix, rng=rng)
             return decoder_loss(vae, image_NCHW, blur=blur, rng=rng)
 
-        loop.train_phase(
-            phase, vae, loss_of, work=work, batch=BATCH, decay=0.995, warmup=100,
-            optimizers=[loop.adamw(vae)],
-        )  # fmt: skip
+        loop.train(phase, vae, loss_of, work=work, batch=BATCH, decay=0.995)
     return vae.eval()

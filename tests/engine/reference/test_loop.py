@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from engine.reference import loop
+from engine.reference.phases import Phase
 
 
 def train(work: Path, *, steps: int) -> nn.Module:
@@ -19,8 +20,9 @@ def train(work: Path, *, steps: int) -> nn.Module:
         x_ND = torch.randn(16, 6, generator=rng)
         return (model(x_ND) - x_ND).square().mean()
 
-    numbers = {"batch": 16, "rate": 1e-2, "seed": 3, "decay": 0.9, "warmup": 1000}
-    loop.train("small", model, loss_of, work=work, steps=steps, optimizers=optimizers, **numbers)
+    phase = Phase(name="small", steps=steps, rate=1e-2, seed=3)
+    numbers = {"batch": 16, "decay": 0.9, "warmup": 1000}
+    loop.train(phase, model, loss_of, work=work, optimizers=optimizers, **numbers)
     return model
 
 
