@@ -64,15 +64,15 @@ def score_rows(run: TraceRun, row: IdentifiedUnit, *, effect: Effect) -> Iterato
     cases = list(product(unit.interventions, unit.patches))
     token = "last_subject" if unit.part is Part.TEXT_ENCODER else "all"
     patched = [
-        (name, token, [name], case)
-        for name, case in product(unit.components, cases)
-        if allows(*case, by_name[name], unit.caption)
+        (name, token, [name], intervention, patch)
+        for name, (intervention, patch) in product(unit.components, cases)
+        if allows(intervention, patch, by_name[name], unit.caption)
     ] + [
-        (each.name, each.token, [member.component.name for member in each.members], case)
-        for each, case in product(unit.sets, cases)
-        if each.allows(*case, unit.caption)
+        (each.name, each.token, [m.component.name for m in each.members], intervention, patch)
+        for each, (intervention, patch) in product(unit.sets, cases)
+        if each.allows(intervention, patch, unit.caption)
     ]
-    for name, token, names, (intervention, patch) in patched:
+    for name, token, names, intervention, patch in patched:
         share = effect(unit.caption.attribute, name, names, intervention.value)
         change = 0.2 * share + 0.01 * noise.standard_normal()
         for measure in run.plan.measures:
