@@ -241,20 +241,34 @@ def ratio_interval(x_SC: Array, y_SC: Array, draws: Draws) -> tuple[Array, Array
     The ratios r at which mean(x - r y) lies within t_lower and t_upper of its standard errors, the
     percentiles of t* for x - r y at the ratio found: the roots of
     (m_x - r m_y)^2 = t^2 (s_xx - 2 r s_xy + r^2 s_yy) (Fieller 1954; Hwang 1995 for the bootstrap).
-    NaN where no interval is bounded, which is where the interval of mean(y) reaches zero.
+    Where x is so near r y that few captions differ, these t* are too large for a bound: the ends
+    are then those of the linearized ratio, r + t s(x - r y) / m_y (Davison and Hinkley 1997, 2.7).
+    NaN where the interval of mean(y) reaches zero.
     """
     mx_S, my_S = x_SC.mean(1), y_SC.mean(1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        residual_SC = x_SC - (mx_S / my_S)[:, None] * y_SC
-    t = studentized(np.nan_to_num(residual_SC), draws)
+        ratio_S = mx_S / my_S
+        residual_SC = np.nan_to_num(x_SC - ratio_S[:, None] * y_SC)
+        error_S = _standard_errors(residual_SC) / my_S
+    t = studentized(residual_SC, draws)
     is_negative_S = my_S < 0
     at_low_S = np.where(is_negative_S, t.lower_S, t.upper_S)
     at_high_S = np.where(is_negative_S, t.upper_S, t.lower_S)
-    low_S, high_S = (
-        _fieller_root(x_SC, y_SC, t_S, side) for t_S, side in ((at_low_S, -1), (at_high_S, 1))
-    )
+    low_S = _fieller_root(x_SC, y_SC, at_low_S, -1)
+    high_S = _fieller_root(x_SC, y_SC, at_high_S, 1)
     is_bounded_S = ~(np.isnan(low_S) | np.isnan(high_S))
-    return np.where(is_bounded_S, low_S, np.nan), np.where(is_bounded_S, high_S, np.nan)
+    is_clear_S = _is_clear(y_SC, draws)
+    low_S = np.where(is_bounded_S, low_S, ratio_S - at_low_S * error_S)
+    high_S = np.where(is_bounded_S, high_S, ratio_S - at_high_S * error_S)
+    return np.where(is_clear_S, low_S, np.nan), np.where(is_clear_S, high_S, np.nan)
+
+
+def _is_clear(y_SC: Array, draws: Draws) -> NDArray[np.bool_]:
+    """Return whether the interval of each mean lies on one side of zero; rows that repeat count
+    once."""
+    distinct_SC, which_S = np.unique(y_SC, axis=0, return_inverse=True)
+    found = mean_estimates(distinct_SC, draws)
+    return ((found.low_S > 0) | (found.high_S < 0))[which_S]
 
 
 def _fieller_root(x_SC: Array, y_SC: Array, t_S: Array, side: int) -> Array:

@@ -265,6 +265,20 @@ def test_ratios_cover_at_their_level() -> None:
     np.testing.assert_allclose(mirrored_S2, (-high_S, -low_S))
 
 
+@pytest.mark.parametrize("captions", [8, 10, 20])
+def test_a_ratio_near_one_has_an_interval_where_few_captions_differ(captions: int) -> None:
+    generator = np.random.default_rng(5)
+    te_SC = generator.gamma(2, 0.05, size=(1500, captions))
+    lost_SC = 0.05 * (generator.random(te_SC.shape) < 0.2) * generator.random(te_SC.shape)
+    draws, truth = draws_of(names(captions)), 1 - 0.05 * 0.2 * 0.5 / 0.1
+    low_S, high_S = ratio_interval(te_SC - lost_SC, te_SC, draws)
+    assert (np.isnan(low_S) == (mean_estimates(te_SC, draws).low_S <= 0)).all()
+    # A sample in which no caption differs says nothing of those that would.
+    differs_S = (lost_SC > 0).sum(1) > 1
+    is_covered_S = ((low_S <= truth) & (high_S >= truth))[differs_S & ~np.isnan(low_S)]
+    assert is_covered_S.mean() >= 0.93
+
+
 def test_a_ratio_to_noise_has_no_interval() -> None:
     generator = np.random.default_rng(0)
     te_SC = generator.normal(0, 0.1, size=(500, 12))
