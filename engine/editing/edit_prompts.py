@@ -13,7 +13,7 @@ from engine.editing.prompts import (
 )
 from engine.model.vocabulary import Phrasebook
 from schemas.caption import Caption
-from schemas.concept import Concept
+from schemas.concept import Concept, plain_text
 from schemas.edit_settings import EditSettings
 
 
@@ -36,7 +36,12 @@ class EditPrompts:
 def edit_prompts(
     concepts: Sequence[Concept], *, book: Phrasebook, settings: EditSettings
 ) -> EditPrompts:
-    """Return the prompts that an edit of concepts with these settings is fitted on."""
+    """Return the prompts that an edit of concepts with these settings is fitted on.
+
+    They come in an order that does not depend on that of the concepts, nor does which prompts they
+    are, so that concepts may be added in any order.
+    """
+    concepts = sorted(concepts, key=lambda c: (plain_text(c.concept), c.kind))
     known = known_names(concepts, book=book, kept=settings.kept_concepts)
     general, mentioning = split_by_mention(general_captions(book=book), concepts, known=known)
     named = further_captions(concepts, book=book, kept=settings.keep)

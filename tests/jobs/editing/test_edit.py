@@ -110,9 +110,12 @@ def test_what_is_added_and_taken_back_leaves_no_trace(
         Concept(concept="ship", replacement="table", weight=2.0),
     )
     edit_batch(make_plan(model, tiny_scorer, tmp_path / "d", images=0, concepts=joint), note=print)
+    other = make_plan(model, tiny_scorer, tmp_path / "o", images=0, concepts=joint[::-1])
+    edit_batch(other, note=print)
     (name,) = edited(tmp_path / "a")
-    a, b, c, d = (edited(tmp_path / letter)[name] for letter in "abcd")
+    a, b, c, d, o = (edited(tmp_path / letter)[name] for letter in "abcdo")
     assert torch.equal(b, d)
+    assert torch.equal(b, o)
     assert torch.equal(a, c)
     assert not torch.equal(a, b)
     with pytest.raises(ConceptError, match="line 2: concept 'ship' is in"):

@@ -1,0 +1,101 @@
+"""The original text encoder put back after an edit: python -m bench.editing.put_back.
+
+Objects are edited in the MLPs of the text encoder and then in `to_k` and `to_v` of every
+cross-attention of the UNet, which reads the encoder's rows: solved for what the MLPs leave (`K/V`),
+or with the original encoder's rows of the concepts and of what is kept as further keys (`K/V, both
+rows`). Printed is what each draws as edited, and with the original text encoder put back, which
+undoes the MLPs' part.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+
+from bench.editing.batch import MLPS, table
+from bench.editing.drawn import Solve, opened, options_of, write
+from engine.editing.closed_form import Anchor, edited_weight, solve_changes
+from engine.editing.edit_prompts import edit_prompts
+from engine.editing.editable import editable_together
+from engine.editing.solve import batches, solve_edit, sum_batches, total
+from engine.evaluation.pairs import Weights
+from engine.model.components import list_components
+from engine.model.hub import source_folder
+from engine.model.model import Diffusion
+from engine.model.vocabulary import read_phrasebook
+from schemas.component import Kind
+from schemas.concept import Concept
+from schemas.edit_settings import EditSettings
+
+SETTINGS = EditSettings(components=MLPS)
+
+
+def edited(
+    model: Diffusion, concepts: Sequence[Concept], *, with_original: bool | None, is_put_back: bool
+) -> Weights:
+    """Return the weights of an edit of the MLPs and, unless `with_original` is None, of K/V.
+
+    `with_original`: whether the original encoder's rows are keys of K/V too; `is_put_back`: without
+    the encoder's weights.
+    """
+    book = read_phrasebook(source_folder(model.name))
+    mlps = solve_edit(model, concepts, book=book, settings=SETTINGS).weights
+    attentions: Weights = {}
+    if with_original is not None:
+        encoders = (mlps, {}) if with_original else (mlps,)
+        attentions = keys_and_values(model, concepts, encoders)
+    return attentions if is_put_back else {**mlps, **attentions}
+
+
+def keys_and_values(
+    model: Diffusion, concepts: Sequence[Concept], encoders: Sequence[Weights]
+) -> Weights:
+    """Return the weights of all cross-attentions, solved for the rows of every text encoder in
+    `encoders`, by its edited weights: each says of a concept what the unedited one says of the
+    replacement, and of what is kept what the unedited one says."""
+    names = tuple(c.name for c in list_components(model, [Kind.CROSS_ATTENTION]))
+    book = read_phrasebook(source_folder(model.name))
+    said = edit_prompts(concepts, book=book, settings=SETTINGS)
+    pairs = batches(names, SETTINGS.roles, pairs=said.pairs)
+    kept = batches(names, SETTINGS.preserve_roles, captions=said.general)
+    edits, anchor = (
+        total(sums for encoder in encoders for sums in sum_batches(model, parts, encoder))
+        for parts in (pairs, kept)
+    )
+    assert edits is not None
+    assert anchor is not None
+    changes = solve_changes(
+        edits, anchors=(Anchor(sums=anchor, strength=SETTINGS.preserve),), ridge=SETTINGS.ridge
+    )
+    layers = editable_together(model, names).projections
+    return {name: edited_weight(layers[name].weight, change) for name, change in changes.items()}
+
+
+EDITS: Mapping[str, Solve] = {
+    f"{name}{', encoder put back' if is_put_back else ''}": partial(
+        edited, with_original=with_original, is_put_back=is_put_back
+    )
+    for name, with_original in (
+        ("MLPs", None),
+        ("MLPs + K/V", False),
+        ("MLPs + K/V, both rows", True),
+    )
+    for is_put_back in (False, True)
+}
+
+
+def main() -> None:
+    """Command line."""
+    parser = options_of(str(__doc__))
+    parser.add_argument("--counts", type=int, nargs="+", default=[10])
+    options = parser.parse_args()
+    if options.model != "emoji-sd":
+        parser.error("only a UNet has cross-attentions of the text: --model emoji-sd")
+    drawing = opened(options)
+    with torch.inference_mode():
+        rows = table(drawing, options.counts, options.seeds, EDITS, options.images)
+    write(rows, drawing, options.json)
+
+
+if __name__ == "__main__":
+    main()
