@@ -41,7 +41,7 @@ from schemas.edit_settings import EditSettings
 from schemas.errors import ConceptError
 
 ABOUT = ("model", "objects", "edit")
-"""What a row of the table is about."""
+"""Columns that name the row of a table."""
 ATTENTION = ("text_encoder.layers.0.self_attn",)
 MLP = ("text_encoder.layers.0.mlp",)
 MLPS = (*MLP, "text_encoder.layers.1.mlp")

@@ -32,7 +32,7 @@ def curve(rows: list[dict[str, Any]]) -> alt.TopLevelMixin:
 
 
 def drawn(row: dict[str, Any]) -> dict[str, Any]:
-    """Return what the curve shows of a row; a row without an interval has no bar."""
+    """Return the values of a row that the curve shows; a row without an interval has no bar."""
     low, high = row["H_interval"] or (row["H"], row["H"])
     line = f"{row['model']}, {row['edit']}"
     return {"objects": row["objects"], "edit": line, "H": row["H"], "low": low, "high": high}

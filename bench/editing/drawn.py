@@ -1,4 +1,4 @@
-"""What an edited model draws of the prompts that the unedited one draws right, as shares.
+"""Shares of images that an edited model draws of prompts that the unedited one draws right.
 
 Images are judged by forced choice (engine/evaluation/pairs.py) at prompts that no edit was fitted
 on. What the unedited model draws wrong is not drawn with an edit: MACE and SPEED chose concepts
@@ -51,7 +51,7 @@ class Asked:
     prompt: EvaluationPrompt
     seed: int
     replacement: str | None = None
-    """What a concept's prompt should show once it is edited; None for what is kept."""
+    """The name that a concept's prompt should show once it is edited; None for a kept name."""
 
     @property
     def is_erased(self) -> bool:
@@ -61,7 +61,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What the edited model draws where the unedited one is right."""
+    """An edited model's image of a prompt whose unedited image is right."""
 
     asked: Asked
     shown: str | None
@@ -88,7 +88,7 @@ class Drawing:
         return [a for key, a in by_key.items() if self._before[key] == a.prompt.name]
 
     def outcomes(self, right: Sequence[Asked], names: Names, weights: Weights) -> list[Outcome]:
-        """Return what a model with these weights draws in place of `right`."""
+        """Return the names that a model with these weights shows in place of `right`."""
         with replaced(self.model, weights):
             shown = self._shown(right, names, edited=True)
         return [Outcome(asked=a, shown=name) for a, name in zip(right, shown, strict=True)]
@@ -212,7 +212,7 @@ def _with_interval(share: object, interval: object) -> str:
 
 
 def options_of(about: str) -> argparse.ArgumentParser:
-    """Return a parser of what all these benches have in common."""
+    """Return a parser of the options that all these benches have."""
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--model", choices=EMBEDDED, default="emoji-sd")
     parser.add_argument(

@@ -1,12 +1,11 @@
 """Objects, styles and colors in one file: python -m bench.editing.mixed [--generated 985].
 
 For each kind, the concepts of that kind against everything that is kept, by the edit of the whole
-file; with `--own` also those of a kind by an edit of a file of their own, against what is kept of
-that kind. `--pairs N` draws each edited object beside N kept ones, either first in turn: `kept` is
-then the share of the kept ones. `--every` takes thirds of all
-names of the model in place of random ones, so that three lists (seeds 0, 1, 2) edit every name that
-exists once; `--generated` fills up the file with names of made-up words, which nobody draws, and
-prints the seconds of the solve.
+file; with `--own` also those of a kind by an edit of a file of their own, against the kept names of
+that kind. `--pairs N` draws each edited object next to N kept ones, either first in turn: `kept` is
+then the share of the kept ones. `--every` takes thirds of all names of the model in place of random
+ones, so that three lists (seeds 0, 1, 2) edit every name that exists once; `--generated` fills up
+the file with names of made-up words, which nobody draws. The seconds of each edit are printed.
 """
 
 import argparse
@@ -42,13 +41,13 @@ SIZES = {ConceptKind.OBJECT: 10, ConceptKind.STYLE: 2, ConceptKind.COLOR: 2}
 """Concepts of each kind in one file."""
 THIRDS = 3
 ABOUT = ("model", "edit", "kind")
-"""What a row of the table is about."""
+"""Columns that name the row of a table."""
 TWO_OBJECTS = "the other of two objects"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What an edit of one list draws of one kind."""
+    """The images of one kind by an edit of one list."""
 
     edit: str
     kind: str
@@ -126,8 +125,8 @@ def two_objects(
 def both_asked(concept: Concept, other: str, place: int) -> tuple[EvaluationPrompt, ...]:
     """Return the prompt of a concept at a place (0 or 1) and another object, asked for each."""
 
-    def text(said: str, beside: str) -> str:
-        return "a drawing of " + " and ".join([beside, said] if place else [said, beside])
+    def text(said: str, neighbor: str) -> str:
+        return "a drawing of " + " and ".join([neighbor, said] if place else [said, neighbor])
 
     of_concept, of_other = with_article(concept.concept), with_article(other)
     prompt = EvaluationPrompt(
@@ -137,17 +136,17 @@ def both_asked(concept: Concept, other: str, place: int) -> tuple[EvaluationProm
         kind=ConceptKind.OBJECT,
         name=concept.concept,
     )
-    beside = {
+    asks_other = {
         "group": Group.OBJECT,
         "template": text(of_concept, "{article}"),
         "edited_template": text(with_article(concept.replacement), "{article}"),
         "name": other,
     }
-    return prompt, prompt.model_copy(update=beside)
+    return prompt, prompt.model_copy(update=asks_other)
 
 
 def rows_of_list(drawing: Drawing, seed: int, options: argparse.Namespace) -> list[Part]:
-    """Return what the edits of one list draw, as parts of the table's rows."""
+    """Return the images of the edits of one list, as parts of the table's rows."""
     model, edit, images = drawing.model, options.edit, options.images
     book = read_phrasebook(source_folder(model.name))
     concepts = mixed_concepts(names_of(model.name), seed, every=options.every)
@@ -199,7 +198,7 @@ def main() -> None:
     parser.add_argument("--edit", choices=list(EDITS), help="the model's first by default")
     parser.add_argument("--prompts", choices=[p.value for p in PromptSet], default="full")
     parser.add_argument("--own", action="store_true", help="each kind in a file of its own too")
-    parser.add_argument("--pairs", type=int, default=0, help="kept objects beside a concept")
+    parser.add_argument("--pairs", type=int, default=0, help="kept objects next to each edited one")
     parser.add_argument("--every", action="store_true", help="thirds of all names; seeds 0 1 2")
     parser.add_argument("--generated", type=int, default=0, help="made-up names in the file")
     options = parser.parse_args()

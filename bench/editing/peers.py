@@ -1,4 +1,4 @@
-"""Published closed forms beside ours on the same images: python -m bench.editing.peers --tune 109.
+"""Published closed forms and ours on the same images: python -m bench.editing.peers --tune 109.
 
 Written from the papers' equations. UCE (Gandikota et al. 2024, equation 7): for keys c of concepts,
 c* of their replacements and k of kept names, W = (sum W0 c* c^T + p sum W0 k k^T + lambda W0)

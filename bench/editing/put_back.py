@@ -2,12 +2,12 @@
 
 Objects are edited in the MLPs of the text encoder and then in `to_k` and `to_v` of every
 cross-attention of the UNet, which reads the encoder's rows: solved for what the MLPs leave (`K/V`),
-or with the original encoder's rows of the concepts and of what is kept as further keys (`K/V, both
-rows`). Printed is what each draws as edited, and with the original text encoder put back, which
+or with the original encoder's rows of the concepts and of what is kept as further keys (`K/V of
+both rows`). Printed is what each draws as edited, and with the original text encoder put back, which
 undoes the MLPs' part.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -28,23 +28,24 @@ from schemas.concept import Concept
 from schemas.edit_settings import EditSettings
 
 SETTINGS = EditSettings(components=MLPS)
+NAMES = (
+    "MLPs",
+    "MLPs + K/V",
+    "MLPs + K/V, encoder put back",
+    "MLPs + K/V of both rows",
+    "MLPs + K/V of both rows, encoder put back",
+)
+"""The MLPs' edit with the encoder put back is the unedited model, which shows all by definition."""
 
 
-def edited(
-    model: Diffusion, concepts: Sequence[Concept], *, with_original: bool | None, is_put_back: bool
-) -> Weights:
-    """Return the weights of an edit of the MLPs and, unless `with_original` is None, of K/V.
-
-    `with_original`: whether the original encoder's rows are keys of K/V too; `is_put_back`: without
-    the encoder's weights.
-    """
+def edits_of(model: Diffusion, concepts: Sequence[Concept]) -> dict[str, Weights]:
+    """Return the weights of every edit by its name in NAMES."""
     book = read_phrasebook(source_folder(model.name))
     mlps = solve_edit(model, concepts, book=book, settings=SETTINGS).weights
-    attentions: Weights = {}
-    if with_original is not None:
-        encoders = (mlps, {}) if with_original else (mlps,)
-        attentions = keys_and_values(model, concepts, encoders)
-    return attentions if is_put_back else {**mlps, **attentions}
+    left = keys_and_values(model, concepts, [mlps])
+    both = keys_and_values(model, concepts, [mlps, {}])
+    weights = (mlps, {**mlps, **left}, left, {**mlps, **both}, both)
+    return dict(zip(NAMES, weights, strict=True))
 
 
 def keys_and_values(
@@ -71,17 +72,18 @@ def keys_and_values(
     return {name: edited_weight(layers[name].weight, change) for name, change in changes.items()}
 
 
-EDITS: Mapping[str, Solve] = {
-    f"{name}{', encoder put back' if is_put_back else ''}": partial(
-        edited, with_original=with_original, is_put_back=is_put_back
-    )
-    for name, with_original in (
-        ("MLPs", None),
-        ("MLPs + K/V", False),
-        ("MLPs + K/V, both rows", True),
-    )
-    for is_put_back in (False, True)
-}
+class Edits:
+    """The edits of the list of concepts that was asked for last, which are solved together."""
+
+    def __init__(self) -> None:
+        self._concepts: tuple[Concept, ...] = ()
+        self._weights: dict[str, Weights] = {}
+
+    def weights(self, model: Diffusion, concepts: Sequence[Concept], *, name: str) -> Weights:
+        """Return the weights of an edit by its name in NAMES."""
+        if self._concepts != tuple(concepts):
+            self._concepts, self._weights = tuple(concepts), edits_of(model, concepts)
+        return self._weights[name]
 
 
 def main() -> None:
@@ -91,9 +93,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.model != "emoji-sd":
         parser.error("only a UNet has cross-attentions of the text: --model emoji-sd")
-    drawing = opened(options)
+    drawing, edits = opened(options), Edits()
+    solves: dict[str, Solve] = {name: partial(edits.weights, name=name) for name in NAMES}
     with torch.inference_mode():
-        rows = table(drawing, options.counts, options.seeds, EDITS, options.images)
+        rows = table(drawing, options.counts, options.seeds, solves, options.images)
     write(rows, drawing, options.json)
 
 
