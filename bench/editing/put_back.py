@@ -3,8 +3,8 @@
 Objects are edited in the MLPs of the text encoder and then in `to_k` and `to_v` of every
 cross-attention of the UNet, which reads the encoder's rows: solved for what the MLPs leave (`K/V`),
 or with the original encoder's rows of the concepts and of what is kept as further keys (`K/V of
-both rows`). Printed is what each draws as edited, and with the original text encoder put back, which
-undoes the MLPs' part.
+both rows`). Each is measured as edited and with the original text encoder put back, which undoes
+the MLPs' part.
 """
 
 from collections.abc import Sequence
