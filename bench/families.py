@@ -76,6 +76,7 @@ CASES: Mapping[str, type[FamilyTests]] = {
     "sd-3.5-large": StableDiffusion35Large,
     "flux-dev": transformers.TestFluxDev,
     "flux-schnell": transformers.TestFluxSchnell,
+    "flux2-dev": language_models.TestFlux2,
     "flux2-klein-4b": language_models.TestFlux2Klein,
     "z-image": language_models.TestZImage,
     "qwen-image": language_models.TestQwenImage,

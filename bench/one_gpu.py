@@ -27,6 +27,7 @@ CELLS = {
     "sd-3.5-large": 64,
     "flux-schnell": 64,
     "flux-dev": 64,
+    "flux2-dev": 32,
     "flux2-klein-4b": 32,
     "flux2-klein-9b": 32,
     "z-image": 64,

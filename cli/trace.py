@@ -112,7 +112,8 @@ def plan(
     cost = plan_cost(planned)
     petaflops = plan_petaflops(planned, cost)
     row: dict[str, object] = {**asdict(cost), "petaflops": petaflops}
-    if (advice := long_plan_note(cost, petaflops)) is not None:
+    is_screen = planned.plan.screen is not None
+    if (advice := long_plan_note(cost, petaflops, is_screen=is_screen)) is not None:
         note(advice)
     if calibrate:
         row |= asdict(device_time(planned, cost))

@@ -63,13 +63,14 @@ def role_weights(spans: Sequence[Span], length: int, weights: RoleWeights) -> to
     """Return the weight of every position, `_NT`; the weights of a role's positions sum to the
     role's weight."""
     place_T = torch.arange(length)
+    first_N1 = torch.tensor([[span.first] for span in spans])
     last_N1 = torch.tensor([[span.last] for span in spans])
     eos_N1 = torch.tensor([[span.eos] for span in spans])
     pads_NT = torch.zeros(len(spans), length, dtype=torch.bool)
     for row, span in enumerate(spans):
-        pads_NT[row, pad_places(span.eos, length)] = True
+        pads_NT[row, pad_places(span.pads(length))] = True
     roles = (
-        (weights.before, place_T < last_N1),
+        (weights.before, (place_T >= first_N1) & (place_T < last_N1)),
         (weights.subject, place_T == last_N1),
         (weights.words, (place_T > last_N1) & (place_T < eos_N1)),
         (weights.eos, place_T == eos_N1),
@@ -81,12 +82,11 @@ def role_weights(spans: Sequence[Span], length: int, weights: RoleWeights) -> to
     )
 
 
-def pad_places(eos: int, length: int) -> list[int]:
-    """Return up to PADS positions after `eos`, evenly spaced, including the first and the last."""
-    pads = length - eos - 1
-    if pads <= PADS:
-        return list(range(eos + 1, length))
-    return [eos + 1 + round(n * (pads - 1) / (PADS - 1)) for n in range(PADS)]
+def pad_places(pads: Sequence[int]) -> list[int]:
+    """Return up to PADS of the pads' positions, evenly spaced, including the first and the last."""
+    if len(pads) <= PADS:
+        return list(pads)
+    return [pads[round(n * (len(pads) - 1) / (PADS - 1))] for n in range(PADS)]
 
 
 def facing_places(rows: Rows, sources: Sequence[Span], targets: Sequence[Span]) -> torch.Tensor:
@@ -97,16 +97,14 @@ def facing_places(rows: Rows, sources: Sequence[Span], targets: Sequence[Span]) 
     tokens, and pads at equal positions; where the replacement's prompt has no such token, its
     nearest.
     """
-    source_last, source_eos, target_last, target_eos = (
-        torch.tensor(values)[rows.prompt_P]
-        for values in (
-            [s.last for s in sources], [s.eos for s in sources],
-            [t.last for t in targets], [t.eos for t in targets],
-        )
-    )  # fmt: skip
-    ahead = rows.place_P + target_last - source_last
-    word = torch.minimum(torch.maximum(ahead, torch.zeros_like(ahead)), target_eos - 1)
-    pad = torch.maximum(rows.place_P, target_eos + 1)
-    return torch.where(
-        rows.place_P < source_eos, word, torch.where(rows.place_P == source_eos, target_eos, pad)
+    (source_first, source_last, source_eos), (target_first, target_last, target_eos) = (
+        torch.tensor([(s.first, s.last, s.eos) for s in spans])[rows.prompt_P].T
+        for spans in (sources, targets)
     )
+    place_P, ahead = rows.place_P, rows.place_P + target_last - source_last
+    word = torch.minimum(torch.maximum(ahead, target_first), target_eos - 1)
+    after = torch.maximum(place_P, target_eos + 1)
+    in_front = torch.minimum(place_P, target_first - 1).clamp(min=0)
+    facing_P = torch.where(place_P < source_eos, word, target_eos)
+    facing_P = torch.where(place_P > source_eos, after, facing_P)
+    return torch.where(place_P < source_first, in_front, facing_P)

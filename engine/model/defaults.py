@@ -31,6 +31,7 @@ PIPELINES: Mapping[str, Sampling] = MappingProxyType(
         "FluxPipeline": Sampling(28, 3.5),
         "ZImagePipeline": Sampling(50, 6.0),
         "QwenImagePipeline": Sampling(50, 4.0),
+        "Flux2Pipeline": Sampling(50, 4.0),
         "Flux2KleinPipeline": Sampling(50, 4.0),
     }
 )

@@ -50,8 +50,12 @@ class Family(ABC):
     """Whether no token attends to padding in `run_encoder`, so that a caption may be cut after its
     last token."""
 
+    padding_sides: ClassVar[frozenset[str]] = frozenset({"right"})
+    """Where the tokenizers may pad: after a text, or `left` of it."""
     reads_padding: ClassVar[bool] = True
     """Whether the denoiser computes the text rows of padding too."""
+    has_processor: ClassVar[bool] = False
+    """Whether the tokenizers are those of processors, which read images too."""
 
     @abstractmethod
     def check_settings(self, networks: Mapping[str, Any]) -> None:

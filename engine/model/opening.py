@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from engine.files import is_folder
 from engine.model.device import process_device
-from engine.model.families.known import FAMILIES, REFUSED
+from engine.model.families.known import FAMILIES
 from engine.model.hub import config_folder, model_folder
 from engine.model.model import Diffusion, Family, Skeleton, TextEncoder
 from engine.model.offload import HOST, must_share, take_turns
@@ -148,7 +148,13 @@ def _check(described: "_Described", *, with_weights: Sequence[str]) -> dict[str,
     family.check_settings(networks)
     for encoder, part in described.encoders:
         tokenizer = described.tokenizer(part)
-        check_tokenizer(tokenizer, networks[encoder], part, is_masked=family.masks_padding)
+        check_tokenizer(
+            tokenizer,
+            networks[encoder],
+            part,
+            is_masked=family.masks_padding,
+            sides=family.padding_sides,
+        )
     _check_lengths(described, networks[family.denoiser])
     check_scheduler(
         described.scheduler(),
@@ -258,8 +264,9 @@ class _Described:
         return networks
 
     def own_tokenizer(self, part: str) -> Any:
-        """Return a tokenizer as it is stored."""
-        return load_tokenizer(self.folder / part, part_class(self.index, part))
+        """Return a tokenizer as it is stored, or the processor that has it."""
+        folder, kind = self.folder / part, part_class(self.index, part)
+        return load_tokenizer(folder, kind, in_processor=self.family.has_processor)
 
     def tokenizer(self, part: str) -> Any:
         """Return a tokenizer that reads captions as the pipeline does."""
@@ -386,7 +393,7 @@ def _described(name: str, folder: Path) -> _Described:
     kind = index.get("_class_name")
     if not isinstance(kind, str) or kind not in FAMILIES:
         opened = f"dqf opens {', '.join(FAMILIES)} (docs/adding-a-model.md says how to add one)"
-        raise ModelUnavailable(f"model {name!r} is a {kind}: {REFUSED.get(str(kind), opened)}")
+        raise ModelUnavailable(f"model {name!r} is a {kind}: {opened}")
     _, variant = split_variant(name)
     return _Described(folder=folder, family=FAMILIES[kind], index=index, variant=variant)
 

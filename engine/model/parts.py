@@ -17,7 +17,7 @@ import torch
 import transformers
 from diffusers import SchedulerMixin
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from engine.files import is_file, is_folder
 from engine.model.weight_files import (
@@ -243,15 +243,19 @@ def part_class(index: Mapping[str, Any], part: str) -> type:
     return class_named
 
 
-def load_tokenizer(folder: Path, kind: type) -> Any:
-    """Return a part's tokenizer; PartError if a file is missing or damaged.
+def load_tokenizer(folder: Path, kind: Any, *, in_processor: bool = False) -> Any:
+    """Return a part's tokenizer, or the processor that has one; PartError if a file is missing or
+    damaged.
 
     Without these files transformers opens a tokenizer with an empty vocabulary.
     """
-    if not issubclass(kind, PreTrainedTokenizerBase):
-        raise PartError(f"{folder.name} is a {kind.__name__}, which is not a tokenizer")
+    wanted = ProcessorMixin if in_processor else PreTrainedTokenizerBase
+    if not issubclass(kind, wanted):
+        what = "processor" if in_processor else "tokenizer"
+        raise PartError(f"{folder.name} is a {kind.__name__}, which is not a {what}")
     _check_files(folder)
-    files: dict[str, str] = dict(kind.vocab_files_names)
+    own: dict[str, str] = {} if in_processor else kind.vocab_files_names
+    files = dict(own or {"vocab_file": "tokenizer.json"})
     whole = files.pop("tokenizer_file", "")
     missing = [file for file in files.values() if not is_file(folder / file)]
     if missing and not is_file(folder / whole):

@@ -169,6 +169,12 @@ BUILT_IN = {
             description="FLUX.1 schnell, distilled to 1-4 steps, 1024 pixels (hub)",
         ),
         BuiltIn(
+            name="flux2-dev",
+            source="black-forest-labs/FLUX.2-dev",
+            guidance=4.0,
+            description="FLUX.2 dev, 32 billion weights, 1024 pixels (hub; access on request)",
+        ),
+        BuiltIn(
             name="flux2-klein-4b",
             source="black-forest-labs/FLUX.2-klein-4B",
             steps=4,

@@ -4,7 +4,7 @@ A network's class honors the network's own settings. The settings listed here ar
 pipeline's code, which dqf's sampler replaces (docs/settings.md has the table).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from engine.model.weight_files import PartError
@@ -57,10 +57,18 @@ def check_text(networks: Mapping[str, Any], encoders: Sequence[str]) -> None:
         )
 
 
-def check_tokenizer(tokenizer: Any, encoder: Any, part: str, *, is_masked: bool = False) -> None:
+def check_tokenizer(
+    tokenizer: Any,
+    encoder: Any,
+    part: str,
+    *,
+    is_masked: bool = False,
+    sides: Collection[str] = ("right",),
+) -> None:
     """Raise PartError if a tokenizer gives ids or positions that its encoder does not have.
 
-    `is_masked`: the encoder gets a mask of padding, made of the encoder's id of it.
+    `is_masked`: the encoder gets a mask of padding, made of the encoder's id of it. `sides`: where
+    the tokenizer may pad.
     """
     config = encoder.config.get_text_config()  # Qwen2.5-VL and Mistral have an image's besides
     if len(tokenizer) > config.vocab_size:
@@ -78,7 +86,7 @@ def check_tokenizer(tokenizer: Any, encoder: Any, part: str, *, is_masked: bool 
         )
     if tokenizer.pad_token_id is None:
         raise PartError(f"its {part} has no pad_token")
-    if tokenizer.padding_side != "right":
+    if tokenizer.padding_side not in sides:
         raise PartError(f"its {part} has padding_side = {tokenizer.padding_side!r}, not 'right'")
     pad, own = tokenizer.pad_token_id, config.pad_token_id
     if is_masked and (pad != own or pad == tokenizer.eos_token_id):

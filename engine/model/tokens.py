@@ -19,11 +19,13 @@ class Span:
     start: int
     stop: int
     eos: int
-    """Position of the end-of-text token; all after it is padding."""
+    """Position of the text's last token, in most the end-of-text token; all after it is padding."""
     words: int = 1
     """Position of the caption's first token: CLIP has a start token before it, T5 has none."""
     before: tuple[tuple[int, int], ...] = ()
     """Start and stop of earlier mentions of the subject that are corrupted too."""
+    first: int = 0
+    """Position of the text's first token; all before it is padding, where a tokenizer pads so."""
 
     @property
     def last(self) -> int:
@@ -36,6 +38,10 @@ class Span:
         mentions = (*self.before, (self.start, self.stop))
         return tuple(sorted({p for start, stop in mentions for p in range(start, stop)}))
 
+    def pads(self, length: int) -> tuple[int, ...]:
+        """Return the positions of padding among `length`."""
+        return (*range(self.first), *range(self.eos + 1, length))
+
     def positions(self, role: TokenRole, length: int) -> list[tuple[int, ...]]:
         """Return the positions of a role among `length`, one group for each trial."""
         groups = {
@@ -43,7 +49,7 @@ class Span:
             TokenRole.FIRST_SUBJECT: [(self.subject[0],)],
             TokenRole.SUBJECT: [self.subject],
             TokenRole.EOS: [(self.eos,)],
-            TokenRole.PADS: [tuple(range(self.eos + 1, length))],
+            TokenRole.PADS: [self.pads(length)],
             TokenRole.ALL: [tuple(range(length))],
             TokenRole.WORDS: [(p,) for p in range(self.words, self.eos + 1)],
             TokenRole.EACH: [(p,) for p in range(length)],
@@ -161,11 +167,12 @@ def find_subjects(
     ):
         if len(ids) > limit:
             raise _too_long("caption", caption.caption, len(ids), limit)
-        row_L[: len(ids)] = ids
+        first = limit - len(ids) if tokenizer.padding_side == "left" else 0
+        row_L[first : first + len(ids)] = ids
         mentions = [caption.subject_characters]
         if occurrence is not None:
             mentions = [*caption.mentions(occurrence)]
-        spans.append(_span(caption, mentions, offsets, eos=len(ids) - 1))
+        spans.append(_span(caption, mentions, offsets, first=first))
     return torch.from_numpy(ids_NL), spans
 
 
@@ -209,14 +216,16 @@ def _span(
     mentions: Sequence[tuple[int, int]],
     offsets: Sequence[tuple[int, int]],
     *,
-    eos: int,
+    first: int,
 ) -> Span:
-    words = [position for position, (first, end) in enumerate(offsets) if end > first]
+    """Return the span of mentions at a text's offsets, whose first token is at position `first`."""
+    words = [position for position, (begin, end) in enumerate(offsets) if end > begin]
     found = []
     for start, stop in mentions:
         subject = [p for p in words if offsets[p][0] < stop and offsets[p][1] > start]
         if not subject:
             raise PlanError(f"subject {caption.subject!r} has no token in {caption.caption!r}")
-        found.append((subject[0], subject[-1] + 1))
+        found.append((first + subject[0], first + subject[-1] + 1))
     *before, (start, stop) = found
-    return Span(start, stop, eos, words[0], tuple(before))
+    eos, word = first + len(offsets) - 1, first + words[0]
+    return Span(start, stop, eos, word, tuple(before), first)

@@ -95,9 +95,10 @@ def fits(
         others = tokens.tokenizer(texts, verbose=False).input_ids
         for n, (own, other, span) in enumerate(zip(own_NL, others, spans, strict=True)):
             # Where one is longer, the places of their ends differ.
-            pairs = enumerate(zip(own, other, strict=False))
+            pairs = enumerate(zip(own[span.first :], other, strict=False), start=span.first)
             changed = {place for place, (before, after) in pairs if before != after}
-            found[n] &= len(other) - 1 == span.eos and changed <= set(span.subject)
+            end = span.first + len(other) - 1
+            found[n] &= end == span.eos and changed <= set(span.subject)
     return found
 
 

@@ -22,15 +22,19 @@ def plan_petaflops(planned: CheckedPlan, cost: Cost) -> float:
     return cost.row_evaluations * of_row * (1 + planned.is_guided) / PETA
 
 
-def long_plan_note(cost: Cost, petaflops: float) -> str | None:
-    """Return an advice for a plan whose every unit takes long; None: a unit does not."""
+def long_plan_note(cost: Cost, petaflops: float, *, is_screen: bool) -> str | None:
+    """Return an advice for a plan whose every unit takes long; None: a unit does not.
+
+    A screen takes some ten evaluations a step, however many components it has.
+    """
     of_unit = petaflops / cost.units
     if of_unit * PETA < LONG:
         return None
     hours = petaflops * PETA / RATE / 3600
+    screen = "" if is_screen else "estimate all components by --screen, or "
     return (
         f"every unit takes {of_unit:,.0f} PFLOP, and the plan {hours:,.0f} hours of a GPU that "
-        f"does {RATE / 1e12:.0f} TFLOP/s: trace runs of components by --consecutive, fewer "
+        f"does {RATE / 1e12:.0f} TFLOP/s: {screen}trace runs of components by --consecutive, fewer "
         "--steps, a smaller --height and --width, or by --component those that a screening found"
     )
 
@@ -41,4 +45,5 @@ def note_of_large_model(planned: CheckedPlan) -> str | None:
     if sum(weight.numel() for weight in weights) < LARGE:
         return None
     cost = plan_cost(planned)
-    return long_plan_note(cost, plan_petaflops(planned, cost))
+    petaflops = plan_petaflops(planned, cost)
+    return long_plan_note(cost, petaflops, is_screen=planned.plan.screen is not None)

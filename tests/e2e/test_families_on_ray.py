@@ -10,7 +10,7 @@ from jobs.query.select import run_query
 from jobs.runs.trace_run import open_run
 from schemas.component import TEXT_ENTRIES
 from tests.cli.test_commands import dqf
-from tests.models.language_models import build_klein, build_qwen_image, build_z_image
+from tests.models.language_models import build_flux2, build_klein, build_qwen_image, build_z_image
 from tests.models.transformers import build_flux, build_pixart, build_sana
 
 CAPTIONS = "caption,subject,attribute,target\na red apple on a wooden table,apple,object,\n"
@@ -117,6 +117,12 @@ def test_z_image_is_traced_and_edited(tmp_path: Path, tiny_scorer: Path) -> None
 def test_qwen_image_is_traced_and_edited(tmp_path: Path, tiny_scorer: Path) -> None:
     model = saved(build_qwen_image(), tmp_path / "model")
     traced_and_edited(tmp_path, model, tiny_scorer, "txt_in")
+
+
+@pytest.mark.slow
+def test_flux2_dev_is_traced_and_edited(tmp_path: Path, tiny_scorer: Path) -> None:
+    model = saved(build_flux2(), tmp_path / "model")
+    traced_and_edited(tmp_path, model, tiny_scorer, "context_embedder")
 
 
 @pytest.mark.slow

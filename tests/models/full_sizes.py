@@ -152,6 +152,8 @@ QWEN25_VL_7B: dict[str, Any] = {
     },
     "vision_config": {"hidden_size": 1280, "intermediate_size": 3420, "out_hidden_size": 3584},
 }
+MISTRAL_24B: dict[str, Any] = {"tie_word_embeddings": False}
+"""Besides Mistral3Config's own values."""
 KLEIN_4B: dict[str, Any] = {
     "num_layers": 5,
     "num_single_layers": 20,
@@ -370,6 +372,15 @@ FULL_SIZES = MappingProxyType(
             kinds=_joint(60, text=59),
             dead=2,
             text=56,
+        ),
+        "flux2-dev": FullSize(
+            pipeline="Flux2Pipeline",
+            denoiser={},
+            texts={"text_encoder": MISTRAL_24B},
+            billions=32.223,
+            kinds=_joint(8 + 48, text=8 + 47),
+            dead=2 + 2 * 10,
+            text=80,
         ),
         "flux2-klein-4b": _KLEIN,
         "flux2-klein-9b": replace(

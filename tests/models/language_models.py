@@ -5,12 +5,19 @@ The templates are written after what is known of Qwen3's; no published tokenizer
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import diffusers
 import torch
-from tokenizers import pre_tokenizers
+from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+    PixtralImageProcessor,
+    PixtralProcessor,
+    PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
@@ -38,11 +45,42 @@ QWEN_TEMPLATE = """\
 """
 """A chat template of the form of Qwen3's, without tools."""
 ROLES = "system\nuser\nassistant"
+MISTRAL_SPECIAL = (
+    "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[IMG]", "[IMG_BREAK]", "[IMG_END]", "<pad>",
+    "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]",
+)  # fmt: skip
+MISTRAL_TEMPLATE = """\
+{{- bos_token }}
+{%- for message in messages %}
+    {%- if message.role == 'system' %}
+        {{- '[SYSTEM_PROMPT]' + message.content[0].text + '[/SYSTEM_PROMPT]' }}
+    {%- elif message.role == 'user' %}
+        {{- '[INST]' }}
+        {%- for block in message.content %}
+            {{- block.text if block.type == 'text' else '[IMG]' }}
+        {%- endfor %}
+        {{- '[/INST]' }}
+    {%- endif %}
+{%- endfor %}
+"""
+"""A chat template of the form of Mistral Small 3's, without tools and answers."""
 
 
 def qwen_tokenizer(*texts: str) -> Qwen2Tokenizer:
     """Return a byte-level tokenizer with merges from a few sentences; each word of `texts` is one
     token."""
+    vocabulary, merges = byte_pairs(SPECIAL, ROLES, *texts)
+    tokenizer = Qwen2Tokenizer(
+        vocab=vocabulary, merges=merges, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+    tokenizer.add_tokens(["<|im_start|>"], special_tokens=True)
+    tokenizer.chat_template = QWEN_TEMPLATE
+    return tokenizer
+
+
+def byte_pairs(special: Iterable[str], *texts: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Return a byte-level vocabulary that begins with special tokens, and its merges from a few
+    sentences; each word of `texts` is one token."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     # Whole words first: a later merge takes none of their letters away.
     whole, some = (
@@ -51,17 +89,37 @@ def qwen_tokenizer(*texts: str) -> Qwen2Tokenizer:
             for text in said
             for blank, word in re.findall(r"( ?)(\w+)", text)
         ]
-        for said in ((ROLES, *texts), SENTENCES)
+        for said in (texts, SENTENCES)
     )
     merges = list(dict.fromkeys([*learn_merges(whole, 10_000), *learn_merges(some, 60)]))
     tokens = dict.fromkeys([*letters, *("".join(pair) for pair in merges)])
-    vocabulary = {token: number for number, token in enumerate([*SPECIAL, *tokens])}
-    tokenizer = Qwen2Tokenizer(
-        vocab=vocabulary, merges=merges, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    return {token: number for number, token in enumerate([*special, *tokens])}, merges
+
+
+def mistral_processor(*, padding_side: str = "left") -> PixtralProcessor:
+    """Return a processor whose tokenizer is byte-level, begins texts with a start token and pads in
+    front, as that of Mistral Small 3."""
+    vocabulary, merges = byte_pairs(MISTRAL_SPECIAL, SYSTEM_MESSAGE)
+    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore
+    inner.decoder = decoders.ByteLevel()  # pyright: ignore
+    inner.post_processor = processors.TemplateProcessing(  # pyright: ignore
+        single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])]
     )
-    tokenizer.add_tokens(["<|im_start|>"], special_tokens=True)
-    tokenizer.chat_template = QWEN_TEMPLATE
-    return tokenizer
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        padding_side=padding_side,
+        additional_special_tokens=list(MISTRAL_SPECIAL[3:]),
+    )
+    return PixtralProcessor(
+        image_processor=PixtralImageProcessor(),
+        tokenizer=tokenizer,
+        chat_template=MISTRAL_TEMPLATE,
+    )
 
 
 def qwen3_config(tokenizer: Any, **options: Any) -> Qwen3Config:
@@ -166,14 +224,69 @@ def build_qwen_image(**options: Any) -> Any:
     )
 
 
-def build_klein(*, is_distilled: bool = True, **options: Any) -> Any:
-    """Return FLUX.2 klein: three states of Qwen3 side by side, fused single blocks.
+def build_klein(*, is_distilled: bool = True, padding_side: str = "right", **options: Any) -> Any:
+    """Return FLUX.2 klein: three states of Qwen3 side by side."""
+    torch.manual_seed(0)
+    tokenizer = qwen_tokenizer()
+    tokenizer.padding_side = padding_side
+    config = qwen3_config(tokenizer, hidden_size=8, intermediate_size=8, num_hidden_layers=28)
+    text_encoder = Qwen3ForCausalLM(config)
+    return diffusers.Flux2KleinPipeline(
+        tokenizer=tokenizer,
+        text_encoder=text_encoder,
+        **flux2_parts(guidance_embeds=False, **options),
+        is_distilled=is_distilled,
+    )
+
+
+def build_flux2(*, padding_side: str = "left", **options: Any) -> Any:
+    """Return FLUX.2 dev: three states of Mistral 3 side by side, padding in front.
+
+    Its attention is sharp: of 512 rows the last 50 are text, and padding in front hears none of it,
+    so that a little noise would move an image by no more than rounding.
+    """
+    torch.manual_seed(0)
+    processor = mistral_processor(padding_side=padding_side)
+    config = Mistral3Config(
+        text_config={
+            "model_type": "mistral",
+            "vocab_size": len(processor.tokenizer),
+            "hidden_size": 8,
+            "intermediate_size": 8,
+            "num_hidden_layers": 31,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 8,
+            "initializer_range": 0.3,
+        },
+        vision_config={
+            "model_type": "pixtral",
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 32,
+        },
+        initializer_range=0.3,
+    )
+    text_encoder, parts = Mistral3ForConditionalGeneration(config), flux2_parts(**options)
+    with torch.no_grad():
+        for name, weights in parts["transformer"].named_parameters():
+            if name.endswith(("norm_k.weight", "norm_added_k.weight")):
+                weights.mul_(4)
+    return diffusers.Flux2Pipeline(
+        tokenizer=processor,  # pyright: ignore
+        text_encoder=text_encoder,
+        **parts,
+    )
+
+
+def flux2_parts(**options: Any) -> dict[str, Any]:
+    """Return the parts of FLUX.2 besides its language model: fused single blocks, and a VAE whose
+    norm has statistics.
 
     64 channels, so that PyTorch's vectors end with a row: three rows of 16 differ in the last bit.
     """
-    torch.manual_seed(0)
-    tokenizer = qwen_tokenizer()
-    config = qwen3_config(tokenizer, hidden_size=8, intermediate_size=8, num_hidden_layers=28)
     transformer = diffusers.Flux2Transformer2DModel(
         **{
             "in_channels": 16,
@@ -183,7 +296,6 @@ def build_klein(*, is_distilled: bool = True, **options: Any) -> Any:
             "num_attention_heads": 4,
             "joint_attention_dim": 24,
             "axes_dims_rope": (4, 4, 4, 4),
-            "guidance_embeds": False,
             **options,
         }
     )
@@ -199,11 +311,5 @@ def build_klein(*, is_distilled: bool = True, **options: Any) -> Any:
     with torch.no_grad():
         vae.bn.running_mean.normal_()
         vae.bn.running_var.uniform_(0.5, 2)
-    return diffusers.Flux2KleinPipeline(
-        tokenizer=tokenizer,
-        text_encoder=Qwen3ForCausalLM(config),
-        vae=vae,
-        transformer=open_gates(transformer),
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(**FLOW, use_dynamic_shifting=True),
-        is_distilled=is_distilled,
-    )
+    flow = diffusers.FlowMatchEulerDiscreteScheduler(**FLOW, use_dynamic_shifting=True)
+    return {"vae": vae, "transformer": open_gates(transformer), "scheduler": flow}

@@ -1,8 +1,10 @@
-"""FLUX.2 klein: joint blocks, then single ones with attention and MLP in one, after Qwen3.
+"""FLUX.2: joint blocks, then single ones with attention and MLP in one, after a language model:
+Mistral 3 (dev), whose tokenizer pads in front, or Qwen3 (klein).
 
 A text row is the states before three layers of the language model side by side, so that an early
 layer reaches the transformer by up to three doors; what comes after the third is read by nothing.
-Rows of padding are read too. One modulation, which knows no text, serves all blocks of a kind.
+Rows of padding are read too, and rows have places: a padding in front moves those of the text. One
+modulation, which knows no text, serves all blocks of a kind.
 
 Latents are those of the VAE in squares of 2 x 2 cells, one a token, standardized.
 
@@ -11,20 +13,21 @@ Shapes: R rows, L token positions, D text width, C channels, h x w latent.
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import diffusers
 import numpy as np
 import torch
 from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
-from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
-from transformers import Qwen3ForCausalLM
+from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu, format_input
+from transformers import Mistral3ForConditionalGeneration, Qwen3ForCausalLM
 
 from engine.model.conditioning import Conditioning
 from engine.model.families.joint_attention import joint_sites
 from engine.model.families.language_models import (
     ChatTokenizer,
     LanguageModelFamily,
+    Template,
     states_before,
     user_message,
 )
@@ -54,33 +57,38 @@ if TYPE_CHECKING:
 
 LENGTH = 512
 """Token positions of a caption in its template, padding included: the text rows."""
-READ = (9, 18, 27)
-"""The layers of the language model whose inputs are read, counted from 0."""
 SQUARE = 2
 """Cells of the VAE's latents along a side of a token."""
 SETTINGS: Allowed = {
     ("vae", "out_channels"): (3,),
     ("transformer", "patch_size"): (1,),
-    ("transformer", "guidance_embeds"): (False,),
 }
 
 
-class Flux2Klein(LanguageModelFamily):
-    """`Flux2KleinPipeline`: distilled to four steps without guidance, or not."""
+class Flux2(LanguageModelFamily):
+    """`Flux2Pipeline`, dev: the guidance scale is embedded."""
 
-    pipeline = "Flux2KleinPipeline"
+    pipeline = "Flux2Pipeline"
     own_cells = 64
-    networks = MappingProxyType(
+    padding_sides = frozenset({"left", "right"})
+    has_processor = True
+    networks: ClassVar[Mapping[str, type]] = MappingProxyType(
         {
-            "text_encoder": Qwen3ForCausalLM,
+            "text_encoder": Mistral3ForConditionalGeneration,
             "transformer": Flux2Transformer2DModel,
             "vae": AutoencoderKLFlux2,
         }
     )
+    read: ClassVar[tuple[int, ...]] = (10, 20, 30)
+    """The layers of the language model whose inputs are read, counted from 0."""
+    has_scale: ClassVar[bool] = True
+    """Whether the transformer embeds the guidance scale."""
 
     def check_settings(self, networks: Mapping[str, Any]) -> None:
-        """Refuse other channels, another width of text, a guidance embedding and too few layers."""
-        refuse_settings(networks, SETTINGS)
+        """Refuse other channels, another width of text, a guidance embedding where the pipeline has
+        another or none, and too few layers."""
+        scale = {("transformer", "guidance_embeds"): (self.has_scale,)}
+        refuse_settings(networks, {**SETTINGS, **scale})
         reads, vae = networks["transformer"].config, networks["vae"].config
         given = vae.latent_channels * SQUARE**2
         if list(vae.patch_size) != [SQUARE, SQUARE]:
@@ -91,48 +99,44 @@ class Flux2Klein(LanguageModelFamily):
                 f"need {given}"
             )
         check_given(networks, given)
-        config = networks["text_encoder"].config
-        if config.num_hidden_layers < READ[-1]:
+        config, last = networks["text_encoder"].config.get_text_config(), self.read[-1]
+        if config.num_hidden_layers < last:
             raise PartError(
                 f"its text_encoder has {config.num_hidden_layers} layers, of which the pipeline "
-                f"reads the first {READ[-1]}"
+                f"reads the first {last}"
             )
-        width = len(READ) * config.hidden_size
+        width = len(self.read) * config.hidden_size
         check_width(networks, "text_encoder", gives=width, reads=reads.joint_attention_dim)
-
-    def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
-        """Return the pipeline, distilled or not."""
-        return diffusers.Flux2KleinPipeline(
-            **parts, is_distilled=bool(settings.get("is_distilled", False))
-        )
 
     def length_of(self, part: str, denoiser: Any) -> int | None:
         """Return the pipeline's length."""
         return LENGTH
 
     def prepare_tokenizer(self, tokenizer: Any, *, part: str, denoiser: Any) -> Any:
-        """Return a tokenizer that puts captions in a user's message, and an empty thought after it.
-
-        PartError: it pads on the left, where padding becomes other text rows.
-        """
-        if tokenizer.padding_side != "right":
-            raise PartError(f"its tokenizer has padding_side = {tokenizer.padding_side!r}")
-        template = user_message(tokenizer, is_thinking=False)
-        return ChatTokenizer(tokenizer, template=template, length=LENGTH)
+        """Return the processor's tokenizer, which puts captions in a user's message after the
+        pipeline's instruction."""
+        own, template = tokenizer.tokenizer, instructed(tokenizer)
+        return ChatTokenizer(
+            own,
+            template=template,
+            length=LENGTH,
+            padding_side=own.padding_side,
+            starts_once=True,
+        )
 
     def read_layers(self, part: str, layers: int) -> int:
         """Return the layers before the third state that is read."""
-        return READ[-1]
+        return self.read[-1]
 
     def encode(self, model: "Diffusion | Skeleton", ids: Sequence[torch.Tensor]) -> Conditioning:
         """Return the states before three layers, side by side; padding is read."""
         (encoder,), (ids_RL,) = model.encoders, ids
-        states = states_before(encoder, READ, lambda: self.run_encoder(encoder, ids_RL))
+        states = states_before(encoder, self.read, lambda: self.run_encoder(encoder, ids_RL))
         return Conditioning(text_RLD=torch.cat(states, dim=-1).to(model.denoiser.dtype))
 
-    def has_unconditional(self, model: "Diffusion | Skeleton") -> bool:
-        """Return whether it is not distilled."""
-        return not model.settings.get("is_distilled", False)
+    def embeds_guidance(self, denoiser: Any) -> bool:
+        """Return whether it is dev."""
+        return self.has_scale
 
     def sites(self, denoiser: Any) -> Iterator[NetworkSite]:
         """Yield the modulation, which is dead, the text's projection, both sides of every joint
@@ -158,11 +162,14 @@ class Flux2Klein(LanguageModelFamily):
         pixels: tuple[int, int],
     ) -> torch.Tensor:
         """Return the transformer's output, the velocity of the flow, in the latents' layout."""
-        transformer, (height, width) = model.denoiser, x_RChw.shape[-2:]
+        transformer, (rows, _, height, width) = model.denoiser, x_RChw.shape
+        scale = None
+        if self.has_scale:
+            scale = torch.full((rows,), guidance, device=x_RChw.device, dtype=torch.float32)
         output_RTC = transformer(
             x_RChw.flatten(2).transpose(1, 2).to(transformer.dtype),
-            timestep=t.expand(len(x_RChw)) / 1000,
-            guidance=None,
+            timestep=t.expand(rows) / 1000,
+            guidance=scale,
             encoder_hidden_states=cond.text_RLD,
             txt_ids=places_of(1, 1, cond.text_RLD.shape[1]).to(x_RChw.device),
             img_ids=places_of(height, width, 1).to(x_RChw.device),
@@ -188,6 +195,45 @@ class Flux2Klein(LanguageModelFamily):
     def vae_factor(self, vae: Any) -> int:
         """Return the pixels of a token along a side."""
         return SQUARE * super().vae_factor(vae)
+
+
+class Flux2Klein(Flux2):
+    """`Flux2KleinPipeline`: distilled to four steps without guidance, or not."""
+
+    pipeline = "Flux2KleinPipeline"
+    has_processor = False
+    networks: ClassVar[Mapping[str, type]] = MappingProxyType(
+        {**Flux2.networks, "text_encoder": Qwen3ForCausalLM}
+    )
+    read: ClassVar[tuple[int, ...]] = (9, 18, 27)
+    has_scale: ClassVar[bool] = False
+
+    def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
+        """Return the pipeline, distilled or not."""
+        return diffusers.Flux2KleinPipeline(
+            **parts, is_distilled=bool(settings.get("is_distilled", False))
+        )
+
+    def prepare_tokenizer(self, tokenizer: Any, *, part: str, denoiser: Any) -> Any:
+        """Return a tokenizer that puts captions in a user's message, and an empty thought after
+        it."""
+        template = user_message(tokenizer, is_thinking=False)
+        return ChatTokenizer(
+            tokenizer, template=template, length=LENGTH, padding_side=tokenizer.padding_side
+        )
+
+    def has_unconditional(self, model: "Diffusion | Skeleton") -> bool:
+        """Return whether it is not distilled."""
+        return not model.settings.get("is_distilled", False)
+
+
+def instructed(processor: Any) -> Template:
+    """Return the template of a user's message to Mistral 3, after the pipeline's instruction."""
+
+    def template(caption: str) -> str:
+        return processor.apply_chat_template(format_input([caption]), tokenize=False)[0]
+
+    return template
 
 
 def places_of(height: int, width: int, length: int) -> torch.Tensor:

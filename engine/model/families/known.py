@@ -1,12 +1,11 @@
 """The model families that dqf can open: its own, and those of installed packages."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import entry_points
-from types import MappingProxyType
 
 from engine.model.families.cross_attention import PixArtAlpha, PixArtSigma
 from engine.model.families.deepfloyd import DeepFloydIF
-from engine.model.families.flux2 import Flux2Klein
+from engine.model.families.flux2 import Flux2, Flux2Klein
 from engine.model.families.joint_attention import Flux, StableDiffusion3
 from engine.model.families.qwen_image import QwenImage
 from engine.model.families.sana import Sana, SanaSprint
@@ -46,15 +45,8 @@ FAMILIES: dict[str, Family] = {
         Flux(),
         ZImage(),
         QwenImage(),
+        Flux2(),
         Flux2Klein(),
     )
 }
 """By the pipeline class that `model_index.json` names; a package cannot take over one of dqf's."""
-REFUSED: Mapping[str, str] = MappingProxyType(
-    {
-        "Flux2Pipeline": "FLUX.2 dev reads texts with their padding in front, so that a caption's "
-        "text rows depend on its length, and dqf counts them from the start; FLUX.2 klein, a "
-        "Flux2KleinPipeline, can be opened",
-    }
-)
-"""Reasons why pipelines cannot be opened that are near to one that can."""

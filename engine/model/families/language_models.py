@@ -1,7 +1,7 @@
 """Language models as text encoders: Qwen and Mistral, which read a caption in a chat template.
 
 A pipeline reads the states of some layers, at the tokens of caption and template alike. A mask
-hides the padding, which follows the template.
+hides the padding, which follows the template, or stands before it where the tokenizer pads so.
 
 Shapes: R rows, L token positions, D text width.
 """
@@ -29,12 +29,19 @@ Template = Callable[[str], str]
 class ChatTokenizer(TemplateTokenizer):
     """A tokenizer that reads captions within a template; a caption stands there as written."""
 
-    padding_side = "right"
-
-    def __init__(self, tokenizer: Any, *, template: Template, length: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        template: Template,
+        length: int,
+        padding_side: str = "right",
+        starts_once: bool = False,
+    ) -> None:
         """Bound the positions of template and caption together by `length`.
 
-        PartError: the template does not say the caption once.
+        `starts_once`: the tokenizer adds no special tokens where the template begins with its start
+        token, as processors have it. PartError: the template does not say the caption once.
         """
         try:
             before, after = template(MARK).split(MARK)
@@ -43,16 +50,20 @@ class ChatTokenizer(TemplateTokenizer):
                 "its tokenizer's chat template does not write a text once: " + first_line(error)
             ) from error
         super().__init__(tokenizer, before=before, after=after, length=length)
-        self._template = template
+        self._template, self.padding_side = template, padding_side
+        start = tokenizer.bos_token
+        has_start = starts_once and start is not None and before.startswith(start)
+        self._options = {"add_special_tokens": False} if has_start else {}
 
     @property
     def positions_before(self) -> int:
         """Token positions of the template before a caption."""
-        return len(self._tokenizer.encode(self._before))
+        return len(self._tokenizer.encode(self._before, **self._options))
 
     def __call__(self, captions: str | Sequence[str], **options: Any) -> Any:
         """Return the encoding of template and caption, for one caption or for each of several."""
-        return super().__call__(captions, **{**options, "padding_side": self.padding_side})
+        own = {"padding_side": self.padding_side, **self._options}
+        return super().__call__(captions, **{**options, **own})
 
     def _whole(self, caption: str) -> str:
         """Return template and caption; PlanError if the template changes the caption."""
@@ -100,11 +111,13 @@ def user_message(tokenizer: Any, *, is_thinking: bool) -> Template:
 
 
 def text_mask(encoder: TextEncoder, ids_RL: torch.Tensor) -> torch.Tensor | None:
-    """Return 1 up to each text's last token and 0 at the padding after it, as integers; None
-    without values, on the meta device."""
+    """Return 1 at each text and 0 at the padding after or before it, as integers; None without
+    values, on the meta device."""
     if ids_RL.is_meta:
         return None
     is_text_RL = ids_RL != encoder.tokenizer.pad_token_id
+    if encoder.tokenizer.padding_side == "left":
+        return (is_text_RL.cumsum(1) > 0).long()
     return (is_text_RL.flip(1).cumsum(1).flip(1) > 0).long()
 
 

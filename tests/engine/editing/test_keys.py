@@ -225,7 +225,22 @@ def test_each_role_weighs_the_same_whatever_its_length() -> None:
     [(6, 77, [7, 30, 53, 76]), (6, 9, [7, 8]), (8, 9, []), (4, 9, [5, 6, 7, 8])],
 )
 def test_pads_stand_for_all_of_them(eos: int, length: int, places: list[int]) -> None:
-    assert pad_places(eos, length) == places
+    assert pad_places(range(eos + 1, length)) == places
+
+
+def test_padding_in_front_has_the_weight_of_pads_and_faces_padding() -> None:
+    """Source: pads 0-3, text 4-11, subject 6. Target: pads 0-1, text 2-11, subject 5-6."""
+    source = Span(start=6, stop=7, eos=11, words=5, first=4)
+    target = Span(start=5, stop=7, eos=11, words=4, first=2)
+    (weight_T,) = role_weights([source], 12, RoleWeights(before=6, pads=4)).tolist()
+    assert weight_T == pytest.approx([1, 1, 1, 1, 3, 3, 1, 0.25, 0.25, 0.25, 0.25, 1])
+    rows = role_rows([source], 12, RoleWeights(before=1))
+    facing = dict(
+        zip(rows.place_P.tolist(), facing_places(rows, [source], [target]).tolist(), strict=True)
+    )
+    assert [facing[p] for p in range(12)] == [0, 1, 1, 1, 4, 5, 6, 7, 8, 9, 10, 11]
+    full = facing_places(rows, [source], [Span(start=1, stop=2, eos=11)]).tolist()
+    assert full == [0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 11]
 
 
 def test_positions_face_from_the_subject_and_by_place_after_the_end() -> None:

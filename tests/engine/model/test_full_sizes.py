@@ -50,6 +50,7 @@ def test_published_architectures_have_these_parameters(name: str) -> None:
         ("flux-dev", 226),
         ("z-image", 126),
         ("qwen-image", 238),
+        ("flux2-dev", 222),
         ("flux2-klein-4b", 98),
     ],
 )

@@ -1,10 +1,12 @@
 """The families whose text encoder is a language model keep what `FamilyTests` asks of any."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
+from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
 
 from engine.editing.denoiser_readers import Sample
 from engine.editing.editable import editable
@@ -13,7 +15,7 @@ from engine.editing.pairs import prompt_pairs
 from engine.editing.solve import solve_edit
 from engine.model.components import sites_of
 from engine.model.defaults import default_sampling
-from engine.model.families.flux2 import Flux2Klein
+from engine.model.families.flux2 import Flux2, Flux2Klein
 from engine.model.families.qwen_image import DROPPED, TEMPLATE, QwenImage
 from engine.model.families.z_image import ZImage
 from engine.model.guidance import check_guidance
@@ -21,7 +23,7 @@ from engine.model.hooks import HookPoint, Side, recording
 from engine.model.model import Diffusion, Family
 from engine.model.opening import check_model, open_model, open_skeleton
 from engine.model.sampling import denoiser_output, encode, generate, initial_latent
-from engine.model.tokens import find_subject, tokenize
+from engine.model.tokens import find_subject, find_subjects, tokenize
 from engine.model.weight_files import PartError
 from engine.testing.families import WORDS, FamilyTests
 from engine.testing.pipelines import open_pipeline, pipeline_image
@@ -29,13 +31,17 @@ from schemas.caption import Caption
 from schemas.concept import Concept
 from schemas.edit_settings import EditSettings, RoleWeights
 from schemas.errors import ModelUnavailable, PlanError
+from schemas.intervention import TokenRole
 from schemas.numerics import Numerics
 from tests.engine.model.test_settings import with_settings
 from tests.models.language_models import (
+    MISTRAL_TEMPLATE,
     QWEN_TEMPLATE,
+    build_flux2,
     build_klein,
     build_qwen_image,
     build_z_image,
+    mistral_processor,
     qwen_tokenizer,
 )
 
@@ -120,6 +126,16 @@ class TestQwenImage(FamilyTests):
         return build_qwen_image()
 
 
+class TestFlux2(FamilyTests):
+    """Padding in front of every text, and an embedded guidance scale."""
+
+    family = Flux2()
+    numerics = Numerics(steps=2, guidance=4.0, **SMALL)
+
+    def build(self) -> Any:
+        return build_flux2()
+
+
 class TestFlux2Klein(FamilyTests):
     """Guidance by the empty prompt, and no guidance where the index says that it is distilled."""
 
@@ -188,21 +204,82 @@ def test_fewer_tokens_than_are_dropped_before_a_caption_are_refused() -> None:
         prepared("qwen-image", tokenizer)
 
 
-def test_padding_on_the_left_is_refused_where_padding_is_read() -> None:
+def test_padding_in_front_moves_a_text_where_padding_is_read() -> None:
     tokenizer = qwen_tokenizer()
     tokenizer.padding_side = "left"
-    with pytest.raises(PartError, match="padding_side = 'left'"):
-        prepared("klein", tokenizer)
     assert find_subject(prepared("z-image", tokenizer), CAPTION).words == 3
+    tokenizer = prepared("klein", tokenizer)
+    span = find_subject(tokenizer, CAPTION)
+    (ids_L,) = tokenize(tokenizer, [CAPTION.caption])
+    found_NL, _ = find_subjects(tokenizer, [CAPTION])
+    assert found_NL[0].tolist() == ids_L.tolist()
+    assert (span.eos, span.words) == (511, span.first + 3)
+    assert set(ids_L[: span.first].tolist()) == {tokenizer.pad_token_id}
+    assert tokenizer.decode(ids_L[list(span.subject)]).split() == ["apple"]
+    assert span.positions(TokenRole.PADS, 512) == [tuple(range(span.first))]
+
+
+def test_dev_reads_a_caption_after_its_instruction_and_one_start_token() -> None:
+    tokenizer = Flux2().prepare_tokenizer(mistral_processor(), part="text_encoder", denoiser=None)
+    span = find_subject(tokenizer, CAPTION)
+    (ids_L,) = tokenize(tokenizer, [CAPTION.caption])
+    assert tokenizer.decode(ids_L[list(span.subject)]).split() == ["apple"]
+    assert tokenizer.decode(ids_L[span.first : span.words]) == (
+        f"<s>[SYSTEM_PROMPT]{SYSTEM_MESSAGE}[/SYSTEM_PROMPT][INST]"
+    )
+    assert tokenizer.decode(ids_L[span.words :]) == CAPTION.caption + "[/INST]"
+    with pytest.raises(PlanError, match="without the template's own signs"):
+        tokenize(tokenizer, ["an [IMG] apple"])
+
+
+def test_a_start_token_is_added_where_devs_template_writes_none() -> None:
+    processor = mistral_processor()
+    processor.chat_template = MISTRAL_TEMPLATE.replace("{{- bos_token }}", "")
+    tokenizer = Flux2().prepare_tokenizer(processor, part="text_encoder", denoiser=None)
+    (ids_L,) = tokenize(tokenizer, [CAPTION.caption])
+    text = tokenizer.decode(ids_L[find_subject(tokenizer, CAPTION).first :])
+    assert text.startswith("<s>[SYSTEM_PROMPT]")
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: build_klein(is_distilled=False, padding_side="left"),
+        lambda: build_flux2(padding_side="right"),
+    ],
+    ids=["klein", "dev"],
+)
+def test_an_image_is_the_pipelines_wherever_its_tokenizer_pads(
+    tmp_path: Path, build: Callable[[], Any]
+) -> None:
+    build().save_pretrained(tmp_path)
+    text, numerics = CAPTION.caption, Numerics(steps=2, guidance=3.0, **SMALL)
+    expected = pipeline_image(open_pipeline(tmp_path), text, seed=3, numerics=numerics)
+    got = generate(open_model(str(tmp_path), device="cpu"), [text], seeds=[3], numerics=numerics)
+    assert float((got - expected).abs().max()) < 1e-4
 
 
 SHALLOW = {"num_hidden_layers": 26, "layer_types": ["full_attention"] * 26}
+SHALLOW_MISTRAL = {
+    "text_config": {
+        "model_type": "mistral",
+        "hidden_size": 8,
+        "num_hidden_layers": 29,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    }
+}
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     parent = tmp_path_factory.mktemp("language models")
-    built = {"z-image": build_z_image, "qwen-image": build_qwen_image, "klein": build_klein}
+    built = {
+        "z-image": build_z_image,
+        "qwen-image": build_qwen_image,
+        "klein": build_klein,
+        "dev": build_flux2,
+    }
     for name, build in built.items():
         build().save_pretrained(parent / name)
     return {name: parent / name for name in built}
@@ -239,6 +316,8 @@ def test_a_distilled_klein_draws_without_guidance(folders: dict[str, Path]) -> N
         ("klein", "transformer", {"in_channels": 32}, "in_channels = 32 .* need 16"),
         ("klein", "vae", {"patch_size": [1, 1]}, r"patch_size = \[1, 1\]"),
         ("klein", "text_encoder", SHALLOW, "26 layers, .* the first 27"),
+        ("dev", "transformer", {"guidance_embeds": False}, "guidance_embeds = False"),
+        ("dev", "text_encoder", SHALLOW_MISTRAL, "29 layers, .* the first 30"),
     ],
 )
 def test_a_setting_that_is_not_honored_is_refused_by_name(

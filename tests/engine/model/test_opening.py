@@ -29,16 +29,9 @@ def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
         open_model(str(tmp_path))
 
 
-@pytest.mark.parametrize(
-    ("kind", "why"),
-    [
-        ("StableAudioPipeline", "dqf opens .*QwenImagePipeline"),
-        ("Flux2Pipeline", "FLUX.2 dev reads texts with their padding in front"),
-    ],
-)
-def test_another_kind_of_pipeline_is_refused(tmp_path: Path, kind: str, why: str) -> None:
-    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": kind}))
-    with pytest.raises(ModelUnavailable, match=f"is a {kind}: {why}"):
+def test_another_kind_of_pipeline_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableAudioPipeline"}')
+    with pytest.raises(ModelUnavailable, match=r"is a StableAudioPipeline: dqf opens .*QwenImage"):
         open_model(str(tmp_path))
 
 

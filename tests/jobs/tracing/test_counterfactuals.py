@@ -2,7 +2,12 @@
 
 from typing import Any
 
+from engine.model.families.flux2 import Flux2
+from engine.model.tokens import find_subjects
+from jobs.tracing.counterfactuals import Tokenized, fits
 from jobs.tracing.plan import check_plan, make_plan
+from schemas.caption import Caption
+from tests.models.language_models import mistral_processor
 
 
 def matched_of(captions: list[dict], **change: Any) -> dict[str, str | None]:
@@ -43,6 +48,19 @@ def test_what_a_file_gives_is_kept_and_articles_and_tokens_have_to_fit() -> None
     }
     two = caption_of("hot dog", "a photo of a {}")
     assert matched_of([cow, two, dog])["a photo of a hot dog"] is None
+
+
+def test_a_counterfactual_is_compared_from_the_texts_first_token_where_padding_is_in_front() -> (
+    None
+):
+    tokenizer = Flux2().prepare_tokenizer(mistral_processor(), part="text_encoder", denoiser=None)
+    captions = [
+        Caption(**caption_of("x", "a photo of {} by the sea", counterfactual=other))
+        for other in ("y", "yy")
+    ]
+    ids_NL, spans = find_subjects(tokenizer, captions)
+    read = Tokenized(tokenizer=tokenizer, ids_NL=ids_NL, spans=spans)
+    assert fits(dict(enumerate(captions)), [read], "last") == [True, False]
 
 
 def test_a_plan_without_the_matched_control_has_no_counterfactuals() -> None:
