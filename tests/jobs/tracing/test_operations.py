@@ -1,16 +1,8 @@
 """The operations of a plan, and what is said of one that takes long."""
 
-from dataclasses import replace
-
-from bench.one_gpu import row_of
 from engine.model.shapes import row_operations
-from engine.tracing.screening import screen_evaluations
 from jobs.tracing.cost import Cost
 from jobs.tracing.operations import long_plan_note
-from schemas.caption import Caption
-from schemas.component import Part
-from schemas.numerics import Numerics
-from schemas.unit import Unit
 from tests.models.full_sizes import FULL_SIZES
 
 COST = Cost(
@@ -22,14 +14,6 @@ COST = Cost(
     text_weight_bytes=1,
     denoiser_weight_bytes=1,
 )
-
-
-def unit() -> Unit:
-    """Return a unit of the denoiser."""
-    caption = Caption(caption="a red apple", subject="apple", attribute="object")
-    return Unit(
-        caption=caption, seed=0, draw=0, part=Part.DENOISER, components=("any",), windows=((0, 50),)
-    )
 
 
 def test_a_rows_operations_are_those_of_its_tokens() -> None:
@@ -60,15 +44,3 @@ def test_a_plan_of_long_units_says_what_to_do() -> None:
         "estimate all components by --screen, or trace runs of components by --consecutive" in said
     )
     assert "--screen" not in str(long_plan_note(COST, 2 * 400, is_screen=True))
-
-
-def test_a_caption_of_qwen_image_is_long_and_its_screen_is_not() -> None:
-    """At 512 pixels and the model's own steps, every component of the denoiser."""
-    row, one = row_of("qwen-image"), replace(COST, units=1)
-    traced = float(str(row["petaflops_a_caption"]))
-    assert "--screen" in str(long_plan_note(one, traced, is_screen=False))
-    screened = screen_evaluations(
-        unit(), Numerics(steps=50), steps=50, is_guided=True, num_measures=2
-    )
-    petaflops = screened * 2 * float(str(row["teraflops_a_row"])) / 1e3
-    assert long_plan_note(one, petaflops, is_screen=True) is None
