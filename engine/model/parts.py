@@ -254,8 +254,8 @@ def load_tokenizer(folder: Path, kind: Any, *, in_processor: bool = False) -> An
         what = "processor" if in_processor else "tokenizer"
         raise PartError(f"{folder.name} is a {kind.__name__}, which is not a {what}")
     _check_files(folder)
-    own: dict[str, str] = {} if in_processor else kind.vocab_files_names
-    files = dict(own or {"vocab_file": "tokenizer.json"})
+    own = dict(kind.vocab_files_names) if issubclass(kind, PreTrainedTokenizerBase) else {}
+    files: dict[str, str] = own or {"vocab_file": "tokenizer.json"}
     whole = files.pop("tokenizer_file", "")
     missing = [file for file in files.values() if not is_file(folder / file)]
     if missing and not is_file(folder / whole):
