@@ -16,6 +16,7 @@ from functools import partial
 import torch
 
 from bench.editing.drawn import (
+    Asked,
     Drawing,
     Outcome,
     Row,
@@ -32,7 +33,7 @@ from engine.editing.covariance import known_sums
 from engine.editing.delta import replaced
 from engine.editing.published import published_edit
 from engine.editing.solve import EditSolution, solve_edit
-from engine.evaluation.pairs import Weights
+from engine.evaluation.pairs import Names, Weights
 from engine.model.hub import source_folder
 from engine.model.model import Diffusion
 from engine.model.vocabulary import Phrasebook, read_phrasebook
@@ -153,15 +154,13 @@ def weights_of_edit(model: Diffusion, concepts: Sequence[Concept], *, name: str)
 
 def outcomes_of(
     drawing: Drawing,
+    right: Sequence[Asked],
+    names: Names,
     concepts: Sequence[Concept],
-    seed: int,
     edits: Mapping[str, Solve],
-    images: int,
 ) -> Iterator[tuple[str, list[Outcome], float]]:
     """Yield the name, outcomes and seconds of each edit of a list of concepts; one that would keep
     too much exactly has none."""
-    asked, names = asked_of(drawing.model, concepts, of_list=str(seed), images=images)
-    right = drawing.right(asked, names)
     for name, solve in edits.items():
         start = time.perf_counter()
         with suppress(ConceptError):
@@ -171,20 +170,32 @@ def outcomes_of(
 
 
 def measure(
-    drawing: Drawing, count: int, seeds: Sequence[int], edits: Mapping[str, Solve], images: int
+    drawing: Drawing,
+    count: int,
+    seeds: Sequence[int],
+    edits: Mapping[str, Solve],
+    images: int,
+    *,
+    one_in: int = 1,
 ) -> list[Row]:
-    """Return a row for each edit of `count` objects, pooled over the lists that `seeds` choose."""
-    book = read_phrasebook(source_folder(drawing.model.name))
+    """Return a row for each edit of `count` objects, pooled over the lists that `seeds` choose.
+
+    Of the prompts of kept names every `one_in`th is drawn.
+    """
+    model = drawing.model
+    book = read_phrasebook(source_folder(model.name))
     outcomes: dict[str, list[Outcome]] = {}
     seconds: dict[str, float] = {}
     for seed in seeds:
         concepts = choose_concepts(book, count, seed=seed)
-        for name, found, took in outcomes_of(drawing, concepts, seed, edits, images):
+        asked, names = asked_of(model, concepts, of_list=str(seed), images=images)
+        drawn = [a for n, a in enumerate(asked) if a.is_erased or n % one_in == 0]
+        right = drawing.right(drawn, names)
+        for name, found, took in outcomes_of(drawing, right, names, concepts, edits):
             outcomes.setdefault(name, []).extend(found)
             seconds[name] = max(took, seconds.get(name, 0.0))
-    model = drawing.model.name
     return [
-        row_of(found, model=model, objects=count, edit=name) | {"seconds": seconds[name]}
+        row_of(found, model=model.name, objects=count, edit=name) | {"seconds": seconds[name]}
         for name, found in outcomes.items()
     ]
 
