@@ -39,7 +39,7 @@ LAMBDAS, PRESERVES = (0.5, 10.0), (0.0, 1.0, 10.0)
 NOTEBOOK_LAMBDAS = (0.01, 10.0, 1000.0)
 """lambda of the notebook, of which 0.01 is its own."""
 ONE_IN = 4
-"""Of the prompts for kept names, tuning draws one in four."""
+"""Tuning draws one in four prompts for kept names."""
 
 
 def uce_components(model: Diffusion) -> list[str]:
