@@ -9,6 +9,7 @@ from bench.replication.claims import CLAIMS, MOST, SHARED, Finding, Verdict
 from bench.replication.correction import Judged, judged
 from bench.replication.evidence import MEASURES, MIN_CAPTIONS, Evidence, total_effect
 from bench.replication.runs import ROLES, RUN_TEXTS, text_from
+from bench.replication.short import in_short
 from bench.replication.tables import (
     depth_table,
     first_layers,
@@ -56,6 +57,11 @@ def _parts(models: Sequence[Evidence], figures: Sequence[tuple[str, str]]) -> It
         },
     )
     yield HEAD
+    yield (
+        "## In short\n\nOf each number the estimate alone: the intervals, some of them wide, are "
+        "in the tables. An attribute is left out where its total effect is not clear."
+    )
+    yield from map(in_short, models)
     yield from _comparison(models, claims)
     yield from _claims(claims)
     yield from _together(models)

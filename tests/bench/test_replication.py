@@ -1,5 +1,6 @@
 """The replication report on made-up runs: it says what is true of them, and no more."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from itertools import product
@@ -16,6 +17,7 @@ from bench.replication.figures import draw_figures
 from bench.replication.intervals import Interval
 from bench.replication.page import opened_evidence, write_page
 from bench.replication.runs import POOLED, paths_of, probes, run_folder, text_from, trace_model
+from bench.replication.short import in_short
 from bench.replication.tables import largest_shares, main_numbers
 from bench.replication.together import Size, enough, from_depth, last_depth
 from engine.model.components import list_components
@@ -183,6 +185,18 @@ def test_sets_and_depths_are_counted(world: Path) -> None:
         assert of_unet[9:11] == ["-", "3 of 7"]
         of_dit = lines[attribute, "emoji-dit"][6:8]
         assert [cell.split()[0] for cell in of_dit] == ["1", "1"], "an interval may follow"
+
+
+def test_a_model_in_short_is_what_was_made_up(world: Path) -> None:
+    with Evidence.opened(world, "emoji-sd", "target") as evidence:
+        said = in_short(evidence)
+    assert "by state: 90% comes back with 2 components (object, style, color)." in said
+    assert "by contribution: 90% comes back with 2 components (object, style, color)." in said
+    assert "50% back up to depth 3 of 7 (object, style, color)." in said
+    assert "pooled" not in said, "a UNet has no pooled embedding"
+    with Evidence.opened(world, "emoji-dit", "target") as evidence:
+        found = [share[:-1] for share in re.findall(r"\d+%", in_short(evidence).splitlines()[-1])]
+    assert [int(share) for share in found] == pytest.approx([70, 70], abs=6)
 
 
 def test_largest_shares_name_their_components(world: Path) -> None:
