@@ -3,16 +3,17 @@
 For each kind, the concepts of that kind against everything that is kept, by the edit of the whole
 file; with `--own` also those of a kind by an edit of a file of their own, against the kept names of
 that kind. `--pairs N` draws each edited object next to N kept ones, either first in turn: `kept` is
-then the share of the kept ones. `--every` takes thirds of all names of the model in place of random
-ones, so that three lists (seeds 0, 1, 2) edit every name that exists once; `--generated` fills up
-the file with names of made-up words, which nobody draws. The seconds of each edit are printed.
+then the share of the kept ones, also where the unedited model is asked for the replacement.
+`--every` takes thirds of all names of the model in place of random ones, so that three lists (seeds
+0, 1, 2) edit every name that exists once; `--generated` fills up the file with names of made-up
+words, which nobody draws. The seconds of each edit are printed.
 """
 
 import argparse
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -31,6 +32,7 @@ from bench.editing.drawn import (
     write,
 )
 from engine.editing.prompts import kept_names
+from engine.evaluation.wordings import fill
 from engine.model.hub import source_folder
 from engine.model.vocabulary import Phrasebook, read_phrasebook, read_vocabulary, with_article
 from schemas.concept import Concept, ConceptKind
@@ -170,9 +172,18 @@ def rows_of_list(drawing: Drawing, seed: int, options: argparse.Namespace) -> li
         objects = [c for c in concepts if c.kind is ConceptKind.OBJECT]
         kept = kept_names(concepts, kind=ConceptKind.OBJECT, book=book)
         both = two_objects(objects, kept, options.pairs, of_list=str(seed), images=images)
-        found = drawing.outcomes(drawing.right(both, names), names, weights)
-        parts.append(Part("one file", TWO_OBJECTS, found))
+        right = drawing.right(both, names)
+        parts.append(Part("one file", TWO_OBJECTS, drawing.outcomes(right, names, weights)))
+        said = [replacement_said(a) for a in right if not a.is_erased]
+        parts.append(Part("none, replacement said", TWO_OBJECTS, drawing.outcomes(said, names, {})))
     return parts
+
+
+def replacement_said(asked: Asked) -> Asked:
+    """Return a prompt that says the concept's replacement in its place: what the unedited model
+    then keeps of the other object bounds what an edit may be asked to keep."""
+    text = fill(str(asked.prompt.edited_template), str(asked.prompt.name))
+    return replace(asked, prompt=asked.prompt.model_copy(update={"text": text}))
 
 
 def _of_kind(outcomes: Sequence[Outcome], kind: ConceptKind) -> list[Outcome]:

@@ -12,7 +12,14 @@ import torch
 
 from bench.editing.batch import EDITS, choose_concepts, sequential_edit
 from bench.editing.drawn import Asked, Outcome, line, row_of
-from bench.editing.mixed import SIZES, made_up, mixed_concepts, names_of, two_objects
+from bench.editing.mixed import (
+    SIZES,
+    made_up,
+    mixed_concepts,
+    names_of,
+    replacement_said,
+    two_objects,
+)
 from bench.editing.peers import uce, uce_components
 from bench.editing.put_back import keys_and_values
 from engine.editing.delta import replaced
@@ -113,6 +120,8 @@ def test_two_objects_are_asked_for_each_and_judged_next_to_the_replacement() -> 
     (edited,) = {a.prompt.edited_template for a in both if a.prompt.text == texts[0]} - {None}
     assert edited == "a drawing of a dog and {article}"
     assert [a.replacement for a in both if a.is_erased] == ["dog", "dog", "ship", "ship"]
+    of_other = next(a for a in both if a.prompt.text == texts[0] and not a.is_erased)
+    assert replacement_said(of_other).prompt.text == "a drawing of a dog and a ship"
 
 
 @pytest.fixture(scope="module")
