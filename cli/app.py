@@ -6,6 +6,7 @@ import sys
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 from cli import (
     attack,
@@ -25,7 +26,7 @@ from cli import (
 )
 from cli import edit as edits
 from cli import edit_batch as edit
-from cli.options.meant import ListingCommand, MeantGroup
+from cli.options.meant import ListingCommand, MeantGroup, OnceCommand
 from cli.options.sampling import as_typed, own_name
 from cli.printing.lines import say
 from cli.printing.streams import check_streams, flush_stdout, tidy_end
@@ -109,15 +110,18 @@ app.command(
 )(generate.generate)
 
 
-def _unwrap(commands: typer.Typer) -> None:
-    """Join the lines of the docstrings of commands, which help folds to the terminal's width."""
+def _prepare(commands: typer.Typer) -> None:
+    """Join the lines of the docstrings of commands, which help folds to the terminal's width, and
+    let each option be given once."""
     for command in commands.registered_commands:
         text = inspect.getdoc(command.callback) or ""
         command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", text)
+        if command.cls is TyperCommand:
+            command.cls = OnceCommand
 
 
 for commands in (app, trace.app, edits.app):
-    _unwrap(commands)
+    _prepare(commands)
 
 
 def _print_version(is_asked: bool) -> None:

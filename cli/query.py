@@ -87,7 +87,7 @@ def query(
         from jobs.query.examples import example_sql
 
         sql = example_sql(example, {name: run.noun for name, run in runs.items()})
-    elif not asked and sql is None and sys.stdin.isatty():
+    elif not asked and sql is None and sys.stdin is not None and sys.stdin.isatty():
         from cli.shell import run_shell
 
         return run_shell(runs, shown, only=only)
@@ -137,5 +137,7 @@ def _open(names: Sequence[str]) -> "dict[str, Run[Any]]":
 
 
 def _read(file: Path) -> str:
+    if file == STDIN and sys.stdin is None:  # Python's, of a process that was given none
+        raise QueryRefused("stdin is closed: give the SELECT as a word, or a --file that holds it")
     content = sys.stdin.buffer.read() if file == STDIN else read_bytes(file, error=QueryRefused)
     return checked_text(content, str(file), most=MOST_BYTES, error=QueryRefused)

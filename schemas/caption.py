@@ -26,7 +26,7 @@ class Caption(BaseModel):
     caption: str = Field(min_length=1)
     subject: str = Field(min_length=1)
     """The words that carry the attribute; they occur in the caption, verbatim."""
-    attribute: str = Field(min_length=1)
+    attribute: str = Field(min_length=1, max_length=200)
     target: str | None = None
     """Text that images are scored against; by default the subject. It says the attribute, and may
     name the object too."""
@@ -37,6 +37,10 @@ class Caption(BaseModel):
     def _subject_in_caption(self) -> "Caption":
         if self.subject not in self.caption:
             raise ValueError(f"subject {self.subject!r} does not occur in caption {self.caption!r}")
+        for name in ("attribute", "target", "counterfactual"):
+            text: str | None = getattr(self, name)
+            if text is not None and not text.strip():
+                raise ValueError(f"{name} {text!r} is blank: write one, or leave it out")
         return self
 
     @property

@@ -8,6 +8,8 @@ from schemas.caption import Occurrence
 
 DEFAULT_NOISE = 3.0
 """In standard deviations of the embeddings, as ROME's traces and Basu et al. 2024 have it."""
+Pixels = Annotated[int, Field(ge=8, le=16_384, multiple_of=8)]
+"""A side of an image."""
 _NOISES = TypeAdapter(tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...])
 
 
@@ -62,9 +64,9 @@ class Numerics(BaseModel):
     """Restore the conditional half only (as the authors' hooks do) or both halves."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     negative_prompt: str = ""
-    height: Annotated[int, Field(ge=8, multiple_of=8)] | None = None
+    height: Pixels | None = None
     """Pixels; by default the model's own size."""
-    width: Annotated[int, Field(ge=8, multiple_of=8)] | None = None
+    width: Pixels | None = None
 
     @property
     def sweep(self) -> tuple[float, ...]:

@@ -2,12 +2,13 @@
 length."""
 
 import sys
+from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
 from typer._click.exceptions import BadParameter, ClickException, UsageError
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from cli.options.sampling import as_typed
 from schemas.printable import message
@@ -47,7 +48,21 @@ class SuggestingGroup(TyperGroup):
         return []
 
 
-class ListingCommand(TyperCommand):
+class OnceCommand(TyperCommand):
+    """A command whose options have one value, unless they may be repeated."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options; BadParameter: one is given twice, so that a value would be lost."""
+        if not ctx.resilient_parsing:  # completion reads what is typed so far
+            _, _, order = self.make_parser(ctx).parse_args([*args])
+            for option, count in Counter(order).items():
+                is_single = isinstance(option, TyperOption) and not option.multiple
+                if count > 1 and is_single and not option.is_flag:
+                    raise BadParameter(f"is given {count} times: give it once", ctx, option)
+        return super().parse_args(ctx, args)
+
+
+class ListingCommand(OnceCommand):
     """A command that lists all there is of something, and takes no name."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

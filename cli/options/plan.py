@@ -117,6 +117,8 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
     fields["numerics"] = {**numerics_of(fields), **numerics}
     if listed:
         fields["options"] = read_options(listed)
+    if "noise_sigmas" in numerics and fields["numerics"].get("noise_absolute") is not None:
+        raise PlanError("give --noise or --noise-absolute, of the plan too, not both")
     if captions and probe:
         raise PlanError("give --captions or --probe, not both")
     if captions:

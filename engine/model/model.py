@@ -46,6 +46,8 @@ class Family(ABC):
     """Whether the denoiser reads a pooled embedding of the caption besides the text rows."""
     least_steps: ClassVar[int] = 1
     """Smallest number of steps at which the pipeline steps as it does with more."""
+    scaling: ClassVar[frozenset[str]] = frozenset({"init_noise_sigma", "scale_model_input"})
+    """The scheduler's ways of scaling latents that the pipeline uses."""
     masks_padding: ClassVar[bool] = False
     """Whether no token attends to padding in `run_encoder`, so that a caption may be cut after its
     last token."""

@@ -36,7 +36,7 @@ from engine.model.schedulers import (
     scheduler_named,
     set_steps,
 )
-from engine.model.settings import check_tokenizer
+from engine.model.settings import check_numbers, check_tokenizer
 from engine.model.weight_files import PartError, no_variant, read_json
 from schemas.errors import ModelUnavailable, PlanError
 from schemas.numerics import Numerics
@@ -145,7 +145,9 @@ def check_model(name: str) -> None:
 def _check(described: "_Described", *, with_weights: Sequence[str]) -> dict[str, str | None]:
     """Return the variant of each part's weights; PartError: the folder is damaged or incomplete."""
     family, networks = described.family, described.skeletons()
+    check_numbers(networks)
     family.check_settings(networks)
+    _check_own_size(described, networks)
     for encoder, part in described.encoders:
         tokenizer = described.tokenizer(part)
         check_tokenizer(
@@ -161,6 +163,7 @@ def _check(described: "_Described", *, with_weights: Sequence[str]) -> dict[str,
         family.schedule,
         latent=family.latent_channels(networks[family.denoiser]),
         predicted=family.predicted_channels(networks[family.denoiser]),
+        scaling=family.scaling,
     )
     wanted = described.variant
     variants = {
@@ -170,6 +173,16 @@ def _check(described: "_Described", *, with_weights: Sequence[str]) -> dict[str,
     if wanted is not None and with_weights and wanted not in variants.values():
         raise no_variant(wanted)
     return variants
+
+
+def _check_own_size(described: "_Described", networks: Mapping[str, Any]) -> None:
+    """Raise PartError if the model's own images are larger than its denoiser can draw."""
+    family, skeleton = described.family, _skeleton("", described, networks)
+    most, cells = family.most_cells(skeleton.denoiser), max(family.latent_size(skeleton))
+    if most is not None and cells > most:
+        raise PartError(
+            f"its {family.denoiser} has the setting sample_size = {cells} and draws at most {most}"
+        )
 
 
 def _check_lengths(described: "_Described", denoiser: Any) -> None:

@@ -29,9 +29,19 @@ from engine.model.weight_files import (
     stored_weights,
 )
 from schemas.errors import first_line
+from schemas.printable import shown
 
 ADAPTER = "adapter_config.json"
 """The file that makes transformers read the weights of another model, which it names."""
+MOST_LAYERS = 1000
+"""Layers of a network, or of one of its blocks: published networks have up to 100."""
+MOST: Mapping[str, int] = {
+    "num_train_timesteps": 1_000_000,
+    "pos_embed_max_size": 1024,
+    "sample_size": 4096,
+    "axes_lens": 65_536,
+}
+"""Largest values of other settings of which a class makes a table when it is built."""
 ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 """Settings of a config that select attention code of its author's machine."""
 
@@ -39,12 +49,31 @@ ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementatio
 def read_config(folder: Path) -> dict[str, Any]:
     """Return a network's config; PartError if it is missing, not JSON or of quantized weights."""
     config: dict[str, Any] = read_json(folder / "config.json")
+    _check_counts(f"{folder.name}/config.json", config)
     if config.get("quantization_config") is not None:
         raise PartError(
             f"{folder.name} is quantized (quantization_config in its config.json): "
             "dqf opens float32, float16 and bfloat16 weights"
         )
     return {name: value for name, value in config.items() if name not in ATTENTION}
+
+
+def _check_counts(name: str, config: Mapping[str, Any]) -> None:
+    """Raise PartError if a config asks for so much that building from it would not end."""
+    for setting, value in config.items():
+        largest = max(_integers(value), default=0)
+        most = MOST.get(setting, MOST_LAYERS if "layer" in setting else largest)
+        if largest > most:
+            raise PartError(f"{name} has {setting} = {shown(value)}: dqf reads at most {most:,}")
+
+
+def _integers(value: object) -> Iterator[int]:
+    """Yield the integers of a setting, a number or a list, which may hold lists."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _integers(item)
+    elif isinstance(value, int):
+        yield value
 
 
 def skeleton(kind: Any, config: Mapping[str, Any]) -> nn.Module:
@@ -210,7 +239,7 @@ def _stem(kind: type) -> str:
 
 
 def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
+    return " x ".join(map(str, shape)) or "a single number"
 
 
 @contextmanager
@@ -272,6 +301,7 @@ def load_scheduler(folder: Path, kind: type) -> Any:
     if not issubclass(kind, SchedulerMixin):
         raise PartError(f"{folder.name} is a {kind.__name__}, which is not a scheduler")
     config = read_json(folder / "scheduler_config.json")
+    _check_counts(f"{folder.name}/scheduler_config.json", config)
     try:
         with quiet_loaders():
             return kind.from_config(config)  # pyright: ignore

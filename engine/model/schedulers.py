@@ -40,7 +40,9 @@ FLOW = frozenset(name for name in SCHEDULERS if name.startswith("flow-"))
 TRIAL_STEPS = 4
 """Steps that every scheduler has: PNDM with Runge-Kutta steps takes no fewer."""
 ANY_TOKENS = 1024
-"""Tokens of an image for which steps are counted and tried."""
+"""Tokens of an image for which steps are counted."""
+TRIAL_TOKENS = 64
+"""Tokens of a small image, for which schedules are shifted least."""
 TRIGONOMETRIC = "scm"
 """The scheduler of continuous-time consistency models (Lu and Song 2024)."""
 
@@ -152,12 +154,18 @@ def set_steps(
 
 
 def check_scheduler(
-    scheduler: Any, schedule: Callable[..., Mapping[str, Any]], *, latent: int, predicted: int
+    scheduler: Any,
+    schedule: Callable[..., Mapping[str, Any]],
+    *,
+    latent: int,
+    predicted: int,
+    scaling: frozenset[str],
 ) -> None:
-    """Raise PlanError if a model's own scheduler cannot take the first of TRIAL_STEPS, or the
-    result is not finite.
+    """Raise PlanError if a model's own scheduler cannot take TRIAL_STEPS, the result is not
+    finite, or it scales latents where the model's pipeline does not.
 
-    `schedule` is the family's; the denoiser predicts `predicted` channels of `latent` ones.
+    `schedule` and `scaling` are the family's; the denoiser predicts `predicted` channels of
+    `latent` ones.
     """
     if type(scheduler).__name__ not in SCHEDULERS.values():
         return  # the user is to give another
@@ -165,17 +173,36 @@ def check_scheduler(
         set_steps(
             scheduler,
             TRIAL_STEPS,
-            schedule=schedule(scheduler, steps=TRIAL_STEPS, tokens=ANY_TOKENS),
+            schedule=schedule(scheduler, steps=TRIAL_STEPS, tokens=TRIAL_TOKENS),
         )
-        rows = Rows(x_RChw=torch.zeros(1, latent, 2, 2), scheduler=scheduler, seeds=(0,))
-        after = rows.stepped(rows.read(torch.zeros(1, predicted, 2, 2)), 0)
+        rows = Rows(x_RChw=torch.ones(1, latent, 2, 2), scheduler=scheduler, seeds=(0,))
+        _check_scaling(rows, scaling)
+        for step in range(len(evaluated(scheduler))):
+            rows.model_input(step)
+            rows = rows.stepped(rows.read(torch.zeros(1, predicted, 2, 2)), step)
     except PlanError:
         raise
     except Exception as error:  # a bad config can make a library raise anything
         why = first_line(error)
         raise PlanError(f"the model's scheduler_config.json allows no step: {why}") from error
-    if not after.x_RChw.isfinite().all():
+    if not rows.x_RChw.isfinite().all():
         raise PlanError("the model's scheduler_config.json makes values that are not finite")
+
+
+def _check_scaling(rows: "Rows", scaling: frozenset[str]) -> None:
+    """Raise PlanError if a scheduler scales latents in a way that the model's pipeline leaves
+    out."""
+    scheduler = rows.scheduler
+    used = {
+        "init_noise_sigma": getattr(scheduler, "init_noise_sigma", 1.0) != 1.0,
+        "scale_model_input": not torch.equal(rows.model_input(0), rows.x_RChw),
+    }
+    for name, is_used in used.items():
+        if is_used and name not in scaling:
+            raise PlanError(
+                f"the model's scheduler {type(scheduler).__name__} scales latents ({name}), which "
+                "the model's pipeline does not: name another in its model_index.json"
+            )
 
 
 def _is_scm(scheduler: Any) -> bool:

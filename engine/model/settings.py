@@ -4,11 +4,17 @@ A network's class honors the network's own settings. The settings listed here ar
 pipeline's code, which dqf's sampler replaces (docs/settings.md has the table).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from engine.model.weight_files import PartError
+from schemas.printable import shown
 
+MOST_CELLS = 4096
+"""Cells along a side of a model's own latents; published models have up to 256."""
+MOST_ROWS = 4096
+"""Text rows of T5; published models read up to 512."""
 LEAST_TOKENS = 3
 """A caption has a start token, a token and an end."""
 
@@ -23,6 +29,42 @@ LATENT: Allowed = {
     ("vae", "out_channels"): (3,),
 }
 """Settings of pipelines whose UNet works on a VAE's latents and reads only text rows."""
+
+
+def _is_finite(value: object) -> bool:
+    return type(value) in (int, float) and isfinite(value)  # pyright: ignore[reportArgumentType]
+
+
+def _is_count(value: object, *, most: int) -> bool:
+    return type(value) is int and 0 <= value <= most
+
+
+def _is_size(value: object) -> bool:
+    sides = value if isinstance(value, list | tuple) else [value, value]
+    return len(sides) == 2 and all(_is_count(n, most=MOST_CELLS) and n for n in sides)
+
+
+SIZE = (_is_size, f"a side of a latent, of 1 to {MOST_CELLS} cells, or its height and width")
+NUMBERS: Mapping[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
+    ("vae", "scaling_factor"): (lambda v: _is_finite(v) and v != 0, "a number other than 0"),
+    ("vae", "shift_factor"): (lambda v: v is None or _is_finite(v), "a number"),
+    ("unet", "sample_size"): SIZE,
+    ("transformer", "sample_size"): SIZE,
+    ("transformer", "_max_sequence_length"): (
+        lambda v: _is_count(v, most=MOST_ROWS), f"a number of text rows, at most {MOST_ROWS}"
+    ),
+}  # fmt: skip
+"""Settings that the sampler computes with: whether a value can be used, and what can."""
+
+
+def check_numbers(networks: Mapping[str, Any]) -> None:
+    """Raise PartError if a setting that the sampler computes with is not a number that it can
+    use."""
+    for (part, setting), (fits, wanted) in NUMBERS.items():
+        config = networks[part].config if part in networks else {}
+        if setting in config and not fits(config[setting]):
+            value = shown(config[setting])
+            raise PartError(f"its {part} has the setting {setting} = {value}, not {wanted}")
 
 
 def refuse_settings(networks: Mapping[str, Any], allowed: Allowed) -> None:
@@ -77,7 +119,7 @@ def check_tokenizer(
             f"{config.vocab_size}"
         )
     length = tokenizer.model_max_length
-    if not isinstance(length, int | float) or length < LEAST_TOKENS:
+    if not isinstance(length, int) or length < LEAST_TOKENS:
         raise PartError(f"its {part} has model_max_length = {length!r}, not a number of tokens")
     positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and length > positions:
@@ -88,6 +130,9 @@ def check_tokenizer(
         raise PartError(f"its {part} has no pad_token")
     if tokenizer.padding_side not in sides:
         raise PartError(f"its {part} has padding_side = {tokenizer.padding_side!r}, not 'right'")
+    if config.model_type == "clip_text_model" and not isinstance(config.eos_token_id, int):
+        end = shown(config.eos_token_id)
+        raise PartError(f"its text encoder has eos_token_id = {end}, not the id of a token")
     pad, own = tokenizer.pad_token_id, config.pad_token_id
     if is_masked and (pad != own or pad == tokenizer.eos_token_id):
         raise PartError(

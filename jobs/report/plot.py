@@ -27,6 +27,8 @@ from schemas.intervention import Intervention
 
 PIXELS_PER_INCH = 300
 FORMATS = (".png", ".svg", ".pdf")
+MOST_TITLE = 1000
+"""Characters; a line of 50,000 takes minutes to draw."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,8 @@ def draw_figure(run: TraceRun, name: str, drawing: Drawing) -> Picture:
     """
     if name not in FIGURES:
         raise PlanError(f"no figure {name!r}: there are {', '.join(FIGURES)}")
+    if len(drawing.title or "") > MOST_TITLE:
+        raise PlanError(f"a title has at most {MOST_TITLE} characters, not {len(drawing.title)}")
     _check_used(name, drawing)
     figure, captions = FIGURES[name], _captions(run, drawing.caption)
     choices = _choices(run, drawing, captions)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
+from math import prod
 from operator import itemgetter
 from typing import Any, cast
 
@@ -70,16 +71,20 @@ def plan_cost(planned: CheckedPlan) -> Cost:
     """Return the size of a plan; only the tokenizers are opened."""
     plan = planned.plan
     costs = _UnitCosts(planned=planned, located=_located(plan))
-    units = runs = evaluations = first_unit_runs = 0
     names = names_by_part(planned.components)
-    for unit in plan_units(plan, names=names, steps=planned.steps, sets=planned.sets):
-        unit_runs, unit_evaluations = costs.of(unit)
-        units, runs, evaluations = units + 1, runs + unit_runs, evaluations + unit_evaluations
-        first_unit_runs = first_unit_runs or unit_runs
+    units = plan_units(plan, names=names, steps=planned.steps, sets=planned.sets)
+    captions, *repeats, slabs = units.sizes
+    # Seeds, draws and noises change no cost, and there may be millions.
+    one_each = [
+        costs.of(units.at(n, 0, 0, 0, m)) for n, m in product(range(captions), range(slabs))
+    ]
+    repeated, first_unit_runs = prod(repeats), next((runs for runs, _ in one_each if runs), 0)
+    runs = repeated * sum(runs for runs, _ in one_each)
+    evaluations = repeated * sum(evaluations for _, evaluations in one_each)
     scores = runs * len(plan.measures)
     text, denoiser = _phase_bytes(plan)
     return Cost(
-        units=units,
+        units=len(units),
         patched_runs=runs,
         row_evaluations=evaluations,
         scores=scores,

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from schemas.caption import Caption, Occurrence
 from schemas.concept import same_text
+from schemas.errors import PlanError
 from schemas.intervention import Intervention
 from schemas.plan import TracePlan
 
@@ -39,6 +40,21 @@ def tokenized(plan: TracePlan, tokenizers: Sequence[Any]) -> list[Tokenized]:
         Tokenized(tokenizer=tokenizer, ids_NL=ids_NL, spans=spans)
         for tokenizer, (ids_NL, spans) in zip(tokenizers, found, strict=True)
     ]
+
+
+def check_distinct(captions: Sequence[Caption], read: Sequence[Tokenized]) -> None:
+    """Raise PlanError if two captions differ in nothing that the model reads: one would count
+    twice."""
+    seen: dict[object, Caption] = {}
+    for n, caption in enumerate(captions):
+        rows = [(each.ids_NL[n].numpy().tobytes(), each.spans[n]) for each in read]
+        key = (caption.attribute, caption.target, caption.counterfactual, *rows)
+        first = seen.setdefault(key, caption)
+        if first is not caption:
+            raise PlanError(
+                f"captions {first.caption!r} and {caption.caption!r} are the same tokens to the "
+                "model: leave one out"
+            )
 
 
 def with_counterfactuals(plan: TracePlan, read: Sequence[Tokenized]) -> TracePlan:

@@ -13,6 +13,7 @@ from jobs.input.captions import read_captions
 from jobs.tracing.checked_sets import check_sets
 from jobs.tracing.counterfactuals import (
     Tokenized,
+    check_distinct,
     fits,
     subjects_of,
     tokenized,
@@ -185,6 +186,7 @@ def check_plan(plan: TracePlan) -> CheckedPlan:
     tokenizers = [*open_tokenizers(plan.model).values()]
     read = tokenized(plan, tokenizers)  # once: it takes most of the time of many captions
     given = plan.captions
+    check_distinct(given, read)
     plan = with_counterfactuals(plan, read)
     _check_counterfactuals(plan, given, read)
     _check_texts(plan, tokenizers)

@@ -96,6 +96,17 @@ def test_a_closed_stdout_is_a_sentence(work: Path) -> None:
     assert done.stderr == "dqf: stdout is closed, where would the output go? send it to a file\n"
 
 
+@pytest.mark.parametrize("options", ["", "--file -"])
+def test_a_closed_stdin_is_a_sentence(options: str, work: Path) -> None:
+    line = f'"{sys.executable}" -m dqf query r {options} <&-'
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        line, shell=True, cwd=work, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("dqf: stdin is closed: give the SELECT as a word")
+
+
 def test_an_encoding_that_lacks_a_letter_is_a_sentence(work: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dqf", "query", "r", "SELECT 'caf\u00e9'"], cwd=work,

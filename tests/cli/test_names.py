@@ -71,3 +71,26 @@ def test_the_run_or_edit_that_is_meant_is_named(tmp_path: Path) -> None:
     said = dqf("edit", "list", "cat", cwd=tmp_path).stderr
     assert said.startswith("dqf: no edit at edits/cat, did you mean cats: give")
     assert "did you mean" not in dqf("rank", "nothing", cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("rank demo --attribute object --top 3 --attribute style", "--attribute"),
+        ("rank demo --known target:0.1 --known caption:0.2", "--known"),
+        ("trace plan --steps 2 --num-inference-steps=3", "--num-inference-steps"),
+        ("plot demo --figure ranking --out a.png --top 1 --top 2", "--top"),
+    ],
+)
+def test_an_option_of_one_value_is_given_once(command: str, option: str, tmp_path: Path) -> None:
+    done = dqf(*command.split(), cwd=tmp_path)
+    assert done.returncode == 2
+    said = " ".join(done.stderr.replace("│", " ").split())
+    assert "is given 2 times: give it once" in said
+    assert option in said
+
+
+def test_an_option_that_may_be_repeated_and_a_switch_are_taken_twice(tmp_path: Path) -> None:
+    plot = "plot demo --figure ranking --out a.png --out b.png --attribute a --attribute b"
+    for command in (plot, "doctor demo -q -q"):
+        assert "no run at runs/demo" in dqf(*command.split(), cwd=tmp_path).stderr

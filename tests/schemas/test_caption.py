@@ -3,6 +3,7 @@
 import unicodedata
 
 import pytest
+from pydantic import ValidationError
 
 from schemas.caption import Caption
 from schemas.errors import PlanError
@@ -35,3 +36,10 @@ def test_an_option_in_another_form_is_the_subject_itself() -> None:
     caption = Caption(caption=f"a {COMPOSED}", subject=COMPOSED, attribute="object")
     with pytest.raises(PlanError, match="needs another option"):
         caption.alternatives([DECOMPOSED, COMPOSED.upper()])
+
+
+@pytest.mark.parametrize("field", ["attribute", "target", "counterfactual"])
+def test_a_blank_text_is_refused(field: str) -> None:
+    fields = {"caption": "a cat", "subject": "cat", "attribute": "object", field: " \t"}
+    with pytest.raises(ValidationError, match=f"{field} .* is blank"):
+        Caption.model_validate(fields)

@@ -49,3 +49,11 @@ def test_noises_that_cannot_be_traced_are_refused(given: object, said: str) -> N
         Numerics.model_validate({"noise_sigmas": given})
     (only,) = error.value.errors()
     assert only["loc"] == ("noise_sigmas",)
+
+
+@pytest.mark.parametrize("pixels", [0, 20, 16_392, 10**9])
+def test_a_side_has_a_bounded_number_of_pixels(pixels: int) -> None:
+    for side in ("height", "width"):
+        with pytest.raises(ValidationError, match=side):
+            Numerics.model_validate({side: pixels})
+    assert Numerics.model_validate({"height": 16_384}).height == 16_384

@@ -23,7 +23,7 @@ from engine.model.families.transformers import (
     check_width,
     dead_modulation,
 )
-from engine.model.model import TextEncoder
+from engine.model.model import Family, TextEncoder
 from engine.model.settings import Allowed, refuse_settings
 from engine.model.sites import NetworkSite, whole, with_heads
 from schemas.component import Kind
@@ -66,6 +66,7 @@ class PixArtAlpha(CrossAttentionFamily):
     """`PixArtAlphaPipeline` (Chen et al. 2023); captions are lowered, not cleaned further."""
 
     pipeline = "PixArtAlphaPipeline"
+    scaling = Family.scaling
     networks = MappingProxyType(
         {
             "text_encoder": T5EncoderModel,

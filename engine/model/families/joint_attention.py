@@ -178,9 +178,11 @@ class StableDiffusion3(JointFamily):
             return_dict=False,
         )[0]
 
-    def most_cells(self, denoiser: Any) -> int:
-        """Return the side of the table of positions, of which the middle is read."""
-        return denoiser.config.pos_embed_max_size * self.patch_size(denoiser)
+    def most_cells(self, denoiser: Any) -> int | None:
+        """Return the side of the table of positions, of which the middle is read; None where the
+        transformer computes positions at every size."""
+        side = denoiser.config.pos_embed_max_size
+        return side and side * self.patch_size(denoiser)
 
     def schedule(self, scheduler: Any, *, steps: int, tokens: int) -> dict[str, Any]:
         """Return the shift of the steps at the image's size, for a scheduler that asks for it."""

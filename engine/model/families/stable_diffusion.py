@@ -55,6 +55,7 @@ class LatentConsistency(StableDiffusion):
     """`LatentConsistencyModelPipeline`: a UNet that reads the guidance scale (Luo et al. 2023)."""
 
     pipeline = "LatentConsistencyModelPipeline"
+    scaling = frozenset({"init_noise_sigma"})
 
     def check_settings(self, networks: Mapping[str, Any]) -> None:
         """Refuse what Stable Diffusion's does, and a UNet that reads no guidance scale."""

@@ -21,6 +21,7 @@ class TransformerFamily(Family):
     """Pipelines whose denoiser is a transformer over the patches of a VAE's latents."""
 
     denoiser = "transformer"
+    scaling = frozenset()
     own_cells: ClassVar[int | None] = None
     """Height and width of the pipeline's own latents, where the transformer's config says nothing
     of them (the pipelines' `default_sample_size`)."""

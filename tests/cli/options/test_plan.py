@@ -40,3 +40,12 @@ def test_a_plan_records_the_version_of_its_probe_set(tmp_path: Path) -> None:
     captions = tmp_path / "captions.csv"
     captions.write_text("caption,subject,attribute\na red cat,cat,object\n")
     assert _given({"plan": path, "captions": captions}).plan().probe is None
+
+
+def test_a_noise_that_another_would_replace_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text("numerics: {noise_absolute: 0.2}\n")
+    for options in ({"noise_absolute": 0.2}, {"plan": path}):
+        with pytest.raises(PlanError, match=r"--noise or --noise-absolute, .* not both"):
+            _given({"noise": [5.0], **options})
+        assert _given(options).plan().numerics.noise_absolute == 0.2

@@ -178,6 +178,19 @@ def test_what_the_pipeline_does_not_read_changes_nothing(
         ("sana", "transformer", {"guidance_embeds": True}, "guidance_embeds = True"),
         ("sana", "vae", {"in_channels": 4}, "vae has the setting in_channels = 4"),
         ("sd3", "tokenizer_2", {"model_max_length": 16}, "tokenizer_2 .* = 16 and its tokenizer"),
+        ("sd", "vae", {"scaling_factor": "0.5"}, "scaling_factor = '0.5', not a number other"),
+        ("sd3", "vae", {"scaling_factor": 0}, "scaling_factor = 0, not a number other than 0"),
+        ("flux", "vae", {"shift_factor": [0.1]}, r"shift_factor = \[0.1\], not a number"),
+        ("sd", "unet", {"sample_size": None}, "sample_size = None, not a side of a latent"),
+        ("sd", "unet", {"sample_size": [8, 0]}, r"sample_size = \[8, 0\], not a side"),
+        ("sd3", "transformer", {"sample_size": 64}, "sample_size = 64 and draws at most 24"),
+        ("sd3", "transformer", {"_max_sequence_length": -1}, "_max_sequence_length = -1, not a"),
+        ("sd3", "transformer", {"_max_sequence_length": 10**9}, "text rows, at most 4096"),
+        ("sd3", "text_encoder", {"eos_token_id": None}, "eos_token_id = None, not the id"),
+        ("sd", "tokenizer", {"model_max_length": 10.5}, "model_max_length = 10.5, not a number"),
+        ("sd", "scheduler", {"num_train_timesteps": 10**9}, "dqf reads at most 1,000,000"),
+        ("sd", "vae", {"layers_per_block": 10**6}, "layers_per_block = 1000000: dqf reads at most"),
+        ("sd3", "transformer", {"num_layers": 10**7}, "num_layers = 10000000: dqf reads at most"),
     ],
 )
 def test_a_setting_that_is_not_honored_is_refused_by_name(
@@ -217,6 +230,37 @@ def test_padding_within_a_text_is_refused_where_nothing_follows_it(
 ) -> None:
     with pytest.raises(PlanError, match="'a castle <pad>' has '<pad>'"):
         drawn(folders["sana"], "sana", "a castle <pad>")
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "way"),
+    [
+        ("sd3", "EulerDiscreteScheduler", "init_noise_sigma"),
+        ("sana", "EulerDiscreteScheduler", "init_noise_sigma"),
+        ("lcm", "HeunDiscreteScheduler", "scale_model_input"),
+    ],
+)
+def test_a_scheduler_that_scales_where_the_pipeline_does_not_is_refused(
+    folders: dict[str, Path], tmp_path: Path, family: str, kind: str, way: str
+) -> None:
+    folder = with_settings(folders[family], tmp_path, "", {"scheduler": ["diffusers", kind]})
+    with pytest.raises(PlanError, match=f"scheduler {kind} scales latents .{way}"):
+        check_model(str(folder))
+
+
+def test_a_schedule_that_ends_before_the_last_step_is_refused(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = with_settings(folders["sd3"], tmp_path, "scheduler", {"shift_terminal": 1.0})
+    with pytest.raises(PlanError, match="allows no step: index"):
+        check_model(str(folder))
+
+
+def test_positions_that_are_no_table_bound_no_size(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = with_settings(folders["sd3"], tmp_path, "transformer", {"pos_embed_max_size": None})
+    check_size(str(folder), height=512, width=512)
 
 
 def test_a_single_step_of_pixart_alpha_is_refused(folders: dict[str, Path]) -> None:

@@ -38,6 +38,8 @@ def test_figures_are_saved_for_papers(run: TraceRun, tmp_path: Path) -> None:
         picture.save(tmp_path / "ranking.jpg")
     with pytest.raises(PlanError, match="no figure 'rankings': there are network, ranking"):
         draw_figure(run, "rankings", Drawing())
+    with pytest.raises(PlanError, match="a title has at most 1000 characters, not 1001"):
+        draw_figure(*asked, Drawing(title="x" * 1001))
     with pytest.raises(PlanError, match="no attribute 'color': it has object"):
         draw_figure(*asked, Drawing(attributes=("object", "color")))
     with pytest.raises(PlanError, match="no measure 'x': it has caption, target"):

@@ -208,3 +208,15 @@ def test_the_cost_of_a_screen_counts_backward_passes(
         ]
     assert sum(rows) == cost.row_evaluations
     assert sum(map(len, scored)) == cost.scores
+
+
+def test_seeds_draws_and_noises_multiply_a_cost_and_are_not_counted_one_by_one(
+    tiny_sd: Path, tiny_scorer: Path
+) -> None:
+    fields = {"model": str(tiny_sd), "scorer": str(tiny_scorer), "captions": CAPTIONS}
+    one = plan_cost(check_plan(make_plan(fields)))
+    numerics = {"noise_sigmas": [1.0, 3.0]}
+    many = {**fields, "numerics": numerics, "seeds": [3, 4, 5], "noise_draws": 1_000_000}
+    all_of_them = plan_cost(check_plan(make_plan(many)))
+    for name in ("units", "patched_runs", "row_evaluations", "scores"):
+        assert getattr(all_of_them, name) == 6_000_000 * getattr(one, name)

@@ -59,6 +59,12 @@ def test_an_attribute_has_one_spelling(spelling: str, tmp_path: Path) -> None:
         ("c.csv", "caption,subject,attribute\na cat,cat,\n", "line 2.*attribute"),
         ("c.csv", "caption,subject,attribute\na cat,cat\n", "line 2.*attribute"),
         ("c.jsonl", "{nope\n", "line 1: not JSON"),
+        ("c.jsonl", json.dumps({**CAT, "attribute": " "}), "line 1: attribute ' ' is blank"),
+        (
+            "c.csv",
+            f"caption,subject,attribute\na cat,cat,{'x' * 201}\n",
+            "attribute: String should have at most 200",
+        ),
         ("c.jsonl", "[1]\n", "line 1: not a JSON object"),
         ("c.parquet", "nope", "not a Parquet file"),
         (
@@ -72,6 +78,21 @@ def test_bad_caption_files(tmp_path: Path, name: str, text: str, message: str) -
     (tmp_path / name).write_text(text)
     with pytest.raises(PlanError, match=message):
         read_captions(tmp_path / name)
+
+
+@pytest.mark.parametrize("other", ["a CAT", "a  cat ", "a\tcat"])
+def test_captions_of_the_same_tokens_are_refused(
+    tiny_sd: Path, tiny_scorer: Path, other: str
+) -> None:
+    """Each would count as a caption of its own, and intervals would be too narrow."""
+    again = {**CAT, "caption": other, "subject": "CAT" if "CAT" in other else "cat"}
+    fields = {"model": str(tiny_sd), "scorer": str(tiny_scorer), "captions": [CAT, again]}
+    with pytest.raises(PlanError, match="are the same tokens to the model: leave one out"):
+        check_plan(make_plan(fields))
+    named = [CAT, {**again, "attribute": "style"}, {**again, "target": "a big cat"}]
+    assert check_plan(make_plan({**fields, "captions": named})).plan.captions == tuple(
+        Caption(**caption) for caption in named
+    )
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
