@@ -5,6 +5,7 @@ Every failure is one sentence that names the document, raised as the caller's er
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -24,6 +25,8 @@ MOST_YAML_BYTES = 4 * 2**20
 """Largest YAML document; reading YAML takes a hundred times as long as JSON."""
 MOST_NODES = 2_000_000
 """Values of a YAML document, those that are repeated by `*name` counted each time."""
+NOT_DECIMAL = re.compile(r"tag:yaml\.org,2002:(?:int|float)(?:[-+]?0[0-7_]+|.*:.*)")
+"""Tag and text of a number that is another one than it looks like: 010 is 8, 1:30 is 90."""
 
 SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 T = TypeVar("T")
@@ -214,7 +217,11 @@ def _size(root: yaml.Node) -> int:
 
 
 def _parts(node: yaml.Node) -> list[yaml.Node]:
-    """Return the values inside a node; YAMLError if it names a field twice: one would be lost."""
+    """Return the values inside a node; YAMLError: it names a field twice, so that one would be
+    lost, or is a number that YAML 1.1 reads in base 8 or 60."""
+    if isinstance(node, yaml.ScalarNode) and NOT_DECIMAL.fullmatch(node.tag + node.value):
+        said = f"{node.value} is a number of base 8 or 60: write it in decimals, or in quotes"
+        raise yaml.MarkedYAMLError(problem=said, problem_mark=node.start_mark)
     if isinstance(node, yaml.SequenceNode):
         return node.value
     if not isinstance(node, yaml.MappingNode):

@@ -209,3 +209,13 @@ def test_a_type_names_the_field_that_is_wrong() -> None:
     with pytest.raises(StoreError, match=r"edit\.json: ") as caught:
         parsed(dict[str, int], {huge: huge}, "edit.json", error=StoreError)
     assert len(str(caught.value)) < 1000 or "x" * 900 in str(caught.value)
+
+
+@pytest.mark.parametrize("written", ["010", "-07", "1:30", "1:30.5", "190:20:30"])
+def test_a_number_that_yaml_reads_as_another_is_refused(written: str) -> None:
+    for text in (f"seeds: [{written}]", f"{written}: a"):
+        with pytest.raises(PlanError, match=f"{written} is a number of base 8 or 60"):
+            read_yaml(text, "p.yaml", error=PlanError)
+    assert read_yaml(f'[0, 10, 0.5, 1e3, "{written}"]', "p", error=PlanError) == [
+        0, 10, 0.5, "1e3", written,
+    ]  # fmt: skip
