@@ -55,9 +55,9 @@ class OnceCommand(TyperCommand):
         """Parse the options; BadParameter: one is given twice, so that a value would be lost."""
         if not ctx.resilient_parsing:  # completion reads what is typed so far
             _, _, order = self.make_parser(ctx).parse_args([*args])
-            for option, count in Counter(order).items():
-                is_single = isinstance(option, TyperOption) and not option.multiple
-                if count > 1 and is_single and not option.is_flag:
+            options: list[Any] = [each for each in order if isinstance(each, TyperOption)]
+            for option, count in Counter(options).items():
+                if count > 1 and not (option.multiple or option.is_flag):
                     raise BadParameter(f"is given {count} times: give it once", ctx, option)
         return super().parse_args(ctx, args)
 

@@ -99,8 +99,8 @@ def draw_figure(run: TraceRun, name: str, drawing: Drawing) -> Picture:
     """
     if name not in FIGURES:
         raise PlanError(f"no figure {name!r}: there are {', '.join(FIGURES)}")
-    if len(drawing.title or "") > MOST_TITLE:
-        raise PlanError(f"a title has at most {MOST_TITLE} characters, not {len(drawing.title)}")
+    if (length := len(drawing.title or "")) > MOST_TITLE:
+        raise PlanError(f"a title has at most {MOST_TITLE} characters, not {length}")
     _check_used(name, drawing)
     figure, captions = FIGURES[name], _captions(run, drawing.caption)
     choices = _choices(run, drawing, captions)
