@@ -51,8 +51,8 @@ LAYERS = tuple(f"text_encoder.layers.{n}.{kind}" for n in range(4) for kind in (
 """Every attention and MLP of emoji-sd's text encoder, in order: each is solved for the change that
 the earlier ones left, so the last one's output matches the encoder's last layer (HiRM's choice)."""
 PROJECTION = ("transformer.context_embedder",)
-"""The default of a transformer: its text projection."""
-POOLED = "transformer.time_text_embed.text_embedder"
+PROJECTIONS = (*PROJECTION, "transformer.time_text_embed.text_embedder")
+"""The default of a transformer: its text projection and that of the pooled embedding."""
 EDITS = {
     "published": EditSettings(components=ATTENTION, objective="published", ridge=0.01),
     "identity": EditSettings(components=ATTENTION, preserve=0.0),
@@ -70,15 +70,18 @@ EDITS = {
     "kept-layers": EditSettings(components=LAYERS),
     "null-mlp": EditSettings(components=MLP, preserve=0.0),
     "projection": EditSettings(components=PROJECTION),
-    "projections": EditSettings(components=(*PROJECTION, POOLED)),
-    "tokens-projection": EditSettings(components=PROJECTION, preserve=10.0, embeddings=True),
+    "projections": EditSettings(components=PROJECTIONS),
+    "tokens-projections": EditSettings(components=PROJECTIONS, preserve=10.0, embeddings=True),
+    "encoders-mlps": EditSettings(
+        components=(*MLPS, *(name.replace("text_encoder", "text_encoder_2") for name in MLPS))
+    ),
 }
 """Edits named by the anchor and, unless it is the attention, the component; `null-*` keeps
 exactly, `tokens-*` moves token embeddings first, and `sequential-N` edits N batches one after
 another, as published, each on the model that the earlier ones left."""
 MAIN = {
     "emoji-sd": ("kept-mlps", "tokens-mlps"),
-    "emoji-dit": ("projection", "tokens-projection"),
+    "emoji-dit": ("projections", "tokens-projections"),
 }
 """The edits of each embedded model that are measured if none are named: the default, and that with
 `--embeddings`."""

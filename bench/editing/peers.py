@@ -20,7 +20,7 @@ from bench.editing.batch import ABOUT, MAIN, measure, weights_of_edit
 from bench.editing.drawn import Drawing, Row, Solve, heading, line, opened, options_of, write
 from engine.editing.closed_form import edited_weight
 from engine.editing.denoiser_readers import open_readers
-from engine.editing.editable import Editable, default_component, editable_together
+from engine.editing.editable import Editable, default_components, editable_together
 from engine.editing.positions import Rows
 from engine.editing.prompts import kept_names
 from engine.editing.published import published_edit
@@ -44,9 +44,8 @@ ONE_IN = 4
 
 def uce_components(model: Diffusion) -> list[str]:
     """Return the components that UCE edits: a text projection, or all cross-attentions."""
-    projection = default_component(model)
-    if projection:
-        return [projection]
+    if projections := default_components(model):
+        return [projections[0]]
     return [c.name for c in list_components(model, [Kind.CROSS_ATTENTION])]
 
 

@@ -124,13 +124,20 @@ def editable_components(model: Networks, *, with_shared: bool = False) -> list[C
     ]
 
 
-def default_component(model: Networks) -> str | None:
-    """Return the component that is edited where none is named: a transformer's text projection.
+def default_components(model: Networks) -> tuple[str, ...]:
+    """Return the components that are edited where none is named: a transformer's text projection
+    and, where it has one, the projection of the pooled embedding.
 
-    Every encoder's text rows pass it once, and no image does. None: the denoiser has none.
+    All that a text says passes these once, and no image does. With the first alone a concept comes
+    back by the pooled embedding (measured on emoji-dit: docs/editing.md). Empty: the denoiser has
+    no text projection.
     """
-    found = list_components(model, [Kind.TEXT_PROJECTION])
-    return found[0].name if found else None
+    kinds = [Kind.TEXT_PROJECTION, Kind.POOLED_PROJECTION]
+    can_edit = {component.name for component in editable_components(model)}
+    found = [c for c in list_components(model, kinds) if c.name in can_edit]
+    found.sort(key=lambda component: kinds.index(component.kind))
+    has_projection = bool(found) and found[0].kind is Kind.TEXT_PROJECTION
+    return tuple(component.name for component in found) if has_projection else ()
 
 
 def edited_with(model: Networks, component: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from engine.editing.delta import replaced, weights_of
-from engine.editing.editable import default_component, editable, editable_components
+from engine.editing.editable import default_components, editable, editable_components
 from engine.editing.keys import pair_keys
 from engine.editing.lora import factorize, loadable_parts, without_loader, write_lora
 from engine.editing.pairs import prompt_pairs
@@ -270,7 +270,7 @@ class FamilyTests:
     def test_an_edit_says_the_replacement(self, model: Diffusion) -> None:
         """Where the denoiser takes the text in, one edited prompt says what the other said; the
         text encoders alone are run."""
-        name = default_component(model) or editable_components(model)[0].name
+        name = (*default_components(model), editable_components(model)[0].name)[0]
         concept = Concept(concept="apple", replacement="boat", prompts=("a photo of {}",))
         settings = EditSettings(
             components=(name,), ridge=1e-12, preserve=0.0, roles=RoleWeights(pads=0.0)

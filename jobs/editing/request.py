@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from engine.editing.editable import default_component, editables, edited_with
+from engine.editing.editable import default_components, editables, edited_with
 from engine.editing.first_layer import is_clip
 from engine.editing.published import RIDGE as PUBLISHED_RIDGE
 from engine.files import refuse_occupied
@@ -153,8 +153,10 @@ def _located_components(
 ) -> tuple[str, ...]:
     """Return the components to edit when no layer is named; the published objective edits one
     matrix."""
-    if located.mean_ie is None or request.objective == "published":
+    if request.objective == "published":
         return (located.component,)
+    if located.mean_ie is None:
+        return default_components(model)
     return edited_with(model, located.component)
 
 
@@ -168,9 +170,8 @@ def _site(request: EditRequest, concepts: tuple[Concept, ...], plan: TracePlan |
         raise ConceptError("name a run (--from-run), or both a model and a component (--layer)")
     if plan is None or Part.TEXT_ENCODER not in plan.parts:
         check_model(name)
-        component = default_component(open_skeleton(name))
-        if component:
-            return EditSite(component=component)
+        if found := default_components(open_skeleton(name)):
+            return EditSite(component=found[0])
     if request.run:
         return locate(request.run, concepts)
     raise ConceptError("name a run (--from-run), or a component (--layer) besides the model")

@@ -8,7 +8,7 @@ import torch
 
 from engine.editing.delta import replaced
 from engine.editing.denoiser_readers import IMAGES, STEPS, open_readers
-from engine.editing.editable import default_component, editable, editables
+from engine.editing.editable import default_components, editable, editables
 from engine.editing.keys import pair_keys
 from engine.editing.pairs import prompt_pairs
 from engine.editing.readers import encoder_reader, read_prompts
@@ -225,15 +225,16 @@ def test_single_stream_blocks_are_edited_only_where_asked_for(folders: dict[str,
     assert single in editables(skeleton, ["transformer"], with_shared=True)
 
 
-def test_the_default_is_a_transformers_text_projection(
+def test_the_default_is_all_that_takes_a_transformers_text_in(
     folders: dict[str, Path], tiny_sd: Path
 ) -> None:
+    both = ("transformer.context_embedder", "transformer.time_text_embed.text_embedder")
     assert {
-        name: default_component(open_skeleton(str(folder))) for name, folder in folders.items()
+        name: default_components(open_skeleton(str(folder))) for name, folder in folders.items()
     } == {
-        "sd3": "transformer.context_embedder",
-        "flux": "transformer.context_embedder",
-        "pixart": "transformer.caption_projection",
-        "sana": "transformer.caption_projection",
+        "sd3": both,
+        "flux": both,
+        "pixart": ("transformer.caption_projection",),
+        "sana": ("transformer.caption_projection",),
     }
-    assert default_component(open_skeleton(str(tiny_sd))) is None
+    assert default_components(open_skeleton(str(tiny_sd))) == ()

@@ -221,7 +221,7 @@ def test_neither_run_nor_layer_is_refused(tmp_path: Path) -> None:
         run_edit((apple,), EditRequest(out=tmp_path / "o"), note=print)
 
 
-def test_a_transformer_is_edited_in_its_text_projection_by_default(
+def test_a_transformer_is_edited_by_default_where_it_takes_the_text_in(
     tiny_sd3: Path, tiny_scorer: Path, tmp_path: Path
 ) -> None:
     model = shutil.copytree(tiny_sd3, tmp_path / "model")
@@ -232,10 +232,13 @@ def test_a_transformer_is_edited_in_its_text_projection_by_default(
     )
     manifest = run_edit((apple,), request, note=print)
     assert manifest.located.component == "transformer.context_embedder"
-    assert [matrix.name for matrix in manifest.matrices] == ["transformer.context_embedder.weight"]
-    assert manifest.matrices[0].relative_change > 1e-4
-    (checked,) = check_edit(tmp_path / "edit", lora=None, note=print)
-    assert checked.is_applied
+    assert {matrix.name for matrix in manifest.matrices} == {
+        "transformer.context_embedder.weight",
+        "transformer.time_text_embed.text_embedder.linear_1.weight",
+    }
+    assert min(matrix.relative_change for matrix in manifest.matrices) > 1e-4
+    checked = check_edit(tmp_path / "edit", lora=None, note=print)
+    assert [each.is_applied for each in checked] == [True, True]
 
 
 def test_a_unet_has_no_default_component(tiny_sd: Path, tmp_path: Path) -> None:
