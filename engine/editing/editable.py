@@ -142,21 +142,21 @@ def default_components(model: Networks) -> tuple[str, ...]:
 
 def edited_with(model: Networks, component: str) -> tuple[str, ...]:
     """Return the components to edit for a located one: for a text encoder's the MLPs of its layer
-    and the next, otherwise it alone.
+    and the next in every text encoder, otherwise it alone.
 
     The attention that tracing finds carries the attribute, but the MLPs after it tell names apart
-    (measured on emoji-sd: docs/editing.md).
+    (measured on emoji-sd: docs/editing.md). What one encoder no longer says another still does
+    (measured on emoji-dit).
     """
     found = sites_of(model, [component])[component].component
     if found.part is not Part.TEXT_ENCODER:
         return (component,)
-    network = component.split(".")[0]
     return tuple(
         mlp.name
-        for mlp in list_components(model, [Kind.MLP])
-        if mlp.name.split(".")[0] == network
+        for mlp in editable_components(model)
+        if mlp.part is Part.TEXT_ENCODER
+        and mlp.kind is Kind.MLP
         and mlp.layer in (found.layer, found.layer + 1)
-        and not mlp.is_dead
     ) or (component,)
 
 

@@ -178,7 +178,10 @@ def test_a_layer_that_nothing_reads_is_not_edited(models: dict[str, Diffusion]) 
     with pytest.raises(UnknownComponent, match="no image depends on it"):
         editables(model, ["text_encoder.layers.1"])
     assert dead not in editables(model, ["text_encoder", "text_encoder_2"])
-    assert edited_with(model, "text_encoder.layers.0.mlp") == ("text_encoder.layers.0.mlp",)
+    of_first = ("text_encoder.layers.0.mlp", "text_encoder_2.layers.0.mlp")
+    found = edited_with(model, "text_encoder.layers.0.mlp")
+    assert found[:2] == of_first, "of both text encoders"
+    assert dead not in found
 
 
 def test_a_network_or_layer_stands_for_what_can_be_edited_in_it(tiny_sd: Path) -> None:
