@@ -1,10 +1,10 @@
 """Building and checking a plan: every fault is reported before a model loads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
 
@@ -72,10 +72,29 @@ def read_plan(path: Path) -> dict[str, object]:
     fields = read(read_bytes(path, error=PlanError), str(path), error=PlanError)
     if not is_mapping(fields):
         raise PlanError(f"{path} is not a mapping of plan fields such as `model:` and `captions:`")
+    for place, value in _leaves(fields):
+        if isinstance(value, bool):
+            raise PlanError(
+                f"{path} has {str(value).lower()} at {place}: a plan has numbers and words alone, "
+                'and a word such as "on" or "no" in quotes'
+            )
     captions = fields.get("captions")
     if isinstance(captions, str):
         return {**fields, "captions": read_captions(path.parent / captions)}
     return dict(fields)
+
+
+def _leaves(value: object, place: str = "") -> Iterator[tuple[str, object]]:
+    """Yield what a document has, each with its place, such as `numerics.steps`."""
+    if is_mapping(value):
+        inside = [(f"{place}.{key}".strip("."), part) for key, part in value.items()]
+    elif isinstance(value, list):
+        inside = [(f"{place}[{n}]", part) for n, part in enumerate(cast("list[object]", value))]
+    else:
+        yield place, value
+        return
+    for name, part in inside:
+        yield from _leaves(part, name)
 
 
 def numerics_of(fields: Mapping[str, object]) -> Mapping[str, object]:
@@ -106,12 +125,25 @@ def make_plan(fields: Mapping[str, object]) -> TracePlan:
         plan = TracePlan.model_validate(complete)
     except ValidationError as error:
         raise WrongField(error) from error
-    if REFERRING & set(plan.interventions) and not plan.references:
-        plan = plan.model_copy(update={"references": _spread(plan.captions)})
+    plan = _with_references(plan)
     _check_spellings(plan)
     _check_options(plan)
     if MARGIN in plan.measures:
         plan = plan.model_copy(update={"options": {**subjects_of(plan.captions), **plan.options}})
+    return plan
+
+
+def _with_references(plan: TracePlan) -> TracePlan:
+    """Return a plan with references where its interventions read some; PlanError where none does
+    and the plan names some."""
+    if REFERRING & set(plan.interventions):
+        references = plan.references or _spread(plan.captions)
+        return plan.model_copy(update={"references": references})
+    if plan.references:
+        raise PlanError(
+            f"references are read by the interventions {', '.join(sorted(REFERRING))} alone: ask "
+            "for one of these, or leave the references out"
+        )
     return plan
 
 

@@ -95,6 +95,22 @@ def test_captions_of_the_same_tokens_are_refused(
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("numerics: {steps: true}", "numerics.steps"),
+        ("seeds: [0, yes]", r"seeds\[1\]"),
+        ("options: {light: [on, off]}", r"options.light\[0\]"),
+    ],
+)
+def test_a_truth_value_in_a_plan_is_no_number_and_no_word(
+    text: str, place: str, tmp_path: Path
+) -> None:
+    (tmp_path / "plan.yaml").write_text(text)
+    with pytest.raises(PlanError, match=rf"plan.yaml has true at {place}: .* in quotes$"):
+        read_plan(tmp_path / "plan.yaml")
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="no such file"):
         read_captions(tmp_path / "c.csv")
@@ -139,7 +155,11 @@ def test_bad_fields_are_named(fields: dict, message: str) -> None:
         ({"components": ["unet.mid_block.resnet.0"]}, UnknownComponent, "unet.mid_block.resnets.0"),
         ({"captions": [{**CAT, "caption": "cat " * 60}]}, PlanError, "limit"),
         ({"numerics": {"negative_prompt": "blurry " * 60}}, PlanError, "^negative prompt .*limit"),
-        ({"references": ["a dog " * 60]}, PlanError, "^reference 'a dog .*limit"),
+        (
+            {"references": ["a dog " * 60], "interventions": ["resample"]},
+            PlanError,
+            "^reference 'a dog .*limit",
+        ),
         (
             {"captions": [{**CAT, "target": "a cat " * 60}]},
             PlanError,
@@ -361,6 +381,8 @@ def test_references_are_taken_from_the_captions_where_they_are_needed(tiny_sd: P
     plan = make_plan({**fields, "interventions": ["restore", "other-caption"]})
     assert plan.references == ("a cat", "a dog")
     assert check_plan(plan).components
+    with pytest.raises(PlanError, match=r"^references are read by .*mean.* alone: ask"):
+        make_plan({**fields, "references": ["a dog"]})
 
 
 @pytest.mark.parametrize("slab", [(1, 1), (3, 2), (70, 25)])
