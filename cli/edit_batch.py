@@ -60,8 +60,8 @@ def edit_batch(
         option(
             "Component to edit, a network or layer to edit everything editable in it, or a pattern "
             "with `*`; repeatable; see `dqf components MODEL`. `auto`: the MLPs of the layer that "
-            "the run ranks first and of the next one; without a run a transformer's text "
-            "projection.",
+            "the run ranks first and of the next one, in every text encoder; without a run a "
+            "transformer's text projection and that of its pooled embedding.",
             panel=WHERE,
             default="auto",
         ),
