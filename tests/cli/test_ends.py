@@ -49,14 +49,20 @@ def started(*arguments: str, cwd: Path, **how: object) -> "subprocess.Popen[str]
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_no_temporary_files(number: signal.Signals, work: Path) -> None:
+    # Under nohup a process inherits that it ignores SIGHUP.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     process = started("query", "r", FOREVER, "--out", "a.csv", cwd=work)
-    deadline = time.monotonic() + 60
-    while not list((work / "tmp").glob("dqf-query-*")):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    time.sleep(1)
-    process.send_signal(number)
-    assert process.wait(30) == 128 + number
+    signal.signal(signal.SIGHUP, before)
+    try:
+        deadline = time.monotonic() + 60
+        while not list((work / "tmp").glob("dqf-query-*")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(1)
+        process.send_signal(number)
+        assert process.wait(30) == 128 + number
+    finally:
+        process.kill()
     assert list((work / "tmp").glob("dqf-query-*")) == []
     assert [path.name for path in work.iterdir() if path.name.startswith((".a", "a.csv"))] == []
 

@@ -84,7 +84,8 @@ def test_interrupted_and_resumed_gives_the_same_table(
     assert reference.num_rows
     assert_same_scores(run_query(run, SCORES), reference)
 
-    other = dqf(*cut[3:], "--steps", "3")
+    place = cut.index("--steps") + 1
+    other = dqf(*cut[3:place], "3", *cut[place + 1 :])
     assert other.returncode == 2
     assert "was made with another numerics" in other.stderr
     rank = dqf("rank", str(tmp_path / "runs" / "cut"), "--format", "json")
