@@ -33,9 +33,9 @@ def table(run: EvaluationRun) -> list[tuple]:
 def test_killed_and_started_again_gives_the_same_table_bit_for_bit(tmp_path: Path) -> None:
     model = few_names(tmp_path / "few")
     edit = write_edit(tmp_path / "edit", model, torch.zeros_like)
-    options = ["--images", "3", "--steps", str(STEPS), "--scorer", "builtin:emoji-sd"]
-    options += ["--prompt-set", "small", "--actors", "2"]
-    evaluate = [sys.executable, "-m", "dqf", "edit", "evaluate", str(edit), *options]
+    options = ["--images", "3", "--scorer", "builtin:emoji-sd", "--prompt-set", "small"]
+    options += ["--actors", "2", "--steps"]
+    evaluate = [sys.executable, "-m", "dqf", "edit", "evaluate", str(edit), *options, str(STEPS)]
     process = subprocess.Popen(
         evaluate, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -70,6 +70,6 @@ def test_killed_and_started_again_gives_the_same_table_bit_for_bit(tmp_path: Pat
     assert (edit / "evaluation" / "images" / "kept.png").is_file()
     columns = dqf("edit", "results", str(edit), "--format", "csv").stdout.splitlines()[0]
     assert columns.startswith("group,names,images,before,after,after_low,after_high,right_before")
-    other = dqf("edit", "evaluate", str(edit), *options, "--steps", "5")
+    other = dqf("edit", "evaluate", str(edit), *options, "5")
     assert other.returncode == 2
     assert "another numerics" in other.stderr
