@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
-from bench.replication.evidence import Evidence, share_of_total
+from bench.replication.evidence import Evidence
 from bench.replication.runs import POOLED, first_at
-from bench.replication.tables import by_contribution, fit_of
-from bench.replication.together import ENOUGH, HALF, Size, curve, enough, from_depth, last_depth
+from bench.replication.tables import by_contribution, needed_size, path_share
+from bench.replication.together import ENOUGH, HALF, Size, from_depth, last_depth
 from jobs.query.opened import Views
 from schemas.component import Part
 from schemas.intervention import TokenRole
@@ -30,7 +30,7 @@ def _sentences(evidence: Evidence) -> Iterator[str]:
         yield f"Denoiser, by contribution: {ENOUGH:.0%} comes back {_grouped(sizes)}."
     depths = {
         attribute: f"depth {last_depth(shares)[0]} of {len(shares)}"
-        for attribute in fit_of(evidence, evidence.paths)
+        for attribute in evidence.attributes
         if (shares := from_depth(evidence, attribute, "restore"))
     }
     if depths:
@@ -41,22 +41,14 @@ def _sentences(evidence: Evidence) -> Iterator[str]:
 
 def _shares(evidence: Evidence, name: str) -> dict[str, float]:
     """Return the share of the total effect that a set of the run of paths brings back, by
-    attribute; nothing where the run lacks it."""
-    views = evidence.paths
-    if views is None or name not in {each.name for each in views.run.sets}:
-        return {}
-    return {
-        attribute: share_of_total(views, name, attribute, evidence.measure).value
-        for attribute in fit_of(evidence, views)
-    }
+    attribute."""
+    found = {a: path_share(evidence, name, a) for a in evidence.attributes}
+    return {attribute: share.value for attribute, share in found.items() if share}
 
 
 def _sizes(evidence: Evidence, views: Views) -> dict[str, str]:
     """Return how many leading components of the denoiser are enough, by attribute."""
-    found = {
-        attribute: enough(curve(views, attribute, Part.DENOISER, evidence.measure))
-        for attribute in fit_of(evidence, views)
-    }
+    found = {a: needed_size(views, evidence, a, Part.DENOISER) for a in evidence.attributes}
     return {attribute: _components(size) for attribute, size in found.items() if size}
 
 

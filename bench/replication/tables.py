@@ -15,7 +15,7 @@ from bench.replication.evidence import (
 )
 from bench.replication.intervals import Interval
 from bench.replication.runs import POOLED, first_at, text_from
-from bench.replication.together import curve, enough, from_depth, last_depth
+from bench.replication.together import Size, curve, enough, from_depth, last_depth
 from jobs.query.opened import Views
 from schemas.component import TEXT_ENTRIES, Part
 from schemas.component_set import Curve
@@ -88,19 +88,40 @@ def needed(
     intervention: str = "restore",
 ) -> str:
     """Return how many leading components together bring enough back, or take enough away."""
+    found = needed_size(views, evidence, attribute, part, intervention=intervention)
+    return str(found or NONE)
+
+
+def needed_size(
+    views: Views | None,
+    evidence: Evidence,
+    attribute: str,
+    part: Part,
+    *,
+    intervention: str = "restore",
+) -> Size | None:
+    """Return the least number of leading components that together are enough; None where nothing
+    can be said."""
     if unfit(views, attribute, evidence.measure):
-        return NONE
-    sizes = curve(views, attribute, part, evidence.measure, intervention=intervention)
-    return str(enough(sizes) or NONE)
+        return None
+    return enough(curve(views, attribute, part, evidence.measure, intervention=intervention))
 
 
 def _path(evidence: Evidence, name: str, attribute: str, intervention: str = "restore") -> str:
+    return str(path_share(evidence, name, attribute, intervention) or NONE)
+
+
+def path_share(
+    evidence: Evidence, name: str, attribute: str, intervention: str = "restore"
+) -> Interval | None:
+    """Return the share of the total effect that a set of the run of paths brings back, or takes
+    away; None where the run lacks it or nothing can be said."""
     views = evidence.paths
     if views is None or name not in {each.name for each in views.run.sets}:
-        return NONE
+        return None
     if unfit(views, attribute, evidence.measure):
-        return NONE
-    return str(share_of_total(views, name, attribute, evidence.measure, intervention=intervention))
+        return None
+    return share_of_total(views, name, attribute, evidence.measure, intervention=intervention)
 
 
 def depth_text(evidence: Evidence, attribute: str) -> str:

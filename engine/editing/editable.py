@@ -21,7 +21,7 @@ from types import MappingProxyType
 
 from torch import nn
 
-from engine.model.components import Networks, Site, list_components, list_sites, sites_of
+from engine.model.components import Networks, Site, list_sites, sites_of
 from schemas.component import Component, Kind, Part
 from schemas.errors import UnknownComponent
 
@@ -132,12 +132,12 @@ def default_components(model: Networks) -> tuple[str, ...]:
     back by the pooled embedding (measured on emoji-dit: docs/editing.md). Empty: the denoiser has
     no text projection.
     """
-    kinds = [Kind.TEXT_PROJECTION, Kind.POOLED_PROJECTION]
-    can_edit = {component.name for component in editable_components(model)}
-    found = [c for c in list_components(model, kinds) if c.name in can_edit]
-    found.sort(key=lambda component: kinds.index(component.kind))
-    has_projection = bool(found) and found[0].kind is Kind.TEXT_PROJECTION
-    return tuple(component.name for component in found) if has_projection else ()
+    can_edit = editable_components(model)
+    text, pooled = (
+        [component.name for component in can_edit if component.kind is kind]
+        for kind in (Kind.TEXT_PROJECTION, Kind.POOLED_PROJECTION)
+    )
+    return (*text, *pooled) if text else ()
 
 
 def edited_with(model: Networks, component: str) -> tuple[str, ...]:

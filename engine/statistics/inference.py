@@ -69,6 +69,11 @@ class Means:
     hall_p_S: Array
     """The same by `hall_p`."""
 
+    @property
+    def reaches_zero(self) -> NDArray[np.bool_]:
+        """Whether the interval of each state reaches zero; False without one."""
+        return (self.low_S <= 0) & (self.high_S >= 0)
+
 
 @lru_cache(maxsize=4)
 def draws_of(captions: tuple[str, ...]) -> Draws:
@@ -257,18 +262,16 @@ def ratio_interval(x_SC: Array, y_SC: Array, draws: Draws) -> tuple[Array, Array
     low_S = _fieller_root(x_SC, y_SC, at_low_S, -1)
     high_S = _fieller_root(x_SC, y_SC, at_high_S, 1)
     is_bounded_S = ~(np.isnan(low_S) | np.isnan(high_S))
-    is_clear_S = _is_clear(y_SC, draws)
+    is_noise_S = _is_noise(y_SC, draws)
     low_S = np.where(is_bounded_S, low_S, ratio_S - at_low_S * error_S)
     high_S = np.where(is_bounded_S, high_S, ratio_S - at_high_S * error_S)
-    return np.where(is_clear_S, low_S, np.nan), np.where(is_clear_S, high_S, np.nan)
+    return np.where(is_noise_S, np.nan, low_S), np.where(is_noise_S, np.nan, high_S)
 
 
-def _is_clear(y_SC: Array, draws: Draws) -> NDArray[np.bool_]:
-    """Return whether the interval of each mean lies on one side of zero; rows that repeat count
-    once."""
+def _is_noise(y_SC: Array, draws: Draws) -> NDArray[np.bool_]:
+    """Return whether the interval of each mean reaches zero; rows that repeat count once."""
     distinct_SC, which_S = np.unique(y_SC, axis=0, return_inverse=True)
-    found = mean_estimates(distinct_SC, draws)
-    return ((found.low_S > 0) | (found.high_S < 0))[which_S]
+    return mean_estimates(distinct_SC, draws).reaches_zero[which_S]
 
 
 def _fieller_root(x_SC: Array, y_SC: Array, t_S: Array, side: int) -> Array:

@@ -306,7 +306,7 @@ def _total_effects(effects: Effects, family: Family) -> Columns:
         columns["te_high"][states] = te.high_S[which_S]
         low_S, high_S = ratio_interval(ie_SC, te_SC, draws)
         columns["recovery_low"][states], columns["recovery_high"][states] = low_S, high_S
-        is_noise_S = (np.abs(te.mean_S) < MIN_TOTAL_EFFECT) | (te.low_S <= 0) & (te.high_S >= 0)
+        is_noise_S = (np.abs(te.mean_S) < MIN_TOTAL_EFFECT) | te.reaches_zero
         te_S = np.where(is_noise_S, np.nan, te.mean_S)[which_S]
         columns["mean_recovery"][states] = ie_SC.mean(1) / te_S
     is_noise_S = np.isnan(columns["mean_recovery"])

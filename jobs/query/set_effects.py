@@ -62,7 +62,7 @@ def _estimated(row: Mapping[str, Any]) -> dict[str, Any]:
     ie, te = mean_estimates(ie_1C, draws), mean_estimates(te_1C, draws)
     low_1, high_1 = ratio_interval(ie_1C, te_1C, draws)
     total = te.mean_S[0]
-    is_noise = abs(total) < MIN_TOTAL_EFFECT or te.low_S[0] <= 0 <= te.high_S[0]
+    is_noise = abs(total) < MIN_TOTAL_EFFECT or te.reaches_zero[0]
     numbers = {
         "mean_ie": ie.mean_S[0],
         "ie_low": ie.low_S[0],
