@@ -240,7 +240,7 @@ def declared(
         option(
             "Noise on the subject, in standard deviations of the embeddings; repeatable.",
             panel=CORRUPTION,
-            default="3",
+            default="the model's own, 8 for emoji-sd",
         ),
     ] = None,
     noise_absolute: Annotated[

@@ -237,7 +237,7 @@ def _percent(share: float) -> str:
     return f"{round(share, 2) + 0.0:.0%}"  # + 0.0 makes -0.0 of a share just below zero 0.0
 
 
-UNDEFINED = f"recovery {NOTHING}: undefined, as the total effect is too near zero"
+UNDEFINED = f"recovery {NOTHING}: undefined, total effect too near zero; --noise may be too weak"
 
 
 FULL_NAME = Column(

@@ -1,4 +1,4 @@
-"""The steps and the guidance scale of a model where none are given.
+"""The steps, the guidance scale and the noise of a model where none are given.
 
 No torch: a command's defaults are known before a model is opened.
 """
@@ -12,6 +12,7 @@ from engine.model.hub import config_folder
 from engine.model.registry import GUIDANCE, STEPS, built_in
 from engine.model.weight_files import PartError, read_json
 from schemas.errors import ModelUnavailable
+from schemas.numerics import DEFAULT_NOISE
 
 
 class Sampling(NamedTuple):
@@ -63,3 +64,10 @@ def default_sampling(model: str) -> Sampling:
         if is_schnell or is_distilled
         else PIPELINES.get(str(kind), Sampling(STEPS, GUIDANCE))
     )
+
+
+def default_noise(model: str) -> float:
+    """Return the noise that corrupts a subject when none is given, in standard deviations of the
+    embeddings."""
+    known = built_in(model)
+    return DEFAULT_NOISE if known is None else known.noise

@@ -10,6 +10,7 @@ from pathlib import Path
 from engine.files import is_file, is_folder
 from engine.model.digests import file_digest
 from schemas.errors import ModelUnavailable
+from schemas.numerics import DEFAULT_NOISE
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 EMOJI_SD, EMOJI_DIT = REFERENCE / "emoji-sd", REFERENCE / "emoji-dit"
@@ -35,6 +36,8 @@ class BuiltIn:
     scorer: str = OPENAI_SCORER
     steps: int = STEPS
     guidance: float = GUIDANCE
+    noise: float = DEFAULT_NOISE
+    """In standard deviations of the embeddings: what corrupts a subject (docs/tracing.md)."""
 
 
 BUILT_IN = {
@@ -46,6 +49,7 @@ BUILT_IN = {
             scorer="builtin:emoji-sd",
             steps=20,
             guidance=3.0,
+            noise=8.0,
             description="embedded: 72 emoji objects, 4 styles, 64 x 64 pixels",
         ),
         BuiltIn(
@@ -54,6 +58,7 @@ BUILT_IN = {
             scorer="builtin:emoji-sd",
             steps=20,
             guidance=3.0,
+            noise=8.0,
             description="embedded: the same drawings by a joint transformer, as Stable Diffusion 3",
         ),
         BuiltIn(

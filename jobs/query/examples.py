@@ -173,6 +173,22 @@ ORDER BY attribute, part, measure, weak_noise, strong_noise, mean_difference DES
 """,
     ),
     Example(
+        name="corruption",
+        answers="Does the corrupted run lose the attribute?",
+        read="Of several noises: take the weakest whose total effect is near the largest.",
+        sql="""
+WITH lost AS (
+  SELECT attribute, part, measure, noise_sigmas, avg(clean) AS clean, avg(corrupted) AS corrupted,
+    avg(total_effect) AS total_effect
+  FROM effects
+  GROUP BY ALL)
+SELECT *, total_effect / max(total_effect) OVER (PARTITION BY attribute, part, measure)
+  AS share_of_largest
+FROM lost
+ORDER BY ALL
+""",
+    ),
+    Example(
         name="failures",
         answers="What went wrong, how often, and is it one caption or all?",
         read="One row per error; one caption behind many failures is a fault of the caption.",

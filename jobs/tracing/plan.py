@@ -110,13 +110,17 @@ def make_plan(fields: Mapping[str, object]) -> TracePlan:
 
     Where sets are given and neither components nor kinds, sets alone are traced.
     """
-    from engine.model.defaults import default_sampling
+    from engine.model.defaults import default_noise, default_sampling
     from engine.model.registry import default_scorer
 
     model = str(fields.get("model", "emoji-sd"))
     numerics = numerics_of(fields)
     own = default_sampling(model)
-    defaults = {"steps": own.steps, "guidance": own.guidance}
+    defaults = {
+        "steps": own.steps,
+        "guidance": own.guidance,
+        "noise_sigmas": default_noise(model),
+    }
     scorer = fields.get("scorer") or default_scorer(model)
     complete = {**fields, "model": model, "scorer": scorer, "numerics": {**defaults, **numerics}}
     if fields.get("sets") and not {"components", "kinds"} & fields.keys():

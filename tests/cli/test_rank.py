@@ -118,7 +118,7 @@ def test_an_undefined_recovery_is_said_and_no_share_is_minus_zero(
     _, _, _, first, second, last = capsys.readouterr().out.splitlines()
     assert re.search(r"layer 0 MLP .* no +- ", first)
     assert re.search(r"layer 1 MLP .* no +0% ", second)
-    assert last == "recovery -: undefined, as the total effect is too near zero"
+    assert last == "recovery -: undefined, total effect too near zero; --noise may be too weak"
 
 
 def test_how_to_read_the_numbers_comes_after_them(on_terminal: Shown) -> None:

@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import to_pil_image
 
-from engine.model.defaults import default_sampling
+from engine.model.defaults import default_noise, default_sampling
 from engine.model.opening import open_model, open_skeleton, open_tokenizer
-from engine.model.registry import EMOJI_SD, model_hash
+from engine.model.registry import EMBEDDED, EMOJI_SD, model_hash
 from engine.model.scorer import check_scorer, open_scorer, quick_gelu
 from schemas.errors import ModelUnavailable
 
@@ -60,6 +60,11 @@ def test_the_embedded_models_defaults_are_its_vocabularys() -> None:
 )
 def test_a_model_has_the_defaults_of_its_kind(name: str, steps: int, guidance: float) -> None:
     assert default_sampling(name) == (steps, guidance)
+
+
+def test_the_embedded_models_need_more_noise_than_others() -> None:
+    assert {default_noise(name) for name in EMBEDDED} == {8.0}
+    assert default_noise("sd-1.4") == default_noise("owner/any") == 3.0
 
 
 def test_the_hash_follows_the_content(tiny_sd: Path) -> None:

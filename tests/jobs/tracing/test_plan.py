@@ -469,3 +469,11 @@ def test_what_would_count_twice_is_refused(repeated: dict[str, object]) -> None:
 def test_numbers_and_words_of_numerics_are_checked(numerics: dict, message: str) -> None:
     with pytest.raises(PlanError, match=message):
         make_plan({"captions": [CAT], "numerics": numerics})
+
+
+@pytest.mark.parametrize(("model", "noise"), [("emoji-dit", 8.0), ("sd-1.4", 3.0)])
+def test_a_plan_has_the_noise_of_its_model_unless_one_is_given(model: str, noise: float) -> None:
+    fields = {"model": model, "captions": [CAT]}
+    assert make_plan(fields).numerics.noise_sigmas == noise
+    given = {**fields, "numerics": {"noise_sigmas": 2}}
+    assert make_plan(given).numerics.noise_sigmas == 2.0
