@@ -17,6 +17,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from engine.model.calibration import calibrate
 from engine.model.components import list_components
 from engine.model.defaults import default_sampling
 from engine.model.device import process_device
@@ -58,6 +59,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--latent", type=int, default=FULL_WIDTH_LATENT, help="of sd1-random")
     parser.add_argument("--threads", type=int, help="of torch; its own default if not given")
+
+
+def add_rows(parser: argparse.ArgumentParser) -> None:
+    """Add the option that chooses the batch."""
+    parser.add_argument("--rows", type=int, help="batch of the engine; measured, as for a run")
+
+
+def choose_rows(options: argparse.Namespace, model: Diffusion, numerics: Numerics) -> None:
+    """Measure the batch that a run would take, unless one is given."""
+    options.rows = options.rows or calibrate(model, numerics).rows
 
 
 def open_chosen(options: argparse.Namespace) -> tuple[Diffusion, Numerics]:

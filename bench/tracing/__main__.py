@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.models import add_options, make_unit, open_chosen
+from bench.models import add_options, add_rows, choose_rows, make_unit, open_chosen
 from bench.tracing.clock import timed
 from bench.tracing.published import Key, published_images
 from engine.model.hooks import count_rows
@@ -51,6 +51,7 @@ def main() -> None:
     """Print one line per trace."""
     options = _options()
     model, numerics = open_chosen(options)
+    choose_rows(options, model, numerics)
     print(
         f"{model.name} on {model.device}, guidance {numerics.guidance:g}, batches of "
         f"{options.rows} rows, {torch.get_num_threads()} threads"
@@ -70,7 +71,7 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_options(parser)
-    parser.add_argument("--rows", type=int, default=24, help="rows of the engine's batches")
+    add_rows(parser)
     parser.add_argument("--traces", nargs="+", choices=TRACES, default=TRACES)
     parser.add_argument("--each-components", type=int, help="in the single-step trace")
     parser.add_argument("--each-steps", type=int, help="in the single-step trace")

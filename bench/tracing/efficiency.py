@@ -9,7 +9,7 @@ traces take turns: a pair is both, one after the other, and the median pair's ef
 rest is printed as shares of that pair's seconds; they add up with the efficiency to 1. `known rows`
 are negative: where a row forks, the negative prompt's output is known.
 
-    python -m bench.tracing.efficiency [--rows 24] [--windows all each]
+    python -m bench.tracing.efficiency [--windows all each]
     python -m bench.tracing.efficiency --model sd1-random --steps 3 --components 8 --batches 2 6 10
 """
 
@@ -23,7 +23,7 @@ from functools import partial
 
 import torch
 
-from bench.models import SCORER, add_options, make_unit, open_chosen
+from bench.models import SCORER, add_options, add_rows, choose_rows, make_unit, open_chosen
 from bench.tracing.clock import timed
 from bench.tracing.ledger import DENOISER, Ledger, watched
 from engine.model.model import Diffusion
@@ -40,6 +40,7 @@ def main() -> None:
     """Print the plain calls, then one column per window."""
     options = _options()
     model, numerics = open_chosen(options)
+    choose_rows(options, model, numerics)
     scorer = open_scorer(SCORER)
     print(
         f"{model.name} on {model.device}, {numerics.steps} steps, guidance {numerics.guidance:g}, "
@@ -121,7 +122,7 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_options(parser)
-    parser.add_argument("--rows", type=int, default=24, help="rows of the engine's batches")
+    add_rows(parser)
     parser.add_argument("--windows", nargs="+", default=["all", "each"])
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES, help="of plain calls")
     parser.add_argument("--calls", type=int, default=5, help="plain calls of each size, each time")
