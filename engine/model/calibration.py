@@ -67,7 +67,7 @@ class BatchRows:
 
 @torch.inference_mode()
 def calibrate(model: Diffusion, numerics: Numerics) -> Calibration:
-    """Return the fastest batch of 2, 4, 8 ... rows, each timed by calls of the denoiser.
+    """Return the batch of 2, 4, 8 ... rows that takes the least time a row of denoiser calls.
 
     It stops when doubling gains little, memory runs out, or the next batch would not fit the host's
     memory.
@@ -105,11 +105,12 @@ def device_name(device: torch.device) -> str:
 
 
 def _call_seconds(model: Diffusion, prompt: Conditioning, numerics: Numerics, rows: int) -> float:
-    """Return the shorter time of two denoiser calls on rows, each row as often as `prompt` has
-    halves."""
-    start = starting_rows(model, [0] * rows, numerics)
-    x = start.model_input(0).repeat(len(prompt), 1, 1, 1)
-    cond = prompt.take([half for half in range(len(prompt)) for _ in range(rows)])
+    """Return the shorter time of two denoiser calls on a batch as a trace's: rows, each as often as
+    `prompt` has halves, and the run whose activations they copy."""
+    halves = [half for half in range(len(prompt)) for _ in range(rows)]
+    cond = prompt.take([*halves, len(prompt) - 1])
+    start = starting_rows(model, [0] * len(cond), numerics)
+    x = start.model_input(0)
     t = evaluated(start.scheduler)[0]
     times = []
     for _ in range(2):  # the first call may include warm-up
