@@ -18,7 +18,14 @@ from safetensors.torch import load_file, save
 from engine.editing.closed_form import KeyStatistics
 from engine.editing.positions import PADS
 from engine.editing.prompts import general_captions
-from engine.editing.solve import batches, in_order, sum_batches, total
+from engine.editing.solve import (
+    Collect,
+    batches,
+    first_reads,
+    in_order,
+    in_this_process,
+    total,
+)
 from engine.files import is_file, write_whole
 from engine.model.model import Diffusion
 from engine.model.registry import EMBEDDED, REFERENCE, model_hash
@@ -34,9 +41,13 @@ READING = 2
 """Version of how readers read keys; raise it when keys change, so that cached sums are not used."""
 
 
-def general_sums(model: Diffusion, component: str, *, book: Phrasebook) -> KeyStatistics:
-    """Return the sums over every object and style of the phrasebook, kept or not; their r is
-    zero."""
+def general_sums(
+    model: Diffusion, component: str, *, book: Phrasebook, collect: Collect | None = None
+) -> KeyStatistics:
+    """Return the sums over every object and style of the phrasebook, kept or not; their r is zero.
+
+    `collect` reads them where they are not known yet, by default in this process.
+    """
     name = file_name(component, book)
     if model.name in SHIPPED and is_file(SHIPPED[model.name] / name):
         return read_sums(SHIPPED[model.name] / name)
@@ -44,7 +55,7 @@ def general_sums(model: Diffusion, component: str, *, book: Phrasebook) -> KeySt
     kept = kept_sums(path)
     if kept is not None:
         return kept
-    sums = computed_sums(model, component, book)
+    sums = computed_sums(model, component, book, collect)
     try:
         write_sums(path, sums)
     except (OSError, StoreError) as error:  # a cache that cannot be written is done without
@@ -53,16 +64,21 @@ def general_sums(model: Diffusion, component: str, *, book: Phrasebook) -> KeySt
 
 
 def known_sums(
-    model: Diffusion, settings: EditSettings, *, book: Phrasebook
+    model: Diffusion,
+    settings: EditSettings,
+    *,
+    book: Phrasebook,
+    collect: Collect | None = None,
 ) -> dict[str, KeyStatistics]:
     """Return the sums over general captions that an edit with these settings has use for.
 
-    Without that anchor, they still give the sums that the first component keeps.
+    Without that anchor, they still give the sums that the components of `first_reads` keep.
     """
-    names = [together[0] for together in in_order(model, settings.components)]
-    if not settings.general:
-        names = names[:1] if settings.preserve else []
-    return {name: general_sums(model, name, book=book) for name in names}
+    if settings.general:
+        read = in_order(model, settings.components)
+    else:
+        read = first_reads(model, settings.components) if settings.preserve else []
+    return {names[0]: general_sums(model, names[0], book=book, collect=collect) for names in read}
 
 
 def file_name(component: str, book: Phrasebook) -> str:
@@ -72,11 +88,13 @@ def file_name(component: str, book: Phrasebook) -> str:
     return f"{component}.{hashlib.blake2b(read, digest_size=6).hexdigest()}.safetensors"
 
 
-def computed_sums(model: Diffusion, component: str, book: Phrasebook) -> KeyStatistics:
+def computed_sums(
+    model: Diffusion, component: str, book: Phrasebook, collect: Collect | None = None
+) -> KeyStatistics:
     """Return the sums read from the model."""
     captions = general_captions(book=book)
     parts = batches((component,), KEPT_ROLES, captions=captions)
-    sums = total(sum_batches(model, parts, {}))
+    sums = total((collect or in_this_process(model))(parts, {}))
     assert sums is not None
     return sums
 

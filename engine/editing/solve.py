@@ -67,6 +67,7 @@ def sum_batches(
 
 
 NOTHING_KNOWN: Mapping[str, KeyStatistics] = MappingProxyType({})
+NOTHING_EDITED: Mapping[str, torch.Tensor] = MappingProxyType({})
 Collect = Callable[[Sequence[Batch], Mapping[str, torch.Tensor]], Iterator[KeyStatistics]]
 """Returns the sums of batches in order; the workers of a cluster may share the work."""
 
@@ -105,7 +106,7 @@ def solve_edit(
     """Return the edited weights for all concepts at once; the model is not changed.
 
     `general` holds components' sums over general captions: of every component if
-    `settings.general` is not 0; else it saves time where the first component's are known.
+    `settings.general` is not 0; else those of `first_reads` save time.
     ConceptError: a concept does not fit the tokenizer. UnknownComponent: a component is unknown or
     cannot be edited.
     """
@@ -114,17 +115,19 @@ def solve_edit(
     weights = moved_embeddings(model, prompts) if settings.embeddings else {}
     originals = {name: weights_of(model)[name].detach() for name in weights}
     changes = {name: (weights[name] - originals[name]).cpu().double() for name in weights}
+    unaffected = first_reads(model, settings.components)
     counts, seconds = [0, 0], [0.0, 0.0]
     for names in in_order(model, settings.components):
         start = time.perf_counter()
         general_sums = general.get(names[0])
-        usable = not weights and settings.preserve_roles == KEPT_ROLES
+        usable = names in unaffected and settings.preserve_roles == KEPT_ROLES
         sums = _collected(
             prompts,
             names,
             settings=settings,
             known=general_sums if usable else None,
             sums_over=partial(_added, collect, weights),
+            unedited=partial(_added, collect, NOTHING_EDITED),
         )
         collected = time.perf_counter()
         solved = _solved(sums, general_sums, settings)
@@ -185,14 +188,16 @@ def _collected(
     settings: EditSettings,
     known: KeyStatistics | None,
     sums_over: SumsOver,
+    unedited: SumsOver,
 ) -> _Sums:
-    """Return the sums of an edit's prompts; `known` are those over all general captions."""
+    """Return the sums of an edit's prompts; `known` are those over all general captions, which
+    `unedited` reads too."""
     edits = sums_over(batches(names, settings.roles, pairs=said.pairs))
     assert edits is not None
     keep = partial(batches, names, settings.preserve_roles)
     return _Sums(
         edits=edits,
-        kept=_kept_sums(said, known, keep=keep, sums_over=sums_over)
+        kept=_kept_sums(said, known, keep=keep, sums_over=sums_over, unedited=unedited)
         if settings.preserve > 0
         else None,
         exact=sums_over(batches(names, None, captions=said.exact)),
@@ -205,6 +210,7 @@ def _kept_sums(
     *,
     keep: Callable[..., list[Batch]],
     sums_over: SumsOver,
+    unedited: SumsOver,
 ) -> KeyStatistics | None:
     """Return the sums over kept captions; None without any.
 
@@ -213,10 +219,8 @@ def _kept_sums(
     """
     if known is None:
         return sums_over(keep(captions=[*said.general, *said.further]))
-    mentioning, further = (
-        sums_over(keep(captions=said.mentioning)),
-        sums_over(keep(captions=said.further)),
-    )
+    mentioning = unedited(keep(captions=said.mentioning))
+    further = sums_over(keep(captions=said.further))
     general = known.without(mentioning) if mentioning else known
     return general + further if further else general
 
@@ -236,6 +240,25 @@ def in_order(model: Diffusion, components: Sequence[str]) -> list[tuple[str, ...
     names = sorted(set(components), key=order)
     cross = tuple(n for n in names if sites[n].component.kind is Kind.CROSS_ATTENTION)
     return [cross if name in cross else (name,) for name in names if name not in cross[1:]]
+
+
+def first_reads(model: Diffusion, components: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return those of `in_order` whose keys of kept captions no component edited before changes.
+
+    Moved token embeddings change none: no kept caption says such a token.
+    """
+    encoders, sites = {e.name for e in model.encoders}, sites_of(model, components)
+    edited: set[str] = set()
+    found: list[tuple[str, ...]] = []
+    for names in in_order(model, components):
+        part = names[0].split(".")[0]
+        reads = {part} if part in encoders else {part, *encoders}
+        if sites[names[0]].component.kind in (Kind.TEXT_PROJECTION, Kind.POOLED_PROJECTION):
+            reads = encoders
+        if edited.isdisjoint(reads):
+            found.append(names)
+        edited.add(part)
+    return found
 
 
 def batches(

@@ -12,7 +12,7 @@ from engine.model.vocabulary import read_phrasebook
 
 COMPONENTS = {
     "emoji-sd": ("text_encoder.layers.0.mlp", "text_encoder.layers.1.mlp"),
-    "emoji-dit": ("transformer.context_embedder",),
+    "emoji-dit": ("transformer.context_embedder", "transformer.time_text_embed.text_embedder"),
 }
 """The components that an edit changes by default."""
 

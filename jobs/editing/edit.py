@@ -66,7 +66,7 @@ def solve(model: Diffusion, plan: EditPlan, *, book: Phrasebook) -> EditSolution
             plan.concepts,
             book=book,
             settings=plan.settings,
-            general=known_sums(model, plan.settings, book=book),
+            general=known_sums(model, plan.settings, book=book, collect=collect),
             collect=collect,
         )
 
