@@ -45,10 +45,22 @@ def write_jsonl(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
 
 def write_csv(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
     """Write comma-separated values; lists and structs are written as JSON."""
-    writer = csv.writer(file, lineterminator="\n")
+    # Python 3.11 quotes no carriage return but one of the line's end, and readers end a line at it.
+    writer = csv.writer(_CsvLines(file), lineterminator="\r\n")
     writer.writerow(schema.names)
     for batch in batches:
         writer.writerows(zip(*map(_csv_values, columns_of(batch)), strict=True))
+
+
+class _CsvLines:
+    """A text file of lines that end in a newline, written by whoever ends them in CRLF."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, line: str) -> int:
+        """Write a line."""
+        return self._file.write(line.removesuffix("\r\n") + "\n")
 
 
 def write_markdown(schema: "pa.Schema", batches: Rows, file: IO[str]) -> None:
@@ -71,10 +83,13 @@ def write_parquet(schema: "pa.Schema", batches: Rows, file: IO[bytes]) -> None:
         sink = pa.PythonFile(cast(IOBase, file), mode="w")
         with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
             for batch in batches:
+                batch.validate(full=True)  # whole numbers have 39 digits in SQL, here 38
                 writer.write_batch(batch)
-    except pa.ArrowNotImplementedError as error:
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         # For example a duration in months and days.
-        raise DqfError(f"a column has a type that Parquet lacks, CAST it: {error}") from error
+        raise DqfError(
+            f"a column has a type or value that Parquet lacks, CAST it: {error}"
+        ) from error
 
 
 def cell(value: object) -> str:
@@ -117,8 +132,8 @@ def _exact(value: object) -> object:
     """Return a value in which decimals print as in SQL; DuckDB's huge integers arrive as some."""
     if isinstance(value, Decimal):
         return _Digits(value) if value.as_tuple().exponent else int(value)
-    if isinstance(value, list):
-        return [_exact(inner) for inner in cast("list[object]", value)]
+    if isinstance(value, list | tuple):
+        return type(value)(_exact(inner) for inner in cast("list[object]", value))
     if is_mapping(value):
         return {key: _exact(inner) for key, inner in value.items()}
     return value
@@ -146,7 +161,7 @@ def _json_value(value: object) -> object:
     """Return a value for JSON: numbers that JSON does not have become null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):  # Arrow's maps are lists of pairs
         return [_json_value(inner) for inner in cast("list[object]", value)]
     if is_mapping(value):
         return {key: _json_value(inner) for key, inner in value.items()}
@@ -158,7 +173,11 @@ def _csv_values(column: "pa.Array[Any]") -> list[Any]:
 
     items = values(column)
     if pa.types.is_nested(column.type):
-        return [_json(_json_value(v)) for v in items]
+        # The value of a union may be a text or a number.
+        return [
+            _json(_json_value(item)) if isinstance(item, list | tuple | dict) else item
+            for item in items
+        ]
     return items
 
 

@@ -79,6 +79,14 @@ def check_streams() -> None:
     )  # fmt: skip
 
 
+def check_folder() -> None:
+    """Raise DqfError if the working directory was deleted: no relative path means anything then."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise DqfError(f"the working directory is gone ({error.strerror}): cd to one") from error
+
+
 def flush_stdout() -> None:
     """Write the rest of stdout's buffer; DqfError if that is impossible."""
     with suppress(BrokenPipeError):

@@ -90,4 +90,4 @@ def _print(
         table.add_column(name, justify=justify, overflow="fold", no_wrap=is_right)
     for row in rows:
         table.add_row(*row)
-    Console(file=file, markup=False, highlight=False, width=width).print(table)
+    Console(file=file, markup=False, emoji=False, highlight=False, width=width).print(table)

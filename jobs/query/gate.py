@@ -7,7 +7,6 @@ runs, and anything that is not known to be harmless is refused.
 
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +16,7 @@ import duckdb
 from jobs.query.statement import named_by, nodes_of, parsed, tables_read, words_of
 from schemas.documents import check_size
 from schemas.errors import QueryRefused
-from schemas.views import exactly, quoted
+from schemas.views import STATISTICS_VIEWS, exactly, quoted
 
 MEMORY = "50%"
 """Share of the machine's or container's memory that a query may use before it spills."""
@@ -33,6 +32,8 @@ TABLE_FUNCTIONS = {
     *("histogram", "histogram_values", "duckdb_columns", "duckdb_views", "duckdb_functions"),
 }
 """Table functions that read only their arguments, or the views' names."""
+NAMING = {"histogram", "histogram_values"}
+"""Those among them whose first argument is, or becomes, the name of any view."""
 DESCRIBING = TABLE_FUNCTIONS | {
     *("duckdb_tables", "duckdb_schemas", "duckdb_types", "duckdb_constraints", "duckdb_indexes"),
     *("duckdb_databases", "duckdb_sequences", "duckdb_keywords"),
@@ -69,11 +70,6 @@ def connect(temporary: str) -> duckdb.DuckDBPyConnection:
             "max_temp_directory_size": f"{spill_mib}MiB",
         }
     )
-
-
-def temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """Return a new folder for a query's spilled data, removed when its context ends."""
-    return tempfile.TemporaryDirectory(prefix="dqf-query-")
 
 
 def lock(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> None:
@@ -139,6 +135,7 @@ def _check_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[st
     defined = {name.lower() for node in nodes for name in named_by(node)}
     # A WITH clause may not name a file, which another part of the statement would then read.
     known = {name for name in defined if not FILE_MARKS.intersection(name)} | _tables(connection)
+    reads = set(tables_read(tree))
     for node in nodes:
         kind = str(node.get("type", ""))
         if kind.endswith("_NODE") and kind not in READING_NODES:
@@ -146,11 +143,12 @@ def _check_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[st
         if kind == "TABLE_FUNCTION":
             if (name := node["function"]["function_name"].lower()) not in TABLE_FUNCTIONS:
                 raise _no_function(name)
+            reads.update(STATISTICS_VIEWS if name in NAMING else ())
         elif kind == "FUNCTION" and node["function_name"].lower() in SIDE_EFFECTS:
             raise _no_function(node["function_name"])
         elif kind == "BASE_TABLE" and node["qualified_name"]["path"][-1].lower() not in known:
             raise _no_view(connection, node["qualified_name"]["path"])
-    return frozenset(tables_read(tree))
+    return frozenset(reads)
 
 
 def _tables(connection: duckdb.DuckDBPyConnection) -> set[str]:
@@ -206,4 +204,5 @@ def _check_words(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[s
         if word in closed or (after == "(" and word in refused):
             raise _no_function(word)
     # A string may name a table too: FROM 'ranking'.
-    return frozenset(word.strip("'") for word in words)
+    reads = frozenset(word.strip("'") for word in words)
+    return reads.union(() if NAMING.isdisjoint(words) else STATISTICS_VIEWS)

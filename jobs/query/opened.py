@@ -16,8 +16,9 @@ from typing import Any, TypeVar, cast
 import duckdb
 import pyarrow as pa
 
+from engine.files import temporary_folder
 from jobs.query.damage import DamagedRun, damage_named, damaged_file, unopened_file
-from jobs.query.gate import admitted, connect, lock, temporary_folder
+from jobs.query.gate import admitted, connect, lock
 from jobs.query.views import (
     HIDDEN,
     Files,
@@ -35,8 +36,13 @@ from schemas.views import STATISTICS_VIEWS, identifier
 BATCH_ROWS = 2**14
 """Rows of a batch, few enough that the first arrive soon."""
 
-FOREIGN_TYPES = re.compile(r"\b(DATE|TIME\w*|INTERVAL|BLOB|BIT|BIGNUM|UHUGEINT)\b")
+FOREIGN_TYPES = re.compile(r"\b(DATE|TIME\w*|INTERVAL|BLOB|BIT|BIGNUM|UHUGEINT|VARIANT)\b")
 """Types that DuckDB prints and Python lacks: years beyond 9999, 24:00, bits; Arrow lacks 2**127."""
+
+LACKED_TYPES = re.compile(r"\b(UHUGEINT|BIT|BIGNUM|VARIANT|TIME WITH TIME ZONE)\b")
+"""Types of which Arrow would hold other numbers, bytes without a meaning, or no time zone."""
+QUOTED = re.compile("'[^']*'|\"[^\"]*\"")
+"""Labels and names inside the text of a type, which are not types."""
 
 Parameters = Mapping[str, object]
 """Values of the `$name`s in a statement."""
@@ -172,6 +178,8 @@ class Views:
             raise
         except duckdb.Error as error:
             raise self._told(error) from error
+        except (pa.ArrowException, OSError) as error:  # DuckDB's, while batches are read
+            raise self._told(duckdb.Error(str(error))) from error
 
     def _told(self, error: duckdb.Error) -> Exception:
         """Return the error to raise for an error of DuckDB."""
@@ -205,7 +213,7 @@ def connected(
     """
     files = {name: files_of(run) for name, run in runs.items()}
     filters = {name: only.get(name, EVERY_CAPTION) for name in runs}
-    with temporary_folder() as temporary, connect(temporary) as connection:
+    with temporary_folder("query") as temporary, connect(temporary) as connection:
         for number, (name, run) in enumerate(runs.items()):
             hidden = f"{HIDDEN}_{number}"
             with _damage_named(run, files[name]):
@@ -228,25 +236,24 @@ def _damage_named(run: Run[Any], files: Files) -> AbstractContextManager[None]:
 
 
 def _of_arrow(rows: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
-    """Return rows; QueryRefused: they have a type of which Arrow would hold other numbers."""
+    """Return rows; QueryRefused: they have a type of which Arrow would hold other values."""
     for name, kind in zip(rows.columns, rows.types, strict=True):
-        if "UHUGEINT" in str(kind):
-            raise QueryRefused(
-                f"column {name} is a UHUGEINT, which Arrow and Parquet lack: CAST it"
-            )
+        if found := LACKED_TYPES.search(QUOTED.sub("", str(kind))):
+            raise QueryRefused(f"column {name} is a {found[0]}, which Parquet lacks: CAST it")
     return rows
 
 
 def _with_text(rows: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
     """Return rows in which values of types that Python lacks are text."""
-    names, types = rows.columns, [str(kind) for kind in rows.types]
-    if not any(map(FOREIGN_TYPES.search, types)) or len(set(map(str.lower, names))) < len(names):
+    types = [str(kind) for kind in rows.types]
+    if not any(map(FOREIGN_TYPES.search, types)):
         return rows
+    # By their places, as several may have one name.
     columns = [
-        f"CAST({identifier(name)} AS VARCHAR) AS {identifier(name)}"
+        f"CAST(#{n} AS VARCHAR) AS {identifier(name)}"
         if FOREIGN_TYPES.search(kind)
-        else identifier(name)
-        for name, kind in zip(names, types, strict=True)
+        else f"#{n} AS {identifier(name)}"
+        for n, (name, kind) in enumerate(zip(rows.columns, types, strict=True), 1)
     ]
     return rows.project(", ".join(columns))
 

@@ -151,6 +151,18 @@ def test_statistics_are_made_only_for_a_statement_that_reads_them(small: TraceRu
     assert kept(small)
 
 
+@pytest.mark.parametrize("view", ["ranking", "'ranking'", "'rank' || 'ing'"])
+def test_a_histogram_of_estimates_has_them(view: str, small: TraceRun) -> None:
+    (states,) = run_query(small, "SELECT count(mean_ie) AS n FROM ranking").to_pylist()
+    for path in Path(small.location, FOLDER).glob("*.n*.parquet"):
+        path.unlink()
+    for sql in (
+        f"SELECT sum(count)::INTEGER AS n FROM histogram({view}, mean_ie)",
+        f"WITH h AS (FROM histogram_values({view}, mean_ie)) FROM h SELECT sum(count)::INT AS n",
+    ):
+        assert run_query(small, sql).to_pylist() == [states]
+
+
 def test_views_that_are_opened_once_fill_their_statistics_once(
     small: TraceRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

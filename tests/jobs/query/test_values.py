@@ -1,13 +1,15 @@
 """Values that Python does not have print as SQL prints them, and settings are not told."""
 
+import csv
 import json
 import re
 from pathlib import Path
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.query.select import open_query, run_query
+from jobs.query.select import open_query
 from jobs.runs.trace_run import TraceRun
 from schemas.errors import QueryRefused
 from tests.cli.test_commands import dqf
@@ -74,15 +76,78 @@ def test_decimals_keep_their_digits(form: str, run: TraceRun, tmp_path: Path) ->
         assert set(rows[1].values()) == {None}
 
 
+TEXTS = (":smile:", "[red]a[/red]", "a\rb", "c\r\nd", "e\nf", 'g"h', "i,j", " k ", "\\")
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv", "markdown", "parquet"])
+def test_text_is_the_text_that_was_selected(form: str, run: TraceRun, tmp_path: Path) -> None:
+    cwd, out = Path(run.location).parents[1], tmp_path / "out"
+    columns = ", ".join(f"decode('{quoted(text)}'::BLOB) AS c{n}" for n, text in enumerate(TEXTS))
+    done = dqf("query", "r", f"SELECT {columns}", "--format", form, "--out", str(out), cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    if form == "parquet":
+        assert tuple(pq.read_table(out).to_pylist()[0].values()) == TEXTS
+    elif form == "csv":
+        with out.open(newline="") as file:
+            assert tuple([*csv.reader(file)][1]) == TEXTS
+    elif form == "json":
+        assert tuple(json.loads(out.read_text())[0].values()) == TEXTS
+    else:
+        assert all(text in out.read_text() for text in TEXTS[:2])
+
+
+def quoted(text: str) -> str:
+    return "".join(f"\\x{byte:02X}" for byte in text.encode())
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv", "markdown"])
+def test_columns_of_one_name_print_as_others(form: str, run: TraceRun, tmp_path: Path) -> None:
+    cwd, out = Path(run.location).parents[1], tmp_path / "out"
+    sql = "SELECT DATE '20000-01-01' AS a, 1 AS a, '\\xAA'::BLOB AS A, '1.5'::VARIANT AS b"
+    done = dqf("query", "r", sql, "--format", form, "--out", str(out), cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"20000-01-01\W+(a_2\W+)?1\W+(A\W+)?xAA\W+(b\W+)?1\.5", out.read_text())
+
+
+@pytest.mark.parametrize("value", ["MAP {'a': 'nan'::DOUBLE}", "['inf'::FLOAT]", "{'a': 1 / 0.0}"])
+def test_json_has_no_number_that_json_lacks(value: str, run: TraceRun) -> None:
+    cwd = Path(run.location).parents[1]
+    done = dqf("query", "r", f"SELECT {value} AS a", "--format", "json", cwd=cwd)
+    assert "null" in done.stdout, done.stderr
+    json.loads(done.stdout, parse_constant=pytest.fail)
+
+
 def test_parquet_keeps_the_types_that_it_has(run: TraceRun, tmp_path: Path) -> None:
     cwd, out = Path(run.location).parents[1], str(tmp_path / "a.parquet")
-    with pytest.raises(QueryRefused, match="column a is a UHUGEINT"):
-        run_query(run, f"SELECT {2**128 - 1}::UHUGEINT AS a")
-    for sql, code in (("SELECT DATE '20000-01-01' AS a", 0), ("SELECT INTERVAL 1 MONTH AS a", 2)):
-        done = dqf("query", "r", sql, "--out", out, cwd=cwd)
-        assert done.returncode == code, done.stderr
-        assert len(done.stderr.splitlines()) == 1
-    assert str(pq.read_schema(out).field("a").type) == "date32[day]"
+    for value in ("DATE '20000-01-01'", "'BIT'::ENUM('BIT')", f"{10**38 - 1}::HUGEINT"):
+        done = dqf("query", "r", f"SELECT {value} AS a", "--out", out, cwd=cwd)
+        assert done.returncode == 0, done.stderr
+        with duckdb.connect() as connection:
+            read = connection.sql(f"SELECT a = {value} FROM '{out}'").fetchall()
+        assert read == [(True,)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "INTERVAL 1 MONTH", f"{2**127 - 1}::HUGEINT", f"{2**128 - 1}::UHUGEINT", "MAP {}",
+        "'010'::BIT", "['010'::BIT]", "'1'::BIGNUM", "{'a': '1.5'::VARIANT}",
+        "TIMETZ '12:00:00+02'", "union_value(k := 1)",
+    ],
+)  # fmt: skip
+def test_parquet_holds_no_other_value(value: str, run: TraceRun, tmp_path: Path) -> None:
+    cwd, out = Path(run.location).parents[1], tmp_path / "a.parquet"
+    done = dqf("query", "r", f"SELECT {value} AS a", "--out", str(out), cwd=cwd)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "Parquet lacks" in done.stderr
+    assert "CAST it" in done.stderr
+    assert not out.exists()
+
+
+def test_csv_has_a_null_and_the_value_of_a_union(run: TraceRun) -> None:
+    sql = "SELECT NULL::STRUCT(a INTEGER), union_value(k := 'x'), union_value(k := [1]), 1"
+    done = dqf("query", "r", sql, "--format", "csv", cwd=Path(run.location).parents[1])
+    assert done.stdout.splitlines()[1] == ",x,[1],1"
 
 
 def test_the_order_of_rows_stays(run: TraceRun) -> None:
