@@ -29,7 +29,7 @@ from cli import edit_batch as edit
 from cli.options.meant import ListingCommand, MeantGroup, OnceCommand
 from cli.options.sampling import as_typed, own_name
 from cli.printing.lines import say
-from cli.printing.streams import check_streams, flush_stdout, tidy_end
+from cli.printing.streams import check_folder, check_streams, flush_stdout, tidy_end
 from schemas.errors import DqfError
 from schemas.printable import message
 
@@ -146,6 +146,7 @@ def main() -> None:
     """Run `dqf`; a DqfError becomes its message on stderr and its exit code."""
     try:
         check_streams()
+        check_folder()
         with tidy_end():
             _run()
     except DqfError as error:

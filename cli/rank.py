@@ -127,7 +127,7 @@ def rank(
     """
     from jobs.query import rank as ranking
     from jobs.query.select import opened_views
-    from jobs.query.words import in_short, notes, verdicts
+    from jobs.query.words import in_short, notes, unfinished, verdicts
     from jobs.runs.trace_run import open_run
     from schemas.errors import PlanError
 
@@ -154,6 +154,8 @@ def rank(
         other = open_run(run_location(screened))
         return _print_joined(opened, other, choice, only, output_format, top=top, quiet=quiet)
     with opened_views(opened, only=only) as views:
+        for sentence in [] if quiet else unfinished(views):
+            say_folded(sentence, err=True)
         if as_published is not None:
             found = ranking.ranked_as_published(views, choice, threshold=as_published, top=top)
             return print_table(ranking.without_one_noise(opened, found), output_format)

@@ -69,6 +69,18 @@ def refuse_occupied(out: Path, *, replacing: str | None = None) -> None:
         ) from problem
 
 
+def temporary_folder(use: str) -> tempfile.TemporaryDirectory[str]:
+    """Return a new folder for temporary files, removed when its context ends; StoreError: there is
+    no place for it."""
+    try:
+        return tempfile.TemporaryDirectory(prefix=f"dqf-{use}-")
+    except OSError as problem:
+        raise StoreError(
+            f"no folder for temporary files can be made: {problem.strerror}: let TMPDIR name one "
+            "that can be written"
+        ) from problem
+
+
 def try_to_make(folder: Path) -> None:
     """Raise OSError if a folder does not exist and cannot be made; it is not made."""
     folder = folder.absolute()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from engine.files import temporary_folder
 from jobs.query.results import effects
 from jobs.report.plot import Drawing, Picture, draw_figure
 from jobs.runs.progress import Progress, open_tasks, progress_of
@@ -85,7 +86,7 @@ def trace(
     if isinstance(numerics, Numerics):
         fields["numerics"] = numerics.model_dump(exclude_unset=True)
     planned = check_plan(make_plan({"captions": given, **fields}))
-    folder = TemporaryDirectory(prefix="dqf-trace-") if run is None else None
+    folder = temporary_folder("trace") if run is None else None
     opened = prepare_run(Path(folder.name, "trace") if folder else str(run), planned)
     opened.complete()
     on_progress(progress_of(opened))

@@ -9,7 +9,7 @@ import pyarrow as pa
 from schemas.columns import fields
 from schemas.views import STATE
 
-STATISTICS_VERSION = 9
+STATISTICS_VERSION = 10
 """Raised when a column or the meaning of one changes: statistics of other versions are ignored."""
 
 DISCOVERY_RATE = 0.05

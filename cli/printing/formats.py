@@ -132,8 +132,10 @@ def _exact(value: object) -> object:
     """Return a value in which decimals print as in SQL; DuckDB's huge integers arrive as some."""
     if isinstance(value, Decimal):
         return _Digits(value) if value.as_tuple().exponent else int(value)
-    if isinstance(value, list | tuple):
-        return type(value)(_exact(inner) for inner in cast("list[object]", value))
+    if isinstance(value, list):
+        return [_exact(inner) for inner in cast("list[object]", value)]
+    if isinstance(value, tuple):  # of a key and its value: Arrow's maps are lists of them
+        return tuple(_exact(inner) for inner in cast("tuple[object, ...]", value))
     if is_mapping(value):
         return {key: _exact(inner) for key, inner in value.items()}
     return value
@@ -161,7 +163,7 @@ def _json_value(value: object) -> object:
     """Return a value for JSON: numbers that JSON does not have become null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, list | tuple):  # Arrow's maps are lists of pairs
+    if isinstance(value, list | tuple):
         return [_json_value(inner) for inner in cast("list[object]", value)]
     if is_mapping(value):
         return {key: _json_value(inner) for key, inner in value.items()}
@@ -175,10 +177,14 @@ def _csv_values(column: "pa.Array[Any]") -> list[Any]:
     if pa.types.is_nested(column.type):
         # The value of a union may be a text or a number.
         return [
-            _json(_json_value(item)) if isinstance(item, list | tuple | dict) else item
-            for item in items
+            _json(_json_value(item)) if _is_nested(item) else item
+            for item in cast("list[object]", items)
         ]
     return items
+
+
+def _is_nested(value: object) -> bool:
+    return isinstance(value, list) or is_mapping(value)
 
 
 def _markdown_row(cells: Iterable[str]) -> str:

@@ -254,7 +254,7 @@ def prepare_environment(address: str | None) -> None:
         return
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", str(TRIES))
     named = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
-    if named or is_file(Path("~/.ray/auth_token").expanduser()):
+    if named or is_file(os.path.expanduser("~/.ray/auth_token")):
         _send_token()
 
 

@@ -13,7 +13,6 @@ import os
 import re
 import secrets
 import shlex
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
+from engine.files import temporary_folder
 from jobs.cluster.archive import job_archive
 from jobs.cluster.client import NoAnswer, job_client, one_sentence, unknown_job
 from schemas.errors import ClusterUnavailable
@@ -106,7 +106,7 @@ def submit_command(
     submission_id = _new_id(run)
     variables = {name: os.environ[name] for name in FORWARDED if name in os.environ}
     variables |= {SUBMISSION_VARIABLE: submission_id, JOBS_ADDRESS_VARIABLE: address}
-    with tempfile.TemporaryDirectory(prefix="dqf-job-") as folder:
+    with temporary_folder("job") as folder:
         package = Path(folder, "job.zip")
         package.write_bytes(archive)
         send = partial(

@@ -17,7 +17,10 @@ def protect_token() -> None:
     named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     if named or os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         return
-    path = Path.home() / ".ray" / "auth_token"
+    home = os.path.expanduser("~")
+    if home == "~":  # of a user whom the machine does not know
+        return
+    path = Path(home, ".ray", "auth_token")
     with suppress(OSError):
         if not path.parent.is_symlink():
             path.parent.mkdir(mode=0o700, exist_ok=True)

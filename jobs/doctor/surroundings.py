@@ -138,7 +138,7 @@ def _statistics(run: TraceRun) -> Finding:
     damaged = damaged_statistics(run)
     if damaged:
         todo = f"delete {damaged[0]}: `dqf rank {run.argument}` makes it again"
-        text = f"{', '.join(damaged)} cannot be read"
+        text = f"{', '.join(damaged)} cannot be read, or are of other scores than they are named"
         return Finding(check="statistics", state=State.WRONG, found=text, todo=todo)
     is_kept = kept_statistics(run, key_of(run, run.live())) is not None
     fine = "those kept are of" if is_kept else f"`dqf rank {run.argument}` makes those of"

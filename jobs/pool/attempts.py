@@ -14,6 +14,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from engine.files import refuse_links
 from jobs.cluster.processes import started
@@ -43,7 +46,7 @@ class Attempt:
 
     number: int
     host: str
-    pid: int
+    pid: Annotated[int, Field(gt=0)]
     pid_started: float
     """Start time of the process, as by `started`, which distinguishes a later one of the same
     pid."""
@@ -141,7 +144,8 @@ def others_alive(run: Run[object], mine: Attempt) -> Sequence[Attempt]:
 
 
 def _read(run: Run[object], name: str, names: set[str]) -> Attempt:
-    record = _known(_document(run, name), Attempt)
+    number = int(name.removeprefix("attempts/").removesuffix(".json"))
+    record = _known(_document(run, name), Attempt) | {"number": number}
     ended = name.replace(".json", ".end.json")
     if ended in names:
         record |= _known(_document(run, ended), _End)

@@ -1,20 +1,20 @@
 """`catalog.duckdb`: a run's views in a file that any DuckDB client opens."""
 
-import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import duckdb
 
-from engine.files import is_file
+from engine.files import is_file, temporary_folder
 from jobs.query.kept_statistics import select_kept, write_empty_statistics
 from jobs.query.set_members import members_of
 from jobs.runs.parts import EMPTY_PART, GROUP_CHUNKS, RUN_KEY
 from jobs.runs.storage.local import LocalStorage
 from jobs.runs.trace_run import TraceRun
 from schemas.documentation import comments
-from schemas.errors import first_line
+from schemas.errors import StoreError, first_line
 from schemas.statistics import STATISTICS
 from schemas.views import (
     TABLES,
@@ -30,6 +30,8 @@ CATALOG = "catalog.duckdb"
 """A DuckDB file of the views with absolute paths, so that it opens from any folder."""
 STORAGE_VERSION = "v1.2.0"
 """The file's format: every DuckDB from 1.2 on reads it."""
+MISREAD = ("?", "\\")
+"""Signs in a database's path that DuckDB reads as the beginning of options, and as `/`."""
 
 
 def write_catalog(run: TraceRun) -> None:
@@ -87,19 +89,37 @@ def _catalog(run: TraceRun) -> bytes:
             for table in STATISTICS
         },
     )
-    with tempfile.TemporaryDirectory() as temporary:
+    with temporary_folder("catalog") as temporary:
         path = Path(temporary, CATALOG)
-        with duckdb.connect() as connection:
-            connection.execute(
-                f"ATTACH {quoted(str(path))} AS catalog (STORAGE_VERSION '{STORAGE_VERSION}')"
-            )
-            connection.execute("USE catalog")
-            # One transaction: hundreds of them would take four times as long.
-            connection.begin()
-            for statement in (*statements, *comments("VIEW")):
-                connection.execute(statement)
-            connection.commit()
+        check_database(path)
+        try:
+            _write(path, [*statements, *comments("VIEW")])
+        except duckdb.Error as error:  # such as a full disk
+            raise StoreError(f"cannot write {path}: {first_line(error)}") from error
         return path.read_bytes()
+
+
+def check_database(path: Path) -> None:
+    """Raise StoreError if DuckDB would write a database at another place than `path`."""
+    if found := next((sign for sign in MISREAD if sign in str(path.absolute())), None):
+        raise StoreError(
+            f"cannot write {path}: DuckDB takes the {found} in {path.absolute()} for something "
+            "else, choose a place without"
+        )
+
+
+def _write(path: Path, statements: Iterable[str]) -> None:
+    """Write a database by statements."""
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"ATTACH {quoted(str(path))} AS catalog (STORAGE_VERSION '{STORAGE_VERSION}')"
+        )
+        connection.execute("USE catalog")
+        # One transaction: hundreds of them would take four times as long.
+        connection.begin()
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
 
 
 def anchor_of(folder: Path) -> str:

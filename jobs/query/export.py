@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from engine.files import new_folder, prepare_output
-from jobs.query.catalog import STORAGE_VERSION
+from jobs.query.catalog import STORAGE_VERSION, check_database
 from jobs.query.opened import Views
 from jobs.query.select import opened_views
 from jobs.runs.progress import Note
@@ -33,8 +33,6 @@ COPIED = {
 
 UNWRITTEN = re.compile(r'Could not write file ".+": (.+)')
 """DuckDB's words for a disk that is full."""
-MISREAD = ("?", "\\")
-"""Signs in a database's path that DuckDB reads as the beginning of options, and as `/`."""
 
 
 def format_of(out: Path) -> TableFormat:
@@ -75,11 +73,7 @@ def _write_errors(out: Path) -> Generator[None]:
 @contextmanager
 def _new_database(out: Path) -> Generator[Path]:
     """Yield the path of a new file that becomes `out` when the block ends."""
-    if found := next((sign for sign in MISREAD if sign in str(out.absolute())), None):
-        raise StoreError(
-            f"cannot write {out}: DuckDB takes the {found} in {out.absolute()} for something else, "
-            "choose a place without"
-        )
+    check_database(out)
     prepare_output(out, error=StoreError)
     with tempfile.TemporaryDirectory(prefix=f".{out.name[:40]}.", dir=out.parent) as folder:
         path = Path(folder, out.name)

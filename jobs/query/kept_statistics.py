@@ -27,9 +27,12 @@ from schemas.views import quoted, read_parquet
 
 FOLDER = "statistics"
 NAME = re.compile(
-    rf"{FOLDER}/(?P<table>{'|'.join(STATISTICS)})\.(empty|n(?P<scores>\d{{15}})-[0-9a-f]{{16}})\.parquet"
+    rf"{FOLDER}/(?P<table>{'|'.join(STATISTICS)})"
+    r"\.(empty|n(?P<scores>\d{15})-(?P<key>[0-9a-f]{16}))\.parquet"
 )
 """Names of the tables' files; empty ones exist before the first score."""
+KEY = b"dqf.statistics"
+"""Entry of a file's footer with the key that is in its name, whatever it is renamed to."""
 
 
 def key_of(run: Run[object], live: Live) -> str:
@@ -54,8 +57,8 @@ def kept_statistics(run: Run[object], key: str) -> dict[str, pa.Table] | None:
     if found.keys() != STATISTICS.keys():
         return None
     try:
-        return {table: _read(run.storage.read(found[table]), table) for table in STATISTICS}
-    except NOT_PARQUET:  # damaged, or gone since: they are made again
+        return {table: _read(run.storage.read(found[table]), table, key) for table in STATISTICS}
+    except NOT_PARQUET:  # damaged, another run's, or gone since: they are made again
         return None
 
 
@@ -68,7 +71,7 @@ def _is_whole(run: Run[object], name: str) -> bool:
     match = NAME.fullmatch(name)
     try:
         if match:
-            _read(run.storage.read(name), match["table"])
+            _read(run.storage.read(name), match["table"], match["key"])
     except FileNotFoundError:  # newer ones took its place
         return True
     except NOT_PARQUET:
@@ -76,8 +79,11 @@ def _is_whole(run: Run[object], name: str) -> bool:
     return True
 
 
-def _read(content: bytes, table: str) -> pa.Table:
+def _read(content: bytes, table: str, key: str | None) -> pa.Table:
+    """Return a table; ValueError: it says that it is of another key. Older ones say nothing."""
     file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+    if (file.metadata.metadata or {}).get(KEY, named := (key or "").encode()) != named:
+        raise ValueError("the statistics are of other scores")
     return file.read().cast(STATISTICS[table])
 
 
@@ -92,7 +98,7 @@ def keep_statistics(
         names = {table: f"{FOLDER}/{table}.n{scores:015d}-{key}.parquet" for table in tables}
         for table, name in names.items():
             run.storage.remove(name)  # a damaged one
-            run.storage.create(name, _parquet(tables[table]))
+            run.storage.create(name, _parquet(tables[table], key))
         for file in run.storage.files(FOLDER):
             match = NAME.fullmatch(file.name)
             is_old = match and match["scores"] is not None and int(match["scores"]) <= scores
@@ -105,7 +111,7 @@ def write_empty_statistics(run: Run[object]) -> None:
     for table, schema in STATISTICS.items():
         name = f"{FOLDER}/{table}.empty.parquet"
         if not run.storage.exists(name):
-            run.storage.create(name, _parquet(schema.empty_table()))
+            run.storage.create(name, _parquet(schema.empty_table(), ""))
 
 
 def select_kept(table: str, *, folder: str) -> str:
@@ -117,7 +123,8 @@ WHERE file = (SELECT max(file) FROM glob({quoted(files)})
   WHERE regexp_full_match(file, '(.*/)?{re.sub("[?]P<[a-z]+>", "", NAME.pattern)}'))"""
 
 
-def _parquet(table: pa.Table) -> bytes:
+def _parquet(table: pa.Table, key: str) -> bytes:
     file = io.BytesIO()
-    pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+    labeled = table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: key.encode()})
+    pq.write_table(labeled, file, compression="zstd", write_page_checksum=True)
     return file.getvalue()

@@ -124,8 +124,8 @@ def _file_lines(run: Run[Any], attempt: Attempt, path: Path, *, follow: bool) ->
     with path.open(encoding="utf-8", errors="backslashreplace") as file:
         while True:
             # The end is checked first, so that the last lines are read after it.
-            current = attempts(run)[attempt.number]
-            has_ended = current.outcome is not None or current.is_alive is False
+            current = next((a for a in attempts(run) if a.number == attempt.number), None)
+            has_ended = current is None or current.outcome is not None or current.is_alive is False
             yield from (line.rstrip("\n") for line in file)
             if has_ended or not follow:
                 return

@@ -130,6 +130,25 @@ def test_a_pipe_as_a_log_is_not_waited_for(work: Path) -> None:
         logging.getLogger("jobs").info("a line")
 
 
+@pytest.mark.parametrize("fields", [{"pid": -1}, {"pid": 0}, {"number": -1}, {"number": 7}, {}])
+def test_a_record_that_no_attempt_writes_is_one_sentence(
+    fields: dict[str, int], work: Path
+) -> None:
+    run = open_run(work / "runs" / "r")
+    attempt = attempts.begin(run)
+    folder = Path(run.location, "attempts")
+    record = json.loads((folder / "0000.json").read_text())
+    (folder / "0000.json").unlink()
+    (folder / "0003.json").write_text(json.dumps(record | fields))
+    (folder / "0003.log").write_text("a line\n")
+    for command in ("status", "logs"):
+        done = dqf("trace", command, "r", cwd=work)
+        assert done.returncode == (2 if "pid" in fields else 0), done.stderr
+        assert ("attempts/0003.json" in done.stderr) == ("pid" in fields)
+    assert "pid" in fields or done.stdout == "a line\n"
+    assert attempt.number == 0
+
+
 def test_a_run_that_is_deleted_stays_deleted(work: Path) -> None:
     run = open_run(work / "runs" / "r")
     attempt = attempts.begin(run)

@@ -342,6 +342,18 @@ def test_damaged_statistics_are_made_again(tmp_path: Path) -> None:
     assert damaged_statistics(run) == []
 
 
+def test_statistics_of_another_run_are_made_again(tmp_path: Path) -> None:
+    run, other = (make_run(tmp_path / name, captions=n) for name, n in (("run", 4), ("b", 3)))
+    before = run_query(run, "FROM ranking")
+    run_query(other, "FROM ranking")
+    for name in names(run):
+        (theirs,) = [n for n in names(other) if n.split(".")[0] == name.split(".")[0]]
+        Path(run.location, name).write_bytes(Path(other.location, theirs).read_bytes())
+    assert set(damaged_statistics(run)) == names(run)
+    assert run_query(run, "FROM ranking").equals(before)
+    assert damaged_statistics(run) == []
+
+
 def test_readers_at_once_agree(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", captions=4)
     found: list[pa.Table] = []
