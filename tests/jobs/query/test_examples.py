@@ -59,7 +59,7 @@ CORRECTED = "q_differs"
 
 
 def states_in(views: Views, sql: str) -> list[str]:
-    """Return a query's rows of states as text, in any order."""
+    """Return a query's rows as text, in any order, without those of contributions."""
     return sorted(
         str(
             {
@@ -69,7 +69,7 @@ def states_in(views: Views, sql: str) -> list[str]:
             }
         )
         for row in views.query(sql).to_pylist()
-        if row["patch_kind"] == "state"
+        if row.get("patch_kind", "state") == "state"
     )
 
 
