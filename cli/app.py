@@ -29,7 +29,13 @@ from cli import edit_batch as edit
 from cli.options.meant import ListingCommand, MeantGroup, OnceCommand
 from cli.options.sampling import as_typed, own_name
 from cli.printing.lines import say
-from cli.printing.streams import check_folder, check_streams, flush_stdout, tidy_end
+from cli.printing.streams import (
+    check_folder,
+    check_streams,
+    check_width,
+    flush_stdout,
+    tidy_end,
+)
 from schemas.errors import DqfError
 from schemas.printable import message
 
@@ -147,6 +153,7 @@ def main() -> None:
     try:
         check_streams()
         check_folder()
+        check_width()
         with tidy_end():
             _run()
     except DqfError as error:

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, cast
 
 from schemas.errors import DqfError
+from schemas.printable import shown
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -41,6 +43,10 @@ def tidy_end() -> Generator[None]:
 
 def _exit(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
+
+
+WIDTH = re.compile("[0-9]{1,4}")
+"""Pattern of a terminal's width; lines of more columns fill the memory."""
 
 
 class _Stdout(io.FileIO):
@@ -85,6 +91,14 @@ def check_folder() -> None:
         os.getcwd()
     except OSError as error:
         raise DqfError(f"the working directory is gone ({error.strerror}): cd to one") from error
+
+
+def check_width() -> None:
+    """Raise DqfError for a width of the terminal for which no help or table can be laid out."""
+    for name in ("COLUMNS", "TERMINAL_WIDTH"):
+        text = os.environ.get(name, "")
+        if text and not WIDTH.fullmatch(text):
+            raise DqfError(f"{name}={shown(text)} must be a number up to 9999: unset it")
 
 
 def flush_stdout() -> None:

@@ -188,6 +188,11 @@ def _start_local(cpus: int) -> None:
                 _system_config={"prestart_worker_first_driver": False},
                 **_options(),
             )
+    except OSError as error:
+        raise ClusterUnavailable(
+            f"a local Ray cannot start: {first_line(error)}; let RAY_TMPDIR name a folder of a "
+            "short path that can be written"
+        ) from error
     except Exception as error:
         if "timed out during startup" not in str(error):  # Ray raises no class of its own
             raise

@@ -19,12 +19,13 @@ import pytest
 from requests.utils import should_bypass_proxies
 
 from cli.options.run import here_or_there
+from cli.printing.streams import check_folder
 from jobs.cluster.address import ANSWER_S, check_address, check_answers, try_to_join
 from jobs.cluster.client import job_client
 from jobs.cluster.connection import JOIN_S, MOST_LOCAL, Cluster
 from jobs.cluster.processes import DRIVER_VARIABLE, orphans
 from jobs.cluster.token import protect_token
-from schemas.errors import ClusterUnavailable
+from schemas.errors import ClusterUnavailable, DqfError
 from tests.cli.test_commands import dqf
 from tests.covering import slow
 from tests.jobs.query.test_run_paths import traced
@@ -123,6 +124,29 @@ def test_an_encoding_that_lacks_a_letter_is_a_sentence(work: Path) -> None:
     assert done.stderr == (
         "dqf: stdout's encoding, ascii, lacks '\\xe9': set PYTHONIOENCODING=utf-8\n"
     )
+
+
+@pytest.mark.parametrize(
+    "setting", [("TERMINAL_WIDTH", "abc"), ("COLUMNS", "9" * 11), ("COLUMNS", "\u00b2")]
+)
+def test_a_width_that_no_terminal_has_is_a_sentence(
+    setting: tuple[str, str], work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(*setting)
+    done = dqf("nosuch", cwd=work)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"dqf: {setting[0]}=")
+    assert done.stderr.endswith("must be a number up to 9999: unset it\n")
+
+
+def test_a_working_directory_that_is_gone_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(DqfError, match="the working directory is gone"):
+        check_folder()
 
 
 @pytest.mark.parametrize("gpus", ["1.5", "-1", "nan", "inf", "1e300"])

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import duckdb
@@ -13,6 +14,7 @@ from jobs.query.catalog import CATALOG, write_catalog
 from jobs.query.export import export_run
 from jobs.query.select import run_query
 from jobs.runs.trace_run import TraceRun, open_run
+from schemas.errors import StoreError
 from schemas.table_format import TableFormat
 from tests.made_up.small_run import commit_scores, make_run
 
@@ -88,3 +90,15 @@ def test_resuming_a_moved_run_writes_its_catalog_again(run: TraceRun, tmp_path: 
     before = (copy / CATALOG).stat().st_mtime_ns
     write_catalog(open_run(copy))
     assert (copy / CATALOG).stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(("name", "said"), [("a?b", "DuckDB takes the \\?"), ("none", "TMPDIR")])
+def test_a_place_where_no_catalog_can_be_made_is_a_sentence(
+    name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "r")
+    (tmp_path / "a?b").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+    with pytest.raises(StoreError, match=said):
+        write_catalog(run)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a?b", "r"]
