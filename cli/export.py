@@ -8,6 +8,7 @@ import typer
 from cli.options.arguments import RunArgument
 from cli.options.progress import with_progress_options
 from cli.options.runs import run_location
+from cli.printing.answers import say_lost
 from cli.printing.lines import note, say
 from schemas.table_format import TableFormat
 
@@ -41,5 +42,7 @@ def export(
     from jobs.runs.trace_run import open_run
 
     chosen = table_format or format_of(out)
-    export_run(open_run(run_location(run)), out, chosen, note=note)
+    opened = open_run(run_location(run))
+    say_lost(opened)
+    export_run(opened, out, chosen, note=note)
     say(out)

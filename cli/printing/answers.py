@@ -27,12 +27,27 @@ def show(
     for run in runs.values():
         if output is not None and Path(run.location).resolve() in output.resolve().parents:
             raise QueryRefused(f"{output} is in a run's folder: write it elsewhere")
+        say_lost(run)
     is_text = output_format is not Format.PARQUET
     with open_query(runs, sql, as_text=is_text, only=only) as result:
         count = put(result.schema, result.batches, output_format, output=output)
     if output is not None or output_format is Format.TABLE:
         rows = f"{count} row{'' if count == 1 else 's'}"
         say(f"{rows} in {output}" if output else rows, err=True)
+
+
+def say_lost(run: "Run[Any]") -> None:
+    """Say how many units of a run that had finished are gone, if any."""
+    from jobs.pool.attempts import has_finished
+    from jobs.runs.progress import open_tasks
+
+    lost = sum(len(run.ordinals(task.chunk)) for task in open_tasks(run))
+    if lost and has_finished(run):
+        say(
+            f"run {run.location} had finished, but the scores of {lost:,} of its "
+            f"{len(run.units):,} units are gone: {run.resume_hint()} makes them again",
+            err=True,
+        )
 
 
 def view_rows() -> list[dict[str, object]]:

@@ -31,6 +31,10 @@ JOIN_S = 30
 over."""
 MOST_LOCAL = 64
 """Actors of a local Ray, where the machine has fewer CPUs: Ray starts a process for each."""
+LONGEST_TMPDIR = 107 - len(
+    f"/ray/session_2026-01-01_00-00-00_000000_{os.getpid()}/sockets/plasma_store"
+)
+"""Bytes of the path below which a local Ray makes its sockets (ray 2.60)."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 TOKEN_HELP = "put the cluster's token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
 
@@ -49,7 +53,8 @@ class Cluster:
     """GPUs that an actor takes; None: one if the cluster has any, else none."""
 
     def __post_init__(self) -> None:
-        """Raise ClusterUnavailable for more actors or GPUs than this machine has for a local Ray.
+        """Raise ClusterUnavailable for more actors or GPUs than this machine has for a local Ray,
+        or a folder whose path is too long for its sockets.
 
         A run is made later: what is refused here leaves none.
         """
@@ -60,6 +65,7 @@ class Cluster:
             raise ClusterUnavailable(f"this machine can have {most} actors, not {self.actors}")
         if self.gpus_an_actor:
             _check_gpus(self.gpus_an_actor)
+        _check_sockets()
 
 
 def _check_gpus(an_actor: float) -> None:
@@ -70,6 +76,16 @@ def _check_gpus(an_actor: float) -> None:
         raise ClusterUnavailable(
             f"this machine has {torch.cuda.device_count()} GPUs, but each actor takes "
             f"{an_actor:g}: leave --gpus and --device out"
+        )
+
+
+def _check_sockets() -> None:
+    """Raise ClusterUnavailable if the paths of a local Ray's sockets would be too long."""
+    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), None)
+    if name is not None and len(os.fsencode(os.environ[name])) > LONGEST_TMPDIR:
+        raise ClusterUnavailable(
+            f"a local Ray cannot start: {name} has more than {LONGEST_TMPDIR} bytes, and its "
+            f"sockets' paths would be too long: let RAY_TMPDIR name a folder of a short path"
         )
 
 

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from jobs.doctor.images import image_faults
 from jobs.doctor.parts import Audit, audit
 from jobs.doctor.surroundings import counted_strangers, surroundings
 from jobs.doctor.tables import check_tables, compared_units
-from jobs.pool.attempts import Outcome, attempts
+from jobs.pool.attempts import attempts, has_finished
 from jobs.query.catalog import CATALOG, catalog_state, write_catalog
 from jobs.runs.kept_images import FOLDER
 from jobs.runs.kinds import open_any
@@ -192,14 +191,7 @@ def _progress(run: Run[Any], audited: Audit) -> Finding:
     todo = run.resume_hint()
     if not left:
         todo = run.resume_hint("--retry-failed") if audited.failed else ""
-    elif _has_finished(run):
+    elif has_finished(run):
         text += ", though the run had finished: files of it are gone"
         return Finding(check="progress", state=State.NOTE, found=text, todo=todo)
     return Finding(check="progress", state=State.OK, found=text, todo=todo)
-
-
-def _has_finished(run: Run[Any]) -> bool:
-    """Return whether a process has worked a run through to its end."""
-    with suppress(StoreError):  # a damaged record, which another check names
-        return any(attempt.outcome is Outcome.FINISHED for attempt in attempts(run))
-    return False

@@ -1,9 +1,9 @@
 """Faults of the images that a run keeps."""
 
 from jobs.doctor.findings import Fault
-from jobs.runs.kept_images import FOLDER, IMAGE_NAME, CorruptImage, picked_units, read_images
+from jobs.runs.kept_images import FOLDER, IMAGE_NAME, picked_units, read_images
 from jobs.runs.trace_run import TraceRun
-from schemas.errors import first_line
+from schemas.errors import StoreError, first_line
 
 
 def image_faults(run: TraceRun) -> list[Fault]:
@@ -19,6 +19,6 @@ def image_faults(run: TraceRun) -> list[Fault]:
             continue
         try:
             read_images(run.storage.read(file.name), match["unit_id"])
-        except CorruptImage as error:
+        except StoreError as error:
             texts[file.name] = first_line(error)
     return [Fault(check="images", name=n, text=f"{n} {text}") for n, text in texts.items()]

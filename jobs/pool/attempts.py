@@ -118,6 +118,13 @@ def attempts(run: Run[object]) -> list[Attempt]:
     return [_read(run, name, names) for name in sorted(names) if RECORD.fullmatch(name)]
 
 
+def has_finished(run: Run[object]) -> bool:
+    """Return whether a process has worked a run through to its end."""
+    with suppress(StoreError):  # a damaged record, which `dqf doctor` names
+        return any(attempt.outcome is Outcome.FINISHED for attempt in attempts(run))
+    return False
+
+
 def last_begun(run: Run[object]) -> float:
     """Return the start of the last attempt in seconds by the storage's clock; 0 without any."""
     records = _records(run)

@@ -19,7 +19,7 @@ from hashlib import sha256
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.runs.parts import NOT_PARQUET, Live
+from jobs.runs.parts import DAMAGED, Live
 from jobs.runs.run import Run
 from schemas.errors import StoreError
 from schemas.statistics import STATISTICS, STATISTICS_VERSION
@@ -58,7 +58,7 @@ def kept_statistics(run: Run[object], key: str) -> dict[str, pa.Table] | None:
         return None
     try:
         return {table: _read(run.storage.read(found[table]), table, key) for table in STATISTICS}
-    except NOT_PARQUET:  # damaged, another run's, or gone since: they are made again
+    except DAMAGED:  # damaged, another run's, or gone since: they are made again
         return None
 
 
@@ -74,7 +74,7 @@ def _is_whole(run: Run[object], name: str) -> bool:
             _read(run.storage.read(name), match["table"], match["key"])
     except FileNotFoundError:  # newer ones took its place
         return True
-    except NOT_PARQUET:
+    except DAMAGED:
         return False
     return True
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.pool.attempts import Attempt, attempts, last_begun
+from jobs.pool.attempts import Attempt, Outcome, attempts, last_begun
 from jobs.runs.packs import group_chunks
 from jobs.runs.progress import progress_of
 from jobs.runs.run import Run
@@ -20,8 +20,9 @@ class Status:
 
     run: str
     state: str
-    """planned, running, finished, stopped, failed, interrupted (the driver was killed), or `on
-    HOST`: the driver's state is not known on this machine, and nothing was committed lately."""
+    """planned, running, finished, incomplete (it had finished, and parts are gone since), stopped,
+    failed, interrupted (the driver was killed), or `on HOST`: the driver's state is not known on
+    this machine, and nothing was committed lately."""
     done: int
     """Units that were tried."""
     failed: int
@@ -57,6 +58,8 @@ def status_of(run: Run[Any]) -> Status:
 def _state(last: Attempt | None, *, left: int, idle_s: float | None) -> str:
     if last is None:
         return "planned" if left else "finished"
+    if last.outcome is Outcome.FINISHED and left:
+        return "incomplete"
     if last.outcome is not None:
         return last.outcome.value
     if last.is_alive is None:

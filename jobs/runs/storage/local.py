@@ -48,8 +48,11 @@ class LocalStorage:
     def read(self, name: str) -> bytes:
         """Return a file's content; FileNotFoundError if there is none."""
         path = self._path(name)
-        with _user_errors(path), open_regular(path) as file:
-            return file.read()
+        try:
+            with _user_errors(path), open_regular(path) as file:
+                return file.read()
+        except FileNotFoundError as error:
+            raise self._missing(name) from error
 
     def exists(self, name: str) -> bool:
         """Return whether there is such a file."""
@@ -58,7 +61,10 @@ class LocalStorage:
             return path.is_file()
 
     def files(self, folder: str) -> list[StoredFile]:
-        """Return the files directly in `folder`, by name, without writers' temporary files."""
+        """Return the files directly in `folder`, by name, without writers' temporary files.
+
+        A folder or pipe that is named as a file is among them: reading it raises StoreError.
+        """
         path = self._path(folder)
         try:
             with _user_errors(path), os.scandir(path) as entries:
@@ -152,10 +158,11 @@ def _user_errors(path: Path) -> Generator[None]:
 
 def _stored_files(entries: Iterable[os.DirEntry[str]], *, prefix: str) -> Iterator[StoredFile]:
     for entry in entries:
-        if entry.name.startswith(".") or not entry.is_file():
+        if entry.name.startswith(".") or (entry.is_dir() and "." not in entry.name):
             continue
         try:
-            found = entry.stat()
+            # A link that leads nowhere is itself listed.
+            found = entry.stat(follow_symlinks=entry.is_file())
         except FileNotFoundError:  # another process removed it since
             continue
         yield StoredFile(name=prefix + entry.name, size=found.st_size, modified=found.st_mtime)

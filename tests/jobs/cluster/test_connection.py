@@ -57,3 +57,16 @@ print(before, is_token_auth_enabled())
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.split() == ["False", "True"]
+
+
+@pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])
+def test_a_path_too_long_for_sockets_is_refused_before_a_run_is_made(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv(name, "/tmp/" + "x" * 40)
+    with pytest.raises(ClusterUnavailable, match=f"{name} has more than [0-9]+ bytes"):
+        Cluster()
+    Cluster(address="10.0.0.5:6379")
+    monkeypatch.setenv(name, "/tmp")
+    Cluster()

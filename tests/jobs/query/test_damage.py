@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.doctor.examine import examine, repair
+from jobs.pool.attempts import Outcome, begin, end
 from jobs.query.damage import unopened_file
 from jobs.query.select import open_query, run_query
 from jobs.runs.parts import (
@@ -26,6 +27,7 @@ from jobs.runs.parts import (
     part_name,
 )
 from jobs.runs.trace_run import TraceRun, open_run
+from jobs.tracing.status import status_of
 from schemas.errors import DqfError, StoreError
 from schemas.tables import CAPTIONS
 from tests.cli.test_commands import dqf
@@ -157,6 +159,43 @@ def test_what_cannot_be_opened_now_is_not_called_damaged(folder: Path) -> None:
     assert not isinstance(caught.value, CorruptPart)
     error = duckdb.IOException('IO Error: Cannot open file "/a "b": c": Too many open files')
     assert str(unopened_file(error)) == '/a "b": c cannot be read: Too many open files'
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+@pytest.mark.parametrize("name", [part_name(1), pack_name(0)])
+def test_what_is_no_file_is_not_passed_over_as_a_missing_part(
+    name: str, kind: str, folder: Path
+) -> None:
+    path = folder / name
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("nowhere")
+    for read in (
+        lambda run: run_query(run, "SELECT count(*) FROM scores"),
+        status_of,
+        lambda run: examine(run.location, lambda progress: None),
+    ):
+        with pytest.raises(StoreError, match=f"^cannot use {path}: it is not a regular file"):
+            read(open_run(folder))
+
+
+def test_a_finished_run_whose_parts_are_gone_is_said_to_be_incomplete(folder: Path) -> None:
+    run = open_run(folder)
+    for chunk in set(range(run.num_chunks)) - run.done_chunks():
+        commit_scores(run, chunk)
+    end(run, begin(run), Outcome.FINISHED)
+    asked = ("query", "r", "SELECT count(*) FROM scores", "--format", "csv")
+    assert status_of(run).state == "finished"
+    assert "gone" not in dqf(*asked, cwd=folder.parents[1]).stderr
+    (folder / part_name(1)).unlink()
+    assert status_of(run).state == "incomplete"
+    assert f"had finished, but the scores of {len(run.ordinals(1))} of" in (
+        dqf(*asked, cwd=folder.parents[1]).stderr
+    )
 
 
 @pytest.mark.parametrize("name", TABLES)
