@@ -55,8 +55,16 @@ def stop_driver(location: str, *, address: str | None) -> str:
 
 
 def runs_in(folder: Path) -> Iterator[Status]:
-    """Yield the status of each run in a folder; for an unreadable run, the reason."""
-    for path in sorted(folder.glob(f"*/{PLAN}")):
+    """Yield the status of each run in a folder; for an unreadable run, the reason.
+
+    StoreError: the folder cannot be listed.
+    """
+    try:
+        plans = sorted(folder.glob(f"*/{PLAN}"))
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a null byte
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StoreError(f"cannot list {folder}: {reason}") from error
+    for path in plans:
         try:
             yield status_of(open_any(path.parent))
         except DqfError as error:

@@ -263,3 +263,9 @@ def test_nothing_of_a_run_reaches_the_terminal_raw(work: Path) -> None:
     for command in (("trace", "logs", "other"), ("trace", "status", "other"), ("rank", "r")):
         done = dqf(*command, cwd=work)
         assert not set("\x1b\x07\x9b\u202e") & set(done.stdout + done.stderr), command
+
+
+def test_a_folder_of_an_impossible_name_is_not_listed(work: Path) -> None:
+    listed = dqf("trace", "list", "x" * 300, cwd=work)
+    assert (listed.returncode, listed.stdout) == (2, "")
+    assert listed.stderr == f"dqf: cannot list {'x' * 300}: File name too long\n"
