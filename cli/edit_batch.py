@@ -224,7 +224,7 @@ def edit_batch(
 
     request = EditRequest(
         out=out,
-        run=run_location(from_run) if from_run else None,
+        run=None if from_run is None else run_location(from_run),
         layers=tuple(layer or ()),
         component_set=set,
         model=model,

@@ -164,13 +164,14 @@ def results(
     from jobs.evaluation.by_concept import MAX_STILL_RECOGNISED, results_by_concept
     from jobs.evaluation.judgment import Limits, check_limits, judge
     from jobs.evaluation.measures import results as measured
-    from jobs.runs.evaluation_run import open_evaluation
+    from jobs.runs.evaluation_run import open_evaluation_of
 
+    check_is_edit(edit)
     limits = Limits(max_still_recognised=max_still_recognised, min_kept=min_kept, each=each)
     check_limits(limits)
     if card:
         check_output(card, error=ConceptError)
-    run = open_evaluation(out or edit / EVALUATION)
+    run = open_evaluation_of(edit, out or edit / EVALUATION)
     groups = measured(run)
     concepts = results_by_concept(run, limit=max_still_recognised or MAX_STILL_RECOGNISED)
     if by is By.CONCEPT:
@@ -181,11 +182,11 @@ def results(
     for judgment in judgments:
         note(judgment.sentence)
     if card:
-        from jobs.editing.manifest import read_manifest
+        from jobs.editing.whole import read_edit
         from jobs.evaluation.card import edit_card
 
         page = edit_card(
-            read_manifest(edit), run, groups=groups, concepts=concepts, judgments=judgments
+            read_edit(edit), run, groups=groups, concepts=concepts, judgments=judgments
         )
         write_whole(card, page.encode())
         note(f"edit card: {card}")

@@ -131,7 +131,8 @@ def _words(text: str, option: str, allowed: tuple[str, ...] = ()) -> tuple[str, 
     unknown = [word for word in words if allowed and word not in allowed]
     if unknown or not words:
         wrong = unknown[0] if unknown else text
-        raise PlanError(f"{option} {wrong!r}: give some of {', '.join(allowed)} with commas")
+        some = f"some of {', '.join(allowed)}" if allowed else "one value, or several"
+        raise PlanError(f"{option} {wrong!r}: give {some} with commas")
     return words
 
 

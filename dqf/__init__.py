@@ -13,11 +13,10 @@ from dqf.packages import refuse_foreign
 if TYPE_CHECKING:
     from engine.model.opening import open_model
     from engine.model.scorer import open_scorer
-    from engine.tracing.notebook import trace_caption
     from jobs.cluster.connection import Cluster
     from jobs.editing.request import EditRequest, run_edit
     from jobs.evaluation.evaluate import EvaluationRequest, evaluate, prepare_evaluation
-    from jobs.notebook import Trace, trace
+    from jobs.notebook import Trace, trace, trace_caption
     from jobs.query.results import effects, open_run, query, rank
     from schemas.caption import Caption
     from schemas.component import Kind, Part
@@ -74,7 +73,7 @@ PLACES = {
     "rank": "jobs.query.results",
     "run_edit": "jobs.editing.request",
     "trace": "jobs.notebook",
-    "trace_caption": "engine.tracing.notebook",
+    "trace_caption": "jobs.notebook",
 }
 """The module of each public name; a test holds it against the imports for type checkers."""
 

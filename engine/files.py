@@ -250,6 +250,12 @@ def check_output(path: Path, *, error: type[DqfError]) -> None:
     it could replace.
     """
     check_writable(path, error=error)
+    refuse_inside(path, error=error)
+
+
+def refuse_inside(path: Path, *, error: type[DqfError]) -> None:
+    """Raise `error` for a path in the folder of a run, an edit or a sweep, which may be replaced or
+    removed as a whole."""
     for folder in path.absolute().resolve().parents:
         if any(is_file(folder / name) for name in OWN):
             raise error(f"{path} is in a run's folder or an edit's, {folder}: write it elsewhere")

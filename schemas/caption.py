@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from functools import cache, cached_property
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from schemas.checked_model import CheckedModel
 from schemas.concept import same_text
 from schemas.content_id import content_id
 from schemas.errors import PlanError
@@ -18,7 +19,7 @@ LETTER = r"[\w\u0300-\u036f]"
 """A character of a word, with the accents that decomposed text (NFD) writes after their letter."""
 
 
-class Caption(BaseModel):
+class Caption(CheckedModel):
     """A caption, the subject whose embedding is noised, and the attribute under study."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -2,10 +2,13 @@
 
 import unicodedata
 from enum import StrEnum
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from schemas.checked_model import CheckedModel
 from schemas.documents import JsonError, is_mapping, json_value
+from schemas.errors import ConceptError, DqfError
 
 MAX_CHARACTERS = 120
 """Longest concept or replacement; CLIP reads about 75 tokens, which include a template's words."""
@@ -71,9 +74,10 @@ def same_text(left: str, right: str) -> bool:
     return plain_text(left) == plain_text(right)
 
 
-class Concept(BaseModel):
+class Concept(CheckedModel):
     """One row of a concept file; an empty field counts as not given."""
 
+    refused_as: ClassVar[type[DqfError]] = ConceptError
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     concept: str = Field(min_length=1, max_length=MAX_CHARACTERS)

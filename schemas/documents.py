@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -152,6 +152,24 @@ def parsed(kind: type[T], content: object, name: str, *, error: type[DqfError]) 
         return _adapter(kind).validate_python(content)
     except ValidationError as problem:
         raise error(f"{name}: {first_message(problem)}") from problem
+
+
+def checked(kind: type[T], given: T, *, error: type[DqfError]) -> T:
+    """Return a dataclass that a caller made, with every field of its declared type.
+
+    `error`: it is not of `kind`, or a field is of another type or out of its range.
+    """
+    if not isinstance(given, kind):
+        raise error(f"give {kind.__name__}(...), not {shown(given)}")
+    hints = get_type_hints(kind)
+    values = {name: getattr(given, name) for name in hints}
+    for name, value in values.items():
+        if isinstance(value, bool) and hints[name] is not bool:
+            raise error(f"{name} is {value}: give a number or text")
+    try:
+        return _adapter(kind).validate_python(values)
+    except ValidationError as problem:
+        raise error(first_message(problem)) from problem
 
 
 def parsed_rows(

@@ -1,11 +1,13 @@
 """The settings of an edit: all that determines the edited weights besides model and concepts."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
-from schemas.concept import Concept
+from schemas.concept import MAX_WEIGHT, Concept
+
+Weight = Annotated[float, Field(ge=0, le=MAX_WEIGHT)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,15 +19,15 @@ class RoleWeights:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    before: float = 0.0
+    before: Weight = 0.0
     """All tokens before the subject's last, including the start token, together."""
-    subject: float = 1.0
+    subject: Weight = 1.0
     """The last token of the subject."""
-    words: float = 1.0
+    words: Weight = 1.0
     """All words after the subject, together."""
-    eos: float = 1.0
+    eos: Weight = 1.0
     """The first end-of-text token."""
-    pads: float = 1.0
+    pads: Weight = 1.0
     """Evenly spaced positions after the first end-of-text token, together."""
 
 
@@ -39,16 +41,18 @@ class EditSettings:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    components: tuple[str, ...] = ("text_encoder.layers.0.self_attn",)
+    components: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "text_encoder.layers.0.self_attn",
+    )
     """Components to edit, which are solved in the network's order."""
     objective: Literal["residual", "published"] = "residual"
     """The objective that is minimized; with `published` (see its module) only `ridge` has an
     effect."""
-    ridge: float = 1e-2
+    ridge: Annotated[float, Field(gt=0, le=MAX_WEIGHT)] = 1e-2
     """lambda: penalty on the change in every direction, in units of the keys."""
-    preserve: float = 3.0
+    preserve: Weight = 3.0
     """mu: weight of the outputs for kept names relative to those for the concepts."""
-    general: float = 0.0
+    general: Weight = 0.0
     """nu: weight of the outputs for general captions, by the covariance of their keys."""
     forms: bool = True
     """Whether plurals, articles, capitals and possessives of a concept are edited with it."""

@@ -1,6 +1,8 @@
 """The manifest of an edit, `edit.json`: what was edited, how, where and why, and what changed."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.concept import Concept
 from schemas.edit_settings import EditSettings
@@ -22,11 +24,11 @@ class Matrix(_Declared):
     name: str
     """Public name: the pipeline's part and the parameter's name in it."""
     shape: tuple[int, ...]
-    rank: int
+    rank: Annotated[int, Field(ge=0)]
     """Rank of the change, above the float32 rounding of the original."""
-    norm_before: float
+    norm_before: Annotated[float, Field(gt=0)]
     """Frobenius norm of the original, |W0|."""
-    relative_change: float
+    relative_change: Annotated[float, Field(ge=0)]
     """Frobenius norm of the change over that of the original, |dW| / |W0|."""
     hash_before: str
     hash_after: str
@@ -82,7 +84,7 @@ class EditManifest(_Declared):
     model: str
     """As a user opens it: a built-in name, a folder, or a hub id with its commit."""
     model_hash: str
-    concepts: tuple[Concept, ...]
+    concepts: Annotated[tuple[Concept, ...], Field(min_length=1)]
     settings: EditSettings
     located: EditSite
     numerics: Numerics

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from schemas.caption import Occurrence
+from schemas.checked_model import CheckedModel
 
 DEFAULT_NOISE = 3.0
 """In standard deviations of the embeddings, as ROME's traces and Basu et al. 2024 have it."""
@@ -30,7 +31,7 @@ def _noise_sigmas(given: object) -> float | tuple[float, ...]:
     return noises[0] if len(noises) == 1 else noises
 
 
-class Numerics(BaseModel):
+class Numerics(CheckedModel):
     """Every setting that changes a score besides the model, the caption and the seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -24,13 +24,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from engine.files import is_file
+from engine.editing.delta_file import delta_path
 from engine.model.model import Diffusion, Skeleton
 from schemas.documents import parsed, read_json
 from schemas.errors import ConceptError
 
-DELTA = "edit.safetensors"
-"""The delta's name in an edit's folder."""
 VERSION = "1"
 """Version of the delta's format."""
 NO_METADATA: Mapping[str, str] = MappingProxyType({})
@@ -42,19 +40,6 @@ Originals = dict[str, dict[Literal["float32", "bfloat16", "float16"], str]]
 """The hash of each original matrix, by the precision that holds it."""
 
 
-def delta_hash(edit: Path) -> str:
-    """Return the content hash of an edit's delta; ConceptError if the folder has none."""
-    delta = edit / DELTA
-    if not is_file(delta):
-        raise _without_delta(edit)
-    return hashlib.blake2b(delta.read_bytes(), digest_size=16).hexdigest()
-
-
-def _without_delta(edit: Path) -> ConceptError:
-    """Return the error of a folder whose delta is missing, or is a pipe or a link to nothing."""
-    return ConceptError(f"{edit} is not an edit folder: it has no file {DELTA}")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
     """The content of an edit's `edit.safetensors`."""
@@ -64,6 +49,8 @@ class Delta:
     model: str
     """The model that they belong to, as a user opens it."""
     originals: Originals
+    concepts: str | None
+    """The hash of the concepts; None in a file that has none."""
 
 
 def weights_of(model: Diffusion | Skeleton) -> dict[str, nn.Parameter]:
@@ -138,9 +125,7 @@ def write_delta(
 
 def open_delta(folder: Path) -> Delta:
     """Return the delta of an edit's folder, for any model; ConceptError: it has none."""
-    path = folder / DELTA
-    if not is_file(path):
-        raise _without_delta(folder)
+    path = delta_path(folder)
     try:
         with safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}
@@ -163,7 +148,12 @@ def open_delta(folder: Path) -> Delta:
             )
         if not weight.isfinite().all():
             raise ConceptError(f"{path} is damaged, it holds numbers that are not finite: {name}")
-    return Delta(weights=weights, model=metadata["model"], originals=originals)
+    return Delta(
+        weights=weights,
+        model=metadata["model"],
+        originals=originals,
+        concepts=metadata.get("dqf_concepts_hash"),
+    )
 
 
 def read_delta(folder: Path, model: Diffusion) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from engine.files import is_folder
-from engine.model.device import process_device
+from engine.model.device import device_of
 from engine.model.families.known import FAMILIES
 from engine.model.hub import config_folder, model_folder
 from engine.model.model import Diffusion, Family, Skeleton, TextEncoder
@@ -27,7 +27,7 @@ from engine.model.parts import (
     part_class,
     part_skeleton,
 )
-from engine.model.registry import model_source, split_variant
+from engine.model.registry import as_name, model_source, split_variant
 from engine.model.schedulers import (
     ANY_TOKENS,
     check_scheduler,
@@ -41,13 +41,16 @@ from engine.model.weight_files import PartError, no_variant, read_json
 from schemas.errors import ModelUnavailable, PlanError
 from schemas.numerics import Numerics
 
+DTYPES = ("float32", "bfloat16", "float16")
+"""Types that the denoiser and the text encoders are opened in."""
+
 # Each loading step draws a bar of its own; users should see the run's only.
 diffusers_logging.disable_progress_bar()
 transformers_logging.disable_progress_bar()
 
 
 def open_model(
-    name: str,
+    name: str | Path,
     *,
     dtype: str = "float32",
     device: torch.device | str | None = None,
@@ -64,14 +67,19 @@ def open_model(
 
 
 def open_with_pipeline(
-    name: str,
+    name: str | Path,
     *,
     dtype: str = "float32",
     device: torch.device | str | None = None,
     offload: bool | None = None,
 ) -> tuple[Diffusion, Any]:
     """Return a model as `open_model` does, and the diffusers pipeline that has its networks."""
-    torch_device = process_device() if device is None else torch.device(device)
+    name = as_name(name)
+    if offload not in (None, True, False):
+        raise ModelUnavailable(f"offload {offload!r}: give True, False or None")
+    if dtype not in DTYPES:
+        raise ModelUnavailable(f"dtype {dtype!r}: give {', '.join(DTYPES)}")
+    torch_device = device_of(device)
     with _naming(name):
         described = _described(name, model_folder(name))
         family, folder = described.family, described.folder

@@ -11,6 +11,7 @@ from engine.files import is_file, is_folder
 from engine.model.digests import file_digest
 from schemas.errors import ModelUnavailable
 from schemas.numerics import DEFAULT_NOISE
+from schemas.printable import shown
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 EMOJI_SD, EMOJI_DIT = REFERENCE / "emoji-sd", REFERENCE / "emoji-dit"
@@ -234,6 +235,15 @@ def split_variant(name: str) -> tuple[str, str | None]:
 def with_variant(name: str, variant: str | None) -> str:
     """Return a model's name with a variant."""
     return name if variant is None else f"{name}#{variant}"
+
+
+def as_name(given: object, noun: str = "model") -> str:
+    """Return the name of a model or scorer that a caller gave as text or path; ModelUnavailable
+    for anything else."""
+    name = str(given) if isinstance(given, str | Path) else ""
+    if not name.strip():
+        raise ModelUnavailable(f"give the {noun}'s name or folder as text, not {shown(given)}")
+    return name
 
 
 def checked_source(name: str) -> str:

@@ -151,6 +151,10 @@ def set_steps(
             if steps > most
             else f"steps {steps}: {first_line(error)}"
         ) from error
+    # diffusers counts `steps_offset` beyond the steps that the model was trained on.
+    trained, last = scheduler.config.num_train_timesteps, int(max(scheduler.timesteps))
+    if hasattr(scheduler, "alphas_cumprod") and last >= trained:
+        raise PlanError(f"steps {steps}: {type(scheduler).__name__} has no such step: give fewer")
 
 
 def check_scheduler(

@@ -14,10 +14,11 @@ from huggingface_hub.constants import HF_HUB_OFFLINE
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize
 
 from engine.files import is_folder
+from engine.model.device import device_of
 from engine.model.finite import refuse_not_finite
 from engine.model.hub import node_lock
 from engine.model.parts import check_finite
-from engine.model.registry import scorer_source
+from engine.model.registry import as_name, scorer_source
 from engine.model.weight_files import PartError, read_headers, read_json
 from schemas.errors import ModelUnavailable, PlanError, first_line
 
@@ -29,13 +30,14 @@ already."""
 class Scorer:
     """An open_clip model that scores images against texts."""
 
-    def __init__(self, spec: str, *, device: torch.device | str = "cpu") -> None:
+    def __init__(self, spec: str | Path, *, device: torch.device | str = "cpu") -> None:
         """Open the model of `spec`: `builtin:emoji-sd`, a folder or `ARCHITECTURE:PRETRAINED`.
 
         ModelUnavailable: there is no such scorer or it cannot be fetched.
         """
-        self._device = torch.device(device)
+        spec = self.spec = as_name(spec, "scorer")
         check_scorer(spec)
+        self._device = device_of(device)
         try:
             name, pretrained = _resolve(spec)
             _fetch(name, pretrained)
@@ -93,7 +95,7 @@ class Scorer:
         return self._text_D[text]
 
 
-def open_scorer(spec: str, device: torch.device | str = "cpu") -> Scorer:
+def open_scorer(spec: str | Path, device: torch.device | str = "cpu") -> Scorer:
     """Return the scorer of `spec`; ModelUnavailable if there is none."""
     return Scorer(spec, device=device)
 

@@ -15,12 +15,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import Any, cast
+from typing import Annotated, Any, cast
+
+from pydantic import Field
 
 from engine.files import is_file
 from jobs.cluster.processes import end_orphans, mark_descendants
 from jobs.cluster.token import protect_token
+from schemas.documents import parsed
 from schemas.errors import ClusterUnavailable, first_line
+from schemas.printable import shown
 
 OBJECT_STORE_BYTES = 200 * 2**20
 """Size of the object store, which results never pass through."""
@@ -36,6 +40,12 @@ LONGEST_TMPDIR = 107 - len(
 )
 """Bytes of the path below which a local Ray makes its sockets (ray 2.60)."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+VALUES: dict[str, Any] = {
+    "address": Annotated[str, Field(min_length=1)],
+    "actors": Annotated[int, Field(strict=True, ge=1)],
+    "gpus_an_actor": Annotated[float, Field(strict=True, ge=0, le=1024)],
+}
+"""The values that a cluster's fields may have besides None."""
 TOKEN_HELP = "put the cluster's token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
 
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
@@ -53,11 +63,14 @@ class Cluster:
     """GPUs that an actor takes; None: one if the cluster has any, else none."""
 
     def __post_init__(self) -> None:
-        """Raise ClusterUnavailable for more actors or GPUs than this machine has for a local Ray,
-        or a folder whose path is too long for its sockets.
+        """Raise ClusterUnavailable for a value that is none, for more actors or GPUs than this
+        machine has for a local Ray, or for a folder whose path is too long for its sockets.
 
         A run is made later: what is refused here leaves none.
         """
+        for name, kind in VALUES.items():
+            if (value := getattr(self, name)) is not None:
+                parsed(kind, value, f"Cluster: {name}", error=ClusterUnavailable)
         if self.address is not None:
             return
         most = max(MOST_LOCAL, len(os.sched_getaffinity(0)))
@@ -105,6 +118,8 @@ def connected(cluster: Cluster) -> Generator[Capacity]:
     ClusterUnavailable: the cluster refuses the token, runs another version of Ray, falls silent, or
     has no GPU although actors are to take some.
     """
+    if not isinstance(cluster, Cluster):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ClusterUnavailable(f"give dqf.Cluster(...), not {shown(cluster)}")
     prepare_environment(cluster.address)
     import ray
 

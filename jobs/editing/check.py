@@ -8,7 +8,7 @@ from engine.editing.lora import PEFT_FILE
 from engine.editing.lora_check import CheckedMatrix, check_lora
 from engine.files import is_file
 from engine.model.opening import check_model, open_with_pipeline
-from jobs.editing.manifest import read_manifest
+from jobs.editing.whole import read_edit
 from jobs.runs.progress import Note
 from schemas.errors import ConceptError
 
@@ -21,7 +21,7 @@ def check_edit(folder: Path, *, lora: Path | None, note: Note) -> list[CheckedMa
     """
     if find_spec("peft") is None:
         raise ConceptError("diffusers loads a LoRA with peft: install it, pip install 'dqf[lora]'")
-    manifest = read_manifest(folder)
+    manifest = read_edit(folder)
     file = folder / PEFT_FILE if lora is None else lora
     if not is_file(file):
         why = f"; its LoRA is {manifest.lora}" if lora is None else ""

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.editing.delta import Delta, norm, open_delta
-from jobs.editing.manifest import read_manifest
+from engine.editing.delta import Delta, norm
+from jobs.editing.whole import open_edit
 from schemas.concept import Concept, plain_text
 from schemas.documents import is_mapping
 from schemas.manifest import EditManifest, Matrix
@@ -28,8 +28,7 @@ class Difference:
 def diff_edits(first: Path, second: Path) -> list[Difference]:
     """Return the differences between two edits' folders; ConceptError: one is not an edit's
     folder."""
-    a, b = read_manifest(first), read_manifest(second)
-    delta_a, delta_b = open_delta(first), open_delta(second)
+    (a, delta_a), (b, delta_b) = open_edit(first), open_edit(second)
     differences: list[Difference] = []
     if a.model_hash != b.model_hash:
         differences.append(Difference(what="model", name="model", first=a.model, second=b.model))
@@ -59,7 +58,7 @@ def _said(concept: Concept) -> dict[str, str]:
         "replacement": concept.replacement_text,
         "kind": concept.kind.value,
         "mode": concept.mode.value,
-        "weight": f"{concept.weight:g}",
+        "weight": _plain(concept.weight),
         **({"prompts": "|".join(concept.prompts)} if concept.prompts else {}),
         **({"forms": "|".join(concept.forms)} if concept.forms is not None else {}),
     }
@@ -85,7 +84,12 @@ def _flat(settings: Mapping[str, object], within: str = "") -> Iterator[tuple[st
         if is_mapping(value):
             yield from _flat(value, f"{within}{name}.")
         else:
-            yield f"{within}{name}", f"{value:g}" if isinstance(value, float) else str(value)
+            yield f"{within}{name}", _plain(value) if isinstance(value, float) else str(value)
+
+
+def _plain(number: float) -> str:
+    """Return all digits of a number, so that two numbers never read the same."""
+    return repr(number).removesuffix(".0")
 
 
 def _matrices(a: tuple[EditManifest, Delta], b: tuple[EditManifest, Delta]) -> Iterator[Difference]:
@@ -107,9 +111,7 @@ def _change(matrix: Matrix | None) -> str | None:
 
 def _distance(a: tuple[Matrix | None, Delta], b: tuple[Matrix | None, Delta]) -> float | None:
     changed = [
-        (matrix, delta.weights[matrix.name])
-        for matrix, delta in (a, b)
-        if matrix is not None and matrix.name in delta.weights
+        (matrix, delta.weights[matrix.name]) for matrix, delta in (a, b) if matrix is not None
     ]
     if len(changed) < 2:
         # The other edit has the original matrix, so that the distance is this edit's own change.

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from engine.editing.checkpoint import copy_with
-from engine.editing.delta import DELTA, norm, weight_hash, write_delta
+from engine.editing.delta import norm, weight_hash, write_delta
+from engine.editing.delta_file import DELTA
 from engine.editing.embeddings import moves_tokens
 from engine.editing.lora import (
     KOHYA_FILE,
@@ -28,7 +29,7 @@ from engine.model.registry import BUILT_IN, model_hash, pinned, split_variant, w
 from jobs.editing.images import Shown
 from jobs.editing.manifest import MANIFEST, manifest_text
 from jobs.editing.plan import EditPlan
-from schemas.content_id import content_id
+from jobs.editing.whole import concepts_hash
 from schemas.manifest import MANIFEST_VERSION, EditManifest, Matrix
 
 FULL_MODEL = "model"
@@ -90,16 +91,15 @@ def metadata(plan: EditPlan) -> dict[str, str]:
     name = with_variant(Path(named).name if is_folder(named) else named, variant)
     first = ("token embeddings",) if plan.settings.embeddings else ()
     components = ", ".join((*first, *plan.settings.components))
-    concepts = sorted(concept.model_dump_json() for concept in plan.concepts)
     return {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.title": f"Edit of {name}, concepts: {len(concepts)}",
+        "modelspec.title": f"Edit of {name}, concepts: {len(plan.concepts)}",
         "modelspec.description": f"Closed-form edit of {components} by dqf",
         "modelspec.implementation": "diffusers",
         "dqf_base_model": name,
         "dqf_base_model_hash": model_hash(plan.model),
         "dqf_components": components,
-        "dqf_concepts_hash": content_id(concepts),
+        "dqf_concepts_hash": concepts_hash(plan.concepts),
         "dqf_version": version("dqf"),
     }
 

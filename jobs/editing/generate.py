@@ -21,7 +21,7 @@ from engine.model.opening import check_model, count_steps, open_model, open_skel
 from engine.model.sampling import generate, pixels_of
 from engine.model.tokens import count_tokens
 from jobs.editing.grid import draw_grid
-from jobs.editing.manifest import read_manifest
+from jobs.editing.whole import read_edit
 from jobs.runs.progress import Note
 from schemas.errors import ConceptError, PlanError
 from schemas.manifest import EditManifest
@@ -89,7 +89,10 @@ def draw_before_and_after(drawing: Drawing, *, out: Path, note: Note) -> Path:
 
 def _opened(drawing: Drawing, note: Note) -> tuple[Diffusion, Mapping[str, torch.Tensor]]:
     """Return the model and the edit's weights, after all checks that need no model."""
-    manifest = None if drawing.edit is None else read_manifest(drawing.edit)
+    for place, seed in enumerate(drawing.seeds):
+        if seed in drawing.seeds[:place]:
+            raise PlanError(f"--seed {seed} is given twice: its images would be the same")
+    manifest = None if drawing.edit is None else read_edit(drawing.edit)
     name = drawing.model or (DEFAULT_MODEL if manifest is None else manifest.model)
     if manifest is not None:
         _check_fits(name, manifest, drawing.edit)

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field
 
 from engine.editing.editable import default_components, editables, edited_with
 from engine.editing.first_layer import is_clip
 from engine.editing.published import RIDGE as PUBLISHED_RIDGE
-from engine.files import refuse_occupied
+from engine.files import refuse_inside, refuse_occupied
 from engine.model.components import Networks
 from engine.model.defaults import default_sampling
 from engine.model.opening import check_model, count_steps, open_skeleton, open_tokenizers
@@ -20,11 +22,14 @@ from jobs.editing.key_workers import shared
 from jobs.editing.locate import locate, locate_set
 from jobs.editing.manifest import MANIFEST
 from jobs.editing.plan import EditPlan, in_process
-from jobs.input.concepts import read_concepts, read_numbered, refuse_lines
+from jobs.editing.together import check_together, edited_texts
+from jobs.input.concepts import check_concepts, read_concepts, read_numbered, refuse_lines
+from jobs.input.rows import Problem
 from jobs.runs.progress import Note
 from jobs.runs.trace_run import open_run
 from schemas.component import Part
 from schemas.concept import MAX_WEIGHT, Concept, plain_text
+from schemas.documents import checked
 from schemas.edit_settings import EditSettings
 from schemas.errors import ConceptError
 from schemas.manifest import EditManifest, EditSite
@@ -34,6 +39,9 @@ from schemas.plan import TracePlan
 AUTO = "auto"
 """The value of --layer that leaves the choice to the run."""
 
+MOST_IMAGES = 1000
+"""Most images of each prompt, which are all held in memory."""
+Name = Annotated[str, Field(min_length=1)]
 T = TypeVar("T")
 
 
@@ -42,16 +50,16 @@ class EditRequest:
     """The user's request; None means the default."""
 
     out: Path
-    run: str | None = None
+    run: str | Path | None = None
     """Run whose top-ranked text-encoder component is edited."""
     layers: tuple[str, ...] = ()
     """Components to edit instead, networks, blocks and layers that stand for their components, or
     patterns with `*`; AUTO or nothing: the MLPs where the run located the attribute."""
     component_set: str | None = None
     """The set of the run whose components are edited instead."""
-    model: str | None = None
-    scorer: str | None = None
-    images: int = 2
+    model: Name | None = None
+    scorer: Name | None = None
+    images: Annotated[int, Field(ge=0, le=MOST_IMAGES)] = 2
     ridge: float | None = None
     preserve: float | None = None
     general: float | None = None
@@ -80,16 +88,27 @@ def run_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note)
 
 def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note) -> EditPlan:
     """Return the plan of a request, checked against the run and the model's configs."""
+    request = checked(EditRequest, request, error=ConceptError)
+    concepts = tuple(concepts)
+    check_concepts(concepts)
     refuse_occupied(request.out, replacing=MANIFEST if request.overwrite else None)
+    refuse_inside(request.out, error=ConceptError)
     request = _without_auto(request)
-    plan = open_run(request.run).plan if request.run else None
+    plan = None if request.run is None else open_run(request.run).plan
     located, layers = _located(request, concepts, plan)
     request = replace(request, layers=layers)
     name = request.model or _given(plan).model
     check_model(name)
-    _check_distinct(concepts, list(open_tokenizers(name).values()))
+    check_together(
+        concepts, tokenizers=list(open_tokenizers(name).values()), forms=_has_forms(request)
+    )
     # A run's own numerics belong to its own model only.
     same = plan if plan and name in (plan.model, unpinned(plan.model)) else None
+    if plan and not same and request.layers:
+        raise ConceptError(
+            f"run {request.run} is of model {plan.model!r}, and --layer says what is edited, so "
+            "that nothing is read of it: leave --from-run out"
+        )
     _check_kept(request, concepts)
     skeleton = open_skeleton(name)
     if request.embeddings and not any(is_clip(e.module) for e in skeleton.encoders):
@@ -116,7 +135,7 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
         model=name,
         located=located,
         out=request.out,
-        settings=settings(request, components),
+        settings=settings(request, components, concepts),
         numerics=numerics,
         scorer=scorer,
         images=request.images,
@@ -177,36 +196,38 @@ def _site(request: EditRequest, concepts: tuple[Concept, ...], plan: TracePlan |
     raise ConceptError("name a run (--from-run), or a component (--layer) besides the model")
 
 
-def _check_distinct(concepts: Sequence[Concept], tokenizers: Sequence[Any]) -> None:
-    """Raise ConceptError if every tokenizer gives two names the same ids."""
-    first: dict[tuple[tuple[int, ...], ...], str] = {}
-    for concept in concepts:
-        ids = tuple(tuple(t(concept.concept, verbose=False).input_ids) for t in tokenizers)
-        name = first.setdefault(ids, concept.concept)
-        if name != concept.concept:
-            raise ConceptError(
-                f"{name!r} and {concept.concept!r} are the same tokens to the model: leave one out"
-            )
+def _has_forms(request: EditRequest) -> bool:
+    """Return whether other forms of a concept are edited: the published objective has none."""
+    return request.forms and request.objective == "residual"
 
 
 def _check_kept(request: EditRequest, concepts: Sequence[Concept]) -> None:
-    """Raise ConceptError if a name that is to be kept is edited, or nothing would keep it."""
-    edited = {plain_text(concept.concept) for concept in concepts}
+    """Raise ConceptError if a name that is to be kept is edited, nothing would keep it, or its row
+    has what no kept name has."""
+    edited = edited_texts(concepts, forms=_has_forms(request))
     for option, path in (("--keep", request.keep), ("--exactly", request.exactly)):
         if path is None:
             continue
         if request.objective == "published":
             raise ConceptError(f"the published objective keeps nothing: leave out {option}")
-        refuse_lines(
-            path,
-            [
-                (line, f"{option} keeps {concept.concept!r}, which is edited: leave it out of one")
-                for line, concept in read_numbered(path)
-                if plain_text(concept.concept) in edited
-            ],
-        )
+        problems: list[Problem] = []
+        for line, concept in read_numbered(path):
+            if said := edited.get(plain_text(concept.concept)):
+                wrong = f"{option} keeps {concept.concept!r}, which {said}: leave it out of one"
+                problems.append((line, wrong))
+            elif unread := _unread(concept, ("kind", "prompts")):
+                wrong = f"a kept name has no {unread}: leave out that of {concept.concept!r}"
+                problems.append((line, wrong))
+        refuse_lines(path, problems)
     if request.keep and request.preserve == 0:
         raise ConceptError("--keep has no effect with --preserve 0: give it a weight")
+
+
+def _unread(concept: Concept, read: Sequence[str]) -> str | None:
+    """Return a field of a concept that has a value and is not among those that are read."""
+    plain = Concept(concept=concept.concept)
+    given = (n for n in Concept.model_fields if getattr(concept, n) != getattr(plain, n))
+    return next((name for name in given if name not in read), None)
 
 
 def default_numerics(model: str) -> Numerics:
@@ -235,7 +256,9 @@ def describe(located: EditSite, components: Sequence[str], *, of_set: str | None
     )
 
 
-def settings(request: EditRequest, components: Sequence[str]) -> EditSettings:
+def settings(
+    request: EditRequest, components: Sequence[str], concepts: Sequence[Concept]
+) -> EditSettings:
     """Return the default settings, replaced by the given ones."""
     for option in ("ridge", "preserve", "general"):
         value = getattr(request, option)
@@ -248,6 +271,7 @@ def settings(request: EditRequest, components: Sequence[str]) -> EditSettings:
             raise ConceptError("the published objective edits one component: give one --layer")
         if request.embeddings:
             raise ConceptError("the published objective moves no --embeddings: leave them out")
+        _check_published(request, concepts)
         ridge = PUBLISHED_RIDGE if request.ridge is None else request.ridge
         return EditSettings(
             components=tuple(components), objective="published", ridge=ridge, forms=request.forms
@@ -265,6 +289,19 @@ def settings(request: EditRequest, components: Sequence[str]) -> EditSettings:
         ),
         **{k: v for k, v in given.items() if v is not None},
     )
+
+
+def _check_published(request: EditRequest, concepts: Sequence[Concept]) -> None:
+    """Raise ConceptError for a weight or column that the published objective does not read."""
+    for option in ("preserve", "general"):
+        if getattr(request, option) is not None:
+            raise ConceptError(f"the published objective has no --{option}: leave it out")
+    for concept in concepts:
+        if unread := _unread(concept, ("replacement", "kind", "mode")):
+            raise ConceptError(
+                f"the published objective does not read the {unread} of {concept.concept!r}: "
+                "leave it out"
+            )
 
 
 def _given(value: T | None) -> T:

@@ -8,9 +8,12 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from engine.files import refuse_occupied
+from engine.files import refuse_inside, refuse_occupied
+from engine.model.opening import open_tokenizers
 from jobs.editing.manifest import read_manifest
 from jobs.editing.plan import EditPlan
+from jobs.editing.together import check_together
+from jobs.editing.whole import check_model_of
 from jobs.input.concepts import Numbered, read_numbered, refuse_lines
 from jobs.input.rows import Problem
 from schemas.concept import Concept, plain_text, same_text
@@ -73,12 +76,21 @@ def _plan(
     manifest: EditManifest, concepts: tuple[Concept, ...], *, out: Path, images: int
 ) -> EditPlan:
     refuse_occupied(out)
+    refuse_inside(out, error=ConceptError)
+    settings = manifest.settings
+    check_model_of(manifest)
+    check_together(
+        concepts,
+        tokenizers=list(open_tokenizers(manifest.model).values()),
+        forms=settings.forms and settings.objective == "residual",
+        kept=settings.kept_concepts,
+    )
     return EditPlan(
         concepts=concepts,
         model=manifest.model,
         located=manifest.located,
         out=out,
-        settings=manifest.settings,
+        settings=settings,
         numerics=manifest.numerics,
         scorer=manifest.scorer,
         images=images,

@@ -82,7 +82,7 @@ def attack_edit(
 
 def attack_rows(run: AttackRun) -> list[AttackRow]:
     """Return the committed rows, concepts in the plan's order; StoreError: a file is damaged."""
-    paths = run.part_paths(run.live().names)
+    paths = run.live_paths()
     rows = pa.concat_tables([_table(path, run) for path in paths]).to_pylist()
     places = {run.unit_ids[ordinal]: ordinal for ordinal in range(len(run.units))}
     return sorted((AttackRow(**row) for row in rows), key=lambda row: places[row.unit_id])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engine.editing.delta import delta_hash, open_delta
+from engine.editing.delta_file import delta_hash
 from engine.editing.prompts import plain_phrase
 from engine.evaluation.inversion import check_attackable
 from engine.evaluation.recognition import choice_texts
@@ -11,11 +11,11 @@ from engine.evaluation.wordings import choices, read_words
 from engine.model import registry
 from engine.model.defaults import default_sampling
 from engine.model.hub import source_folder
-from engine.model.opening import check_model, open_skeleton, open_tokenizers
+from engine.model.opening import open_skeleton, open_tokenizers
 from engine.model.scorer import check_scorer
 from engine.model.tokens import find_subjects
 from engine.model.vocabulary import Phrasebook, read_phrasebook
-from jobs.editing.manifest import read_manifest
+from jobs.editing.whole import check_model_of, read_edit
 from schemas.attack import Attack, AttackPlan, InversionBudget, SearchBudget
 from schemas.caption import Caption
 from schemas.concept import Concept, same_text
@@ -50,12 +50,11 @@ def plan_attack(request: AttackRequest) -> AttackPlan:
     does not fit a tokenizer, or the text encoders are not CLIP's. ModelUnavailable: the model or
     the scorer is missing.
     """
-    open_delta(request.edit)  # a damaged one would be found by the workers
+    manifest = read_edit(request.edit)
+    check_model_of(manifest)
     edit = delta_hash(request.edit)
-    manifest = read_manifest(request.edit)
     edited, model = manifest.concepts, manifest.model
     attacked = _named(edited, request.concepts, request.edit)
-    check_model(model)
     check_attackable(open_skeleton(model))
     scorer = request.scorer or registry.default_scorer(model)
     check_scorer(scorer)

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from engine.editing.delta import delta_hash, open_delta
+from engine.editing.delta_file import check_evaluates, delta_hash
 from engine.editing.prompts import compounds_of, known_names
 from engine.evaluation.given import given_prompt
 from engine.evaluation.prompts import subjects
@@ -25,10 +27,11 @@ from engine.model.vocabulary import read_phrasebook
 from engine.statistics.bootstrap import LEVEL, RESAMPLES
 from jobs.cluster.connection import Cluster
 from jobs.editing.grid import draw_grid
-from jobs.editing.manifest import read_manifest
+from jobs.editing.whole import check_model_of, read_edit
 from jobs.evaluation.cut import warn_of_cuts
 from jobs.evaluation.measures import ShownImages, results, shown_images
 from jobs.evaluation.worker import EvaluationWorker
+from jobs.input.concepts import check_concepts
 from jobs.input.emma import EMMA, read_emma
 from jobs.input.given_prompts import Given, read_given
 from jobs.pool.driver import drive_run
@@ -39,8 +42,11 @@ from jobs.runs.png import read_png
 from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import manifest_of
 from schemas.concept import Concept, ConceptKind
+from schemas.documents import checked
+from schemas.errors import ConceptError, StoreError
 from schemas.evaluation import EvaluationPlan, Group
 from schemas.numerics import Numerics
+from schemas.printable import shown
 from schemas.prompt_set import PromptSet
 from schemas.results import PICTURES, SUMMARY, GroupResult
 
@@ -49,13 +55,13 @@ from schemas.results import PICTURES, SUMMARY, GroupResult
 class EvaluationSettings:
     """The user's settings of an evaluation, of one edit or of several."""
 
-    seeds: int = 4
-    steps: int | None = None
+    seeds: Annotated[int, Field(ge=1, le=100_000)] = 4
+    steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Denoising steps; the model's own by default."""
-    scorer: str | None = None
+    scorer: Annotated[str, Field(min_length=1)] | None = None
     """The scorer's name or path; the model's own by default."""
     prompts: PromptSet = PromptSet.FULL
-    given: str | None = None
+    given: str | Path | None = None
     """Further prompts of the concepts: a file, or `emma:` and the folder of a checkout."""
 
 
@@ -79,9 +85,11 @@ def prepare_evaluation(request: EvaluationRequest, out: Path) -> EvaluationRun:
 
 def plan_evaluation(request: EvaluationRequest) -> EvaluationPlan:
     """Return the plan of an evaluation; nothing is drawn or written. Errors: as the run's."""
-    open_delta(request.edit)  # a damaged one would be found by the workers
+    request = checked(EvaluationRequest, request, error=ConceptError)
+    manifest = read_edit(request.edit)
+    check_model_of(manifest)
+    check_concepts(manifest.concepts)
     edits = {EDIT: delta_hash(request.edit)}
-    manifest = read_manifest(request.edit)
     return make_plan(
         manifest.concepts,
         model=manifest.model,
@@ -149,12 +157,14 @@ def _words(
     return words
 
 
-def _given(source: str | None, concepts: Sequence[Concept], *, model: str) -> tuple[Given, ...]:
+def _given(
+    source: str | Path | None, concepts: Sequence[Concept], *, model: str
+) -> tuple[Given, ...]:
     """Return the user's own prompts; PlanError if one does not fit a tokenizer."""
     if source is None:
         return ()
-    if source.startswith(EMMA):
-        read = read_emma(Path(source.removeprefix(EMMA)), concepts)
+    if str(source).startswith(EMMA):
+        read = read_emma(Path(str(source).removeprefix(EMMA)), concepts)
     else:
         read = read_given(Path(source), concepts)
     for tokenizer in open_tokenizers(model).values():
@@ -176,6 +186,10 @@ def evaluate(
     The summary and the pictures are written into the run's folder. A unit that fails is recorded,
     and the others are still evaluated. Texts that a tokenizer or the scorer cuts are noted.
     """
+    if not isinstance(run, EvaluationRun):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise StoreError(f"give the evaluation of prepare_evaluation, not {shown(run)}")
+    edit = Path(edit)
+    check_evaluates(edit, run.plan.edits.get(EDIT), run.location)
     warn_of_cuts(run.plan, note)
     end = drive_run(
         run,

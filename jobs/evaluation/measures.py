@@ -97,7 +97,7 @@ def shown_images(run: EvaluationRun, edit: str = EDIT) -> list[ShownImages]:
 def images_of(run: EvaluationRun, edit: str) -> Generator[duckdb.DuckDBPyConnection]:
     """Yield a connection with the view `images` of an edit's rows; StoreError: a file is
     damaged."""
-    paths = list(map(str, run.part_paths(run.live().names)))
+    paths = list(map(str, run.live_paths()))
     with (
         damage_named(paths, location=run.location, repair=run.repair_hint),
         duckdb.connect() as connection,

@@ -5,37 +5,40 @@ All edits of a sweep share one evaluation, in which the unedited images are draw
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from engine.editing.delta import delta_hash
+from engine.editing.delta_file import delta_hash
 from engine.editing.editable import editables
-from engine.files import is_folder, new_folder, write_whole
+from engine.files import is_file, is_folder, new_folder, refuse_inside, write_whole
 from engine.model.hub import source_folder
-from engine.model.opening import check_model, open_model, open_skeleton
+from engine.model.opening import check_model, open_model, open_skeleton, open_tokenizers
 from engine.model.registry import default_scorer
 from engine.model.vocabulary import read_phrasebook
 from jobs.cluster.connection import Cluster
 from jobs.editing.edit import edit_into
 from jobs.editing.folder import portable_name
-from jobs.editing.manifest import read_manifest
+from jobs.editing.manifest import MANIFEST, read_manifest
 from jobs.editing.plan import EditPlan
 from jobs.editing.request import default_numerics
+from jobs.editing.together import check_together
 from jobs.evaluation.cut import warn_of_cuts
 from jobs.evaluation.evaluate import EvaluationSettings, make_plan
 from jobs.evaluation.measures import results
 from jobs.evaluation.worker import EvaluationWorker
 from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
-from jobs.runs.evaluation_run import EvaluationRun
-from jobs.runs.opening import create_as
+from jobs.runs.evaluation_run import EvaluationRun, open_evaluation
+from jobs.runs.opening import check_place, check_same, create_as
 from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import manifest_of
+from jobs.runs.run import PLAN
 from schemas.concept import MAX_WEIGHT, Concept
 from schemas.edit_settings import EditSettings, RoleWeights
-from schemas.errors import ConceptError
+from schemas.errors import ConceptError, StoreError
 from schemas.evaluation import Group
 from schemas.manifest import EditSite
 from schemas.results import (
@@ -60,6 +63,8 @@ class Anchor(StrEnum):
     """The covariance of keys over general captions."""
 
 
+MOST_EDITS = 1000
+"""Most edits of a sweep."""
 ROLES = {
     "all": RoleWeights(),
     "subject": RoleWeights(words=0.0, eos=0.0, pads=0.0),
@@ -118,7 +123,13 @@ def settings_of(grid: Grid) -> list[Setting]:
             grid.anchors, grid.strengths, grid.ridges, grid.roles
         )
     ]
-    return list(dict.fromkeys(settings))
+    distinct = list(dict.fromkeys(settings))
+    if len(distinct) > MOST_EDITS:
+        raise ConceptError(f"the grid has {len(distinct):,} edits, at most {MOST_EDITS}: try fewer")
+    for name, count in Counter(setting.name for setting in distinct).items():
+        if count > 1:
+            raise ConceptError(f"{count} settings have one name, {name}: leave out all but one")
+    return distinct
 
 
 def prepare_sweep(
@@ -136,7 +147,9 @@ def prepare_sweep(
     be made; the message says why.
     """
     settings = settings_of(grid)
+    _check_out(out)
     check_model(model)
+    check_together(concepts, tokenizers=list(open_tokenizers(model).values()), forms=True)
     grid = replace(grid, components=editables(open_skeleton(model), grid.components))
     scorer = asked.scorer or default_scorer(model)
     plans = {
@@ -153,12 +166,17 @@ def prepare_sweep(
         for setting in settings
     }
     missing = [plan for plan in plans.values() if not _is_made(plan)]
+    evaluation = make_plan(concepts, model=model, edits=dict.fromkeys(plans, ""), asked=asked)
+    evaluation = evaluation.model_copy(update={"shown_seeds": 0})
+    if is_file(out / EVALUATION / PLAN):
+        made = open_evaluation(out / EVALUATION)
+        same = made.plan.edits.keys() == plans.keys()
+        check_same(made, evaluation.model_copy(update={"edits": made.plan.edits} if same else {}))
     if missing:
         note(f"opening {model} for {len(missing)} edits")
         _make(missing, note=note)
     hashes = {name: delta_hash(plan.out) for name, plan in plans.items()}
-    plan = make_plan(concepts, model=model, edits=hashes, asked=asked)
-    plan = plan.model_copy(update={"shown_seeds": 0})
+    plan = evaluation.model_copy(update={"edits": hashes})
     manifest = manifest_of(model=plan.model, scorer=plan.scorer)
     return create_as(EvaluationRun, out / EVALUATION, plan, manifest)
 
@@ -237,6 +255,16 @@ def _sweep_result(name: str, measured: Sequence[GroupResult]) -> SweepResult:
         clip_after=general.clip_after,
         cmmd=general.cmmd,
     )
+
+
+def _check_out(out: Path) -> None:
+    """Raise StoreError unless a folder is a sweep's, empty, or one that can be made."""
+    check_place(EvaluationRun, out / EVALUATION)
+    refuse_inside(out, error=StoreError)
+    is_new = not is_folder(out) or not any(out.iterdir())
+    is_sweep = is_file(out / SWEEP) or is_folder(out / EDITS)
+    if any(is_file(out / name) for name in (PLAN, MANIFEST)) or not (is_new or is_sweep):
+        raise StoreError(f"{out} exists and holds no sweep: choose another --out")
 
 
 def _is_made(plan: EditPlan) -> bool:

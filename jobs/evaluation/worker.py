@@ -12,7 +12,8 @@ from typing import cast
 import torch
 from PIL import Image
 
-from engine.editing.delta import delta_hash, read_delta
+from engine.editing.delta import read_delta
+from engine.editing.delta_file import delta_hash
 from engine.evaluation.neighbors import Neighborhood
 from engine.evaluation.pairs import Pair, Side, draw_pairs
 from engine.model.calibration import BatchRows

@@ -9,7 +9,7 @@ from jobs.input.rows import Problem, Table
 from schemas.concept import OLD_REPLACEMENT, Concept, plain_text
 from schemas.documents import first_message
 from schemas.errors import ConceptError
-from schemas.printable import printable
+from schemas.printable import printable, shown
 
 TABLE = Table(
     holds="concept",
@@ -47,6 +47,18 @@ def read_numbered(path: Path) -> list[Numbered]:
     return numbered
 
 
+def check_concepts(concepts: Sequence[Concept]) -> None:
+    """Raise ConceptError if there is none, one repeats another, or a replacement is edited."""
+    if not concepts:
+        raise ConceptError("there is no concept to edit: give one")
+    for concept in concepts:
+        if not isinstance(concept, Concept):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConceptError(f"give concepts as dqf.Concept(concept=...), not {shown(concept)}")
+    numbered = list(enumerate(concepts, start=1))
+    for number, wrong in (*_repeats(numbered, "concept"), *_chains(numbered, "concept")):
+        raise ConceptError(f"concept {number}: {wrong}")
+
+
 class WrongLines(ConceptError):
     """A concept file of which several lines are wrong."""
 
@@ -75,7 +87,7 @@ def _concept(row: Mapping[str, object]) -> Concept | str:
         return first_message(error)
 
 
-def _repeats(numbered: Sequence[Numbered]) -> Iterator[Problem]:
+def _repeats(numbered: Sequence[Numbered], place: str = "line") -> Iterator[Problem]:
     seen: dict[str, Numbered] = {}
     for line, concept in numbered:
         first_at, first = seen.setdefault(plain_text(concept.concept), (line, concept))
@@ -83,11 +95,11 @@ def _repeats(numbered: Sequence[Numbered]) -> Iterator[Problem]:
             continue
         said = f"concept {concept.concept!r}"
         if _wish(first) == _wish(concept):
-            yield line, f"{said} repeats line {first_at}"
+            yield line, f"{said} repeats {place} {first_at}"
         elif plain_text(first.replacement_text) == plain_text(concept.replacement_text):
-            yield line, f"{said} conflicts with line {first_at}, which has other settings"
+            yield line, f"{said} conflicts with {place} {first_at}, which has other settings"
         else:
-            yield line, f"{said} conflicts with line {first_at}, which has another replacement"
+            yield line, f"{said} conflicts with {place} {first_at}, which has another replacement"
 
 
 def _wish(concept: Concept) -> Concept:
@@ -99,7 +111,7 @@ def _wish(concept: Concept) -> Concept:
     return concept.model_copy(update=texts)
 
 
-def _chains(numbered: Sequence[Numbered]) -> Iterator[Problem]:
+def _chains(numbered: Sequence[Numbered], place: str = "line") -> Iterator[Problem]:
     """Yield the lines whose replacement is itself edited, so that its look is unknown."""
     edited = {plain_text(concept.concept): line for line, concept in reversed(numbered)}
     for line, concept in numbered:
@@ -108,5 +120,5 @@ def _chains(numbered: Sequence[Numbered]) -> Iterator[Problem]:
             yield (
                 line,
                 f"concept {concept.concept!r} becomes {concept.replacement_text!r}, which "
-                f"line {at} edits: choose another replacement, or drop one of the two",
+                f"{place} {at} edits: choose another replacement, or drop one of the two",
             )

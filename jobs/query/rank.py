@@ -94,13 +94,15 @@ class Choice:
     @property
     def parameters(self) -> Mapping[str, object]:
         """The values in CHOSEN."""
-        return {
+        texts = {
             "attribute": self.attribute,
             "part": self.part,
             "measure": self.measure,
             "patch_kind": self.patch_kind,
-            "noise_sigmas": self.noise_sigmas,
         }
+        # DuckDB does not take Python's enums.
+        plain = {name: value and str(value) for name, value in texts.items()}
+        return {**plain, "noise_sigmas": self.noise_sigmas}
 
 
 def sigmas(noise: float) -> str:
@@ -112,7 +114,7 @@ def check_choice(run: TraceRun, choice: Choice) -> None:
     """Raise PlanError if the run has no scores of the choice."""
     plan = run.plan
     available = {
-        "attribute": dict.fromkeys(caption.attribute for caption in plan.captions),
+        "attribute": [*dict.fromkeys(caption.attribute for caption in plan.captions)],
         "part": [part.value for part in plan.parts],
         "measure": plan.measures,
         "intervention": [intervention.value for intervention in plan.interventions],

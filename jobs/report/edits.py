@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from engine.editing.delta_file import check_evaluates
 from engine.files import is_file, read_json_file
 from jobs.editing.manifest import BEFORE_AFTER, MANIFEST, read_manifest
 from jobs.report.figures.edits import GROUPS
@@ -111,6 +112,8 @@ def _results(folder: Path) -> tuple[GroupResult, ...]:
         return ()
     summary = read_json_file(path, error=ConceptError)
     rows = summary.get("results") if is_mapping(summary) else None
+    if is_mapping(summary) and "edit" in summary:
+        check_evaluates(folder, summary["edit"], path)
     return _rows(GroupResult, rows, path, again="evaluate the edit again")
 
 

@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import vl_convert
+from pydantic import Field
 
 from engine.files import prepare_output, write_whole
 from jobs.query.noises import noise_text
@@ -22,6 +23,7 @@ from jobs.report.words import PARTS, choice_text, findings
 from jobs.runs.trace_run import TraceRun
 from schemas.caption import Caption
 from schemas.caption_filter import EVERY_CAPTION, CaptionFilter
+from schemas.documents import checked
 from schemas.errors import PlanError
 from schemas.intervention import Intervention
 
@@ -48,9 +50,9 @@ class Drawing:
     """The text of the only caption that is drawn."""
     title: str | None = None
     """The text above the figure, "" for no title; None: what is drawn."""
-    top: int | None = None
+    top: Annotated[int, Field(ge=1)] | None = None
     """The number of states."""
-    width: int | None = None
+    width: Annotated[int, Field(ge=100, le=4000)] | None = None
     """The width of a panel's plot in pixels, 96 per inch."""
     only: CaptionFilter = EVERY_CAPTION
     """The conditions on captions that are read."""
@@ -97,7 +99,8 @@ def draw_figure(run: TraceRun, name: str, drawing: Drawing) -> Picture:
     PlanError: there is no such figure, it ignores what the drawing asks for, the run lacks the
     chosen value, or it was not traced with what the figure needs.
     """
-    if name not in FIGURES:
+    drawing = checked(Drawing, drawing, error=PlanError)
+    if name not in [*FIGURES]:
         raise PlanError(f"no figure {name!r}: there are {', '.join(FIGURES)}")
     if (length := len(drawing.title or "")) > MOST_TITLE:
         raise PlanError(f"a title has at most {MOST_TITLE} characters, not {length}")

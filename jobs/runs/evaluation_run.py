@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from engine.editing.delta_file import check_evaluates
 from jobs.runs.opening import open_as
 from jobs.runs.run import Run
 from schemas.evaluation import (
@@ -45,6 +46,16 @@ class EvaluationRun(Run[EvaluationUnit]):
         """The units' ids, in the plan's order."""
         manifest = self.manifest
         return self.units.ids(model_hash=manifest.model_hash, scorer_hash=manifest.scorer_hash)
+
+
+def open_evaluation_of(edit: Path, location: str | Path) -> EvaluationRun:
+    """Return the evaluation of an edit at `location`; StoreError as `open_evaluation`.
+
+    ConceptError: it is of another edit, or of those of a sweep.
+    """
+    run = open_evaluation(location)
+    check_evaluates(edit, run.plan.edits.get(EDIT), run.location)
+    return run
 
 
 def open_evaluation(location: str | Path) -> EvaluationRun:

@@ -22,7 +22,7 @@ def open_as(kind: type[R], location: str | Path) -> R:
     StoreError: there is none, it is of another kind, its plan is damaged, or its tables are of
     another version of dqf.
     """
-    run = kind(open_storage(str(location)))
+    run = kind(open_storage(location))
     try:
         version = run.version
     except FileNotFoundError:
@@ -54,11 +54,11 @@ def create_as(
     the scorer has changed, or it cannot be written.
     """
     check_place(kind, location)
-    storage = open_storage(str(location))
+    storage = open_storage(location)
     document = {kind.version_field: kind.reads_version, "plan": plan, "manifest": manifest}
     storage.create(PLAN, to_json(document | fields, indent=1) + b"\n")
     run = open_as(kind, location)
-    _check_same(run, plan)
+    check_same(run, plan)
     check_models(run, manifest)
     run.complete()
     return run
@@ -66,7 +66,7 @@ def create_as(
 
 def check_place(kind: type[Run[object]], location: str | Path) -> None:
     """Raise StoreError if no run of a kind is, or can be made, at a location."""
-    storage = open_storage(str(location))
+    storage = open_storage(location)
     if isinstance(storage, LocalStorage):
         try:
             try_to_make(Path(storage.location))
@@ -85,7 +85,8 @@ def resumed(run: R) -> R:
     return run
 
 
-def _check_same(run: Run[object], plan: BaseModel) -> None:
+def check_same(run: Run[object], plan: BaseModel) -> None:
+    """Raise StoreError if a run was made with another plan."""
     old, new = run.plan.model_dump(), plan.model_dump()
     differing = [name for name in new if new[name] != old[name]]
     if differing:

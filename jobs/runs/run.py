@@ -267,6 +267,21 @@ class Run(Generic[U]):
                 check_part(path, name, run_id=self.id, schema=self.schema)
         return paths
 
+    def live_paths(self) -> list[Path]:
+        """Return the paths of the parts that count now, listed again if some are packed meanwhile.
+
+        StoreError: one is damaged or missing.
+        """
+        for _ in range(RELISTS):
+            with suppress(FileNotFoundError):
+                return self.part_paths(self.live().names)
+        raise self._not_whole()
+
+    def _not_whole(self) -> StoreError:
+        return StoreError(
+            f"{self.noun} {self.location} is not whole: {self.resume_hint()} completes it"
+        )
+
     def table_paths(self, names: Sequence[str]) -> list[Path]:
         """Return the paths of tables.
 
@@ -342,7 +357,7 @@ class Run(Generic[U]):
                 names = self.live().names
                 paths = zip(self.storage.local(names), names, strict=True)
                 return [commit for part in paths for commit in self._commits_in(*part)]
-        raise StoreError(f"run {self.location} is not whole: {self.resume_hint()} completes it")
+        raise self._not_whole()
 
     def failures(self) -> list[Failure]:
         """Return the failed units that have not been scored since."""

@@ -26,6 +26,7 @@ from schemas.concept import plain_text
 from schemas.documents import first_message, first_problem, is_mapping, read_json, read_yaml
 from schemas.errors import PlanError
 from schemas.intervention import Intervention, PatchKind, allows
+from schemas.numerics import Numerics
 from schemas.plan import TracePlan
 from schemas.printable import shown
 from schemas.unit import MARGIN, Unit, alternatives
@@ -111,9 +112,9 @@ def make_plan(fields: Mapping[str, object]) -> TracePlan:
     Where sets are given and neither components nor kinds, sets alone are traced.
     """
     from engine.model.defaults import default_noise, default_sampling
-    from engine.model.registry import default_scorer
+    from engine.model.registry import as_name, default_scorer
 
-    model = str(fields.get("model", "emoji-sd"))
+    model = as_name(fields.get("model", "emoji-sd"))
     numerics = numerics_of(fields)
     own = default_sampling(model)
     defaults = {
@@ -130,6 +131,7 @@ def make_plan(fields: Mapping[str, object]) -> TracePlan:
     except ValidationError as error:
         raise WrongField(error) from error
     plan = _with_references(plan)
+    _check_places(plan)
     _check_spellings(plan)
     _check_options(plan)
     if MARGIN in plan.measures:
@@ -142,6 +144,13 @@ def _with_references(plan: TracePlan) -> TracePlan:
     and the plan names some."""
     if REFERRING & set(plan.interventions):
         references = plan.references or _spread(plan.captions)
+        if len({*references}) < len(references):
+            raise PlanError("references has a caption twice: leave one out")
+        if references == (plan.captions[0].caption,) and Intervention.MEAN in plan.interventions:
+            raise PlanError(
+                "intervention mean needs other captions than the one that is traced: name some as "
+                "references"
+            )
         return plan.model_copy(update={"references": references})
     if plan.references:
         raise PlanError(
@@ -149,6 +158,24 @@ def _with_references(plan: TracePlan) -> TracePlan:
             "for one of these, or leave the references out"
         )
     return plan
+
+
+def _check_places(plan: TracePlan) -> None:
+    """Raise PlanError for windows, tokens or settings of a part that is not traced."""
+    own = Numerics()
+    for name in ("noise_at", "cfg_patch"):
+        value = getattr(plan.numerics, name)
+        if Part.DENOISER not in plan.parts and value != getattr(own, name):
+            raise PlanError(
+                f"{name} {value!r} is of the denoiser, which is not traced: leave it out, or trace "
+                "it too"
+            )
+    for part, name in ((Part.DENOISER, "windows"), (Part.TEXT_ENCODER, "tokens")):
+        given = getattr(plan, name)
+        if part not in plan.parts and given != TracePlan.model_fields[name].default:
+            raise PlanError(
+                f"{name} are of the {part}, which is not traced: leave them out, or trace it too"
+            )
 
 
 def _check_spellings(plan: TracePlan) -> None:

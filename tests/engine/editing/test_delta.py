@@ -8,7 +8,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from engine.editing.delta import DELTA, read_delta, replaced, weight_hash, weights_of, write_delta
+from engine.editing.delta import read_delta, replaced, weight_hash, weights_of, write_delta
+from engine.editing.delta_file import DELTA
 from engine.model.model import Diffusion
 from engine.model.opening import open_model
 from schemas.errors import ConceptError

@@ -9,7 +9,8 @@ import torch
 from safetensors import safe_open
 
 from engine.editing.checkpoint import check_copyable
-from engine.editing.delta import DELTA, read_delta, replaced, weights_of
+from engine.editing.delta import read_delta, replaced, weights_of
+from engine.editing.delta_file import DELTA
 from engine.editing.lora import KOHYA_FILE, PEFT_FILE
 from engine.files import new_folder
 from engine.model.model import Diffusion

@@ -142,6 +142,7 @@ def test_auto_stands_alone(run_path: Path, tmp_path: Path) -> None:
         ("hot dog\nCat", {}, r"line 3: --keep keeps 'Cat', which is edited"),
         ("hot dog", {"preserve": 0.0}, "--keep has no effect with --preserve 0"),
         ("hot dog", {"objective": "published"}, "published objective keeps nothing.*--keep"),
+        ("cats", {}, "line 2: --keep keeps 'cats', which is a form of 'cat', which is edited"),
     ],
 )
 def test_names_that_cannot_be_kept_are_refused(
@@ -227,3 +228,93 @@ def test_a_set_for_each_kind_needs_concepts_of_one_kind(set_run: Path) -> None:
         locate_set(set_run, "by-kind", concepts)
     _, components = locate_set(set_run, "text", concepts)
     assert len(components) == 2
+
+
+MLP = "text_encoder.layers.0.mlp"
+CAT, DOG = Concept(concept="cat", replacement="dog"), Concept(concept="dog", replacement="bus")
+
+
+@pytest.mark.parametrize(
+    ("concepts", "said"),
+    [
+        ((), "there is no concept"),
+        (["cat"], r"give concepts as dqf.Concept\(concept=...\), not 'cat'"),
+        (
+            (CAT, Concept(concept="Cat", replacement="bus")),
+            "concept 2: .* conflicts with concept 1",
+        ),
+        ((CAT, DOG), "concept 1: concept 'cat' becomes 'dog', which concept 2 edits"),
+        ((CAT, Concept(concept="cats", replacement="buses")), "'cats' is a form of 'cat'"),
+        ((CAT, Concept(concept="bus", replacement="cats")), "'cats', which is a form of 'cat'"),
+        ((CAT, Concept(concept="bus", forms=("dog",))), "'dog', which is a form of 'bus'"),
+        ((Concept(concept="a cat", replacement="dog"),), "starts with an article.* write 'cat'"),
+        (
+            (Concept(concept="cat", replacement="dog", prompts=("a {} and a cat",)),),
+            "says 'cat' besides {}",
+        ),
+    ],
+)
+def test_concepts_that_cannot_be_edited_together(concepts: Any, said: str, tmp_path: Path) -> None:
+    asked = EditRequest(out=tmp_path / "edit", model="emoji-sd", layers=(MLP,))
+    with pytest.raises(ConceptError, match=said):
+        plan_edit(concepts, asked, note=print)
+
+
+def test_a_form_that_becomes_what_its_concept_becomes_is_edited(tmp_path: Path) -> None:
+    asked = EditRequest(out=tmp_path / "edit", model="emoji-sd", layers=(MLP,))
+    both = (CAT, Concept(concept="cats", replacement="dogs"))
+    assert plan_edit(both, asked, note=print).concepts == both
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"images": -1}, "images: .*got -1"),
+        ({"images": True}, "images is True"),
+        ({"layers": MLP}, "layers: .* valid tuple"),
+        ({"objective": "Published"}, "objective: .* 'residual' or 'published'"),
+        ({"objective": "published", "preserve": 5.0}, "published objective has no --preserve"),
+        ({"run": ""}, "give a run's folder"),
+    ],
+)
+def test_a_request_of_other_types_is_refused(
+    fields: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    given = {"out": tmp_path / "edit", "model": "emoji-sd", "layers": (MLP,), **fields}
+    with pytest.raises((ConceptError, StoreError), match=said):
+        plan_edit((CAT,), EditRequest(**given), note=print)
+
+
+@pytest.mark.parametrize("column", ["weight", "prompts", "forms"])
+def test_the_published_objective_refuses_what_it_does_not_read(column: str, tmp_path: Path) -> None:
+    value = {"weight": 5, "prompts": ("a {}",), "forms": ("kitten",)}[column]
+    cat = CAT.model_copy(update={column: value})
+    asked = EditRequest(
+        out=tmp_path / "edit", model="emoji-sd", layers=(MLP,), objective="published"
+    )
+    with pytest.raises(ConceptError, match=f"does not read the {column} of 'cat'"):
+        plan_edit((cat,), asked, note=print)
+
+
+@pytest.mark.parametrize(
+    "columns", ["replacement\nbird,dog", "weight\nbird,5", "forms\nbird,birdie"]
+)
+def test_a_kept_name_has_no_settings_of_an_edited_one(columns: str, tmp_path: Path) -> None:
+    (tmp_path / "kept.csv").write_text(f"concept,{columns}\n")
+    asked = EditRequest(
+        out=tmp_path / "edit", model="emoji-sd", layers=(MLP,), keep=tmp_path / "kept.csv"
+    )
+    with pytest.raises(ConceptError, match="line 2: a kept name has no "):
+        plan_edit((CAT,), asked, note=print)
+
+
+def test_a_run_of_another_model_decides_nothing_beside_a_layer(run_path: Path) -> None:
+    asked = request(run_path, model="emoji-dit", layers=("transformer.context_embedder",))
+    with pytest.raises(ConceptError, match="nothing is read of it: leave --from-run out"):
+        plan_edit((CAT,), asked, note=print)
+
+
+def test_no_edit_is_made_in_the_folder_of_a_run(run_path: Path) -> None:
+    asked = EditRequest(out=run_path / "edit", model="emoji-sd", layers=(MLP,))
+    with pytest.raises(ConceptError, match="is in a run's folder or an edit's"):
+        plan_edit((CAT,), asked, note=print)

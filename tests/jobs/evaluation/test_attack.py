@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.editing.delta import DELTA
+from engine.editing.delta_file import DELTA
 from engine.evaluation.recognition import Share, choice_texts
 from engine.model.vocabulary import Phrasebook
 from jobs.cluster.connection import Cluster

@@ -1,25 +1,31 @@
 """An evaluation: what is drawn, what is measured, and edits whose measures are known."""
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from engine.editing.delta import DELTA
+from engine.editing.delta_file import DELTA
 from engine.evaluation.pairs import judged
 from engine.model.scorer import open_scorer
+from jobs.cluster.connection import Cluster
+from jobs.editing.manifest import MANIFEST
+from jobs.editing.update import with_added
 from jobs.evaluation.attack_plan import AttackRequest, plan_attack
 from jobs.evaluation.evaluate import (
     EvaluationRequest,
     draw_pictures,
+    evaluate,
+    plan_evaluation,
     prepare_evaluation,
     write_summary,
 )
 from jobs.evaluation.measures import results
 from jobs.evaluation.worker import EvaluationWorker
-from jobs.runs.evaluation_run import EDIT, EvaluationRun, open_evaluation
+from jobs.runs.evaluation_run import EDIT, EvaluationRun, open_evaluation, open_evaluation_of
 from jobs.runs.progress import progress_of
 from jobs.runs.run import Task
 from schemas.concept import Concept, ConceptKind
@@ -157,6 +163,69 @@ def test_a_damaged_delta_is_refused_before_a_run_is_made(model: Path, tmp_path: 
         with pytest.raises(ConceptError, match=f"{edit / DELTA} is damaged"):
             plan_attack(AttackRequest(edit=edit))
     assert not (edit / "evaluation").exists()
+
+
+def test_files_of_two_edits_are_not_read_as_one(model: Path, tmp_path: Path) -> None:
+    cat = (Concept(concept="cat", replacement="dog"),)
+    one = write_edit(tmp_path / "one", model, lambda weight: weight)
+    other = write_edit(tmp_path / "other", model, torch.zeros_like, cat)
+    run = prepare_evaluation(request_of(one), tmp_path / "evaluation")
+    with pytest.raises(ConceptError, match="has the results of another edit than"):
+        open_evaluation_of(other, run.location)
+    with pytest.raises(ConceptError, match="has the results of another edit than"):
+        evaluate(run, other, cluster=Cluster(), retry_failed=False, on_progress=print, note=print)
+    for name in (MANIFEST, DELTA):
+        mixed = tmp_path / name.replace(".", "-")
+        shutil.copytree(one, mixed)
+        shutil.copy(other / name, mixed / name)
+        with pytest.raises(ConceptError, match=r"does not describe, as if they were of two edits"):
+            prepare_evaluation(request_of(mixed), mixed / "evaluation")
+        with pytest.raises(ConceptError, match=r"does not describe, as if they were of two edits"):
+            plan_attack(AttackRequest(edit=mixed))
+
+
+def test_an_edit_of_a_model_that_has_changed_is_refused(tmp_path: Path) -> None:
+    changed = few_names(tmp_path / "model")
+    edit = write_edit(tmp_path / "edit", changed, lambda weight: weight)
+    config = changed / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text() + "\n")
+    (tmp_path / "more.csv").write_text("concept\nbanana\n")
+    with pytest.raises(ConceptError, match="has changed since the edit was made of it"):
+        prepare_evaluation(request_of(edit), edit / "evaluation")
+    with pytest.raises(ConceptError, match="has changed since the edit was made of it"):
+        with_added(edit, tmp_path / "more.csv", out=tmp_path / "new", images=0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"seeds": 0}, "seeds: .*got 0"),
+        ({"seeds": 10**9}, "seeds: .*got 1000000000"),
+        ({"steps": 0}, "steps: .*got 0"),
+        ({"prompts": "medium"}, "prompts: .* 'full' or 'small'"),
+        ({"scorer": ""}, "scorer: "),
+    ],
+)
+def test_a_request_of_other_values_is_refused(
+    fields: dict[str, Any], said: str, model: Path, tmp_path: Path
+) -> None:
+    edit = write_edit(tmp_path / "edit", model, lambda weight: weight)
+    with pytest.raises(ConceptError, match=said):
+        prepare_evaluation(request_of(edit, **fields), tmp_path / "evaluation")
+
+
+def test_a_set_of_prompts_is_the_same_by_its_name(model: Path, tmp_path: Path) -> None:
+    edit = write_edit(tmp_path / "edit", model, lambda weight: weight)
+    by_name: Any = "full"
+    assert plan_evaluation(request_of(edit, prompts=by_name)) == plan_evaluation(request_of(edit))
+
+
+def test_an_evaluation_without_its_parts_is_not_whole(model: Path, tmp_path: Path) -> None:
+    edit = write_edit(tmp_path / "edit", model, lambda weight: weight)
+    run = prepare_evaluation(request_of(edit), tmp_path / "evaluation")
+    shutil.rmtree(Path(run.location) / "parts")
+    with pytest.raises(StoreError, match="is not whole"):
+        results(run)
 
 
 def test_a_delta_of_another_model_is_refused(model: Path, tmp_path: Path) -> None:

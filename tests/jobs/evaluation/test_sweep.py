@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine.editing.delta import DELTA
+from engine.editing.delta_file import DELTA
 from jobs.editing.edit import edit_batch
 from jobs.editing.manifest import read_manifest
 from jobs.editing.update import with_added, with_removed
@@ -18,7 +18,7 @@ from jobs.evaluation.sweep import Anchor, Grid, marked, prepare_sweep, settings_
 from jobs.evaluation.worker import EvaluationWorker
 from jobs.runs.run import Task
 from schemas.concept import Concept
-from schemas.errors import ConceptError, UnknownComponent
+from schemas.errors import ConceptError, DqfError, UnknownComponent
 from schemas.prompt_set import PromptSet
 from schemas.results import SweepResult
 from tests.made_up.evaluated import few_names
@@ -58,6 +58,32 @@ def test_a_grid_is_every_combination_once() -> None:
     assert "kept-6-ridge-0.001-all" in names
     with pytest.raises(ConceptError, match="unknown roles 'no': give all"):
         settings_of(replace(grid, roles=("no",)))
+    with pytest.raises(ConceptError, match="2 settings have one name, kept-1-ridge"):
+        settings_of(replace(grid, anchors=(Anchor.KEPT,), strengths=(1.0, 1.0000001)))
+    values = tuple(float(n) for n in range(1, 201))
+    with pytest.raises(ConceptError, match="the grid has 40,000 edits, at most 1000"):
+        settings_of(replace(grid, anchors=(Anchor.KEPT,), strengths=values, ridges=values))
+
+
+@pytest.mark.parametrize(
+    ("name", "scorer", "said"),
+    [
+        ("plan.json", SCORER, "exists and holds no sweep"),
+        ("edit.json", SCORER, "exists and holds no sweep"),
+        ("notes.txt", SCORER, "exists and holds no sweep"),
+        (None, "nope", "unknown scorer 'nope'"),
+    ],
+)
+def test_nothing_is_made_where_no_sweep_can_be(
+    name: str | None, scorer: str, said: str, tmp_path: Path
+) -> None:
+    if name:
+        (tmp_path / name).write_text("{}")
+    grid = Grid(components=(LAYER,), strengths=(1.0,), ridges=(1e-3,))
+    asked = EvaluationSettings(seeds=1, steps=1, scorer=scorer)
+    with pytest.raises(DqfError, match=said):
+        prepare_sweep(CONCEPTS, grid, tmp_path, model="emoji-sd", asked=asked, note=print)
+    assert [path.name for path in tmp_path.iterdir()] == ([name] if name else [])
     with pytest.raises(ConceptError, match="must be positive"):
         settings_of(replace(grid, ridges=(0.0,)))
 
