@@ -257,7 +257,9 @@ def refuse_inside(path: Path, *, error: type[DqfError]) -> None:
     """Raise `error` for a path in the folder of a run, an edit or a sweep, which may be replaced or
     removed as a whole."""
     for folder in path.absolute().resolve().parents:
-        if any(is_file(folder / name) for name in OWN):
+        # A user's own plan may be called plan.json too: a run has a folder of parts.
+        is_run = is_folder(folder / "parts")
+        if any(is_file(folder / name) and (is_run or name != OWN[0]) for name in OWN):
             raise error(f"{path} is in a run's folder or an edit's, {folder}: write it elsewhere")
 
 
