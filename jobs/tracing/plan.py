@@ -24,7 +24,7 @@ from schemas.component import PAPER_KINDS, TEXT_ENTRIES, Component, Kind, Part
 from schemas.component_set import ComponentSet
 from schemas.concept import plain_text
 from schemas.documents import first_message, first_problem, is_mapping, read_json, read_yaml
-from schemas.errors import PlanError
+from schemas.errors import ModelUnavailable, PlanError
 from schemas.intervention import Intervention, PatchKind, allows
 from schemas.numerics import Numerics
 from schemas.plan import TracePlan
@@ -114,7 +114,10 @@ def make_plan(fields: Mapping[str, object]) -> TracePlan:
     from engine.model.defaults import default_noise, default_sampling
     from engine.model.registry import as_name, default_scorer
 
-    model = as_name(fields.get("model", "emoji-sd"))
+    try:
+        model = as_name(fields.get("model", "emoji-sd"))
+    except ModelUnavailable as error:
+        raise PlanError(f"model: {error}") from error
     numerics = numerics_of(fields)
     own = default_sampling(model)
     defaults = {
