@@ -196,7 +196,7 @@ def _estimates(folder: Path, memory: str) -> dict[str, float]:
             connection.register(f"estimated_{name}", schema.empty_table())
         for statement in view_statements(
             {name: f"FROM {read_parquet([str(folder / f'{name}.parquet')])}" for name in TABLES},
-            scores=scores_of(parts),
+            scores=scores_of(parts, SCORES),
             commits=commits_of(parts),
             set_members=members_of(open_run(folder)),
             statistics={name: f"FROM estimated_{name}" for name in STATISTICS},

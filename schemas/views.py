@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+import pyarrow as pa
+
 from schemas.component import TEXT_ENTRIES
 from schemas.intervention import Intervention
 
@@ -11,6 +13,8 @@ MIN_TOTAL_EFFECT = 0.01
 COMMITS_KEY = "dqf.commits"
 """Key in the footer of a part file that holds, as JSON, the chunks that it commits, each with its
 generation (how often its failed units were tried again), its units and those that failed."""
+NOT_FINITE = "holds numbers that are not finite"
+"""What is said of a part with such numbers, behind its path."""
 
 CHANGES_CORRUPTED = ", ".join(f"'{i}'" for i in Intervention if i.changes_corrupted)
 
@@ -99,16 +103,35 @@ def any_file(_: str) -> str:
     return "true"
 
 
-def scores_of(parts: Sequence[str], *, where: Callable[[str], str] = any_file) -> str:
+def scores_of(
+    parts: Sequence[str], schema: pa.Schema, *, where: Callable[[str], str] = any_file
+) -> str:
     """Return the SELECT of the scores in `parts`, which are paths or globs that match a file.
 
-    `where` returns the condition on a file, from the name of the column with its path.
+    A query that reads a number which is not finite fails, and names its file. `schema` is that of
+    the files; `where` returns the condition on a file, from the name of the column with its path.
     """
-    return f"SELECT * EXCLUDE file FROM {read_parquet(parts, named=True)} WHERE {where('file')}"
+    checked = ", ".join(
+        f"CASE WHEN {unfit} THEN error(file || ' {NOT_FINITE}') ELSE {name} END AS {name}"
+        for name, unfit in unfit_numbers(schema).items()
+    )
+    files = read_parquet(parts, named=True)
+    return f"SELECT * EXCLUDE file REPLACE ({checked}) FROM {files} WHERE {where('file')}"
+
+
+def unfit_numbers(schema: pa.Schema) -> dict[str, str]:
+    """Return for each column of numbers, by its identifier, the condition that one of a row's is
+    not finite."""
+    values = {
+        identifier(field.name): "{}" if pa.types.is_floating(field.type) else "list_sum({})"
+        for field in schema
+        if pa.types.is_floating(getattr(field.type, "value_type", field.type))
+    }
+    return {name: f"NOT isfinite({value.format(name)})" for name, value in values.items()}
 
 
 def commits_of(parts: Sequence[str], *, where: Callable[[str], str] = any_file) -> str:
-    """Return the SELECT of the commits in `parts`; the arguments are those of `scores_of`."""
+    """Return the SELECT of the commits in `parts`; `where` is that of `scores_of`."""
     return f"""
 SELECT commit.* FROM (
   SELECT unnest(from_json(decode(value), '{COMMIT_JSON}')) AS commit

@@ -37,7 +37,7 @@ from jobs.runs.parts import (
 from jobs.runs.run import Run, Task
 from jobs.runs.storage.local import LocalStorage
 from schemas.errors import first_line
-from schemas.views import exactly, identifier, read_parquet
+from schemas.views import exactly, identifier, read_parquet, unfit_numbers
 
 
 @dataclass(slots=True, kw_only=True)
@@ -295,8 +295,10 @@ class _Group:
             wrong += plan.rows is not None and unit.num_scores != plan.rows
         if wrong:
             yield "rows", f"{wrong} units have not as many scores as the plan says"
-        if unfit := self._connection.execute(not_finite(self._run.schema)).fetchall()[0][0]:
-            yield "scores", f"{unfit} scores are not finite"
+        unfit = " OR ".join(unfit_numbers(self._run.schema).values())
+        sql = f"SELECT count(*) FROM part WHERE {unfit}"
+        if found := self._connection.execute(sql).fetchall()[0][0]:
+            yield "scores", f"{found} scores are not finite"
         if repeated := _repeated(units, self._scored):
             yield "scores", f"{repeated} scores are there already"
 
@@ -319,14 +321,6 @@ def scored_units(rules: Rules) -> str:
     """Return the SELECT of the units in a part, with their labels."""
     labels, keys = (", ".join(map(identifier, names)) for names in (rules.labels, rules.keys))
     return f"SELECT unit_id, count(*), count(DISTINCT ({keys})), {labels} FROM part GROUP BY ALL"
-
-
-def not_finite(schema: pa.Schema) -> str:
-    """Return the SELECT that counts the rows of a part with a number that is not finite."""
-    columns = zip(schema.names, schema.types, strict=True)
-    floats = [identifier(name) for name, kind in columns if pa.types.is_floating(kind)]
-    unfit = " OR ".join(f"NOT isfinite({name})" for name in floats)
-    return f"SELECT count(*) FROM part WHERE {unfit}"
 
 
 def _repeated(units: list[Scored], before: set[str]) -> int:

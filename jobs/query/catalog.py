@@ -81,7 +81,7 @@ def _catalog(run: TraceRun) -> bytes:
     tables = {table: read_parquet([f"{root}/{table}.parquet"]) for table in TABLES}
     statements = view_statements(
         {table: f"SELECT * FROM {rows} WHERE {is_own}" for table, rows in tables.items()},
-        scores=scores_of(parts, where=is_live),
+        scores=scores_of(parts, run.schema, where=is_live),
         commits=commits_of(parts, where=is_live),
         set_members=members_of(run),
         statistics={

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from jobs.runs.parts import NOT_PARQUET
 from schemas.errors import StoreError, first_line
+from schemas.views import NOT_FINITE
 
 READING = (
     duckdb.InvalidInputException,
@@ -47,8 +48,8 @@ def damage_named(paths: Sequence[str], *, location: str, repair: str) -> Generat
         if unopened := unopened_file(error):
             raise unopened from error
         path = damaged_file(paths, error)
-        what = f"{path} is damaged" if path else f"the tables of run {location} cannot be used"
-        raise DamagedRun(f"{what} ({_reason(error)}): {repair}") from error
+        tables = f"the tables of run {location} cannot be used ({_reason(error)})"
+        raise DamagedRun(f"{damage(path, error) if path else tables}: {repair}") from error
 
 
 def unopened_file(error: duckdb.Error) -> StoreError | None:
@@ -70,6 +71,12 @@ def damaged_file(paths: Iterable[str], error: duckdb.Error) -> str | None:
     # DuckDB names the file that it cannot read before those that it compares it with.
     named = sorted((path for path in paths if path in text), key=text.index)
     return next((path for path in named or paths if named or not _is_whole(path, is_bare)), None)
+
+
+def damage(path: str, error: duckdb.Error) -> str:
+    """Return what is wrong with the damaged file that caused an error."""
+    unfit = f"{path} {NOT_FINITE}"
+    return unfit if unfit in str(error) else f"{path} is damaged ({_reason(error)})"
 
 
 def _is_whole(path: str, with_pages: bool) -> bool:

@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from engine.files import temporary_folder
-from jobs.query.damage import DamagedRun, damage_named, damaged_file, unopened_file
+from jobs.query.damage import DamagedRun, damage, damage_named, damaged_file, unopened_file
 from jobs.query.gate import admitted, connect, lock
 from jobs.query.views import (
     HIDDEN,
@@ -191,7 +191,7 @@ class Views:
             return unopened
         if path := damaged_file(paths, error):
             repair = " and ".join(run.repair_hint for run in self.runs.values())
-            return DamagedRun(f"{path} is damaged: {repair}")
+            return DamagedRun(f"{damage(path, error)}: {repair}")
         if isinstance(error, duckdb.IOException):
             return error
         if isinstance(error, duckdb.OutOfMemoryException):

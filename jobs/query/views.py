@@ -47,6 +47,8 @@ class Files:
     """Packs that count, which are never removed."""
     parts: list[str]
     """Parts that count now; each is removed when its group is packed."""
+    schema: pa.Schema
+    """Schema of packs and parts."""
     key: str
     """Key of the statistics that follow from them."""
 
@@ -75,6 +77,7 @@ def files_of(run: Run[Any]) -> Files:
         tables=dict(zip(tables, map(str, paths), strict=True)),
         packs=list(map(str, [*run.part_paths(sorted(live.packs.values())), empty_pack])),
         parts=list(map(str, [*run.part_paths(sorted(live.parts.values())), empty_part])),
+        schema=run.schema,
         key=key_of(run, live),
     )
 
@@ -97,16 +100,16 @@ def in_place(_: duckdb.DuckDBPyConnection, files: Files, __: str) -> Selects:
     # hash table of a join from the scores, which is ten times slower.
     first, then = sorted((files.packs, files.parts), key=len, reverse=True)
     paths = list(map(exactly, (*first, *then)))
-    return Selects(scores=scores_of(paths), commits=commits_of(paths))
+    return Selects(scores=scores_of(paths, files.schema), commits=commits_of(paths))
 
 
 def read_first(connection: duckdb.DuckDBPyConnection, files: Files, schema: str) -> Selects:
     """Read the parts into memory: a query longer than packing takes would never end otherwise."""
     parts, packs = list(map(exactly, files.parts)), list(map(exactly, files.packs))
-    connection.execute(f"CREATE TABLE {schema}.scores AS {scores_of(parts)}")
+    connection.execute(f"CREATE TABLE {schema}.scores AS {scores_of(parts, files.schema)}")
     connection.execute(f"CREATE TABLE {schema}.commits AS {commits_of(parts)}")
     return Selects(
-        scores=f"{scores_of(packs)} UNION ALL FROM {schema}.scores",
+        scores=f"{scores_of(packs, files.schema)} UNION ALL FROM {schema}.scores",
         commits=f"{commits_of(packs)} UNION ALL FROM {schema}.commits",
     )
 

@@ -1,6 +1,7 @@
 """Damaged files of a run: every reader names the file and what repairs it."""
 
 import json
+import math
 import os
 import random
 import re
@@ -16,7 +17,8 @@ import pytest
 
 from jobs.doctor.examine import examine, repair
 from jobs.pool.attempts import Outcome, begin, end
-from jobs.query.damage import unopened_file
+from jobs.query.catalog import write_catalog
+from jobs.query.damage import DamagedRun, unopened_file
 from jobs.query.select import open_query, run_query
 from jobs.runs.parts import (
     EMPTY_PART,
@@ -147,6 +149,59 @@ def test_scores_of_half_the_digits_are_refused(folder: Path) -> None:
     assert f"{path} is damaged (column 'patched' is not as dqf writes it)" in readers_say(run)
     with pytest.raises(StoreError, match="column 'patched'"):
         run.commits()
+
+
+def unfit(run: TraceRun, name: str, column: str, value: float) -> Path:
+    """Put a number into the second row of a part, as another writer would."""
+    path = Path(run.location, name)
+
+    def change(table: pa.Table) -> pa.Table:
+        numbers = table[column].to_pylist()
+        numbers[1] = value
+        place = table.schema.get_field_index(column)
+        return table.set_column(
+            place, table.schema.field(place), pa.array(numbers, table[column].type)
+        )
+
+    rewritten(path, change)
+    return path
+
+
+@pytest.mark.parametrize(("column", "value"), [("clean", math.nan), ("patched", -math.inf)])
+def test_numbers_that_are_not_finite_reach_no_reader(
+    column: str, value: float, folder: Path
+) -> None:
+    run = open_run(folder)
+    path = unfit(run, part_name(1), column, value)
+    said = f"{path} holds numbers that are not finite: "
+    for sql in (f"SELECT avg({column}) FROM scores", f"SELECT {column} FROM trials", "FROM effects",
+                "FROM ranking", "FROM concentration"):  # fmt: skip
+        with pytest.raises(DamagedRun) as caught:
+            run_query(run, sql)
+        assert said in str(caught.value)
+        assert "--repair" in str(caught.value)
+    for command in (
+        ("rank", "r"),
+        ("rank", "r", "--as-published", "0.2"),
+        ("query", "r", "FROM scores", "--out", "a.parquet", "--format", "parquet"),
+        ("query", "r", f"SELECT max({column}) FROM scores"),
+        ("report", "r"),
+        ("export", "r", "a.duckdb"),
+        ("export", "r", "tables"),
+        ("plot", "r", "--figure", "ranking", "--out", "a.png"),
+    ):
+        done = dqf(*command, cwd=folder.parents[1])
+        assert (command, done.returncode, done.stderr.count("\n")) == (command, 2, 1), done.stderr
+        assert said in done.stderr
+    assert sorted(os.listdir(folder.parents[1])) == ["runs"]
+    write_catalog(run)  # that of the copied run reads the old place
+    with (
+        duckdb.connect(folder / "catalog.duckdb", read_only=True) as client,
+        pytest.raises(duckdb.Error, match="holds numbers that are not finite"),
+    ):
+        client.execute(f"SELECT avg({column}) FROM scores").fetchall()
+    assert list(repair(run, examine(run.location, lambda _: None)))
+    assert not run_query(open_run(folder), "FROM effects WHERE NOT isfinite(patched)").num_rows
 
 
 def test_what_cannot_be_opened_now_is_not_called_damaged(folder: Path) -> None:
