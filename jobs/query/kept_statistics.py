@@ -1,9 +1,9 @@
 """Statistics that are kept next to a run's scores, for the next reader and for `catalog.duckdb`.
 
-Each table is a file `statistics/TABLE.nSCORES-KEY.parquet`: how many scores it was made of, and a
-hash of all that was read. A file whose key differs from the run's is ignored, and is deleted when
-newer statistics are written. DuckDB's own clients, which cannot make estimates, read the file of
-most scores.
+Each table is a file `statistics/TABLE.nSCORES-HASH.parquet`: how many scores it was made of, and a
+hash of its bytes. Its footer has the key of all that was read. A file of another key, or of other
+bytes, is ignored, and is deleted when newer statistics are written. DuckDB's own clients, which
+cannot make estimates, read the file of most scores.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -28,18 +28,18 @@ from schemas.views import quoted, read_parquet
 FOLDER = "statistics"
 NAME = re.compile(
     rf"{FOLDER}/(?P<table>{'|'.join(STATISTICS)})"
-    r"\.(empty|n(?P<scores>\d{15})-(?P<key>[0-9a-f]{16}))\.parquet"
+    r"\.(empty|n(?P<scores>\d{15})-(?P<hash>[0-9a-f]{16}))\.parquet"
 )
 """Names of the tables' files; empty ones exist before the first score."""
 KEY = b"dqf.statistics"
-"""Entry of a file's footer with the key that is in its name, whatever it is renamed to."""
+"""Entry of a file's footer with the key of its inputs; files of older versions lack it."""
 
 
 def key_of(run: Run[object], live: Live) -> str:
     """Return a hash of the statistics' inputs: the plan, the parts that count, the code."""
     parts = [(name, live.modified.get(name)) for name in live.names]
     text = json.dumps([run.id, STATISTICS_VERSION, parts])
-    return sha256(text.encode()).hexdigest()[:16]
+    return _hash(text.encode())
 
 
 def kept_statistics(run: Run[object], key: str) -> dict[str, pa.Table] | None:
@@ -49,29 +49,31 @@ def kept_statistics(run: Run[object], key: str) -> dict[str, pa.Table] | None:
     except StoreError:  # unreadable statistics are made again
         return None
     found = {
-        table: name
-        for table in STATISTICS
+        match["table"]: table
         for name in names
-        if re.fullmatch(rf"{FOLDER}/{table}\.n\d+-{key}\.parquet", name)
+        if (match := NAME.fullmatch(name)) and (table := _of_key(run, match, key)) is not None
     }
-    if found.keys() != STATISTICS.keys():
-        return None
-    try:
-        return {table: _read(run.storage.read(found[table]), table, key) for table in STATISTICS}
-    except DAMAGED:  # damaged, another run's, or gone since: they are made again
-        return None
+    return found if found.keys() == STATISTICS.keys() else None
 
 
 def damaged_statistics(run: Run[object]) -> list[str]:
-    """Return the names of kept files that cannot be read."""
+    """Return the names of kept files that cannot be read, or are not as they were written."""
     return [file.name for file in run.storage.files(FOLDER) if not _is_whole(run, file.name)]
 
 
-def _is_whole(run: Run[object], name: str) -> bool:
-    match = NAME.fullmatch(name)
+def _of_key(run: Run[object], match: re.Match[str], key: str) -> pa.Table | None:
+    """Return a kept table if it is of a key."""
     try:
-        if match:
-            _read(run.storage.read(name), match["table"], match["key"])
+        kept_key, table = _read(run, match)
+    except DAMAGED:  # or gone since
+        return None
+    return table if kept_key == key else None
+
+
+def _is_whole(run: Run[object], name: str) -> bool:
+    try:
+        if match := NAME.fullmatch(name):
+            _read(run, match)
     except FileNotFoundError:  # newer ones took its place
         return True
     except DAMAGED:
@@ -79,12 +81,15 @@ def _is_whole(run: Run[object], name: str) -> bool:
     return True
 
 
-def _read(content: bytes, table: str, key: str | None) -> pa.Table:
-    """Return a table; ValueError: it says that it is of another key. Older ones say nothing."""
+def _read(run: Run[object], match: re.Match[str]) -> tuple[str | None, pa.Table]:
+    """Return a table and its key; ValueError: it is not as it was written."""
+    content = run.storage.read(match[0])
     file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-    if (file.metadata.metadata or {}).get(KEY, named := (key or "").encode()) != named:
-        raise ValueError("the statistics are of other scores")
-    return file.read().cast(STATISTICS[table])
+    key = (file.metadata.metadata or {}).get(KEY)
+    if key is not None and match["hash"] not in (None, _hash(content)):
+        raise ValueError("the statistics were changed")
+    table = file.read().cast(STATISTICS[match["table"]])
+    return key and key.decode(errors="replace"), table
 
 
 def keep_statistics(
@@ -95,14 +100,17 @@ def keep_statistics(
     In a run that cannot be written, none are kept.
     """
     with suppress(StoreError):
-        names = {table: f"{FOLDER}/{table}.n{scores:015d}-{key}.parquet" for table in tables}
-        for table, name in names.items():
+        names = set[str]()
+        for table, rows in tables.items():
+            content = _parquet(rows, key)
+            name = f"{FOLDER}/{table}.n{scores:015d}-{_hash(content)}.parquet"
             run.storage.remove(name)  # a damaged one
-            run.storage.create(name, _parquet(tables[table], key))
+            run.storage.create(name, content)
+            names.add(name)
         for file in run.storage.files(FOLDER):
             match = NAME.fullmatch(file.name)
             is_old = match and match["scores"] is not None and int(match["scores"]) <= scores
-            if is_old and file.name not in names.values():
+            if is_old and file.name not in names:
                 run.storage.remove(file.name)
 
 
@@ -128,3 +136,7 @@ def _parquet(table: pa.Table, key: str) -> bytes:
     labeled = table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: key.encode()})
     pq.write_table(labeled, file, compression="zstd", write_page_checksum=True)
     return file.getvalue()
+
+
+def _hash(content: bytes) -> str:
+    return sha256(content).hexdigest()[:16]

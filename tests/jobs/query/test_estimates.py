@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
@@ -338,6 +339,17 @@ def test_damaged_statistics_are_made_again(tmp_path: Path) -> None:
     content[60] ^= 4
     path.write_bytes(content)
     assert damaged_statistics(run) == [name]
+    assert run_query(run, "FROM ranking").equals(before)
+    assert damaged_statistics(run) == []
+
+
+def test_statistics_that_were_changed_are_made_again(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", captions=4)
+    before = run_query(run, "FROM ranking")
+    for name in names(run):
+        path = Path(run.location, name)
+        pq.write_table(pq.read_table(path).slice(1), path)  # it keeps the footer's entries
+    assert set(damaged_statistics(run)) == names(run)
     assert run_query(run, "FROM ranking").equals(before)
     assert damaged_statistics(run) == []
 
