@@ -1,6 +1,6 @@
 """Names that the shell completes: runs, edits, models, attributes and views."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,16 +8,17 @@ import typer
 
 from cli.options.home import edits_folder, runs_folder
 from cli.options.runs import run_location
+from schemas.errors import StoreError
 
 
 def runs(incomplete: str) -> list[str]:
     """Return the names of runs that begin with a text."""
-    return _beginning(incomplete, _folders(runs_folder(), "plan.json"))
+    return _beginning(incomplete, _folders(runs_folder, "plan.json"))
 
 
 def edits(incomplete: str) -> list[str]:
     """Return the names of edits that begin with a text."""
-    return _beginning(incomplete, _folders(edits_folder(), "edit.json"))
+    return _beginning(incomplete, _folders(edits_folder, "edit.json"))
 
 
 def models(incomplete: str) -> list[str]:
@@ -49,8 +50,10 @@ def runs_or_views(context: typer.Context, incomplete: str) -> list[str]:
     return _beginning(incomplete, (view.name for view in documented()))
 
 
-def _folders(folder: Path, marker: str) -> list[str]:
-    return sorted(found.parent.name for found in folder.glob(f"*/{marker}"))
+def _folders(holder: Callable[[], Path], marker: str) -> list[str]:
+    with suppress(StoreError):
+        return sorted(found.parent.name for found in holder().glob(f"*/{marker}"))
+    return []
 
 
 def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:

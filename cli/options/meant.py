@@ -3,8 +3,9 @@ length."""
 
 import sys
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from typer._click.exceptions import BadParameter, ClickException, UsageError
@@ -52,14 +53,27 @@ class OnceCommand(TyperCommand):
     """A command whose options have one value, unless they may be repeated."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the options; BadParameter: one is given twice, so that a value would be lost."""
-        if not ctx.resilient_parsing:  # completion reads what is typed so far
-            _, _, order = self.make_parser(ctx).parse_args([*args])
-            options: list[Any] = [each for each in order if isinstance(each, TyperOption)]
-            for option, count in Counter(options).items():
-                if count > 1 and not (option.multiple or option.is_flag):
-                    raise BadParameter(f"is given {count} times: give it once", ctx, option)
-        return super().parse_args(ctx, args)
+        """Parse the options; BadParameter: one is given twice, so that a value would be lost, or a
+        path is empty, which Python would take for the working directory."""
+        if ctx.resilient_parsing:  # completion reads what is typed so far
+            return super().parse_args(ctx, args)
+        typed, _, order = self.make_parser(ctx).parse_args([*args])
+        options: list[Any] = [each for each in order if isinstance(each, TyperOption)]
+        for option, count in Counter(options).items():
+            if count > 1 and not (option.multiple or option.is_flag):
+                raise BadParameter(f"is given {count} times: give it once", ctx, option)
+        rest = super().parse_args(ctx, args)
+        for place in self.get_params(ctx):
+            values = zip(
+                _all(typed.get(place.name)), _all(ctx.params.get(place.name or "")), strict=False
+            )
+            if any(word == "" and isinstance(value, Path) for word, value in values):
+                raise BadParameter("is empty: give a path", ctx, place)
+        return rest
+
+
+def _all(values: object) -> Sequence[object]:
+    return values if isinstance(values, list | tuple) else [values]
 
 
 class ListingCommand(OnceCommand):

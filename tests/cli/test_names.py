@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.options.edits import edit_folder
+from cli.options.home import HOME
 from cli.options.runs import named_locations
 from schemas.errors import QueryRefused
 from tests.cli.test_commands import dqf
@@ -94,3 +95,33 @@ def test_an_option_that_may_be_repeated_and_a_switch_are_taken_twice(tmp_path: P
     plot = "plot demo --figure ranking --out a.png --out b.png --attribute a --attribute b"
     for command in (plot, "doctor demo -q -q"):
         assert "no run at runs/demo" in dqf(*command.split(), cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("report", "demo", "--out", ""), ("report", "demo", "--edit", "a", "--edit", ""),
+        ("edit-batch", "", "--out", "a"), ("export", "demo", ""), ("trace", "list", ""),
+        ("edit", "evaluate", ""), ("generate", "a cat", "--edit="),
+    ],
+)  # fmt: skip
+def test_an_empty_path_is_not_the_working_directory(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    done = dqf(*command, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "is empty: give a path" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("trace", "list"), ("rank", "demo"), ("report",), ("edit", "list", "demo")]
+)
+def test_a_home_in_a_bucket_is_refused(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(HOME, "s3://bucket/runs")
+    done = dqf(*command)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "dqf: DQF_HOME is a folder, not s3://bucket/runs: give a run in a bucket by its own URL\n"
+    )
