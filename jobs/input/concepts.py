@@ -1,6 +1,7 @@
 """Reading a concept file: CSV, JSON Lines, Parquet or YAML, every wrong line is named."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -9,7 +10,7 @@ from jobs.input.rows import Problem, Table
 from schemas.concept import OLD_REPLACEMENT, Concept, plain_text
 from schemas.documents import first_message
 from schemas.errors import ConceptError
-from schemas.printable import printable, shown
+from schemas.printable import LINE, printable, shown
 
 TABLE = Table(
     holds="concept",
@@ -18,8 +19,6 @@ TABLE = Table(
     error=ConceptError,
 )
 """Format of a concept file."""
-SHOWN = 20
-"""Number of wrong lines of a file that are named; the rest are counted."""
 
 Numbered = tuple[int, Concept]
 """A concept and its line in the file."""
@@ -66,17 +65,19 @@ class WrongLines(ConceptError):
 
 
 def refuse_lines(path: Path, problems: Iterable[Problem]) -> None:
-    """Raise ConceptError if there are wrong lines: one sentence a line, SHOWN of them at most."""
+    """Raise ConceptError if there are wrong lines: one sentence a line, LINE characters in all."""
     in_order = sorted(problems)
     if not in_order:
         return
     if len(in_order) == 1:
         line, wrong = in_order[0]
         raise ConceptError(f"{path}, line {line}: {wrong}")
-    lines = [printable(f"  line {line}: {wrong}") for line, wrong in in_order[:SHOWN]]
-    more = [f"  and {len(in_order) - SHOWN} more"] if len(in_order) > SHOWN else []
     first = printable(f"{path} has {len(in_order)} problems:")
-    raise WrongLines("\n".join([first, *lines, *more]))
+    lines = [printable(f"  line {line}: {wrong}") for line, wrong in in_order]
+    ends = accumulate(len(line) + 1 for line in lines)
+    fitting = max(1, sum(len(first) + end <= LINE for end in ends))
+    more = [f"  and {len(lines) - fitting} more"] if len(lines) > fitting else []
+    raise WrongLines("\n".join([first, *lines[:fitting], *more]))
 
 
 def _concept(row: Mapping[str, object]) -> Concept | str:

@@ -114,7 +114,7 @@ def test_an_empty_path_is_not_the_working_directory(
 
 
 @pytest.mark.parametrize(
-    "command", [("trace", "list"), ("rank", "demo"), ("report",), ("edit", "list", "demo")]
+    "command", [("trace", "list"), ("rank", "demo"), ("report", "--all"), ("edit", "list", "demo")]
 )
 def test_a_home_in_a_bucket_is_refused(
     command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
