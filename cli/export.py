@@ -8,7 +8,7 @@ import typer
 from cli.options.arguments import RunArgument
 from cli.options.progress import with_progress_options
 from cli.options.runs import run_location
-from cli.printing.answers import say_lost
+from cli.printing.answers import say_unscored
 from cli.printing.lines import note, say
 from schemas.table_format import TableFormat
 
@@ -43,6 +43,6 @@ def export(
 
     chosen = table_format or format_of(out)
     opened = open_run(run_location(run))
-    say_lost(opened)
+    say_unscored(opened)
     export_run(opened, out, chosen, note=note)
     say(out)

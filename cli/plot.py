@@ -12,6 +12,7 @@ from cli.options.completion import attributes
 from cli.options.panels import READING, choice, option
 from cli.options.part import part_option
 from cli.options.runs import run_location
+from cli.printing.answers import say_unscored
 from cli.printing.lines import say
 from schemas.component import Part
 from schemas.intervention import Intervention, PatchKind
@@ -114,6 +115,7 @@ def plot(
     for path in out:
         check_path(path)
     opened = open_run(run_location(run))
+    say_unscored(opened)
     only = caption_filter(opened, known, min_te)
     drawing = Drawing(
         attributes=tuple(attribute or ()),

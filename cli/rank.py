@@ -11,6 +11,7 @@ from cli.options.completion import attributes, runs
 from cli.options.panels import WHAT, choice, option
 from cli.options.part import part_option
 from cli.options.runs import run_location
+from cli.printing.answers import say_unscored
 from cli.printing.lines import say, say_folded
 from cli.printing.output import Format, FormatOption, print_table
 from cli.printing.ranking import columns_beyond, columns_joined, columns_of, print_ranking
@@ -127,7 +128,7 @@ def rank(
     """
     from jobs.query import rank as ranking
     from jobs.query.select import opened_views
-    from jobs.query.words import in_short, notes, unfinished, verdicts
+    from jobs.query.words import in_short, notes, verdicts
     from jobs.runs.trace_run import open_run
     from schemas.errors import PlanError
 
@@ -153,9 +154,9 @@ def rank(
             )
         other = open_run(run_location(screened))
         return _print_joined(opened, other, choice, only, output_format, top=top, quiet=quiet)
+    if not quiet:
+        say_unscored(opened)
     with opened_views(opened, only=only) as views:
-        for sentence in [] if quiet else unfinished(views):
-            say_folded(sentence, err=True)
         if as_published is not None:
             found = ranking.ranked_as_published(views, choice, threshold=as_published, top=top)
             return print_table(ranking.without_one_noise(opened, found), output_format)

@@ -12,6 +12,7 @@ from cli.options.part import part_option
 from cli.options.progress import with_progress_options
 from cli.options.run import RunOptions, with_run_options
 from cli.options.runs import run_location
+from cli.printing.answers import say_unscored
 from cli.printing.lines import note
 from cli.printing.output import Format, FormatOption, print_rows, print_table
 from schemas.component import Part
@@ -114,7 +115,9 @@ def sets(
         seed=seed,
         share=share,
     )
-    located = locate_sets(open_run(location), request)
+    opened = open_run(location)
+    say_unscored(opened)
+    located = locate_sets(opened, request)
     if dry_run:
         return _print_cost(planned_sets(located), output_format)
     if how.address and is_job_address(how.address):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli.printing.lines import say
+from cli.printing.lines import say, say_folded
 from cli.printing.output import Format, put
 from schemas.errors import QueryRefused
 
@@ -27,7 +27,7 @@ def show(
     for run in runs.values():
         if output is not None and Path(run.location).resolve() in output.resolve().parents:
             raise QueryRefused(f"{output} is in a run's folder: write it elsewhere")
-        say_lost(run)
+        say_unscored(run)
     is_text = output_format is not Format.PARQUET
     with open_query(runs, sql, as_text=is_text, only=only) as result:
         count = put(result.schema, result.batches, output_format, output=output)
@@ -36,18 +36,12 @@ def show(
         say(f"{rows} in {output}" if output else rows, err=True)
 
 
-def say_lost(run: "Run[Any]") -> None:
-    """Say how many units of a run that had finished are gone, if any."""
-    from jobs.pool.attempts import has_finished
-    from jobs.runs.progress import open_tasks
+def say_unscored(run: "Run[Any]") -> None:
+    """Say how many units of a run have no scores, if any."""
+    from jobs.runs.progress import unscored
 
-    lost = sum(len(run.ordinals(task.chunk)) for task in open_tasks(run))
-    if lost and has_finished(run):
-        say(
-            f"run {run.location} had finished, but the scores of {lost:,} of its "
-            f"{len(run.units):,} units are gone: {run.resume_hint()} makes them again",
-            err=True,
-        )
+    if sentence := unscored(run):
+        say_folded(sentence, err=True)
 
 
 def view_rows() -> list[dict[str, object]]:

@@ -25,7 +25,7 @@ from jobs.editing.plan import EditPlan, in_process
 from jobs.editing.together import check_together, edited_texts
 from jobs.input.concepts import check_concepts, read_concepts, read_numbered, refuse_lines
 from jobs.input.rows import Problem
-from jobs.runs.progress import Note
+from jobs.runs.progress import Note, unscored
 from jobs.runs.trace_run import open_run
 from schemas.component import Part
 from schemas.concept import MAX_WEIGHT, Concept, plain_text
@@ -121,6 +121,8 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
     note(describe(located, components, of_set=request.component_set))
     if request.embeddings:
         note("the token embeddings that only the concepts use move first")
+    if located.run and (said := unscored(open_run(located.run))):
+        note(f"warning: {said}")
     if located.is_doubtful:
         note(
             "warning: the 95% interval of this effect reaches zero, so that these captions do "

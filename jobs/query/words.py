@@ -29,10 +29,6 @@ WHERE intervention = 'restore' AND {CHOSEN}
 GROUP BY ALL ORDER BY attribute, part, patch_kind DESC, noise_sigmas
 """
 READ = f"SELECT count(DISTINCT caption_id) AS captions FROM caption_effects WHERE {CHOSEN}"
-SCORED = """
-SELECT coalesce(sum(units) FILTER (generation = 0), 0) - (SELECT count(*) FROM failures) AS scored
-FROM commits
-"""
 RATE = f"at a false discovery rate of {DISCOVERY_RATE:.0%}"
 LEAST_CAPTIONS = 5
 """With fewer, flipping signs gives no one-sided p-value below 0.05: 2^-4 is 0.06."""
@@ -140,18 +136,6 @@ def _joined(sentences: list[str]) -> list[str]:
         subject, _, said = sentence.partition(": ")
         subjects[said].append(subject)
     return [f"{'; '.join(alike)}: {said}" for said, alike in subjects.items()]
-
-
-def unfinished(views: Views) -> list[str]:
-    """Return how many units of a run have no scores, if any: numbers are of the others."""
-    (row,) = views.query(SCORED).to_pylist()
-    total = len(views.run.units)
-    if row["scored"] == total:
-        return []
-    return [
-        f"{total - row['scored']:,} of {total:,} units have no scores yet, or failed: the numbers "
-        f"are of the others, and {views.run.resume_hint()} continues."
-    ]
 
 
 def filtered(views: Views, choice: Choice) -> list[str]:

@@ -43,3 +43,17 @@ def progress_of(run: Run[object]) -> Progress:
         failed=sum(len(commit.failures) for commit in commits),
         total=len(run.units),
     )
+
+
+def unscored(run: Run[object]) -> str:
+    """Return a sentence on the units that have no scores, of which no number is; "" if all have."""
+    progress = progress_of(run)
+    left = progress.total - progress.done
+    if not left and not progress.failed:
+        return ""
+    failed = f", {progress.failed:,} of which failed" if progress.failed else ""
+    return (
+        f"{left + progress.failed:,} of {progress.total:,} units of {run.name} have no scores"
+        f"{failed}: the numbers are of the others, and "
+        f"{run.resume_hint(*[] if left else ['--retry-failed'])} continues."
+    )

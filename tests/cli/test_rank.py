@@ -130,7 +130,7 @@ def test_how_to_read_the_numbers_comes_after_them(on_terminal: Shown) -> None:
 
 def test_a_pipe_gets_every_column_and_other_formats_the_data_alone(work: Path) -> None:
     shown = dqf("rank", "r", "--part", "denoiser", "--attribute", "object", cwd=work)
-    left = "1 of 34 units have no scores yet, or failed: the numbers are of the others"
+    left = "1 of 34 units of r have no scores, 1 of which failed: the numbers are of the others"
     assert shown.stderr.startswith(left)
     assert shown.stderr.count("\n") == 1
     assert "unet.up_blocks.0.resnets.0" in shown.stdout

@@ -245,10 +245,10 @@ def test_a_finished_run_whose_parts_are_gone_is_said_to_be_incomplete(folder: Pa
     end(run, begin(run), Outcome.FINISHED)
     asked = ("query", "r", "SELECT count(*) FROM scores", "--format", "csv")
     assert status_of(run).state == "finished"
-    assert "gone" not in dqf(*asked, cwd=folder.parents[1]).stderr
+    assert "no scores" not in dqf(*asked, cwd=folder.parents[1]).stderr
     (folder / part_name(1)).unlink()
     assert status_of(run).state == "incomplete"
-    assert f"had finished, but the scores of {len(run.ordinals(1))} of" in (
+    assert f"{len(run.ordinals(1))} of {len(run.units)} units of r have no scores: " in (
         dqf(*asked, cwd=folder.parents[1]).stderr
     )
 
