@@ -14,7 +14,7 @@ COMMITS_KEY = "dqf.commits"
 """Key in the footer of a part file that holds, as JSON, the chunks that it commits, each with its
 generation (how often its failed units were tried again), its units and those that failed."""
 NOT_FINITE = "holds numbers that are not finite"
-"""What is said of a part with such numbers, behind its path."""
+"""The words behind the path of a part with such numbers."""
 
 CHANGES_CORRUPTED = ", ".join(f"'{i}'" for i in Intervention if i.changes_corrupted)
 

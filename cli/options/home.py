@@ -10,12 +10,12 @@ HOME = "DQF_HOME"
 
 
 def runs_folder() -> Path:
-    """Return the folder of runs; StoreError: DQF_HOME is no folder's path."""
+    """Return the folder of runs; StoreError: DQF_HOME is a URL."""
     return _home() / "runs"
 
 
 def edits_folder() -> Path:
-    """Return the folder of edits; StoreError: DQF_HOME is no folder's path."""
+    """Return the folder of edits; StoreError: DQF_HOME is a URL."""
     return _home() / "edits"
 
 

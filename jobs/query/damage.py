@@ -74,7 +74,7 @@ def damaged_file(paths: Iterable[str], error: duckdb.Error) -> str | None:
 
 
 def damage(path: str, error: duckdb.Error) -> str:
-    """Return what is wrong with the damaged file that caused an error."""
+    """Return the file and the damage in it that caused an error."""
     unfit = f"{path} {NOT_FINITE}"
     return unfit if unfit in str(error) else f"{path} is damaged ({_reason(error)})"
 
