@@ -122,12 +122,14 @@ def scores_of(
 def unfit_numbers(schema: pa.Schema) -> dict[str, str]:
     """Return for each column of numbers, by its identifier, the condition that one of a row's is
     not finite."""
-    values = {
-        identifier(field.name): "{}" if pa.types.is_floating(field.type) else "list_sum({})"
-        for field in schema
-        if pa.types.is_floating(getattr(field.type, "value_type", field.type))
-    }
-    return {name: f"NOT isfinite({value.format(name)})" for name, value in values.items()}
+    columns = zip(schema.names, schema.types, strict=True)
+    conditions: dict[str, str] = {}
+    for name, kind in ((identifier(name), kind) for name, kind in columns):
+        if pa.types.is_floating(kind):
+            conditions[name] = f"NOT isfinite({name})"
+        elif kind in (pa.list_(pa.float32()), pa.list_(pa.float64())):
+            conditions[name] = f"NOT isfinite(list_sum({name}))"
+    return conditions
 
 
 def commits_of(parts: Sequence[str], *, where: Callable[[str], str] = any_file) -> str:

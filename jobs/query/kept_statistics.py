@@ -89,7 +89,7 @@ def _read(run: Run[object], match: re.Match[str]) -> tuple[str | None, pa.Table]
     if key is not None and match["hash"] not in (None, _hash(content)):
         raise ValueError("the statistics were changed")
     table = file.read().cast(STATISTICS[match["table"]])
-    return key and key.decode(errors="replace"), table
+    return None if key is None else key.decode(errors="replace"), table
 
 
 def keep_statistics(
