@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from typer._click.exceptions import BadParameter, ClickException, UsageError
 from typer.core import TyperCommand, TyperGroup, TyperOption
@@ -63,7 +63,7 @@ class OnceCommand(TyperCommand):
             if count > 1 and not (option.multiple or option.is_flag):
                 raise BadParameter(f"is given {count} times: give it once", ctx, option)
         rest = super().parse_args(ctx, args)
-        for place in self.get_params(ctx):
+        for place in cast("list[Any]", self.get_params(ctx)):
             values = zip(
                 _all(typed.get(place.name)), _all(ctx.params.get(place.name or "")), strict=False
             )
@@ -72,8 +72,8 @@ class OnceCommand(TyperCommand):
         return rest
 
 
-def _all(values: object) -> Sequence[object]:
-    return values if isinstance(values, list | tuple) else [values]
+def _all(values: Any) -> Sequence[object]:
+    return values if isinstance(values, list | tuple) else [values]  # pyright: ignore
 
 
 class ListingCommand(OnceCommand):
