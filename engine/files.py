@@ -15,9 +15,6 @@ from schemas.documents import MOST_BYTES, check_size, read_json
 from schemas.errors import ConceptError, DqfError, StoreError
 from schemas.results import SWEEP
 
-OWN = ("plan.json", "edit.json", SWEEP)
-"""Files that make a folder a run, an edit or a sweep."""
-
 
 def is_file(path: str | os.PathLike[str]) -> bool:
     """Return whether a file exists; False for text that cannot be a path, such as SQL.
@@ -257,10 +254,15 @@ def refuse_inside(path: Path, *, error: type[DqfError]) -> None:
     """Raise `error` for a path in the folder of a run, an edit or a sweep, which may be replaced or
     removed as a whole."""
     for folder in path.absolute().resolve().parents:
-        # A user's own plan may be called plan.json too: a run has a folder of parts.
-        is_run = is_folder(folder / "parts")
-        if any(is_file(folder / name) and (is_run or name != OWN[0]) for name in OWN):
+        if is_own(folder):
             raise error(f"{path} is in a run's folder or an edit's, {folder}: write it elsewhere")
+
+
+def is_own(folder: Path) -> bool:
+    """Return whether a folder is a run, an edit or a sweep."""
+    # A user's own plan may be called plan.json too.
+    is_run = is_file(folder / "plan.json") and is_folder(folder / "parts")
+    return is_run or is_file(folder / "edit.json") or is_file(folder / SWEEP)
 
 
 def prepare_output(path: Path, *, error: type[DqfError]) -> None:
