@@ -11,7 +11,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 ELSEWHERE = ("http://", "s3://", "gs://", "/shared/", "HEAD:", "HOST:")
 """What a line names that needs a cluster or a bucket."""
-WEIGHTS = ("sd-1.4", "sd14", "/models/", "ViT-")
+WEIGHTS = ("sd-1.4", "sd14", "qwen-image", "/models/", "ViT-")
 """What a line names that needs weights which are not in the repository, or a run of them."""
 
 

@@ -15,7 +15,13 @@ from tests.made_up.runs import MANIFEST, cats, commit_all, score_row
 
 STEPS, CORRUPTED, CLEAN = 4, 0.2, 0.8
 WINDOWS = tuple((step, step + 1) for step in range(STEPS))
-NAMES = tuple(f"unet.up.{n}.attn1" for n in range(8))
+BLOCKS = ("down_blocks.0", "down_blocks.1", "mid_block", "up_blocks.0")
+NAMES = tuple(
+    f"unet.{block}.attentions.0.transformer_blocks.0.{attn}"
+    for block in BLOCKS
+    for attn in ("attn1", "attn2")
+)
+"""Names that emoji-sd has too, as a plan is checked against its model."""
 
 
 def component(name: str) -> Component:

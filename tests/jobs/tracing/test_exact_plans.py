@@ -111,7 +111,7 @@ def test_a_plan_that_contradicts_its_states_is_refused(tmp_path: Path) -> None:
     states = fields["exact_states"]
     (chosen,) = states["chosen"]
     twice = {**chosen, "random": chosen["top"][:1]}
-    unknown = {**chosen, "top": ("unet.up.0.attn1@0:4",)}
+    unknown = {**chosen, "top": (f"{NAMES[0]}@0:4",)}
     ranked = [c for c in run.plan.captions if c.id in states["ranked_captions"]]
     for change, said in (
         ({"screen": "relp"}, "without a screen"),
