@@ -28,7 +28,7 @@ from cli import edit as edits
 from cli import edit_batch as edit
 from cli.options.meant import ListingCommand, MeantGroup, OnceCommand
 from cli.options.sampling import as_typed, own_name
-from cli.printing.lines import say
+from cli.printing.lines import say, say_lines
 from cli.printing.streams import (
     check_folder,
     check_streams,
@@ -158,7 +158,7 @@ def main() -> None:
             _run()
     except DqfError as error:
         said = as_typed(f"dqf: {error}", sys.argv)
-        say(message(said, has_lines=error.has_lines), err=True)
+        say_lines(message(said, has_lines=error.has_lines), err=True)
         sys.exit(error.exit_code)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import typer
 
 from cli.options.run import RunOptions
-from cli.printing.lines import note, say
+from cli.printing.lines import note, say, say_lines
 from cli.printing.progress import progress_bar
 from engine.files import is_folder
 
@@ -169,7 +169,7 @@ def follow_to_end(address: str, submission_id: str) -> NoReturn:
         say(f"job {submission_id} continues at {address}", err=True)
         raise typer.Exit(130) from None
     if ended.exit_code is None and ended.status != "SUCCEEDED":
-        say(f"job {submission_id}: {ended.status.lower()}: {ended.message}", err=True)
+        say_lines(f"job {submission_id}: {ended.status.lower()}: {ended.message}", err=True)
     raise typer.Exit(exit_code_of(ended))
 
 

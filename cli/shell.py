@@ -17,10 +17,11 @@ from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer  # pyright: ignore[reportMissingTypeStubs]
 
 from cli.printing.answers import column_rows, example_rows, show, view_rows
-from cli.printing.lines import say
+from cli.printing.lines import say, say_lines
 from cli.printing.output import Format, print_rows
 from schemas.documentation import VIEWS_OF, View
 from schemas.errors import DqfError
+from schemas.printable import message
 
 if TYPE_CHECKING:
     from jobs.query.opened import Filters
@@ -66,7 +67,7 @@ def run_shell(runs: "Mapping[str, Run[Any]]", output_format: Format, *, only: "F
         except KeyboardInterrupt:
             say("canceled", err=True)
         except DqfError as error:
-            say(f"dqf: {error}", err=True)
+            say_lines(message(f"dqf: {error}", has_lines=error.has_lines), err=True)
 
 
 def is_complete(text: str) -> bool:
@@ -116,7 +117,7 @@ def _example(shell: Shell, argument: str) -> None:
     from jobs.query.examples import example_sql
 
     sql = example_sql(argument, shell.nouns)
-    say(sql, err=True)
+    say_lines(sql, err=True)
     show(shell.runs, sql, shell.output_format, only=shell.only)
 
 

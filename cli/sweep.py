@@ -18,6 +18,7 @@ from cli.printing.output import Format, FormatOption, print_rows
 from engine.files import read_bytes
 from engine.model.registry import names_embedded
 from schemas.errors import ConceptError
+from schemas.numbers import decimal
 from schemas.prompt_set import PromptSet
 
 
@@ -140,6 +141,6 @@ def _numbers(text: str, option: str) -> tuple[float, ...]:
     from schemas.errors import PlanError
 
     try:
-        return tuple(dict.fromkeys(float(word) for word in _words(text, option)))
+        return tuple(dict.fromkeys(decimal(word) for word in _words(text, option)))
     except ValueError:
         raise PlanError(f"{option} {text!r}: give numbers with commas, such as 1,6") from None

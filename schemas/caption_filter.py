@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas.errors import PlanError
+from schemas.numbers import decimal
 from schemas.views import quoted
 
 KNOWN = re.compile(r"(?P<measure>[\w-]+):(?P<score>[-+\w.]+)")
@@ -80,6 +81,6 @@ EVERY_CAPTION = CaptionFilter()
 
 def _number(text: str) -> float:
     try:
-        return float(text)
+        return decimal(text)
     except ValueError:
         return math.nan

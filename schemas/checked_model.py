@@ -1,14 +1,28 @@
 """The base of models that users make themselves, whose wrong values are one sentence."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from schemas.documents import first_message, is_mapping
 from schemas.errors import DqfError, PlanError
+from schemas.numbers import check_decimal
 
 
-class CheckedModel(BaseModel):
+class DecimalModel(BaseModel):
+    """A model of a user's file, in which a number may be a text of decimal digits."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_decimals(cls, fields: object, check: ModelWrapValidatorHandler[Self]) -> Self:
+        """Refuse a text that was read as a number and is not written in decimal digits."""
+        made = check(fields)
+        for name, value in fields.items() if is_mapping(fields) else ():
+            check_decimal(value, getattr(made, name, None), name=f"{name}: ")
+        return made
+
+
+class CheckedModel(DecimalModel):
     """A model whose constructor raises `refused_as` where a value is wrong.
 
     `model_validate` raises pydantic's ValidationError, to which a file's reader adds the line.

@@ -25,8 +25,9 @@ MOST_YAML_BYTES = 4 * 2**20
 """Largest YAML document; reading YAML takes a hundred times as long as JSON."""
 MOST_NODES = 2_000_000
 """Values of a YAML document, those that are repeated by `*name` counted each time."""
-NOT_DECIMAL = re.compile(r"tag:yaml\.org,2002:(?:int|float)(?:[-+]?0[0-7_]+|.*:.*)")
-"""Tag and text of a number that is another one than it looks like: 010 is 8, 1:30 is 90."""
+NOT_DECIMAL = re.compile(r"tag:yaml\.org,2002:(?:int|float)(?:[-+]?0[0-7]+|[-+]?0[bx].*|.*[:_].*)")
+"""Tag and text of a number that is another one than it looks like: 010 is 8, 1:30 is 90, 1_0 is
+10."""
 
 SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 T = TypeVar("T")
@@ -236,9 +237,9 @@ def _size(root: yaml.Node) -> int:
 
 def _parts(node: yaml.Node) -> list[yaml.Node]:
     """Return the values inside a node; YAMLError: it names a field twice, so that one would be
-    lost, or is a number that YAML 1.1 reads in base 8 or 60."""
+    lost, or is a number that YAML 1.1 reads in another base or past a `_`."""
     if isinstance(node, yaml.ScalarNode) and NOT_DECIMAL.fullmatch(node.tag + node.value):
-        said = f"{node.value} is a number of base 8 or 60: write it in decimals, or in quotes"
+        said = f"{node.value} is a number in no decimal digits: write it in them, or in quotes"
         raise yaml.MarkedYAMLError(problem=said, problem_mark=node.start_mark)
     if isinstance(node, yaml.SequenceNode):
         return node.value

@@ -42,6 +42,10 @@ class StoreError(DqfError):
 class QueryRefused(DqfError):
     """SQL that is not exactly one read-only SELECT statement, or that DuckDB rejects."""
 
+
+class StatementRefused(QueryRefused):
+    """SQL that DuckDB rejects, in its own words, which are lines."""
+
     has_lines = True
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from schemas.caption import Caption
 from schemas.caption_filter import CaptionFilter
+from schemas.checked_model import DecimalModel
 from schemas.component import PAPER_KINDS, Kind, Part
 from schemas.component_set import PlannedSet, as_planned
 from schemas.exact_states import ExactStates
@@ -22,7 +23,7 @@ REPEATABLE = (
 """Fields of a plan of which every combination is scored."""
 
 
-class TracePlan(BaseModel):
+class TracePlan(DecimalModel):
     """Everything that determines a run's scores, written once to the run's folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

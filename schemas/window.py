@@ -32,9 +32,9 @@ def _windows(spec: str, steps: int) -> Iterator[Window]:
         yield from ((t, steps) for t in every)
     elif spec == "until":
         yield from ((0, t + 1) for t in every)
-    elif sliding := re.fullmatch(r"sliding:(\d+)", spec):
+    elif sliding := re.fullmatch(r"sliding:([0-9]+)", spec):
         yield from _sliding(int(sliding[1]), steps)
-    elif bounds := re.fullmatch(r"(\d+):(\d+)", spec):
+    elif bounds := re.fullmatch(r"([0-9]+):([0-9]+)", spec):
         yield _bounded(int(bounds[1]), int(bounds[2]), steps)
     else:
         raise PlanError(f"unknown window {spec!r}: give {GRAMMAR}")

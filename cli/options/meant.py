@@ -12,6 +12,7 @@ from typer._click.exceptions import BadParameter, ClickException, UsageError
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from cli.options.sampling import as_typed
+from schemas.numbers import check_decimal
 from schemas.printable import message
 
 MESSAGE = 400
@@ -53,8 +54,9 @@ class OnceCommand(TyperCommand):
     """A command whose options have one value, unless they may be repeated."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the options; BadParameter: one is given twice, so that a value would be lost, or a
-        path is empty, which Python would take for the working directory."""
+        """Parse the options; BadParameter: one is given twice, so that a value would be lost, a
+        path is empty, which Python would take for the working directory, or a number is not
+        written in decimal digits."""
         if ctx.resilient_parsing:  # completion reads what is typed so far
             return super().parse_args(ctx, args)
         typed, _, order = self.make_parser(ctx).parse_args([*args])
@@ -64,11 +66,14 @@ class OnceCommand(TyperCommand):
                 raise BadParameter(f"is given {count} times: give it once", ctx, option)
         rest = super().parse_args(ctx, args)
         for place in cast("list[Any]", self.get_params(ctx)):
-            values = zip(
-                _all(typed.get(place.name)), _all(ctx.params.get(place.name or "")), strict=False
-            )
-            if any(word == "" and isinstance(value, Path) for word, value in values):
-                raise BadParameter("is empty: give a path", ctx, place)
+            written, read = typed.get(place.name), ctx.params.get(place.name or "")
+            for word, value in zip(_all(written), _all(read), strict=False):
+                if word == "" and isinstance(value, Path):
+                    raise BadParameter("is empty: give a path", ctx, place)
+                try:
+                    check_decimal(word, value)
+                except ValueError as problem:
+                    raise BadParameter(str(problem), ctx, place) from problem
         return rest
 
 

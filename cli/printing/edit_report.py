@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.printing.lines import say, say_folded
+from cli.printing.lines import say, say_folded, say_lines
 from cli.printing.output import Format, print_rows
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ TITLES = {
 def print_edit(manifest: "EditManifest", out: Path, output_format: Format) -> None:
     """Print the results of the edit in the folder `out`."""
     if output_format is Format.JSON:
-        say(json.dumps({"out": str(out), **manifest.model_dump(mode="json")}, indent=2))
+        say_lines(json.dumps({"out": str(out), **manifest.model_dump(mode="json")}, indent=2))
         return
     if manifest.scores:
         rows = [scores.model_dump(exclude={"kind"}) for scores in manifest.scores]

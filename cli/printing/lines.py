@@ -16,8 +16,14 @@ from schemas.printable import printable
 
 
 def say(text: object, *, err: bool = False) -> None:
-    """Print a line on stdout, or on stderr, with control characters as escapes."""
-    typer.echo(printable(str(text), keep="\n\t"), err=err)
+    """Print one line on stdout, or on stderr, with control characters as escapes."""
+    typer.echo(printable(str(text), keep="\t"), err=err)
+
+
+def say_lines(text: str, *, err: bool = False) -> None:
+    """Print a text of several lines as `say` prints one."""
+    for line in text.split("\n"):
+        say(line, err=err)
 
 
 def say_folded(text: str, *, err: bool = False) -> None:
@@ -27,12 +33,13 @@ def say_folded(text: str, *, err: bool = False) -> None:
     copied whole.
     """
     stream = sys.stderr if err else sys.stdout
+    text = printable(text, keep="\t")
     if stream.isatty() and "`" not in text:
         width = shutil.get_terminal_size().columns - 1
         text = textwrap.fill(
             text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
         )
-    say(text, err=err)
+    say_lines(text, err=err)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,7 +92,7 @@ def _place(
                 f"{', '.join(roles)}"
             )
         return (0, steps), roles[where] if where else TokenRole.LAST_SUBJECT
-    if where and not re.fullmatch(r"all|\d+:\d+", where):
+    if where and not re.fullmatch(r"all|[0-9]+:[0-9]+", where):
         raise PlanError(
             f"set {name!r} has {component.name}@{where}, of the denoiser: after @ it takes steps "
             f"START:STOP, as in {GRAMMAR}"

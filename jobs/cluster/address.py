@@ -42,7 +42,7 @@ def check_answers(address: str) -> None:
     """
     target = address.removeprefix("ray://")
     host, colon, port = target.rpartition(":")
-    if not (host and colon and port.isdecimal()) or "://" in host:
+    if not (host and colon and port.isascii() and port.isdecimal()) or "://" in host:
         raise ClusterUnavailable(f"address {address!r} is not HOST:PORT, such as 10.0.0.5:6379")
     try:
         there = (host.removeprefix("[").removesuffix("]"), int(port))

@@ -15,7 +15,7 @@ import duckdb
 
 from jobs.query.statement import named_by, nodes_of, parsed, tables_read, words_of
 from schemas.documents import check_size
-from schemas.errors import QueryRefused
+from schemas.errors import QueryRefused, StatementRefused
 from schemas.views import STATISTICS_VIEWS, exactly, quoted
 
 MEMORY = "50%"
@@ -102,7 +102,7 @@ def admitted(connection: duckdb.DuckDBPyConnection, sql: str) -> Admitted:
     try:
         statements = connection.extract_statements(sql)
     except duckdb.Error as error:
-        raise QueryRefused(str(error).strip()) from error
+        raise StatementRefused(str(error).strip()) from error
     if len(statements) != 1:
         raise _refused(f"{len(statements)} statements" if statements else "nothing")
     (statement,) = statements

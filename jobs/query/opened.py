@@ -30,7 +30,7 @@ from jobs.query.views import (
 from jobs.runs.run import Run
 from jobs.runs.trace_run import TraceRun
 from schemas.caption_filter import EVERY_CAPTION, CaptionFilter
-from schemas.errors import QueryRefused, first_line
+from schemas.errors import QueryRefused, StatementRefused, first_line
 from schemas.views import STATISTICS_VIEWS, identifier
 
 BATCH_ROWS = 2**14
@@ -199,7 +199,7 @@ class Views:
                 "the query needs more than half of the memory and of the disk for temporary "
                 f"files: {first_line(error)}"
             )
-        return QueryRefused(str(error).strip())
+        return StatementRefused(str(error).strip())
 
 
 @contextmanager

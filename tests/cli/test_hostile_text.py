@@ -125,8 +125,35 @@ def test_paths_are_asked_for_in_one_way() -> None:
 
 
 def test_a_newline_in_a_name_makes_no_second_line(tmp_path: Path) -> None:
-    for command in (("rank", "runs/a\nb"), ("edit", "check", "edits/a\nb"), ("doctor", "a\nb")):
+    out = ("query", "r", "SELECT 1", "--out", "a\nb/c.csv")
+    for command in (
+        ("rank", "runs/a\nb"),
+        ("edit", "check", "edits/a\nb"),
+        ("doctor", "a\nb"),
+        out,
+    ):
         assert "a\\nb" in refusal(*command, cwd=tmp_path)
+
+
+def test_a_line_about_a_name_stays_one_line(work: Path) -> None:
+    done = dqf("query", "r", "SELECT 1", "--out", "a\nb.csv", cwd=work)
+    assert (done.returncode, done.stderr) == (0, "1 row in a\\nb.csv\n")
+    wrong = dqf("query", "r", "SELECT nothing\nFROM ranking", cwd=work).stderr
+    assert len(wrong.splitlines()) == 2, "DuckDB's own words are lines"
+
+
+@pytest.mark.parametrize("option", ["--top=1_0", "--min-te=0_1", "--known=target:1_0", "--top=１"])
+def test_a_number_is_written_in_decimal_digits(option: str, work: Path) -> None:
+    refusal("rank", "r", option, cwd=work)
+
+
+@pytest.mark.parametrize("name", ["seeds", "noise_draws", "numerics"])
+def test_a_text_in_a_plan_that_is_a_number_has_decimal_digits(name: str, tmp_path: Path) -> None:
+    value = {"seeds": '["1_0"]', "noise_draws": '"1_0"', "numerics": '{steps: "1_0"}'}[name]
+    (tmp_path / "p.yaml").write_text(f"{name}: {value}\n")
+    assert "write '1_0' in decimal digits" in refusal(
+        "trace", "plan", "--plan", "p.yaml", cwd=tmp_path
+    )
 
 
 def test_a_mistyped_edit_is_refused_before_torch_is_imported(tmp_path: Path) -> None:

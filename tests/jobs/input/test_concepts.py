@@ -194,6 +194,7 @@ def test_thousands_of_rows_are_read_at_once(tmp_path: Path, suffix: str) -> None
         ("concept,replacement\ncat,dog,cow\n", "line 2: more fields than columns"),
         ("concept,weight\ncat,0\n", "line 2: weight: Input should be greater than 0"),
         ("concept,weight\ncat,nan\n", "line 2: weight: Input should be a finite number"),
+        ("concept,weight\ncat,1_0\n", "line 2: weight: write '1_0' in decimal digits"),
         ("concept,weight\ncat,much\n", "line 2: weight: Input should be a valid number"),
         ("concept,mode\ncat,update\n", "line 2: mode update of 'cat' needs a replacement"),
         ("concept,mode\ncat,keep\n", "line 2: mode: Input should be 'remove' or 'update'"),
