@@ -79,9 +79,13 @@ def temporary_folder(use: str) -> tempfile.TemporaryDirectory[str]:
 
 
 def try_to_make(folder: Path) -> None:
-    """Raise OSError if a folder does not exist and cannot be made; it is not made."""
+    """Raise OSError if a folder does not exist and cannot be made; it is not made.
+
+    Nor can one be made where a link leads nowhere.
+    """
     folder = folder.absolute()
     if os.path.lexists(folder):
+        folder.stat()
         return
     parent = next(parent for parent in folder.parents if os.path.lexists(parent))
     # Permissions do not say it: nobody may write in /proc, or on a read-only disk.

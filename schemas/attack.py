@@ -181,3 +181,15 @@ ATTACKS = pa.schema(
     metadata={b"dqf.attack_version": str(ATTACK_VERSION)},
 )
 """One row per concept, model and attack."""
+
+
+def odd_attack(plan: AttackPlan) -> str:
+    """Return the SQL condition for a row that no attack of a plan writes."""
+    ordered = " AND ".join(
+        f"{small} <= {large} + 1e-9"
+        for small, large in (("0", "low"), ("low", "success"), ("success", "high"), ("high", "1"))
+    )
+    return (
+        f"images <> {plan.seeds} OR shown NOT BETWEEN 0 AND images "
+        f"OR abs(success - shown / images) > 1e-9 OR NOT ({ordered})"
+    )

@@ -233,6 +233,17 @@ IMAGES = pa.schema(
 )
 """One row per edit, prompt and seed. Embeddings are those of `general` prompts."""
 
+_EMBEDDINGS = ("embedding_before", "embedding_after")
+_LENGTH = "len(embedding_before) <> (SELECT max(len(embedding_before)) FROM part)"
+_SOUND = " AND ".join(f"{e} IS NOT NULL AND isfinite(list_sum({e}))" for e in _EMBEDDINGS)
+_COUNTED = " AND ".join(f"list_count({e}) = len(embedding_before)" for e in _EMBEDDINGS)
+ODD_IMAGES = f"""
+greatest(abs(clip_before), abs(clip_after), abs(similarity)) > 1.1
+OR (image_before IS NULL) <> (image_after IS NULL) OR {_LENGTH} OR
+"group" = '{Group.GENERAL}' AND NOT coalesce({_SOUND} AND {_COUNTED}, false)
+"""
+"""Condition for a row of the view `part` that no evaluation writes; a cosine may round beyond 1."""
+
 _EFFICACY = ", ".join(f"'{group}'" for group in EFFICACY)
 
 MARKED = f"""

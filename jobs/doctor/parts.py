@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.doctor.findings import Fault
-from jobs.doctor.rules import ExpectedUnit, Rules, rules_of
+from jobs.query.rules import ExpectedUnit, Scored, not_finite, odd_rows, rules_of, scored_units
 from jobs.runs.packs import group_chunks
 from jobs.runs.parts import (
     GROUP_CHUNKS,
@@ -37,7 +37,7 @@ from jobs.runs.parts import (
 from jobs.runs.run import Run, Task
 from jobs.runs.storage.local import LocalStorage
 from schemas.errors import first_line
-from schemas.views import exactly, identifier, read_parquet, unfit_numbers
+from schemas.views import exactly, read_parquet
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,16 +58,6 @@ class Audit:
     """Scores that are there a second time."""
     sizes: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     """The numbers of rows that units of a slab have, where the plan does not determine them."""
-
-
-class Scored(NamedTuple):
-    """A unit as a file holds it."""
-
-    unit_id: str
-    num_rows: int
-    num_scores: int
-    """Rows that differ in the columns that tell a unit's rows apart."""
-    labels: tuple[object, ...]
 
 
 class PartFile(NamedTuple):
@@ -213,7 +203,7 @@ class _Group:
             yield "parts", f"{file.name} {wrong}"
             return
         tried = {task.chunk: self._tried(task) for task in file.tasks}
-        units = self._units()
+        units = scored_units(self._connection, self._rules)
         faults = [*self._unit_faults(part.commits, tried, units), *self._row_faults(tried, units)]
         yield from ((check, f"{file.name}: {text}") for check, text in faults)
         self._count(part.commits, units, is_sound=not faults)
@@ -250,10 +240,6 @@ class _Group:
         if task.generation == 0:
             return planned
         return {unit_id: planned[unit_id] for unit_id in self.latest[task.chunk][1]}
-
-    def _units(self) -> list[Scored]:
-        rows = self._connection.execute(scored_units(self._rules)).fetchall()
-        return [Scored(*row[:3], labels=row[3:]) for row in rows]
 
     def _unit_faults(
         self, commits: tuple[Commit, ...], tried: Tried, units: list[Scored]
@@ -295,10 +281,10 @@ class _Group:
             wrong += plan.rows is not None and unit.num_scores != plan.rows
         if wrong:
             yield "rows", f"{wrong} units have not as many scores as the plan says"
-        unfit = " OR ".join(unfit_numbers(self._run.schema).values())
-        sql = f"SELECT count(*) FROM part WHERE {unfit}"
-        if found := self._connection.execute(sql).fetchall()[0][0]:
-            yield "scores", f"{found} scores are not finite"
+        if odd := odd_rows(self._connection, self._rules):
+            yield "rows", f"{odd} rows are not as a worker writes them"
+        if unfit := not_finite(self._connection, self._run.schema):
+            yield "scores", f"{unfit} scores are not finite"
         if repeated := _repeated(units, self._scored):
             yield "scores", f"{repeated} scores are there already"
 
@@ -315,12 +301,6 @@ class _Group:
             failed = [failure.unit_id for failure in commit.failures]
             audited.scored += commit.units - len(failed)
             self.latest[commit.chunk] = (commit.generation, failed)
-
-
-def scored_units(rules: Rules) -> str:
-    """Return the SELECT of the units in a part, with their labels."""
-    labels, keys = (", ".join(map(identifier, names)) for names in (rules.labels, rules.keys))
-    return f"SELECT unit_id, count(*), count(DISTINCT ({keys})), {labels} FROM part GROUP BY ALL"
 
 
 def _repeated(units: list[Scored], before: set[str]) -> int:

@@ -1,15 +1,9 @@
 """Attacking an edit: the attack is planned, run on Ray and summed up."""
 
-# pyright: reportUnknownMemberType=false
-# pyarrow leaves parts of some methods without types.
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from engine.files import write_whole
 from jobs.cluster.connection import Cluster
@@ -18,13 +12,12 @@ from jobs.evaluation.attack_worker import AttackWorker
 from jobs.evaluation.cut import warn_of_cut_choices
 from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
+from jobs.query.whole_rows import checked_rows
 from jobs.runs.attack_run import AttackRun
 from jobs.runs.opening import create_as
-from jobs.runs.parts import NOT_PARQUET
 from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import manifest_of
 from schemas.attack import SUMMARY, Attack, AttackRow, Side
-from schemas.errors import StoreError, first_line
 
 SHOWN = {
     "before": (Side.UNEDITED, Attack.PLAIN),
@@ -81,18 +74,14 @@ def attack_edit(
 
 
 def attack_rows(run: AttackRun) -> list[AttackRow]:
-    """Return the committed rows, concepts in the plan's order; StoreError: a file is damaged."""
-    paths = run.live_paths()
-    rows = pa.concat_tables([_table(path, run) for path in paths]).to_pylist()
+    """Return the committed rows, concepts in the plan's order.
+
+    StoreError: a file is damaged, or the rows are not those of the plan.
+    """
+    with checked_rows(run) as connection:
+        rows = connection.sql("FROM part").to_arrow_table().to_pylist()
     places = {run.unit_ids[ordinal]: ordinal for ordinal in range(len(run.units))}
     return sorted((AttackRow(**row) for row in rows), key=lambda row: places[row.unit_id])
-
-
-def _table(path: Path, run: AttackRun) -> pa.Table:
-    try:
-        return pq.ParquetFile(path).read().replace_schema_metadata(None)
-    except NOT_PARQUET as error:
-        raise StoreError(f"{path} is damaged ({first_line(error)}): {run.repair_hint}") from error
 
 
 def summary_rows(rows: Sequence[AttackRow]) -> list[dict[str, object]]:

@@ -21,9 +21,12 @@ from schemas.caption import Caption
 from schemas.concept import Concept, same_text
 from schemas.errors import ConceptError, PlanError
 from schemas.numerics import Numerics
+from schemas.printable import shown
 
 OPENING = "a photo of"
 """The opening of every prompt of an attack."""
+SHOWN = 5
+"""Number of edited concepts that a message names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +88,9 @@ def _named(
 ) -> tuple[Concept, ...]:
     for name in names:
         if not any(same_text(name, concept.concept) for concept in edited):
-            listed = ", ".join(concept.concept for concept in edited)
-            raise ConceptError(f"edit {folder} has no concept {name!r}: it has {listed}")
+            listed = ", ".join(concept.concept for concept in edited[:SHOWN])
+            more = ", ..." if len(edited) > SHOWN else ""
+            raise ConceptError(f"edit {folder} has no concept {shown(name)}: it has {listed}{more}")
     if not names:
         return edited
     return tuple(c for c in edited if any(same_text(name, c.concept) for name in names))

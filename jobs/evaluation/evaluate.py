@@ -38,12 +38,12 @@ from jobs.pool.driver import drive_run
 from jobs.pool.limits import Limits
 from jobs.runs.evaluation_run import EDIT, EvaluationRun
 from jobs.runs.opening import create_as
-from jobs.runs.png import read_png
+from jobs.runs.png import CorruptImage, read_png
 from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import manifest_of
 from schemas.concept import Concept, ConceptKind
 from schemas.documents import checked
-from schemas.errors import ConceptError, StoreError
+from schemas.errors import ConceptError, StoreError, first_line
 from schemas.evaluation import EvaluationPlan, Group
 from schemas.numerics import Numerics
 from schemas.printable import shown
@@ -234,10 +234,16 @@ def draw_pictures(run: EvaluationRun) -> None:
         most = max(map(len, by_prompt.values()))
         # A unit that failed leaves a gap: its prompt is left out.
         whole = {prompt: rows for prompt, rows in by_prompt.items() if len(rows) == most}
-        before, after = (
-            np.stack([_pixels(side(row) for row in rows) for rows in whole.values()])
-            for side in (_before, _after)
-        )
+        try:
+            before, after = (
+                np.stack([_pixels(side(row) for row in rows) for rows in whole.values()])
+                for side in (_before, _after)
+            )
+        except (CorruptImage, ValueError) as error:  # ValueError: images of several sizes
+            raise StoreError(
+                f"{run.location} has damaged images of group {shown(group)} "
+                f"({first_line(error)}): evaluate the edit again under another --out"
+            ) from error
         location = Path(run.location)
         refuse_links(location / PICTURES, within=location)
         (location / PICTURES).mkdir(exist_ok=True)

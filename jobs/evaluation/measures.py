@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from engine.evaluation.quality import cmmd
 from engine.model.seeds import derived_seed
 from engine.statistics.bootstrap import Interval, harmonic_interval, harmonic_mean, ratio_interval
-from jobs.query.damage import damage_named
+from jobs.query.whole_rows import checked_rows
 from jobs.runs.evaluation_run import EDIT, EvaluationRun
 from schemas.evaluation import COUNTED, NEIGHBOR, Group
 from schemas.results import HARMONIC, STILL_RECOGNISED, GroupResult
-from schemas.views import exactly, quoted, read_parquet
+from schemas.views import quoted
 
 ORDER = (
     HARMONIC, STILL_RECOGNISED, Group.CONCEPT, Group.PARAPHRASE, Group.POSITION, Group.FORM,
@@ -95,15 +95,12 @@ def shown_images(run: EvaluationRun, edit: str = EDIT) -> list[ShownImages]:
 
 @contextmanager
 def images_of(run: EvaluationRun, edit: str) -> Generator[duckdb.DuckDBPyConnection]:
-    """Yield a connection with the view `images` of an edit's rows; StoreError: a file is
-    damaged."""
-    paths = list(map(str, run.live_paths()))
-    with (
-        damage_named(paths, location=run.location, repair=run.repair_hint),
-        duckdb.connect() as connection,
-    ):
-        source = read_parquet([exactly(path) for path in paths])
-        connection.execute(f"CREATE VIEW images AS FROM {source} WHERE edit = {quoted(edit)}")
+    """Yield a connection with the view `images` of an edit's rows.
+
+    StoreError: a file is damaged, or the rows are not those of the plan.
+    """
+    with checked_rows(run) as connection:
+        connection.execute(f"CREATE VIEW images AS FROM part WHERE edit = {quoted(edit)}")
         yield connection
 
 

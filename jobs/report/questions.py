@@ -9,6 +9,7 @@ from engine.files import write_whole
 from jobs.query.examples import EXAMPLES
 from jobs.query.opened import Views
 from jobs.query.select import opened_views
+from jobs.query.whole_rows import checked_rows
 from jobs.report.images import picture_uri
 from jobs.report.template import rendered
 from jobs.runs.png import CorruptImage
@@ -38,9 +39,9 @@ class Question:
 def write_questions(run: Run[Any], path: Path) -> int:
     """Write the report of an evaluation or an attack to `path`; return its bytes.
 
-    StoreError, QueryRefused: the run cannot be read.
+    StoreError, QueryRefused: the run cannot be read, or its rows are not those of its plan.
     """
-    with opened_views(run) as views:
+    with checked_rows(run), opened_views(run) as views:
         questions = [*_questions(views, run.noun)]
         failures = views.query(FAILURES).to_pylist()
     content = rendered(

@@ -3,7 +3,7 @@ refused."""
 
 import io
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from schemas.errors import StoreError, first_line
 
@@ -28,6 +28,8 @@ def read_png(content: bytes, *, most_pixels: int = MOST_PIXELS) -> Image.Image:
         image.load()
     except CorruptImage:
         raise
+    except UnidentifiedImageError as error:  # its own text is an address in memory
+        raise CorruptImage("is not a PNG file") from error
     except Exception as error:  # Pillow and zlib raise many kinds of error on damage
         raise CorruptImage(f"is not a whole PNG file: {first_line(error)}") from error
     return image

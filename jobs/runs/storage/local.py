@@ -8,6 +8,7 @@ import stat
 import tempfile
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
@@ -225,16 +226,15 @@ def _write(file: BinaryIO, content: bytes) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    # If a file stands there, opening the folder says so in the user's terms.
-    with contextlib.suppress(FileExistsError):
-        try:
-            folder.mkdir()
-        except FileNotFoundError as error:  # /proc and its like
-            raise StoreError(f"cannot use {folder}: no folder can be made there") from error
-    _sync_folder(folder.parent)
+    missing = takewhile(lambda path: not path.is_dir(), (folder, *folder.parents))
+    for path in reversed([*missing]):
+        # If a file stands there, opening the folder says so in the user's terms.
+        with contextlib.suppress(FileExistsError):
+            try:
+                path.mkdir()
+            except FileNotFoundError as error:  # /proc and its like
+                raise StoreError(f"cannot use {path}: no folder can be made there") from error
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -17,10 +17,10 @@ import pytest
 from jobs.cluster.processes import DRIVER_VARIABLE
 from jobs.doctor.examine import Report, examine, repair
 from jobs.doctor.findings import State
-from jobs.doctor.rules import rows_of_unit
 from jobs.pool import attempts
 from jobs.pool.attempts import Outcome
 from jobs.query.catalog import CATALOG, write_catalog
+from jobs.query.rules import rows_of_unit
 from jobs.query.select import run_query
 from jobs.runs.packs import pack
 from jobs.runs.parts import Commit, Failure, PartContent, part_name, write_part

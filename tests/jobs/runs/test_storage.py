@@ -303,6 +303,15 @@ def test_file_in_a_folders_place(local: LocalStorage, name: str) -> None:
     assert local.read("plan.json") == b"1"
 
 
+def test_a_folder_may_lie_deep(local: LocalStorage) -> None:
+    name = "x/" * 1200 + "a"
+    assert local.create("stays", b"")
+    assert local.create(name, b"1")
+    assert local.read(name) == b"1"
+    local.remove(name)
+    os.removedirs(Path(local.location, name).parent)  # pytest's own way recurses
+
+
 @pytest.mark.parametrize("kind", ["folder", "pipe", "device", "broken link"])
 def test_what_is_no_file_is_not_taken_for_another_writers(local: LocalStorage, kind: str) -> None:
     path = Path(local.location, "parts", "a")

@@ -155,6 +155,13 @@ def test_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:
         create_run(tmp_path / "file" / "r", run.plan, run.manifest, [], steps=1)
 
 
+def test_a_link_that_leads_nowhere_is_no_place_for_a_run(tmp_path: Path) -> None:
+    (tmp_path / "r").symlink_to("nowhere")
+    with pytest.raises(StoreError, match=r"cannot use .*/r: No such file or directory"):
+        make_run(tmp_path / "r")
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+
+
 def test_a_run_of_another_version_is_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r")
     plan = Path(run.location, "plan.json")

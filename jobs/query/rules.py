@@ -1,19 +1,30 @@
-"""Rules for the rows of a unit, which follow from the plan, for each kind of run."""
+"""Rules for the rows of a unit, which follow from the plan, for each kind of run.
+
+The SELECTs are over a view `part` of the rows.
+"""
+
+# pyright: reportUnknownMemberType=false
+# pyarrow leaves parts of some methods without types.
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
+import duckdb
+import pyarrow as pa
+
 from jobs.runs.attack_run import AttackRun
 from jobs.runs.evaluation_run import EvaluationRun
 from jobs.runs.run import Run
 from jobs.runs.trace_run import TraceRun
-from schemas.attack import Side
+from schemas.attack import Side, odd_attack
 from schemas.component import Part
+from schemas.evaluation import ODD_IMAGES
 from schemas.exact_states import state_name
 from schemas.intervention import Intervention, TokenRole, allows
 from schemas.unit import Slab
+from schemas.views import identifier, unfit_numbers
 
 CAPTIONS_OWN = {TokenRole.WORDS, TokenRole.EACH, TokenRole.PADS}
 """Roles that stand for several tokens, whose number depends on the caption."""
@@ -40,6 +51,20 @@ class Rules:
     """Columns that tell the rows of a unit apart."""
     expected: Callable[[int], ExpectedUnit]
     """Returns the expected fields of the unit at a place in the plan's order."""
+    cells: frozenset[tuple[object, ...]] | None = None
+    """Values of `keys` in the rows of any unit; None where the plan does not tell."""
+    odd: str = "false"
+    """SQL condition for a row that no worker writes."""
+
+
+class Scored(NamedTuple):
+    """A unit as its rows have it."""
+
+    unit_id: str
+    num_rows: int
+    num_scores: int
+    """Rows that differ in the columns that tell a unit's rows apart."""
+    labels: tuple[object, ...]
 
 
 def rules_of(run: Run[Any]) -> Rules:
@@ -80,14 +105,19 @@ def _of_evaluation(run: EvaluationRun) -> Rules:
     def expected(ordinal: int) -> ExpectedUnit:
         unit = run.units[ordinal]
         subject = unit.subject
-        labels = (subject.name, subject.kind and subject.kind.value, unit.seed)
+        kind = subject.kind and subject.kind.value
+        labels = (subject.name, kind, subject.replacement, unit.seed)
         prompts = {(prompt.group, prompt.text, prompt.kind) for prompt in subject.prompts}
         return ExpectedUnit(labels, len(run.plan.edits) * len(prompts))
 
+    plan = run.plan
+    prompts = [prompt for subject in plan.subjects for prompt in subject.prompts]
     return Rules(
-        labels=("subject", "subject_kind", "seed"),
+        labels=("subject", "subject_kind", "replacement", "seed"),
         keys=("edit", "group", "prompt", "kind"),
         expected=expected,
+        cells=frozenset((name, p.group, p.text, p.kind) for name in plan.edits for p in prompts),
+        odd=ODD_IMAGES,
     )
 
 
@@ -97,7 +127,38 @@ def _of_attack(run: AttackRun) -> Rules:
         labels = (concept.concept, concept.kind.value)
         return ExpectedUnit(labels, len(Side) * len(run.plan.kinds))
 
-    return Rules(labels=("concept", "kind"), keys=("side", "attack"), expected=expected)
+    return Rules(
+        labels=("concept", "kind"),
+        keys=("side", "attack"),
+        expected=expected,
+        cells=frozenset(product(Side, run.plan.kinds)),
+        odd=odd_attack(run.plan),
+    )
+
+
+def scored_units(connection: duckdb.DuckDBPyConnection, rules: Rules) -> list[Scored]:
+    """Return the units that have rows, with their labels."""
+    labels, keys = (", ".join(map(identifier, names)) for names in (rules.labels, rules.keys))
+    rows = connection.execute(
+        f"SELECT unit_id, count(*), count(DISTINCT ({keys})), {labels} FROM part GROUP BY ALL"
+    ).fetchall()
+    return [Scored(*row[:3], labels=row[3:]) for row in rows]
+
+
+def not_finite(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> int:
+    """Return the number of rows with a number that is not finite."""
+    unfit = " OR ".join(unfit_numbers(schema).values())
+    return connection.execute(f"SELECT count(*) FROM part WHERE {unfit}").fetchall()[0][0]
+
+
+def odd_rows(connection: duckdb.DuckDBPyConnection, rules: Rules) -> int:
+    """Return the number of rows that no worker writes for the plan."""
+    odd = connection.execute(f"SELECT count(*) FROM part WHERE {rules.odd}").fetchall()[0][0]
+    if rules.cells is None:
+        return odd
+    keys = ", ".join(map(identifier, rules.keys))
+    cells = connection.execute(f"SELECT {keys}, count(*) FROM part GROUP BY ALL").fetchall()
+    return odd + sum(count for *cell, count in cells if tuple(cell) not in rules.cells)
 
 
 def rows_of_unit(run: TraceRun, slab: Slab, attribute: str) -> int | None:
