@@ -122,6 +122,7 @@ def _work(
             target=capacity.actors,
         )
         run_tasks(run, tasks, spec, limits=limits, on_task=on_task, on_turn=check_signals)
+    logger.info("%d of %d units done, %d failed", progress.done, progress.total, progress.failed)
 
 
 def _advanced(progress: Progress, done: TaskDone, *, is_retry: bool) -> Progress:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 
 from jobs.input.captions import read_captions
+from jobs.pool.attempts import attempts
 from jobs.query.select import run_query
 from jobs.runs.run import Task
 from jobs.runs.trace_run import TraceRun, open_run
@@ -77,6 +78,10 @@ def test_interrupted_and_resumed_gives_the_same_table(
         assert "the same command" in errors
     resumed = dqf(*cut[3:])
     assert resumed.returncode == 0, resumed.stderr
+    units = len(run.units)
+    if len(attempts(run)) > 1:  # the interrupt may come when all is done
+        log = dqf("trace", "logs", run.location).stdout
+        assert log.endswith(f" {units} of {units} units done, 0 failed\n")
     whole = traced_here(
         tmp_path / "runs" / "whole", tiny_sd, tiny_scorer, tmp_path / "captions.csv"
     )
