@@ -88,9 +88,15 @@ def query(
 
         sql = example_sql(example, {name: run.noun for name, run in runs.items()})
     elif not asked and sql is None and sys.stdin is not None and sys.stdin.isatty():
+        from prompt_toolkit.application import create_app_session
+        from prompt_toolkit.output import create_output
+
         from cli.shell import run_shell
 
-        return run_shell(runs, shown, only=only)
+        # Data alone goes to stdout where that is a file or a pipe.
+        terminal = create_output(sys.stdout if sys.stdout.isatty() else sys.stderr)
+        with create_app_session(output=terminal):
+            return run_shell(runs, shown, only=only)
     given = command if command is not None else sql
     sql = _read(file or STDIN) if given is None else given
     show(runs, sql, shown, only=only, output=out)

@@ -1,7 +1,9 @@
 """The shell of `dqf query`: statements end with `;`, commands begin with a dot."""
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ import duckdb
 from platformdirs import user_state_path
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app
+from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
@@ -19,6 +22,8 @@ from pygments.lexers.sql import SqlLexer  # pyright: ignore[reportMissingTypeStu
 from cli.printing.answers import column_rows, example_rows, show, view_rows
 from cli.printing.lines import say, say_lines
 from cli.printing.output import Format, print_rows
+from cli.printing.streams import StdoutLost
+from engine.files import open_regular
 from schemas.documentation import VIEWS_OF, View
 from schemas.errors import DqfError
 from schemas.printable import message
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 
 WELCOME = "A statement ends with ;  .help lists the commands, Tab completes, Ctrl-D leaves."
 WORD = re.compile(r"[\w.]+")
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""A typed byte that is not UTF-8, as Python reads it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,16 +65,27 @@ def run_shell(runs: "Mapping[str, Run[Any]]", output_format: Format, *, only: "F
         lexer=PygmentsLexer(SqlLexer),
         completer=SqlCompleter(shell.nouns),
     )
+    session.default_buffer.on_text_changed += _show_wrong_bytes
     say(WELCOME, err=True)
     while shell.is_open:
         try:
             answer(shell, session.prompt().strip())
+            sys.stdout.flush()
         except EOFError:
             return
         except KeyboardInterrupt:
             say("canceled", err=True)
+        except StdoutLost:
+            raise
         except DqfError as error:
             say_lines(message(f"dqf: {error}", has_lines=error.has_lines), err=True)
+
+
+def _show_wrong_bytes(buffer: Buffer) -> None:
+    """Replace what is not UTF-8 by the mark for it, which a history file and DuckDB take."""
+    text = SURROGATE.sub("\ufffd", buffer.text)
+    if text != buffer.text:
+        buffer.document = Document(text, buffer.cursor_position)
 
 
 def is_complete(text: str) -> bool:
@@ -206,7 +224,17 @@ def _history() -> History:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "query_history"
         path.touch(mode=0o600)
+        open_regular(path).close()
     except OSError as error:
         say(f"no history is kept: {error}", err=True)
         return InMemoryHistory()
-    return FileHistory(str(path))
+    return _FileHistory(str(path))
+
+
+class _FileHistory(FileHistory):
+    """A history whose file may have no room: a statement is answered even so."""
+
+    def store_string(self, string: str) -> None:
+        """Append a statement."""
+        with suppress(OSError):
+            super().store_string(string)

@@ -49,6 +49,10 @@ WIDTH = re.compile("[0-9]{1,4}")
 """Pattern of a terminal's width; lines of more columns fill the memory."""
 
 
+class StdoutLost(DqfError):
+    """A stdout that cannot be written, on a full disk for example: nothing more can be shown."""
+
+
 class _Stdout(io.FileIO):
     """The file of stdout, whose errors have a class of their own."""
 
@@ -60,7 +64,7 @@ class _Stdout(io.FileIO):
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
             if error.errno == errno.EPIPE:  # The reader has read enough.
                 raise
-            raise DqfError(f"cannot write to stdout: {error.strerror}") from error
+            raise StdoutLost(f"cannot write to stdout: {error.strerror}") from error
 
 
 def check_streams() -> None:

@@ -42,9 +42,9 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "dqf" / "query_history"
 
 
-def typed(run: TraceRun, text: str, runs: dict[str, TraceRun] | None = None) -> None:
+def typed(run: TraceRun, text: str | bytes, runs: dict[str, TraceRun] | None = None) -> None:
     with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
-        pipe.send_text(text)
+        pipe.send_bytes(text.encode() if isinstance(text, str) else text)
         run_shell(runs or {"r": run}, Format.CSV, only={})
 
 
@@ -55,6 +55,23 @@ def test_statements_end_with_a_semicolon(
     assert capsys.readouterr().out == "a,b\n1,2\n"
     assert "+SELECT 1 AS a,\n+2 AS b;" in state.read_text()
     assert state.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_byte_that_is_not_utf8_is_shown_as_one(
+    run: TraceRun, capsys: pytest.CaptureFixture[str], state: Path
+) -> None:
+    typed(run, b"SELECT '\xff\xe2\x82' AS a;\r" + CTRL_D.encode())
+    assert capsys.readouterr().out == "a\n\ufffd\ufffd\ufffd\n"
+    assert "\ufffd" in state.read_text()
+
+
+def test_a_history_that_is_no_file_is_left_out(
+    run: TraceRun, capsys: pytest.CaptureFixture[str], state: Path
+) -> None:
+    state.mkdir(parents=True)
+    typed(run, "SELECT 1 AS a;\r" + CTRL_D)
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err.splitlines()[0][:18]) == ("a\n1\n", "no history is kept")
 
 
 def test_errors_and_ctrl_c_do_not_end_it(run: TraceRun, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,12 +144,14 @@ def test_completion(text: str, expected: str) -> None:
 class Terminal:
     """The command on a pseudo-terminal."""
 
-    def __init__(self, *arguments: str, cwd: Path) -> None:
+    def __init__(self, *arguments: str, cwd: Path, stdout: Path | None = None) -> None:
         self._seen = ""
         self.pid, self._end = pty.fork()
         if self.pid == 0:
             os.chdir(cwd)
             os.environ |= {"PYTHONPATH": str(ROOT), "TERM": "xterm"}
+            if stdout:
+                os.dup2(os.open(stdout, os.O_WRONLY | os.O_CREAT), 1)
             os.execv(sys.executable, [sys.executable, "-m", "dqf", *arguments])
 
     def type(self, text: str) -> None:
@@ -192,3 +211,24 @@ def test_on_a_terminal_ctrl_c_cancels_a_query_and_ctrl_d_leaves(terminal: Termin
     terminal.wait_for("dqf>")
     terminal.type(CTRL_D)
     assert terminal.exit_code() == 0
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_data_alone_go_to_a_file_and_none_is_lost(
+    is_full: bool, run: TraceRun, tmp_path: Path
+) -> None:
+    out = Path("/dev/full") if is_full else tmp_path / "out.csv"
+    work = Path(run.location).parents[1]
+    terminal = Terminal("query", "r", "--format", "csv", cwd=work, stdout=out)
+    try:
+        terminal.wait_for("dqf>")
+        terminal.type("SELECT 1 AS a;\r")
+        if is_full:
+            terminal.wait_for("dqf: cannot write to stdout: No space left on device")
+        else:
+            terminal.wait_for("dqf>")
+            terminal.type(CTRL_D)
+        assert terminal.exit_code() == (2 if is_full else 0)
+    finally:
+        terminal.end()
+    assert is_full or out.read_text() == "a\n1\n"
