@@ -15,6 +15,7 @@ from cli.options.evaluation import ImagesOption, ScorerOption
 from cli.options.progress import with_progress_options
 from cli.options.run import ActorsOption, AddressOption, RetryOption, WaitOption
 from cli.options.sampling import StepsOption
+from cli.printing.answers import say_unscored
 from cli.printing.lines import note
 from cli.printing.output import Format, FormatOption, print_rows
 from engine.files import read_bytes
@@ -172,6 +173,7 @@ def results(
     if card:
         check_output(card, error=ConceptError)
     run = open_evaluation_of(edit, out or edit / EVALUATION)
+    say_unscored(run)
     groups = measured(run)
     concepts = results_by_concept(run, limit=max_still_recognised or MAX_STILL_RECOGNISED)
     if by is By.CONCEPT:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import typer
 
 from cli.options.run import RunOptions
+from cli.printing.answers import say_unscored
 from cli.printing.lines import note, say, say_lines
 from cli.printing.progress import progress_bar
 from engine.files import is_folder
@@ -41,7 +42,9 @@ def driven(
 
 def say_end(run: "Run[Any]", end: "Progress") -> None:
     """Print the progress of a run that failures do not end."""
-    if end.failed:
+    if end.done < end.total:
+        say_unscored(run)
+    elif end.failed:
         failed = f"{end.failed} of {end.total} units failed"
         say(f"warning: {failed}; --retry-failed tries them again", err=True)
     note(f"{run.noun} {run.location}: {end.done} of {end.total} units done")

@@ -17,9 +17,12 @@ from cli.printing.lines import note
 from cli.printing.output import Format, FormatOption, print_rows
 from engine.files import read_bytes
 from engine.model.registry import names_embedded
-from schemas.errors import ConceptError
+from schemas.errors import ConceptError, PlanError
 from schemas.numbers import decimal
 from schemas.prompt_set import PromptSet
+
+STRENGTHS = "1,3,10"
+"""Default of --preserve."""
 
 
 @with_progress_options
@@ -45,8 +48,12 @@ def sweep(
         str, typer.Option(help="Anchors, separated by commas: identity, kept, general.")
     ] = "kept",
     preserve: Annotated[
-        str, typer.Option(help="Weights of the anchors kept and general, separated by commas.")
-    ] = "1,3,10",
+        str | None,
+        typer.Option(
+            help="Weights of the anchors kept and general, separated by commas.",
+            show_default=STRENGTHS,
+        ),
+    ] = None,
     ridge: Annotated[str, typer.Option(help="Values of lambda, separated by commas.")] = "1e-2",
     roles: Annotated[
         str,
@@ -86,10 +93,13 @@ def sweep(
     from jobs.evaluation.sweep import sweep as work
     from jobs.input.concepts import read_concepts
 
+    anchors = tuple(Anchor(name) for name in _words(anchor, "--anchor", tuple(Anchor)))
+    if preserve is not None and anchors == (Anchor.IDENTITY,):
+        raise PlanError("--preserve weighs the anchors kept and general: leave it out for identity")
     grid = Grid(
         components=tuple(layer),
-        anchors=tuple(Anchor(name) for name in _words(anchor, "--anchor", tuple(Anchor))),
-        strengths=_numbers(preserve, "--preserve"),
+        anchors=anchors,
+        strengths=_numbers(STRENGTHS if preserve is None else preserve, "--preserve"),
         ridges=_numbers(ridge, "--ridge"),
         roles=_words(roles, "--roles"),
     )
@@ -126,8 +136,6 @@ def sweep(
 
 
 def _words(text: str, option: str, allowed: tuple[str, ...] = ()) -> tuple[str, ...]:
-    from schemas.errors import PlanError
-
     words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     unknown = [word for word in words if allowed and word not in allowed]
     if unknown or not words:
@@ -138,8 +146,6 @@ def _words(text: str, option: str, allowed: tuple[str, ...] = ()) -> tuple[str, 
 
 
 def _numbers(text: str, option: str) -> tuple[float, ...]:
-    from schemas.errors import PlanError
-
     try:
         return tuple(dict.fromkeys(decimal(word) for word in _words(text, option)))
     except ValueError:

@@ -7,6 +7,7 @@ from engine.editing.forms import form_texts
 from jobs.evaluation.by_concept import ConceptResult
 from jobs.evaluation.judgment import Judgment, bound_above, bound_below
 from jobs.runs.evaluation_run import EDIT, EvaluationRun
+from jobs.runs.progress import unscored
 from schemas.concept import Concept
 from schemas.evaluation import Group
 from schemas.manifest import EditManifest
@@ -42,6 +43,7 @@ def edit_card(
             *_table(("concept", "becomes", "kind", "mode", "forms"), _concepts(manifest)),
             "## Figures",
             "",
+            *([_cell(lacking), ""] if (lacking := unscored(run)) else []),
             "Over the images that the unedited model draws right; bounds are of 95 %, one-sided "
             "and exact for a concept.",
             "",

@@ -14,7 +14,8 @@ from jobs.editing.manifest import BEFORE_AFTER, MANIFEST, read_manifest
 from jobs.report.figures.edits import GROUPS
 from jobs.report.images import picture_uri
 from jobs.runs.png import CorruptImage
-from schemas.documents import is_mapping, parsed_rows
+from jobs.runs.progress import Progress
+from schemas.documents import is_mapping, parsed, parsed_rows
 from schemas.errors import ConceptError
 from schemas.evaluation import Group
 from schemas.manifest import EditManifest
@@ -83,7 +84,7 @@ def _section(folder: Path, name: str) -> EditSection:
             f"{folder} is not an edit folder, nor a sweep: no {MANIFEST}, no {SWEEP}"
         )
     manifest = read_manifest(folder)
-    results = _results(folder)
+    results, lacking = _results(folder)
     sentence = _edit_sentence(results, folder)
     return EditSection(
         name=name,
@@ -91,8 +92,8 @@ def _section(folder: Path, name: str) -> EditSection:
         results=tuple(r for r in results if r.images or r.group in GROUPS),
         swept=(),
         pictures=tuple(_pictures(folder, manifest)),
-        sentence=sentence,
-        headline=_headline(results) or sentence,
+        sentence=lacking + sentence,
+        headline=lacking + (_headline(results) or sentence),
     )
 
 
@@ -101,20 +102,32 @@ def edit_headline(folder: Path) -> str:
     if is_file(folder / SWEEP):
         return _sweep(folder, folder.name).headline
     read_manifest(folder)
-    results = _results(folder)
-    return _headline(results) or _edit_sentence(results, folder)
+    results, lacking = _results(folder)
+    return lacking + (_headline(results) or _edit_sentence(results, folder))
 
 
-def _results(folder: Path) -> tuple[GroupResult, ...]:
-    """Return the rows of an edit's evaluation; none if it has none."""
+def _results(folder: Path) -> tuple[tuple[GroupResult, ...], str]:
+    """Return the rows of an edit's evaluation, and a sentence on its units that have no scores.
+
+    Both are empty if it has none.
+    """
     path = folder / EVALUATION / SUMMARY
     if not os.path.lexists(path):
-        return ()
+        return (), ""
     summary = read_json_file(path, error=ConceptError)
     rows = summary.get("results") if is_mapping(summary) else None
     if is_mapping(summary) and "edit" in summary:
         check_evaluates(folder, summary["edit"], path)
-    return _rows(GroupResult, rows, path, again="evaluate the edit again")
+    lacking = _lacking(summary["units"], path) if is_mapping(summary) and "units" in summary else ""
+    return _rows(GroupResult, rows, path, again="evaluate the edit again"), lacking
+
+
+def _lacking(units: object, path: Path) -> str:
+    progress = parsed(Progress, units, f"{path}, field 'units'", error=ConceptError)
+    left = progress.total - progress.done + progress.failed
+    return (
+        f"{left:,} of {progress.total:,} units of the evaluation have no scores. " if left else ""
+    )
 
 
 def _sweep(folder: Path, name: str) -> EditSection:

@@ -182,3 +182,12 @@ def test_edits_of_unequal_models_have_no_distance(
         ("model", None), ("matrix", None)
     ]  # fmt: skip
     assert "is not an edit folder" in dqf("edit", "diff", str(edit), str(tmp_path)).stderr
+
+
+def test_a_sweep_of_identity_alone_takes_no_weights(tmp_path: Path) -> None:
+    out = tmp_path / "s"
+    words = ("edit", "sweep", "c.csv", "--out", str(out), "--layer", "l", "--anchor", "identity")
+    done = dqf(*words, "--preserve", "1")
+    assert done.returncode == 2
+    assert "--preserve weighs the anchors kept and general: leave it out" in done.stderr
+    assert not out.exists()

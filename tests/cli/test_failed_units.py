@@ -45,17 +45,18 @@ def sweep(model: Path, folder: Path) -> Made:
     asked = EvaluationSettings(seeds=1, steps=1, scorer=SCORER, prompts=PromptSet.SMALL)
     run = prepare_sweep(CONCEPTS, grid, out, model=str(model), asked=asked, note=print)
     command = ["edit", "sweep", str(concepts), "--out", str(out), "--layer", LAYER]
-    command += ["--anchor", "identity", "--preserve", "1", "--ridge", "1e-3", "--images", "1"]
+    command += ["--anchor", "identity", "--ridge", "1e-3", "--images", "1"]
     return run, [*command, "--steps", "1", "--scorer", SCORER, "--model", str(model)]
 
 
-def commit(run: Run[Any], chunk: int, *, fails: bool) -> None:
-    """Commit a chunk without rows, as if its first unit had failed or had nothing to draw."""
-    ordinals = run.ordinals(chunk)
-    failure = Failure(
-        unit_id=run.unit_ids[ordinals[0]], error="ValueError", message="odd", traceback=""
-    )
-    run.commit(Task(chunk=chunk), [], [failure] if fails else [], units=len(ordinals))
+def commit_failed(run: Run[Any]) -> None:
+    """Commit each chunk as if all its units had failed."""
+    for chunk in range(run.num_chunks):
+        ids = [run.unit_ids[ordinal] for ordinal in run.ordinals(chunk)]
+        failures = [
+            Failure(unit_id=i, error="ValueError", message="odd", traceback="") for i in ids
+        ]
+        run.commit(Task(chunk=chunk), [], failures, units=len(ids))
 
 
 @pytest.mark.parametrize("make", [evaluation, attack, sweep])
@@ -65,14 +66,13 @@ def test_failed_units_are_said_and_end_a_command_with_1(
     run, command = make(few_names(tmp_path / "few"), tmp_path)
     run.complete()
     total = len(run.unit_ids)
-    commit(run, 0, fails=False)
     # Nothing has failed yet: there is nothing to try again, and the open chunks stay open.
-    done = CliRunner().invoke(app, [*command, "--retry-failed"])
+    done = CliRunner().invoke(app, [*command, "--retry-failed", "--quiet"])
     assert done.exit_code == 0, done.output
-    assert f"{len(run.ordinals(0))} of {total} units done" in done.output
-    for chunk in range(1, run.num_chunks):
-        commit(run, chunk, fails=chunk == 1)
+    said = " ".join(done.stderr.split())
+    assert f"{total} of {total} units of {run.name} have no scores: the numbers are of" in said
+    commit_failed(run)
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 1
-    assert f"1 of {total} units failed; --retry-failed tries them again" in done.output
+    assert f"{total} of {total} units failed; --retry-failed tries them again" in done.output
     assert f"{total} of {total} units done" in done.output

@@ -15,6 +15,7 @@ from jobs.evaluation.card import edit_card
 from jobs.evaluation.judgment import Judgment, Limits, check_limits, judge
 from jobs.evaluation.measures import results
 from jobs.runs.evaluation_run import EvaluationRun
+from jobs.runs.parts import part_name
 from schemas.concept import Concept
 from schemas.edit_settings import EditSettings
 from schemas.errors import ConceptError
@@ -172,6 +173,11 @@ def test_the_card_names_model_concepts_figures_and_limits(run: EvaluationRun) ->
     assert "NOT met: still recognized in at most" in card
     tables = [line for line in lines if line.startswith("|")]
     assert {line.count("|") - line.count(r"\|") for line in tables} == {3, 6, 7}
+    assert "have no scores" not in card
+    Path(run.location, part_name(0)).unlink()
+    assert "1 of 7 units of evaluation have no scores" in edit_card(
+        manifest, run, groups=[], concepts=[], judgments=[]
+    )
 
 
 @pytest.mark.parametrize(
@@ -196,3 +202,13 @@ def test_the_command_prints_the_worst_first_and_ends_by_the_limits(
         rows = list(csv.DictReader(io.StringIO(done.stdout)))
         assert [row["concept"] for row in rows] == ["sun", "moon", "boat", "cat"]
         assert "recognized" in dqf("edit", "results", str(tmp_path), "--by", "concept").stdout
+
+
+def test_units_that_are_not_drawn_are_said_with_the_results(
+    run: EvaluationRun, tmp_path: Path
+) -> None:
+    (tmp_path / MANIFEST).write_text("{}")
+    Path(run.location, part_name(0)).unlink()
+    done = dqf("edit", "results", str(tmp_path), "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 7 units of evaluation have no scores: the numbers are of the" in done.stderr

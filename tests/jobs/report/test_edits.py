@@ -8,6 +8,7 @@ import pytest
 
 from jobs.report.edits import edit_headline, edit_sections, measure_rows
 from schemas.errors import ConceptError
+from schemas.results import EVALUATION, SUMMARY
 from tests.made_up.report_run import make_report_edit, make_report_sweep
 
 GONE = object()
@@ -98,3 +99,18 @@ def test_whole_files_are_read(tmp_path: Path) -> None:
         "recognized; the harmonic mean is 90.0 % (85.0 % to 95.0 %)."
     )
     assert [result.is_best for result in of_sweep.swept] == [True, True, False]
+
+
+def test_units_of_an_evaluation_without_scores_are_said(tmp_path: Path) -> None:
+    folder = make_report_edit(tmp_path / "edit")
+    file = folder / EVALUATION / SUMMARY
+    summary = json.loads(file.read_text())
+    file.write_text(json.dumps({**summary, "units": {"done": 6, "failed": 1, "total": 9}}))
+    said = "4 of 9 units of the evaluation have no scores. "
+    (section,) = edit_sections([folder])
+    assert section.sentence.startswith(f"{said}Of the images")
+    assert section.headline.startswith(said)
+    assert edit_headline(folder).startswith(said)
+    file.write_text(json.dumps({**summary, "units": {"done": "x"}}))
+    with pytest.raises(ConceptError, match="field 'units': done: Input should be a valid integer"):
+        edit_headline(folder)
