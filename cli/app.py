@@ -36,7 +36,7 @@ from cli.printing.streams import (
     flush_stdout,
     tidy_end,
 )
-from schemas.errors import DqfError
+from schemas.errors import DqfError, deepest, first_line, unimportable
 from schemas.printable import message
 
 FINDING, EDITING, MODELS = "Find where a concept is kept", "Edit it out", "Models"
@@ -174,4 +174,11 @@ def _run() -> None:
         letter = ascii(error.object[error.start])
         raise DqfError(
             f"stdout's encoding, {error.encoding}, lacks {letter}: set PYTHONIOENCODING=utf-8"
+        ) from error
+    except Exception as error:
+        if (package := unimportable(error)) is None:
+            raise
+        raise DqfError(
+            f"{package} cannot be imported ({first_line(deepest(error))}): correct the "
+            "environment variables that it reads, as PYTHONOPTIMIZE, or install it again"
         ) from error

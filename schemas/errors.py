@@ -1,9 +1,29 @@
 """Errors that a user can fix: one clear sentence, exit code 2, no traceback."""
 
+import traceback
+
+OWN_PACKAGES = ("schemas", "engine", "jobs", "cli", "dqf")
+
 
 def first_line(error: BaseException) -> str:
     """Return the first line of another library's message, or the error's type if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def deepest(error: BaseException) -> BaseException:
+    """Return the error that an error was raised from, and that one from, and so on."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def unimportable(error: BaseException) -> str | None:
+    """Return the package of others whose import raised an error; None: it was raised elsewhere."""
+    package, is_importing = "", False
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        is_importing = is_importing or frame.f_code.co_name == "<module>"
+    return package if is_importing and package not in OWN_PACKAGES else None
 
 
 class DqfError(Exception):

@@ -60,18 +60,29 @@ def runs_in(folder: Path) -> Iterator[Status]:
     StoreError: the folder cannot be listed.
     """
     try:
-        plans = sorted(folder.glob(f"*/{PLAN}"))
+        runs = [folder / name for name in sorted(os.listdir(folder)) if _may_be_run(folder / name)]
+    except FileNotFoundError:
+        return
     except (OSError, ValueError) as error:  # a name that is too long, or holds a null byte
         reason = error.strerror if isinstance(error, OSError) else error
         raise StoreError(f"cannot list {folder}: {reason}") from error
-    for path in plans:
+    for run in runs:
         try:
-            yield status_of(open_any(path.parent))
+            yield status_of(open_any(run))
         except DqfError as error:
             yield Status(
-                run=str(path.parent), state="unreadable", done=0, failed=0, left=0,
+                run=str(run), state="unreadable", done=0, failed=0, left=0,
                 units_per_minute=None, eta_minutes=None, attempts=0, message=str(error),
             )  # fmt: skip
+
+
+def _may_be_run(folder: Path) -> bool:
+    """Return whether a folder holds a plan, or may not be looked into."""
+    try:
+        os.stat(folder / PLAN)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True
 
 
 def _seen_run(location: str, address: str | None) -> Run[Any] | None:

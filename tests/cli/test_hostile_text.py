@@ -135,6 +135,26 @@ def test_a_newline_in_a_name_makes_no_second_line(tmp_path: Path) -> None:
         assert "a\\nb" in refusal(*command, cwd=tmp_path)
 
 
+def test_a_package_that_the_environment_breaks_is_named(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "soon")
+    command = [sys.executable, "-m", "dqf", "trace", "submit"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=work, env=environment, capture_output=True, text=True, check=False
+    )
+    said = (
+        "dqf: huggingface_hub cannot be imported (invalid literal for int() with base 10: 'soon')"
+    )
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+
+
+def test_runs_are_listed_of_a_folder_alone(work: Path, tmp_path: Path) -> None:
+    assert "Not a directory" in refusal("trace", "list", str(work / "runs/r/plan.json"), cwd=work)
+    assert dqf("trace", "list", "nowhere", cwd=tmp_path).stderr == "no runs in nowhere\n"
+
+
 def test_a_line_about_a_name_stays_one_line(work: Path) -> None:
     done = dqf("query", "r", "SELECT 1", "--out", "a\nb.csv", cwd=work)
     assert (done.returncode, done.stderr) == (0, "1 row in a\\nb.csv\n")
