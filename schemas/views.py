@@ -1,12 +1,12 @@
 """The SQL views of a run: from scores to total and indirect effects, rankings and causal states."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
-from schemas.component import TEXT_ENTRIES
-from schemas.intervention import Intervention
+from schemas.component import TEXT_ENTRIES, Part
+from schemas.intervention import Intervention, PatchKind
 
 MIN_TOTAL_EFFECT = 0.01
 """Recovery is null below this |total effect|, where it would be a ratio of noise."""
@@ -15,6 +15,12 @@ COMMITS_KEY = "dqf.commits"
 generation (how often its failed units were tried again), its units and those that failed."""
 NOT_FINITE = "holds numbers that are not finite"
 """The words behind the path of a part with such numbers."""
+WORDS: Mapping[str, Iterable[str]] = {
+    "part": Part, "intervention": Intervention, "patch_kind": PatchKind,
+}  # fmt: skip
+"""Columns that hold one of a few words."""
+ODD_WORDS = f"holds words that {', '.join(WORDS)} cannot be"
+"""The words behind the path of a part with such words."""
 
 CHANGES_CORRUPTED = ", ".join(f"'{i}'" for i in Intervention if i.changes_corrupted)
 
@@ -108,12 +114,14 @@ def scores_of(
 ) -> str:
     """Return the SELECT of the scores in `parts`, which are paths or globs that match a file.
 
-    A query that reads a number which is not finite fails, and names its file. `schema` is that of
-    the files; `where` returns the condition on a file, from the name of the column with its path.
+    A query that reads a number which is not finite, or a word that is none of its column, fails and
+    names its file. `schema` is that of the files; `where` returns the condition on a file, from the
+    name of the column with its path.
     """
     checked = ", ".join(
-        f"CASE WHEN {unfit} THEN error(file || ' {NOT_FINITE}') ELSE {name} END AS {name}"
-        for name, unfit in unfit_numbers(schema).items()
+        f"CASE WHEN {unfit} THEN error(file || ' {what}') ELSE {name} END AS {name}"
+        for what, columns in ((NOT_FINITE, unfit_numbers), (ODD_WORDS, odd_words))
+        for name, unfit in columns(schema).items()
     )
     files = read_parquet(parts, named=True)
     return f"SELECT * EXCLUDE file REPLACE ({checked}) FROM {files} WHERE {where('file')}"
@@ -130,6 +138,15 @@ def unfit_numbers(schema: pa.Schema) -> dict[str, str]:
         elif kind in (pa.list_(pa.float32()), pa.list_(pa.float64())):
             conditions[name] = f"NOT isfinite(list_sum({name}))"
     return conditions
+
+
+def odd_words(schema: pa.Schema) -> dict[str, str]:
+    """Return for each column of WORDS the condition that a row has another word."""
+    return {
+        name: f"{name} NOT IN ({', '.join(map(quoted, words))})"
+        for name, words in WORDS.items()
+        if name in schema.names
+    }
 
 
 def commits_of(parts: Sequence[str], *, where: Callable[[str], str] = any_file) -> str:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from jobs.runs.parts import NOT_PARQUET
 from schemas.errors import StoreError, first_line
-from schemas.views import NOT_FINITE
+from schemas.views import NOT_FINITE, ODD_WORDS
 
 READING = (
     duckdb.InvalidInputException,
@@ -75,8 +75,9 @@ def damaged_file(paths: Iterable[str], error: duckdb.Error) -> str | None:
 
 def damage(path: str, error: duckdb.Error) -> str:
     """Return the file and the damage in it that caused an error."""
-    unfit = f"{path} {NOT_FINITE}"
-    return unfit if unfit in str(error) else f"{path} is damaged ({_reason(error)})"
+    unfit = [f"{path} {what}" for what in (NOT_FINITE, ODD_WORDS)]
+    said = [each for each in unfit if each in str(error)]
+    return said[0] if said else f"{path} is damaged ({_reason(error)})"
 
 
 def _is_whole(path: str, with_pages: bool) -> bool:

@@ -24,7 +24,7 @@ from schemas.evaluation import ODD_IMAGES
 from schemas.exact_states import state_name
 from schemas.intervention import Intervention, TokenRole, allows
 from schemas.unit import Slab
-from schemas.views import identifier, unfit_numbers
+from schemas.views import identifier, odd_words, unfit_numbers
 
 CAPTIONS_OWN = {TokenRole.WORDS, TokenRole.EACH, TokenRole.PADS}
 """Roles that stand for several tokens, whose number depends on the caption."""
@@ -98,6 +98,7 @@ def _of_trace(run: TraceRun) -> Rules:
             *("step_start", "step_stop", "patch_kind", "measure"),
         ),
         expected=expected,
+        odd=" OR ".join(odd_words(run.schema).values()),
     )
 
 

@@ -9,6 +9,8 @@ from jobs.query.opened import Views
 from jobs.report.figures.labels import Place, places
 from schemas.caption import Caption
 from schemas.component import Component
+from schemas.errors import StoreError
+from schemas.printable import shown
 
 Row = dict[str, Any]
 
@@ -108,6 +110,12 @@ def _named(views: Views, rows: Sequence[Row]) -> list[Row]:
     drawn = places(views.run.components)
     components = {component.name: component for component in views.run.components}
     names = [row["component"] for row in rows]
+    if unknown := [name for name in names if name not in components]:
+        run = views.run
+        raise StoreError(
+            f"run {run.location} has scores of {shown(unknown[0])}, which is none of its "
+            f"components: {run.repair_hint}"
+        )
     found = [_token(row, components[c], drawn[c]) for row, c in zip(rows, names, strict=True)]
     return with_noise_texts(views.run, found)
 

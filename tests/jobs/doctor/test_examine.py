@@ -349,7 +349,8 @@ def test_units_of_another_chunk_are_found(run: TraceRun) -> None:
 @pytest.mark.parametrize("label", ["caption_id", "seed", "draw", "noise_sigmas", "part"])
 def test_a_wrong_label_is_found(run: TraceRun, label: str) -> None:
     rows = rows_of(run, 1)
-    rows = [row | {label: "x" if isinstance(row[label], str) else 7} for row in rows]
+    others = {"caption_id": "x", "part": "denoiser"}
+    rows = [row | {label: others.get(label, 7)} for row in rows]
     path_of(run, part_name(1)).write_bytes(part_of(run, Task(chunk=1), rows))
     report = checked(run)
     assert states(report) == {"units": State.WRONG}

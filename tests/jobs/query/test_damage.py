@@ -151,7 +151,7 @@ def test_scores_of_half_the_digits_are_refused(folder: Path) -> None:
         run.commits()
 
 
-def unfit(run: TraceRun, name: str, column: str, value: float) -> Path:
+def unfit(run: TraceRun, name: str, column: str, value: object) -> Path:
     """Put a number into the second row of a part, as another writer would."""
     path = Path(run.location, name)
 
@@ -202,6 +202,18 @@ def test_numbers_that_are_not_finite_reach_no_reader(
         client.execute(f"SELECT avg({column}) FROM scores").fetchall()
     assert list(repair(run, examine(run.location, lambda _: None)))
     assert not run_query(open_run(folder), "FROM effects WHERE NOT isfinite(patched)").num_rows
+
+
+@pytest.mark.parametrize("column", ["part", "intervention", "patch_kind"])
+def test_words_that_a_column_cannot_hold_reach_no_reader(column: str, folder: Path) -> None:
+    run = open_run(folder)
+    path = unfit(run, part_name(1), column, "dance")
+    said = rf"{path} holds words that part, intervention, patch_kind cannot be: .* --repair"
+    for sql in (f"SELECT {column} FROM scores", "FROM trials", "FROM ranking"):
+        with pytest.raises(DamagedRun, match=said):
+            run_query(run, sql)
+    assert list(repair(run, examine(run.location, lambda _: None)))
+    assert not run_query(open_run(folder), f"FROM effects WHERE {column} = 'dance'").num_rows
 
 
 def test_what_cannot_be_opened_now_is_not_called_damaged(folder: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import vl_convert
 from PIL import ImageColor
@@ -20,11 +21,13 @@ from jobs.report.figures.style import DARK, KIND_COLORS, LIGHT, Theme, config
 from jobs.report.figures.tokens import place_name
 from jobs.report.plot import Drawing, draw_figure
 from jobs.report.words import answers, findings
+from jobs.runs.parts import part_name
 from jobs.runs.trace_run import TraceRun
 from schemas.component import TEXT_ENTRIES, Component, Kind, Part
 from schemas.component_set import Curve
-from schemas.errors import PlanError
+from schemas.errors import PlanError, StoreError
 from schemas.intervention import PatchKind
+from tests.jobs.query.test_damage import rewritten
 from tests.made_up.report_run import (
     OBJECTS,
     STEPS,
@@ -421,3 +424,20 @@ def test_effects_of_opposite_sign_are_distinguished_by_color_blind_people(
         for outer, inner in ((below, colors[middle - n + 1]), (above, colors[middle + n - 1])):
             away = outer[0] - inner[0]
             assert away < 0 if theme is LIGHT else away > 0
+
+
+def test_scores_of_no_component_are_one_sentence(tmp_path: Path) -> None:
+    run = make_report_run(tmp_path / "r")
+    path = Path(run.location, part_name(0))
+
+    def renamed(table: pa.Table) -> pa.Table:
+        place = table.schema.get_field_index("component")
+        names = pa.array(["foo"] * len(table))
+        return table.set_column(place, table.schema.field(place), names)
+
+    rewritten(path, renamed)
+    with (
+        opened_views(run) as views,
+        pytest.raises(StoreError, match=r"scores of 'foo', which is none of its .* --repair"),
+    ):
+        read_figure_data(views)
