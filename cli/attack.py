@@ -44,7 +44,8 @@ def attack(
         ),
     ] = Method.BOTH,
     iterations: Annotated[
-        int | None, typer.Option(min=1, help="Steps of each search.", show_default="100")
+        int | None,
+        typer.Option(min=1, max=100_000, help="Steps of each search.", show_default="100"),
     ] = None,
     images: Annotated[
         int, typer.Option(min=1, max=100_000, help="Images that judge each success.")

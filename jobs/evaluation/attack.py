@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from engine.files import write_whole
+from engine.files import check_writable, write_whole
 from jobs.cluster.connection import Cluster
 from jobs.evaluation.attack_plan import AttackRequest, plan_attack
 from jobs.evaluation.attack_worker import AttackWorker
@@ -18,6 +18,7 @@ from jobs.runs.opening import create_as
 from jobs.runs.progress import Note, Progress
 from jobs.runs.provenance import manifest_of
 from schemas.attack import SUMMARY, Attack, AttackRow, Side
+from schemas.errors import StoreError
 
 SHOWN = {
     "before": (Side.UNEDITED, Attack.PLAIN),
@@ -55,6 +56,8 @@ def attack_edit(
     A concept that fails is recorded, and the others are still attacked. Texts that the scorer cuts
     are noted.
     """
+    location = Path(run.location)
+    check_writable(location / SUMMARY, error=StoreError, within=location)
     warn_of_cut_choices(run.plan, note)
     end = drive_run(
         run,
@@ -69,7 +72,7 @@ def attack_edit(
     content = (
         json.dumps([asdict(row) for row in attack_rows(run)], indent=2, allow_nan=False) + "\n"
     )
-    write_whole(Path(run.location, SUMMARY), content.encode(), within=Path(run.location))
+    write_whole(location / SUMMARY, content.encode(), within=location)
     return end
 
 

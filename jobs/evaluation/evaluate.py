@@ -1,6 +1,7 @@
 """Evaluating an edit: the evaluation is planned, run on Ray, summed up and shown in pictures."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -16,7 +17,7 @@ from engine.editing.prompts import compounds_of, known_names
 from engine.evaluation.given import given_prompt
 from engine.evaluation.prompts import subjects
 from engine.evaluation.wordings import Words, choices, fill, read_words, with_kept
-from engine.files import refuse_links, whole_file, write_whole
+from engine.files import check_writable, is_folder, refuse_links, whole_file, write_whole
 from engine.model import registry
 from engine.model.defaults import default_sampling
 from engine.model.hub import source_folder
@@ -190,6 +191,7 @@ def evaluate(
         raise StoreError(f"give the evaluation of prepare_evaluation, not {shown(run)}")
     edit = Path(edit)
     check_evaluates(edit, run.plan.edits.get(EDIT), run.location)
+    _check_outputs(run)
     warn_of_cuts(run.plan, note)
     end = drive_run(
         run,
@@ -205,6 +207,18 @@ def evaluate(
     write_summary(run, measured, end)
     draw_pictures(run)
     return end, measured
+
+
+def _check_outputs(run: EvaluationRun) -> None:
+    """Raise StoreError if the summary or a picture could not be written once all is drawn."""
+    location = Path(run.location)
+    pictures = location / PICTURES
+    if not is_folder(pictures) and os.path.lexists(pictures):
+        raise StoreError(f"cannot write in {pictures}: it is not a folder, remove it")
+    groups = {prompt.group for subject in run.plan.subjects for prompt in subject.prompts}
+    files = [pictures / f"{group}.png" for group in groups] if is_folder(pictures) else []
+    for path in (location / SUMMARY, *files):
+        check_writable(path, error=StoreError, within=location)
 
 
 def write_summary(run: EvaluationRun, measured: Sequence[GroupResult], end: Progress) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.editing.delta_file import delta_hash
 from engine.editing.editable import editables
-from engine.files import is_file, is_folder, new_folder, refuse_inside, write_whole
+from engine.files import check_writable, is_file, is_folder, new_folder, refuse_inside, write_whole
 from engine.model.hub import source_folder
 from engine.model.opening import check_model, open_model, open_skeleton, open_tokenizers
 from engine.model.registry import default_scorer
@@ -195,6 +195,7 @@ def sweep(
     A unit that fails is recorded, and the others are still evaluated. A unit draws every edit, so
     that without it the edits are still compared over the same prompts.
     """
+    check_writable(out / SWEEP, error=StoreError, within=out)
     warn_of_cuts(run.plan, note)
     edits = {name: str((out / EDITS / name).resolve()) for name in run.plan.edits}
     end = drive_run(

@@ -27,6 +27,7 @@ from jobs.runs.storage.interface import StoredFile
 from jobs.runs.storage.local import LocalStorage
 from schemas.documents import is_mapping, parsed, read_json
 from schemas.errors import StoreError
+from schemas.printable import shown
 
 RECORD = re.compile(r"attempts/\d{4}\.json")
 
@@ -156,15 +157,17 @@ def _read(run: Run[object], name: str, names: set[str]) -> Attempt:
     ended = name.replace(".json", ".end.json")
     if ended in names:
         record |= _known(_document(run, ended), _End)
-    where = f"{run.location}/{name}, on which no score depends: remove it if it is damaged"
-    return parsed(Attempt, record, where, error=StoreError)
+    return parsed(Attempt, record, _named(run, name), error=StoreError)
+
+
+def _named(run: Run[object], name: str) -> str:
+    return f"{run.location}/{name} (no score depends on it: remove it if it is damaged)"
 
 
 def _document(run: Run[object], name: str) -> Mapping[str, object]:
-    path = f"{run.location}/{name}"
-    document = read_json(run.storage.read(name), path, error=StoreError)
+    document = read_json(run.storage.read(name), _named(run, name), error=StoreError)
     if not is_mapping(document):
-        raise StoreError(f"{path} is damaged; no score depends on it: remove it")
+        raise StoreError(f"{_named(run, name)} is {shown(document)}")
     return document
 
 

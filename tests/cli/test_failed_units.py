@@ -15,6 +15,7 @@ from jobs.evaluation.evaluate import EvaluationRequest, EvaluationSettings, prep
 from jobs.evaluation.sweep import Anchor, Grid, prepare_sweep
 from jobs.runs.parts import Failure
 from jobs.runs.run import Run, Task
+from schemas.errors import StoreError
 from schemas.prompt_set import PromptSet
 from tests.made_up.evaluated import CONCEPTS, few_names, write_edit
 
@@ -76,3 +77,29 @@ def test_failed_units_are_said_and_end_a_command_with_1(
     assert done.exit_code == 1
     assert f"{total} of {total} units failed; --retry-failed tries them again" in done.output
     assert f"{total} of {total} units done" in done.output
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (evaluation, "evaluation.json"),
+        (evaluation, "images"),
+        (evaluation, "images/concept.png"),
+        (attack, "attack.json"),
+        (sweep, "../sweep.json"),
+    ],
+)
+def test_what_could_not_be_written_in_the_end_is_said_before_ray_starts(
+    tmp_path: Path, make: Callable[[Path, Path], Made], name: str
+) -> None:
+    run, command = make(few_names(tmp_path / "few"), tmp_path)
+    path = Path(run.location, name)
+    if name == "images":
+        path.touch()
+    else:
+        path.mkdir(parents=True)
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, StoreError)
+    assert str(done.exception).startswith("cannot write ")
+    assert path.name in str(done.exception)
+    assert not Path(run.location, "attempts").exists()

@@ -149,6 +149,18 @@ def test_a_record_that_no_attempt_writes_is_one_sentence(
     assert attempt.number == 0
 
 
+@pytest.mark.parametrize("name", ["0000.json", "0000.end.json"])
+@pytest.mark.parametrize("content", ["x", "[3]"])
+def test_a_record_of_an_attempt_that_is_none_may_be_removed(
+    name: str, content: str, work: Path
+) -> None:
+    run = open_run(work / "runs" / "r")
+    attempts.end(run, attempts.begin(run), attempts.Outcome.FINISHED)
+    Path(run.location, "attempts", name).write_text(content)
+    with pytest.raises(StoreError, match=f"{name} .*remove it if it is damaged. is "):
+        attempts.attempts(run)
+
+
 def test_a_run_that_is_deleted_stays_deleted(work: Path) -> None:
     run = open_run(work / "runs" / "r")
     attempt = attempts.begin(run)
