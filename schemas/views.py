@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from schemas.component import TEXT_ENTRIES, Part
 from schemas.intervention import Intervention, PatchKind
+from schemas.screen import Screen
 
 MIN_TOTAL_EFFECT = 0.01
 """Recovery is null below this |total effect|, where it would be a ratio of noise."""
@@ -17,6 +18,7 @@ NOT_FINITE = "holds numbers that are not finite"
 """The words behind the path of a part with such numbers."""
 WORDS: Mapping[str, Iterable[str]] = {
     "part": Part, "intervention": Intervention, "patch_kind": PatchKind,
+    "estimate": ("exact", *Screen),
 }  # fmt: skip
 """Columns that hold one of a few words."""
 ODD_WORDS = f"holds words that {', '.join(WORDS)} cannot be"

@@ -204,11 +204,13 @@ def test_numbers_that_are_not_finite_reach_no_reader(
     assert not run_query(open_run(folder), "FROM effects WHERE NOT isfinite(patched)").num_rows
 
 
-@pytest.mark.parametrize("column", ["part", "intervention", "patch_kind"])
+@pytest.mark.parametrize("column", ["part", "intervention", "patch_kind", "estimate"])
 def test_words_that_a_column_cannot_hold_reach_no_reader(column: str, folder: Path) -> None:
     run = open_run(folder)
     path = unfit(run, part_name(1), column, "dance")
-    said = rf"{path} holds words that part, intervention, patch_kind cannot be: .* --repair"
+    said = (
+        rf"{path} holds words that part, intervention, patch_kind, estimate cannot be: .* --repair"
+    )
     for sql in (f"SELECT {column} FROM scores", "FROM trials", "FROM ranking"):
         with pytest.raises(DamagedRun, match=said):
             run_query(run, sql)
