@@ -21,7 +21,7 @@ from pydantic import Field
 
 from engine.files import is_file
 from jobs.cluster.processes import end_orphans, mark_descendants
-from jobs.cluster.token import protect_token
+from jobs.cluster.token import check_token, protect_token
 from schemas.documents import parsed
 from schemas.errors import ClusterUnavailable, first_line
 from schemas.printable import shown
@@ -277,7 +277,9 @@ def prepare_environment(address: str | None) -> None:
     Ray.
 
     No proxy is asked for this machine's own addresses: it could not reach them.
+    ClusterUnavailable: Ray cannot send the token that the environment names.
     """
+    check_token()
     direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     if direct != "*":
         # Ray's gRPC and requests both prefer the name in small letters.

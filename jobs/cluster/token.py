@@ -1,10 +1,19 @@
 """The token of Rays that are started here: readable by this user alone."""
 
 import os
+import re
 import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
+
+from engine.files import is_file, read_bytes
+from schemas.errors import ClusterUnavailable
+from schemas.printable import shown
+
+TOKEN = re.compile(rb"[ -~]*[!-~][ -~]*\s*")
+"""Bytes of a token; Ray ends the process for others, which no header may have."""
+MOST_BYTES = 4096
 
 
 def protect_token() -> None:
@@ -31,6 +40,30 @@ def protect_token() -> None:
                 file.write(secrets.token_hex(32))
         except FileExistsError:
             _make_private(path, 0o600)
+
+
+def check_token() -> None:
+    """Raise ClusterUnavailable for a token of the environment, or of its file, that Ray cannot
+    send."""
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return
+    own = os.path.expanduser("~/.ray/auth_token")
+    if token := os.environ.get("RAY_AUTH_TOKEN"):
+        place, content = "RAY_AUTH_TOKEN", os.fsencode(token)
+    elif path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        place = f"the file of RAY_AUTH_TOKEN_PATH, {shown(path)},"
+        try:
+            content = read_bytes(Path(path), error=ClusterUnavailable, most=MOST_BYTES)
+        except ClusterUnavailable as error:
+            raise ClusterUnavailable(f"RAY_AUTH_TOKEN_PATH: {error}") from error
+    elif is_file(own) and os.path.getsize(own):  # Ray writes an empty one itself
+        place, content = own, read_bytes(Path(own), error=ClusterUnavailable, most=MOST_BYTES)
+    else:
+        return
+    if not TOKEN.fullmatch(content):
+        raise ClusterUnavailable(
+            f"{place} holds no token: give one line of ASCII, or unset the variable for a local Ray"
+        )
 
 
 def _make_private(path: Path, mode: int) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine.files import is_file, is_folder
+from jobs.cluster.token import check_token
+from schemas.errors import ClusterUnavailable
 from schemas.printable import message, printable, shown
 from tests.cli.test_commands import dqf
 from tests.docs.shown import ROOT, blocks
@@ -148,6 +150,26 @@ def test_a_package_that_the_environment_breaks_is_named(
         "dqf: huggingface_hub cannot be imported (invalid literal for int() with base 10: 'soon')"
     )
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("RAY_AUTH_TOKEN", "a\nb", "RAY_AUTH_TOKEN holds no token"),
+        ("RAY_AUTH_TOKEN", "é", "RAY_AUTH_TOKEN holds no token"),
+        ("RAY_AUTH_TOKEN_PATH", "/nowhere", "RAY_AUTH_TOKEN_PATH: /nowhere: no such file"),
+        ("RAY_AUTH_TOKEN_PATH", "/dev/null", "RAY_AUTH_TOKEN_PATH: /dev/null cannot be read"),
+    ],
+)
+def test_a_token_that_ray_cannot_send_is_refused(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ClusterUnavailable, match=said) as caught:
+        check_token()
+    assert name.endswith("PATH") or value not in str(caught.value)
 
 
 def test_runs_are_listed_of_a_folder_alone(work: Path, tmp_path: Path) -> None:
