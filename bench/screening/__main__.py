@@ -23,7 +23,7 @@ from bench.models import component_names
 from bench.screening.agreement import agreement, gain, least_share
 from bench.screening.cells import EXACT, Effects, measured
 from bench.screening.work import all_steps, every_step, pays_from, screen
-from engine.model.defaults import default_sampling
+from engine.model.defaults import default_noise, default_sampling
 from engine.model.opening import count_steps, open_model
 from engine.model.registry import default_scorer
 from engine.model.scorer import open_scorer
@@ -48,7 +48,11 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     own = default_sampling(options.model)
-    numerics = Numerics(steps=options.steps or own.steps, guidance=own.guidance)
+    numerics = Numerics(
+        steps=options.steps or own.steps,
+        guidance=own.guidance,
+        noise_sigmas=default_noise(options.model),
+    )
     model = open_model(options.model)
     scorer = open_scorer(options.scorer or default_scorer(options.model))
     captions = pick(probe_set(options.probe), each=options.captions)
