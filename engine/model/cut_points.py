@@ -12,6 +12,8 @@ from engine.model.components import list_sites
 from engine.model.hooks import Edit, HookPoint, patched, recording
 from engine.model.model import Skeleton, token_embedding
 from engine.model.shapes import forward, latent
+from engine.model.weight_files import PartError
+from schemas.errors import first_line
 
 
 def cut_points(model: Skeleton) -> frozenset[str]:
@@ -24,6 +26,17 @@ def cut_points(model: Skeleton) -> frozenset[str]:
     networks = [model.denoiser, *(encoder.module for encoder in model.encoders)]
     configs = "\n".join(str(network.config) for network in networks)
     return _cut_points(_Architecture(configs=configs, model=model))
+
+
+def check_fit(model: Skeleton) -> None:
+    """Raise PartError if a model's networks cannot read one another's outputs, or have blocks in
+    which no components are known."""
+    try:
+        cut_points(model)
+    except Exception as error:  # a bad config can make a library raise anything
+        raise PartError(
+            f"its networks do not work together as their configs describe them: {first_line(error)}"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

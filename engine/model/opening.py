@@ -13,6 +13,7 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from engine.files import is_folder
+from engine.model.cut_points import check_fit
 from engine.model.device import device_of
 from engine.model.families.known import FAMILIES
 from engine.model.hub import config_folder, model_folder
@@ -40,6 +41,7 @@ from engine.model.settings import check_numbers, check_tokenizer
 from engine.model.weight_files import PartError, no_variant, read_json
 from schemas.errors import ModelUnavailable, PlanError
 from schemas.numerics import Numerics
+from schemas.printable import shown
 
 DTYPES = ("float32", "bfloat16", "float16")
 """Types that the denoiser and the text encoders are opened in."""
@@ -166,6 +168,7 @@ def _check(described: "_Described", *, with_weights: Sequence[str]) -> dict[str,
             sides=family.padding_sides,
         )
     _check_lengths(described, networks[family.denoiser])
+    check_fit(_skeleton("", described, networks))
     check_scheduler(
         described.scheduler(),
         family.schedule,
@@ -280,7 +283,9 @@ class _Described:
         networks = {}
         for part, kind in self.networks.items():
             if part_class(self.index, part) is not kind:
-                raise PartError(f"its {part} is {self.index.get(part)}: dqf opens {kind.__name__}")
+                raise PartError(
+                    f"its {part} is {shown(self.index.get(part))}: dqf opens {kind.__name__}"
+                )
             networks[part] = part_skeleton(self.folder / part, kind)
         return networks
 
@@ -372,8 +377,9 @@ def open_skeleton(name: str) -> Skeleton:
     """Return a model's denoiser and text encoders on the meta device, from their configs alone."""
     with _naming(name):
         described = _described(name, config_folder(name))
-        networks = described.skeletons()
-    return _skeleton(name, described, networks)
+        opened = _skeleton(name, described, described.skeletons())
+        check_fit(opened)
+    return opened
 
 
 def _skeleton(name: str, described: "_Described", networks: Mapping[str, nn.Module]) -> Skeleton:
@@ -414,7 +420,9 @@ def _described(name: str, folder: Path) -> _Described:
     kind = index.get("_class_name")
     if not isinstance(kind, str) or kind not in FAMILIES:
         opened = f"dqf opens {', '.join(FAMILIES)} (docs/adding-a-model.md says how to add one)"
-        raise ModelUnavailable(f"model {name!r} is a {kind}: {opened}")
+        raise ModelUnavailable(
+            f"model {name!r} is a {kind if isinstance(kind, str) else shown(kind)}: {opened}"
+        )
     _, variant = split_variant(name)
     return _Described(folder=folder, family=FAMILIES[kind], index=index, variant=variant)
 

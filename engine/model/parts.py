@@ -268,7 +268,9 @@ def part_class(index: Mapping[str, Any], part: str) -> type:
     modules = {"diffusers": diffusers, "transformers": transformers}
     class_named = getattr(modules.get(str(library)), str(name), None)
     if not isinstance(class_named, type):
-        raise PartError(f"its {part} is {entry}, which is not a class of diffusers or transformers")
+        raise PartError(
+            f"its {part} is {shown(entry)}, which is not a class of diffusers or transformers"
+        )
     return class_named
 
 

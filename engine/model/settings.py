@@ -141,5 +141,15 @@ def check_tokenizer(
         )
 
 
+def check_statistics(vae: Any, *, channels: int) -> None:
+    """Raise PartError if a VAE's config does not have a mean and deviation of each channel."""
+    for setting in ("latents_mean", "latents_std"):
+        values = vae[setting]
+        if not isinstance(values, list | tuple) or not all(map(_is_finite, values)):
+            raise PartError(f"its vae has the setting {setting} = {shown(values)}, not numbers")
+        if len(values) != channels:
+            raise PartError(f"its vae has {setting} of {len(values)} channels, not {channels}")
+
+
 def _width(config: Any) -> int:
     return getattr(config, "d_model", None) or config.hidden_size

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import duckdb
 
-from jobs.query.statement import named_by, nodes_of, parsed, tables_read, words_of
+from jobs.query.statement import nodes_of, parsed, tables_read, words_of
 from schemas.documents import check_size
 from schemas.errors import QueryRefused, StatementRefused
 from schemas.views import STATISTICS_VIEWS, exactly, quoted
@@ -131,12 +131,9 @@ def _check_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[st
     QueryRefused: a part of it may do more than read views.
     """
     tree = parsed(connection, sql)
-    nodes = list(nodes_of(tree))
-    defined = {name.lower() for node in nodes for name in named_by(node)}
-    # A WITH clause may not name a file, which another part of the statement would then read.
-    known = {name for name in defined if not FILE_MARKS.intersection(name)} | _tables(connection)
-    reads = set(tables_read(tree))
-    for node in nodes:
+    tables, reads = _tables(connection), set(tables_read(tree))
+    unknown = reads - tables
+    for node in nodes_of(tree):
         kind = str(node.get("type", ""))
         if kind.endswith("_NODE") and kind not in READING_NODES:
             raise _refused(f"{kind.split('_')[0]} inside WITH")
@@ -146,8 +143,11 @@ def _check_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[st
             reads.update(STATISTICS_VIEWS if name in NAMING else ())
         elif kind == "FUNCTION" and node["function_name"].lower() in SIDE_EFFECTS:
             raise _no_function(node["function_name"])
-        elif kind == "BASE_TABLE" and node["qualified_name"]["path"][-1].lower() not in known:
-            raise _no_view(connection, node["qualified_name"]["path"])
+        elif kind == "BASE_TABLE":
+            name = node["qualified_name"]["path"][-1].lower()
+            # A clause of WITH may not have the name of a file either.
+            if name in unknown or (name not in tables and FILE_MARKS.intersection(name)):
+                raise _no_view(connection, node["qualified_name"]["path"])
     return frozenset(reads)
 
 

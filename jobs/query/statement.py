@@ -57,17 +57,14 @@ def tables_read(tree: Any) -> Iterator[str]:
                 *schema, name = cast("list[str]", node["qualified_name"]["path"])
                 if schema or name.lower() not in defined:
                     yield name.lower()
-            if clause := cast("str | None", node.get("cte_name")):  # one that reads itself
-                defined |= {clause.lower()}
+            name = cast("str | None", node.get("cte_name"))  # of a clause that reads itself
+            itself: set[str] = {name.lower()} if name else set()
             for entry in _clauses(node):
                 left.append((entry["value"], defined))
                 defined |= {entry["key"].lower()}
-            left += [(child, defined) for key, child in node.items() if key != "cte_map"]
-
-
-def named_by(node: dict[str, Any]) -> list[str]:
-    """Return the names that a node's WITH clause defines."""
-    return [entry["key"] for entry in _clauses(node)]
+            for key, child in node.items():
+                if key != "cte_map":  # "left" is what it begins with
+                    left.append((child, defined if key == "left" else defined | itself))
 
 
 def _clauses(node: dict[str, Any]) -> list[_Clause]:

@@ -30,7 +30,7 @@ from engine.model.families.transformers import (
     sigmas_and_shift,
 )
 from engine.model.model import from_minus_one
-from engine.model.settings import Allowed, refuse_settings
+from engine.model.settings import Allowed, check_statistics, refuse_settings
 from engine.model.sites import NetworkSite, whole
 from engine.model.weight_files import PartError
 from schemas.component import Kind
@@ -85,9 +85,7 @@ class QwenImage(LanguageModelFamily):
                 f"{reads.out_channels} where its vae's latents of {channels} channels need "
                 f"{channels * PATCH**2} and {channels}"
             )
-        for setting in ("latents_mean", "latents_std"):
-            if len(vae[setting]) != channels:
-                raise PartError(f"its vae has {setting} of {len(vae[setting])} channels")
+        check_statistics(vae, channels=channels)
         width = networks["text_encoder"].config.get_text_config().hidden_size
         check_width(networks, "text_encoder", gives=width, reads=reads.joint_attention_dim)
 

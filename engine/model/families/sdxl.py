@@ -18,7 +18,14 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from engine.model.conditioning import Conditioning
 from engine.model.families.clip import penultimate
 from engine.model.families.unets import UNetFamily
-from engine.model.settings import LATENT, Allowed, check_channels, check_text, refuse_settings
+from engine.model.settings import (
+    LATENT,
+    Allowed,
+    check_channels,
+    check_statistics,
+    check_text,
+    refuse_settings,
+)
 from engine.model.weight_files import PartError
 
 if TYPE_CHECKING:
@@ -54,6 +61,8 @@ class StableDiffusionXL(UNetFamily):
         check_channels(networks)
         check_text(networks, [part for part, _ in self.encoders])
         _check_projection(networks)
+        if _is_standardized(vae := networks["vae"].config):
+            check_statistics(vae, channels=vae.latent_channels)
 
     def assemble(self, parts: Mapping[str, Any], *, settings: Mapping[str, Any]) -> Any:
         """Return the pipeline without its watermarker."""
@@ -93,13 +102,18 @@ class StableDiffusionXL(UNetFamily):
     def decode(self, model: "Diffusion", x_RChw: torch.Tensor) -> torch.Tensor:
         """Return images_RCHW in [0, 1] of latents that the VAE's config may say to standardize."""
         config = model.vae.config
-        if config.latents_mean is None or config.latents_std is None:
+        if not _is_standardized(config):
             return super().decode(model, x_RChw)
         mean, std = (
             x_RChw.new_tensor(values)[:, None, None]
             for values in (config.latents_mean, config.latents_std)
         )
         return super().decode(model, x_RChw * std + mean * config.scaling_factor)
+
+
+def _is_standardized(vae: Any) -> bool:
+    """Return whether a VAE's config has the mean and deviation of its latents."""
+    return vae.latents_mean is not None and vae.latents_std is not None
 
 
 def _check_projection(networks: Mapping[str, Any]) -> None:

@@ -312,6 +312,7 @@ def test_a_distilled_klein_draws_without_guidance(folders: dict[str, Path]) -> N
         ("qwen-image", "transformer", {"use_additional_t_cond": True}, "use_additional_t_cond"),
         ("qwen-image", "transformer", {"out_channels": None}, "out_channels = None .* 16 and 4"),
         ("qwen-image", "vae", {"latents_mean": [0.0]}, "latents_mean of 1 channels"),
+        ("qwen-image", "vae", {"latents_std": None}, "latents_std = None, not numbers"),
         ("klein", "transformer", {"guidance_embeds": True}, "guidance_embeds = True"),
         ("klein", "transformer", {"in_channels": 32}, "in_channels = 32 .* need 16"),
         ("klein", "vae", {"patch_size": [1, 1]}, r"patch_size = \[1, 1\]"),
