@@ -17,6 +17,8 @@ from schemas.printable import message
 
 MESSAGE = 400
 """Characters of a message about a word, which a frame and the command's usage go with."""
+MAY_BE_EMPTY = frozenset({"negative_prompt", "title", "command"})
+"""Options whose empty text is a value, or is refused by the command."""
 OTHER_WORDS = {
     **dict.fromkeys(("ls", "runs", "trace ls", "trace runs"), "trace list"),
     **dict.fromkeys(("edits", "edit ls", "edit show", "edit info"), "edit list"),
@@ -55,8 +57,8 @@ class OnceCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options; BadParameter: one is given twice, so that a value would be lost, a
-        path is empty, which Python would take for the working directory, or a number is not
-        written in decimal digits."""
+        value is empty, which would be taken for none given or, of a path, for the working
+        directory, or a number is not written in decimal digits."""
         if ctx.resilient_parsing:  # completion reads what is typed so far
             return super().parse_args(ctx, args)
         typed, _, order = self.make_parser(ctx).parse_args([*args])
@@ -70,6 +72,8 @@ class OnceCommand(TyperCommand):
             for word, value in zip(_all(written), _all(read), strict=False):
                 if word == "" and isinstance(value, Path):
                     raise BadParameter("is empty: give a path", ctx, place)
+                if word == "" and not value and place in options and place.name not in MAY_BE_EMPTY:
+                    raise BadParameter("is empty: give a value, or leave it out", ctx, place)
                 try:
                     check_decimal(word, value)
                 except ValueError as problem:

@@ -93,14 +93,14 @@ def subjects_of(captions: Sequence[Caption]) -> Mapping[str, tuple[str, ...]]:
 def fits(
     captions: Mapping[int, Caption], read: Sequence[Tokenized], occurrence: Occurrence
 ) -> list[bool]:
-    """Return whether each caption's counterfactual changes the tokens of its subject alone.
+    """Return whether each caption's counterfactual changes tokens, and of its subject alone.
 
     `captions` are by their place in the plan. Every tokenizer of the model is asked. PlanError: a
     caption has no counterfactual.
     """
     from engine.model.tokens import refuse_several_vectors
 
-    found = [True] * len(captions)
+    found, differs = [True] * len(captions), [False] * len(captions)
     if not captions:
         return found
     texts = [caption.counterfactual_text(occurrence) for caption in captions.values()]
@@ -115,7 +115,8 @@ def fits(
             changed = {place for place, (before, after) in pairs if before != after}
             end = span.first + len(other) - 1
             found[n] &= end == span.eos and changed <= set(span.subject)
-    return found
+            differs[n] |= bool(changed)
+    return [fit and differs[n] for n, fit in enumerate(found)]
 
 
 def _drawn(caption: Caption, options: Sequence[str]) -> Iterator[str]:

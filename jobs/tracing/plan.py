@@ -430,7 +430,8 @@ def _check_counterfactuals(
         if not is_fit:
             raise PlanError(
                 f"counterfactual {caption.counterfactual!r} does not have as many tokens as "
-                f"{caption.subject!r} in {caption.caption!r}, or changes others: give as many"
+                f"{caption.subject!r} in {caption.caption!r}, has the same ones, or changes "
+                "others: give as many other ones"
             )
 
 

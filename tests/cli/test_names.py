@@ -113,6 +113,15 @@ def test_an_empty_path_is_not_the_working_directory(
     assert "is empty: give a path" in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--address", "--scorer", "--probe", "--component"])
+def test_an_empty_name_is_not_taken_for_none(option: str, tmp_path: Path) -> None:
+    done = dqf("trace", "submit", "--run", "r", option, "", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"'{option}'" in done.stderr
+    assert "is empty: give a" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "command", [("trace", "list"), ("rank", "demo"), ("report", "--all"), ("edit", "list", "demo")]
 )

@@ -188,6 +188,14 @@ def test_bad_fields_are_named(fields: dict, message: str) -> None:
             PlanError,
             "'hippopotamus' does not have as many tokens as 'cat'",
         ),
+        (
+            {
+                "numerics": {"corruption": "counterfactual"},
+                "captions": [{**CAT, "counterfactual": "CAT"}],
+            },
+            PlanError,
+            "'CAT' does not have as many tokens as 'cat' in .*, has the same ones",
+        ),
         ({"interventions": ["other-caption"]}, PlanError, "no reference is unrelated to 'a cat'"),
         ({"interventions": ["matched"]}, PlanError, "matched needs captions with a counterfactual"),
         (
@@ -202,7 +210,7 @@ def test_bad_fields_are_named(fields: dict, message: str) -> None:
             {
                 "interventions": ["restore", "other-draw"],
                 "numerics": {"corruption": "counterfactual"},
-                "captions": [{**CAT, "counterfactual": "cat"}],
+                "captions": [{**CAT, "counterfactual": "hat"}],
             },
             PlanError,
             "other-draw needs corruption by noise",
