@@ -48,6 +48,7 @@ SIZE = (_is_size, f"a side of a latent, of 1 to {MOST_CELLS} cells, or its heigh
 NUMBERS: Mapping[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
     ("vae", "scaling_factor"): (lambda v: _is_finite(v) and v != 0, "a number other than 0"),
     ("vae", "shift_factor"): (lambda v: v is None or _is_finite(v), "a number"),
+    ("vae", "batch_norm_eps"): (lambda v: _is_finite(v) and v >= 0, "a number of at least 0"),
     ("unet", "sample_size"): SIZE,
     ("transformer", "sample_size"): SIZE,
     ("transformer", "_max_sequence_length"): (

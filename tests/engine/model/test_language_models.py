@@ -315,6 +315,12 @@ def test_a_distilled_klein_draws_without_guidance(folders: dict[str, Path]) -> N
         ("qwen-image", "vae", {"latents_std": None}, "latents_std = None, not numbers"),
         ("klein", "transformer", {"guidance_embeds": True}, "guidance_embeds = True"),
         ("klein", "transformer", {"in_channels": 32}, "in_channels = 32 .* need 16"),
+        (
+            "klein",
+            "vae",
+            {"batch_norm_eps": "x"},
+            "batch_norm_eps = 'x', not a number of at least 0",
+        ),
         ("klein", "vae", {"patch_size": [1, 1]}, r"patch_size = \[1, 1\]"),
         ("klein", "text_encoder", SHALLOW, "26 layers, .* the first 27"),
         ("dev", "transformer", {"guidance_embeds": False}, "guidance_embeds = False"),
