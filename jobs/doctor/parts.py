@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.doctor.findings import Fault
@@ -120,13 +121,44 @@ def on_disk(run: Run[Any], name: str, content: bytes) -> Generator[str]:
 def fingerprint(connection: duckdb.DuckDBPyConnection, path: str) -> tuple[object, ...]:
     """Return the number, hash and type of the rows that DuckDB reads in a file.
 
-    CorruptPart: DuckDB reads no rows. A footer has no checksum, and DuckDB accepts fewer damaged
-    footers than Arrow does.
+    CorruptPart: DuckDB reads no rows, or would pass over some. A footer has no checksum, and DuckDB
+    accepts fewer damaged footers than Arrow does.
     """
     try:
-        return _fingerprint_of(connection, read_parquet([exactly(path)]))
+        found = _fingerprint_of(connection, read_parquet([exactly(path)]))
     except duckdb.Error as error:
         raise CorruptPart(f"cannot be read by DuckDB: {first_line(error)}") from error
+    if not _is_bounded(path):
+        raise CorruptPart("has a damaged footer: values are outside the bounds of their columns")
+    return found
+
+
+def _is_bounded(path: str) -> bool:
+    """Return whether the bounds of columns that a file has, as older ones do, hold its values."""
+    with pq.ParquetFile(path) as file:
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            bounds = {
+                column.path_in_schema: column.statistics
+                for column in map(group.column, range(group.num_columns))
+                if column.statistics and "." not in column.path_in_schema
+            }
+            rows = file.read_row_group(number, columns=[*bounds]) if bounds else pa.table({})
+            if not all(_holds(bounds[name], rows[name]) for name in rows.column_names):
+                return False
+    return True
+
+
+def _holds(bounds: pq.Statistics, column: "pa.ChunkedArray[Any]") -> bool:
+    if bounds.has_null_count and bounds.null_count != column.null_count:
+        return False
+    found = pc.min_max(column).as_py()
+    if not bounds.has_min_max or found["min"] is None:
+        return True
+    try:
+        return bounds.min <= found["min"] and found["max"] <= bounds.max
+    except (TypeError, ValueError):  # they are of another type, or no UTF-8
+        return False
 
 
 def _fingerprint_of(connection: duckdb.DuckDBPyConnection, rows: str) -> tuple[object, ...]:

@@ -19,7 +19,7 @@ from hashlib import sha256
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.runs.parts import DAMAGED, Live
+from jobs.runs.parts import DAMAGED, WRITTEN, Live
 from jobs.runs.run import Run
 from schemas.errors import StoreError
 from schemas.statistics import STATISTICS, STATISTICS_VERSION
@@ -134,7 +134,7 @@ WHERE file = (SELECT max(file) FROM glob({quoted(files)})
 def _parquet(table: pa.Table, key: str) -> bytes:
     file = io.BytesIO()
     labeled = table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: key.encode()})
-    pq.write_table(labeled, file, compression="zstd", write_page_checksum=True)
+    pq.write_table(labeled, file, **WRITTEN)
     return file.getvalue()
 
 

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,6 +37,11 @@ GROUP_CHUNKS = 256
 RUN_KEY = b"dqf.run"
 """Key of a part's footer that holds the id of the run it belongs to."""
 ROW_GROUP_ROWS = 2**17
+WRITTEN: Mapping[str, Any] = {
+    "compression": "zstd", "write_page_checksum": True, "write_statistics": False,
+}  # fmt: skip
+"""How a run's files are written: a footer has no checksum, and by wrong bounds of a column in it
+DuckDB would pass over rows without a word."""
 TAIL = 2**14
 """Bytes at the end of a part in which most footers are."""
 NOT_PARQUET = (pa.ArrowException, OSError, ValueError)
@@ -105,7 +111,7 @@ def write_part(parts: Iterable[PartContent], *, run_id: str, schema: pa.Schema) 
     file = io.BytesIO()
     commits: list[Commit] = []
     labeled = schema.with_metadata({**(schema.metadata or {}), RUN_KEY: run_id})
-    with pq.ParquetWriter(file, labeled, compression="zstd", write_page_checksum=True) as writer:
+    with pq.ParquetWriter(file, labeled, **WRITTEN) as writer:
         for table in _row_groups(parts, commits):
             writer.write_table(table.cast(labeled))
         described = json.dumps([asdict(commit) for commit in commits])

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.runs.opening import create_as, open_as
-from jobs.runs.parts import RUN_KEY
+from jobs.runs.parts import RUN_KEY, WRITTEN
 from jobs.runs.provenance import Manifest
 from jobs.runs.run import Row, Run
 from schemas.component import Component, names_by_part
@@ -133,7 +133,7 @@ def _content(run: TraceRun, table: Callable[[], pa.Table]) -> bytes:
 
 def _writer(run: TraceRun, file: io.BytesIO, schema: pa.Schema) -> pq.ParquetWriter:
     """Return the writer of a table, whose footer names the run."""
-    writer = pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True)
+    writer = pq.ParquetWriter(file, schema, **WRITTEN)
     writer.add_key_value_metadata({RUN_KEY.decode(): run.id})
     return writer
 

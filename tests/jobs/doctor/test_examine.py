@@ -213,6 +213,27 @@ def test_no_flipped_bit_of_a_part_ends_the_doctor(run: TraceRun, step: int) -> N
     assert unseen < 6  # other bits of headers and the footer that say nothing of the scores
 
 
+def test_wrong_bounds_of_a_column_are_found_and_no_run_writes_any(run: TraceRun) -> None:
+    """DuckDB passes over the rows that a filter and the bounds of a column exclude."""
+    path = path_of(run, "parts/c00000001.parquet")
+    for own in Path(run.location).rglob("*.parquet"):
+        groups = pq.read_metadata(own).to_dict()["row_groups"]
+        assert all(column["statistics"] is None for g in groups for column in g["columns"])
+    labels = pq.read_metadata(path).metadata
+    bounded = pq.read_table(path).replace_schema_metadata(labels)
+    pq.write_table(bounded, path, write_page_checksum=True)  # as older versions wrote it
+    assert states(checked(run)) == {}
+    content, last = path.read_bytes(), "SELECT * FROM scores WHERE token = 'last_subject'"
+    whole = run_query(run, last)
+    footer = len(content) - int.from_bytes(content[-8:-4], "little")
+    path.write_bytes(content[:footer] + content[footer:].replace(b"last_subject", b"last_subaaaa"))
+    lost = run_query(run, last)
+    assert lost.num_rows < whole.num_rows
+    report = checked(run)
+    assert "values are outside the bounds of their columns" in text_of(report, "parts")
+    assert report.damaged == ("parts/c00000001.parquet",)
+
+
 def test_a_part_of_another_run_is_found(run: TraceRun, tmp_path: Path) -> None:
     other = make_run(tmp_path / "other", seeds=(5, 6))
     commit_scores(other, 1)
