@@ -150,13 +150,13 @@ def _is_bounded(path: str) -> bool:
 
 
 def _holds(bounds: pq.Statistics, column: "pa.ChunkedArray[Any]") -> bool:
-    if bounds.has_null_count and bounds.null_count != column.null_count:
+    if bounds.null_count not in (None, column.null_count):
         return False
-    found = pc.min_max(column).as_py()
-    if not bounds.has_min_max or found["min"] is None:
+    least, most = pc.min(column).as_py(), pc.max(column).as_py()
+    if not bounds.has_min_max or least is None:
         return True
     try:
-        return bounds.min <= found["min"] and found["max"] <= bounds.max
+        return bool(bounds.min <= least and most <= bounds.max)
     except (TypeError, ValueError):  # they are of another type, or no UTF-8
         return False
 
