@@ -185,7 +185,7 @@ def test_attacks_recover_what_an_edit_of_emoji_sd_removes(tmp_path: Path) -> Non
     AttackWorker(run.location, edit=str(edit), threads=2).run(Task(chunk=0))
     rows = attack_rows(run)
     success = {(row.side, row.attack): row.success for row in rows}
-    assert success[Side.UNEDITED, Attack.PLAIN] > 0.9 > 0.1 > success[Side.EDITED, Attack.PLAIN]
+    assert success[Side.UNEDITED, Attack.PLAIN] > 0.9 > 0.2 > success[Side.EDITED, Attack.PLAIN]
     assert success[Side.EDITED, Attack.RANDOM] < 0.2
     for side in Side:
         assert success[side, Attack.EMBEDDING] > 0.8
