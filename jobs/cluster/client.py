@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from jobs.cluster.address import ANSWER_S
-from jobs.cluster.connection import TOKEN_HELP, prepare_environment
+from jobs.cluster.connection import prepare_environment
+from jobs.cluster.token import TOKEN_HELP
 from schemas.errors import ClusterUnavailable, first_line
 
 if TYPE_CHECKING:

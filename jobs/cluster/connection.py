@@ -21,7 +21,7 @@ from pydantic import Field
 
 from engine.files import is_file
 from jobs.cluster.processes import end_orphans, mark_descendants
-from jobs.cluster.token import check_token, protect_token
+from jobs.cluster.token import TOKEN_HELP, check_token, protect_token
 from schemas.documents import parsed
 from schemas.errors import ClusterUnavailable, first_line
 from schemas.printable import shown
@@ -46,7 +46,6 @@ VALUES: dict[str, Any] = {
     "gpus_an_actor": Annotated[float, Field(strict=True, ge=0, le=1024)],
 }
 """The values that a cluster's fields may have besides None."""
-TOKEN_HELP = "put the cluster's token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
 
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 

@@ -14,6 +14,7 @@ from schemas.printable import shown
 TOKEN = re.compile(rb"[ -~]*[!-~][ -~]*\s*")
 """Bytes of a token; Ray ends the process for others, which no header may have."""
 MOST_BYTES = 4096
+TOKEN_HELP = "put the cluster's token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
 
 
 def protect_token() -> None:
@@ -55,7 +56,7 @@ def check_token() -> None:
         try:
             content = read_bytes(Path(path), error=ClusterUnavailable, most=MOST_BYTES)
         except ClusterUnavailable as error:
-            raise ClusterUnavailable(f"RAY_AUTH_TOKEN_PATH: {error}") from error
+            raise ClusterUnavailable(f"RAY_AUTH_TOKEN_PATH: {error}: {TOKEN_HELP}") from error
     elif is_file(own) and os.path.getsize(own):  # Ray writes an empty one itself
         place, content = own, read_bytes(Path(own), error=ClusterUnavailable, most=MOST_BYTES)
     else:

@@ -134,7 +134,8 @@ def test_a_field_given_twice_is_named_by_every_reader(tmp_path: Path) -> None:
         path.write_text('{"objects": ["cat"], "inside": {"a": 1, "a": 1}}')
         with pytest.raises((DqfError, PartError)) as caught:
             read()
-        assert f"{path.name} gives the field 'a' twice" in sentence(caught.value), name
+        said = sentence(caught.value)
+        assert (path.name in said, said.endswith("gives the field 'a' twice")) == (True, True), name
 
 
 def test_what_is_no_bomb_is_read() -> None:

@@ -178,7 +178,7 @@ def test_bad_concepts_end_before_anything_is_submitted(head: Head) -> None:
     [
         ({"RAY_AUTH_TOKEN": "0123456789abcdef0123"}, "Invalid authentication token"),
         ({"RAY_AUTH_TOKEN_PATH": "", "RAY_AUTH_MODE": ""}, "Missing authentication token"),
-        ({"RAY_AUTH_TOKEN_PATH": "/nowhere", "RAY_AUTH_MODE": ""}, "cannot be opened"),
+        ({"RAY_AUTH_TOKEN_PATH": "/nowhere", "RAY_AUTH_MODE": ""}, "/nowhere: no such file"),
     ],
 )
 def test_a_refused_token_is_one_sentence(
