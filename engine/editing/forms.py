@@ -11,6 +11,7 @@ from engine.model.plurals import plural
 from engine.model.vocabulary import _article
 from schemas.concept import Concept, ConceptKind, same_text
 
+ARTICLES = ("a", "an", "the")
 NAMES = (ConceptKind.STYLE, ConceptKind.PERSON)
 """Kinds whose concepts are names."""
 
@@ -44,7 +45,7 @@ def forms(text: str, *, kind: ConceptKind) -> dict[str, Form]:
         found["capital"] = _of_name(
             capital(text), kind, "in the style of {}", "in the style of {capital}"
         )
-        if text.split()[0].lower() not in ("a", "an", "the"):
+        if text.split()[0].lower() not in ARTICLES:
             found["possessive"] = _of_name(text, kind, "in {}'s style", "in {name}'s style")
     return found
 

@@ -8,7 +8,7 @@ on both sides would keep that style (10 objects with 2 styles in one file left t
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.editing.forms import facing_forms
+from engine.editing.forms import ARTICLES, facing_forms
 from engine.editing.names import KnownNames, Mention, words_of
 from engine.editing.prompts import (
     Saying,
@@ -84,7 +84,7 @@ def _in_place(text: str, mention: Mention, name: str) -> str:
         name = plural(name)
     if before.endswith((" a ", " an ")) or before in ("a ", "an "):
         before = before.removesuffix("an ").removesuffix("a ")
-        is_phrase = name.split()[0].lower() in ("a", "an", "the")
+        is_phrase = name.split()[0].lower() in ARTICLES
         name = name if is_phrase else f"{_article(name)} {name}"
     return f"{before}{name}{after}"
 

@@ -25,7 +25,7 @@ def protect_token() -> None:
     to Ray.
     """
     named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
-    if named or os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+    if named or not _asks_for_token():
         return
     home = os.path.expanduser("~")
     if home == "~":  # of a user whom the machine does not know
@@ -46,7 +46,7 @@ def protect_token() -> None:
 def check_token() -> None:
     """Raise ClusterUnavailable for a token of the environment, or of its file, that Ray cannot
     send."""
-    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+    if not _asks_for_token():
         return
     own = os.path.expanduser("~/.ray/auth_token")
     if token := os.environ.get("RAY_AUTH_TOKEN"):
@@ -65,6 +65,11 @@ def check_token() -> None:
         raise ClusterUnavailable(
             f"{place} holds no token: give one line of ASCII, or unset the variable for a local Ray"
         )
+
+
+def _asks_for_token() -> bool:
+    """Return whether the environment leaves Ray's tokens on."""
+    return os.environ.get("RAY_AUTH_MODE", "token").lower() == "token"
 
 
 def _make_private(path: Path, mode: int) -> None:

@@ -94,7 +94,8 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
     refuse_occupied(request.out, replacing=MANIFEST if request.overwrite else None)
     refuse_inside(request.out, error=ConceptError)
     request = _without_auto(request)
-    plan = None if request.run is None else open_run(request.run).plan
+    run = None if request.run is None else open_run(request.run)
+    plan = None if run is None else run.plan
     located, layers = _located(request, concepts, plan)
     request = replace(request, layers=layers)
     name = request.model or _given(plan).model
@@ -121,7 +122,7 @@ def plan_edit(concepts: tuple[Concept, ...], request: EditRequest, *, note: Note
     note(describe(located, components, of_set=request.component_set))
     if request.embeddings:
         note("the token embeddings that only the concepts use move first")
-    if located.run and (said := unscored(open_run(located.run))):
+    if run and located.run and (said := unscored(run)):
         note(f"warning: {said}")
     if located.is_doubtful:
         note(

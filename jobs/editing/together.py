@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from engine.editing.forms import facing_forms
+from engine.editing.forms import ARTICLES, facing_forms
 from engine.editing.names import KnownNames
 from jobs.input.concepts import check_concepts
 from schemas.concept import PLACE, Concept, ConceptKind, plain_text
 from schemas.errors import ConceptError
 
-ARTICLES = ("a", "an", "the")
 WITH_ARTICLE = (ConceptKind.OBJECT, ConceptKind.COLOR)
 """Kinds whose prompts put an article before the name."""
 

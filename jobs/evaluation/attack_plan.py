@@ -16,6 +16,7 @@ from engine.model.scorer import check_scorer
 from engine.model.tokens import find_subjects
 from engine.model.vocabulary import Phrasebook, read_phrasebook
 from jobs.editing.whole import check_model_of, read_edit
+from jobs.input.concepts import listed
 from schemas.attack import Attack, AttackPlan, InversionBudget, SearchBudget
 from schemas.caption import Caption
 from schemas.concept import Concept, same_text
@@ -25,8 +26,6 @@ from schemas.printable import shown
 
 OPENING = "a photo of"
 """The opening of every prompt of an attack."""
-SHOWN = 5
-"""Number of edited concepts that a message names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +87,9 @@ def _named(
 ) -> tuple[Concept, ...]:
     for name in names:
         if not any(same_text(name, concept.concept) for concept in edited):
-            listed = ", ".join(concept.concept for concept in edited[:SHOWN])
-            more = ", ..." if len(edited) > SHOWN else ""
-            raise ConceptError(f"edit {folder} has no concept {shown(name)}: it has {listed}{more}")
+            raise ConceptError(
+                f"edit {folder} has no concept {shown(name)}: it has {listed(edited)}"
+            )
     if not names:
         return edited
     return tuple(c for c in edited if any(same_text(name, c.concept) for name in names))

@@ -19,6 +19,8 @@ TABLE = Table(
     error=ConceptError,
 )
 """Format of a concept file."""
+LISTED = 5
+"""Number of edited concepts that a message names."""
 
 Numbered = tuple[int, Concept]
 """A concept and its line in the file."""
@@ -56,6 +58,12 @@ def check_concepts(concepts: Sequence[Concept]) -> None:
     numbered = list(enumerate(concepts, start=1))
     for number, wrong in (*_repeats(numbered, "concept"), *_chains(numbered, "concept")):
         raise ConceptError(f"concept {number}: {wrong}")
+
+
+def listed(concepts: Sequence[Concept]) -> str:
+    """Return the first names of concepts for a message."""
+    names = ", ".join(concept.concept for concept in concepts[:LISTED])
+    return names + (", ..." if len(concepts) > LISTED else "")
 
 
 class WrongLines(ConceptError):

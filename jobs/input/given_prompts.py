@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from jobs.input.concepts import refuse_lines
+from jobs.input.concepts import listed, refuse_lines
 from jobs.input.rows import Table
 from schemas.concept import Concept, plain_text
 from schemas.documents import first_message
@@ -16,8 +16,6 @@ TABLE = Table(
     holds="prompt", required=("concept", "prompt"), optional=("kind",), error=ConceptError
 )
 """Format of a file of prompts."""
-SHOWN = 5
-"""Number of edited concepts that a message names."""
 
 Given = tuple[str, Concept]
 """A prompt and the edited concept that it asks for."""
@@ -55,9 +53,7 @@ def _given(row: Mapping[str, object], concepts: Sequence[Concept]) -> Given | st
         return first_message(error)
     named = [c for c in concepts if plain_text(c.concept) == plain_text(read.concept)]
     if not named:
-        edited = ", ".join(concept.concept for concept in concepts[:SHOWN])
-        more = ", ..." if len(concepts) > SHOWN else ""
-        return f"concept {read.concept!r} is not edited: the edit has {edited}{more}"
+        return f"concept {read.concept!r} is not edited: the edit has {listed(concepts)}"
     meant = [c for c in named if read.kind in (None, c.kind)]
     if not meant:
         return f"concept {read.concept!r} is edited as {named[0].kind}, not as {read.kind}"

@@ -15,7 +15,6 @@ from jobs.runs.parts import EMPTY_PACK, EMPTY_PART
 from jobs.runs.run import Run
 from jobs.runs.trace_run import TraceRun
 from schemas.caption_filter import CaptionFilter
-from schemas.errors import StoreError
 from schemas.evaluation import VIEWS as EVALUATION_VIEWS
 from schemas.statistics import STATISTICS
 from schemas.views import (
@@ -69,9 +68,7 @@ def files_of(run: Run[Any]) -> Files:
         paths = run.table_paths(names)
         empty_pack, empty_part = run.part_paths([EMPTY_PACK, EMPTY_PART])
     except FileNotFoundError as error:
-        raise StoreError(
-            f"{run.noun} {run.location} is not whole: {run.resume_hint()} completes it"
-        ) from error
+        raise run.not_whole() from error
     live = run.live()
     return Files(
         tables=dict(zip(tables, map(str, paths), strict=True)),

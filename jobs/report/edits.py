@@ -124,10 +124,9 @@ def _results(folder: Path) -> tuple[tuple[GroupResult, ...], str]:
 
 def _lacking(units: object, path: Path) -> str:
     progress = parsed(Progress, units, f"{path}, field 'units'", error=ConceptError)
-    left = progress.total - progress.done + progress.failed
-    return (
-        f"{left:,} of {progress.total:,} units of the evaluation have no scores. " if left else ""
-    )
+    if not progress.unscored:
+        return ""
+    return f"{progress.unscored:,} of {progress.total:,} units of the evaluation have no scores. "
 
 
 def _sweep(folder: Path, name: str) -> EditSection:

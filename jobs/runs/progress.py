@@ -15,6 +15,11 @@ class Progress:
     failed: int
     total: int
 
+    @property
+    def unscored(self) -> int:
+        """Units that have no scores: those that were not tried, or failed."""
+        return self.total - self.done + self.failed
+
 
 Note = Callable[[str], None]
 """Shows a line to the user."""
@@ -48,12 +53,12 @@ def progress_of(run: Run[object]) -> Progress:
 def unscored(run: Run[object]) -> str:
     """Return a sentence on the units that have no scores, of which no number is; "" if all have."""
     progress = progress_of(run)
-    left = progress.total - progress.done
-    if not left and not progress.failed:
+    if not progress.unscored:
         return ""
+    options = ["--retry-failed"] if progress.done == progress.total else []
     failed = f", {progress.failed:,} of which failed" if progress.failed else ""
     return (
-        f"{left + progress.failed:,} of {progress.total:,} units of {run.name} have no scores"
+        f"{progress.unscored:,} of {progress.total:,} units of {run.name} have no scores"
         f"{failed}: the numbers are of the others, and "
-        f"{run.resume_hint(*[] if left else ['--retry-failed'])} continues."
+        f"{run.resume_hint(*options)} continues."
     )

@@ -275,9 +275,10 @@ class Run(Generic[U]):
         for _ in range(RELISTS):
             with suppress(FileNotFoundError):
                 return self.part_paths(self.live().names)
-        raise self._not_whole()
+        raise self.not_whole()
 
-    def _not_whole(self) -> StoreError:
+    def not_whole(self) -> StoreError:
+        """Return the error of a run that lacks a file, with what completes it."""
         return StoreError(
             f"{self.noun} {self.location} is not whole: {self.resume_hint()} completes it"
         )
@@ -357,7 +358,7 @@ class Run(Generic[U]):
                 names = self.live().names
                 paths = zip(self.storage.local(names), names, strict=True)
                 return [commit for part in paths for commit in self._commits_in(*part)]
-        raise self._not_whole()
+        raise self.not_whole()
 
     def failures(self) -> list[Failure]:
         """Return the failed units that have not been scored since."""
